@@ -1,0 +1,56 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Kubernetes;
+
+/// <summary>JSON as the Kubernetes API speaks it: camelCase, no nulls, enums by name. Source-generated throughout.</summary>
+public static class KubernetesJson
+{
+    /// <summary>Options that know the built-in models.</summary>
+    public static JsonSerializerOptions Options { get; } = OptionsWith();
+
+    /// <summary>Options that know the built-in models and a caller's own entities.</summary>
+    /// <param name="entityTypes">Usually the caller's <see cref="JsonSerializerContext"/>, with each entity as a root type.</param>
+    public static JsonSerializerOptions OptionsWith(params IEnumerable<IJsonTypeInfoResolver?> entityTypes)
+    {
+        var options = new JsonSerializerOptions
+        {
+            PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
+            DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+            // The answers go to an API server, never into HTML.
+            Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+            TypeInfoResolver = JsonTypeInfoResolver.Combine([.. entityTypes, KubernetesJsonContext.Default]),
+        };
+        options.MakeReadOnly();
+        return options;
+    }
+
+    /// <summary>The metadata of <typeparamref name="T"/> in <paramref name="options"/>.</summary>
+    /// <exception cref="InvalidOperationException">The options do not know the type.</exception>
+    public static JsonTypeInfo<T> TypeInfo<T>(this JsonSerializerOptions options) =>
+        options.TryGetTypeInfo(typeof(T), out var info)
+            ? (JsonTypeInfo<T>)info
+            : throw new InvalidOperationException(
+                $"No JSON metadata for {typeof(T)}: add [JsonSerializable(typeof({typeof(T).Name}))] to a JsonSerializerContext and pass it to KubernetesJson.OptionsWith or to the KubernetesClient.");
+}
+
+/// <summary>JSON metadata of the built-in models.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    UseStringEnumConverter = true)]
+[JsonSerializable(typeof(V1Status))]
+[JsonSerializable(typeof(V1ListMeta))]
+[JsonSerializable(typeof(V1Lease))]
+[JsonSerializable(typeof(V1Node))]
+[JsonSerializable(typeof(V1Pod))]
+[JsonSerializable(typeof(V1Namespace))]
+[JsonSerializable(typeof(V1ConfigMap))]
+[JsonSerializable(typeof(V1Condition))]
+[JsonSerializable(typeof(V1Toleration))]
+[JsonSerializable(typeof(EventsV1Event))]
+[JsonSerializable(typeof(V1DeleteOptions))]
+public sealed partial class KubernetesJsonContext : JsonSerializerContext;
