@@ -1,0 +1,73 @@
+# Everything a developer runs. Needs the .NET SDK and make; what else a target needs, it says.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo sandbox test test-vm bench crds crds-check format images
+
+export DOTNET_NOLOGO := 1
+export DOTNET_CLI_TELEMETRY_OPTOUT := 1
+export DOTNET_SKIP_FIRST_TIME_EXPERIENCE := 1
+
+CONFIGURATION := Release
+# The packages are those of the lock files, on every machine.
+LOCKED := -p:RestoreLockedMode=true
+TAG ?= dev
+REGISTRY ?= pcioperator
+
+# $(call build,PROJECT): builds it without a word when all is well.
+define build
+	@echo "Building $(1) …"
+	@mkdir -p artifacts && dotnet build $(1) -c $(CONFIGURATION) $(LOCKED) -v q > artifacts/build.log 2>&1 \
+	  || { cat artifacts/build.log; echo "The build of $(1) failed."; exit 1; }
+endef
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Show the main job in one command: three simulated nodes, real controller and agents
+	$(call build,src/PciOperator.Sandbox)
+	@dotnet run --no-build -c $(CONFIGURATION) --project src/PciOperator.Sandbox -- demo
+
+sandbox: ## Keep the simulated cluster running and print its KUBECONFIG line
+	$(call build,src/PciOperator.Sandbox)
+	@dotnet run --no-build -c $(CONFIGURATION) --project src/PciOperator.Sandbox -- sandbox
+
+test: ## Run all tests but those that boot a kernel; the last line is their sum
+	@tests/run PciOperator.sln
+
+test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/vm/install-packages first)
+	@echo "Publishing the agent and the controller …"
+	@mkdir -p artifacts
+	@for program in Agent Controller; do \
+	  dotnet publish src/PciOperator.$$program -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/$${program,,} > artifacts/publish.log 2>&1 \
+	    || { cat artifacts/publish.log; echo "0 passed, 1 failed, 0 skipped"; exit 1; }; \
+	done
+	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests
+
+bench: ## Run the benchmarks
+	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'
+
+crds: ## Generate crds/ from the C# records
+	$(call build,tools/PciOperator.CrdGenerator)
+	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.CrdGenerator -- crds
+
+crds-check: ## Fail when crds/ is not what the C# records say
+	$(call build,tools/PciOperator.CrdGenerator)
+	@rm -rf artifacts/crds && mkdir -p artifacts/crds
+	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.CrdGenerator -- artifacts/crds
+	@diff -ru --exclude=kustomization.yaml crds artifacts/crds \
+	  || { echo "crds/ is stale: run 'make crds' and commit the result."; exit 1; }
+	@echo "crds/ is what the records say."
+
+format: ## Format the sources as .editorconfig says
+	@dotnet format whitespace PciOperator.sln
+	@dotnet format style PciOperator.sln
+
+images: ## Build the controller's and the agent's container image (REGISTRY=, TAG=) with docker or buildah
+	@if docker info >/dev/null 2>&1; then builder="docker build"; \
+	elif command -v buildah >/dev/null; then builder="buildah bud $(BUILDAH_FLAGS)"; \
+	else echo "make images needs a running Docker engine, or buildah; neither is here."; exit 1; fi; \
+	for program in controller agent; do \
+	  echo "Building $(REGISTRY)/$$program:$(TAG) with $$builder …"; \
+	  $$builder --target $$program -t $(REGISTRY)/$$program:$(TAG) .; \
+	done
