@@ -1,0 +1,224 @@
+using PciOperator.Kubernetes.Models;
+using PciOperator.Kubernetes.Schema;
+
+namespace PciOperator.Api;
+
+/// <summary>Devices that somebody asks for, placed on one node and held until the claim is deleted. Nova's flavor `pci_passthrough:alias` and an instance's claim.</summary>
+[KubernetesEntity(Group = PciOperatorApi.Group, ApiVersion = PciOperatorApi.Version, Kind = "PassthroughClaim", PluralName = "passthroughclaims")]
+[EntityScope(EntityScope.Namespaced), EntityNames("ptc", Categories = ["pci"])]
+[SelectableField(".status.nodeName")]
+[AdditionalPrinterColumn(".status.phase", "Phase")]
+[AdditionalPrinterColumn(".status.nodeName", "Node")]
+[AdditionalPrinterColumn(".status.conditions[?(@.type==\"Ready\")].status", "Ready")]
+[AdditionalPrinterColumn(".spec.requests[*].alias", "Aliases")]
+[AdditionalPrinterColumn(".status.devices[*].address", "Devices", Priority = 1)]
+[AdditionalPrinterColumn(".status.conditions[?(@.type==\"Ready\")].message", "Message", Priority = 1)]
+[AdditionalPrinterColumn(".metadata.creationTimestamp", "Age", "date")]
+public sealed record PassthroughClaim : IKubernetesObject<V1ObjectMeta>
+{
+    /// <inheritdoc/>
+    public string? ApiVersion { get; set; } = PciOperatorApi.GroupVersion;
+
+    /// <inheritdoc/>
+    public string? Kind { get; set; } = "PassthroughClaim";
+
+    /// <inheritdoc/>
+    public V1ObjectMeta Metadata { get; set; } = new();
+
+    /// <summary>What is asked for. It can't be changed: delete the claim and make a new one.</summary>
+    [Required]
+    public PassthroughClaimSpec Spec { get; set; } = new();
+
+    /// <summary>Where the claim is in its life. Written by the controller alone.</summary>
+    public PassthroughClaimStatus? Status { get; set; }
+}
+
+/// <summary>What a claim asks for.</summary>
+public sealed record PassthroughClaimSpec
+{
+    /// <summary>The requests; all are served from one node, or none is.</summary>
+    [Required, Items(1, 8), ListMapKeys("name")]
+    public IReadOnlyList<ClaimRequest> Requests { get; set; } = [];
+
+    /// <summary>The NUMA policy of every request; it overrides the aliases', as a flavor's does.</summary>
+    public PciNumaPolicy? NumaPolicy { get; set; }
+
+    /// <summary>The host NUMA nodes that the guest's CPUs and memory sit on. Absent: not known yet.</summary>
+    [Items(1, 16), Range(0, 1023), ListSet]
+    public IReadOnlyList<int>? NumaNodes { get; set; }
+
+    /// <summary>`none` for a guest without a NUMA topology.</summary>
+    public GuestNuma? GuestNuma { get; set; }
+
+    /// <summary>The only node to place it on.</summary>
+    [Length(1, 253)]
+    public string? NodeName { get; set; }
+
+    /// <summary>Labels that the node must have.</summary>
+    [Items(0, 32), Length(0, 63)]
+    public IReadOnlyDictionary<string, string>? NodeSelector { get; set; }
+
+    /// <summary>Taints of nodes that the claim tolerates, as a pod does.</summary>
+    [Items(0, 32)]
+    public IReadOnlyList<ClaimToleration>? Tolerations { get; set; }
+
+    /// <summary>Claims of the same namespace that must be on the same node: a VM with two claims.</summary>
+    [Items(0, 16), Length(1, 253), ListSet]
+    public IReadOnlyList<string>? CoLocateWith { get; set; }
+
+    /// <summary>When the claim is placed. `Immediate`: as soon as a node can serve it.</summary>
+    [Default("\"Immediate\"")]
+    public BindingMode BindingMode { get; set; } = BindingMode.Immediate;
+}
+
+/// <summary>One request of a claim: so many devices of an alias.</summary>
+public sealed record ClaimRequest
+{
+    /// <summary>The request's name, unique in the claim.</summary>
+    [Required, Pattern(ApiPatterns.DnsLabel), Length(1, 63)]
+    public string Name { get; set; } = "";
+
+    /// <summary>The PciAlias.</summary>
+    [Required, Length(1, 253)]
+    public string Alias { get; set; } = "";
+
+    /// <summary>How many devices.</summary>
+    [Range(1, 16), Default("1")]
+    public int Count { get; set; } = 1;
+
+    /// <summary>The NUMA policy of this request; it overrides the alias' when the claim says none.</summary>
+    public PciNumaPolicy? NumaPolicy { get; set; }
+}
+
+/// <summary>A taint that a claim tolerates; the meaning of the fields is that of a pod's tolerations.</summary>
+public sealed record ClaimToleration
+{
+    /// <summary>The taint's key; absent with operator Exists: every taint.</summary>
+    [Length(0, 316)]
+    public string? Key { get; set; }
+
+    /// <summary>`Equal` (the default) or `Exists`.</summary>
+    public TolerationOperator? Operator { get; set; }
+
+    /// <summary>The taint's value, for `Equal`.</summary>
+    [Length(0, 63)]
+    public string? Value { get; set; }
+
+    /// <summary>The taint's effect; absent: all.</summary>
+    public TaintEffect? Effect { get; set; }
+}
+
+/// <summary>How a toleration compares.</summary>
+public enum TolerationOperator
+{
+    /// <summary>Key and value are equal.</summary>
+    Equal,
+
+    /// <summary>The key is there.</summary>
+    Exists,
+}
+
+/// <summary>What a taint does.</summary>
+public enum TaintEffect
+{
+    /// <summary>Nothing new is placed.</summary>
+    NoSchedule,
+
+    /// <summary>Nothing new is placed if it can be helped.</summary>
+    PreferNoSchedule,
+
+    /// <summary>Nothing new is placed, and what is there leaves.</summary>
+    NoExecute,
+}
+
+/// <summary>Where a claim is in its life.</summary>
+public sealed record PassthroughClaimStatus
+{
+    /// <summary>`Pending`, `Claimed` (placed), `Allocated` (bound and verified), `Releasing` or `Failed`.</summary>
+    public ClaimPhase? Phase { get; set; }
+
+    /// <summary>The generation that this status is about.</summary>
+    public long? ObservedGeneration { get; set; }
+
+    /// <summary>The node that the claim is placed on.</summary>
+    [Length(0, 253)]
+    public string? NodeName { get; set; }
+
+    /// <summary>The devices that the claim holds.</summary>
+    [Items(0, 256), ListMapKeys("address")]
+    public IReadOnlyList<ClaimDevice>? Devices { get; set; }
+
+    /// <summary>The host NUMA nodes of the devices, for CPU pinning to follow.</summary>
+    [Items(0, 64)]
+    public IReadOnlyList<int>? NumaNodes { get; set; }
+
+    /// <summary>Whether NUMA policy preferred was met on one NUMA node; absent when no request has it.</summary>
+    public bool? NumaPreferenceMet { get; set; }
+
+    /// <summary>Devices that a node's agent refused to give to this claim, and why; they are kept out until the time given.</summary>
+    [Items(0, 64)]
+    public IReadOnlyList<ClaimRefusal>? Refusals { get; set; }
+
+    /// <summary>`Scheduled`, `Prepared` (bound and verified on the node) and `Ready` (a VM or pod can use it now).</summary>
+    [Items(0, 16), ListMapKeys("type")]
+    public IReadOnlyList<V1Condition>? Conditions { get; set; }
+}
+
+/// <summary>One device that a claim holds.</summary>
+public sealed record ClaimDevice
+{
+    /// <summary>Its address on the node.</summary>
+    [Required, Length(1, 16)]
+    public string Address { get; set; } = "";
+
+    /// <summary>The request that it serves; absent for a companion.</summary>
+    [Length(0, 63)]
+    public string? Request { get; set; }
+
+    /// <summary>Vendor id.</summary>
+    [Length(0, 4)]
+    public string? VendorId { get; set; }
+
+    /// <summary>Device id.</summary>
+    [Length(0, 4)]
+    public string? ProductId { get; set; }
+
+    /// <summary>NUMA node; absent when the host doesn't know.</summary>
+    public int? NumaNode { get; set; }
+
+    /// <summary>IOMMU group.</summary>
+    public int? IommuGroup { get; set; }
+
+    /// <summary>The driver that it is bound to now.</summary>
+    [Length(0, 64)]
+    public string? Driver { get; set; }
+
+    /// <summary>Its state, in Nova's words.</summary>
+    public PciDeviceState? State { get; set; }
+
+    /// <summary>True when it was not asked for but shares an IOMMU group with a device that was.</summary>
+    public bool? Companion { get; set; }
+}
+
+/// <summary>Devices that a node's agent refused to give to a claim.</summary>
+public sealed record ClaimRefusal
+{
+    /// <summary>The node.</summary>
+    [Required, Length(1, 253)]
+    public string NodeName { get; set; } = "";
+
+    /// <summary>The devices' addresses.</summary>
+    [Required, Items(1, 256), Length(1, 16)]
+    public IReadOnlyList<string> Addresses { get; set; } = [];
+
+    /// <summary>One word for why.</summary>
+    [Length(0, 64)]
+    public string? Reason { get; set; }
+
+    /// <summary>Why, in a sentence.</summary>
+    [Length(0, 1024)]
+    public string? Message { get; set; }
+
+    /// <summary>Until when they are kept out.</summary>
+    public DateTimeOffset? Until { get; set; }
+}

@@ -1,0 +1,114 @@
+using PciOperator.Kubernetes.Models;
+using PciOperator.Kubernetes.Schema;
+
+namespace PciOperator.Api;
+
+/// <summary>A name that claims ask for: any of several descriptions of devices, and a NUMA policy. Nova's `[pci]alias`.</summary>
+[KubernetesEntity(Group = PciOperatorApi.Group, ApiVersion = PciOperatorApi.Version, Kind = "PciAlias", PluralName = "pcialiases")]
+[EntityScope(EntityScope.Cluster), EntityNames("pa", Categories = ["pci"])]
+[AdditionalPrinterColumn(".spec.numaPolicy", "NUMA")]
+[AdditionalPrinterColumn(".status.nodes", "Nodes", "integer", Description = "Nodes that have a device of it.")]
+[AdditionalPrinterColumn(".status.devices", "Devices", "integer", Description = "Devices of it, free or not.")]
+[AdditionalPrinterColumn(".spec.devices[*].vendorId", "Vendors", Priority = 1)]
+[AdditionalPrinterColumn(".spec.devices[*].productId", "Products", Priority = 1)]
+[AdditionalPrinterColumn(".spec.devices[*].deviceType", "Types", Priority = 1)]
+[AdditionalPrinterColumn(".status.conditions[?(@.type==\"Accepted\")].status", "Accepted")]
+[AdditionalPrinterColumn(".metadata.creationTimestamp", "Age", "date")]
+public sealed record PciAlias : IKubernetesObject<V1ObjectMeta>
+{
+    /// <inheritdoc/>
+    public string? ApiVersion { get; set; } = PciOperatorApi.GroupVersion;
+
+    /// <inheritdoc/>
+    public string? Kind { get; set; } = "PciAlias";
+
+    /// <inheritdoc/>
+    public V1ObjectMeta Metadata { get; set; } = new();
+
+    /// <summary>What the name stands for.</summary>
+    [Required]
+    public PciAliasSpec Spec { get; set; } = new();
+
+    /// <summary>What the controller made of it.</summary>
+    public PciAliasStatus? Status { get; set; }
+}
+
+/// <summary>What an alias stands for.</summary>
+public sealed record PciAliasSpec
+{
+    /// <summary>The devices, any of these.</summary>
+    [Required, Items(1, 16)]
+    public IReadOnlyList<AliasDevice> Devices { get; set; } = [];
+
+    /// <summary>Where devices must sit when a claim doesn't say: `required`, `socket`, `preferred` or `legacy`.</summary>
+    [Default("\"legacy\"")]
+    public PciNumaPolicy NumaPolicy { get; set; } = PciNumaPolicy.Legacy;
+
+    /// <summary>True: only devices whose spec says liveMigratable true; false: only those that say false; absent: any.</summary>
+    public bool? LiveMigratable { get; set; }
+
+    /// <summary>For guests whose driver refuses to run in a VM: the hypervisor is hidden from them.</summary>
+    public bool? HideHypervisor { get; set; }
+}
+
+/// <summary>One description of devices that an alias stands for; every field that is given must match.</summary>
+public sealed record AliasDevice : IHasCelRules<AliasDevice>
+{
+    /// <summary>PCI vendor id, four hexadecimal digits.</summary>
+    [Pattern("^[0-9a-fA-F]{4}$"), Length(4, 4)]
+    public string? VendorId { get; set; }
+
+    /// <summary>PCI device id, four hexadecimal digits.</summary>
+    [Pattern("^[0-9a-fA-F]{4}$"), Length(4, 4)]
+    public string? ProductId { get; set; }
+
+    /// <summary>`type-PCI`, `type-PF` or `type-VF`. Absent: type-PCI and type-VF.</summary>
+    public PciAliasDeviceType? DeviceType { get; set; }
+
+    /// <summary>The resource class that the device's spec gives it, or the default `CUSTOM_PCI_VENDOR_PRODUCT`.</summary>
+    [Pattern("^[A-Za-z0-9_]+$"), Length(1, 255)]
+    public string? ResourceClass { get; set; }
+
+    /// <summary>Traits that the device's spec must give it.</summary>
+    [Items(0, 32), Length(1, 255), ListSet]
+    public IReadOnlyList<string>? Traits { get; set; }
+
+    /// <summary>The physical network that the device's spec must name.</summary>
+    [Length(1, 255)]
+    public string? PhysicalNetwork { get; set; }
+
+    /// <summary>Whether the device's spec must say trusted.</summary>
+    public bool? Trusted { get; set; }
+
+    /// <summary>True: only devices that are remote-managed. Without it such devices are never given.</summary>
+    public bool? RemoteManaged { get; set; }
+
+    /// <summary>Tags that the device's spec must give it.</summary>
+    [Items(0, 32), Length(0, 255)]
+    public IReadOnlyDictionary<string, string>? Tags { get; set; }
+
+    /// <inheritdoc/>
+    public static IReadOnlyList<CelRule<AliasDevice>> Rules { get; } =
+    [
+        new("(has(self.vendorId) && has(self.productId)) || has(self.resourceClass)",
+            "give vendorId and productId, or a resourceClass: an alias that names neither would match any device",
+            d => (d.VendorId is not null && d.ProductId is not null) || d.ResourceClass is not null),
+    ];
+}
+
+/// <summary>What the controller made of a PciAlias.</summary>
+public sealed record PciAliasStatus
+{
+    /// <summary>The generation that this status is about.</summary>
+    public long? ObservedGeneration { get; set; }
+
+    /// <summary>Nodes that have at least one device of it.</summary>
+    public int? Nodes { get; set; }
+
+    /// <summary>Devices of it on all nodes, free or not.</summary>
+    public int? Devices { get; set; }
+
+    /// <summary>`Accepted`: whether the alias can be used.</summary>
+    [Items(0, 16), ListMapKeys("type")]
+    public IReadOnlyList<V1Condition>? Conditions { get; set; }
+}

@@ -1,0 +1,14 @@
+using System.Text.Json.Serialization;
+
+namespace PciOperator.Api;
+
+/// <summary>Source-generated JSON of PciOperator's resources.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    UseStringEnumConverter = true)]
+[JsonSerializable(typeof(PciDeviceSpec))]
+[JsonSerializable(typeof(PciAlias))]
+[JsonSerializable(typeof(PassthroughClaim))]
+[JsonSerializable(typeof(PciNode))]
+public sealed partial class PciOperatorJsonContext : JsonSerializerContext;
