@@ -1,0 +1,75 @@
+namespace PciOperator.Core;
+
+/// <summary>
+/// Nova's address glob, <c>[[[domain]:]bus]:]slot[.function]</c>, read from the right: <c>0a</c> is slot 0a,
+/// <c>.1</c> function 1, <c>81:.</c> bus 81. A field that is empty or <c>*</c> is any; any other must be a whole number.
+/// </summary>
+public sealed class AddressGlob
+{
+    // domain, bus, slot, function; -1 is any
+    private readonly long domain;
+    private readonly int bus;
+    private readonly int slot;
+    private readonly int function;
+
+    private AddressGlob(long domain, int bus, int slot, int function)
+    {
+        (this.domain, this.bus, this.slot, this.function) = (domain, bus, slot, function);
+        FullAddress = domain >= 0 && bus >= 0 && slot >= 0 && function >= 0
+            ? new PciAddress((uint)domain, bus, slot, function)
+            : null;
+    }
+
+    /// <summary>The address, when all four fields are given.</summary>
+    public PciAddress? FullAddress { get; }
+
+    /// <summary>Parses a glob.</summary>
+    /// <exception cref="SpecFormatException">Too many fields, a field that is not a hexadecimal number, or one that is too large.</exception>
+    public static AddressGlob Parse(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        ReadOnlySpan<char> rest = text;
+        ReadOnlySpan<char> functionText = "*";
+        int dot = rest.IndexOf('.');
+        if (dot >= 0)
+        {
+            functionText = rest[(dot + 1)..];
+            rest = rest[..dot];
+        }
+        int colons = rest.Count(':');
+        if (colons > 2)
+            throw new SpecFormatException("address", $"address '{Text.Shorten(text)}' has too many fields; expected [[domain:]bus:]slot[.function], for example 0000:81:00.0 or 81:.");
+        ReadOnlySpan<char> domainText = colons == 2 ? Cut(ref rest) : "*";
+        ReadOnlySpan<char> busText = colons >= 1 ? Cut(ref rest) : "*";
+        return new AddressGlob(
+            Field("domain", domainText, uint.MaxValue),
+            (int)Field("bus", busText, 0xff),
+            (int)Field("slot", rest, 0x1f),
+            (int)Field("function", functionText, 7));
+    }
+
+    /// <summary>Whether the glob covers the address.</summary>
+    public bool Matches(PciAddress address) =>
+        (domain < 0 || domain == address.Domain) && (bus < 0 || bus == address.Bus)
+        && (slot < 0 || slot == address.Slot) && (function < 0 || function == address.Function);
+
+    private static ReadOnlySpan<char> Cut(ref ReadOnlySpan<char> rest)
+    {
+        int colon = rest.IndexOf(':');
+        ReadOnlySpan<char> first = rest[..colon];
+        rest = rest[(colon + 1)..];
+        return first;
+    }
+
+    private static long Field(string name, ReadOnlySpan<char> text, uint maximum)
+    {
+        ReadOnlySpan<char> trimmed = text.Trim();
+        if (trimmed.Length == 0 || trimmed is "*")
+            return -1;
+        if (!Hex.TryParseAsNova(trimmed, out long value) || value < 0)
+            throw new SpecFormatException("address", $"address: {name} '{Text.Shorten(text)}' is not a hexadecimal number; a field is a whole number, empty or *.");
+        if (value > maximum)
+            throw new SpecFormatException("address", $"address: {name} '{Text.Shorten(text)}' is larger than {maximum:x}, the largest {name}.");
+        return value;
+    }
+}

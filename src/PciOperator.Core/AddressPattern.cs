@@ -1,0 +1,156 @@
+using System.Text;
+using System.Text.RegularExpressions;
+
+namespace PciOperator.Core;
+
+/// <summary>
+/// Nova's address object: a regular expression for each of domain, bus, slot and function, matched from the start of
+/// the zero-padded lower-case field (Python's <c>re.match</c>: <c>{"bus": "8"}</c> covers bus 81; an empty one covers all).
+/// </summary>
+public sealed class AddressPattern
+{
+    private readonly Field domain;
+    private readonly Field bus;
+    private readonly Field slot;
+    private readonly Field function;
+
+    private AddressPattern(AddressPatternFields fields)
+    {
+        domain = new Field("domain", fields.Domain, "x4", 0);
+        bus = new Field("bus", fields.Bus, "x2", 256);
+        slot = new Field("slot", fields.Slot, "x2", 32);
+        function = new Field("function", fields.Function, "x1", 8);
+        FullAddress = fields is { Domain: { } d, Bus: { } b, Slot: { } s, Function: { } f }
+            && PciAddress.TryParse($"{d}:{b}:{s}.{f}", out PciAddress address)
+                ? address
+                : null;
+    }
+
+    /// <summary>The address, when all four fields are plain numbers of full width.</summary>
+    public PciAddress? FullAddress { get; }
+
+    /// <summary>Parses a pattern.</summary>
+    /// <exception cref="SpecFormatException">A field is not a regular expression.</exception>
+    public static AddressPattern Parse(AddressPatternFields fields)
+    {
+        ArgumentNullException.ThrowIfNull(fields);
+        return new AddressPattern(fields);
+    }
+
+    /// <summary>Whether all four expressions match.</summary>
+    public bool Matches(PciAddress address) =>
+        bus.Matches((uint)address.Bus) && slot.Matches((uint)address.Slot)
+        && function.Matches((uint)address.Function) && domain.Matches(address.Domain);
+
+    /// <summary>One field's expression; what small fields answer is remembered.</summary>
+    private sealed class Field
+    {
+        private const int Longest = 256;
+        private readonly Regex? regex;
+        private readonly string? literal;
+        private readonly string format;
+        private readonly sbyte[] known;
+
+        public Field(string name, string? text, string format, int values)
+        {
+            this.format = format;
+            known = [];
+            if (text is null or "" or ".*")
+                return;
+            if (IsPlain(text))
+            {
+                literal = text;
+                return;
+            }
+            if (text.Length > Longest)
+                throw new SpecFormatException("addressPattern", $"addressPattern: {name} is {text.Length} characters long; at most {Longest}.");
+            known = new sbyte[values];
+            try
+            {
+                regex = Compile(@"\A(?:" + FromPython(text) + ")");
+            }
+            catch (ArgumentException e)
+            {
+                throw new SpecFormatException("addressPattern", $"addressPattern: {name} '{Text.Shorten(text)}' is not a regular expression; for example 8[1-3].", e);
+            }
+        }
+
+        public bool Matches(uint value)
+        {
+            if (regex is null)
+                return literal is null || value.ToString(format).StartsWith(literal, StringComparison.Ordinal);
+            if (value < known.Length && known[value] != 0)
+                return known[value] > 0;
+            bool matches;
+            try
+            {
+                matches = regex.IsMatch(value.ToString(format));
+            }
+            catch (RegexMatchTimeoutException)
+            {
+                matches = false;
+            }
+            if (value < known.Length)
+                known[value] = matches ? (sbyte)1 : (sbyte)-1;
+            return matches;
+        }
+
+        private static bool IsPlain(string text)
+        {
+            foreach (char c in text)
+            {
+                if (!char.IsAsciiLetterOrDigit(c))
+                    return false;
+            }
+            return true;
+        }
+
+        // In time linear in the field where the expression allows it; look-around and back-references need the other
+        // engine, whose time on a field of eight characters is bounded too.
+        private static Regex Compile(string expression)
+        {
+            try
+            {
+                return new Regex(expression, RegexOptions.NonBacktracking | RegexOptions.CultureInvariant);
+            }
+            catch (NotSupportedException)
+            {
+                return new Regex(expression, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+            }
+        }
+
+        // Python's spellings that .NET has otherwise: (?P<n>…), (?P=n), {,n} and \Z.
+        private static string FromPython(string text)
+        {
+            if (!text.Contains("(?P", StringComparison.Ordinal) && !text.Contains("{,", StringComparison.Ordinal) && !text.Contains(@"\Z", StringComparison.Ordinal))
+                return text;
+            var result = new StringBuilder(text.Length);
+            for (int i = 0; i < text.Length; i++)
+            {
+                if (text[i] == '\\' && i + 1 < text.Length)
+                {
+                    result.Append('\\').Append(text[i + 1] == 'Z' ? 'z' : text[i + 1]);
+                    i++;
+                }
+                else if (text.AsSpan(i).StartsWith("(?P<", StringComparison.Ordinal))
+                {
+                    result.Append("(?<");
+                    i += 3;
+                }
+                else if (text.AsSpan(i).StartsWith("(?P=", StringComparison.Ordinal) && text.IndexOf(')', i) is var end and > 0)
+                {
+                    result.Append(@"\k<").Append(text, i + 4, end - i - 4).Append('>');
+                    i = end;
+                }
+                else if (text.AsSpan(i).StartsWith("{,", StringComparison.Ordinal))
+                {
+                    result.Append("{0,");
+                    i++;
+                }
+                else
+                    result.Append(text[i]);
+            }
+            return result.ToString();
+        }
+    }
+}

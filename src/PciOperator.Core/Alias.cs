@@ -1,0 +1,50 @@
+namespace PciOperator.Core;
+
+/// <summary>One description of devices in an alias: a device must have all that is given.</summary>
+public sealed record AliasSelector
+{
+    /// <summary>The vendor id; null is any.</summary>
+    public PciId? VendorId { get; init; }
+
+    /// <summary>The product id; null is any.</summary>
+    public PciId? ProductId { get; init; }
+
+    /// <summary>The kind; null is Nova's behaviour for an alias without one: <c>type-PCI</c> and <c>type-VF</c>. PFs and vDPA must be asked for.</summary>
+    public DeviceType? Type { get; init; }
+
+    /// <summary>The resource class, as written or normalised; null is any.</summary>
+    public string? ResourceClass { get; init; }
+
+    /// <summary>Traits that the device must have, as written or normalised.</summary>
+    public IReadOnlyList<string> Traits { get; init; } = [];
+
+    /// <summary>The physical network, compared without case; null is any.</summary>
+    public string? PhysicalNetwork { get; init; }
+
+    /// <summary>Whether the device is trusted; null is any.</summary>
+    public bool? Trusted { get; init; }
+
+    /// <summary>Whether the device is remote-managed; null is no: such devices must be asked for.</summary>
+    public bool? RemoteManaged { get; init; }
+
+    /// <summary>Any other tags, which the device must have with these values, compared without case.</summary>
+    public IReadOnlyDictionary<string, string> Tags { get; init; } = NoTags;
+
+    private static readonly IReadOnlyDictionary<string, string> NoTags = new Dictionary<string, string>();
+}
+
+/// <summary>A name that claims ask for: any of several device descriptions, with a NUMA policy.</summary>
+public sealed record AliasDefinition
+{
+    /// <summary>Its name.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Any of them; their order changes nothing.</summary>
+    public required IReadOnlyList<AliasSelector> AnyOf { get; init; }
+
+    /// <summary>Where devices sit, unless a request or claim says otherwise.</summary>
+    public NumaPolicy NumaPolicy { get; init; }
+
+    /// <summary>True: only devices tagged so; false: only devices tagged not so; null: any (Nova's rule).</summary>
+    public bool? LiveMigratable { get; init; }
+}
