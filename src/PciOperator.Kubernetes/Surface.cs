@@ -1,40 +1,9 @@
 #pragma warning disable CS1591, CA1822, IDE0060, CS0067, CA1063, CA1816, CS9113, CA2213
 using System.Buffers;
 using System.Net;
-using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
 using Microsoft.Extensions.Logging;
 using PciOperator.Kubernetes.Models;
 namespace PciOperator.Kubernetes;
-
-public sealed record KubernetesClientConfiguration
-{
-    public required Uri Server { get; init; }
-    public string Namespace { get; init; } = "default";
-    public static KubernetesClientConfiguration FromKubeconfig(string? path = null, string? context = null) => throw new NotImplementedException();
-    public static KubernetesClientConfiguration FromKubeconfigText(string text, string? context = null) => throw new NotImplementedException();
-    public static KubernetesClientConfiguration InCluster(string root = "/var/run/secrets/kubernetes.io/serviceaccount") => throw new NotImplementedException();
-    public static KubernetesClientConfiguration Default() => throw new NotImplementedException();
-}
-
-public class KubernetesClient : IKubernetesClient, IDisposable
-{
-    public KubernetesClient(KubernetesClientConfiguration configuration, IJsonTypeInfoResolver? entityTypes = null, TimeProvider? time = null, ILogger? logger = null, Func<HttpMessageHandler, HttpMessageHandler>? wrap = null, string? userAgent = null, string? fieldManager = null, MetricsRegistry? metrics = null) => JsonOptions = KubernetesJson.OptionsWith(entityTypes);
-    public JsonSerializerOptions JsonOptions { get; }
-    public Task<T?> GetAsync<T>(string name, string? ns = null, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public Task<KubernetesList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public Task<KubernetesList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public Task<T> CreateAsync<T>(T obj, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public Task<T> UpdateAsync<T>(T obj, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public Task<T> UpdateStatusAsync<T>(T obj, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public Task<T> PatchAsync<T>(string name, string? ns, KubernetesPatch patch, string? subresource = null, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public Task<T> ApplyAsync<T>(T obj, string fieldManager, bool force = false, string? subresource = null, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public Task<bool> DeleteAsync<T>(string name, string? ns = null, DeleteOptions? options = null, CancellationToken ct = default) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotImplementedException();
-    public Task<JsonDocument> GetRawAsync(string path, CancellationToken ct = default) => throw new NotImplementedException();
-    public Task<JsonDocument> SendRawAsync(HttpMethod method, string path, ReadOnlyMemory<byte> body, string contentType = "application/json", CancellationToken ct = default) => throw new NotImplementedException();
-    public void Dispose() { }
-}
 
 public enum WatchCacheChangeKind { Added, Updated, Deleted }
 public readonly record struct WatchCacheChange<T>(WatchCacheChangeKind Kind, T? Old, T? New) where T : class;

@@ -1,0 +1,58 @@
+using System.Reflection;
+using System.Text;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Kubernetes;
+
+/// <summary>Where objects of <typeparamref name="T"/> are in the API, from its attributes.</summary>
+internal static class EntityType<T>
+    where T : class, IKubernetesObject<V1ObjectMeta>
+{
+    private static readonly KubernetesEntityAttribute s_entity = typeof(T).GetCustomAttribute<KubernetesEntityAttribute>()
+        ?? throw new InvalidOperationException($"{typeof(T)} has no [KubernetesEntity], so there is no telling where in the API it is.");
+
+    public static string Kind => s_entity.Kind;
+
+    public static string Plural => s_entity.PluralName;
+
+    public static string ApiVersion { get; } = s_entity.Group.Length == 0 ? s_entity.ApiVersion : $"{s_entity.Group}/{s_entity.ApiVersion}";
+
+    public static bool IsNamespaced { get; } = typeof(T).GetCustomAttribute<EntityScopeAttribute>()?.Scope != EntityScope.Cluster;
+
+    private static readonly string s_root = s_entity.Group.Length == 0 ? $"/api/{s_entity.ApiVersion}" : $"/apis/{s_entity.Group}/{s_entity.ApiVersion}";
+
+    /// <summary>The path of a collection; for a namespaced kind without a namespace, of all namespaces together.</summary>
+    public static string CollectionPath(string? ns) =>
+        IsNamespaced && !string.IsNullOrEmpty(ns)
+            ? $"{s_root}/namespaces/{Uri.EscapeDataString(ns)}/{Plural}"
+            : $"{s_root}/{Plural}";
+
+    /// <summary>The path of one object.</summary>
+    /// <exception cref="ArgumentException">No name, or no namespace where one is needed.</exception>
+    public static string ObjectPath(string? name, string? ns, string? subresource = null)
+    {
+        if (string.IsNullOrEmpty(name))
+            throw new ArgumentException($"A {Kind} needs a name.", nameof(name));
+        RequireNamespace(name, ns);
+        var path = new StringBuilder(CollectionPath(ns)).Append('/').Append(Uri.EscapeDataString(name));
+        if (!string.IsNullOrEmpty(subresource))
+            path.Append('/').Append(subresource);
+        return path.ToString();
+    }
+
+    public static void RequireNamespace(string? name, string? ns)
+    {
+        if (IsNamespaced && string.IsNullOrEmpty(ns))
+            throw new ArgumentException($"{Kind} {name} needs a namespace.", nameof(ns));
+    }
+
+    /// <summary>Fills in what lists leave out and callers need not write.</summary>
+    public static T WithKind(T obj)
+    {
+        if (string.IsNullOrEmpty(obj.ApiVersion))
+            obj.ApiVersion = ApiVersion;
+        if (string.IsNullOrEmpty(obj.Kind))
+            obj.Kind = Kind;
+        return obj;
+    }
+}
