@@ -1,0 +1,57 @@
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>Devices that the cluster gave to one claim on this host.</summary>
+public sealed record AssignmentRequest
+{
+    /// <summary>The claim's UID; names its journal entry.</summary>
+    public required string ClaimUid { get; init; }
+
+    /// <summary>The claim's namespace, for messages.</summary>
+    public required string ClaimNamespace { get; init; }
+
+    /// <summary>The claim's name, for messages.</summary>
+    public required string ClaimName { get; init; }
+
+    /// <summary>Every device of the claim, companions included: whole IOMMU groups.</summary>
+    public required IReadOnlyList<AssignmentDevice> Devices { get; init; }
+}
+
+/// <summary>One device as the cluster knows it; it is taken only when the host still shows the same.</summary>
+public sealed record AssignmentDevice
+{
+    /// <summary>Where it was seen.</summary>
+    public required PciAddress Address { get; init; }
+
+    /// <summary>The vendor that must be there.</summary>
+    public required PciId VendorId { get; init; }
+
+    /// <summary>The product that must be there.</summary>
+    public required PciId ProductId { get; init; }
+
+    /// <summary>Its stable id (<see cref="PciFunction.StableId"/>); null: not checked.</summary>
+    public string? StableId { get; init; }
+
+    /// <summary>Its IOMMU group; null: not checked (it must have one nevertheless).</summary>
+    public int? IommuGroup { get; init; }
+
+    /// <summary>What to bind it to.</summary>
+    public BindDriver Driver { get; init; } = BindDriver.VfioPci;
+
+    /// <summary>False: the administrator binds it, and it is only checked.</summary>
+    public bool Managed { get; init; } = true;
+}
+
+/// <summary>The driver that a claimed device is bound to.</summary>
+public enum BindDriver
+{
+    /// <summary>vfio-pci.</summary>
+    VfioPci,
+
+    /// <summary>The kernel's best vfio variant driver for the device (modules.alias), else vfio-pci.</summary>
+    Auto,
+
+    /// <summary>pci-stub: only taken from the host.</summary>
+    PciStub,
+}

@@ -1,0 +1,99 @@
+namespace PciOperator.Host;
+
+/// <summary>Linux error numbers (asm-generic/errno.h) that hosts answer with, their names and words.</summary>
+public static class Errnos
+{
+    /// <summary>Operation not permitted.</summary>
+    public const int EPERM = 1;
+
+    /// <summary>No such file.</summary>
+    public const int ENOENT = 2;
+
+    /// <summary>No such process.</summary>
+    public const int ESRCH = 3;
+
+    /// <summary>Interrupted call.</summary>
+    public const int EINTR = 4;
+
+    /// <summary>Input/output error.</summary>
+    public const int EIO = 5;
+
+    /// <summary>No such device or address.</summary>
+    public const int ENXIO = 6;
+
+    /// <summary>Out of memory.</summary>
+    public const int ENOMEM = 12;
+
+    /// <summary>Permission denied.</summary>
+    public const int EACCES = 13;
+
+    /// <summary>Device or resource busy.</summary>
+    public const int EBUSY = 16;
+
+    /// <summary>File exists.</summary>
+    public const int EEXIST = 17;
+
+    /// <summary>No such device.</summary>
+    public const int ENODEV = 19;
+
+    /// <summary>Not a directory.</summary>
+    public const int ENOTDIR = 20;
+
+    /// <summary>Is a directory.</summary>
+    public const int EISDIR = 21;
+
+    /// <summary>Invalid argument.</summary>
+    public const int EINVAL = 22;
+
+    /// <summary>No space left.</summary>
+    public const int ENOSPC = 28;
+
+    /// <summary>Read-only file system.</summary>
+    public const int EROFS = 30;
+
+    /// <summary>Out of range.</summary>
+    public const int ERANGE = 34;
+
+    /// <summary>Operation not supported.</summary>
+    public const int EOPNOTSUPP = 95;
+
+    /// <summary>No buffer space.</summary>
+    public const int ENOBUFS = 105;
+
+    /// <summary>Timed out.</summary>
+    public const int ETIMEDOUT = 110;
+
+    /// <summary>"EBUSY"; "errno 200" when unknown.</summary>
+    public static string Name(int errno) => Find(errno).Name ?? $"errno {errno}";
+
+    /// <summary>"device or resource busy".</summary>
+    public static string Text(int errno) => Find(errno).Text ?? "see errno(3)";
+
+    /// <summary>Whether it says that the file, its device or its process isn't there.</summary>
+    public static bool IsAbsence(int errno) => errno is ENOENT or ENOTDIR or ENODEV or ENXIO or ESRCH;
+
+    private static (string? Name, string? Text) Find(int errno) => errno switch
+    {
+        EPERM => (nameof(EPERM), "operation not permitted"),
+        ENOENT => (nameof(ENOENT), "no such file"),
+        ESRCH => (nameof(ESRCH), "no such process"),
+        EINTR => (nameof(EINTR), "interrupted"),
+        EIO => (nameof(EIO), "input/output error"),
+        ENXIO => (nameof(ENXIO), "no such device or address"),
+        ENOMEM => (nameof(ENOMEM), "out of memory"),
+        EACCES => (nameof(EACCES), "permission denied"),
+        EBUSY => (nameof(EBUSY), "device or resource busy"),
+        EEXIST => (nameof(EEXIST), "file exists"),
+        ENODEV => (nameof(ENODEV), "no such device"),
+        ENOTDIR => (nameof(ENOTDIR), "not a folder"),
+        EISDIR => (nameof(EISDIR), "is a folder"),
+        EINVAL => (nameof(EINVAL), "invalid argument"),
+        ENOSPC => (nameof(ENOSPC), "no space left"),
+        EROFS => (nameof(EROFS), "read-only file system"),
+        ERANGE => (nameof(ERANGE), "out of range"),
+        EOPNOTSUPP => (nameof(EOPNOTSUPP), "not supported"),
+        ENOBUFS => (nameof(ENOBUFS), "no buffer space"),
+        ETIMEDOUT => (nameof(ETIMEDOUT), "timed out"),
+        _ => (null, null),
+    };
+}

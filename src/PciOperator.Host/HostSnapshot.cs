@@ -1,0 +1,100 @@
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>A host's PCI functions and the facts around them, as seen at one moment.</summary>
+public sealed record HostSnapshot
+{
+    /// <summary>All PCI functions, bridges included, by address.</summary>
+    public required IReadOnlyList<HostFunction> Functions { get; init; }
+
+    /// <summary>As uname -r.</summary>
+    public required string KernelVersion { get; init; }
+
+    /// <summary>/proc/sys/kernel/random/boot_id: another one after each boot.</summary>
+    public required string BootId { get; init; }
+
+    /// <summary>Whether the host isolates devices.</summary>
+    public required IommuFacts Iommu { get; init; }
+
+    /// <summary>Whether devices can be handed out.</summary>
+    public required VfioFacts Vfio { get; init; }
+
+    /// <summary>What couldn't be read, one sentence each; the functions concerned are left out.</summary>
+    public IReadOnlyList<string> Problems { get; init; } = [];
+}
+
+/// <summary>One PCI function and how the host uses it.</summary>
+public sealed record HostFunction
+{
+    /// <summary>What the allocator and the specs look at.</summary>
+    public required PciFunction Function { get; init; }
+
+    /// <summary>The function's address.</summary>
+    public PciAddress Address => Function.Address;
+
+    /// <summary>The driver bound to it; null when none.</summary>
+    public string? Driver { get; init; }
+
+    /// <summary>driver_override; null when not set.</summary>
+    public string? DriverOverride { get; init; }
+
+    /// <summary>VFs that a PF has now; null for what isn't a PF.</summary>
+    public int? NumVfs { get; init; }
+
+    /// <summary>The kernel's reset methods in its order of preference (flr, pm, bus, …); it may list what doesn't work.</summary>
+    public IReadOnlyList<string> ResetMethods { get; init; } = [];
+
+    /// <summary>"Vendor Device" from pci.ids; null when unknown.</summary>
+    public string? Name { get; init; }
+
+    /// <summary>"/dev/vfio/13" while the group has it; null otherwise.</summary>
+    public string? VfioGroupNode { get; init; }
+
+    /// <summary>The function's iommufd node, "/dev/vfio/devices/vfio0"; null when the kernel has none.</summary>
+    public string? VfioDeviceNode { get; init; }
+
+    /// <summary>The guard that refuses (see <see cref="GuardReason"/>), for example "Mounted" or "ForeignVfioBinding".</summary>
+    public string? GuardName { get; init; }
+
+    /// <summary>
+    /// Why it is not to be taken: the first guard that refuses, on any member of its IOMMU group, as a sentence. Null: free
+    /// to take. Files that processes hold open are looked at only when a claim is prepared.
+    /// </summary>
+    public string? GuardReason { get; init; }
+}
+
+/// <summary>The host's IOMMU.</summary>
+public sealed record IommuFacts
+{
+    /// <summary>Devices are in IOMMU groups that isolate them.</summary>
+    public required bool Enabled { get; init; }
+
+    /// <summary>Number of groups.</summary>
+    public required int Groups { get; init; }
+
+    /// <summary>When not enabled: what is missing and what to change, in a sentence.</summary>
+    public string? WhyNot { get; init; }
+}
+
+/// <summary>The host's VFIO.</summary>
+public sealed record VfioFacts
+{
+    /// <summary>vfio-pci can take devices, or will after modprobe.</summary>
+    public bool Ready => Loaded || Loadable;
+
+    /// <summary>The vfio-pci driver is there.</summary>
+    public required bool Loaded { get; init; }
+
+    /// <summary>modprobe vfio-pci would find it.</summary>
+    public required bool Loadable { get; init; }
+
+    /// <summary>/dev/vfio/vfio, the container node, is there.</summary>
+    public required bool ControlNode { get; init; }
+
+    /// <summary>/dev/iommu is there.</summary>
+    public required bool Iommufd { get; init; }
+
+    /// <summary>When not ready: what to change, in a sentence.</summary>
+    public string? WhyNot { get; init; }
+}

@@ -1,0 +1,67 @@
+namespace PciOperator.Host;
+
+/// <summary>
+/// What this project touches of a Linux host. All paths are absolute, as on the host
+/// ("/sys/bus/pci/devices/0000:21:00.0/driver"). Calls block as the kernel does: a write that unbinds a driver
+/// returns when the driver has let go.
+/// </summary>
+/// <remarks>
+/// A file or folder that isn't there (or whose device has just gone: ENOENT, ENOTDIR, ENODEV, ENXIO, ESRCH) reads as
+/// null or empty; every other failure is a <see cref="HostIoException"/>.
+/// </remarks>
+public interface IHostFileSystem
+{
+    /// <summary>Whether something is at the path; links are followed.</summary>
+    bool Exists(string path);
+
+    /// <summary>The file's text without its final newline; null when absent.</summary>
+    string? ReadText(string path);
+
+    /// <summary>At most <paramref name="max"/> first bytes of the file; null when absent.</summary>
+    byte[]? ReadBytes(string path, int max);
+
+    /// <summary>A symbolic link's target as it is written; null when absent or not a link.</summary>
+    string? ReadLink(string path);
+
+    /// <summary>Names in a folder, in ordinal order; empty when absent.</summary>
+    IReadOnlyList<string> List(string path);
+
+    /// <summary>Names of the real folders (no links) in a folder, in ordinal order; empty when absent.</summary>
+    IReadOnlyList<string> ListFolders(string path);
+
+    /// <summary>Writes an existing file of the kernel's: exactly one write(2), neither created nor truncated.</summary>
+    /// <exception cref="HostIoException">EBUSY, ENODEV, EINVAL, … as the kernel says.</exception>
+    void Write(string path, string value);
+
+    /// <summary>
+    /// Replaces a file of ours so that after a power loss either the old or the new content is there: temporary file,
+    /// fsync, rename, fsync of the folder. Makes the folder when it isn't there.
+    /// </summary>
+    void WriteDurably(string path, ReadOnlySpan<byte> content);
+
+    /// <summary>Removes a file of ours, with fsync of the folder; nothing happens when it is absent.</summary>
+    void Delete(string path);
+
+    /// <summary>The number of the device node at the path (links followed, also /proc/PID/fd/N); null for anything else.</summary>
+    DeviceNumber? DeviceAt(string path);
+
+    /// <summary>
+    /// Whether a block device is claimed by someone (a mount in any namespace, swap, dm, md, LVM, ZFS, bcache):
+    /// open(2) with O_EXCL says EBUSY. Null when the node can't be opened at all.
+    /// </summary>
+    bool? IsClaimed(string blockNode);
+
+    /// <summary>Loads a kernel module with the host's own modprobe (name or modalias).</summary>
+    /// <exception cref="HostIoException">What modprobe said.</exception>
+    void LoadModule(string name);
+}
+
+/// <summary>A device node's number.</summary>
+/// <param name="IsBlock">A block device; otherwise a character device.</param>
+/// <param name="Major">The driver's number.</param>
+/// <param name="Minor">The device's number within it.</param>
+public readonly record struct DeviceNumber(bool IsBlock, uint Major, uint Minor)
+{
+    /// <summary>"block 259:1" or "char 195:0".</summary>
+    public override string ToString() => $"{(IsBlock ? "block" : "char")} {Major}:{Minor}";
+}

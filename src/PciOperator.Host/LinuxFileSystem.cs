@@ -1,0 +1,324 @@
+using System.Buffers;
+using System.Diagnostics;
+using System.IO.Enumeration;
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace PciOperator.Host;
+
+/// <summary>The real host, or a folder that looks like one.</summary>
+/// <param name="root">Where the host's "/" is seen: "/" itself, or for example "/host" in a container.</param>
+public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
+{
+    private const int LargestText = 16 << 20;
+    private static readonly TimeSpan ModprobeTimeout = TimeSpan.FromSeconds(60);
+    private readonly string prefix = root.TrimEnd('/');
+
+    /// <inheritdoc/>
+    public bool Exists(string path) => Libc.Access(At(path), 0) == 0;
+
+    /// <inheritdoc/>
+    public string? ReadText(string path)
+    {
+        byte[]? bytes = ReadBytes(path, LargestText);
+        if (bytes is null)
+            return null;
+        int length = bytes.Length > 0 && bytes[^1] == '\n' ? bytes.Length - 1 : bytes.Length;
+        return Encoding.UTF8.GetString(bytes, 0, length);
+    }
+
+    /// <inheritdoc/>
+    public unsafe byte[]? ReadBytes(string path, int max)
+    {
+        int fd = Libc.Open(At(path), Libc.O_RDONLY | Libc.O_CLOEXEC | Libc.O_NONBLOCK, 0);
+        if (fd < 0)
+            return Absent<byte[]>("read", path, Marshal.GetLastPInvokeError());
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(Math.Min(max, 4096));
+        try
+        {
+            int length = 0;
+            while (length < max)
+            {
+                if (length == buffer.Length)
+                {
+                    byte[] larger = ArrayPool<byte>.Shared.Rent(buffer.Length * 2);
+                    buffer.AsSpan(0, length).CopyTo(larger);
+                    ArrayPool<byte>.Shared.Return(buffer);
+                    buffer = larger;
+                }
+
+                nint n;
+                fixed (byte* p = buffer)
+                    n = Libc.Read(fd, p + length, (nuint)Math.Min(max - length, buffer.Length - length));
+                if (n == 0)
+                    break;
+                if (n < 0)
+                {
+                    int errno = Marshal.GetLastPInvokeError();
+                    if (errno == Errnos.EINTR)
+                        continue;
+                    return Absent<byte[]>("read", path, errno);
+                }
+
+                length += (int)n;
+            }
+
+            return buffer[..length];
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+            _ = Libc.Close(fd);
+        }
+    }
+
+    /// <inheritdoc/>
+    public unsafe string? ReadLink(string path)
+    {
+        const int size = 4096;
+        byte* buffer = stackalloc byte[size];
+        nint n = Libc.ReadLink(At(path), buffer, size);
+        if (n >= 0)
+            return Encoding.UTF8.GetString(buffer, (int)n);
+        int errno = Marshal.GetLastPInvokeError();
+        return errno == Errnos.EINVAL ? null : Absent<string>("readlink", path, errno);
+    }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<string> List(string path) => Names(path, foldersOnly: false);
+
+    /// <inheritdoc/>
+    public IReadOnlyList<string> ListFolders(string path) => Names(path, foldersOnly: true);
+
+    /// <inheritdoc/>
+    public unsafe void Write(string path, string value)
+    {
+        int fd = Libc.Open(At(path), Libc.O_WRONLY | Libc.O_CLOEXEC, 0);
+        if (fd < 0)
+            throw new HostIoException($"write '{value.TrimEnd('\n')}' to", path, Marshal.GetLastPInvokeError());
+        try
+        {
+            byte[] bytes = Encoding.UTF8.GetBytes(value);
+            nint n;
+            fixed (byte* p = bytes)
+                n = Libc.Write(fd, p, (nuint)bytes.Length);
+            if (n < 0)
+                throw new HostIoException($"write '{value.TrimEnd('\n')}' to", path, Marshal.GetLastPInvokeError());
+        }
+        finally
+        {
+            _ = Libc.Close(fd);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void WriteDurably(string path, ReadOnlySpan<byte> content)
+    {
+        string folder = Path.GetDirectoryName(path)!;
+        MakeFolder(folder);
+        string temporary = $"{path}.{Environment.CurrentManagedThreadId}.tmp";
+        try
+        {
+            WriteAll(temporary, content);
+            if (Libc.Rename(At(temporary), At(path)) != 0)
+                throw new HostIoException("rename to", path, Marshal.GetLastPInvokeError());
+        }
+        catch (HostIoException)
+        {
+            _ = Libc.Unlink(At(temporary));
+            throw;
+        }
+
+        SyncFolder(folder);
+    }
+
+    /// <inheritdoc/>
+    public void Delete(string path)
+    {
+        if (Libc.Unlink(At(path)) != 0)
+        {
+            int errno = Marshal.GetLastPInvokeError();
+            if (errno is Errnos.ENOENT or Errnos.ENOTDIR)
+                return;
+            throw new HostIoException("delete", path, errno);
+        }
+
+        SyncFolder(Path.GetDirectoryName(path)!);
+    }
+
+    /// <inheritdoc/>
+    public DeviceNumber? DeviceAt(string path)
+    {
+        DeviceNumber? number = Libc.DeviceAt(At(path), out int errno);
+        return errno == 0 || Errnos.IsAbsence(errno) ? number : throw new HostIoException("stat", path, errno);
+    }
+
+    /// <inheritdoc/>
+    public bool? IsClaimed(string blockNode)
+    {
+        int fd = Libc.Open(At(blockNode), Libc.O_RDONLY | Libc.O_EXCL | Libc.O_NONBLOCK | Libc.O_CLOEXEC, 0);
+        if (fd >= 0)
+        {
+            _ = Libc.Close(fd);
+            return false;
+        }
+
+        return Marshal.GetLastPInvokeError() == Errnos.EBUSY ? true : null;
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>In a container (another mount namespace than PID 1's) modprobe runs in the host's root, /proc/1/root.</remarks>
+    public void LoadModule(string name)
+    {
+        string hostRoot = prefix.Length > 0 ? prefix : "/proc/1/root";
+        bool inHost = prefix.Length == 0 && ReadLink("/proc/self/ns/mnt") == ReadLink("/proc/1/ns/mnt");
+        var start = new ProcessStartInfo(inHost ? "modprobe" : "chroot")
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+            RedirectStandardInput = true,
+            UseShellExecute = false,
+        };
+        if (!inHost)
+        {
+            start.ArgumentList.Add(hostRoot);
+            start.ArgumentList.Add("modprobe");
+        }
+
+        start.ArgumentList.Add("--");
+        start.ArgumentList.Add(name);
+        start.Environment["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin";
+        try
+        {
+            using Process process = Process.Start(start)!;
+            Task<string> output = process.StandardOutput.ReadToEndAsync();
+            Task<string> error = process.StandardError.ReadToEndAsync();
+            if (!process.WaitForExit(ModprobeTimeout))
+            {
+                process.Kill();
+                throw new HostIoException("modprobe", name, Errnos.ETIMEDOUT, $"modprobe {name} did not end within {ModprobeTimeout.TotalSeconds:0} s.");
+            }
+
+            process.WaitForExit();
+            if (process.ExitCode != 0)
+            {
+                string said = $"{error.GetAwaiter().GetResult()} {output.GetAwaiter().GetResult()}".Trim().ReplaceLineEndings(" ");
+                throw new HostIoException("modprobe", name, 0, $"modprobe {name} failed with exit code {process.ExitCode}: {said}");
+            }
+        }
+        catch (System.ComponentModel.Win32Exception e)
+        {
+            throw new HostIoException("modprobe", name, e.NativeErrorCode, $"{start.FileName} could not be run to load the kernel module {name}: {e.Message}");
+        }
+    }
+
+    private string At(string path) =>
+        path.StartsWith('/') ? prefix + path : throw new ArgumentException($"'{path}' is not an absolute path.", nameof(path));
+
+    private static T? Absent<T>(string operation, string path, int errno)
+        where T : class =>
+        Errnos.IsAbsence(errno) ? null : throw new HostIoException(operation, path, errno);
+
+    private string[] Names(string path, bool foldersOnly)
+    {
+        try
+        {
+            string[] names =
+            [
+                .. new FileSystemEnumerable<string>(At(path), static (ref FileSystemEntry e) => e.FileName.ToString(), EveryEntry)
+                {
+                    ShouldIncludePredicate = foldersOnly ? IsRealFolder : null,
+                },
+            ];
+            Array.Sort(names, StringComparer.Ordinal);
+            return names;
+        }
+        catch (DirectoryNotFoundException)
+        {
+            return [];
+        }
+        catch (FileNotFoundException)
+        {
+            return [];
+        }
+        catch (UnauthorizedAccessException)
+        {
+            throw new HostIoException("list", path, Errnos.EACCES);
+        }
+        catch (IOException e) when (e is not HostIoException)
+        {
+            return Absent<string[]>("list", path, e.HResult) ?? [];
+        }
+    }
+
+    private static readonly EnumerationOptions EveryEntry = new() { AttributesToSkip = 0, IgnoreInaccessible = false, ReturnSpecialDirectories = false };
+
+    private static bool IsRealFolder(ref FileSystemEntry entry) =>
+        entry.IsDirectory && (entry.Attributes & FileAttributes.ReparsePoint) == 0;
+
+    private unsafe void WriteAll(string path, ReadOnlySpan<byte> content)
+    {
+        int fd = Libc.Open(At(path), Libc.O_WRONLY | Libc.O_CREAT | Libc.O_TRUNC | Libc.O_CLOEXEC, 0x180);
+        if (fd < 0)
+            throw new HostIoException("create", path, Marshal.GetLastPInvokeError());
+        try
+        {
+            while (content.Length > 0)
+            {
+                nint n;
+                fixed (byte* p = content)
+                    n = Libc.Write(fd, p, (nuint)content.Length);
+                if (n < 0)
+                {
+                    int errno = Marshal.GetLastPInvokeError();
+                    if (errno == Errnos.EINTR)
+                        continue;
+                    throw new HostIoException("write", path, errno);
+                }
+
+                content = content[(int)n..];
+            }
+
+            if (Libc.Fsync(fd) != 0)
+                throw new HostIoException("fsync", path, Marshal.GetLastPInvokeError());
+        }
+        finally
+        {
+            _ = Libc.Close(fd);
+        }
+    }
+
+    private void MakeFolder(string folder)
+    {
+        if (Exists(folder))
+            return;
+        string? parent = Path.GetDirectoryName(folder);
+        if (parent is not null)
+            MakeFolder(parent);
+        if (Libc.MakeFolder(At(folder), 0x1c0) != 0)
+        {
+            int errno = Marshal.GetLastPInvokeError();
+            if (errno != Errnos.EEXIST)
+                throw new HostIoException("create", folder, errno);
+        }
+
+        if (parent is not null)
+            SyncFolder(parent);
+    }
+
+    private void SyncFolder(string folder)
+    {
+        int fd = Libc.Open(At(folder), Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
+        if (fd < 0)
+            throw new HostIoException("open", folder, Marshal.GetLastPInvokeError());
+        try
+        {
+            if (Libc.Fsync(fd) != 0)
+                throw new HostIoException("fsync", folder, Marshal.GetLastPInvokeError());
+        }
+        finally
+        {
+            _ = Libc.Close(fd);
+        }
+    }
+}
