@@ -1,0 +1,48 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Http;
+
+namespace PciOperator.Sandbox.ApiServer.Http;
+
+/// <summary>Reads the body of a request.</summary>
+internal static class RequestBody
+{
+    private const int MostBytes = 3 << 20;
+
+    public static string ContentType(HttpRequest request) =>
+        (request.ContentType ?? "").Split(';')[0].Trim().ToLowerInvariant();
+
+    public static async Task<byte[]> ReadAsync(HttpRequest request, CancellationToken ct)
+    {
+        using var buffer = new MemoryStream();
+        var chunk = new byte[16 << 10];
+        int read;
+        while ((read = await request.Body.ReadAsync(chunk, ct)) > 0)
+        {
+            if (buffer.Length + read > MostBytes)
+                throw new ApiError(413, "RequestEntityTooLarge", $"Request entity too large: limit is {MostBytes}");
+            buffer.Write(chunk, 0, read);
+        }
+        return buffer.ToArray();
+    }
+
+    /// <summary>An object from JSON or YAML; paths of duplicate fields are added.</summary>
+    public static JsonObject Object(byte[] body, string contentType, List<string> duplicates)
+    {
+        try
+        {
+            var node = contentType is "application/yaml" or "application/apply-patch+yaml" or "text/yaml"
+                ? Yaml.Parse(System.Text.Encoding.UTF8.GetString(body)).FirstOrDefault()
+                : Json.Parse(body, duplicates);
+            return node as JsonObject ?? throw ApiError.BadRequest("couldn't get version/kind; json parse error: json: cannot unmarshal into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }");
+        }
+        catch (JsonException e)
+        {
+            throw ApiError.BadRequest($"couldn't get version/kind; json parse error: {e.Message}");
+        }
+        catch (YamlDotNet.Core.YamlException e)
+        {
+            throw ApiError.BadRequest($"error parsing YAML: {e.Message}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Http;
+using PciOperator.Sandbox.ApiServer.Patching;
+using PciOperator.Sandbox.ApiServer.Resources;
+using PciOperator.Sandbox.ApiServer.Storage;
+
+namespace PciOperator.Sandbox.ApiServer.Http;
+
+/// <summary>The verbs on resources.</summary>
+internal sealed class ResourceRequests(ApiCore core)
+{
+    private const string PatchTypes = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+
+    private readonly ListRequests _lists = new(core);
+    private readonly WatchRequests _watches = new(core);
+    private readonly ObjectViews _views = new(core);
+
+    public async Task HandleAsync(HttpContext context, RequestPath path)
+    {
+        if ((path.Group, path.Version) == (AccessReviews.Group, AccessReviews.Version))
+        {
+            await ReviewAsync(context, path);
+            return;
+        }
+        var type = core.Catalog.Find(path.Group, path.Version, path.Plural) ?? throw ApiError.NoSuchResource();
+        if (path.Namespace.Length > 0 && !type.Namespaced) throw ApiError.NoSuchResource();
+        if (path.Name.Length > 0 && type.Namespaced && path.Namespace.Length == 0) throw ApiError.NoSuchResource();
+        CheckSubresource(type, path.Subresource);
+
+        var method = context.Request.Method;
+        if (path.Name.Length == 0)
+        {
+            await (method switch
+            {
+                "GET" when IsTrue(context.Request.Query["watch"]) => _watches.HandleAsync(context, type, path.Namespace),
+                "GET" => _lists.HandleAsync(context, type, path.Namespace),
+                "POST" => CreateAsync(context, type, path.Namespace),
+                "DELETE" => DeleteCollectionAsync(context, type, path.Namespace),
+                _ => throw ApiError.MethodNotAllowed(),
+            });
+            return;
+        }
+        await (method switch
+        {
+            "GET" => GetAsync(context, type, path),
+            "PUT" => ReplaceAsync(context, type, path),
+            "PATCH" => PatchAsync(context, type, path),
+            "DELETE" when path.Subresource.Length == 0 => DeleteAsync(context, type, path),
+            _ => throw ApiError.MethodNotAllowed(),
+        });
+    }
+
+    public static bool IsTrue(string? value) => value is "true" or "1" or "True" or "TRUE";
+
+    private static void CheckSubresource(ResourceType type, string subresource)
+    {
+        var known = subresource.Length == 0
+            || (subresource == "status" && type.HasStatus)
+            || (subresource == "finalize" && type is { Group: "", Kind: "Namespace" });
+        if (!known) throw ApiError.NoSuchResource();
+    }
+
+    private async Task GetAsync(HttpContext context, ResourceType type, RequestPath path)
+    {
+        var form = AcceptedForm.Of(context.Request);
+        var stored = core.Store.Table(type.StorageTable).Get(path.Namespace, path.Name)
+            ?? throw ApiError.NotFound(type.Group, type.Plural, path.Name);
+        if (form is { Form: ObjectForm.Whole, Yaml: false } && type.FromStored is null)
+            await ApiResponse.BytesAsync(context, 200, stored.Utf8);
+        else
+            await _views.WriteAsync(context, 200, type, ObjectWriter.Shown(type, stored), form);
+    }
+
+    private async Task CreateAsync(HttpContext context, ResourceType type, string ns)
+    {
+        var form = AcceptedForm.Of(context.Request);
+        var options = WriteOptionsOf(context.Request);
+        var obj = await ReadObjectAsync(context, type, options);
+        var metadata = obj.Child("metadata");
+        if (type.Namespaced && ns.Length == 0) throw ApiError.BadRequest("an empty namespace may not be set during creation");
+        if (metadata.Str("namespace") is { Length: > 0 } own && own != ns)
+            throw ApiError.BadRequest(type.Namespaced
+                ? "the namespace of the provided object does not match the namespace sent on the request"
+                : "namespace should not be set on cluster-scoped resources");
+        var created = core.Writer.Create(type, ns, obj, options);
+        ApiResponse.Warn(context, options.Warnings);
+        await _views.WriteAsync(context, 201, type, created, form);
+    }
+
+    private async Task ReplaceAsync(HttpContext context, ResourceType type, RequestPath path)
+    {
+        var form = AcceptedForm.Of(context.Request);
+        var options = WriteOptionsOf(context.Request);
+        var obj = await ReadObjectAsync(context, type, options);
+        CheckIdentity(obj, path);
+        // A replaced object has the managers that its writer read.
+        var updated = core.Writer.Update(type, path.Namespace, path.Name, Subresource(path), options, _ => obj.Copy());
+        ApiResponse.Warn(context, options.Warnings);
+        await _views.WriteAsync(context, 200, type, updated, form);
+    }
+
+    private async Task PatchAsync(HttpContext context, ResourceType type, RequestPath path)
+    {
+        var form = AcceptedForm.Of(context.Request);
+        var options = WriteOptionsOf(context.Request);
+        var body = await RequestBody.ReadAsync(context.Request, context.RequestAborted);
+        var contentType = RequestBody.ContentType(context.Request);
+        if (contentType is "application/apply-patch+yaml")
+        {
+            var (applied, created) = new ApplyRequest(core, type, path, options).Run(body, context.Request);
+            ApiResponse.Warn(context, options.Warnings);
+            await _views.WriteAsync(context, created ? 201 : 200, type, applied, form);
+            return;
+        }
+        var patch = ObjectPatch.Parse(contentType, body, type) ?? throw ApiError.UnsupportedMediaType(PatchTypes);
+        var patched = core.Writer.Update(type, path.Namespace, path.Name, Subresource(path), options, current =>
+        {
+            var next = patch.Apply(current);
+            CheckType(type, next);
+            CheckIdentity(next, path);
+            options.Warnings.Clear();
+            Admission.Normalise(type, next, patch.Duplicates, options, patch.Refuse(type, path.Name));
+            return next;
+        });
+        ApiResponse.Warn(context, options.Warnings);
+        await _views.WriteAsync(context, 200, type, patched, form);
+    }
+
+    private async Task DeleteAsync(HttpContext context, ResourceType type, RequestPath path)
+    {
+        var form = AcceptedForm.Of(context.Request);
+        var options = await DeleteOptionsAsync(context);
+        var (obj, gone) = core.Writer.Delete(type, path.Namespace, path.Name, options);
+        if (!gone || type is { Group: "", Kind: "Namespace" or "Pod" })
+        {
+            await _views.WriteAsync(context, 200, type, obj, form);
+            return;
+        }
+        var details = new JsonObject { ["name"] = path.Name };
+        if (type.Group.Length > 0) details["group"] = type.Group;
+        details["kind"] = type.Plural;
+        details["uid"] = obj.Obj("metadata").Str("uid");
+        await ApiResponse.JsonAsync(context, 200, new JsonObject
+        {
+            ["kind"] = "Status",
+            ["apiVersion"] = "v1",
+            ["metadata"] = new JsonObject(),
+            ["status"] = "Success",
+            ["details"] = details,
+        }, form.Yaml);
+    }
+
+    private async Task DeleteCollectionAsync(HttpContext context, ResourceType type, string ns)
+    {
+        var query = context.Request.Query;
+        var options = await DeleteOptionsAsync(context);
+        var selector = ObjectSelector.Parse(type, ns, query["labelSelector"], query["fieldSelector"]);
+        var (objects, resourceVersion) = core.Store.Snapshot(core.Store.Table(type.StorageTable));
+        var chosen = objects.Values.Where(selector.Matches).ToList();
+        foreach (var stored in chosen)
+        {
+            try
+            {
+                core.Writer.Delete(type, stored.Namespace, stored.Name, options);
+            }
+            catch (ApiError e) when (e.Code == 404)
+            {
+                // Somebody else was quicker.
+            }
+        }
+        await ListRequests.WriteAsync(context, type, chosen, resourceVersion, null, null, AcceptedForm.Of(context.Request), _views);
+    }
+
+    private static async Task<JsonObject> ReadObjectAsync(HttpContext context, ResourceType type, WriteOptions options)
+    {
+        var contentType = RequestBody.ContentType(context.Request);
+        if (contentType is not ("application/json" or "application/yaml" or "" or "text/plain" or "application/x-www-form-urlencoded"))
+            throw ApiError.UnsupportedMediaType("application/json, application/yaml");
+        var duplicates = new List<string>();
+        var obj = RequestBody.Object(await RequestBody.ReadAsync(context.Request, context.RequestAborted), contentType, duplicates);
+        CheckType(type, obj);
+        Admission.Normalise(type, obj, duplicates, options, problem => ApiError.BadRequest(
+            $"{type.Kind} in version \"{type.Version}\" cannot be handled as a {type.Kind}: {problem}"));
+        return obj;
+    }
+
+    internal static void CheckType(ResourceType type, JsonObject obj)
+    {
+        // Typed clients may leave their own type out; kinds of custom resources must name themselves.
+        if (!type.IsCustom)
+        {
+            obj["apiVersion"] ??= type.GroupVersion;
+            obj["kind"] ??= type.Kind;
+        }
+        if (string.IsNullOrEmpty(obj.Str("kind"))) throw ApiError.BadRequest($"Object 'Kind' is missing in '{Json.Text(obj)}'");
+        if (string.IsNullOrEmpty(obj.Str("apiVersion"))) throw ApiError.BadRequest($"Object 'apiVersion' is missing in '{Json.Text(obj)}'");
+        if (obj.Str("apiVersion") != type.GroupVersion)
+            throw ApiError.BadRequest($"the API version in the data ({obj.Str("apiVersion")}) does not match the expected API version ({type.GroupVersion})");
+        if (obj.Str("kind") != type.Kind)
+            throw ApiError.BadRequest($"{obj.Str("kind")} in version \"{type.Version}\" cannot be handled as a {type.Kind}: converting (v1.{obj.Str("kind")}) to (core.{type.Kind}): unknown conversion");
+    }
+
+    internal static void CheckIdentity(JsonObject obj, RequestPath path)
+    {
+        var metadata = obj.Child("metadata");
+        if (metadata.Str("name") is { Length: > 0 } name && name != path.Name)
+            throw ApiError.BadRequest($"the name of the object ({name}) does not match the name on the URL ({path.Name})");
+        if (metadata.Str("namespace") is { Length: > 0 } ns && ns != path.Namespace)
+            throw ApiError.BadRequest("the namespace of the provided object does not match the namespace sent on the request");
+        metadata["name"] = path.Name;
+    }
+
+    private static string? Subresource(RequestPath path) => path.Subresource.Length == 0 ? null : path.Subresource;
+
+    private static WriteOptions WriteOptionsOf(HttpRequest request)
+    {
+        var query = request.Query;
+        var dryRun = query["dryRun"].ToString();
+        if (dryRun is not ("" or "All"))
+            throw ApiError.BadRequest($"Invalid value: [\"{dryRun}\"]: supported values: \"All\"");
+        var agent = request.Headers.UserAgent.ToString().Split('/')[0];
+        return new WriteOptions
+        {
+            DryRun = dryRun == "All",
+            Force = IsTrue(query["force"]),
+            FieldManager = query["fieldManager"].ToString() is { Length: > 0 } manager ? manager : agent.Length > 0 ? agent : "unknown",
+            FieldValidation = query["fieldValidation"].ToString() switch
+            {
+                "" or "Warn" => FieldValidation.Warn,
+                "Strict" => FieldValidation.Strict,
+                "Ignore" => FieldValidation.Ignore,
+                var other => throw ApiError.BadRequest($"fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""),
+            },
+        };
+    }
+
+    private static async Task<DeleteOptions> DeleteOptionsAsync(HttpContext context)
+    {
+        var query = context.Request.Query;
+        var body = await RequestBody.ReadAsync(context.Request, context.RequestAborted);
+        var options = body.Length == 0 ? [] : RequestBody.Object(body, RequestBody.ContentType(context.Request), []);
+        var preconditions = options.Obj("preconditions");
+        var propagation = options.Str("propagationPolicy") ?? query["propagationPolicy"].ToString();
+        return new DeleteOptions(
+            options.Arr("dryRun")?.Select(Json.AsString).Contains("All") == true || query["dryRun"] == "All",
+            preconditions.Str("uid"),
+            preconditions.Str("resourceVersion"),
+            propagation == "Orphan" || options.Flag("orphanDependents") || IsTrue(query["orphanDependents"]));
+    }
+
+    private static async Task ReviewAsync(HttpContext context, RequestPath path)
+    {
+        if (context.Request.Method != "POST" || AccessReviews.Kinds.All(k => k.Plural != path.Plural)) throw ApiError.NoSuchResource();
+        var review = RequestBody.Object(await RequestBody.ReadAsync(context.Request, context.RequestAborted), RequestBody.ContentType(context.Request), []);
+        await ApiResponse.JsonAsync(context, 201, AccessReviews.Answer(path.Plural, review));
+    }
+}

@@ -1,0 +1,124 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Http;
+using PciOperator.Sandbox.ApiServer.Resources;
+using PciOperator.Sandbox.ApiServer.Storage;
+
+namespace PciOperator.Sandbox.ApiServer.Http;
+
+/// <summary>Watches: a stream of events, one JSON text a line.</summary>
+internal sealed class WatchRequests(ApiCore core)
+{
+    private readonly ObjectViews _views = new(core);
+
+    public static ApiError TooLarge(long wanted, long current, ResourceType type)
+    {
+        _ = type;
+        return new ApiError(504, "Timeout", $"Too large resource version: {wanted}, current: {current}", new JsonObject
+        {
+            ["causes"] = new JsonArray(new JsonObject { ["reason"] = "ResourceVersionTooLarge", ["message"] = "Too large resource version" }),
+            ["retryAfterSeconds"] = 1,
+        });
+    }
+
+    public async Task HandleAsync(HttpContext context, ResourceType type, string ns)
+    {
+        var query = context.Request.Query;
+        var form = AcceptedForm.Of(context.Request);
+        var selector = ObjectSelector.Parse(type, ns, query["labelSelector"], query["fieldSelector"]);
+        var bookmarks = ResourceRequests.IsTrue(query["allowWatchBookmarks"]);
+        var initialEvents = InitialEvents(query, bookmarks);
+        var version = query["resourceVersion"].ToString();
+        long? since = null;
+        if (version is not ("" or "0") && initialEvents != true)
+        {
+            since = long.TryParse(version, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+                ? number
+                : throw ApiError.Invalid("meta.k8s.io", "ListOptions", "", [Schemas.Violation.Invalid("resourceVersion", JsonValue.Create(version), $"strconv.ParseUint: parsing \"{version}\": invalid syntax")]);
+        }
+        else if (initialEvents == false)
+        {
+            since = core.Store.ResourceVersion;
+        }
+
+        var table = core.Store.Table(type.StorageTable);
+        var subscription = new Subscription(selector.OnlyName);
+        if (!core.Store.Subscribe(table, subscription, since, out var now, out var replay, out var at))
+            throw ApiError.Expired($"too old resource version: {since} ({table.CompactedAt})");
+        try
+        {
+            var stream = new WatchStream(context, type, selector, form, _views);
+            await stream.StartAsync();
+            foreach (var stored in now)
+            {
+                if (selector.Matches(stored)) stream.Write("ADDED", stored);
+            }
+            if (initialEvents == true) stream.WriteBookmark(at, initialEventsEnd: true);
+            foreach (var change in replay) stream.Write(change);
+            await stream.FlushAsync(context.RequestAborted);
+            await FollowAsync(stream, subscription, bookmarks, Timeout(query), context.RequestAborted);
+        }
+        finally
+        {
+            core.Store.Unsubscribe(table, subscription);
+        }
+    }
+
+    private async Task FollowAsync(WatchStream stream, Subscription subscription, bool bookmarks, TimeSpan timeout, CancellationToken aborted)
+    {
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(aborted, core.Stopping);
+        var time = core.Options.TimeProvider;
+        await using var end = time.CreateTimer(_ =>
+        {
+            if (bookmarks) core.Store.Bookmark(subscription);
+            subscription.Close();
+        }, null, timeout, System.Threading.Timeout.InfiniteTimeSpan);
+        await using var tick = bookmarks
+            ? time.CreateTimer(_ => core.Store.Bookmark(subscription), null, core.Options.BookmarkInterval, core.Options.BookmarkInterval)
+            : null;
+        try
+        {
+            while (await subscription.Inbox.WaitToReadAsync(ending.Token))
+            {
+                // What is there goes out in one piece.
+                while (subscription.Inbox.TryRead(out var delivery))
+                {
+                    subscription.Taken();
+                    if (delivery.Change is { } change) stream.Write(change);
+                    else stream.WriteBookmark(delivery.ResourceVersion);
+                    if (stream.Buffered > 64 << 10) await stream.FlushAsync(ending.Token);
+                }
+                await stream.FlushAsync(ending.Token);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The client left, or the server stops.
+        }
+    }
+
+    private TimeSpan Timeout(IQueryCollection query) =>
+        int.TryParse(query["timeoutSeconds"], out var seconds) && seconds > 0
+            ? TimeSpan.FromSeconds(seconds)
+            // Between 30 and 60 minutes, so that not all watches end at the same time.
+            : TimeSpan.FromMinutes(30 + (30 * core.Identities.NextDouble()));
+
+    private static bool? InitialEvents(IQueryCollection query, bool bookmarks)
+    {
+        var text = query["sendInitialEvents"].ToString();
+        if (text.Length == 0) return null;
+        var wanted = ResourceRequests.IsTrue(text);
+        var match = query["resourceVersionMatch"].ToString();
+        if (match != "NotOlderThan")
+        {
+            throw ApiError.Invalid("meta.k8s.io", "ListOptions", "",
+                [Schemas.Violation.Forbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]);
+        }
+        if (wanted && !bookmarks)
+        {
+            throw ApiError.Invalid("meta.k8s.io", "ListOptions", "",
+                [Schemas.Violation.Forbidden("sendInitialEvents", "sendInitialEvents requires allowWatchBookmarks")]);
+        }
+        return wanted;
+    }
+}

@@ -1,0 +1,74 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using PciOperator.Sandbox.ApiServer.Http;
+using PciOperator.Sandbox.ApiServer.Resources;
+using PciOperator.Sandbox.ApiServer.Schemas;
+
+namespace PciOperator.Sandbox.ApiServer.Patching;
+
+/// <summary>A patch of one of the types that change an object as it is (all but apply).</summary>
+internal sealed class ObjectPatch
+{
+    private readonly Func<JsonObject, JsonNode?> _apply;
+    private readonly bool _isJsonPatch;
+
+    private ObjectPatch(Func<JsonObject, JsonNode?> apply, List<string> duplicates, bool isJsonPatch)
+    {
+        _apply = apply;
+        Duplicates = duplicates;
+        _isJsonPatch = isJsonPatch;
+    }
+
+    /// <summary>Fields that the patch gives twice.</summary>
+    public IReadOnlyList<string> Duplicates { get; }
+
+    /// <summary>Null for a content type that isn't taken.</summary>
+    public static ObjectPatch? Parse(string contentType, byte[] body, ResourceType type)
+    {
+        var duplicates = new List<string>();
+        switch (contentType)
+        {
+            case "application/json-patch+json":
+                var operations = Read(body, null) as JsonArray
+                    ?? throw ApiError.BadRequest("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch");
+                return new ObjectPatch(current => JsonPatch.Apply(current, operations), duplicates, true);
+            case "application/merge-patch+json":
+                var merge = Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("Invalid JSON Patch");
+                return new ObjectPatch(current => MergePatch.Apply(current, merge), duplicates, false);
+            case "application/strategic-merge-patch+json" when !type.IsCustom:
+                var strategic = Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("error decoding patch: expected an object");
+                return new ObjectPatch(current => StrategicMergePatch.Apply(current, strategic, type.Kind), duplicates, false);
+            default:
+                return null;
+        }
+    }
+
+    public JsonObject Apply(JsonObject current)
+    {
+        try
+        {
+            return _apply(current) as JsonObject ?? throw ApiError.BadRequest("the patch leaves no object");
+        }
+        catch (JsonPatchException e)
+        {
+            throw new ApiError(422, "Invalid", $"the server rejected our request due to an error in our request: {e.Message}");
+        }
+    }
+
+    /// <summary>The refusal of a patch that leads to unknown or duplicate fields.</summary>
+    public Func<string, ApiError> Refuse(ResourceType type, string name) => problem => _isJsonPatch
+        ? ApiError.Invalid(type.Group, type.Kind, name, [new Violation("patch", "FieldValueInvalid", problem)])
+        : ApiError.BadRequest(problem);
+
+    private static JsonNode? Read(byte[] body, List<string>? duplicates)
+    {
+        try
+        {
+            return Json.Parse(body, duplicates);
+        }
+        catch (JsonException e)
+        {
+            throw ApiError.BadRequest($"error decoding patch: {e.Message}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+using System.Text.Json.Nodes;
+using PciOperator.Sandbox.ApiServer.Http;
+using PciOperator.Sandbox.ApiServer.Schemas;
+using PciOperator.Sandbox.ApiServer.Storage;
+
+namespace PciOperator.Sandbox.ApiServer.Resources;
+
+/// <summary>Creates, changes and deletes objects by the rules that all resources share.</summary>
+internal sealed class ObjectWriter(ObjectStore store, Admission admission, Identities identities, TimeProvider time)
+{
+    private const int MostAttempts = 5;
+
+    private string Now => Json.Timestamp(time.GetUtcNow());
+
+    /// <summary>Stores a new object. <paramref name="obj"/> is normalised and becomes the store's.</summary>
+    public JsonObject Create(ResourceType type, string ns, JsonObject obj, WriteOptions options, bool viaApply = false)
+    {
+        var metadata = obj.Child("metadata");
+        if (metadata.Str("resourceVersion") is { Length: > 0 })
+            throw new ApiError(500, "InternalError", "resourceVersion should not be set on objects to be created");
+        RequireNamespace(type, ns, metadata.Str("name") ?? "");
+        if (ns.Length > 0) metadata["namespace"] = ns;
+        if (string.IsNullOrEmpty(metadata.Str("name")) && metadata.Str("generateName") is { Length: > 0 } prefix)
+            metadata["name"] = identities.NameFrom(prefix);
+        foreach (var own in new[] { "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink" }) metadata.Remove(own);
+        metadata["uid"] = identities.Uid();
+        metadata["creationTimestamp"] = Now;
+        if (type.HasGeneration) metadata["generation"] = 1L;
+        else metadata.Remove("generation");
+        if (type is { HasStatus: true, IsCustom: true }) obj.Remove("status");
+        Complete(type, obj);
+        admission.Check(type, obj, null);
+        if (!viaApply) Patching.ManagedFields.Update(type, null, obj, options, null, Now);
+
+        var name = metadata.Str("name")!;
+        var table = store.Table(type.StorageTable);
+        if (options.DryRun)
+        {
+            if (table.Get(ns, name) is not null) throw ApiError.AlreadyExists(type.Group, type.Plural, name);
+            return obj;
+        }
+        return store.Create(table, ns, name, Stored(type, obj)) is { } created
+            ? Shown(type, created)
+            : throw ApiError.AlreadyExists(type.Group, type.Plural, name);
+    }
+
+    /// <summary>
+    /// Changes an object. <paramref name="change"/> gets a copy of the current one and gives the next; it is called again
+    /// when somebody else was quicker, unless its result names a resourceVersion.
+    /// </summary>
+    public JsonObject Update(ResourceType type, string ns, string name, string? subresource, WriteOptions options, Func<JsonObject, JsonObject> change, bool viaApply = false)
+    {
+        var table = store.Table(type.StorageTable);
+        for (var attempt = 1; ; attempt++)
+        {
+            var current = table.Get(ns, name) ?? throw ApiError.NotFound(type.Group, type.Plural, name);
+            var old = Shown(type, current);
+            var next = change(old.Copy());
+            Keep(type, name, old, next, subresource);
+            Complete(type, next);
+            if (!viaApply) Patching.ManagedFields.Update(type, old, next, options, subresource, Now);
+            if (Unchanged(old, next)) return old;
+            CheckFinalizers(type, name, old, next);
+            admission.Check(type, next, old);
+            if (options.DryRun) return next;
+
+            var leaves = current.IsTerminating && next.Obj("metadata").Arr("finalizers") is not { Count: > 0 } && !HoldsContent(type, next);
+            var done = leaves ? store.Remove(table, current, Stored(type, next)) : store.Replace(table, current, Stored(type, next));
+            if (done is not null) return Shown(type, done);
+            if (attempt == MostAttempts) throw ApiError.Conflict(type.Group, type.Plural, name, ApiError.Modified);
+        }
+    }
+
+    /// <summary>Deletes an object, or marks it as being deleted while finalizers hold it. Gone: false in the second case.</summary>
+    public (JsonObject Object, bool Gone) Delete(ResourceType type, string ns, string name, DeleteOptions options)
+    {
+        var table = store.Table(type.StorageTable);
+        while (true)
+        {
+            var current = table.Get(ns, name) ?? throw ApiError.NotFound(type.Group, type.Plural, name);
+            CheckPreconditions(type, name, current, options);
+            var next = Shown(type, current).Copy();
+            var metadata = next.Child("metadata");
+            var held = metadata.Arr("finalizers") is { Count: > 0 } || HoldsContent(type, next);
+            if (options.DryRun) return (next, !held);
+            if (!held)
+            {
+                if (store.Remove(table, current) is { } removed) return (Shown(type, removed), true);
+                continue;
+            }
+            if (current.IsTerminating) return (next, false);
+            metadata["deletionTimestamp"] = Now;
+            metadata["deletionGracePeriodSeconds"] = 0L;
+            if (metadata.Int("generation") is { } generation) metadata["generation"] = generation + 1;
+            if (type is { Group: "", Kind: "Namespace" }) next.Child("status")["phase"] = "Terminating";
+            if (store.Replace(table, current, Stored(type, next)) is { } marked) return (Shown(type, marked), false);
+        }
+    }
+
+    public static JsonObject Shown(ResourceType type, StoredObject stored) =>
+        type.FromStored is { } convert ? convert(stored.Value) : stored.Value;
+
+    private static JsonObject Stored(ResourceType type, JsonObject obj) => type.ToStored is { } convert ? convert(obj) : obj;
+
+    // A namespace leaves when its content has, which its spec.finalizers stand for.
+    private static bool HoldsContent(ResourceType type, JsonObject obj) =>
+        type is { Group: "", Kind: "Namespace" } && obj.Obj("spec").Arr("finalizers") is { Count: > 0 };
+
+    private void RequireNamespace(ResourceType type, string ns, string name)
+    {
+        if (!type.Namespaced) return;
+        var found = store.Table("namespaces").Get("", ns) ?? throw ApiError.NotFound("", "namespaces", ns);
+        if (!found.IsTerminating) return;
+        throw ApiError.Forbidden(type.Group, type.Plural, name, $"unable to create new content in namespace {ns} because it is being terminated",
+        [
+            new JsonObject { ["reason"] = "NamespaceTerminating", ["message"] = $"namespace {ns} is being terminated", ["field"] = "metadata.namespace" },
+        ]);
+    }
+
+    private static void CheckPreconditions(ResourceType type, string name, StoredObject current, DeleteOptions options)
+    {
+        if (options.Uid is { } uid && uid != current.Uid)
+            throw ApiError.Conflict(type.Group, type.Plural, name, $"Precondition failed: UID in precondition: {uid}, UID in object meta: {current.Uid}");
+        if (options.ResourceVersion is { } rv && rv != current.Metadata.Str("resourceVersion"))
+            throw ApiError.Conflict(type.Group, type.Plural, name, $"Precondition failed: ResourceVersion in precondition: {rv}, ResourceVersion in object meta: {current.Metadata.Str("resourceVersion")}");
+    }
+
+    /// <summary>Puts back what a writer can't change: identity, the other half of spec and status, the generation.</summary>
+    private static void Keep(ResourceType type, string name, JsonObject old, JsonObject next, string? subresource)
+    {
+        var (was, metadata) = (old.Obj("metadata")!, next.Child("metadata"));
+        if (metadata.Str("resourceVersion") is { Length: > 0 } rv)
+        {
+            if (rv != was.Str("resourceVersion")) throw ApiError.Conflict(type.Group, type.Plural, name, ApiError.Modified);
+        }
+        else if (!type.AllowsUnconditionalUpdate)
+        {
+            throw ApiError.Invalid(type.Group, type.Kind, name, [Violation.Invalid("metadata.resourceVersion", JsonValue.Create(0L), "must be specified for an update") with { Message = "Invalid value: 0x0: must be specified for an update" }]);
+        }
+        if (metadata.Str("uid") is { Length: > 0 } uid && uid != was.Str("uid"))
+            throw ApiError.Conflict(type.Group, type.Plural, name, $"Precondition failed: UID in precondition: {uid}, UID in object meta: {was.Str("uid")}");
+
+        if (subresource == "status")
+        {
+            var status = next["status"].Copy();
+            var managed = metadata["managedFields"].Copy();
+            foreach (var key in next.Select(p => p.Key).ToList()) next.Remove(key);
+            foreach (var (key, value) in old) next[key] = value.Copy();
+            if (status is null) next.Remove("status");
+            else next["status"] = status;
+            metadata = next.Child("metadata");
+            if (managed is not null) metadata["managedFields"] = managed;
+        }
+        else if (type.HasStatus)
+        {
+            if (old["status"] is { } status) next["status"] = status.Copy();
+            else next.Remove("status");
+        }
+        foreach (var own in new[] { "name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink" })
+        {
+            if (was[own] is { } value) metadata[own] = value.Copy();
+            else metadata.Remove(own);
+        }
+        if (type.HasGeneration && DiffersBeyondMetadata(type, old, next))
+            metadata["generation"] = (was.Int("generation") ?? 0) + 1;
+    }
+
+    private static bool DiffersBeyondMetadata(ResourceType type, JsonObject old, JsonObject next)
+    {
+        bool Counts(string field) => field != "metadata" && !(type.HasStatus && field == "status");
+        return next.Any(p => Counts(p.Key) && !Json.Same(p.Value, old[p.Key])) || old.Any(p => Counts(p.Key) && !next.ContainsKey(p.Key));
+    }
+
+    /// <summary>What the server itself adds to some kinds.</summary>
+    private void Complete(ResourceType type, JsonObject obj)
+    {
+        switch (type)
+        {
+            case { Group: "", Kind: "Namespace" }:
+                var metadata = obj.Obj("metadata")!;
+                if (metadata.Str("name") is { } name) metadata.Child("labels")["kubernetes.io/metadata.name"] = name;
+                var spec = obj.Child("spec");
+                if (!metadata.ContainsKey("deletionTimestamp"))
+                {
+                    if (!spec.ContainsKey("finalizers")) spec["finalizers"] = new JsonArray("kubernetes");
+                    obj.Child("status")["phase"] = "Active";
+                }
+                break;
+            case { Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition" }:
+                CustomResources.ApplyDefaults(obj);
+                if (obj.Obj("spec").Arr("versions")?.OfType<JsonObject>().Any(v => v.Flag("storage")) == true)
+                    obj["status"] = CustomResources.AcceptedStatus(obj, Now);
+                break;
+        }
+    }
+
+    private static void CheckFinalizers(ResourceType type, string name, JsonObject old, JsonObject next)
+    {
+        if (old.Obj("metadata").Str("deletionTimestamp") is null) return;
+        var before = old.Obj("metadata").Arr("finalizers")?.Select(Json.AsString).ToHashSet() ?? [];
+        var added = (next.Obj("metadata").Arr("finalizers")?.Select(Json.AsString) ?? []).Where(f => !before.Contains(f)).ToList();
+        if (added.Count == 0) return;
+        throw ApiError.Invalid(type.Group, type.Kind, name,
+            [Violation.Forbidden("metadata.finalizers", $"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{string.Join(", ", added.Select(f => $"\"{f}\""))}}}")]);
+    }
+
+    // The time of a managedFields entry alone is no change.
+    private static bool Unchanged(JsonObject old, JsonObject next)
+    {
+        if (Json.Same(old, next)) return true;
+        var (a, b) = (old.Copy(), next.Copy());
+        foreach (var obj in new[] { a, b })
+        {
+            foreach (var entry in obj.Obj("metadata").Arr("managedFields")?.OfType<JsonObject>() ?? []) entry.Remove("time");
+        }
+        return Json.Same(a, b);
+    }
+}
