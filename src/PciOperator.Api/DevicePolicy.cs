@@ -45,19 +45,19 @@ public abstract record DevicePolicy
     public bool? OneTimeUse { get; set; }
 
     /// <summary>The resource class, standard or `CUSTOM_*`; by default `CUSTOM_PCI_VENDOR_PRODUCT`.</summary>
-    [Pattern("^[A-Za-z0-9_]+$"), Length(1, 255)]
+    [Length(1, 255)]
     public string? ResourceClass { get; set; }
 
     /// <summary>Traits that aliases can ask for.</summary>
     [Items(0, 32), Length(1, 255), ListSet]
     public IReadOnlyList<string>? Traits { get; set; }
 
-    /// <summary>Any other tags, kept as they are; aliases can ask for them. They can't replace a pool's own keys.</summary>
+    /// <summary>Any other tags, kept as they are; aliases can ask for them. What has a field of its own goes there.</summary>
     [Items(0, 32), Length(0, 255)]
     public IReadOnlyDictionary<string, string>? Tags { get; set; }
 
     /// <summary>Devices that a person has decided to give away although a guard refuses them: node, address and identity together.</summary>
-    [Items(0, 16)]
+    [Items(0, 16), ListMapKeys("nodeName", "address")]
     public IReadOnlyList<GuardOverride>? GuardOverrides { get; set; }
 }
 
@@ -73,18 +73,18 @@ public sealed record SriovSpec
 }
 
 /// <summary>One device that is given away although a guard refuses it.</summary>
-public sealed record GuardOverride
+public sealed partial record GuardOverride
 {
     /// <summary>The node's name.</summary>
     [Required, Length(1, 253)]
     public string NodeName { get; set; } = "";
 
     /// <summary>The device's full address, such as `0000:21:00.0`.</summary>
-    [Required, Pattern(ApiPatterns.Address), Length(1, 16)]
+    [Required, Length(1, 32)]
     public string Address { get; set; } = "";
 
     /// <summary>The ids that the device must have, such as `8086:10c9`.</summary>
-    [Pattern("^[0-9a-f]{4}:[0-9a-f]{4}$"), Length(1, 9)]
+    [Length(1, 32)]
     public string? Ids { get; set; }
 
     /// <summary>The serial number that the device must have.</summary>
@@ -93,42 +93,42 @@ public sealed record GuardOverride
 }
 
 /// <summary>A description of devices; every field that is given must match, and an absent one matches all.</summary>
-public sealed record DeviceSelectorSpec
+public sealed partial record DeviceSelectorSpec
 {
-    /// <summary>PCI vendor id: up to four hexadecimal digits, or `*`.</summary>
-    [Pattern(ApiPatterns.IdOrAny), Length(1, 8)]
+    /// <summary>PCI vendor id: up to four hexadecimal digits, or `*` for any. Quote it in YAML: `"8086"`.</summary>
+    [Length(1, 64)]
     public string? VendorId { get; set; }
 
-    /// <summary>PCI device id: up to four hexadecimal digits, or `*`.</summary>
-    [Pattern(ApiPatterns.IdOrAny), Length(1, 8)]
+    /// <summary>PCI device id: up to four hexadecimal digits, or `*` for any. Quote it in YAML: `"8086"`.</summary>
+    [Length(1, 64)]
     public string? ProductId { get; set; }
 
-    /// <summary>Subsystem vendor id: up to four hexadecimal digits, or `*`.</summary>
-    [Pattern(ApiPatterns.IdOrAny), Length(1, 8)]
+    /// <summary>Subsystem vendor id: up to four hexadecimal digits, or `*` for any. Quote it in YAML: `"8086"`.</summary>
+    [Length(1, 64)]
     public string? SubsystemVendorId { get; set; }
 
-    /// <summary>Subsystem device id: up to four hexadecimal digits, or `*`.</summary>
-    [Pattern(ApiPatterns.IdOrAny), Length(1, 8)]
+    /// <summary>Subsystem device id: up to four hexadecimal digits, or `*` for any. Quote it in YAML: `"8086"`.</summary>
+    [Length(1, 64)]
     public string? SubsystemProductId { get; set; }
 
-    /// <summary>PCI class: two digits (base class), four (with subclass) or six (with programming interface), such as `0200` for Ethernet controllers.</summary>
-    [Pattern("^([0-9a-fA-F]{2}|[0-9a-fA-F]{4}|[0-9a-fA-F]{6})$"), Length(2, 6)]
+    /// <summary>PCI class: two digits (base class), four (with subclass) or six (with programming interface), such as `"0200"` for Ethernet controllers.</summary>
+    [Length(1, 64)]
     public string? ClassCode { get; set; }
 
     /// <summary>Nova's address glob, `[[[domain]:]bus]:]slot[.function]`, with `*` or nothing for any: `0000:21:00.0`, `*:81:*.*`, `21:00.`. The full address of a PF means the PF and its VFs.</summary>
-    [Pattern(ApiPatterns.AddressGlob), Length(1, 32)]
+    [Length(1, 64)]
     public string? Address { get; set; }
 
     /// <summary>Nova's regular expressions for the parts of an address.</summary>
     public AddressPatternSpec? AddressPattern { get; set; }
 
     /// <summary>A network interface of the host, such as `ens3f0`; resolved once and then kept by the device's stable id.</summary>
-    [Pattern("^[^/\\s:]+$"), Length(1, 15)]
+    [Length(1, 64)]
     public string? DeviceName { get; set; }
 }
 
 /// <summary>Regular expressions for the parts of an address, each matched from the start of the zero-padded, lower-case hexadecimal field; absent: any.</summary>
-public sealed record AddressPatternSpec
+public sealed partial record AddressPatternSpec
 {
     /// <summary>For the domain, such as `0000`.</summary>
     [Length(0, 64)]
@@ -145,20 +145,4 @@ public sealed record AddressPatternSpec
     /// <summary>For the function, such as `[02]`.</summary>
     [Length(0, 64)]
     public string? Function { get; set; }
-}
-
-/// <summary>Patterns that several fields share.</summary>
-internal static class ApiPatterns
-{
-    /// <summary>A full address; the domain may have more than four digits (VMD).</summary>
-    internal const string Address = "^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7]$";
-
-    /// <summary>An id as Nova takes it.</summary>
-    internal const string IdOrAny = "^(\\*|(0[xX])?[0-9a-fA-F]{1,4})$";
-
-    /// <summary>Nova's address glob.</summary>
-    internal const string AddressGlob = "^((([0-9a-fA-F]{1,8}|\\*)?:)?([0-9a-fA-F]{1,2}|\\*)?:)?([0-9a-fA-F]{1,2}|\\*)?(\\.([0-7]|\\*)?)?$";
-
-    /// <summary>A DNS label.</summary>
-    internal const string DnsLabel = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 }

@@ -14,7 +14,7 @@ namespace PciOperator.Api;
 [AdditionalPrinterColumn(".status.devices[*].address", "Devices", Priority = 1)]
 [AdditionalPrinterColumn(".status.conditions[?(@.type==\"Ready\")].message", "Message", Priority = 1)]
 [AdditionalPrinterColumn(".metadata.creationTimestamp", "Age", "date")]
-public sealed record PassthroughClaim : IKubernetesObject<V1ObjectMeta>
+public sealed partial record PassthroughClaim : IKubernetesObject<V1ObjectMeta>
 {
     /// <inheritdoc/>
     public string? ApiVersion { get; set; } = PciOperatorApi.GroupVersion;
@@ -34,7 +34,7 @@ public sealed record PassthroughClaim : IKubernetesObject<V1ObjectMeta>
 }
 
 /// <summary>What a claim asks for.</summary>
-public sealed record PassthroughClaimSpec
+public sealed partial record PassthroughClaimSpec
 {
     /// <summary>The requests; all are served from one node, or none is.</summary>
     [Required, Items(1, 8), ListMapKeys("name")]
@@ -72,10 +72,10 @@ public sealed record PassthroughClaimSpec
 }
 
 /// <summary>One request of a claim: so many devices of an alias.</summary>
-public sealed record ClaimRequest
+public sealed partial record ClaimRequest
 {
     /// <summary>The request's name, unique in the claim.</summary>
-    [Required, Pattern(ApiPatterns.DnsLabel), Length(1, 63)]
+    [Required, Length(1, 63)]
     public string Name { get; set; } = "";
 
     /// <summary>The PciAlias.</summary>
@@ -91,7 +91,7 @@ public sealed record ClaimRequest
 }
 
 /// <summary>A taint that a claim tolerates; the meaning of the fields is that of a pod's tolerations.</summary>
-public sealed record ClaimToleration
+public sealed partial record ClaimToleration
 {
     /// <summary>The taint's key; absent with operator Exists: every taint.</summary>
     [Length(0, 316)]

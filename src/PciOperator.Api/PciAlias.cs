@@ -52,21 +52,21 @@ public sealed record PciAliasSpec
 }
 
 /// <summary>One description of devices that an alias stands for; every field that is given must match.</summary>
-public sealed record AliasDevice : IHasCelRules<AliasDevice>
+public sealed partial record AliasDevice
 {
-    /// <summary>PCI vendor id, four hexadecimal digits.</summary>
-    [Pattern("^[0-9a-fA-F]{4}$"), Length(4, 4)]
+    /// <summary>PCI vendor id: four hexadecimal digits. Quote it in YAML: `"10de"`.</summary>
+    [Length(1, 64)]
     public string? VendorId { get; set; }
 
-    /// <summary>PCI device id, four hexadecimal digits.</summary>
-    [Pattern("^[0-9a-fA-F]{4}$"), Length(4, 4)]
+    /// <summary>PCI device id: four hexadecimal digits. Quote it in YAML: `"1e04"`.</summary>
+    [Length(1, 64)]
     public string? ProductId { get; set; }
 
     /// <summary>`type-PCI`, `type-PF` or `type-VF`. Absent: type-PCI and type-VF.</summary>
     public PciAliasDeviceType? DeviceType { get; set; }
 
     /// <summary>The resource class that the device's spec gives it, or the default `CUSTOM_PCI_VENDOR_PRODUCT`.</summary>
-    [Pattern("^[A-Za-z0-9_]+$"), Length(1, 255)]
+    [Length(1, 255)]
     public string? ResourceClass { get; set; }
 
     /// <summary>Traits that the device's spec must give it.</summary>
@@ -86,14 +86,6 @@ public sealed record AliasDevice : IHasCelRules<AliasDevice>
     /// <summary>Tags that the device's spec must give it.</summary>
     [Items(0, 32), Length(0, 255)]
     public IReadOnlyDictionary<string, string>? Tags { get; set; }
-
-    /// <inheritdoc/>
-    public static IReadOnlyList<CelRule<AliasDevice>> Rules { get; } =
-    [
-        new("(has(self.vendorId) && has(self.productId)) || has(self.resourceClass)",
-            "give vendorId and productId, or a resourceClass: an alias that names neither would match any device",
-            d => (d.VendorId is not null && d.ProductId is not null) || d.ResourceClass is not null),
-    ];
 }
 
 /// <summary>What the controller made of a PciAlias.</summary>

@@ -35,7 +35,7 @@ public sealed record PciDeviceSpec : IKubernetesObject<V1ObjectMeta>
 }
 
 /// <summary>What may be given away.</summary>
-public sealed record PciDeviceSpecSpec : DevicePolicy
+public sealed partial record PciDeviceSpecSpec : DevicePolicy
 {
     /// <summary>Labels of the nodes that it is for; absent: every node.</summary>
     [Items(0, 32), Length(0, 63)]

@@ -5,7 +5,7 @@ namespace PciOperator.Api;
 
 /// <summary>What the controller wants of a node, and the node's devices, pools, IOMMU and VFIO state. Named after its Node. Nova's `pci_stats` and resource tracker.</summary>
 [KubernetesEntity(Group = PciOperatorApi.Group, ApiVersion = PciOperatorApi.Version, Kind = "PciNode", PluralName = "pcinodes")]
-[EntityScope(EntityScope.Cluster), EntityNames("pn", Categories = ["pci"])]
+[EntityScope(EntityScope.Cluster), EntityNames("pn", Categories = ["pci"]), WrittenByPrograms]
 [AdditionalPrinterColumn(".status.conditions[?(@.type==\"InventoryReady\")].status", "Ready")]
 [AdditionalPrinterColumn(".status.summary.devices", "Devices", "integer")]
 [AdditionalPrinterColumn(".status.summary.available", "Available", "integer")]
@@ -79,7 +79,7 @@ public sealed record PciAssignment
 public sealed record AssignedDevice
 {
     /// <summary>Its address.</summary>
-    [Required, Pattern(ApiPatterns.Address), Length(1, 16)]
+    [Required, Pattern("^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7]$"), Length(1, 16)]
     public string Address { get; set; } = "";
 
     /// <summary>What it is known by besides its address: serial number, slot or topology path.</summary>

@@ -2,6 +2,7 @@ using System.Collections;
 using System.Reflection;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using PciOperator.Api;
 using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
@@ -38,7 +39,7 @@ internal sealed class StructuralSchema(Type kind)
         schema["properties"] = properties;
         if (required.Count > 0)
             schema["required"] = required;
-        if (RulesOf(type) is { Count: > 0 } rules)
+        if (!kind.IsDefined(typeof(WrittenByProgramsAttribute)) && RulesOf(type) is { Count: > 0 } rules)
             schema["x-kubernetes-validations"] = rules;
         return schema;
     }
