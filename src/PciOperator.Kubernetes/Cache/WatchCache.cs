@@ -1,0 +1,319 @@
+using System.Threading.Channels;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Kubernetes;
+
+/// <summary>
+/// A copy of all objects of one kind (an informer): one paged list, then a watch that is taken up again wherever it broke
+/// off, and a new list, with the deletions and updates that were missed, when the server no longer knows that place.
+/// </summary>
+/// <remarks>
+/// Objects in it are shared: never change one, make another with <c>with</c>. Reading is safe from any thread. Handlers
+/// run one after the other, in the order of the changes; the cache may already be ahead of what a handler is told.
+/// </remarks>
+public sealed class WatchCache<T> : IAsyncDisposable
+    where T : class, IKubernetesObject<V1ObjectMeta>
+{
+    // A server sends a bookmark about every minute; one that is silent for longer than this is taken for dead.
+    private static readonly TimeSpan s_silence = TimeSpan.FromMinutes(2.5);
+    private static readonly TimeSpan s_minBackoff = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan s_maxBackoff = TimeSpan.FromSeconds(30);
+
+    private readonly IKubernetesClient _client;
+    private readonly string? _namespace;
+    private readonly ListOptions _options;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly Random _random;
+    private readonly Lock _lock = new();
+    private readonly ObjectStore<T> _store;
+    private readonly List<Action<WatchCacheChange<T>>> _handlers = [];
+    private readonly Channel<Action> _notices = Channel.CreateUnbounded<Action>(new UnboundedChannelOptions { SingleReader = true });
+    private readonly TaskCompletionSource _synced = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly CancellationTokenSource _stop = new();
+    private readonly Counter? _lists;
+    private readonly Counter? _events;
+    private readonly Gauge? _objects;
+    private Task? _run;
+
+    /// <summary>Makes an empty cache; <see cref="RunAsync"/> fills it.</summary>
+    /// <param name="client">The server.</param>
+    /// <param name="ns">Namespace; null: cluster scope, or all.</param>
+    /// <param name="options">Selectors and page size.</param>
+    /// <param name="time">Clock for backoff and the watchdog.</param>
+    /// <param name="logger">Log.</param>
+    /// <param name="metrics">Where <c>pcioperator_watch_cache_*</c> go.</param>
+    /// <param name="random">Spreads the backoff; seeded in tests.</param>
+    public WatchCache(
+        IKubernetesClient client,
+        string? ns = null,
+        ListOptions? options = null,
+        TimeProvider? time = null,
+        ILogger? logger = null,
+        MetricsRegistry? metrics = null,
+        Random? random = null)
+    {
+        _client = client;
+        _namespace = ns;
+        _options = options ?? new ListOptions();
+        _time = time ?? TimeProvider.System;
+        _logger = logger ?? NullLogger.Instance;
+        _random = random ?? Random.Shared;
+        _store = new ObjectStore<T>(Announce);
+        _lists = metrics?.Counter("pcioperator_watch_cache_lists_total", "Full lists, the first and those after a watch was lost.", "kind");
+        _events = metrics?.Counter("pcioperator_watch_cache_events_total", "Watch events received, bookmarks included.", "kind");
+        _objects = metrics?.Gauge("pcioperator_watch_cache_objects", "Objects in the cache.", "kind");
+        metrics?.OnCollect(() => _objects!.Set(List().Count, EntityType<T>.Kind));
+    }
+
+    /// <summary>Adds an index for <see cref="ByIndex"/>.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="keys">The keys of an object; must depend on nothing but the object.</param>
+    public void AddIndex(string name, Func<T, IEnumerable<string>> keys)
+    {
+        lock (_lock)
+            _store.AddIndex(name, keys);
+    }
+
+    /// <summary>Adds a handler of changes, synthetic deletions and updates after a new list included. It is first told of all
+    /// objects that are there. It must be quick and not block; what it throws is logged.</summary>
+    public void OnChange(Action<WatchCacheChange<T>> handler)
+    {
+        lock (_lock)
+        {
+            foreach (var obj in _store.List())
+                Post(handler, new WatchCacheChange<T>(WatchCacheChangeKind.Added, null, obj));
+            _handlers.Add(handler);
+        }
+    }
+
+    /// <summary>Whether the first list is in and the handlers were told of it.</summary>
+    public bool HasSynced => _synced.Task.IsCompletedSuccessfully;
+
+    /// <summary>Changes with every change of the contents.</summary>
+    public long Version
+    {
+        get
+        {
+            lock (_lock)
+                return _store.Version;
+        }
+    }
+
+    /// <summary>Waits until <see cref="HasSynced"/>.</summary>
+    public Task WaitForSyncAsync(CancellationToken ct = default) => _synced.Task.WaitAsync(ct);
+
+    /// <summary>One object, or null.</summary>
+    public T? Get(string name, string? ns = null)
+    {
+        lock (_lock)
+            return _store.Get(new EntityKey(string.IsNullOrEmpty(ns) ? null : ns, name));
+    }
+
+    /// <summary>All objects: a snapshot that does not change.</summary>
+    public IReadOnlyCollection<T> List()
+    {
+        lock (_lock)
+            return _store.List();
+    }
+
+    /// <summary>The objects that have a key in an index: a snapshot.</summary>
+    public IReadOnlyCollection<T> ByIndex(string index, string key)
+    {
+        lock (_lock)
+            return _store.ByIndex(index, key);
+    }
+
+    /// <summary>
+    /// Takes in a write's own answer, so that whoever reads the cache next sees it although the watch has not told of it yet.
+    /// It is kept when it is newer than what is known; events from before it do not undo it, its deletion does. Give it only
+    /// objects that the cache's selectors select.
+    /// </summary>
+    public void Observe(T written)
+    {
+        ArgumentNullException.ThrowIfNull(written);
+        lock (_lock)
+            _store.Observe(written);
+    }
+
+    /// <summary>Keeps the cache current until cancelled; then returns. Failures are logged and tried again, with backoff.</summary>
+    /// <exception cref="InvalidOperationException">It runs already.</exception>
+    public Task RunAsync(CancellationToken ct)
+    {
+        lock (_lock)
+        {
+            if (_run is not null)
+                throw new InvalidOperationException($"The cache of {EntityType<T>.Plural} runs already.");
+            return _run = Task.Run(() => RunUntilAsync(ct), CancellationToken.None);
+        }
+    }
+
+    /// <summary>Stops and waits for the end of <see cref="RunAsync"/>.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync();
+        if (_run is not null)
+            await _run;
+        _stop.Dispose();
+    }
+
+    private async Task RunUntilAsync(CancellationToken ct)
+    {
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, _stop.Token);
+        var dispatch = DispatchAsync(either.Token);
+        var failures = 0;
+        string? version = null;
+        while (!either.IsCancellationRequested)
+        {
+            var started = _time.GetTimestamp();
+#pragma warning disable CA1031 // A cache outlives whatever goes wrong with its server.
+            try
+            {
+                if (version is null)
+                    version = await ListAllAsync(either.Token);
+                await foreach (var seen in WatchFromAsync(version, either.Token))
+                {
+                    version = seen;
+                    failures = 0;
+                }
+            }
+            catch (OperationCanceledException) when (either.IsCancellationRequested)
+            {
+                break;
+            }
+            catch (KubernetesException e) when (version is not null && (e.IsGone || e.IsNotFound || IsTooLargeVersion(e)))
+            {
+                _logger.LogInformation("The server no longer has version {Version} of {Kind}; listing them anew. {Message}", version, EntityType<T>.Plural, e.Message);
+                version = null;
+                failures++;
+                if (failures == 1)
+                    continue;
+            }
+            catch (Exception e)
+            {
+                failures++;
+                _logger.Log(
+                    failures > 3 ? LogLevel.Warning : LogLevel.Information,
+                    "{Verb} of {Kind} failed ({Failures} times in a row): {Message}",
+                    version is null ? "List" : "Watch", EntityType<T>.Plural, failures, e.Message);
+                // Whatever it is that can't be got over from here, a new list may.
+                if (failures % 5 == 0)
+                    version = null;
+            }
+#pragma warning restore CA1031
+
+            // A watch that ends in its time is taken up again at once; one that ends as soon as it begins is a failure too.
+            if (failures == 0 && _time.GetElapsedTime(started) < TimeSpan.FromSeconds(1))
+                failures = 1;
+            if (failures > 0)
+                await DelayAsync(failures, either.Token);
+        }
+
+        await dispatch;
+    }
+
+    private static bool IsTooLargeVersion(KubernetesException e) =>
+        e.Status.Details?.Causes?.Any(c => c.Reason == "ResourceVersionTooLarge") == true;
+
+    private async Task<string> ListAllAsync(CancellationToken ct)
+    {
+        var list = await _client.ListAsync<T>(_namespace, _options with { ResourceVersion = null, ResourceVersionMatch = null, Continue = null }, ct);
+        _lists?.Inc(EntityType<T>.Kind);
+        lock (_lock)
+        {
+            if (!_store.Replace(list))
+                _logger.LogWarning("The version of {Kind} went backwards to {Version}: the server was set back; taking over what it has now.", EntityType<T>.Plural, list.ResourceVersion);
+        }
+
+        _notices.Writer.TryWrite(() => _synced.TrySetResult());
+        return list.ResourceVersion;
+    }
+
+    /// <summary>Applies events and gives the version after each; ends with the watch.</summary>
+    private async IAsyncEnumerable<string> WatchFromAsync(string version, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken ct)
+    {
+        using var silent = new CancellationTokenSource(s_silence, _time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, silent.Token);
+        var armed = _time.GetTimestamp();
+        await using var events = _client
+            .WatchAsync<T>(_namespace, _options with { ResourceVersion = version, ResourceVersionMatch = null, Continue = null, Limit = null, AllowBookmarks = true }, either.Token)
+            .GetAsyncEnumerator(either.Token);
+        while (true)
+        {
+            try
+            {
+                if (!await events.MoveNextAsync())
+                    yield break;
+            }
+            catch (OperationCanceledException e) when (!ct.IsCancellationRequested && silent.IsCancellationRequested)
+            {
+                throw new TimeoutException($"No event and no bookmark for {s_silence.TotalSeconds:0} s.", e);
+            }
+
+            var now = _time.GetTimestamp();
+            if (_time.GetElapsedTime(armed, now) > TimeSpan.FromSeconds(1))
+            {
+                silent.CancelAfter(s_silence);
+                armed = now;
+            }
+
+            var watchEvent = events.Current;
+            _events?.Inc(EntityType<T>.Kind);
+            lock (_lock)
+                _store.Apply(watchEvent);
+            yield return watchEvent.ResourceVersion;
+        }
+    }
+
+    private async Task DelayAsync(int failures, CancellationToken ct)
+    {
+        var longest = Math.Min(s_maxBackoff.TotalMilliseconds, s_minBackoff.TotalMilliseconds * Math.Pow(2, Math.Min(failures - 1, 20)));
+        double part;
+        lock (_random)
+            part = 0.5 + (_random.NextDouble() / 2);
+        try
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(longest * part), _time, ct);
+        }
+        catch (OperationCanceledException)
+        {
+            // The loop sees it.
+        }
+    }
+
+    /// <summary>Under the lock, so that handlers are told in the order of the changes.</summary>
+    private void Announce(WatchCacheChange<T> change)
+    {
+        foreach (var handler in _handlers)
+            Post(handler, change);
+    }
+
+    private void Post(Action<WatchCacheChange<T>> handler, WatchCacheChange<T> change) =>
+        _notices.Writer.TryWrite(() => handler(change));
+
+    private async Task DispatchAsync(CancellationToken ct)
+    {
+        try
+        {
+            await foreach (var notice in _notices.Reader.ReadAllAsync(ct))
+            {
+#pragma warning disable CA1031 // One handler's error must not stop the others, nor the cache.
+                try
+                {
+                    notice();
+                }
+                catch (Exception e)
+                {
+                    _logger.LogError(e, "A handler of changes of {Kind} failed.", EntityType<T>.Plural);
+                }
+#pragma warning restore CA1031
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // Stopped.
+        }
+    }
+}

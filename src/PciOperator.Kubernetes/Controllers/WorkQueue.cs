@@ -1,0 +1,265 @@
+namespace PciOperator.Kubernetes;
+
+/// <summary>
+/// Keys to work on. A key is in the queue once however often it is added; one that is added while it is worked on comes
+/// again when it is <see cref="Done"/>, and never goes to two workers at a time. Nothing is ever dropped: a key that
+/// fails comes again, with growing delays, for as long as it fails.
+/// </summary>
+public sealed class WorkQueue<TKey> : IDisposable
+    where TKey : notnull
+{
+    private readonly Lock _lock = new();
+    private readonly TimeProvider _time;
+    private readonly TimeSpan _minBackoff;
+    private readonly TimeSpan _maxBackoff;
+    private readonly Queue<TKey> _ready = new();
+    private readonly Dictionary<TKey, long> _dirty = [];
+    private readonly Dictionary<TKey, long> _processing = [];
+    private readonly Dictionary<TKey, int> _failures = [];
+    private readonly Dictionary<TKey, long> _waiting = [];
+    private readonly PriorityQueue<TKey, long> _timetable = new();
+    private readonly ITimer _timer;
+    private readonly SemaphoreSlim _signal = new(0);
+    private readonly CancellationTokenSource _shutDown = new();
+    private readonly WorkQueueMetrics? _metrics;
+
+    /// <summary>Makes an empty queue.</summary>
+    /// <param name="name">What metrics call it.</param>
+    /// <param name="time">Clock for delays.</param>
+    /// <param name="metrics">Where <c>workqueue_*</c> go.</param>
+    /// <param name="minBackoff">Delay after the first failure, doubled with each; default 5 ms as in client-go.</param>
+    /// <param name="maxBackoff">The longest delay; default 1,000 s as in client-go.</param>
+    public WorkQueue(string name, TimeProvider? time = null, MetricsRegistry? metrics = null, TimeSpan? minBackoff = null, TimeSpan? maxBackoff = null)
+    {
+        _time = time ?? TimeProvider.System;
+        _minBackoff = minBackoff ?? TimeSpan.FromMilliseconds(5);
+        _maxBackoff = maxBackoff ?? TimeSpan.FromSeconds(1000);
+        _timer = _time.CreateTimer(_ => MoveDue(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        if (metrics is not null)
+            _metrics = new WorkQueueMetrics(name, metrics, Unfinished);
+    }
+
+    /// <summary>How many keys wait for a worker; those that wait for their time are not among them.</summary>
+    public int Count
+    {
+        get
+        {
+            lock (_lock)
+                return _ready.Count;
+        }
+    }
+
+    /// <summary>Adds a key to be worked on as soon as possible.</summary>
+    public void Add(TKey key)
+    {
+        lock (_lock)
+        {
+            if (_shutDown.IsCancellationRequested || !_dirty.TryAdd(key, _time.GetTimestamp()))
+                return;
+            _metrics?.Added();
+            if (!_processing.ContainsKey(key))
+                Push(key);
+        }
+    }
+
+    /// <summary>Adds a key after a while; of several delays for one key the earliest counts.</summary>
+    public void AddAfter(TKey key, TimeSpan delay)
+    {
+        if (delay <= TimeSpan.Zero)
+        {
+            Add(key);
+            return;
+        }
+
+        lock (_lock)
+        {
+            if (_shutDown.IsCancellationRequested)
+                return;
+            var due = checked(_time.GetTimestamp() + (long)(Math.Min(delay.TotalSeconds, 1e8) * _time.TimestampFrequency));
+            if (_waiting.TryGetValue(key, out var earlier) && earlier <= due)
+                return;
+            _waiting[key] = due;
+            _timetable.Enqueue(key, due);
+            SetTimer();
+        }
+    }
+
+    /// <summary>Adds a key after its own backoff, which doubles each time until <see cref="Forget"/>.</summary>
+    public void AddRateLimited(TKey key)
+    {
+        TimeSpan delay;
+        lock (_lock)
+        {
+            var failures = _failures.GetValueOrDefault(key);
+            _failures[key] = failures + 1;
+            var ticks = _minBackoff.Ticks * Math.Pow(2, failures);
+            delay = ticks >= _maxBackoff.Ticks ? _maxBackoff : TimeSpan.FromTicks((long)ticks);
+            _metrics?.Retried();
+        }
+
+        AddAfter(key, delay);
+    }
+
+    /// <summary>The key is well: its next backoff starts anew.</summary>
+    public void Forget(TKey key)
+    {
+        lock (_lock)
+            _failures.Remove(key);
+    }
+
+    /// <summary>How often a key was added with backoff since it was last forgotten.</summary>
+    public int Failures(TKey key)
+    {
+        lock (_lock)
+            return _failures.GetValueOrDefault(key);
+    }
+
+    /// <summary>The next key; it must be given back with <see cref="Done"/>.</summary>
+    /// <exception cref="OperationCanceledException">Cancelled, or the queue was shut down.</exception>
+    public async ValueTask<TKey> GetAsync(CancellationToken ct = default)
+    {
+        if (!_signal.Wait(0, CancellationToken.None) || _shutDown.IsCancellationRequested)
+        {
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, _shutDown.Token);
+            await _signal.WaitAsync(either.Token);
+        }
+
+        lock (_lock)
+        {
+            var key = _ready.Dequeue();
+            _dirty.Remove(key, out var since);
+            var now = _time.GetTimestamp();
+            _processing.Add(key, now);
+            _metrics?.Taken(_time.GetElapsedTime(since, now), _ready.Count);
+            return key;
+        }
+    }
+
+    /// <summary>The worker is through with a key; when it was added meanwhile, it is ready again.</summary>
+    public void Done(TKey key)
+    {
+        lock (_lock)
+        {
+            if (!_processing.Remove(key, out var since))
+                throw new InvalidOperationException($"{key} is not being worked on.");
+            _metrics?.Finished(_time.GetElapsedTime(since));
+            if (_dirty.ContainsKey(key))
+                Push(key);
+        }
+    }
+
+    /// <summary>No more keys go in or out; whoever waits in <see cref="GetAsync"/> is cancelled.</summary>
+    public void ShutDown() => _shutDown.Cancel();
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        ShutDown();
+        _timer.Dispose();
+        _shutDown.Dispose();
+        _signal.Dispose();
+    }
+
+    private void Push(TKey key)
+    {
+        _ready.Enqueue(key);
+        _metrics?.Depth(_ready.Count);
+        _signal.Release();
+    }
+
+    private void MoveDue()
+    {
+        List<TKey> due = [];
+        lock (_lock)
+        {
+            var now = _time.GetTimestamp();
+            while (_timetable.TryPeek(out var key, out var at) && at <= now)
+            {
+                _timetable.Dequeue();
+                // An entry that was overtaken by an earlier one of the same key is void.
+                if (_waiting.TryGetValue(key, out var current) && current == at)
+                {
+                    _waiting.Remove(key);
+                    due.Add(key);
+                }
+            }
+
+            SetTimer();
+        }
+
+        foreach (var key in due)
+            Add(key);
+    }
+
+    private void SetTimer()
+    {
+        if (!_timetable.TryPeek(out _, out var next) || _shutDown.IsCancellationRequested)
+            return;
+        var wait = (next - _time.GetTimestamp()) * 1000.0 / _time.TimestampFrequency;
+        // Rounded up, since a timer counts whole milliseconds and one that fires early would only be set again.
+        _timer.Change(TimeSpan.FromMilliseconds(Math.Clamp(Math.Ceiling(wait), 0, int.MaxValue)), Timeout.InfiniteTimeSpan);
+    }
+
+    private (double Sum, double Longest) Unfinished()
+    {
+        lock (_lock)
+        {
+            var (sum, longest) = (0.0, 0.0);
+            foreach (var since in _processing.Values)
+            {
+                var seconds = _time.GetElapsedTime(since).TotalSeconds;
+                sum += seconds;
+                longest = Math.Max(longest, seconds);
+            }
+
+            return (sum, longest);
+        }
+    }
+}
+
+/// <summary>The metrics of a queue, named as client-go's.</summary>
+internal sealed class WorkQueueMetrics
+{
+    private static readonly double[] s_buckets = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000];
+    private readonly string _name;
+    private readonly Gauge _depth;
+    private readonly Counter _adds;
+    private readonly Histogram _queued;
+    private readonly Histogram _worked;
+    private readonly Counter _retries;
+
+    public WorkQueueMetrics(string name, MetricsRegistry metrics, Func<(double Sum, double Longest)> unfinished)
+    {
+        _name = name;
+        _depth = metrics.Gauge("workqueue_depth", "Current depth of workqueue.", "name");
+        _adds = metrics.Counter("workqueue_adds_total", "Total number of adds handled by workqueue.", "name");
+        _queued = metrics.Histogram("workqueue_queue_duration_seconds", "How long in seconds an item stays in workqueue before being requested.", s_buckets, "name");
+        _worked = metrics.Histogram("workqueue_work_duration_seconds", "How long in seconds processing an item from workqueue takes.", s_buckets, "name");
+        _retries = metrics.Counter("workqueue_retries_total", "Total number of retries handled by workqueue.", "name");
+        var unfinishedWork = metrics.Gauge("workqueue_unfinished_work_seconds", "How many seconds of work has been done that is in progress and hasn't been observed by work_duration.", "name");
+        var longest = metrics.Gauge("workqueue_longest_running_processor_seconds", "How many seconds has the longest running processor for workqueue been running.", "name");
+        _depth.Set(0, name);
+        _adds.Add(0, name);
+        _retries.Add(0, name);
+        metrics.OnCollect(() =>
+        {
+            var now = unfinished();
+            unfinishedWork.Set(now.Sum, name);
+            longest.Set(now.Longest, name);
+        });
+    }
+
+    public void Added() => _adds.Inc(_name);
+
+    public void Depth(int depth) => _depth.Set(depth, _name);
+
+    public void Retried() => _retries.Inc(_name);
+
+    public void Taken(TimeSpan queued, int depth)
+    {
+        _queued.Observe(queued.TotalSeconds, _name);
+        _depth.Set(depth, _name);
+    }
+
+    public void Finished(TimeSpan worked) => _worked.Observe(worked.TotalSeconds, _name);
+}

@@ -1,0 +1,301 @@
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Kubernetes;
+
+/// <summary>
+/// Leader election on a Lease, as in client-go's <c>leaderelection</c> but stricter: the right to lead is counted on the
+/// monotonic clock from before the last successful renewal was <em>sent</em>, and the work is told to stop at
+/// <see cref="LeaseLock.RenewDeadline"/>, by a timer of its own that no slow call can hold up. Nobody else can take the lease
+/// before <see cref="LeaseLock.LeaseDuration"/> after that moment.
+/// </summary>
+public sealed class LeaderElector
+{
+    private readonly IKubernetesClient _client;
+    private readonly LeaseLock _options;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly Random _random;
+    private readonly Gauge? _status;
+    private V1Lease? _observed;
+    private long _observedAt;
+    private long _leadsUntil;
+    private volatile bool _leading;
+
+    /// <summary>Makes a candidate.</summary>
+    /// <param name="client">The server.</param>
+    /// <param name="lock">Lease and times.</param>
+    /// <param name="time">Clock; its timestamps must be monotonic.</param>
+    /// <param name="logger">Log.</param>
+    /// <param name="metrics">Where <c>leader_election_master_status</c> goes.</param>
+    /// <param name="random">Spreads the candidates' attempts; seeded in tests.</param>
+    public LeaderElector(IKubernetesClient client, LeaseLock @lock, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null, Random? random = null)
+    {
+        ArgumentNullException.ThrowIfNull(@lock);
+        @lock.Validate();
+        _client = client;
+        _options = @lock;
+        _time = time ?? TimeProvider.System;
+        _logger = logger ?? NullLogger.Instance;
+        _random = random ?? Random.Shared;
+        _status = metrics?.Gauge("leader_election_master_status", "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.", "name");
+        _status?.Set(0, _options.Name);
+    }
+
+    /// <summary>Whether this candidate may lead at this moment.</summary>
+    public bool IsLeader => _leading && _time.GetTimestamp() < Volatile.Read(ref _leadsUntil);
+
+    /// <summary>Waits to become the leader, then leads.</summary>
+    /// <param name="lead">The work; its token is cancelled when leadership is lost or <paramref name="ct"/> is cancelled, and it
+    /// should then end within <c>LeaseDuration − RenewDeadline</c>.</param>
+    /// <param name="ct">Orderly stop: the work is ended first, then the lease released for the next, then this returns.</param>
+    /// <exception cref="LeadershipLostException">The lease could not be renewed, or somebody else has it.</exception>
+    public async Task RunAsync(Func<CancellationToken, Task> lead, CancellationToken ct)
+    {
+        ArgumentNullException.ThrowIfNull(lead);
+        long sentAt;
+        try
+        {
+            sentAt = await AcquireAsync(ct);
+        }
+        catch (OperationCanceledException) when (ct.IsCancellationRequested)
+        {
+            return;
+        }
+
+        _logger.LogInformation("Leading as {Identity} (lease {Namespace}/{Name}).", _options.Identity, _options.Namespace, _options.Name);
+        _status?.Set(1, _options.Name);
+        try
+        {
+            await LeadAsync(lead, sentAt, ct);
+        }
+        finally
+        {
+            _leading = false;
+            _status?.Set(0, _options.Name);
+        }
+    }
+
+    private async Task LeadAsync(Func<CancellationToken, Task> lead, long sentAt, CancellationToken ct)
+    {
+        using var work = CancellationTokenSource.CreateLinkedTokenSource(ct);
+        using var lost = new CancellationTokenSource();
+        // The timer that ends the work, whatever else hangs.
+        using var deadline = _time.CreateTimer(_ => _ = lost.CancelAsync(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        using var toldLost = lost.Token.Register(() => _ = work.CancelAsync());
+        Extend(deadline, sentAt);
+        _leading = true;
+
+        using var renewing = CancellationTokenSource.CreateLinkedTokenSource(lost.Token);
+        var working = Task.Run(() => lead(work.Token), CancellationToken.None);
+        var renewal = RenewAsync(deadline, lost, renewing.Token);
+        await Task.WhenAny(working, Cancelled(lost.Token));
+
+        if (!lost.IsCancellationRequested)
+        {
+            // The work ended by itself or by order. While it was ending the lease was still being renewed.
+            await renewing.CancelAsync();
+            await renewal;
+            if (!lost.IsCancellationRequested)
+                await ReleaseAsync();
+            if (ct.IsCancellationRequested)
+                await IgnoreCancellationAsync(working);
+            else
+                await working;
+            return;
+        }
+
+        _leading = false;
+        _logger.LogError("Leadership of {Namespace}/{Name} is lost; stopping.", _options.Namespace, _options.Name);
+        var grace = (_options.LeaseDuration - _options.RenewDeadline) * 0.8;
+        await Task.WhenAny(working, Task.Delay(grace, _time, CancellationToken.None));
+        var running = !working.IsCompleted;
+        throw new LeadershipLostException(
+            running
+                ? $"Leadership of {_options.Namespace}/{_options.Name} was lost and the work did not stop within {grace.TotalSeconds:0.#} s."
+                : $"Leadership of {_options.Namespace}/{_options.Name} was lost: the lease was not renewed within {_options.RenewDeadline.TotalSeconds:0.#} s, or somebody else has it.",
+            running);
+    }
+
+    /// <summary>The lease was renewed by a request sent then.</summary>
+    private void Extend(ITimer deadline, long sentAt)
+    {
+        var left = _options.RenewDeadline - _time.GetElapsedTime(sentAt);
+        Volatile.Write(ref _leadsUntil, sentAt + (long)(_options.RenewDeadline.TotalSeconds * _time.TimestampFrequency));
+        deadline.Change(left > TimeSpan.Zero ? left : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
+    }
+
+    private async Task<long> AcquireAsync(CancellationToken ct)
+    {
+        while (true)
+        {
+            try
+            {
+                var sentAt = _time.GetTimestamp();
+                using var limit = new CancellationTokenSource(_options.RenewDeadline, _time);
+                using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, limit.Token);
+                // An answer that took so long that the right to lead is over is no right to lead.
+                if (await TryAcquireAsync(either.Token) is { } mine && _time.GetElapsedTime(sentAt) < _options.RenewDeadline)
+                {
+                    _observed = mine;
+                    return sentAt;
+                }
+            }
+            catch (Exception e) when (IsTransient(e, ct))
+            {
+                _logger.LogWarning("Cannot read or take the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Message);
+            }
+
+            double part;
+            lock (_random)
+                part = _random.NextDouble();
+            await Task.Delay(_options.RetryPeriod * (1 + (0.2 * part)), _time, ct);
+        }
+    }
+
+    private async Task<V1Lease?> TryAcquireAsync(CancellationToken ct)
+    {
+        var lease = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, ct);
+        if (lease is null)
+        {
+            return await _client.CreateAsync(
+                new V1Lease
+                {
+                    Metadata = new V1ObjectMeta { Name = _options.Name, NamespaceProperty = _options.Namespace },
+                    Spec = Spec(_time.GetUtcNow(), 0),
+                },
+                ct);
+        }
+
+        // Clocks of different machines are never compared: what counts is how long the record has stood still here. A record
+        // with our own name that we did not write counts as somebody else's: an earlier run may still be alive.
+        if (_observed?.Metadata.ResourceVersion != lease.Metadata.ResourceVersion)
+        {
+            _observed = lease;
+            _observedAt = _time.GetTimestamp();
+        }
+
+        var held = !string.IsNullOrEmpty(lease.Spec?.HolderIdentity);
+        var duration = lease.Spec?.LeaseDurationSeconds is { } seconds ? TimeSpan.FromSeconds(seconds) : _options.LeaseDuration;
+        if (held && _time.GetElapsedTime(_observedAt) < duration)
+            return null;
+        return await _client.UpdateAsync(lease with { Spec = Spec(_time.GetUtcNow(), (lease.Spec?.LeaseTransitions ?? 0) + 1) }, ct);
+    }
+
+    private V1LeaseSpec Spec(DateTimeOffset acquired, int transitions) => new()
+    {
+        HolderIdentity = _options.Identity,
+        LeaseDurationSeconds = (int)Math.Ceiling(_options.LeaseDuration.TotalSeconds),
+        AcquireTime = acquired,
+        RenewTime = _time.GetUtcNow(),
+        LeaseTransitions = transitions,
+    };
+
+    /// <summary>Renews until told to end or until the lease is somebody else's.</summary>
+    private async Task RenewAsync(ITimer deadline, CancellationTokenSource lost, CancellationToken ct)
+    {
+        while (!ct.IsCancellationRequested)
+        {
+            try
+            {
+                await Task.Delay(_options.RetryPeriod, _time, ct);
+                var sentAt = _time.GetTimestamp();
+                if (!await TryRenewAsync(ct))
+                {
+                    _logger.LogError("The lease {Namespace}/{Name} is now held by '{Holder}'.", _options.Namespace, _options.Name, _observed?.Spec?.HolderIdentity);
+                    await lost.CancelAsync();
+                    return;
+                }
+
+                Extend(deadline, sentAt);
+            }
+            catch (Exception e) when (IsTransient(e, ct))
+            {
+                _logger.LogWarning("Cannot renew the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Message);
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
+        }
+    }
+
+    private async Task<bool> TryRenewAsync(CancellationToken ct)
+    {
+        var mine = _observed!;
+        try
+        {
+            _observed = await _client.UpdateAsync(mine with { Spec = mine.Spec! with { RenewTime = _time.GetUtcNow() } }, ct);
+            return true;
+        }
+        catch (KubernetesException e) when (e.IsConflict || e.IsNotFound)
+        {
+            // Perhaps only our own earlier renewal, whose answer was lost; then it is renewed once more.
+            var now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, ct);
+            if (now?.Spec?.HolderIdentity != _options.Identity || now.Spec.LeaseTransitions != mine.Spec!.LeaseTransitions)
+            {
+                _observed = now;
+                return false;
+            }
+
+            _observed = await _client.UpdateAsync(now with { Spec = now.Spec with { RenewTime = _time.GetUtcNow() } }, ct);
+            return true;
+        }
+    }
+
+    private async Task ReleaseAsync()
+    {
+        if (_observed is not { } mine)
+            return;
+        try
+        {
+            using var limit = new CancellationTokenSource(_options.RetryPeriod, _time);
+            try
+            {
+                await _client.UpdateAsync(Released(mine), limit.Token);
+            }
+            catch (KubernetesException e) when (e.IsConflict)
+            {
+                // A renewal that was cancelled on its way may have arrived all the same.
+                var now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, limit.Token);
+                if (now?.Spec?.HolderIdentity == _options.Identity)
+                    await _client.UpdateAsync(Released(now), limit.Token);
+            }
+
+            _logger.LogInformation("Released the lease {Namespace}/{Name}.", _options.Namespace, _options.Name);
+        }
+        catch (Exception e) when (e is KubernetesException or HttpRequestException or OperationCanceledException)
+        {
+            _logger.LogWarning(
+                "Could not release the lease {Namespace}/{Name}; the next leader waits {Seconds} s. {Message}",
+                _options.Namespace, _options.Name, (int)_options.LeaseDuration.TotalSeconds, e.Message);
+        }
+    }
+
+    private V1Lease Released(V1Lease mine) =>
+        mine with { Spec = mine.Spec! with { HolderIdentity = "", LeaseDurationSeconds = 1, RenewTime = _time.GetUtcNow() } };
+
+    private static bool IsTransient(Exception e, CancellationToken ct) =>
+        e is KubernetesException or HttpRequestException or KubeconfigException
+        || (e is OperationCanceledException && !ct.IsCancellationRequested);
+
+    private static Task Cancelled(CancellationToken ct)
+    {
+        var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        ct.Register(() => done.TrySetResult());
+        return done.Task;
+    }
+
+    private static async Task IgnoreCancellationAsync(Task working)
+    {
+        try
+        {
+            await working;
+        }
+        catch (OperationCanceledException)
+        {
+            // As asked.
+        }
+    }
+}

@@ -1,0 +1,147 @@
+using System.Net;
+using System.Text;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace PciOperator.Kubernetes;
+
+/// <summary>Where a <see cref="HealthServer"/> listens.</summary>
+public sealed record HealthServerOptions
+{
+    /// <summary>Address; all by default.</summary>
+    public IPAddress Address { get; init; } = IPAddress.IPv6Any;
+
+    /// <summary>Port; 0: any free one.</summary>
+    public int Port { get; init; } = 8080;
+}
+
+/// <summary>
+/// Answers <c>GET /healthz</c> (alive), <c>/readyz</c> (of use) and <c>/metrics</c>. A health answer is 200 <c>ok</c>, or 503
+/// with the failed checks, one a line; <c>?verbose</c> lists all.
+/// </summary>
+public sealed class HealthServer(HealthServerOptions options, MetricsRegistry metrics, ILogger? logger = null) : IAsyncDisposable
+{
+    private readonly Lock _lock = new();
+    private readonly List<(string Name, Func<string?> Check)> _liveness = [];
+    private readonly List<(string Name, Func<string?> Check)> _readiness = [];
+    private readonly ILogger _logger = logger ?? NullLogger.Instance;
+    private WebApplication? _app;
+
+    /// <summary>Adds a check of life; when it fails the kubelet restarts the program.</summary>
+    /// <param name="name">A word that names it.</param>
+    /// <param name="check">Null when well, else the reason. Must be quick; an exception counts as a reason.</param>
+    public void AddLivenessCheck(string name, Func<string?> check)
+    {
+        lock (_lock)
+            _liveness.Add((name, check));
+    }
+
+    /// <summary>Adds a check of readiness.</summary>
+    /// <inheritdoc cref="AddLivenessCheck" path="/param"/>
+    public void AddReadinessCheck(string name, Func<string?> check)
+    {
+        lock (_lock)
+            _readiness.Add((name, check));
+    }
+
+    /// <summary>The port that it listens on, once started.</summary>
+    public int Port { get; private set; }
+
+    /// <summary>Begins to listen.</summary>
+    /// <exception cref="IOException">The port is taken.</exception>
+    public async Task StartAsync(CancellationToken ct = default)
+    {
+        // The empty builder: the others watch their folder for changes and read configuration from it.
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Listen(options.Address, options.Port);
+        });
+        builder.Services.AddSingleton<ILoggerFactory>(NullLoggerFactory.Instance);
+        _app = builder.Build();
+        _app.Run(AnswerAsync);
+        await _app.StartAsync(ct);
+        var address = _app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
+        Port = new Uri(address).Port;
+        _logger.LogInformation("Health and metrics on port {Port}.", Port);
+    }
+
+    /// <summary>Stops listening.</summary>
+    public Task StopAsync(CancellationToken ct = default) => _app?.StopAsync(ct) ?? Task.CompletedTask;
+
+    /// <inheritdoc/>
+    public ValueTask DisposeAsync() => _app?.DisposeAsync() ?? ValueTask.CompletedTask;
+
+    private async Task AnswerAsync(HttpContext context)
+    {
+        var response = context.Response;
+        if (!HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method))
+        {
+            response.StatusCode = StatusCodes.Status405MethodNotAllowed;
+            response.Headers.Allow = "GET, HEAD";
+            return;
+        }
+
+        switch (context.Request.Path.Value)
+        {
+            case "/metrics":
+                response.ContentType = MetricsText.ContentType;
+                metrics.WriteTo(response.BodyWriter);
+                await response.BodyWriter.FlushAsync();
+                break;
+            case "/healthz" or "/livez":
+                await AnswerHealthAsync(context, _liveness);
+                break;
+            case "/readyz":
+                await AnswerHealthAsync(context, _readiness);
+                break;
+            default:
+                response.StatusCode = StatusCodes.Status404NotFound;
+                break;
+        }
+    }
+
+    private async Task AnswerHealthAsync(HttpContext context, List<(string Name, Func<string?> Check)> checks)
+    {
+        (string Name, Func<string?> Check)[] all;
+        lock (_lock)
+            all = [.. checks];
+        var lines = new StringBuilder();
+        var failed = false;
+        var verbose = context.Request.Query.ContainsKey("verbose");
+        foreach (var (name, check) in all)
+        {
+            var reason = ReasonOf(check);
+            failed |= reason is not null;
+            if (reason is not null)
+                lines.Append("[-]").Append(name).Append(" failed: ").Append(reason).Append('\n');
+            else if (verbose)
+                lines.Append("[+]").Append(name).Append(" ok\n");
+        }
+
+        context.Response.StatusCode = failed ? StatusCodes.Status503ServiceUnavailable : StatusCodes.Status200OK;
+        context.Response.ContentType = "text/plain; charset=utf-8";
+        await context.Response.WriteAsync(lines.Length == 0 ? "ok" : lines.ToString());
+    }
+
+    private static string? ReasonOf(Func<string?> check)
+    {
+#pragma warning disable CA1031 // Whatever a check throws is the reason why it fails.
+        try
+        {
+            return check();
+        }
+        catch (Exception e)
+        {
+            return $"{e.GetType().Name}: {e.Message}";
+        }
+#pragma warning restore CA1031
+    }
+}
