@@ -73,6 +73,9 @@ public sealed record PciAssignment
     /// <summary>The devices, whole IOMMU groups.</summary>
     [Required, Items(1, 256), ListMapKeys("address")]
     public IReadOnlyList<AssignedDevice> Devices { get; set; } = [];
+
+    /// <summary>Whether NUMA policy preferred was met when the devices were chosen; absent when no request has it.</summary>
+    public bool? NumaPreferenceMet { get; set; }
 }
 
 /// <summary>One device that is given to a claim, with what the agent checks and does: it holds for as long as the claim, whatever becomes of the spec.</summary>

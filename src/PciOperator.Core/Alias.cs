@@ -47,4 +47,12 @@ public sealed record AliasDefinition
 
     /// <summary>True: only devices tagged so; false: only devices tagged not so; null: any (Nova's rule).</summary>
     public bool? LiveMigratable { get; init; }
+
+    /// <summary>Whether a device is what the alias means, free or not.</summary>
+    public bool Matches(PciFunction function, DeviceTags tags)
+    {
+        ArgumentNullException.ThrowIfNull(function);
+        ArgumentNullException.ThrowIfNull(tags);
+        return AliasMatch.Matches(this, function, tags);
+    }
 }

@@ -1,0 +1,66 @@
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Api;
+
+/// <summary>Condition lists (KEP-1623): set without touching what has not changed.</summary>
+public static class Conditions
+{
+    /// <summary>Every claim's: whether a node was found.</summary>
+    public const string Scheduled = "Scheduled";
+
+    /// <summary>Every claim's: whether its devices are bound and verified.</summary>
+    public const string Prepared = "Prepared";
+
+    /// <summary>Every claim's: whether a VM or pod can use it now.</summary>
+    public const string Ready = "Ready";
+
+    /// <summary>Specs' and aliases': whether they can be used.</summary>
+    public const string Accepted = "Accepted";
+
+    /// <summary>PciNodes': whether the kernel has an IOMMU on.</summary>
+    public const string IommuEnabled = "IommuEnabled";
+
+    /// <summary>PciNodes': whether devices can be bound to VFIO.</summary>
+    public const string VfioReady = "VfioReady";
+
+    /// <summary>PciNodes': whether the devices in status are what the node has.</summary>
+    public const string InventoryReady = "InventoryReady";
+
+    /// <summary>PciNodes': whether there are more devices than status can hold.</summary>
+    public const string InventoryTruncated = "InventoryTruncated";
+
+    /// <summary>The longest message that the schema takes.</summary>
+    private const int LongestMessage = 32768;
+
+    /// <summary>A list with one condition set; the transition time moves only when the status does.</summary>
+    public static IReadOnlyList<V1Condition> With(
+        this IReadOnlyList<V1Condition>? conditions, string type, bool? status, string reason, string message, long? generation, DateTimeOffset now)
+    {
+        var word = status switch { true => "True", false => "False", null => "Unknown" };
+        var old = conditions.Find(type);
+        // Times on the wire have whole seconds: what is written must read back equal.
+        var since = old is { LastTransitionTime: { } then } && old.Status == word
+            ? then
+            : DateTimeOffset.FromUnixTimeSeconds(now.ToUnixTimeSeconds());
+        var condition = new V1Condition
+        {
+            Type = type,
+            Status = word,
+            Reason = reason,
+            Message = message.Length > LongestMessage ? message[..LongestMessage] : message,
+            ObservedGeneration = generation,
+            LastTransitionTime = since,
+        };
+
+        return old is null
+            ? [.. conditions ?? [], condition]
+            : [.. conditions!.Select(c => c.Type == type ? condition : c)];
+    }
+
+    /// <summary>The condition of a type, or null.</summary>
+    public static V1Condition? Find(this IReadOnlyList<V1Condition>? conditions, string type) =>
+        conditions?.FirstOrDefault(c => c.Type == type);
+
+    /// <summary>Whether a condition is there and True.</summary>
+    public static bool IsTrue(this IReadOnlyList<V1Condition>? conditions, string type) => conditions.Find(type)?.Status == "True";
+}
