@@ -1,2 +1,43 @@
-Console.Error.WriteLine("not written yet");
-return 1;
+using System.CommandLine;
+using Microsoft.Extensions.Logging;
+using PciOperator.Api;
+using PciOperator.Controller;
+using PciOperator.Kubernetes;
+
+var kubeconfig = new Option<string?>("--kubeconfig") { Description = "A kubeconfig file; without it $KUBECONFIG, ~/.kube/config or the pod's service account." };
+var ns = new Option<string>("--namespace") { Description = "The namespace of the controller and the agents.", DefaultValueFactory = _ => Environment.GetEnvironmentVariable("POD_NAMESPACE") ?? "pcioperator-system" };
+var selector = new Option<string>("--agent-selector") { Description = "Labels of the agents' pods.", DefaultValueFactory = _ => new ControllerOptions().AgentSelector };
+var elect = new Option<bool>("--leader-elect") { Description = "Work only while holding the Lease.", DefaultValueFactory = _ => true };
+var refusal = new Option<TimeSpan>("--refusal-period") { Description = "How long a device that an agent refused to give to a claim is kept out for that claim.", DefaultValueFactory = _ => new ControllerOptions().RefusalPeriod };
+var health = new Option<string>("--health-address") { Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "0.0.0.0:8080" };
+var level = new Option<LogLevel>("--log-level") { Description = "trace, debug, information, warning, error or critical.", DefaultValueFactory = _ => LogLevel.Information };
+var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
+
+var command = new RootCommand("Places PassthroughClaims on nodes and keeps the PciNodes.") { kubeconfig, ns, selector, elect, refusal, health, level, format };
+command.SetAction((parsed, _) =>
+{
+    var options = new ControllerOptions
+    {
+        Namespace = parsed.GetValue(ns)!,
+        AgentSelector = parsed.GetValue(selector)!,
+        LeaderElect = parsed.GetValue(elect),
+        RefusalPeriod = parsed.GetValue(refusal),
+        Identity = $"{Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName}_{Guid.NewGuid():N}",
+    };
+    return ProgramHost.RunAsync(new ProgramHostOptions
+    {
+        Name = "pcioperator-controller",
+        Instance = Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName,
+        Kubeconfig = parsed.GetValue(kubeconfig),
+        HealthAddress = parsed.GetValue(health)!,
+        LogLevel = parsed.GetValue(level),
+        LogFormat = parsed.GetValue(format),
+        EntityTypes = PciOperatorJsonContext.Default,
+    }, async (context, ct) =>
+    {
+        var controller = new PciController(context.Client, options, TimeProvider.System, context.Log, context.Metrics, context.Events);
+        context.Health?.AddReadinessCheck("controller", controller.NotReady);
+        await controller.RunAsync(ct);
+    });
+});
+return await command.Parse(args).InvokeAsync();

@@ -1,0 +1,293 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging;
+using PciOperator.Api;
+using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Schema;
+
+namespace PciOperator.Controller;
+
+/// <summary>
+/// A claim's life. What is true of it follows from the PciNodes each time: a claim has the devices that a PciNode's spec
+/// assigns to its UID, so that nothing is lost or given twice when a program dies between two writes.
+/// </summary>
+[EntityRbac(PciOperatorApi.Group, "passthroughclaims", "get,list,watch,patch")]
+[EntityRbac(PciOperatorApi.Group, "passthroughclaims/status", "update")]
+[EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch,patch")]
+[EntityRbac("events.k8s.io", "events", "create,patch")]
+internal sealed class ClaimController(
+    IKubernetesClient client,
+    ControllerCaches caches,
+    ClusterView view,
+    PciNodeWriter writer,
+    EventRecorder events,
+    MetricsRegistry metrics,
+    TimeProvider time,
+    ILogger log,
+    ControllerOptions options) : IEntityController<PassthroughClaim>
+{
+    private readonly Counter _placements = metrics.Counter("pcioperator_placements_total", "Decisions for claims by outcome.", "outcome");
+    private readonly Histogram _deciding = metrics.Histogram("pcioperator_placement_duration_seconds", "Time to decide where a claim goes.");
+
+    // The generation at which an assignment was withdrawn: the agent has to have seen that one before the claim may go.
+    private readonly ConcurrentDictionary<(string Uid, string Node), long> _withdrawn = new();
+
+    /// <inheritdoc/>
+    public Task DeletedAsync(PassthroughClaim entity, CancellationToken ct)
+    {
+        Forget(entity.Metadata.Uid!);
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public async Task<ReconciliationResult> ReconcileAsync(PassthroughClaim entity, CancellationToken ct)
+    {
+        if (entity.Metadata.DeletionTimestamp is not null)
+            return await ReleaseAsync(entity, ct);
+
+        var claim = entity.Metadata.Finalizers?.Contains(PciOperatorApi.ClaimFinalizer) == true ? entity : await AddFinalizerAsync(entity, ct);
+        var (node, assignment) = await ChooseAssignmentAsync(claim, ct);
+        if (assignment is null)
+            return await PlaceAsync(claim, ct);
+
+        var report = node!.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
+        if (report is { State: AssignmentState.Rejected } && IsAbout(report, assignment))
+        {
+            claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriod), ct);
+            await WithdrawAsync(claim, node.Metadata.Name!, ct);
+            return ReconciliationResult.After(TimeSpan.Zero);
+        }
+
+        await WriteStatusAsync(claim, ClaimStatus.Placed(claim, node, assignment, report, time.GetUtcNow()), ct);
+        return ReconciliationResult.Done;
+    }
+
+    /// <summary>
+    /// The one assignment that counts. Of several (two controllers at once) the claim's own status decides, which only one
+    /// of them could write; the others are withdrawn, and so is one that this claim's refusals rule out.
+    /// </summary>
+    private async Task<(PciNode? Node, PciAssignment? Assignment)> ChooseAssignmentAsync(PassthroughClaim claim, CancellationToken ct)
+    {
+        var uid = claim.Metadata.Uid!;
+        var nodes = caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, uid).OrderBy(n => n.Metadata.Name, StringComparer.Ordinal).ToList();
+        PciNode? chosen = null;
+        foreach (var node in nodes.OrderByDescending(n => n.Metadata.Name == claim.Status?.NodeName))
+        {
+            var name = node.Metadata.Name!;
+            if (chosen is null && !view.IsGone(name) && !ClaimStatus.RulesOut(claim, name, Of(node, uid), time.GetUtcNow()))
+                chosen = node;
+            else
+                await WithdrawAsync(claim, name, ct);
+        }
+
+        return (chosen, chosen is null ? null : Of(chosen, uid));
+
+        static PciAssignment Of(PciNode node, string uid) => node.Spec.Assignments!.First(a => a.ClaimUid == uid);
+    }
+
+    private async Task<ReconciliationResult> PlaceAsync(PassthroughClaim claim, CancellationToken ct)
+    {
+        if (claim.Status is { NodeName: { Length: > 0 } lost, Phase: ClaimPhase.Claimed or ClaimPhase.Allocated })
+        {
+            var why = view.IsGone(lost) ? $"node {lost} is gone" : $"its devices on node {lost} were withdrawn";
+            events.Warning(claim, "NodeLost", $"{why}; the claim is placed again", "Place");
+        }
+
+        var group = CoLocation.GroupOf(claim, caches.Claims);
+        if (group.Missing is { } missing)
+            return await PendAsync(claim, "CoLocationPending", $"it waits for claim {missing}, which coLocateWith names and which does not exist", ct);
+        if (group.Nodes.Count > 1)
+            return await PendAsync(claim, "CoLocationImpossible", $"the claims that coLocateWith names are on several nodes: {string.Join(", ", group.Nodes)}", ct);
+
+        if (group.Unplaced.Any(m => m.Metadata.Uid != claim.Metadata.Uid && m.Metadata.Finalizers?.Contains(PciOperatorApi.ClaimFinalizer) != true))
+            return ReconciliationResult.After(options.BusyDelay);
+
+        var now = time.GetUtcNow();
+        var toPlace = new List<ClaimToPlace>();
+        try
+        {
+            foreach (var member in group.Unplaced)
+                toPlace.Add(new ClaimToPlace(member, member.ToRequirements(view.Alias, now)));
+        }
+        catch (KeyNotFoundException unknown)
+        {
+            return await PendAsync(claim, "AliasNotFound", $"there is no usable PciAlias {unknown.Message}", ct);
+        }
+
+        var began = time.GetTimestamp();
+        var decision = view.Place(toPlace, group.Nodes.FirstOrDefault());
+        _deciding.Observe(time.GetElapsedTime(began).TotalSeconds);
+        if (ReferenceEquals(decision, GroupDecision.Busy))
+            return ReconciliationResult.After(options.BusyDelay);
+        if (decision.Node is null)
+        {
+            _placements.Inc("unschedulable");
+            return await PendAsync(claim, "NoNodeFits", decision.Summary, ct);
+        }
+
+        try
+        {
+            var written = await writer.ChangeAsync(decision.Node, node => Assign(node, toPlace, decision), ct);
+            view.SetPciNode(decision.Node, written);
+            _placements.Inc(written is null ? "lost" : "placed");
+        }
+        catch (PlacementConflictException)
+        {
+            _placements.Inc("conflict");
+        }
+        finally
+        {
+            foreach (var placed in toPlace)
+                view.Settle(decision.Node, placed.Requirements.ClaimUid);
+        }
+
+        // With the assignment in the cache the next look writes the status, or places again what was lost.
+        return ReconciliationResult.After(TimeSpan.Zero);
+    }
+
+    /// <summary>The spec with the decision in it.</summary>
+    /// <exception cref="PlacementConflictException">A device of it has gone to another claim.</exception>
+    private static PciNodeSpec? Assign(PciNode node, List<ClaimToPlace> claims, GroupDecision decision)
+    {
+        var assignments = (node.Spec.Assignments ?? []).ToList();
+        if (node.Metadata.DeletionTimestamp is not null)
+            throw new PlacementConflictException($"PciNode {node.Metadata.Name} is going away");
+        var taken = assignments.SelectMany(a => a.Devices).Select(d => d.Address).ToHashSet();
+        foreach (var held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected))
+            taken.UnionWith((held.Devices ?? []).Select(d => d.Address));
+
+        foreach (var (claim, allocation) in claims.Zip(decision.Allocations))
+        {
+            var uid = claim.Requirements.ClaimUid;
+            if (assignments.Any(a => a.ClaimUid == uid))
+                continue;
+            if (allocation.Devices.FirstOrDefault(d => taken.Contains(d.Address.ToString())) is { Address: var clash } && taken.Contains(clash.ToString()))
+                throw new PlacementConflictException($"{clash} has another owner by now");
+            assignments.Add(Assignments.Of(claim.Claim, allocation, node));
+        }
+
+        return assignments.Count == (node.Spec.Assignments?.Count ?? 0) ? null : node.Spec with { Assignments = assignments };
+    }
+
+    private async Task<ReconciliationResult> PendAsync(PassthroughClaim claim, string reason, string message, CancellationToken ct)
+    {
+        var now = time.GetUtcNow();
+        var status = ClaimStatus.Pending(claim, reason, message, now);
+        if (claim.Status.Reason(Conditions.Scheduled) != reason)
+            events.Warning(claim, reason, message, "Place");
+        await WriteStatusAsync(claim, status, ct);
+
+        // A change that makes room wakes it; refusals end by themselves.
+        var until = (status.Refusals ?? []).Where(r => r.Until > now).Select(r => r.Until!.Value - now).DefaultIfEmpty(options.PendingRetry).Min();
+        return ReconciliationResult.After(until < options.PendingRetry ? until : options.PendingRetry);
+    }
+
+    /// <summary>A claim that is deleted goes when every node that may hold its devices has given them back, or is gone itself.</summary>
+    private async Task<ReconciliationResult> ReleaseAsync(PassthroughClaim claim, CancellationToken ct)
+    {
+        if (claim.Metadata.Finalizers?.Contains(PciOperatorApi.ClaimFinalizer) != true)
+            return ReconciliationResult.Done;
+
+        var uid = claim.Metadata.Uid!;
+        var assigned = caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, uid).Select(n => n.Metadata.Name!).ToList();
+        var held = caches.PciNodes.ByIndex(ControllerCaches.ByHeldClaim, uid).Select(n => n.Metadata.Name!).ToList();
+
+        // The node is on record before the assignment goes: whoever takes over after a crash knows whom to wait for.
+        claim = await WriteStatusAsync(claim, ClaimStatus.Releasing(claim, claim.Status?.NodeName ?? assigned.FirstOrDefault(), time.GetUtcNow()), ct);
+        foreach (var name in assigned)
+            await WithdrawAsync(claim, name, ct);
+
+        IEnumerable<string> concerned = [.. assigned, .. held, .. claim.Status?.NodeName is { Length: > 0 } own ? [own] : Array.Empty<string>()];
+        foreach (var name in concerned.Distinct())
+        {
+            if (Unsettled(uid, name) is { } why)
+            {
+                log.LogDebug("claim {Claim} waits: {Reason}", EntityKey.Of(claim), why);
+                return ReconciliationResult.Done;   // the PciNode's next change brings it back
+            }
+
+            if (view.IsGone(name))
+                events.Warning(claim, "NodeLost", $"node {name} is gone; its devices are let go without it", "Release");
+        }
+
+        await RemoveFinalizerAsync(claim, ct);
+        Forget(uid);
+        return ReconciliationResult.Done;
+    }
+
+    /// <summary>Why a node may still hold a claim's devices; null: it does not.</summary>
+    private string? Unsettled(string uid, string name)
+    {
+        if (view.IsGone(name) || caches.PciNodes.Get(name) is not { } node)
+            return null;
+        if (node.Spec.Assignments?.Any(a => a.ClaimUid == uid) == true)
+            return $"node {name} still has its assignment";
+        if (node.Status?.Assignments?.Any(a => a.ClaimUid == uid && a.State != AssignmentState.Rejected) == true)
+            return $"the agent of node {name} is giving its devices back";
+        var generation = _withdrawn.GetValueOrDefault((uid, name), node.Metadata.Generation ?? 0);
+        return (node.Status?.ObservedGeneration ?? 0) < generation ? $"the agent of node {name} has not seen the withdrawal yet" : null;
+    }
+
+    private async Task WithdrawAsync(PassthroughClaim claim, string name, CancellationToken ct)
+    {
+        var uid = claim.Metadata.Uid!;
+        var written = await writer.ChangeAsync(name, node => node.Spec.Assignments?.Any(a => a.ClaimUid == uid) == true
+            ? node.Spec with { Assignments = [.. node.Spec.Assignments.Where(a => a.ClaimUid != uid)] }
+            : null, ct);
+        if (written is null)
+            return;
+        _withdrawn.TryAdd((uid, name), written.Metadata.Generation ?? 0);
+        view.SetPciNode(name, written);
+    }
+
+    private void Forget(string uid)
+    {
+        foreach (var key in _withdrawn.Keys.Where(k => k.Uid == uid))
+            _withdrawn.TryRemove(key, out _);
+    }
+
+    private async Task<PassthroughClaim> WriteStatusAsync(PassthroughClaim claim, PassthroughClaimStatus status, CancellationToken ct)
+    {
+        if (ClaimStatus.Same(claim.Status, status))
+            return claim;
+        var written = await client.UpdateStatusAsync(claim with { Status = status }, ct);
+        caches.Claims.Observe(written);
+        Announce(claim, status);
+        return written;
+    }
+
+    private void Announce(PassthroughClaim before, PassthroughClaimStatus status)
+    {
+        if (status.Phase == ClaimPhase.Claimed && before.Status?.NodeName != status.NodeName)
+            events.Normal(before, "Placed", $"placed on node {status.NodeName}", "Place");
+        if (status.Conditions.IsTrue(Conditions.Ready) && !before.Status?.Conditions.IsTrue(Conditions.Ready) == true)
+            events.Normal(before, "Ready", $"its devices on node {status.NodeName} can be used", "Place");
+    }
+
+    private async Task<PassthroughClaim> AddFinalizerAsync(PassthroughClaim claim, CancellationToken ct) =>
+        await PatchFinalizersAsync(claim, [.. claim.Metadata.Finalizers ?? [], PciOperatorApi.ClaimFinalizer], ct);
+
+    private async Task RemoveFinalizerAsync(PassthroughClaim claim, CancellationToken ct)
+    {
+        try
+        {
+            await PatchFinalizersAsync(claim, [.. (claim.Metadata.Finalizers ?? []).Where(f => f != PciOperatorApi.ClaimFinalizer)], ct);
+        }
+        catch (KubernetesException gone) when (gone.IsNotFound)
+        {
+            // Somebody was quicker.
+        }
+    }
+
+    private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, IReadOnlyList<string> finalizers, CancellationToken ct)
+    {
+        var patch = MetadataPatch.Finalizers(claim.Metadata, finalizers);
+        var written = await client.PatchAsync<PassthroughClaim>(claim.Metadata.Name!, claim.Metadata.NamespaceProperty, patch, ct: ct);
+        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 })
+            caches.Claims.Observe(written);
+        return written;
+    }
+
+    /// <summary>A refusal names the devices that it is about: all of them have to be this assignment's.</summary>
+    private static bool IsAbout(AssignmentStatus report, PciAssignment assignment) =>
+        (report.Devices ?? []).All(r => assignment.Devices.Any(d => d.Address == r.Address));
+}

@@ -1,0 +1,122 @@
+using System.Text.Json;
+using PciOperator.Api;
+
+namespace PciOperator.Controller;
+
+/// <summary>What a claim's status says, for each state it can be in. Pure.</summary>
+internal static class ClaimStatus
+{
+    private const int MostRefusals = 64;
+
+    /// <summary>No node: why.</summary>
+    public static PassthroughClaimStatus Pending(PassthroughClaim claim, string reason, string message, DateTimeOffset now) =>
+        Unplaced(claim, reason, message, claim.Status?.Refusals, now);
+
+    /// <summary>The agent of a node refused: its devices are kept out for a while.</summary>
+    public static PassthroughClaimStatus Refused(PassthroughClaim claim, string node, AssignmentStatus report, DateTimeOffset now, TimeSpan period)
+    {
+        var refusal = new ClaimRefusal
+        {
+            NodeName = node,
+            Addresses = [.. (report.Devices ?? []).Select(d => d.Address)],
+            Reason = report.Reason,
+            Message = report.Message,
+            Until = DateTimeOffset.FromUnixTimeSeconds((now + period).ToUnixTimeSeconds()),
+        };
+        var refusals = (claim.Status?.Refusals ?? []).Where(r => r.Until is null || r.Until > now).Append(refusal).TakeLast(MostRefusals).ToList();
+        return Unplaced(claim, "Refused", $"node {node} refused: {report.Message}", refusals, now);
+    }
+
+    /// <summary>A node has it: as far as its agent is.</summary>
+    public static PassthroughClaimStatus Placed(PassthroughClaim claim, PciNode node, PciAssignment assignment, AssignmentStatus? report, DateTimeOffset now)
+    {
+        var name = node.Metadata.Name!;
+        var prepared = report?.State == AssignmentState.Prepared;
+        var stuck = report?.State == AssignmentState.Stuck;
+        var stub = assignment.Devices.Any(d => d.Driver == PassthroughDriver.PciStub);
+        var addresses = string.Join(", ", assignment.Devices.Select(d => d.Address));
+        var generation = claim.Metadata.Generation;
+
+        var conditions = (claim.Status?.Conditions).With(Conditions.Scheduled, true, "Placed", $"placed on node {name}: {addresses}", generation, now);
+        var (reason, message) = prepared ? ("Bound", $"{assignment.Devices.Count} device(s) bound and verified on node {name}")
+            : stuck ? ("Stuck", report!.Message ?? "a write to the kernel has not come back")
+            : (report?.Reason ?? "Preparing", report?.Message ?? $"the agent of node {name} is binding the devices");
+        conditions = conditions.With(Conditions.Prepared, prepared, reason, message, generation, now);
+        conditions = prepared && stub
+            ? conditions.With(Conditions.Ready, false, "StubDriver", "the devices are held by pci-stub, which only takes them from the host: no VM can use them", generation, now)
+            : conditions.With(Conditions.Ready, prepared, prepared ? "Ready" : reason, prepared ? $"{addresses} on node {name} can be used" : message, generation, now);
+
+        var shown = (node.Status?.Devices ?? []).ToDictionary(d => d.Address);
+        var held = (report?.Devices ?? []).ToDictionary(d => d.Address);
+        return new PassthroughClaimStatus
+        {
+            Phase = prepared ? ClaimPhase.Allocated : ClaimPhase.Claimed,
+            ObservedGeneration = generation,
+            NodeName = name,
+            Devices =
+            [
+                .. assignment.Devices.Select(d => new ClaimDevice
+                {
+                    Address = d.Address,
+                    Request = d.Request,
+                    VendorId = d.VendorId,
+                    ProductId = d.ProductId,
+                    NumaNode = d.NumaNode,
+                    IommuGroup = d.IommuGroup,
+                    Driver = prepared ? held.GetValueOrDefault(d.Address)?.Driver ?? shown.GetValueOrDefault(d.Address)?.Driver : null,
+                    State = shown.GetValueOrDefault(d.Address)?.State == PciDeviceState.Removed ? PciDeviceState.Removed
+                        : prepared ? PciDeviceState.Allocated : PciDeviceState.Claimed,
+                    Companion = d.Companion,
+                }),
+            ],
+            NumaNodes = [.. assignment.Devices.Where(d => d.Companion != true && d.NumaNode is not null).Select(d => d.NumaNode!.Value).Distinct().Order()],
+            NumaPreferenceMet = assignment.NumaPreferenceMet,
+            Refusals = claim.Status?.Refusals,
+            Conditions = conditions,
+        };
+    }
+
+    /// <summary>It is deleted, and its devices are on their way back.</summary>
+    public static PassthroughClaimStatus Releasing(PassthroughClaim claim, string? node, DateTimeOffset now)
+    {
+        const string reason = "Releasing";
+        const string message = "the claim is deleted; its devices are on their way back to the host";
+        return (claim.Status ?? new PassthroughClaimStatus()) with
+        {
+            Phase = ClaimPhase.Releasing,
+            ObservedGeneration = claim.Metadata.Generation,
+            NodeName = node,
+            Conditions = (claim.Status?.Conditions)
+                .With(Conditions.Prepared, false, reason, message, claim.Metadata.Generation, now)
+                .With(Conditions.Ready, false, reason, message, claim.Metadata.Generation, now),
+        };
+    }
+
+    /// <summary>Whether an assignment is of devices that a node has refused to give to this claim.</summary>
+    public static bool RulesOut(PassthroughClaim claim, string node, PciAssignment assignment, DateTimeOffset now) =>
+        (claim.Status?.Refusals ?? []).Any(r => r.NodeName == node && (r.Until is null || r.Until > now)
+            && r.Addresses.Any(a => assignment.Devices.Any(d => d.Address == a)));
+
+    /// <summary>Whether two statuses read the same on the wire.</summary>
+    public static bool Same(PassthroughClaimStatus? a, PassthroughClaimStatus b) =>
+        a is not null && JsonSerializer.SerializeToUtf8Bytes(a, PciOperatorJsonContext.Default.PassthroughClaimStatus).AsSpan()
+            .SequenceEqual(JsonSerializer.SerializeToUtf8Bytes(b, PciOperatorJsonContext.Default.PassthroughClaimStatus));
+
+    /// <summary>The reason of a condition, or null.</summary>
+    public static string? Reason(this PassthroughClaimStatus? status, string type) => status?.Conditions.Find(type)?.Reason;
+
+    private static PassthroughClaimStatus Unplaced(PassthroughClaim claim, string reason, string message, IReadOnlyList<ClaimRefusal>? refusals, DateTimeOffset now)
+    {
+        var generation = claim.Metadata.Generation;
+        return new PassthroughClaimStatus
+        {
+            Phase = ClaimPhase.Pending,
+            ObservedGeneration = generation,
+            Refusals = refusals,
+            Conditions = (claim.Status?.Conditions)
+                .With(Conditions.Scheduled, false, reason, message, generation, now)
+                .With(Conditions.Prepared, false, "NotPlaced", "the claim is on no node", generation, now)
+                .With(Conditions.Ready, false, reason, message, generation, now),
+        };
+    }
+}

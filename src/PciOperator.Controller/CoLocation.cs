@@ -1,0 +1,46 @@
+using PciOperator.Api;
+using PciOperator.Kubernetes;
+
+namespace PciOperator.Controller;
+
+/// <summary>Claims that must be on one node.</summary>
+/// <param name="Unplaced">Those without a node, the one asked about first.</param>
+/// <param name="Nodes">The nodes of those that have one.</param>
+/// <param name="Missing">A claim that is named and does not exist; null: none.</param>
+internal sealed record CoLocation(IReadOnlyList<PassthroughClaim> Unplaced, IReadOnlyList<string> Nodes, string? Missing)
+{
+    /// <summary>All claims that a claim's <c>coLocateWith</c> ties to it, in either direction and over others.</summary>
+    public static CoLocation GroupOf(PassthroughClaim claim, WatchCache<PassthroughClaim> claims)
+    {
+        if (claim.Spec.CoLocateWith is not { Count: > 0 } && claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(claim)).Count == 0)
+            return new CoLocation([claim], [], null);
+
+        var ns = claim.Metadata.NamespaceProperty;
+        var members = new Dictionary<string, PassthroughClaim> { [claim.Metadata.Name!] = claim };
+        var open = new Queue<PassthroughClaim>([claim]);
+        while (open.TryDequeue(out var member))
+        {
+            foreach (var name in member.Spec.CoLocateWith ?? [])
+            {
+                if (claims.Get(name, ns) is not { Metadata.DeletionTimestamp: null } other)
+                    return new CoLocation([], [], name);
+                if (members.TryAdd(name, other))
+                    open.Enqueue(other);
+            }
+
+            foreach (var other in claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(member)))
+            {
+                if (other.Metadata.DeletionTimestamp is null && members.TryAdd(other.Metadata.Name!, other))
+                    open.Enqueue(other);
+            }
+        }
+
+        var unplaced = members.Values.Where(m => m.Status?.NodeName is not { Length: > 0 } || m.Metadata.Uid == claim.Metadata.Uid)
+            .OrderByDescending(m => m.Metadata.Uid == claim.Metadata.Uid).ThenBy(m => m.Metadata.Name, StringComparer.Ordinal).ToList();
+        var nodes = members.Values.Where(m => m.Metadata.Uid != claim.Metadata.Uid).Select(m => m.Status?.NodeName).OfType<string>()
+            .Where(n => n.Length > 0).Distinct().Order(StringComparer.Ordinal).ToList();
+        return new CoLocation(unplaced, nodes, null);
+    }
+
+    private static string Name(PassthroughClaim claim) => $"{claim.Metadata.NamespaceProperty}/{claim.Metadata.Name}";
+}

@@ -1,0 +1,38 @@
+namespace PciOperator.Controller;
+
+/// <summary>How the controller runs.</summary>
+public sealed record ControllerOptions
+{
+    /// <summary>The namespace that it and the agents run in.</summary>
+    public string Namespace { get; init; } = "pcioperator-system";
+
+    /// <summary>Labels of the agents' pods.</summary>
+    public string AgentSelector { get; init; } = "app.kubernetes.io/name=pcioperator,app.kubernetes.io/component=agent";
+
+    /// <summary>Who it is in the leader election, and in events.</summary>
+    public string Identity { get; init; } = $"{Environment.MachineName}_{Guid.NewGuid():N}";
+
+    /// <summary>Whether only the holder of the Lease works. Without it several controllers work at once, which is safe and wasteful.</summary>
+    public bool LeaderElect { get; init; } = true;
+
+    /// <summary>The Lease's name.</summary>
+    public string LeaseName { get; init; } = "pcioperator-controller";
+
+    /// <summary>How long a device that an agent refused to give to a claim is kept out for that claim.</summary>
+    public TimeSpan RefusalPeriod { get; init; } = TimeSpan.FromMinutes(10);
+
+    /// <summary>How soon a claim that waits is looked at although nothing made room.</summary>
+    public TimeSpan PendingRetry { get; init; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>How soon claims that wait are looked at after something made room: what comes together is one look.</summary>
+    public TimeSpan KickDelay { get; init; } = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>How soon a claim that another worker is placing is looked at again.</summary>
+    public TimeSpan BusyDelay { get; init; } = TimeSpan.FromMilliseconds(50);
+
+    /// <summary>How long changes are collected before the counts in the status of specs and aliases are written.</summary>
+    public TimeSpan CountDelay { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>Claims that are worked on at a time.</summary>
+    public int ClaimWorkers { get; init; } = 8;
+}

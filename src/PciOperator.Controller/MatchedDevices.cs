@@ -1,0 +1,39 @@
+using PciOperator.Core;
+
+namespace PciOperator.Controller;
+
+/// <summary>How many of a node's devices each spec and alias means, whoever owns them; worked out again only when the hardware or the rules change.</summary>
+internal sealed class MatchedDevices
+{
+    private readonly List<(PciFunction Function, DeviceTags Tags, string Rule)> _devices = [];
+    private readonly Dictionary<AliasDefinition, int> _byAlias = new(ReferenceEqualityComparer.Instance);
+
+    private MatchedDevices() { }
+
+    /// <summary>No devices.</summary>
+    public static MatchedDevices None { get; } = new();
+
+    /// <summary>Devices by spec.</summary>
+    public Dictionary<string, int> BySpec { get; } = [];
+
+    /// <summary>The counts for what a node has now; this very object when that is the same.</summary>
+    public MatchedDevices Update(NodeInventory node)
+    {
+        var devices = node.Devices.Where(d => d is { Tags: not null, Rule: not null }).Select(d => (d.Function, d.Tags!, d.Rule!)).ToList();
+        if (devices.SequenceEqual(_devices))
+            return this;
+        var updated = new MatchedDevices();
+        updated._devices.AddRange(devices);
+        foreach (var (_, _, rule) in devices)
+            updated.BySpec[rule] = updated.BySpec.GetValueOrDefault(rule) + 1;
+        return updated;
+    }
+
+    /// <summary>Devices that an alias means.</summary>
+    public int Count(AliasDefinition alias)
+    {
+        if (_byAlias.TryGetValue(alias, out var known))
+            return known;
+        return _byAlias[alias] = _devices.Count(d => alias.Matches(d.Function, d.Tags));
+    }
+}

@@ -1,0 +1,178 @@
+using Microsoft.Extensions.Logging;
+using PciOperator.Api;
+using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Models;
+using PciOperator.Kubernetes.Schema;
+
+namespace PciOperator.Controller;
+
+/// <summary>The controller: one loop per kind over shared caches, leader-elected.</summary>
+[EntityRbac("", "pods", "get,list,watch")]
+[EntityRbac("coordination.k8s.io", "leases", "get,create,update")]
+public sealed class PciController
+{
+    private readonly IKubernetesClient _client;
+    private readonly ControllerOptions _options;
+    private readonly TimeProvider _time;
+    private readonly ILogger _log;
+    private readonly MetricsRegistry _metrics;
+    private readonly EventRecorder _events;
+    private volatile string? _notReady = "the caches are not filled yet";
+
+    /// <summary>A controller over a cluster.</summary>
+    public PciController(IKubernetesClient client, ControllerOptions options, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events) =>
+        (_client, _options, _time, _log, _metrics, _events) = (client, options, time, log, metrics, events);
+
+    /// <summary>Why the controller is not ready, or null: for <c>/readyz</c>. One that waits to lead is ready.</summary>
+    public string? NotReady() => _notReady;
+
+    /// <summary>Runs until cancelled, or until leadership is lost: then the process has to end.</summary>
+    public async Task RunAsync(CancellationToken ct)
+    {
+        if (!_options.LeaderElect)
+        {
+            await LeadAsync(ct);
+            return;
+        }
+
+        _notReady = null;
+        var elector = new LeaderElector(_client, new LeaseLock { Namespace = _options.Namespace, Name = _options.LeaseName, Identity = _options.Identity }, _time, _log, _metrics);
+        await elector.RunAsync(LeadAsync, ct);
+    }
+
+    private async Task LeadAsync(CancellationToken ct)
+    {
+        var caches = new ControllerCaches(_client, _options, _time, _log, _metrics);
+        var view = new ClusterView();
+        var writer = new PciNodeWriter(_client, caches.PciNodes, _metrics);
+
+        var claims = new ControllerLoop<PassthroughClaim>("claims", caches.Claims,
+            new ClaimController(_client, caches, view, writer, _events, _metrics, _time, _log, _options), workers: _options.ClaimWorkers, logger: _log, metrics: _metrics, time: _time);
+        var nodes = new ControllerLoop<V1Node>("nodes", caches.Nodes, new NodeController(_client, caches, view, writer, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
+        var pciNodes = new ControllerLoop<PciNode>("pcinodes", caches.PciNodes,
+            new PciNodeController(_client, caches, view, writer, _events, _time, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
+        var specs = new ControllerLoop<PciDeviceSpec>("specs", caches.Specs, new PciDeviceSpecController(_client, caches, view, _time), logger: _log, metrics: _metrics, time: _time);
+        var aliases = new ControllerLoop<PciAlias>("aliases", caches.Aliases, new PciAliasController(_client, caches, view, _time), logger: _log, metrics: _metrics, time: _time);
+
+        var pending = new Debounce(_options.KickDelay, _time, () =>
+        {
+            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByPending, "true"))
+                claims.Enqueue(EntityKey.Of(claim));
+        });
+        var counts = new Debounce(_options.CountDelay, _time, () =>
+        {
+            foreach (var spec in caches.Specs.List())
+                specs.Enqueue(EntityKey.Of(spec));
+            foreach (var alias in caches.Aliases.List())
+                aliases.Enqueue(EntityKey.Of(alias));
+        });
+        var rules = new Debounce(_options.KickDelay, _time, () =>
+        {
+            foreach (var node in caches.Nodes.List())
+                nodes.Enqueue(EntityKey.Of(node));
+        });
+        view.MoreToOffer += pending.Trigger;
+        Connect(caches, view, claims, nodes, pciNodes, counts, rules);
+
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
+        List<Task> parts = [.. caches.Run(stop.Token)];
+        try
+        {
+            var synced = caches.WaitForSyncAsync(stop.Token);
+            if (await Task.WhenAny([synced, .. parts]) != synced)
+                await await Task.WhenAny(parts);
+            await synced;
+            _notReady = null;
+            _log.LogInformation("the controller works: {Nodes} nodes, {Claims} claims", caches.Nodes.List().Count, caches.Claims.List().Count);
+            parts.AddRange([claims.RunAsync(stop.Token), nodes.RunAsync(stop.Token), pciNodes.RunAsync(stop.Token), specs.RunAsync(stop.Token), aliases.RunAsync(stop.Token),
+                pending.RunAsync(stop.Token), counts.RunAsync(stop.Token), rules.RunAsync(stop.Token)]);
+            await await Task.WhenAny(parts);
+        }
+        finally
+        {
+            await stop.CancelAsync();
+            await Task.WhenAll(parts.Select(p => p.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default)));
+        }
+    }
+
+    /// <summary>What each change means for the other kinds.</summary>
+    private static void Connect(ControllerCaches caches, ClusterView view, ControllerLoop<PassthroughClaim> claims, ControllerLoop<V1Node> nodes,
+        ControllerLoop<PciNode> pciNodes, Debounce counts, Debounce rules)
+    {
+        void EnqueueClaim(string uid)
+        {
+            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByUid, uid))
+                claims.Enqueue(EntityKey.Of(claim));
+        }
+
+        caches.Nodes.OnChange(change =>
+        {
+            var name = (change.New ?? change.Old)!.Metadata.Name!;
+            view.SetNode(name, change.New);
+            pciNodes.Enqueue(new EntityKey(null, name));
+            var gone = change.New is null || ClusterView.IsOutOfService(change.New);
+            if (!gone)
+                return;
+            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByNode, name))
+                claims.Enqueue(EntityKey.Of(claim));
+            foreach (var assignment in caches.PciNodes.Get(name)?.Spec.Assignments ?? [])
+                EnqueueClaim(assignment.ClaimUid);
+        });
+
+        caches.PciNodes.OnChange(change =>
+        {
+            var name = (change.New ?? change.Old)!.Metadata.Name!;
+            view.SetPciNode(name, change.New);
+            if (change.New is null || change.Kind == WatchCacheChangeKind.Added)
+                nodes.Enqueue(new EntityKey(null, name));
+            IEnumerable<string> concerned =
+            [
+                .. new[] { change.Old, change.New }.OfType<PciNode>()
+                    .SelectMany(n => (n.Spec.Assignments ?? []).Select(a => a.ClaimUid).Concat((n.Status?.Assignments ?? []).Select(a => a.ClaimUid))),
+                // Those that wait for this agent's word although nothing of theirs is to be seen any more.
+                .. caches.Claims.ByIndex(ControllerCaches.ByNode, name).Select(c => c.Metadata.Uid!),
+            ];
+            foreach (var uid in concerned.Distinct())
+                EnqueueClaim(uid);
+            counts.Trigger();
+        });
+
+        caches.Claims.OnChange(change =>
+        {
+            if (change.New is null)
+            {
+                foreach (var node in caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, change.Old!.Metadata.Uid!))
+                    pciNodes.Enqueue(EntityKey.Of(node));
+            }
+
+            // Whoever waits for this one to exist, or to have a node.
+            var claim = (change.New ?? change.Old)!;
+            if (change.Kind != WatchCacheChangeKind.Updated || change.Old?.Status?.NodeName != change.New?.Status?.NodeName)
+            {
+                foreach (var other in caches.Claims.ByIndex(ControllerCaches.ByCoLocatedName, $"{claim.Metadata.NamespaceProperty}/{claim.Metadata.Name}"))
+                    claims.Enqueue(EntityKey.Of(other));
+            }
+        });
+
+        caches.AgentPods.OnChange(change =>
+        {
+            foreach (var name in new[] { change.Old?.Spec?.NodeName, change.New?.Spec?.NodeName }.OfType<string>().Distinct())
+            {
+                view.SetAgentReady(name, caches.IsAgentReady(name));
+                pciNodes.Enqueue(new EntityKey(null, name));
+            }
+        });
+
+        caches.Aliases.OnChange(change =>
+        {
+            view.SetAlias((change.New ?? change.Old)!.Metadata.Name!, change.New is null ? null : PciAliasController.Usable(change.New));
+        });
+
+        caches.Specs.OnChange(change =>
+        {
+            if (change.Kind != WatchCacheChangeKind.Updated || change.Old!.Metadata.Generation != change.New!.Metadata.Generation
+                || change.Old.Metadata.DeletionTimestamp != change.New.Metadata.DeletionTimestamp)
+                rules.Trigger();
+        });
+    }
+}

@@ -1,0 +1,159 @@
+using System.Text.Json;
+using PciOperator.Api;
+using PciOperator.Kubernetes;
+
+namespace PciOperator.Controller;
+
+/// <summary>
+/// The only way to write a PciNode's spec. Changes of one node that come together become one write, and every write
+/// holds only for the spec it was worked out from (a test on UID and generation), so of two controllers at once
+/// one loses and looks again: a device is never given away twice.
+/// </summary>
+internal sealed class PciNodeWriter(IKubernetesClient client, WatchCache<PciNode> nodes, MetricsRegistry metrics)
+{
+    private readonly Counter _writes = metrics.Counter("pcioperator_pcinode_writes_total", "Writes to PciNode specs by outcome.", "outcome");
+    private readonly Counter _changes = metrics.Counter("pcioperator_pcinode_changes_total", "Changes that the writes to PciNode specs carried.");
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, List<PendingChange>> _pending = [];
+
+    /// <summary>
+    /// Changes a node's spec. <paramref name="change"/> gets the newest spec, perhaps several times, and answers with the
+    /// new one, or null when nothing is to be done.
+    /// </summary>
+    /// <returns>The node as it is afterwards; null when there is no such PciNode.</returns>
+    /// <exception cref="KubernetesException">The server refused the write.</exception>
+    /// <exception cref="PlacementConflictException">Thrown by <paramref name="change"/> and passed on to its caller alone.</exception>
+    public Task<PciNode?> ChangeAsync(string node, Func<PciNode, PciNodeSpec?> change, CancellationToken ct)
+    {
+        var pending = new PendingChange(change);
+        lock (_lock)
+        {
+            if (_pending.TryGetValue(node, out var queue))
+            {
+                queue.Add(pending);
+                return pending.Done.Task.WaitAsync(ct);
+            }
+
+            _pending[node] = [pending];
+        }
+
+        _ = DrainAsync(node, ct);
+        return pending.Done.Task.WaitAsync(ct);
+    }
+
+    /// <summary>Writes until no change of the node waits any more. Its entry in <see cref="_pending"/> says that it runs.</summary>
+    private async Task DrainAsync(string node, CancellationToken ct)
+    {
+        while (true)
+        {
+            List<PendingChange> batch;
+            lock (_lock)
+            {
+                batch = _pending[node];
+                if (batch.Count == 0)
+                {
+                    _pending.Remove(node);
+                    return;
+                }
+
+                _pending[node] = [];
+            }
+
+            try
+            {
+                await WriteAsync(node, batch, ct);
+            }
+#pragma warning disable CA1031 // whatever it was, it is the callers' to hear
+            catch (Exception error)
+#pragma warning restore CA1031
+            {
+                batch.ForEach(p => p.Done.TrySetException(error));
+            }
+        }
+    }
+
+    private async Task WriteAsync(string node, List<PendingChange> batch, CancellationToken ct)
+    {
+        const int attempts = 8;
+        var current = nodes.Get(node);
+        for (var attempt = 1; ; attempt++)
+        {
+            current ??= await client.GetAsync<PciNode>(node, ct: ct);
+            var wanted = current is null ? null : Apply(current, batch);
+            if (current is null || wanted is null)
+            {
+                batch.ForEach(p => p.Done.TrySetResult(current));
+                return;
+            }
+
+            try
+            {
+                var written = await client.PatchAsync<PciNode>(node, null, SpecPatch(current, wanted), ct: ct);
+                nodes.Observe(written);
+                _writes.Inc("written");
+                _changes.Add(batch.Count);
+                batch.ForEach(p => p.Done.TrySetResult(written));
+                return;
+            }
+            catch (KubernetesException refused) when (refused.IsNotFound)
+            {
+                batch.ForEach(p => p.Done.TrySetResult(null));
+                return;
+            }
+            catch (KubernetesException refused) when (IsOutdated(refused) && attempt < attempts)
+            {
+                // Somebody else changed the spec: read it and work the changes out again.
+                _writes.Inc("conflict");
+                current = await client.GetAsync<PciNode>(node, ct: ct);
+                if (current is not null)
+                    nodes.Observe(current);
+                else
+                    batch.ForEach(p => p.Done.TrySetResult(null));
+                if (current is null)
+                    return;
+            }
+        }
+    }
+
+    /// <summary>The spec with every change; changes that no longer hold fail alone. Null when nothing is left to write.</summary>
+    private static PciNodeSpec? Apply(PciNode current, List<PendingChange> batch)
+    {
+        PciNodeSpec? wanted = null;
+        foreach (var pending in batch.ToArray())
+        {
+            try
+            {
+                wanted = pending.Change(wanted is null ? current : current with { Spec = wanted }) ?? wanted;
+            }
+            catch (PlacementConflictException conflict)
+            {
+                batch.Remove(pending);
+                pending.Done.TrySetException(conflict);
+            }
+        }
+
+        return wanted;
+    }
+
+    private static KubernetesPatch SpecPatch(PciNode current, PciNodeSpec wanted)
+    {
+        var spec = JsonSerializer.Serialize(wanted, PciOperatorJsonContext.Default.PciNodeSpec);
+        return KubernetesPatch.Json($$"""
+            [{"op":"test","path":"/metadata/uid","value":"{{current.Metadata.Uid}}"},
+             {"op":"test","path":"/metadata/generation","value":{{current.Metadata.Generation ?? 0}}},
+             {"op":"replace","path":"/spec","value":{{spec}}}]
+            """);
+    }
+
+    /// <summary>A test that failed is 422 with reason Invalid or none; a conflict inside the server is 409.</summary>
+    private static bool IsOutdated(KubernetesException refused) =>
+        refused.IsConflict || (refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity && refused.Status.Details?.Causes is not { Count: > 0 });
+
+    private sealed record PendingChange(Func<PciNode, PciNodeSpec?> Change)
+    {
+        public TaskCompletionSource<PciNode?> Done { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+}
+
+/// <summary>What was decided no longer holds: a device went to somebody else meanwhile.</summary>
+public sealed class PlacementConflictException(string message) : Exception(message);

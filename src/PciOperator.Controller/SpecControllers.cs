@@ -1,0 +1,90 @@
+using PciOperator.Api;
+using PciOperator.Core;
+using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Schema;
+
+namespace PciOperator.Controller;
+
+/// <summary>Says on each PciDeviceSpec whether it can be used and what it matches.</summary>
+[EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "get,list,watch")]
+[EntityRbac(PciOperatorApi.Group, "pcidevicespecs/status", "update")]
+internal sealed class PciDeviceSpecController(IKubernetesClient client, ControllerCaches caches, ClusterView view, TimeProvider time) : IEntityController<PciDeviceSpec>
+{
+    /// <inheritdoc/>
+    public async Task<ReconciliationResult> ReconcileAsync(PciDeviceSpec entity, CancellationToken ct)
+    {
+        var (nodes, devices) = view.CountOfSpec(entity.Metadata.Name!);
+        var (accepted, reason, message) = Judge(() => entity.Spec.ToDeviceRule(entity.Metadata.Name!));
+        var status = new PciDeviceSpecStatus
+        {
+            ObservedGeneration = entity.Metadata.Generation,
+            Nodes = nodes,
+            Devices = devices,
+            Conditions = (entity.Status?.Conditions).With(Conditions.Accepted, accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow()),
+        };
+        if (entity.Status is { } now && now.ObservedGeneration == status.ObservedGeneration && now.Nodes == nodes && now.Devices == devices
+            && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted))
+            return ReconciliationResult.Done;
+        caches.Specs.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
+        return ReconciliationResult.Done;
+    }
+
+    /// <inheritdoc/>
+    public Task DeletedAsync(PciDeviceSpec entity, CancellationToken ct) => Task.CompletedTask;
+
+    /// <summary>Whether something parses, and if not, which field is wrong and what would be right.</summary>
+    internal static (bool Accepted, string Reason, string Message) Judge(Func<object> parse)
+    {
+        try
+        {
+            parse();
+            return (true, "Accepted", "it can be used");
+        }
+        catch (SpecFormatException wrong)
+        {
+            return (false, "Invalid", $"{wrong.Field}: {wrong.Message}");
+        }
+    }
+}
+
+/// <summary>Says on each PciAlias whether it can be used and what it means, and makes it known to the allocator.</summary>
+[EntityRbac(PciOperatorApi.Group, "pcialiases", "get,list,watch")]
+[EntityRbac(PciOperatorApi.Group, "pcialiases/status", "update")]
+internal sealed class PciAliasController(IKubernetesClient client, ControllerCaches caches, ClusterView view, TimeProvider time) : IEntityController<PciAlias>
+{
+    /// <inheritdoc/>
+    public async Task<ReconciliationResult> ReconcileAsync(PciAlias entity, CancellationToken ct)
+    {
+        AliasDefinition? alias = null;
+        var (accepted, reason, message) = PciDeviceSpecController.Judge(() => alias = view.Alias(entity.Metadata.Name!) ?? entity.ToDefinition());
+        var (nodes, devices) = alias is null ? (0, 0) : view.CountOfAlias(alias);
+        var status = new PciAliasStatus
+        {
+            ObservedGeneration = entity.Metadata.Generation,
+            Nodes = nodes,
+            Devices = devices,
+            Conditions = (entity.Status?.Conditions).With(Conditions.Accepted, accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow()),
+        };
+        if (entity.Status is { } now && now.ObservedGeneration == status.ObservedGeneration && now.Nodes == nodes && now.Devices == devices
+            && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted))
+            return ReconciliationResult.Done;
+        caches.Aliases.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
+        return ReconciliationResult.Done;
+    }
+
+    /// <inheritdoc/>
+    public Task DeletedAsync(PciAlias entity, CancellationToken ct) => Task.CompletedTask;
+
+    /// <summary>The alias for the allocator; null when it can't be used.</summary>
+    internal static AliasDefinition? Usable(PciAlias alias)
+    {
+        try
+        {
+            return alias.ToDefinition();
+        }
+        catch (SpecFormatException)
+        {
+            return null;
+        }
+    }
+}
