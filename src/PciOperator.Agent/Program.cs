@@ -1,2 +1,38 @@
-Console.Error.WriteLine("not written yet");
-return 1;
+using System.CommandLine;
+using Microsoft.Extensions.Logging;
+using PciOperator.Agent;
+using PciOperator.Api;
+using PciOperator.Host;
+using PciOperator.Kubernetes;
+
+var node = new Option<string>("--node-name") { Description = "The Node that it runs on.", DefaultValueFactory = _ => Environment.GetEnvironmentVariable("NODE_NAME") ?? Environment.MachineName.ToLowerInvariant() };
+var kubeconfig = new Option<string?>("--kubeconfig") { Description = "A kubeconfig file; without it $KUBECONFIG, ~/.kube/config or the pod's service account." };
+var root = new Option<string>("--host-root") { Description = "Where the host's /sys, /proc and /dev are.", DefaultValueFactory = _ => "/" };
+var state = new Option<string>("--state-dir") { Description = "Where the journal is kept, on the host.", DefaultValueFactory = _ => "/var/lib/pcioperator" };
+var health = new Option<string>("--health-address") { Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "127.0.0.1:8081" };
+var level = new Option<LogLevel>("--log-level") { Description = "trace, debug, information, warning, error or critical.", DefaultValueFactory = _ => LogLevel.Information };
+var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
+
+var command = new RootCommand("Holds this host's PCI devices to its PciNode.") { node, kubeconfig, root, state, health, level, format };
+command.SetAction((parsed, _) =>
+{
+    var options = new NodeAgentOptions { NodeName = parsed.GetValue(node)! };
+    return ProgramHost.RunAsync(new ProgramHostOptions
+    {
+        Name = "pcioperator-agent",
+        Instance = options.NodeName,
+        Kubeconfig = parsed.GetValue(kubeconfig),
+        HealthAddress = parsed.GetValue(health)!,
+        LogLevel = parsed.GetValue(level),
+        LogFormat = parsed.GetValue(format),
+        EntityTypes = PciOperatorJsonContext.Default,
+    }, async (context, ct) =>
+    {
+        var files = new LinuxFileSystem(parsed.GetValue(root)!);
+        var host = new PassthroughHost(files, parsed.GetValue(state)!, logger: context.Log);
+        await using var agent = new NodeAgent(options, context.Client, host, files, parsed.GetValue(state)!, new LinuxUevents(), TimeProvider.System, context.Log, context.Metrics, context.Events);
+        context.Health?.AddReadinessCheck("agent", agent.NotReady);
+        await agent.RunAsync(ct);
+    });
+});
+return await command.Parse(args).InvokeAsync();

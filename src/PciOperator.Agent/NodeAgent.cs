@@ -1,0 +1,367 @@
+using System.Threading.Channels;
+using Microsoft.Extensions.Logging;
+using PciOperator.Api;
+using PciOperator.Core;
+using PciOperator.Host;
+using PciOperator.Kubernetes;
+
+namespace PciOperator.Agent;
+
+/// <summary>How a node's agent runs.</summary>
+public sealed record NodeAgentOptions
+{
+    /// <summary>The Node's name, and the PciNode's.</summary>
+    public required string NodeName { get; init; }
+
+    /// <summary>How often everything is looked at again although nothing was said to have changed.</summary>
+    public TimeSpan Resync { get; init; } = TimeSpan.FromMinutes(10);
+
+    /// <summary>How long uevents are collected before the bus is looked at.</summary>
+    public TimeSpan Debounce { get; init; } = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>How soon something that waits (a device still open, an API server that is away) is tried again.</summary>
+    public TimeSpan Retry { get; init; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>What <c>PciNode.status.agentVersion</c> says.</summary>
+    public string Version { get; init; } = typeof(NodeAgent).Assembly.GetName().Version?.ToString(3) ?? "0.0.0";
+}
+
+/// <summary>
+/// Holds one host to its PciNode: takes up its assignments, gives back what is no longer assigned, makes virtual
+/// functions, and says what it sees. Level-triggered: every round compares what is wanted, what the journal holds and
+/// what the host shows, and nothing is kept that could not be worked out again after <c>kill -9</c>.
+/// </summary>
+[Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch")]
+[Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes/status", "get,patch,update")]
+[Kubernetes.Schema.EntityRbac("events.k8s.io", "events", "create,patch")]
+public sealed class NodeAgent : IAsyncDisposable
+{
+    private readonly NodeAgentOptions _options;
+    private readonly IKubernetesClient _client;
+    private readonly PassthroughHost _host;
+    private readonly IUeventSource _uevents;
+    private readonly TimeProvider _time;
+    private readonly ILogger _log;
+    private readonly EventRecorder _events;
+    private readonly WatchCache<PciNode> _cache;
+    private readonly NodeStatusWriter _status;
+    private readonly NetDeviceNames _names;
+    private readonly Histogram _preparing;
+    private readonly Histogram _releasing;
+    private readonly Counter _refused;
+    private readonly Gauge _held;
+
+    // One slot: waking twice before the next round is waking once.
+    private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, Task> _work = [];
+    private readonly Dictionary<string, Holding> _refusals = [];
+    private readonly HashSet<string> _verified = [];
+    private readonly Dictionary<PciAddress, string> _vfNotes = [];
+    private volatile bool _rescan = true;
+    private HostSnapshot? _snapshot;
+    private string? _notReady = "the first look at the host is not finished";
+
+    /// <summary>An agent over a host.</summary>
+    public NodeAgent(NodeAgentOptions options, IKubernetesClient client, PassthroughHost host, IHostFileSystem files, string stateDirectory,
+        IUeventSource uevents, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events)
+    {
+        (_options, _client, _host, _uevents, _time, _log, _events) = (options, client, host, uevents, time, log, events);
+        _cache = new WatchCache<PciNode>(client, options: new ListOptions { FieldSelector = $"metadata.name={options.NodeName}" }, time: time, logger: log, metrics: metrics);
+        _status = new NodeStatusWriter(client, metrics);
+        _names = new NetDeviceNames(files, stateDirectory);
+        _preparing = metrics.Histogram("pcioperator_agent_prepare_duration_seconds", "Time to check, bind and verify one assignment, by outcome.", null, "outcome");
+        _releasing = metrics.Histogram("pcioperator_agent_release_duration_seconds", "Time to give one assignment's devices back to the host.");
+        _refused = metrics.Counter("pcioperator_agent_refused_assignments_total", "Assignments that the agent refused, by reason.", "reason");
+        _held = metrics.Gauge("pcioperator_agent_held_assignments", "Assignments in the agent's journal.");
+        _cache.OnChange(_ => Wake());
+        _host.Changed += () => { _rescan = true; Wake(); };
+    }
+
+    /// <summary>Why the agent is not ready, or null: for <c>/readyz</c>.</summary>
+    public string? NotReady() => Volatile.Read(ref _notReady);
+
+    /// <summary>Runs until cancelled. What is under way on the host then is finished or undone by the next start.</summary>
+    public async Task RunAsync(CancellationToken ct)
+    {
+        await _host.RecoverAsync(ct);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
+        Task[] parts = [_cache.RunAsync(stop.Token), ListenAsync(stop.Token), TickAsync(stop.Token), RoundsAsync(stop.Token)];
+        try
+        {
+            await await Task.WhenAny(parts);
+        }
+        finally
+        {
+            await stop.CancelAsync();
+            await Task.WhenAll(parts.Select(p => p.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default)));
+        }
+    }
+
+    /// <inheritdoc/>
+    public ValueTask DisposeAsync() => _cache.DisposeAsync();
+
+    private void Wake() => _wake.Writer.TryWrite(true);
+
+    private async Task WakeAfterAsync(TimeSpan delay, CancellationToken ct)
+    {
+        await Task.Delay(delay, _time, ct);
+        Wake();
+    }
+
+    private async Task ListenAsync(CancellationToken ct)
+    {
+        await foreach (var uevent in _uevents.ReadAsync(ct))
+        {
+            if (!uevent.Overrun && uevent.Subsystem is not ("pci" or "net" or "block" or "nvme" or "vfio" or "vfio-dev" or "drm"))
+                continue;
+            if (_rescan)
+                continue;   // a look is due already
+            _rescan = true;
+            _ = WakeAfterAsync(_options.Debounce, ct);
+        }
+    }
+
+    private async Task TickAsync(CancellationToken ct)
+    {
+        using var timer = new PeriodicTimer(_options.Resync, _time);
+        while (await timer.WaitForNextTickAsync(ct))
+        {
+            _rescan = true;
+            Wake();
+        }
+    }
+
+    private async Task RoundsAsync(CancellationToken ct)
+    {
+        await _cache.WaitForSyncAsync(ct);
+        while (true)
+        {
+            try
+            {
+                await RoundAsync(ct);
+            }
+            catch (Exception error) when (error is not OperationCanceledException)
+            {
+                if (error is KubernetesException { IsConflict: true })
+                    _log.LogDebug("the PciNode changed meanwhile: {Message}", error.Message);
+                else
+                    _log.LogWarning(error, "a round failed and is tried again: {Message}", error.Message);
+                _ = WakeAfterAsync(_options.Retry, ct);
+            }
+
+            await _wake.Reader.ReadAsync(ct);
+        }
+    }
+
+    /// <summary>One look at everything.</summary>
+    private async Task RoundAsync(CancellationToken ct)
+    {
+        if (_cache.Get(_options.NodeName) is not { } node)
+        {
+            // Whatever is held stays held: a PciNode that is gone for a moment must not take a device from under a VM.
+            Volatile.Write(ref _notReady, $"there is no PciNode {_options.NodeName} yet: the controller makes it for every Node");
+            return;
+        }
+
+        if (_rescan || _snapshot is null)
+        {
+            _rescan = false;
+            _snapshot = _names.Restore(_host.Scan());
+        }
+
+        var wanted = (node.Spec.Assignments ?? []).ToDictionary(a => a.ClaimUid);
+        StartWork(wanted, ct);
+        var rules = CompiledRules.Of(node.Spec.Rules);
+        StartVfs(node, rules, ct);
+        await PublishAsync(node, rules, wanted, ct);
+        Volatile.Write(ref _notReady, null);
+    }
+
+    /// <summary>Starts whatever has to be done for claims: releases first, since a device may be wanted by its next owner.</summary>
+    private void StartWork(Dictionary<string, PciAssignment> wanted, CancellationToken ct)
+    {
+        lock (_lock)
+        {
+            foreach (var uid in _refusals.Keys.Where(u => !wanted.TryGetValue(u, out var a) || !SameDevices(a, _refusals[u])).ToList())
+                _refusals.Remove(uid);
+
+            var holdings = _host.Holdings;
+            var holders = new Dictionary<PciAddress, string>();
+            foreach (var holding in holdings)
+            {
+                var uid = holding.ClaimUid;
+                foreach (var device in holding.Request.Devices)
+                    holders[device.Address] = uid;
+                if (_work.ContainsKey(uid))
+                    continue;
+                if (!wanted.TryGetValue(uid, out var assignment) || !SameDevices(assignment, holding))
+                    Start(uid, () => ReleaseAsync(uid, ct));
+            }
+
+            foreach (var (uid, assignment) in wanted)
+            {
+                if (_work.ContainsKey(uid) || _refusals.ContainsKey(uid) || _verified.Contains(uid))
+                    continue;
+                // Its last owner's release is under way: the end of that wakes us.
+                if (assignment.Devices.Any(d => holders.TryGetValue(PciAddress.Parse(d.Address), out var holder) && holder != uid))
+                    continue;
+                Start(uid, () => PrepareAsync(assignment, ct));
+            }
+
+            _verified.IntersectWith(wanted.Keys);
+            _held.Set(holdings.Count);
+        }
+    }
+
+    private void Start(string uid, Func<Task> work)
+    {
+        _work[uid] = Task.Run(async () =>
+        {
+            try
+            {
+                await work();
+            }
+            catch (Exception error) when (error is not OperationCanceledException)
+            {
+                _log.LogError(error, "work for claim {Claim} failed and is tried again: {Message}", uid, error.Message);
+                _ = WakeAfterAsync(_options.Retry, CancellationToken.None);
+            }
+            finally
+            {
+                lock (_lock)
+                    _work.Remove(uid);
+                _rescan = true;
+                Wake();
+            }
+        });
+    }
+
+    private async Task PrepareAsync(PciAssignment assignment, CancellationToken ct)
+    {
+        var began = _time.GetTimestamp();
+        var holding = await _host.PrepareAsync(Translate.Request(assignment), ct);
+        _preparing.Observe(_time.GetElapsedTime(began).TotalSeconds, holding.State == HoldingState.Prepared ? "prepared" : "refused");
+        lock (_lock)
+        {
+            if (holding.State == HoldingState.Prepared)
+                _verified.Add(assignment.ClaimUid);
+            else if (holding.State == HoldingState.Rejected)
+                _refusals[assignment.ClaimUid] = Translate.Blame(holding, _host.Scan());
+        }
+
+        var claim = Translate.Claim(assignment);
+        switch (holding.State)
+        {
+            case HoldingState.Prepared:
+                _log.LogInformation("claim {Claim}: {Devices} bound", claim.Metadata.Name, string.Join(", ", assignment.Devices.Select(d => d.Address)));
+                _events.Normal(claim, "Prepared", $"{assignment.Devices.Count} device(s) bound and verified on {_options.NodeName}", "Bind");
+                break;
+            case HoldingState.Rejected:
+                _refused.Inc(holding.Reason ?? "Unknown");
+                _log.LogWarning("claim {Claim} refused: {Message}", claim.Metadata.Name, holding.Message);
+                _events.Warning(claim, holding.Reason ?? "Rejected", holding.Message ?? "", "Bind");
+                break;
+            default:
+                _log.LogError("claim {Claim}: {State}: {Message}", claim.Metadata.Name, holding.State, holding.Message);
+                _events.Warning(claim, holding.Reason ?? "Stuck", holding.Message ?? "", "Bind");
+                _ = WakeAfterAsync(_options.Retry, ct);
+                break;
+        }
+    }
+
+    private async Task ReleaseAsync(string uid, CancellationToken ct)
+    {
+        var began = _time.GetTimestamp();
+        lock (_lock)
+            _verified.Remove(uid);
+        var left = await _host.ReleaseAsync(uid, ct);
+        if (left is null)
+        {
+            _releasing.Observe(_time.GetElapsedTime(began).TotalSeconds);
+            _log.LogInformation("claim {Claim}: devices are back on the host", uid);
+            return;
+        }
+
+        _log.LogInformation("claim {Claim}: not released yet: {Message}", uid, left.Message);
+        _ = WakeAfterAsync(_options.Retry, ct);
+        await Task.Delay(_options.Retry, _time, ct);
+    }
+
+    /// <summary>Makes the VFs that rules ask for, one PF at a time; the host refuses while one of them is held.</summary>
+    private void StartVfs(PciNode node, CompiledRules rules, CancellationToken ct)
+    {
+        var snapshot = _snapshot!;
+        var matched = rules.Match(snapshot);
+        foreach (var function in snapshot.Functions)
+        {
+            var address = function.Function.Address;
+            if (function.Function.Type != DeviceType.Pf || !matched.TryGetValue(address, out var name) || rules.Policy(name).Sriov?.NumVfs is not { } count)
+                continue;
+            if (function.NumVfs == count)
+            {
+                _vfNotes.Remove(address);
+                continue;
+            }
+
+            var key = "vfs/" + address;
+            lock (_lock)
+            {
+                if (_work.ContainsKey(key) || Busy(node, snapshot, address))
+                    continue;
+                Start(key, () => SetVfsAsync(address, count, rules.Policy(name).Sriov!.DriversAutoprobe, ct));
+            }
+        }
+    }
+
+    /// <summary>Whether a PF or one of its VFs is given away, by the spec or by the journal.</summary>
+    private bool Busy(PciNode node, HostSnapshot snapshot, PciAddress pf)
+    {
+        var family = snapshot.Functions.Where(f => f.Function.Address == pf || f.Function.ParentAddress == pf).Select(f => f.Function.Address).ToHashSet();
+        return (node.Spec.Assignments ?? []).Any(a => a.Devices.Any(d => family.Contains(PciAddress.Parse(d.Address))))
+            || _host.Holdings.Any(h => h.Request.Devices.Any(d => family.Contains(d.Address)));
+    }
+
+    private async Task SetVfsAsync(PciAddress pf, int count, bool? autoprobe, CancellationToken ct)
+    {
+        var outcome = await _host.SetVfsAsync(pf, count, autoprobe, ct);
+        if (outcome.Applied)
+        {
+            _vfNotes.Remove(pf);
+            _log.LogInformation("{Address}: {Count} virtual functions", pf, count);
+            return;
+        }
+
+        if (!_vfNotes.TryGetValue(pf, out var known) || known != outcome.Message)
+            _log.LogWarning("{Address}: no change to {Count} virtual functions: {Reason}", pf, count, outcome.Message);
+        _vfNotes[pf] = outcome.Message ?? "its number of virtual functions can't be changed now";
+        await Task.Delay(_options.Retry, _time, ct);
+    }
+
+    private async Task PublishAsync(PciNode node, CompiledRules rules, Dictionary<string, PciAssignment> wanted, CancellationToken ct)
+    {
+        List<Holding> known;
+        lock (_lock)
+        {
+            var held = _host.Holdings.ToDictionary(h => h.ClaimUid);
+            foreach (var (uid, refusal) in _refusals)
+                held.TryAdd(uid, refusal);
+            foreach (var (uid, assignment) in wanted)
+            {
+                if (!held.ContainsKey(uid))
+                    held[uid] = Translate.Waiting(assignment);
+            }
+
+            known = [.. held.Values.OrderBy(h => h.ClaimUid, StringComparer.Ordinal)];
+        }
+
+        var status = NodeStatusBuilder.Build(node, _snapshot!, rules, wanted, known, _vfNotes, _options.Version, _time.GetUtcNow());
+        if (await _status.WriteAsync(node, status, ct) is { } written)
+            _cache.Observe(written);
+    }
+
+    /// <summary>Whether a holding is of the devices that an assignment names.</summary>
+    private static bool SameDevices(PciAssignment assignment, Holding holding) =>
+        assignment.Devices.Count == holding.Request.Devices.Count
+        && assignment.Devices.All(d => holding.Request.Devices.Any(h => h.Address == PciAddress.Parse(d.Address)));
+}

@@ -1,0 +1,28 @@
+using System.Text.Json;
+using PciOperator.Api;
+using PciOperator.Kubernetes;
+
+namespace PciOperator.Agent;
+
+/// <summary>Writes a PciNode's status, and only when it says something new. The agent is its only writer, so the write
+/// holds for this PciNode (its UID), whatever the controller does to the spec meanwhile.</summary>
+internal sealed class NodeStatusWriter(IKubernetesClient client, MetricsRegistry metrics)
+{
+    private readonly Counter _writes = metrics.Counter("pcioperator_agent_status_writes_total", "Writes of the PciNode's status.");
+
+    /// <summary>The node as written, or null when there was nothing to write.</summary>
+    public async Task<PciNode?> WriteAsync(PciNode node, PciNodeStatus status, CancellationToken ct)
+    {
+        var wanted = JsonSerializer.SerializeToUtf8Bytes(status, PciOperatorJsonContext.Default.PciNodeStatus);
+        if (node.Status is { } current && wanted.AsSpan().SequenceEqual(JsonSerializer.SerializeToUtf8Bytes(current, PciOperatorJsonContext.Default.PciNodeStatus)))
+            return null;
+
+        var patch = KubernetesPatch.Json($$"""
+            [{"op":"test","path":"/metadata/uid","value":"{{node.Metadata.Uid}}"},
+             {"op":"add","path":"/status","value":{{System.Text.Encoding.UTF8.GetString(wanted)}}}]
+            """);
+        var written = await client.PatchAsync<PciNode>(node.Metadata.Name!, null, patch, "status", ct);
+        _writes.Inc();
+        return written;
+    }
+}

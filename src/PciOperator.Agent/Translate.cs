@@ -1,0 +1,76 @@
+using PciOperator.Api;
+using PciOperator.Core;
+using PciOperator.Host;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Agent;
+
+/// <summary>Between the API's words and the host library's.</summary>
+internal static class Translate
+{
+    public static AssignmentRequest Request(PciAssignment assignment) => new()
+    {
+        ClaimUid = assignment.ClaimUid,
+        ClaimNamespace = assignment.ClaimNamespace,
+        ClaimName = assignment.ClaimName,
+        Devices =
+        [
+            .. assignment.Devices.Select(d => new AssignmentDevice
+            {
+                Address = PciAddress.Parse(d.Address),
+                VendorId = PciId.Parse(d.VendorId),
+                ProductId = PciId.Parse(d.ProductId),
+                StableId = d.StableId,
+                IommuGroup = d.IommuGroup,
+                Driver = d.Driver switch
+                {
+                    PassthroughDriver.Auto => BindDriver.Auto,
+                    PassthroughDriver.PciStub => BindDriver.PciStub,
+                    _ => BindDriver.VfioPci,
+                },
+                Managed = d.Managed,
+            }),
+        ],
+    };
+
+    /// <summary>An assignment that is seen and not begun.</summary>
+    public static Holding Waiting(PciAssignment assignment) => new()
+    {
+        Request = Request(assignment),
+        State = HoldingState.Preparing,
+        Devices = [],
+    };
+
+    /// <summary>A refusal that names the devices that are to blame, so that only these are kept from the claim: those that the host now says
+    /// something against, or, where it says nothing of any of them, all.</summary>
+    public static Holding Blame(Holding refusal, HostSnapshot host)
+    {
+        var now = host.Functions.ToDictionary(f => f.Address);
+        var blamed = refusal.Request.Devices.Where(d => !now.TryGetValue(d.Address, out var f)
+            || f.GuardReason is not null || f.Function.VendorId != d.VendorId || f.Function.ProductId != d.ProductId).ToList();
+        return blamed.Count == 0 ? refusal : refusal with { Devices = [.. blamed.Select(d => new HeldDevice { Address = d.Address, Driver = now.GetValueOrDefault(d.Address)?.Driver })] };
+    }
+
+    /// <summary>As much of the claim as an event needs; the agent has no right to read it.</summary>
+    public static PassthroughClaim Claim(PciAssignment assignment) => new()
+    {
+        Metadata = new V1ObjectMeta { Name = assignment.ClaimName, NamespaceProperty = assignment.ClaimNamespace, Uid = assignment.ClaimUid },
+    };
+
+    public static AssignmentState State(HoldingState state) => state switch
+    {
+        HoldingState.Prepared => AssignmentState.Prepared,
+        HoldingState.Rejected => AssignmentState.Rejected,
+        HoldingState.Releasing => AssignmentState.Releasing,
+        HoldingState.Stuck => AssignmentState.Stuck,
+        _ => AssignmentState.Preparing,
+    };
+
+    public static PciDeviceType Type(DeviceType type) => type switch
+    {
+        DeviceType.Pf => PciDeviceType.PhysicalFunction,
+        DeviceType.Vf => PciDeviceType.VirtualFunction,
+        DeviceType.Vdpa => PciDeviceType.Vdpa,
+        _ => PciDeviceType.Pci,
+    };
+}
