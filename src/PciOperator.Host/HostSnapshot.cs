@@ -62,6 +62,9 @@ public sealed record HostFunction
     /// to take. Files that processes hold open are looked at only when a claim is prepared.
     /// </summary>
     public string? GuardReason { get; init; }
+
+    /// <summary>The display that the firmware and the kernel's console used at boot.</summary>
+    internal bool BootVga { get; init; }
 }
 
 /// <summary>The host's IOMMU.</summary>

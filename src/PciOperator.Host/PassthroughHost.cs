@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
@@ -11,35 +12,397 @@ public sealed record PassthroughHostOptions
 }
 
 /// <summary>
-/// A Linux host's passthrough: inventory, guards, journal, binding, release and SR-IOV. Thread-safe; different IOMMU
-/// groups are worked on at the same time, one claim by one thread.
+/// A Linux host's passthrough: inventory, guards, journal, binding, release and SR-IOV. Thread-safe; each claim is worked
+/// on by a thread of its own, and claims never wait for each other: what they may touch is reserved first.
 /// </summary>
-public sealed class PassthroughHost
+public sealed partial class PassthroughHost
 {
-#pragma warning disable CA1822 // the members come next
+    private readonly Lock gate = new();
+    private readonly IHostFileSystem files;
+    private readonly TimeProvider time;
+    private readonly ILogger logger;
+    private readonly PassthroughHostOptions options;
+    private readonly Inventory inventory;
+    private readonly Journal journal;
+    private readonly Reservations reservations = new();
+    private readonly Dictionary<string, JournalEntry> entries = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Holding> holdings = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, ClaimWork> works = new(StringComparer.Ordinal);
+    private string? bootId;
+    private bool? vfioLoadable;
+
     /// <summary>A host seen through <paramref name="files"/>, with its journal under <paramref name="stateDirectory"/> (absolute, on the host).</summary>
     public PassthroughHost(IHostFileSystem files, string stateDirectory, TimeProvider? time = null, ILogger? logger = null, PassthroughHostOptions? options = null)
     {
+        this.files = files;
+        this.time = time ?? TimeProvider.System;
+        this.logger = logger ?? NullLogger.Instance;
+        this.options = options ?? new PassthroughHostOptions();
+        inventory = new Inventory(files);
+        journal = new Journal(files, stateDirectory.TrimEnd('/'));
     }
 
     /// <summary>A holding was added, changed or removed. Raised outside of locks, from any thread.</summary>
-    public event Action? Changed { add { } remove { } }
+    public event Action? Changed;
 
     /// <summary>What the journal holds, by claim UID; never Rejected ones.</summary>
-    public IReadOnlyList<Holding> Holdings => throw new NotSupportedException();
+    public IReadOnlyList<Holding> Holdings
+    {
+        get
+        {
+            lock (gate)
+                return [.. holdings.Values.OrderBy(h => h.ClaimUid, StringComparer.Ordinal)];
+        }
+    }
 
     /// <summary>Looks at every PCI function and its guards.</summary>
-    public HostSnapshot Scan() => throw new NotSupportedException();
+    /// <param name="fresh">Read the serial numbers again too: for after PCI devices came or went.</param>
+    /// <exception cref="HostIoException">The host can't be read at all.</exception>
+    public HostSnapshot Scan(bool fresh = false)
+    {
+        var problems = new List<string>();
+        var use = HostUse.Read(files);
+        List<HostFunction> functions = inventory.ReadAll(use, fresh, problems);
+        vfioLoadable ??= HostFacts.IsLoadable(files);
+        return new HostSnapshot
+        {
+            Functions = Guarded(functions, use),
+            KernelVersion = HostFacts.KernelVersion(files),
+            BootId = HostFacts.BootId(files),
+            Iommu = HostFacts.Iommu(files),
+            Vfio = HostFacts.Vfio(files, vfioLoadable),
+            Problems = problems,
+        };
+    }
 
     /// <summary>Loads the journal; entries stay as they are until they are prepared or released again.</summary>
-    public Task RecoverAsync(CancellationToken ct = default) => throw new NotSupportedException();
+    /// <exception cref="JournalException">An entry is of a newer format: this agent must not act.</exception>
+    /// <exception cref="HostIoException">The journal can't be read.</exception>
+    public Task RecoverAsync(CancellationToken ct = default)
+    {
+        ct.ThrowIfCancellationRequested();
+        lock (gate)
+            Load();
+        Changed?.Invoke();
+        return Task.CompletedTask;
+    }
 
-    /// <summary>Binds the claim's devices and verifies them.</summary>
-    public Task<Holding> PrepareAsync(AssignmentRequest request, CancellationToken ct = default) => throw new NotSupportedException();
+    /// <summary>
+    /// Binds the claim's devices and verifies them; says at once what is so already, and finishes what is half done.
+    /// </summary>
+    /// <returns>Prepared; Rejected: nothing is held for the claim any more and everything is as it was; or Stuck.</returns>
+    /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
+    public async Task<Holding> PrepareAsync(AssignmentRequest request, CancellationToken ct = default)
+    {
+        if (Fault(request) is { } fault)
+            return Rejected(request, HoldingReasons.InvalidRequest, fault);
+        while (true)
+        {
+            ClaimWork work;
+            bool mine = false;
+            lock (gate)
+            {
+                Load();
+                if (Quarantined(request.ClaimUid) is { } unknown)
+                    return unknown;
+                if (!works.TryGetValue(request.ClaimUid, out ClaimWork? running))
+                {
+                    running = new ClaimWork(this, request.ClaimUid, isPrepare: true);
+                    works[request.ClaimUid] = running;
+                    mine = true;
+                }
 
-    /// <summary>Gives the claim's devices back; null when nothing is held for it any more.</summary>
-    public Task<Holding?> ReleaseAsync(string claimUid, CancellationToken ct = default) => throw new NotSupportedException();
+                work = running;
+                if (!mine && work.Work.IsStalled)
+                    return holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request);
+            }
 
-    /// <summary>Gives a PF a number of VFs, through 0 when it has another number.</summary>
-    public Task<SriovOutcome> SetVfsAsync(PciAddress pf, int numVfs, bool? autoprobe = null, CancellationToken ct = default) => throw new NotSupportedException();
+            if (mine)
+                work.Start($"prepare {request.ClaimUid}", () => Prepare(request, work.Work));
+            await work.Work.EndedOrStalled.WaitAsync(ct);
+            if (!work.Work.Ended.IsCompleted)
+            {
+                lock (gate)
+                    return holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request);
+            }
+
+            if (work.IsPrepare)
+                return (await work.Result)!;
+        }
+    }
+
+    /// <summary>
+    /// Gives the claim's devices back: each to its own driver, with its override and its number of VFs, then clears the
+    /// journal. While a process has a device open it says Releasing and why; call again.
+    /// </summary>
+    /// <returns>Null: nothing is held for the claim any more. Otherwise Releasing or Stuck.</returns>
+    /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
+    public async Task<Holding?> ReleaseAsync(string claimUid, CancellationToken ct = default)
+    {
+        while (true)
+        {
+            ClaimWork work;
+            bool mine = false;
+            lock (gate)
+            {
+                Load();
+                if (Quarantined(claimUid) is { } unknown)
+                    return unknown;
+                if (!works.TryGetValue(claimUid, out ClaimWork? running))
+                {
+                    if (!entries.ContainsKey(claimUid))
+                        return null;
+                    running = new ClaimWork(this, claimUid, isPrepare: false);
+                    works[claimUid] = running;
+                    mine = true;
+                }
+
+                work = running;
+                if (work.IsPrepare)
+                    work.Work.Abandoned = true;
+                if (!mine && work.Work.IsStalled)
+                    return holdings.GetValueOrDefault(claimUid);
+            }
+
+            if (mine)
+                work.Start($"release {claimUid}", () => Release(claimUid, work.Work));
+            await work.Work.EndedOrStalled.WaitAsync(ct);
+            if (!work.Work.Ended.IsCompleted)
+            {
+                lock (gate)
+                    return holdings.GetValueOrDefault(claimUid);
+            }
+
+            if (!work.IsPrepare)
+                return await work.Result;
+        }
+    }
+
+    private static string? Fault(AssignmentRequest request)
+    {
+        if (!Journal.IsUid(request.ClaimUid))
+            return $"'{request.ClaimUid}' is not a claim's UID.";
+        if (request.Devices.Count == 0)
+            return "The assignment names no device.";
+        return request.Devices.GroupBy(d => d.Address).FirstOrDefault(g => g.Count() > 1) is { } twice
+            ? $"The assignment names {twice.Key} twice."
+            : null;
+    }
+
+    private static Holding Rejected(AssignmentRequest request, string reason, string message) =>
+        new() { Request = request, State = HoldingState.Rejected, Reason = reason, Message = message };
+
+    private Holding Stalled(AssignmentRequest request) => new()
+    {
+        Request = request,
+        State = HoldingState.Stuck,
+        Reason = HoldingReasons.WriteBlocked,
+        Message = $"The host has not answered for {options.WriteTimeout.TotalSeconds:0} s.",
+    };
+
+    /// <summary>The first guard that refuses any of the functions that would be taken together, for each of them.</summary>
+    private List<HostFunction> Guarded(List<HostFunction> functions, HostUse use)
+    {
+        HashSet<PciAddress> held;
+        lock (gate)
+            held = [.. functions.Select(f => f.Address).Where(reservations.IsHeld)];
+        Dictionary<PciAddress, GuardRefusal> refusals = [];
+        foreach (HostFunction f in functions.Where(f => !f.Function.IsBridge))
+        {
+            if (Guards.Check(f, use, held.Contains(f.Address)) is { } refusal)
+                refusals[f.Address] = refusal;
+        }
+
+        ILookup<PciAddress, HostFunction> vfs = functions.Where(f => f.Function.ParentAddress is not null).ToLookup(f => f.Function.ParentAddress!.Value);
+        ILookup<int, HostFunction> groups = functions.Where(f => f.Function.IommuGroup is not null).ToLookup(f => f.Function.IommuGroup!.Value);
+        GuardRefusal? Of(HostFunction f)
+        {
+            IEnumerable<HostFunction> group = f.Function.IommuGroup is { } g ? groups[g].OrderBy(m => m.Address != f.Address) : [f];
+            return group.SelectMany(m => vfs[m.Address].Prepend(m)).Select(m => refusals.GetValueOrDefault(m.Address)).FirstOrDefault(r => r is not null);
+        }
+
+        return
+        [
+            .. functions.Select(f => !f.Function.IsBridge && Of(f) is { } refusal
+                ? f with { GuardName = refusal.Guard, GuardReason = refusal.Sentence }
+                : f),
+        ];
+    }
+
+    /// <summary>A claim whose journal entry can't be read holds something unknown until a person has looked.</summary>
+    private Holding? Quarantined(string uid)
+    {
+        if (holdings.GetValueOrDefault(uid) is not { Reason: HoldingReasons.JournalCorrupt } holding)
+            return null;
+        if (files.Exists(journal.QuarantinePath(uid)))
+            return holding;
+        holdings.Remove(uid);
+        return null;
+    }
+
+    private void Load()
+    {
+        if (bootId is not null)
+            return;
+        string boot = HostFacts.BootId(files);
+        List<JournalEntry> loaded = journal.Load();
+        foreach (JournalEntry entry in loaded)
+        {
+            entries[entry.ClaimUid] = entry;
+            reservations.Reserve(entry.ClaimUid, Reservations.Share.Of(entry));
+            holdings[entry.ClaimUid] = AsLoaded(entry, boot);
+        }
+
+        foreach (string uid in journal.Quarantined())
+        {
+            logger.LogError("The journal entry of claim {Uid} can't be read; it is kept at {Path}.", uid, journal.QuarantinePath(uid));
+            holdings[uid] = new Holding
+            {
+                Request = new AssignmentRequest { ClaimUid = uid, ClaimNamespace = "", ClaimName = "", Devices = [] },
+                State = HoldingState.Stuck,
+                Reason = HoldingReasons.JournalCorrupt,
+                Message = $"The journal entry of this claim can't be read, so what it holds is unknown. Look for devices with a driver_override, put them back, then delete {journal.QuarantinePath(uid)} on the host.",
+            };
+        }
+
+        bootId = boot;
+    }
+
+    private Holding AsLoaded(JournalEntry entry, string boot)
+    {
+        bool rebooted = entry.BootId != boot;
+        return new Holding
+        {
+            Request = entry.Request,
+            State = entry.Stage switch
+            {
+                JournalStage.Releasing => HoldingState.Releasing,
+                JournalStage.Prepared when !rebooted => HoldingState.Prepared,
+                _ => HoldingState.Preparing,
+            },
+            Reason = rebooted ? HoldingReasons.Rebooted : null,
+            Message = rebooted ? "The host was rebooted since; nothing is bound until the claim is prepared again." : null,
+            Devices = Devices(entry, files),
+        };
+    }
+
+    private static List<HeldDevice> Devices(JournalEntry entry, IHostFileSystem files) =>
+    [
+        .. entry.Devices.Select(d =>
+        {
+            string? driver = null, node = null, device = null;
+            try
+            {
+                driver = Inventory.DriverOf(files, d.At);
+                if (VfioDrivers.IsVfio(driver))
+                {
+                    node = d.IommuGroup is { } group && files.Exists(SysfsPaths.GroupNode(group)) ? SysfsPaths.GroupNode(group) : null;
+                    device = Inventory.VfioDevice(files, d.At);
+                }
+            }
+            catch (HostIoException)
+            {
+                // Shown as not bound: the next Prepare or Release says what is wrong.
+            }
+
+            return new HeldDevice { Address = d.At, Driver = driver, OriginalDriver = d.OriginalDriver, DeviceNode = node, VfioDeviceNode = device };
+        }),
+    ];
+
+    /// <summary>Publishes a claim's holding; null or a Rejected one removes it.</summary>
+    private Holding? Publish(string uid, Holding? holding)
+    {
+        bool changed;
+        lock (gate)
+        {
+            Holding? before = holdings.GetValueOrDefault(uid);
+            if (holding is null or { State: HoldingState.Rejected })
+            {
+                holdings.Remove(uid);
+                changed = before is not null;
+            }
+            else
+            {
+                holdings[uid] = holding;
+                changed = before is null || !before.Equals(holding);
+            }
+        }
+
+        if (holding?.Message is { } message)
+            logger.LogWarning("Claim {Namespace}/{Name}: {State}, {Reason}: {Message}", holding.Request.ClaimNamespace, holding.Request.ClaimName, holding.State, holding.Reason, message);
+        if (changed)
+            Changed?.Invoke();
+        return holding;
+    }
+
+    /// <summary>A claim's work: its watchdog makes the holding Stuck while a call of the kernel doesn't return.</summary>
+    private sealed class ClaimWork
+    {
+        private readonly PassthroughHost host;
+        private readonly string uid;
+        private readonly TaskCompletionSource<Holding?> result = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private Holding? beforeStall;
+
+        public ClaimWork(PassthroughHost host, string uid, bool isPrepare)
+        {
+            this.host = host;
+            this.uid = uid;
+            IsPrepare = isPrepare;
+            Work = new HostWork(host.time, host.options.WriteTimeout) { Stalled = OnStalled, Resumed = OnResumed };
+        }
+
+        public bool IsPrepare { get; }
+
+        public HostWork Work { get; }
+
+        public Task<Holding?> Result => result.Task;
+
+        public void Start(string name, Func<Holding?> body) => Work.Start(name, () =>
+        {
+            Holding? holding = null;
+            Exception? failure = null;
+            try
+            {
+                holding = body();
+            }
+#pragma warning disable CA1031 // handed to whoever waits for the result
+            catch (Exception e)
+#pragma warning restore CA1031
+            {
+                failure = e;
+            }
+
+            if (failure is null)
+                host.Publish(uid, holding);
+            lock (host.gate)
+                host.works.Remove(uid);
+            if (failure is null)
+                result.TrySetResult(holding);
+            else
+                result.TrySetException(failure);
+        });
+
+        private void OnStalled(string doing)
+        {
+            lock (host.gate)
+            {
+                beforeStall = host.holdings.GetValueOrDefault(uid);
+                if (beforeStall is null)
+                    return;
+            }
+
+            host.Publish(uid, beforeStall with
+            {
+                State = HoldingState.Stuck,
+                Reason = HoldingReasons.WriteBlocked,
+                Message = $"The kernel has not finished {doing} for {host.options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.",
+            });
+        }
+
+        private void OnResumed()
+        {
+            if (beforeStall is not null)
+                host.Publish(uid, beforeStall);
+        }
+    }
 }

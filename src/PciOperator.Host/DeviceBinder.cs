@@ -1,0 +1,190 @@
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>
+/// Binds and restores devices by driver_override and drivers_probe (never new_id). Every step looks at what is there
+/// first, so that it can be begun again after any interruption; results are read back, since a probe that failed says OK too.
+/// </summary>
+internal sealed class DeviceBinder(IHostFileSystem files, HostWork work)
+{
+    // A write of zero bytes changes nothing: a newline clears the override.
+    private const string Clear = "\n";
+
+    /// <summary>Loads what is missing; the name that the driver has under /sys/bus/pci/drivers.</summary>
+    /// <exception cref="Refusal">VfioUnavailable.</exception>
+    public string EnsureDriver(string name)
+    {
+        if (Registered(name) is { } there)
+            return there;
+        try
+        {
+            files.LoadModule(name);
+        }
+        catch (HostIoException e)
+        {
+            throw new Refusal(HoldingReasons.VfioUnavailable, $"The driver {name} isn't there and can't be loaded: {e.Message}");
+        }
+
+        return Registered(name) ?? throw new Refusal(HoldingReasons.VfioUnavailable, $"modprobe {name} succeeded, but the kernel shows no driver {name} for PCI devices.");
+    }
+
+    /// <summary>Removes a PF's VFs.</summary>
+    public void RemoveVfs(PciAddress pf)
+    {
+        if (NumVfs(pf) is not > 0)
+            return;
+        Do($"removing the VFs of {pf}", () => files.Write($"{SysfsPaths.Device(pf)}/sriov_numvfs", "0"));
+        if (NumVfs(pf) is > 0)
+            throw new Refusal(HoldingReasons.BindFailed, $"The kernel took 0 as the number of VFs of {pf}, but still shows {NumVfs(pf)}.");
+    }
+
+    /// <summary>Binds one device to its target driver.</summary>
+    public void Bind(JournalDevice device)
+    {
+        string folder = SysfsPaths.Device(device.At);
+        if (Inventory.OverrideOf(files, device.At) != device.TargetDriver)
+            files.Write($"{folder}/driver_override", device.TargetDriver);
+        string? driver = Inventory.DriverOf(files, device.At);
+        if (driver == device.TargetDriver)
+            return;
+        Unbind(device.At, driver);
+        Probe(device.At);
+        driver = Inventory.DriverOf(files, device.At);
+        if (driver != device.TargetDriver)
+            throw new Refusal(HoldingReasons.BindFailed, $"The kernel did not bind {device.Address} to {device.TargetDriver} (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
+    }
+
+    /// <summary>All devices on their drivers, and their groups' nodes there.</summary>
+    /// <returns>What isn't as it should be, as a sentence; null when all is.</returns>
+    public string? Verify(JournalEntry entry)
+    {
+        foreach (JournalDevice device in entry.Devices)
+        {
+            string? driver = Inventory.DriverOf(files, device.At);
+            if (driver != device.TargetDriver)
+                return $"{device.Address} is on {driver ?? "no driver"} instead of {device.TargetDriver}.";
+            if (device.Managed && Inventory.OverrideOf(files, device.At) != device.TargetDriver)
+                return $"driver_override of {device.Address} isn't {device.TargetDriver} any more.";
+            if (VfioDrivers.IsVfio(driver) && device.IommuGroup is { } group && !files.Exists(SysfsPaths.GroupNode(group)))
+                return $"{device.Address} is on {driver}, but {SysfsPaths.GroupNode(group)} isn't there.";
+        }
+
+        return null;
+    }
+
+    /// <summary>The process that has a device of the entry open through VFIO, in words; null when none.</summary>
+    public string? FindUser(JournalEntry entry)
+    {
+        var open = new OpenFiles(files);
+        var nodes = new Dictionary<DeviceNumber, string>();
+        foreach (KeyValuePair<DeviceNumber, string> node in entry.Devices.SelectMany(d => open.VfioNodesOf(d.At, d.IommuGroup)))
+            nodes[node.Key] = node.Value;
+        return open.FindUser(nodes, []);
+    }
+
+    /// <summary>Puts every device back as it was, last first; all are tried.</summary>
+    /// <exception cref="Refusal">RestoreFailed, with every device that couldn't be put back.</exception>
+    public void Restore(JournalEntry entry)
+    {
+        var failures = new List<string>();
+        foreach (JournalDevice device in entry.Devices.Where(d => d.Managed).Reverse())
+        {
+            try
+            {
+                Restore(device);
+            }
+            catch (HostIoException e)
+            {
+                failures.Add($"{device.Address}: {e.Message}");
+            }
+            catch (Refusal e)
+            {
+                failures.Add(e.Message);
+            }
+        }
+
+        if (failures.Count > 0)
+            throw new Refusal(HoldingReasons.RestoreFailed, string.Join(' ', failures));
+    }
+
+    private void Restore(JournalDevice device)
+    {
+        PciAddress address = device.At;
+
+        // Gone, or another card at the address: the kernel forgot what was done to ours.
+        if (Inventory.IdsOf(files, address) is not { } ids || ids.Vendor.ToString() != device.VendorId || ids.Product.ToString() != device.ProductId)
+            return;
+        string? driver = Inventory.DriverOf(files, address);
+        bool ours = driver == device.TargetDriver || driver is null;
+        if (ours && driver != device.OriginalDriver)
+        {
+            // The override names the original driver until it is bound, so that no other driver that knows the device gets it.
+            SetOverride(address, device.OriginalDriver ?? device.OriginalOverride);
+            Unbind(address, driver);
+            if (device.OriginalDriver is { } original)
+            {
+                LoadHostDriver(address, original);
+                Probe(address);
+                driver = Inventory.DriverOf(files, address);
+                if (driver != original)
+                    throw new Refusal(HoldingReasons.RestoreFailed, $"The kernel did not bind {address} to its own driver {original} again (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
+            }
+        }
+
+        SetOverride(address, device.OriginalOverride);
+        if (device.OriginalNumVfs is > 0 and var vfs && NumVfs(address) == 0 && Inventory.DriverOf(files, address) == device.OriginalDriver)
+        {
+            Do($"making {vfs} VFs of {address} again", () => files.Write($"{SysfsPaths.Device(address)}/sriov_numvfs", vfs.ToString()!));
+            if (NumVfs(address) != vfs)
+                throw new Refusal(HoldingReasons.RestoreFailed, $"{address} had {vfs} VFs and has {NumVfs(address)} now.");
+        }
+    }
+
+    private void SetOverride(PciAddress address, string? wanted)
+    {
+        if (Inventory.OverrideOf(files, address) == wanted)
+            return;
+        files.Write($"{SysfsPaths.Device(address)}/driver_override", wanted ?? Clear);
+        if (Inventory.OverrideOf(files, address) != wanted)
+            throw new Refusal(HoldingReasons.RestoreFailed, $"driver_override of {address} is {Inventory.OverrideOf(files, address) ?? "empty"} instead of {wanted ?? "empty"}.");
+    }
+
+    private void Unbind(PciAddress address, string? driver)
+    {
+        if (driver is not null)
+            Do($"unbinding {address} from {driver}", () => files.Write($"{SysfsPaths.Device(address)}/driver/unbind", address.ToString()));
+    }
+
+    private void Probe(PciAddress address) =>
+        Do($"binding {address} to {Inventory.OverrideOf(files, address) ?? "its driver"}", () => files.Write(SysfsPaths.DriversProbe, address.ToString()));
+
+    /// <summary>The host's driver may have been unloaded meanwhile: its module is known by the device's modalias.</summary>
+    private void LoadHostDriver(PciAddress address, string driver)
+    {
+        if (!files.Exists(SysfsPaths.Driver(driver)) && files.ReadText($"{SysfsPaths.Device(address)}/modalias") is { } modalias)
+            files.LoadModule(modalias);
+    }
+
+    private int? NumVfs(PciAddress pf) => Inventory.Number(files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"));
+
+    private string? Registered(string name)
+    {
+        string[] spellings = [name, name.Replace('_', '-'), name.Replace('-', '_')];
+        return spellings.FirstOrDefault(spelling => files.Exists(SysfsPaths.Driver(spelling)));
+    }
+
+    /// <summary>Names a call that may block for long, for the sentence about it.</summary>
+    private void Do(string purpose, Action write)
+    {
+        work.Purpose = purpose;
+        try
+        {
+            write();
+        }
+        finally
+        {
+            work.Purpose = null;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+namespace PciOperator.Host;
+
+/// <summary>
+/// One piece of work on the host, on a thread of its own, since the kernel's calls block and can't be cancelled. A call that
+/// lasts longer than the limit makes the work stalled; when it returns the work goes on.
+/// </summary>
+internal sealed class HostWork : IDisposable
+{
+    private readonly Lock gate = new();
+    private readonly TimeProvider time;
+    private readonly TimeSpan limit;
+    private readonly ITimer timer;
+    private readonly TaskCompletionSource ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private TaskCompletionSource stalled = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private (string Operation, string Path)? doing;
+    private long since;
+
+    public HostWork(TimeProvider time, TimeSpan limit)
+    {
+        this.time = time;
+        this.limit = limit;
+        timer = time.CreateTimer(_ => Check(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+    }
+
+    /// <summary>Called when a call lasts too long, with what it does.</summary>
+    public Action<string>? Stalled { get; init; }
+
+    /// <summary>Called when a stalled call has returned.</summary>
+    public Action? Resumed { get; init; }
+
+    /// <summary>Done when the work's body has ended.</summary>
+    public Task Ended => ended.Task;
+
+    /// <summary>Done at the end, or earlier when the work stalls.</summary>
+    public Task EndedOrStalled
+    {
+        get
+        {
+            lock (gate)
+                return Task.WhenAny(ended.Task, stalled.Task);
+        }
+    }
+
+    /// <summary>Whether a call lasts too long now.</summary>
+    public bool IsStalled
+    {
+        get
+        {
+            lock (gate)
+                return stalled.Task.IsCompleted;
+        }
+    }
+
+    /// <summary>Nobody wants the result any more: undo at the next step.</summary>
+    public bool Abandoned { get; set; }
+
+    /// <summary>What the next calls do, for the sentence about a stall ("unbinding 0000:21:00.0 from igb"); null: the call's own words.</summary>
+    public string? Purpose { get; set; }
+
+    public void Start(string name, Action body)
+    {
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                body();
+            }
+            finally
+            {
+                timer.Dispose();
+                ended.TrySetResult();
+            }
+        })
+        { IsBackground = true, Name = name };
+        thread.Start();
+    }
+
+    /// <summary>A call begins: "reading" and a path, for example.</summary>
+    public void Enter(string operation, string path)
+    {
+        lock (gate)
+        {
+            doing = (operation, path);
+            since = time.GetTimestamp();
+            timer.Change(limit, Timeout.InfiniteTimeSpan);
+        }
+    }
+
+    /// <summary>The call has returned.</summary>
+    public void Leave()
+    {
+        bool resumed;
+        lock (gate)
+        {
+            doing = null;
+            timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            resumed = stalled.Task.IsCompleted;
+            if (resumed)
+                stalled = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+
+        if (resumed)
+            Resumed?.Invoke();
+    }
+
+    public void Dispose() => timer.Dispose();
+
+    private void Check()
+    {
+        string what;
+        lock (gate)
+        {
+            // The timer may have been on its way when the call returned.
+            if (doing is null || time.GetElapsedTime(since) < limit)
+                return;
+            what = Purpose ?? $"{doing.Value.Operation} {doing.Value.Path}";
+        }
+
+        Stalled?.Invoke(what);
+        lock (gate)
+        {
+            if (doing is not null)
+                stalled.TrySetResult();
+        }
+    }
+}
+
+/// <summary>Every call of the host is watched by the work that makes it.</summary>
+internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work) : IHostFileSystem
+{
+    public bool Exists(string path) => Watch("looking for", path, static (f, p) => f.Exists(p));
+
+    public string? ReadText(string path) => Watch("reading", path, static (f, p) => f.ReadText(p));
+
+    public byte[]? ReadBytes(string path, int max) => Watch("reading", path, (f, p) => f.ReadBytes(p, max));
+
+    public string? ReadLink(string path) => Watch("reading", path, static (f, p) => f.ReadLink(p));
+
+    public IReadOnlyList<string> List(string path) => Watch("listing", path, static (f, p) => f.List(p));
+
+    public IReadOnlyList<string> ListFolders(string path) => Watch("listing", path, static (f, p) => f.ListFolders(p));
+
+    public void Write(string path, string value) => Watch($"writing '{value.TrimEnd('\n')}' to", path, (f, p) =>
+    {
+        f.Write(p, value);
+        return true;
+    });
+
+    public void WriteDurably(string path, ReadOnlySpan<byte> content)
+    {
+        work.Enter("writing", path);
+        try
+        {
+            files.WriteDurably(path, content);
+        }
+        finally
+        {
+            work.Leave();
+        }
+    }
+
+    public void Delete(string path) => Watch("deleting", path, static (f, p) =>
+    {
+        f.Delete(p);
+        return true;
+    });
+
+    public DeviceNumber? DeviceAt(string path) => Watch("looking at", path, static (f, p) => f.DeviceAt(p));
+
+    public bool? IsClaimed(string blockNode) => Watch("opening", blockNode, static (f, p) => f.IsClaimed(p));
+
+    public void LoadModule(string name) => Watch("loading the module", name, static (f, p) =>
+    {
+        f.LoadModule(p);
+        return true;
+    });
+
+    private T Watch<T>(string operation, string path, Func<IHostFileSystem, string, T> call)
+    {
+        work.Enter(operation, path);
+        try
+        {
+            return call(files, path);
+        }
+        finally
+        {
+            work.Leave();
+        }
+    }
+}

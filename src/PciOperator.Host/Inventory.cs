@@ -1,0 +1,284 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>Reads PCI functions from sysfs. Facts of the host's use (netdevs, guards) come from <see cref="HostUse"/>.</summary>
+internal sealed class Inventory(IHostFileSystem files)
+{
+    private const int NetworkClass = 0x02;
+    private const int DisplayClass = 0x03;
+    private const int AcceleratorClass = 0x12;
+    private const int BridgeClass = 0x06;
+    private const int ConfigSpace = 4096;
+
+    // Serial number fields sit in the first part; some devices take milliseconds for each word.
+    private const int VpdBytes = 1024;
+
+    private readonly PciNames names = new(files);
+
+    // Serial numbers wake a sleeping device and are slow to read: once for each device.
+    private readonly ConcurrentDictionary<PciAddress, (PciId Vendor, PciId Product, CardSerials Serials)> serials = [];
+
+    /// <summary>All functions by address; what can't be read is left out and named in <paramref name="problems"/>.</summary>
+    /// <param name="use">How the host uses its devices.</param>
+    /// <param name="problems">Gets a sentence for each function that is left out.</param>
+    /// <param name="fresh">Read the serial numbers again: a card may have been swapped.</param>
+    public List<HostFunction> ReadAll(HostUse use, bool fresh, List<string> problems)
+    {
+        if (fresh)
+            serials.Clear();
+        var surroundings = new Surroundings(files);
+        var functions = new List<HostFunction>();
+        foreach (string name in files.List(SysfsPaths.Devices))
+        {
+            if (!PciAddress.TryParse(name, out PciAddress address))
+                continue;
+            try
+            {
+                if (Read(address, use, surroundings) is { } function)
+                    functions.Add(function);
+            }
+            catch (HostIoException e)
+            {
+                problems.Add($"{address} was left out: {e.Message}");
+            }
+        }
+
+        foreach (PciAddress gone in serials.Keys.Except(functions.Select(f => f.Address)))
+            serials.TryRemove(gone, out _);
+        return Complete(functions);
+    }
+
+    /// <summary>These functions as they are now, serial numbers read anew; those that aren't there are left out.</summary>
+    public List<HostFunction> ReadNow(IEnumerable<PciAddress> addresses, HostUse use)
+    {
+        var surroundings = new Surroundings(files);
+        var functions = new List<HostFunction>();
+        foreach (PciAddress address in addresses)
+        {
+            serials.TryRemove(address, out _);
+            if (Read(address, use, surroundings) is { } function)
+                functions.Add(function);
+        }
+
+        return functions;
+    }
+
+    /// <summary>All functions of an IOMMU group, bridges too.</summary>
+    public List<PciAddress> GroupMembers(int group) =>
+    [
+        .. files.List($"{SysfsPaths.IommuGroups}/{group}/devices")
+            .Where(name => PciAddress.TryParse(name, out _)).Select(PciAddress.Parse),
+    ];
+
+    /// <summary>The VFs that a PF has now, in their order.</summary>
+    public List<PciAddress> VfsOf(PciAddress pf)
+    {
+        int count = Number(files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs")) ?? 0;
+        var vfs = new List<PciAddress>();
+        for (int i = 0; i < count; i++)
+        {
+            if (PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(pf)}/virtfn{i}")), out PciAddress vf))
+                vfs.Add(vf);
+        }
+
+        return vfs;
+    }
+
+    /// <summary>A function's driver; null when none.</summary>
+    public static string? DriverOf(IHostFileSystem files, PciAddress address) =>
+        SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(address)}/driver"));
+
+    /// <summary>A function's driver_override; null when none (the kernel says "(null)").</summary>
+    public static string? OverrideOf(IHostFileSystem files, PciAddress address) =>
+        files.ReadText($"{SysfsPaths.Device(address)}/driver_override") is { Length: > 0 } text && text != "(null)" ? text : null;
+
+    /// <summary>A function's ids; null when it isn't there.</summary>
+    public static (PciId Vendor, PciId Product)? IdsOf(IHostFileSystem files, PciAddress address) =>
+        Id(files.ReadText($"{SysfsPaths.Device(address)}/vendor")) is { } vendor
+        && Id(files.ReadText($"{SysfsPaths.Device(address)}/device")) is { } product
+            ? (vendor, product)
+            : null;
+
+    private HostFunction? Read(PciAddress address, HostUse use, Surroundings around)
+    {
+        string folder = SysfsPaths.Device(address);
+        string? link = files.ReadLink(folder);
+        PciId? vendor = Id(files.ReadText($"{folder}/vendor"));
+        PciId? product = Id(files.ReadText($"{folder}/device"));
+        string? classText = files.ReadText($"{folder}/class");
+        if (link is null || vendor is null || product is null || classText is null)
+            return null;
+        uint classCode = uint.TryParse(Digits(classText), NumberStyles.AllowHexSpecifier, null, out uint parsed) ? parsed : 0;
+        bool isBridge = classCode >> 16 == BridgeClass;
+        PciAddress? parent = PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{folder}/physfn")), out PciAddress pf) ? pf : null;
+        int totalVfs = parent is null && !isBridge ? Number(Optional($"{folder}/sriov_totalvfs")) ?? 0 : 0;
+        int? numa = Number(Optional($"{folder}/numa_node")) is { } node and >= 0 ? node : null;
+        string? driver = SysfsPaths.LastName(files.ReadLink($"{folder}/driver"));
+        int? group = Number(SysfsPaths.LastName(files.ReadLink($"{folder}/iommu_group")));
+        CardSerials cardSerials = parent is null && !isBridge ? Serials(address, folder, vendor.Value, product.Value, classCode) : default;
+        bool onVfio = VfioDrivers.IsVfio(driver);
+        string? groupNode = group is { } g && onVfio && files.Exists(SysfsPaths.GroupNode(g)) ? SysfsPaths.GroupNode(g) : null;
+        return new HostFunction
+        {
+            Function = new PciFunction
+            {
+                Address = address,
+                VendorId = vendor.Value,
+                ProductId = product.Value,
+                SubsystemVendorId = Id(Optional($"{folder}/subsystem_vendor")),
+                SubsystemProductId = Id(Optional($"{folder}/subsystem_device")),
+                ClassCode = classCode,
+                Type = parent is not null ? around.HasVdpa(address) ? DeviceType.Vdpa : DeviceType.Vf
+                    : totalVfs > 0 ? DeviceType.Pf : DeviceType.Pci,
+                ParentAddress = parent,
+                NumaNode = numa,
+                Socket = numa is { } n ? around.SocketOf(n) : null,
+                IommuGroup = group,
+                SriovTotalVfs = totalVfs,
+                VfProductId = totalVfs > 0 ? Id(Optional($"{folder}/sriov_vf_device")) : null,
+                NetDevice = classCode >> 16 == NetworkClass ? use.InterfaceOf(address) : null,
+                ParentNetDevice = parent is { } p ? use.InterfaceOf(p) : null,
+                CardSerial = cardSerials.Vpd,
+                StableId = StableId(address, parent, link, cardSerials, around),
+                IsBridge = isBridge,
+            },
+            Driver = driver,
+            DriverOverride = Optional($"{folder}/driver_override") is { Length: > 0 } text && text != "(null)" ? text : null,
+            NumVfs = totalVfs > 0 ? Number(Optional($"{folder}/sriov_numvfs")) : null,
+            ResetMethods = isBridge ? [] : Optional($"{folder}/reset_method")?.Split(' ', StringSplitOptions.RemoveEmptyEntries) ?? [],
+            VfioGroupNode = groupNode,
+            BootVga = classCode >> 16 == DisplayClass && Optional($"{folder}/boot_vga") == "1",
+            VfioDeviceNode = onVfio ? VfioDevice(files, address) : null,
+        };
+    }
+
+    /// <summary>"/dev/vfio/devices/vfio0": sysfs can name a device whose node isn't there (kernels without cdev).</summary>
+    internal static string? VfioDevice(IHostFileSystem files, PciAddress address)
+    {
+        foreach (string name in files.List($"{SysfsPaths.Device(address)}/vfio-dev"))
+        {
+            if (files.Exists($"/dev/vfio/devices/{name}"))
+                return $"/dev/vfio/devices/{name}";
+        }
+
+        return null;
+    }
+
+    /// <summary>Names from pci.ids.</summary>
+    private List<HostFunction> Complete(List<HostFunction> functions)
+    {
+        IReadOnlyDictionary<(PciId, PciId), string> found = names.Find(functions.Select(f => (f.Function.VendorId, f.Function.ProductId)));
+        return [.. functions.Select(f => f with { Name = found.GetValueOrDefault((f.Function.VendorId, f.Function.ProductId)) }).OrderBy(f => f.Address)];
+    }
+
+    private CardSerials Serials(PciAddress address, string folder, PciId vendor, PciId product, uint classCode)
+    {
+        if (serials.TryGetValue(address, out var known) && known.Vendor == vendor && known.Product == product)
+            return known.Serials;
+        string? vpd = classCode >> 16 is NetworkClass or AcceleratorClass && OptionalBytes($"{folder}/vpd", VpdBytes) is { } bytes
+            ? SerialNumber.FromVpd(bytes)
+            : null;
+        string? dsn = OptionalBytes($"{folder}/config", ConfigSpace) is { } config ? SerialNumber.FromConfig(config) : null;
+        var read = new CardSerials(vpd, dsn);
+        serials[address] = (vendor, product, read);
+        return read;
+    }
+
+    /// <summary>
+    /// What a device is known by when addresses move: its serial number (functions of a card share it), else its physical
+    /// slot, else where it sits below the host bridge. A VF is known by its PF's path and its own device and function.
+    /// </summary>
+    private static string StableId(PciAddress address, PciAddress? parent, string link, CardSerials serials, Surroundings around)
+    {
+        if (parent is null && (serials.Vpd ?? serials.Dsn) is { } serial)
+            return $"serial:{serial}.{address.Function}";
+        if (parent is null && around.SlotOf(address) is { } slot)
+            return $"slot:{slot}.{address.Function}";
+        int root = link.IndexOf("/pci", StringComparison.Ordinal);
+        IEnumerable<string> steps = SysfsPaths.FunctionsOn(link).Select(f => $"{f.Slot:x2}.{f.Function}");
+        string start = root < 0 ? "" : link[(root + 1)..].Split('/')[0];
+        return $"path:{start}/{string.Join('/', steps)}";
+    }
+
+    /// <summary>An attribute that some devices or kernels don't have, or refuse to show.</summary>
+    private string? Optional(string path)
+    {
+        try
+        {
+            return files.ReadText(path);
+        }
+        catch (HostIoException)
+        {
+            return null;
+        }
+    }
+
+    private byte[]? OptionalBytes(string path, int max)
+    {
+        try
+        {
+            return files.ReadBytes(path, max);
+        }
+        catch (HostIoException)
+        {
+            return null;
+        }
+    }
+
+    private static PciId? Id(string? text) => text is not null && PciId.TryParse(text.Trim(), out PciId id) ? id : null;
+
+    internal static int? Number(string? text) =>
+        int.TryParse(text, NumberStyles.AllowLeadingSign | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture, out int n) ? n : null;
+
+    private static ReadOnlySpan<char> Digits(string hex) => hex.AsSpan().Trim().TrimStart("0x");
+
+    private readonly record struct CardSerials(string? Vpd, string? Dsn);
+
+    /// <summary>What is read once for a scan and only when some function needs it.</summary>
+    private sealed class Surroundings(IHostFileSystem files)
+    {
+        private readonly Dictionary<int, int?> sockets = [];
+        private HashSet<PciAddress>? vdpa;
+        private Dictionary<string, string>? slots;
+
+        public int? SocketOf(int node)
+        {
+            if (sockets.TryGetValue(node, out int? socket))
+                return socket;
+            string? cpus = files.ReadText($"/sys/devices/system/node/node{node}/cpulist");
+            int end = cpus?.AsSpan().IndexOfAny(',', '-') ?? -1;
+            int? first = Number(end < 0 ? cpus : cpus![..end]);
+            socket = first is { } cpu ? Number(files.ReadText($"/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id")) : null;
+            sockets[node] = socket;
+            return socket;
+        }
+
+        public bool HasVdpa(PciAddress vf)
+        {
+            vdpa ??= [.. files.List("/sys/bus/vdpa/devices")
+                .Select(name => files.ReadLink($"/sys/bus/vdpa/devices/{name}")).OfType<string>()
+                .SelectMany(path => SysfsPaths.FunctionsOn(path).TakeLast(1))];
+            return vdpa.Contains(vf);
+        }
+
+        /// <summary>Physical slots: /sys/bus/pci/slots/NAME/address is an address without its function.</summary>
+        public string? SlotOf(PciAddress address)
+        {
+            if (slots is null)
+            {
+                slots = [];
+                foreach (string name in files.List("/sys/bus/pci/slots"))
+                {
+                    if (files.ReadText($"/sys/bus/pci/slots/{name}/address") is { } place)
+                        slots.TryAdd(place, name);
+                }
+            }
+
+            string text = address.ToString();
+            return slots.GetValueOrDefault(text[..text.LastIndexOf('.')]);
+        }
+    }
+}

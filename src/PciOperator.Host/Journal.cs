@@ -1,0 +1,87 @@
+using System.Text.Json;
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>The journal was written by a newer agent, or can't be read at all.</summary>
+public sealed class JournalException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>
+/// One JSON file for each claim, STATE/journal/UID.json. A file that can't be understood is moved to STATE/journal-quarantine
+/// and stands for a claim that holds something unknown until a person removes it there.
+/// </summary>
+internal sealed class Journal(IHostFileSystem files, string stateDirectory)
+{
+    private const int LargestEntry = 4 << 20;
+    private const string Suffix = ".json";
+    private readonly string folder = $"{stateDirectory}/journal";
+    private readonly string quarantine = $"{stateDirectory}/journal-quarantine";
+
+    /// <summary>Whether a UID can name a file.</summary>
+    public static bool IsUid(string uid) =>
+        uid.Length is > 0 and <= 128 && char.IsAsciiLetterOrDigit(uid[0]) && uid.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
+
+    /// <summary>All entries.</summary>
+    /// <exception cref="JournalException">An entry is of a newer format.</exception>
+    /// <exception cref="HostIoException">The journal can't be read.</exception>
+    public List<JournalEntry> Load()
+    {
+        var entries = new List<JournalEntry>();
+        foreach (string name in files.List(folder))
+        {
+            string path = $"{folder}/{name}";
+            if (name.EndsWith(".tmp", StringComparison.Ordinal))
+            {
+                files.Delete(path);
+                continue;
+            }
+
+            if (!name.EndsWith(Suffix, StringComparison.Ordinal) || files.ReadBytes(path, LargestEntry) is not { } content)
+                continue;
+            if (Read(path, content) is { } entry && entry.ClaimUid == name[..^Suffix.Length])
+            {
+                entries.Add(entry);
+                continue;
+            }
+
+            files.WriteDurably($"{quarantine}/{name}", content);
+            files.Delete(path);
+        }
+
+        return entries;
+    }
+
+    /// <summary>UIDs of the entries in quarantine.</summary>
+    public IReadOnlyList<string> Quarantined() =>
+        [.. files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)).Select(name => name[..^Suffix.Length])];
+
+    /// <summary>Where a quarantined entry lies.</summary>
+    public string QuarantinePath(string uid) => $"{quarantine}/{uid}{Suffix}";
+
+    /// <summary>On disk, durably, when it returns.</summary>
+    public void Save(IHostFileSystem through, JournalEntry entry) =>
+        through.WriteDurably($"{folder}/{entry.ClaimUid}{Suffix}", JsonSerializer.SerializeToUtf8Bytes(entry, JournalJson.Default.JournalEntry));
+
+    /// <summary>Gone from disk, durably, when it returns.</summary>
+    public void Remove(IHostFileSystem through, string uid) => through.Delete($"{folder}/{uid}{Suffix}");
+
+    private static JournalEntry? Read(string path, byte[] content)
+    {
+        try
+        {
+            int version = JsonSerializer.Deserialize(content, JournalJson.Default.JournalVersion)?.FormatVersion ?? 0;
+            if (version > JournalEntry.CurrentFormat)
+                throw new JournalException($"The journal entry {path} has format {version}, and this agent knows {JournalEntry.CurrentFormat}: it was written by a newer agent. Run that one, or release the claim with it first.");
+            JournalEntry? entry = version < 1 ? null : JsonSerializer.Deserialize(content, JournalJson.Default.JournalEntry);
+            return entry is not null && entry.Devices.Count > 0 && entry.Devices.All(IsWhole) ? entry : null;
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+
+    private static bool IsWhole(JournalDevice device) =>
+        PciAddress.TryParse(device.Address, out _) && PciId.TryParse(device.VendorId, out _) && PciId.TryParse(device.ProductId, out _)
+        && (device.ParentAddress is null || PciAddress.TryParse(device.ParentAddress, out _));
+}

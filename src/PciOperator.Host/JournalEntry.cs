@@ -1,0 +1,117 @@
+using System.Text.Json.Serialization;
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>How far a claim's devices were when the entry was written.</summary>
+internal enum JournalStage
+{
+    Preparing,
+    Prepared,
+    Releasing,
+}
+
+/// <summary>
+/// What must be known to finish or undo a claim's work after any interruption. Written whole before the first change of a
+/// boot, at the end of binding, and before giving back.
+/// </summary>
+internal sealed record JournalEntry
+{
+    public const int CurrentFormat = 1;
+
+    public required int FormatVersion { get; init; }
+
+    /// <summary>The boot in which the devices were touched: after another one the kernel has forgotten all of it.</summary>
+    public required string BootId { get; init; }
+
+    public required JournalStage Stage { get; init; }
+
+    public required string ClaimUid { get; init; }
+
+    public required string ClaimNamespace { get; init; }
+
+    public required string ClaimName { get; init; }
+
+    public required DateTimeOffset Since { get; init; }
+
+    public required IReadOnlyList<JournalDevice> Devices { get; init; }
+
+    [JsonIgnore]
+    public AssignmentRequest Request => new()
+    {
+        ClaimUid = ClaimUid,
+        ClaimNamespace = ClaimNamespace,
+        ClaimName = ClaimName,
+        Devices =
+        [
+            .. Devices.Select(d => new AssignmentDevice
+            {
+                Address = d.At,
+                VendorId = PciId.Parse(d.VendorId),
+                ProductId = PciId.Parse(d.ProductId),
+                StableId = d.StableId,
+                IommuGroup = d.IommuGroup,
+                Driver = d.Driver,
+                Managed = d.Managed,
+            }),
+        ],
+    };
+
+    /// <summary>Whether it is for these devices, whatever else changed.</summary>
+    public bool IsFor(AssignmentRequest request) =>
+        Devices.Select(d => (d.At, d.VendorId, d.ProductId, d.Driver, d.Managed)).ToHashSet()
+            .SetEquals(request.Devices.Select(d => (d.Address, d.VendorId.ToString(), d.ProductId.ToString(), d.Driver, d.Managed)));
+}
+
+/// <summary>One device of an entry and what it goes back to.</summary>
+internal sealed record JournalDevice
+{
+    public required string Address { get; init; }
+
+    public required string VendorId { get; init; }
+
+    public required string ProductId { get; init; }
+
+    public string? StableId { get; init; }
+
+    public int? IommuGroup { get; init; }
+
+    /// <summary>A VF's PF.</summary>
+    public string? ParentAddress { get; init; }
+
+    public required BindDriver Driver { get; init; }
+
+    public required bool Managed { get; init; }
+
+    /// <summary>The driver that it is bound to for the claim.</summary>
+    public required string TargetDriver { get; init; }
+
+    public string? OriginalDriver { get; init; }
+
+    public string? OriginalOverride { get; init; }
+
+    /// <summary>VFs that a PF had before it was taken; null when none, or not a PF.</summary>
+    public int? OriginalNumVfs { get; init; }
+
+    [JsonIgnore]
+    public PciAddress At => PciAddress.Parse(Address);
+
+    [JsonIgnore]
+    public PciAddress? Parent => ParentAddress is null ? null : PciAddress.Parse(ParentAddress);
+}
+
+/// <summary>The first look at a file: only its version.</summary>
+internal sealed record JournalVersion
+{
+    public int FormatVersion { get; init; }
+}
+
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    UseStringEnumConverter = true,
+    WriteIndented = true,
+    RespectNullableAnnotations = true,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(JournalEntry))]
+[JsonSerializable(typeof(JournalVersion))]
+internal sealed partial class JournalJson : JsonSerializerContext;

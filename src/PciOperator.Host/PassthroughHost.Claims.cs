@@ -1,0 +1,285 @@
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>The work on one claim, from first look to last; each step is safe to begin again after any interruption.</summary>
+public sealed partial class PassthroughHost
+{
+    private Holding Prepare(AssignmentRequest request, HostWork work)
+    {
+        var watched = new WatchedFileSystem(files, work);
+        var binder = new DeviceBinder(watched, work);
+        JournalEntry? before;
+        lock (gate)
+            before = entries.GetValueOrDefault(request.ClaimUid);
+        if (before is not null && !before.IsFor(request))
+        {
+            return Held(before, watched, HoldingState.Stuck, HoldingReasons.AssignmentChanged,
+                $"The claim holds {string.Join(", ", before.Devices.Select(d => d.Address))} here, and the assignment names {string.Join(", ", request.Devices.Select(d => d.Address))}: release it first.");
+        }
+
+        Examination examination;
+        JournalEntry intent;
+        try
+        {
+            examination = ExamineAndReserve(request, watched, work);
+            if (before is { Stage: JournalStage.Prepared } && before.BootId == bootId && binder.Verify(before) is null)
+                return Held(before, watched, HoldingState.Prepared);
+            examination.CheckGuards(watched, f => IsBoundFor(before, f), f => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver);
+            intent = Intent(request, before, examination, binder, watched);
+        }
+        catch (Exception e) when (e is Refusal or HostIoException)
+        {
+            return Refuse(request, before, e, binder, watched);
+        }
+
+        try
+        {
+            Save(intent, watched);
+        }
+        catch (HostIoException e)
+        {
+            return Refuse(request, before, new Refusal(HoldingReasons.JournalFailed, $"The journal can't be written: {e.Message}"), binder, watched);
+        }
+
+        Publish(request.ClaimUid, Held(intent, watched, HoldingState.Preparing));
+        try
+        {
+            foreach (JournalDevice device in intent.Devices.Where(d => d.Managed))
+            {
+                StopIfAbandoned(work);
+                if (examination.Devices.Any(f => f.Address == device.At && f.Function.Type == DeviceType.Pf))
+                    binder.RemoveVfs(device.At);
+                binder.Bind(device);
+            }
+
+            if (binder.Verify(intent) is { } wrong)
+                throw new Refusal(HoldingReasons.BindFailed, wrong);
+            StopIfAbandoned(work);
+            JournalEntry prepared = intent with { Stage = JournalStage.Prepared };
+            Save(prepared, watched);
+            return Held(prepared, watched, HoldingState.Prepared);
+        }
+        catch (Exception e) when (e is Refusal or HostIoException)
+        {
+            Refusal why = e as Refusal ?? new Refusal(HoldingReasons.BindFailed, e.Message);
+            return Undo(intent, why, binder, watched);
+        }
+    }
+
+    private Holding? Release(string claimUid, HostWork work)
+    {
+        var watched = new WatchedFileSystem(files, work);
+        var binder = new DeviceBinder(watched, work);
+        JournalEntry entry;
+        lock (gate)
+            entry = entries[claimUid];
+        try
+        {
+            if (entry.BootId == bootId)
+            {
+                if (entry.Stage != JournalStage.Releasing)
+                    Save(entry = entry with { Stage = JournalStage.Releasing }, watched);
+                Publish(claimUid, Held(entry, watched, HoldingState.Releasing));
+                if (binder.FindUser(entry) is { } user)
+                    return Held(entry, watched, HoldingState.Releasing, HoldingReasons.InUse, $"Waiting: {user}.");
+                binder.Restore(entry);
+            }
+
+            Clear(claimUid, watched);
+            return null;
+        }
+        catch (Refusal e)
+        {
+            return Held(entry, watched, HoldingState.Stuck, e.Reason, e.Message);
+        }
+        catch (HostIoException e)
+        {
+            return Held(entry, watched, HoldingState.Releasing, HoldingReasons.HostUnreadable, e.Message);
+        }
+    }
+
+    /// <summary>
+    /// The devices as they are, reserved for the claim. Looked at again after the reservation: from then on no other claim
+    /// and no change of VFs can come between.
+    /// </summary>
+    private Examination ExamineAndReserve(AssignmentRequest request, WatchedFileSystem watched, HostWork work)
+    {
+        while (true)
+        {
+            Examination? first = null;
+            Refusal? refusal = null;
+            try
+            {
+                first = Examination.Of(request, watched);
+            }
+            catch (Refusal e)
+            {
+                refusal = e;
+            }
+
+            HostWork? resizing;
+            lock (gate)
+            {
+                // A device that isn't there may be a VF that is about to appear.
+                resizing = first is null
+                    ? reservations.Resizing.Values.FirstOrDefault(w => !w.IsStalled)
+                    : Reservations.Share.Of(first) is var share
+                        ? reservations.Resizing.Where(r => share.Addresses.Contains(r.Key) || share.Parents.Contains(r.Key)).Select(r => r.Value).FirstOrDefault()
+                        : null;
+                if (resizing is null && first is not null)
+                {
+                    if (reservations.Conflict(request.ClaimUid, Reservations.Share.Of(first)) is var (owner, what))
+                    {
+                        AssignmentRequest? other = entries.GetValueOrDefault(owner)?.Request ?? holdings.GetValueOrDefault(owner)?.Request;
+                        throw new Refusal(HoldingReasons.OwnedByOther, $"The claim {(other is null ? owner : $"{other.ClaimNamespace}/{other.ClaimName}")} holds {what} here.");
+                    }
+
+                    reservations.Reserve(request.ClaimUid, Reservations.Share.Of(first));
+                }
+            }
+
+            if (resizing is null)
+                return first is null ? throw refusal! : Examination.Of(request, watched);
+            if (resizing.IsStalled)
+                throw new Refusal(HoldingReasons.Busy, "The number of VFs of this device's PF is being changed, and the kernel has not finished.");
+            resizing.EndedOrStalled.Wait();
+            StopIfAbandoned(work);
+        }
+    }
+
+    /// <summary>What is about to be done and how to undo it; what an earlier attempt of this boot found stays.</summary>
+    private JournalEntry Intent(AssignmentRequest request, JournalEntry? before, Examination examination, DeviceBinder binder, WatchedFileSystem watched)
+    {
+        bool sameBoot = before?.BootId == bootId;
+        return new JournalEntry
+        {
+            FormatVersion = JournalEntry.CurrentFormat,
+            BootId = bootId!,
+            Stage = JournalStage.Preparing,
+            ClaimUid = request.ClaimUid,
+            ClaimNamespace = request.ClaimNamespace,
+            ClaimName = request.ClaimName,
+            Since = before?.Since ?? time.GetUtcNow(),
+            Devices =
+            [
+                .. request.Devices.Zip(examination.Devices, (asked, found) =>
+                {
+                    JournalDevice? known = before?.Devices.FirstOrDefault(d => d.At == asked.Address);
+                    int? vfs = found.NumVfs is > 0 ? found.NumVfs : known?.OriginalNumVfs;
+                    var device = new JournalDevice
+                    {
+                        Address = asked.Address.ToString(),
+                        VendorId = asked.VendorId.ToString(),
+                        ProductId = asked.ProductId.ToString(),
+                        StableId = found.Function.StableId,
+                        IommuGroup = found.Function.IommuGroup,
+                        ParentAddress = found.Function.ParentAddress?.ToString(),
+                        Driver = asked.Driver,
+                        Managed = asked.Managed,
+                        TargetDriver = asked.Managed ? known is not null && sameBoot ? known.TargetDriver : Target(asked, binder, watched) : found.Driver!,
+                        OriginalDriver = found.Driver,
+                        OriginalOverride = found.DriverOverride,
+                        OriginalNumVfs = vfs,
+                    };
+                    if (known is null || found.Driver is not null && found.Driver != device.TargetDriver && !sameBoot)
+                        return device;
+                    return device with { OriginalDriver = known.OriginalDriver, OriginalOverride = sameBoot ? known.OriginalOverride : device.OriginalOverride };
+                }),
+            ],
+        };
+    }
+
+    private static string Target(AssignmentDevice device, DeviceBinder binder, WatchedFileSystem watched) => device.Driver switch
+    {
+        BindDriver.PciStub => binder.EnsureDriver(VfioDrivers.PciStub),
+        BindDriver.Auto => binder.EnsureDriver(VfioVariant.For(watched, device.Address)),
+        _ => binder.EnsureDriver(VfioDrivers.VfioPci),
+    };
+
+    private bool IsBoundFor(JournalEntry? entry, HostFunction function) =>
+        entry is not null && entry.BootId == bootId
+        && entry.Devices.Any(d => d.At == function.Address && d.TargetDriver == function.Driver);
+
+    /// <summary>
+    /// It can't be prepared. A claim that was Prepared in this boot keeps its devices, since a guest may be using them;
+    /// otherwise what was done is undone.
+    /// </summary>
+    private Holding Refuse(AssignmentRequest request, JournalEntry? before, Exception why, DeviceBinder binder, WatchedFileSystem watched)
+    {
+        Refusal refusal = why as Refusal ?? new Refusal(HoldingReasons.HostUnreadable, why.Message);
+        if (before is null)
+        {
+            try
+            {
+                // A journal write that failed may have left its file.
+                Clear(request.ClaimUid, watched);
+            }
+            catch (HostIoException e)
+            {
+                lock (gate)
+                    before = entries.GetValueOrDefault(request.ClaimUid);
+                if (before is not null)
+                    return Held(before, watched, HoldingState.Stuck, HoldingReasons.JournalFailed, $"{refusal.Message} Its journal entry can't be removed: {e.Message}");
+            }
+
+            return Rejected(request, refusal.Reason, refusal.Message);
+        }
+
+        return before.Stage == JournalStage.Prepared && before.BootId == bootId
+            ? Held(before, watched, HoldingState.Stuck, refusal.Reason, refusal.Message)
+            : Undo(before, refusal, binder, watched);
+    }
+
+    /// <summary>Everything back as it was and the journal cleared: Rejected. When that fails too: Stuck.</summary>
+    private Holding Undo(JournalEntry entry, Refusal why, DeviceBinder binder, WatchedFileSystem watched)
+    {
+        try
+        {
+            if (entry.BootId == bootId)
+            {
+                if (binder.FindUser(entry) is { } user)
+                    return Held(entry, watched, HoldingState.Stuck, HoldingReasons.InUse, $"{why.Message} It can't be undone now: {user}.");
+                binder.Restore(entry);
+            }
+
+            Clear(entry.ClaimUid, watched);
+            return Rejected(entry.Request, why.Reason, why.Message);
+        }
+        catch (Exception e) when (e is Refusal or HostIoException)
+        {
+            return Held(entry, watched, HoldingState.Stuck, HoldingReasons.RestoreFailed, $"{why.Message} Undoing it failed: {e.Message}");
+        }
+    }
+
+    private void Save(JournalEntry entry, WatchedFileSystem watched)
+    {
+        // Known before it is on disk: a write that failed may have left its file.
+        lock (gate)
+        {
+            entries[entry.ClaimUid] = entry;
+            reservations.Reserve(entry.ClaimUid, Reservations.Share.Of(entry));
+        }
+
+        journal.Save(watched, entry);
+    }
+
+    private void Clear(string claimUid, WatchedFileSystem watched)
+    {
+        journal.Remove(watched, claimUid);
+        lock (gate)
+        {
+            entries.Remove(claimUid);
+            reservations.Free(claimUid);
+        }
+    }
+
+    private static void StopIfAbandoned(HostWork work)
+    {
+        if (work.Abandoned)
+            throw new Refusal(HoldingReasons.InvalidRequest, "The claim was released while it was being prepared.");
+    }
+
+    private static Holding Held(JournalEntry entry, IHostFileSystem files, HoldingState state, string? reason = null, string? message = null) =>
+        new() { Request = entry.Request, State = state, Reason = reason, Message = message, Devices = Devices(entry, files) };
+}

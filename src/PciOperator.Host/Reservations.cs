@@ -1,0 +1,65 @@
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>
+/// Which claim has which functions and groups on this host, and which PFs are having their VFs changed. A device has one
+/// owner; a PF and its VFs can't have two. Not thread-safe: guarded by its user's lock.
+/// </summary>
+internal sealed class Reservations
+{
+    private readonly Dictionary<string, Share> shares = new(StringComparer.Ordinal);
+
+    /// <summary>PFs whose number of VFs is being changed.</summary>
+    public Dictionary<PciAddress, HostWork> Resizing { get; } = [];
+
+    public void Reserve(string claimUid, Share share) => shares[claimUid] = share;
+
+    public void Free(string claimUid) => shares.Remove(claimUid);
+
+    /// <summary>Whether the journal of any claim holds the function.</summary>
+    public bool IsHeld(PciAddress address) => shares.Values.Any(s => s.Addresses.Contains(address));
+
+    /// <summary>Another claim with which the share would collide, and over what; null when none.</summary>
+    public (string ClaimUid, string What)? Conflict(string claimUid, Share wanted)
+    {
+        foreach ((string uid, Share held) in shares)
+        {
+            if (uid != claimUid && held.Collision(wanted) is { } what)
+                return (uid, what);
+        }
+
+        return null;
+    }
+
+    /// <summary>Claims that hold the PF or a VF of it.</summary>
+    public IReadOnlyList<string> HoldersOf(PciAddress pf) =>
+        [.. shares.Where(s => s.Value.Addresses.Contains(pf) || s.Value.Parents.Contains(pf)).Select(s => s.Key).Order(StringComparer.Ordinal)];
+
+    /// <summary>What one claim takes.</summary>
+    public sealed record Share(IReadOnlySet<PciAddress> Addresses, IReadOnlySet<PciAddress> Parents, IReadOnlySet<int> Groups)
+    {
+        public static Share Of(JournalEntry entry) => new(
+            entry.Devices.Select(d => d.At).ToHashSet(),
+            entry.Devices.Select(d => d.Parent).OfType<PciAddress>().ToHashSet(),
+            entry.Devices.Select(d => d.IommuGroup).OfType<int>().ToHashSet());
+
+        public static Share Of(Examination examination) => new(
+            examination.Devices.Select(d => d.Address).ToHashSet(),
+            examination.Devices.Select(d => d.Function.ParentAddress).OfType<PciAddress>().ToHashSet(),
+            examination.Devices.Select(d => d.Function.IommuGroup).OfType<int>().ToHashSet());
+
+        public string? Collision(Share other)
+        {
+            if (Addresses.Intersect(other.Addresses).Select(a => (PciAddress?)a).FirstOrDefault() is { } both)
+                return $"{both}";
+            if (Groups.Intersect(other.Groups).Select(g => (int?)g).FirstOrDefault() is { } group)
+                return $"a device of IOMMU group {group}";
+            if (Parents.Intersect(other.Addresses).Select(a => (PciAddress?)a).FirstOrDefault() is { } pf)
+                return $"a VF of {pf}";
+            return Addresses.Intersect(other.Parents).Select(a => (PciAddress?)a).FirstOrDefault() is { } parent
+                ? $"{parent}, the PF of the VF"
+                : null;
+        }
+    }
+}
