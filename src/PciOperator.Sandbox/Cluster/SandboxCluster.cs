@@ -1,0 +1,155 @@
+using System.Text;
+using System.Text.Json.Nodes;
+using Microsoft.Extensions.Logging;
+using PciOperator.Api;
+using PciOperator.Controller;
+using PciOperator.Kubernetes;
+using PciOperator.Sandbox.ApiServer;
+using PciOperator.Sandbox.Hosts;
+using PciOperator.Sandbox.Validation;
+
+namespace PciOperator.Sandbox.Cluster;
+
+/// <summary>How a sandbox cluster runs.</summary>
+public sealed record SandboxClusterOptions
+{
+    /// <summary>Who the controller is at the API server; null: the administrator.</summary>
+    public KubernetesClientConfiguration? ControllerAccess { get; init; }
+
+    /// <summary>Who the agent of a node is; null: the administrator.</summary>
+    public Func<string, KubernetesClientConfiguration>? AgentAccess { get; init; }
+
+    /// <summary>How the controller runs.</summary>
+    public ControllerOptions Controller { get; init; } = new() { LeaderElect = false };
+
+    /// <summary>The clock.</summary>
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Where programs log.</summary>
+    public required ILogger Log { get; init; }
+}
+
+/// <summary>
+/// A cluster of simulated nodes: the real controller and real agents against an API server, which is the sandbox's own
+/// or any other.
+/// </summary>
+public sealed class SandboxCluster : IAsyncDisposable
+{
+    /// <summary>The programs' namespace.</summary>
+    public const string Namespace = "pcioperator-system";
+
+    private readonly SandboxClusterOptions _options;
+    private readonly SandboxApiServer? _server;
+    private readonly Dictionary<string, SimulatedNode> _nodes = [];
+    private readonly List<(CancellationTokenSource Stop, Task Running)> _controllers = [];
+
+    private SandboxCluster(KubernetesClientConfiguration admin, SandboxClusterOptions options, SandboxApiServer? server)
+    {
+        (Admin, _options, _server) = (admin, options, server);
+        Client = new KubernetesClient(admin, PciOperatorJsonContext.Default, options.Time, options.Log, fieldManager: "sandbox");
+    }
+
+    /// <summary>The administrator's access.</summary>
+    public KubernetesClientConfiguration Admin { get; }
+
+    /// <summary>The administrator's client.</summary>
+    public KubernetesClient Client { get; }
+
+    /// <summary>The nodes by name.</summary>
+    public IReadOnlyDictionary<string, SimulatedNode> Nodes => _nodes;
+
+    /// <summary>The kubeconfig of the sandbox's own API server; null with another.</summary>
+    public string? KubeconfigText => _server?.KubeconfigText;
+
+    /// <summary>A cluster over an API server of its own.</summary>
+    public static async Task<SandboxCluster> StartAsync(SandboxClusterOptions options, SandboxApiServerOptions? server = null, CancellationToken ct = default)
+    {
+        var started = await SandboxApiServer.StartAsync((server ?? new SandboxApiServerOptions()) with { Crds = SandboxCrds.All, Validators = OwnResourceRules.Validators }, ct);
+        var cluster = new SandboxCluster(KubernetesClientConfiguration.FromKubeconfigText(started.KubeconfigText), options, started);
+        await cluster.CreateNamespaceAsync(ct);
+        return cluster;
+    }
+
+    /// <summary>A cluster over an API server that is there; the CRDs are applied to it.</summary>
+    public static async Task<SandboxCluster> ConnectAsync(KubernetesClientConfiguration admin, SandboxClusterOptions options, CancellationToken ct = default)
+    {
+        var cluster = new SandboxCluster(admin, options, null);
+        foreach (var crd in SandboxCrds.All)
+            await Manifests.InstallCrdAsync(cluster.Client, crd, ct);
+        await cluster.CreateNamespaceAsync(ct);
+        return cluster;
+    }
+
+    /// <summary>Adds a node and starts its agent.</summary>
+    public async Task<SimulatedNode> AddNodeAsync(string name, SimulatedHost host, IReadOnlyDictionary<string, string>? labels = null, CancellationToken ct = default)
+    {
+        var node = new SimulatedNode(name, host, Client, _options.AgentAccess?.Invoke(name) ?? Admin, _options.Time, _options.Log);
+        _nodes[name] = node;
+        await node.StartAsync(labels, ct);
+        return node;
+    }
+
+    /// <summary>Starts a controller; several may run at once. The result stops it.</summary>
+    public Func<Task> StartController(ControllerOptions? options = null)
+    {
+        var stop = new CancellationTokenSource();
+        var running = RunControllerAsync(options ?? _options.Controller, stop.Token);
+        _controllers.Add((stop, running));
+        return async () =>
+        {
+            await stop.CancelAsync();
+            await running;
+        };
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var (stop, running) in _controllers)
+        {
+            await stop.CancelAsync();
+            await running;
+            stop.Dispose();
+        }
+
+        foreach (var node in _nodes.Values)
+            await node.DisposeAsync();
+        Client.Dispose();
+        if (_server is not null)
+            await _server.DisposeAsync();
+    }
+
+    private async Task RunControllerAsync(ControllerOptions options, CancellationToken ct)
+    {
+        try
+        {
+            var metrics = new MetricsRegistry();
+            using var client = new KubernetesClient(_options.ControllerAccess ?? Admin, PciOperatorJsonContext.Default, _options.Time, _options.Log, userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", metrics: metrics);
+            await using var events = new EventRecorder(client, "pcioperator-controller", options.Identity, _options.Time, _options.Log);
+            await new PciController(client, options, _options.Time, _options.Log, metrics, events).RunAsync(ct);
+        }
+        catch (OperationCanceledException) when (ct.IsCancellationRequested)
+        {
+            // Told to stop.
+        }
+#pragma warning disable CA1031 // as with agents: said aloud
+        catch (Exception error)
+#pragma warning restore CA1031
+        {
+            _options.Log.LogCritical(error, "the controller died: {Message}", error.Message);
+        }
+    }
+
+    private async Task CreateNamespaceAsync(CancellationToken ct)
+    {
+        try
+        {
+            var ns = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Namespace", ["metadata"] = new JsonObject { ["name"] = Namespace } };
+            (await Client.SendRawAsync(HttpMethod.Post, "/api/v1/namespaces", Encoding.UTF8.GetBytes(ns.ToJsonString()), ct: ct)).Dispose();
+        }
+        catch (KubernetesException there) when (there.IsAlreadyExists)
+        {
+            // From an earlier start.
+        }
+    }
+}

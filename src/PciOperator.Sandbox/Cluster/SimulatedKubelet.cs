@@ -1,0 +1,93 @@
+using System.Text;
+using System.Text.Json.Nodes;
+using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Sandbox.Cluster;
+
+/// <summary>What a kubelet and the DaemonSet controller do for a node, as far as our programs look: the Node, and the pod of its agent.</summary>
+public sealed class SimulatedKubelet(IKubernetesClient client, string node, string ns = "pcioperator-system")
+{
+    /// <summary>The pod of the node's agent.</summary>
+    public string AgentPod => $"pcioperator-agent-{node}";
+
+    /// <summary>Makes the Node and says that it is Ready.</summary>
+    public async Task RegisterAsync(IReadOnlyDictionary<string, string>? labels = null, CancellationToken ct = default)
+    {
+        var all = new JsonObject { ["kubernetes.io/hostname"] = node };
+        foreach (var (key, value) in labels ?? new Dictionary<string, string>())
+            all[key] = value;
+        await CreateAsync("/api/v1/nodes", new JsonObject
+        {
+            ["apiVersion"] = "v1",
+            ["kind"] = "Node",
+            ["metadata"] = new JsonObject { ["name"] = node, ["labels"] = all },
+        }, ct);
+        await SetNodeReadyAsync(true, ct);
+    }
+
+    /// <summary>Sets the Node's Ready condition, and leaves others alone.</summary>
+    public Task SetNodeReadyAsync(bool ready, CancellationToken ct = default) => client.PatchAsync<V1Node>(node, null,
+        KubernetesPatch.Strategic(new JsonObject { ["status"] = new JsonObject { ["conditions"] = new JsonArray(Condition(ready, ready ? "KubeletReady" : "NodeStatusUnknown")) } }.ToJsonString()),
+        "status", ct);
+
+    /// <summary>Makes the agent's pod if it is not there, and says whether it is Ready.</summary>
+    public async Task SetAgentReadyAsync(bool ready, CancellationToken ct = default)
+    {
+        if (await client.GetAsync<V1Pod>(AgentPod, ns, ct) is null)
+        {
+            await CreateAsync($"/api/v1/namespaces/{ns}/pods", new JsonObject
+            {
+                ["apiVersion"] = "v1",
+                ["kind"] = "Pod",
+                ["metadata"] = new JsonObject
+                {
+                    ["name"] = AgentPod,
+                    ["namespace"] = ns,
+                    ["labels"] = new JsonObject { ["app.kubernetes.io/name"] = "pcioperator", ["app.kubernetes.io/component"] = "agent" },
+                },
+                ["spec"] = new JsonObject
+                {
+                    ["nodeName"] = node,
+                    ["containers"] = new JsonArray(new JsonObject { ["name"] = "agent", ["image"] = "pcioperator-agent" }),
+                },
+            }, ct);
+        }
+
+        await client.PatchAsync<V1Pod>(AgentPod, ns,
+            KubernetesPatch.Merge(new JsonObject { ["status"] = new JsonObject { ["phase"] = "Running", ["conditions"] = new JsonArray(Condition(ready, null)) } }.ToJsonString()),
+            "status", ct);
+    }
+
+    /// <summary>Removes the Node and the pod, as when a machine is taken out of the cluster.</summary>
+    public async Task RemoveAsync(CancellationToken ct = default)
+    {
+        await client.DeleteAsync<V1Pod>(AgentPod, ns, new DeleteOptions { GracePeriodSeconds = 0 }, ct);
+        await client.DeleteAsync<V1Node>(node, ct: ct);
+    }
+
+    private static JsonObject Condition(bool ready, string? reason)
+    {
+        var condition = new JsonObject
+        {
+            ["type"] = "Ready",
+            ["status"] = ready ? "True" : "False",
+            ["lastTransitionTime"] = DateTimeOffset.UtcNow.ToString("yyyy-MM-ddTHH:mm:ssZ"),
+        };
+        if (reason is not null)
+            condition["reason"] = reason;
+        return condition;
+    }
+
+    private async Task CreateAsync(string path, JsonObject obj, CancellationToken ct)
+    {
+        try
+        {
+            (await client.SendRawAsync(HttpMethod.Post, path, Encoding.UTF8.GetBytes(obj.ToJsonString()), ct: ct)).Dispose();
+        }
+        catch (KubernetesException there) when (there.IsAlreadyExists)
+        {
+            // From an earlier start.
+        }
+    }
+}

@@ -1,0 +1,116 @@
+using Microsoft.Extensions.Logging;
+using PciOperator.Agent;
+using PciOperator.Api;
+using PciOperator.Host;
+using PciOperator.Kubernetes;
+using PciOperator.Sandbox.Hosts;
+
+namespace PciOperator.Sandbox.Cluster;
+
+/// <summary>A node of a simulated cluster: its Node and pod, its simulated host, and the real agent on it.</summary>
+public sealed class SimulatedNode : IAsyncDisposable
+{
+    private readonly KubernetesClientConfiguration _agentAccess;
+    private readonly ILogger _log;
+    private readonly TimeProvider _time;
+    private CancellationTokenSource? _stop;
+    private Task _running = Task.CompletedTask;
+
+    /// <summary>A node; nothing is started yet.</summary>
+    public SimulatedNode(string name, SimulatedHost host, IKubernetesClient admin, KubernetesClientConfiguration agentAccess, TimeProvider time, ILogger log)
+    {
+        (Name, Host, _agentAccess, _time, _log) = (name, host, agentAccess, time, log);
+        Kubelet = new SimulatedKubelet(admin, name);
+    }
+
+    /// <summary>The node's name.</summary>
+    public string Name { get; }
+
+    /// <summary>Its hardware and kernel.</summary>
+    public SimulatedHost Host { get; }
+
+    /// <summary>Its Node and pod.</summary>
+    public SimulatedKubelet Kubelet { get; }
+
+    /// <summary>Registers the node, starts its agent and says so.</summary>
+    public async Task StartAsync(IReadOnlyDictionary<string, string>? labels = null, CancellationToken ct = default)
+    {
+        await Kubelet.RegisterAsync(labels, ct);
+        await StartAgentAsync(ct);
+    }
+
+    /// <summary>Starts the agent; its pod is Ready when the agent says so, as a readiness probe would have it.</summary>
+    public async Task StartAgentAsync(CancellationToken ct = default)
+    {
+        _stop = new CancellationTokenSource();
+        var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _running = RunAgentAsync(ready, _stop.Token);
+        await Kubelet.SetAgentReadyAsync(false, ct);
+        _ = ready.Task.ContinueWith(_ => Kubelet.SetAgentReadyAsync(true, CancellationToken.None), CancellationToken.None,
+            TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default);
+    }
+
+    /// <summary>Stops the agent in an orderly way; its pod is no longer Ready.</summary>
+    public async Task StopAgentAsync(CancellationToken ct = default)
+    {
+        if (_stop is null)
+            return;
+        await _stop.CancelAsync();
+        await _running.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        _stop.Dispose();
+        _stop = null;
+        await Kubelet.SetAgentReadyAsync(false, ct);
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        if (_stop is not null)
+        {
+            await _stop.CancelAsync();
+            await _running.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+            _stop.Dispose();
+        }
+    }
+
+    private async Task RunAgentAsync(TaskCompletionSource ready, CancellationToken ct)
+    {
+        try
+        {
+            await AgentOnSimulatedHost.RunAsync(Name, Host, _agentAccess, _time, _log, ready, null, ct);
+        }
+        catch (OperationCanceledException) when (ct.IsCancellationRequested)
+        {
+            // Told to stop.
+        }
+#pragma warning disable CA1031 // an agent that dies is what its pod's restart is for; here it is said aloud
+        catch (Exception error)
+#pragma warning restore CA1031
+        {
+            _log.LogCritical(error, "the agent of {Node} died: {Message}", Name, error.Message);
+        }
+    }
+}
+
+/// <summary>The real agent on a simulated host.</summary>
+internal static class AgentOnSimulatedHost
+{
+    private const string StateDirectory = "/var/lib/pcioperator";
+
+    public static async Task RunAsync(string node, SimulatedHost simulated, KubernetesClientConfiguration access, TimeProvider time, ILogger log,
+        TaskCompletionSource ready, Func<HttpMessageHandler, HttpMessageHandler>? wrap, CancellationToken ct)
+    {
+        var metrics = new MetricsRegistry();
+        using var client = new KubernetesClient(access, PciOperatorJsonContext.Default, time, log, wrap, "pcioperator-agent", "pcioperator-agent", metrics);
+        await using var events = new EventRecorder(client, "pcioperator-agent", node, time, log);
+        var host = new PassthroughHost(simulated.Files, StateDirectory, time, log);
+        var options = new NodeAgentOptions { NodeName = node, Debounce = TimeSpan.FromMilliseconds(20), Retry = TimeSpan.FromMilliseconds(500) };
+        await using var agent = new NodeAgent(options, client, host, simulated.Files, StateDirectory, simulated.Uevents, time, log, metrics, events);
+        var running = agent.RunAsync(ct);
+        while (agent.NotReady() is not null && !running.IsCompleted)
+            await Task.WhenAny(running, Task.Delay(20, CancellationToken.None));
+        if (!running.IsCompleted)
+            ready.TrySetResult();
+        await running;
+    }
+}
