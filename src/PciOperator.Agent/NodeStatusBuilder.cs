@@ -26,7 +26,7 @@ internal static class NodeStatusBuilder
         var present = host.Functions.Select(f => f.Address).ToHashSet();
         var shown = Shown(host, matched, owners, known, present, out var truncated);
         var held = HeldVfs(host, owners);
-        var devices = shown.Select(f => Device(f, held, present, matched, vfNotes, owners)).ToList();
+        var devices = shown.Select(f => Device(f, held, present, matched, rules, vfNotes, owners)).ToList();
         var offered = devices.Where(d => d.Rule is not null).ToList();
 
         return new PciNodeStatus
@@ -108,11 +108,13 @@ internal static class NodeStatusBuilder
     }
 
     private static PciNodeDevice Device(HostFunction function, Dictionary<PciAddress, PciAddress> heldVfs, HashSet<PciAddress> present,
-        IReadOnlyDictionary<PciAddress, string> matched, IReadOnlyDictionary<PciAddress, string> vfNotes, Dictionary<PciAddress, Ownership> owners)
+        IReadOnlyDictionary<PciAddress, string> matched, CompiledRules rules, IReadOnlyDictionary<PciAddress, string> vfNotes, Dictionary<PciAddress, Ownership> owners)
     {
         var f = function.Function;
         var rule = matched.GetValueOrDefault(f.Address);
         var (state, reason) = State(function, heldVfs, present, owners);
+        if (state == PciDeviceState.Available && rule is not null && rules.Policy(rule).Reset == ResetPolicy.Required && function.ResetMethods.Count == 0)
+            (state, reason) = (PciDeviceState.Unavailable, $"it can't be reset, and PciDeviceSpec {rule} says reset: required");
         if (reason is null && vfNotes.TryGetValue(f.Address, out var note))
             reason = note;
         return new PciNodeDevice

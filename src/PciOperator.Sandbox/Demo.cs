@@ -1,0 +1,209 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+using PciOperator.Api;
+using PciOperator.Kubernetes;
+using PciOperator.Sandbox.Cluster;
+using PciOperator.Sandbox.Hosts;
+using Spectre.Console;
+
+namespace PciOperator.Sandbox;
+
+/// <summary><c>make demo</c>: the main job, end to end, in colour and words.</summary>
+internal sealed class Demo
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+
+    private readonly IAnsiConsole _console = AnsiConsole.Console;
+    private readonly Stopwatch _clock = Stopwatch.StartNew();
+    private readonly SandboxCluster _cluster;
+    private readonly string? _samples;
+    private readonly List<string> _failures = [];
+
+    private Demo(SandboxCluster cluster, string? samples) => (_cluster, _samples) = (cluster, samples);
+
+    public static async Task<int> RunAsync(int nodes, string? samples, CancellationToken ct)
+    {
+        using var logs = KubernetesLogging.Create(LogLevel.Error, LogFormat.Text);
+        await using var cluster = await SandboxCluster.StartAsync(new SandboxClusterOptions { Log = logs.CreateLogger("demo") }, ct: ct);
+        return await new Demo(cluster, samples).PlayAsync(nodes, ct);
+    }
+
+    private async Task<int> PlayAsync(int nodes, CancellationToken ct)
+    {
+        Say("Three programs, one cluster", $"an API server in this process, the real controller, and the real agent on each of {nodes} simulated hosts, whose sysfs behaves like the kernel's.");
+        _cluster.StartController();
+        for (var i = 1; i <= nodes; i++)
+            await _cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i), ct);
+        var before = Drivers();
+
+        Say("An administrator says what may be given away", "PciDeviceSpecs (Nova's device_spec) and PciAliases (Nova's alias), from config/samples.");
+        var specs = await ApplyAsync("device-specs", ct) + await ApplyAsync("aliases", ct);
+        await UntilAsync("every node's inventory", () => SettledAsync(ct), ct);
+        before = WithVfs(before, Drivers());
+        await ShowNodesAsync(ct);
+        _console.MarkupLine($"  [grey]{specs} objects applied; the agents made the virtual functions that the specs ask for.[/]");
+
+        Say("Users ask for devices", "PassthroughClaims (Nova's flavor pci_passthrough:alias). Each is placed on one node, bound there, and verified.");
+        await ApplyAsync("claims", ct);
+        var claims = (await _cluster.Client.ListAsync<PassthroughClaim>(ct: ct)).Items.Select(c => c.Metadata.Name!).ToList();
+        var ready = 0;
+        foreach (var name in claims)
+            ready += await UntilAsync($"claim {name}", async () => (await ClaimAsync(name, ct))?.Status?.Conditions.IsTrue(Conditions.Ready) == true, ct) ? 1 : 0;
+        await ShowClaimsAsync(ct);
+        CheckBound(await ClaimsAsync(ct));
+
+        Say("What can't be served says why", "a claim for more cards than any node has:");
+        await Manifests.ApplyAsync(_cluster.Client, """
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PassthroughClaim
+            metadata:
+              name: too-much
+            spec:
+              requests:
+                - name: gpus
+                  alias: nv2080
+                  count: 16
+            """, ct: ct);
+        await UntilAsync("the reason", async () => (await ClaimAsync("too-much", ct))?.Status?.Phase == ClaimPhase.Pending, ct);
+        _console.MarkupLine($"  [yellow]{Markup.Escape((await ClaimAsync("too-much", ct))?.Status?.Conditions.Find(Conditions.Scheduled)?.Message ?? "")}[/]");
+
+        Say("Everything is given back", "the claims are deleted; each goes when its devices are on their own host drivers again.");
+        await _cluster.Client.DeleteAsync<PassthroughClaim>("too-much", "default", ct: ct);
+        var released = 0;
+        foreach (var name in claims)
+            await _cluster.Client.DeleteAsync<PassthroughClaim>(name, "default", ct: ct);
+        foreach (var name in claims)
+            released += await UntilAsync($"the release of {name}", async () => await ClaimAsync(name, ct) is null, ct) ? 1 : 0;
+        CheckRestored(before, Drivers());
+
+        foreach (var failure in _failures)
+            _console.MarkupLine($"  [red]failed:[/] {Markup.Escape(failure)}");
+        _console.MarkupLine($"  [grey]{_clock.Elapsed.TotalSeconds:0.0} s.[/]");
+        _console.WriteLine();
+        // Exactly this line, without colour: scripts read it.
+        Console.WriteLine($"demo: {ready} claims ready, {released} released, {_failures.Count} failed");
+        return _failures.Count == 0 && ready > 0 && ready == released ? 0 : 1;
+    }
+
+    private void Say(string heading, string words)
+    {
+        _console.WriteLine();
+        _console.MarkupLine($"[bold aqua]{Markup.Escape(heading)}[/]: {Markup.Escape(words)}");
+    }
+
+    private async Task<int> ApplyAsync(string word, CancellationToken ct)
+    {
+        var count = 0;
+        foreach (var yaml in Samples.Read(_samples, word))
+            count += (await Manifests.ApplyAsync(_cluster.Client, yaml, ct: ct)).Count;
+        return count;
+    }
+
+    private async Task<bool> UntilAsync(string what, Func<Task<bool>> holds, CancellationToken ct)
+    {
+        var began = Stopwatch.StartNew();
+        while (!await holds())
+        {
+            if (began.Elapsed > Patience)
+            {
+                _failures.Add($"{what} did not come within {Patience.TotalSeconds:0} s");
+                return false;
+            }
+
+            await Task.Delay(20, ct);
+        }
+
+        return true;
+    }
+
+    /// <summary>Whether every agent has taken up its rules and made its VFs.</summary>
+    private async Task<bool> SettledAsync(CancellationToken ct)
+    {
+        var nodes = (await _cluster.Client.ListAsync<PciNode>(ct: ct)).Items;
+        return nodes.Count == _cluster.Nodes.Count && nodes.All(n =>
+        {
+            var rules = (n.Spec.Rules ?? []).ToDictionary(r => r.Name);
+            return rules.Count > 0 && n.Status?.ObservedGeneration == n.Metadata.Generation && n.Status?.Devices?.Count > 0
+                && n.Status.Devices.Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null })
+                    .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
+        });
+    }
+
+    private Task<PassthroughClaim?> ClaimAsync(string name, CancellationToken ct) => _cluster.Client.GetAsync<PassthroughClaim>(name, "default", ct);
+
+    private async Task<IReadOnlyList<PassthroughClaim>> ClaimsAsync(CancellationToken ct) => (await _cluster.Client.ListAsync<PassthroughClaim>(ct: ct)).Items;
+
+    private async Task ShowNodesAsync(CancellationToken ct)
+    {
+        var table = new Table().Border(TableBorder.Rounded).AddColumns("Node", "Device", "NUMA", "Total", "Free", "Spec");
+        foreach (var node in (await _cluster.Client.ListAsync<PciNode>(ct: ct)).Items)
+        {
+            var names = (node.Status?.Devices ?? []).GroupBy(d => (d.VendorId, d.ProductId)).ToDictionary(g => g.Key, g => g.First().Name);
+            foreach (var pool in (node.Status?.Pools ?? []).GroupBy(p => (p.VendorId, p.ProductId, p.Type, p.NumaNode, p.Rule)))
+            {
+                var name = names.GetValueOrDefault((pool.Key.VendorId!, pool.Key.ProductId!));
+                table.AddRow(node.Metadata.Name!, Markup.Escape($"{pool.Key.VendorId}:{pool.Key.ProductId} {name ?? ""}".Trim()), pool.Key.NumaNode?.ToString() ?? "-",
+                    pool.Sum(p => p.Total).ToString(), $"[green]{pool.Sum(p => p.Available)}[/]", Markup.Escape(pool.Key.Rule ?? ""));
+            }
+        }
+
+        _console.Write(table);
+    }
+
+    private async Task ShowClaimsAsync(CancellationToken ct)
+    {
+        var table = new Table().Border(TableBorder.Rounded).AddColumns("Claim", "Phase", "Node", "Devices", "Driver");
+        foreach (var claim in await ClaimsAsync(ct))
+        {
+            var colour = claim.Status?.Conditions.IsTrue(Conditions.Ready) == true ? "green" : "red";
+            table.AddRow(claim.Metadata.Name!, $"[{colour}]{claim.Status?.Phase}[/]", claim.Status?.NodeName ?? "-",
+                string.Join("\n", (claim.Status?.Devices ?? []).Select(d => d.Address + (d.Companion == true ? " [grey](companion)[/]" : ""))),
+                string.Join("\n", (claim.Status?.Devices ?? []).Select(d => d.Driver ?? "-")));
+        }
+
+        _console.Write(table);
+    }
+
+    /// <summary>Asks the hosts, not the API server, whether the devices are where the claims say, and each in one claim only.</summary>
+    private void CheckBound(IReadOnlyList<PassthroughClaim> claims)
+    {
+        var owners = new Dictionary<(string, string), string>();
+        foreach (var claim in claims.Where(c => c.Status?.NodeName is not null))
+        {
+            var node = claim.Status!.NodeName!;
+            foreach (var device in claim.Status.Devices ?? [])
+            {
+                if (!owners.TryAdd((node, device.Address), claim.Metadata.Name!))
+                    _failures.Add($"{device.Address} on {node} has two owners: {owners[(node, device.Address)]} and {claim.Metadata.Name}");
+                var driver = Driver(_cluster.Nodes[node].Host, device.Address);
+                if (driver != "vfio-pci")
+                    _failures.Add($"{device.Address} on {node} is bound to {driver ?? "nothing"}, not to vfio-pci");
+            }
+        }
+    }
+
+    private void CheckRestored(Dictionary<(string, string), string?> before, Dictionary<(string, string), string?> after)
+    {
+        foreach (var (device, driver) in before)
+        {
+            if (after.GetValueOrDefault(device) != driver)
+                _failures.Add($"{device.Item2} on {device.Item1} was on {driver ?? "no driver"} and is on {after.GetValueOrDefault(device) ?? "none"}");
+        }
+
+        _console.MarkupLine($"  [green]{before.Count} functions on {_cluster.Nodes.Count} hosts are on the drivers that they were on.[/]");
+    }
+
+    private static Dictionary<(string, string), string?> WithVfs(Dictionary<(string, string), string?> before, Dictionary<(string, string), string?> now)
+    {
+        foreach (var (device, driver) in now)
+            before.TryAdd(device, driver);
+        return before;
+    }
+
+    private Dictionary<(string, string), string?> Drivers() => _cluster.Nodes.Values
+        .SelectMany(n => n.Host.Files.List("/sys/bus/pci/devices").Select(a => (Key: (n.Name, a), Driver: Driver(n.Host, a))))
+        .ToDictionary(p => p.Key, p => p.Driver);
+
+    private static string? Driver(SimulatedHost host, string address) =>
+        host.Files.ReadLink($"/sys/bus/pci/devices/{address}/driver") is { } link ? link[(link.LastIndexOf('/') + 1)..] : null;
+}

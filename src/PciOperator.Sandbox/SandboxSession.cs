@@ -1,0 +1,52 @@
+using Microsoft.Extensions.Logging;
+using PciOperator.Kubernetes;
+using PciOperator.Sandbox.ApiServer;
+using PciOperator.Sandbox.Cluster;
+using PciOperator.Sandbox.Hosts;
+using Spectre.Console;
+
+namespace PciOperator.Sandbox;
+
+/// <summary><c>make sandbox</c>: a simulated cluster for kubectl.</summary>
+internal static class SandboxSession
+{
+    public static async Task<int> RunAsync(int port, int nodes, string? samples, CancellationToken ct)
+    {
+        using var logs = KubernetesLogging.Create(LogLevel.Warning, LogFormat.Text);
+        await using var cluster = await SandboxCluster.StartAsync(
+            new SandboxClusterOptions { Log = logs.CreateLogger("sandbox") }, new SandboxApiServerOptions { Port = port }, ct);
+        cluster.StartController();
+        for (var i = 1; i <= nodes; i++)
+            await cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i), ct);
+        foreach (var word in new[] { "device-specs", "aliases" })
+        {
+            foreach (var yaml in Samples.Read(samples, word))
+                await Manifests.ApplyAsync(cluster.Client, yaml, ct: ct);
+        }
+
+        var kubeconfig = Path.Combine(Directory.CreateTempSubdirectory("pcioperator-sandbox-").FullName, "kubeconfig");
+        await File.WriteAllTextAsync(kubeconfig, cluster.KubeconfigText, ct);
+        var console = AnsiConsole.Console;
+        console.MarkupLine($"[green]A cluster of {nodes} simulated nodes is running.[/] In another terminal:");
+        console.WriteLine();
+        console.WriteLine($"  export KUBECONFIG={kubeconfig}");
+        console.WriteLine();
+        console.WriteLine("  kubectl get pds,pa,ptc,pn -o wide");
+        console.WriteLine("  kubectl explain ptc.spec.requests");
+        console.WriteLine("  kubectl apply -f config/samples/claims.yaml");
+        console.WriteLine("  kubectl get ptc -w");
+        console.WriteLine();
+        console.MarkupLine("[grey]Ctrl-C ends it, and everything in it.[/]");
+        try
+        {
+            await Task.Delay(Timeout.Infinite, ct);
+        }
+        catch (OperationCanceledException)
+        {
+            // As asked.
+        }
+
+        Directory.Delete(Path.GetDirectoryName(kubeconfig)!, recursive: true);
+        return 0;
+    }
+}
