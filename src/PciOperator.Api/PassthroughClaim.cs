@@ -10,8 +10,8 @@ namespace PciOperator.Api;
 [AdditionalPrinterColumn(".status.phase", "Phase")]
 [AdditionalPrinterColumn(".status.nodeName", "Node")]
 [AdditionalPrinterColumn(".status.conditions[?(@.type==\"Ready\")].status", "Ready")]
-[AdditionalPrinterColumn(".spec.requests[*].alias", "Aliases")]
-[AdditionalPrinterColumn(".status.devices[*].address", "Devices", Priority = 1)]
+[AdditionalPrinterColumn(".status.summary.requests", "Requests")]
+[AdditionalPrinterColumn(".status.summary.devices", "Devices", Priority = 1)]
 [AdditionalPrinterColumn(".status.conditions[?(@.type==\"Ready\")].message", "Message", Priority = 1)]
 [AdditionalPrinterColumn(".metadata.creationTimestamp", "Age", "date")]
 public sealed partial record PassthroughClaim : IKubernetesObject<V1ObjectMeta>
@@ -144,6 +144,9 @@ public sealed record PassthroughClaimStatus
     [Length(0, 253)]
     public string? NodeName { get; set; }
 
+    /// <summary>What is asked for and held, in a word each: columns of `kubectl get` can't show lists.</summary>
+    public ClaimSummary? Summary { get; set; }
+
     /// <summary>The devices that the claim holds.</summary>
     [Items(0, 256), ListMapKeys("address")]
     public IReadOnlyList<ClaimDevice>? Devices { get; set; }
@@ -162,6 +165,18 @@ public sealed record PassthroughClaimStatus
     /// <summary>`Scheduled`, `Prepared` (bound and verified on the node) and `Ready` (a VM or pod can use it now).</summary>
     [Items(0, 16), ListMapKeys("type")]
     public IReadOnlyList<V1Condition>? Conditions { get; set; }
+}
+
+/// <summary>A claim in a word each.</summary>
+public sealed record ClaimSummary
+{
+    /// <summary>What is asked for, as Nova's flavors write it: `a1:2,a2:1`.</summary>
+    [Length(0, 2048)]
+    public string? Requests { get; set; }
+
+    /// <summary>The devices that serve the requests, and how many go along.</summary>
+    [Length(0, 4096)]
+    public string? Devices { get; set; }
 }
 
 /// <summary>One device that a claim holds.</summary>

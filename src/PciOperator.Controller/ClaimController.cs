@@ -210,6 +210,7 @@ internal sealed class ClaimController(
         }
 
         await RemoveFinalizerAsync(claim, ct);
+        log.LogInformation("claim {Claim}: released", EntityKey.Of(claim));
         Forget(uid);
         return ReconciliationResult.Done;
     }
@@ -257,8 +258,12 @@ internal sealed class ClaimController(
 
     private void Announce(PassthroughClaim before, PassthroughClaimStatus status)
     {
-        if (status.Phase == ClaimPhase.Claimed && before.Status?.NodeName != status.NodeName)
+        if (status.Phase is ClaimPhase.Claimed or ClaimPhase.Allocated && before.Status?.NodeName != status.NodeName)
+        {
+            log.LogInformation("claim {Claim}: placed on node {Node}: {Devices}", EntityKey.Of(before), status.NodeName, status.Summary?.Devices);
             events.Normal(before, "Placed", $"placed on node {status.NodeName}", "Place");
+        }
+
         if (status.Conditions.IsTrue(Conditions.Ready) && !before.Status?.Conditions.IsTrue(Conditions.Ready) == true)
             events.Normal(before, "Ready", $"its devices on node {status.NodeName} can be used", "Place");
     }

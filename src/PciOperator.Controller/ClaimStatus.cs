@@ -53,6 +53,7 @@ internal static class ClaimStatus
             Phase = prepared ? ClaimPhase.Allocated : ClaimPhase.Claimed,
             ObservedGeneration = generation,
             NodeName = name,
+            Summary = Summary(claim, assignment.Devices),
             Devices =
             [
                 .. assignment.Devices.Select(d => new ClaimDevice
@@ -105,6 +106,17 @@ internal static class ClaimStatus
     /// <summary>The reason of a condition, or null.</summary>
     public static string? Reason(this PassthroughClaimStatus? status, string type) => status?.Conditions.Find(type)?.Reason;
 
+    private static ClaimSummary Summary(PassthroughClaim claim, IReadOnlyList<AssignedDevice> devices)
+    {
+        var asked = devices.Where(d => d.Companion != true).Select(d => d.Address).ToList();
+        var along = devices.Count - asked.Count;
+        return new ClaimSummary
+        {
+            Requests = string.Join(',', claim.Spec.Requests.Select(r => $"{r.Alias}:{r.Count}")),
+            Devices = devices.Count == 0 ? null : string.Join(',', asked) + (along > 0 ? $" (+{along})" : ""),
+        };
+    }
+
     private static PassthroughClaimStatus Unplaced(PassthroughClaim claim, string reason, string message, IReadOnlyList<ClaimRefusal>? refusals, DateTimeOffset now)
     {
         var generation = claim.Metadata.Generation;
@@ -112,6 +124,7 @@ internal static class ClaimStatus
         {
             Phase = ClaimPhase.Pending,
             ObservedGeneration = generation,
+            Summary = Summary(claim, []),
             Refusals = refusals,
             Conditions = (claim.Status?.Conditions)
                 .With(Conditions.Scheduled, false, reason, message, generation, now)
