@@ -83,11 +83,11 @@ public sealed partial record GuardOverride
     [Required, Length(1, 32)]
     public string Address { get; set; } = "";
 
-    /// <summary>The ids that the device must have, such as `8086:10c9`.</summary>
+    /// <summary>The ids that the device must have, such as `8086:10c9`. This or `serial` must be given.</summary>
     [Length(1, 32)]
     public string? Ids { get; set; }
 
-    /// <summary>The serial number that the device must have.</summary>
+    /// <summary>The serial number that the device must have. This or `ids` must be given.</summary>
     [Length(1, 128)]
     public string? Serial { get; set; }
 }
@@ -119,7 +119,7 @@ public sealed partial record DeviceSelectorSpec
     [Length(1, 64)]
     public string? Address { get; set; }
 
-    /// <summary>Nova's regular expressions for the parts of an address.</summary>
+    /// <summary>Nova's regular expressions for the parts of an address; not together with `address` or `deviceName`.</summary>
     public AddressPatternSpec? AddressPattern { get; set; }
 
     /// <summary>A network interface of the host, such as `ens3f0`; resolved once and then kept by the device's stable id.</summary>

@@ -43,18 +43,18 @@ public sealed partial record PassthroughClaimSpec
     /// <summary>The NUMA policy of every request; it overrides the aliases', as a flavor's does.</summary>
     public PciNumaPolicy? NumaPolicy { get; set; }
 
-    /// <summary>The host NUMA nodes that the guest's CPUs and memory sit on. Absent: not known yet.</summary>
+    /// <summary>The host NUMA nodes that the guest's CPUs and memory sit on. Absent, and `guestNuma` too: not known yet.</summary>
     [Items(1, 16), Range(0, 1023), ListSet]
     public IReadOnlyList<int>? NumaNodes { get; set; }
 
-    /// <summary>`none` for a guest without a NUMA topology.</summary>
+    /// <summary>`none` for a guest without a NUMA topology: no NUMA policy then keeps a device away.</summary>
     public GuestNuma? GuestNuma { get; set; }
 
-    /// <summary>The only node to place it on.</summary>
+    /// <summary>The only node to place it on; not together with `nodeSelector`.</summary>
     [Length(1, 253)]
     public string? NodeName { get; set; }
 
-    /// <summary>Labels that the node must have.</summary>
+    /// <summary>Labels that the node must have; not together with `nodeName`.</summary>
     [Items(0, 32), Length(0, 63)]
     public IReadOnlyDictionary<string, string>? NodeSelector { get; set; }
 
@@ -78,11 +78,11 @@ public sealed partial record ClaimRequest
     [Required, Length(1, 63)]
     public string Name { get; set; } = "";
 
-    /// <summary>The PciAlias.</summary>
+    /// <summary>The PciAlias' name.</summary>
     [Required, Length(1, 253)]
     public string Alias { get; set; } = "";
 
-    /// <summary>How many devices.</summary>
+    /// <summary>How many devices of it.</summary>
     [Range(1, 16), Default("1")]
     public int Count { get; set; } = 1;
 
@@ -190,11 +190,11 @@ public sealed record ClaimDevice
     [Length(0, 63)]
     public string? Request { get; set; }
 
-    /// <summary>Vendor id.</summary>
+    /// <summary>PCI vendor id, four hexadecimal digits.</summary>
     [Length(0, 4)]
     public string? VendorId { get; set; }
 
-    /// <summary>Device id.</summary>
+    /// <summary>PCI device id, four hexadecimal digits.</summary>
     [Length(0, 4)]
     public string? ProductId { get; set; }
 

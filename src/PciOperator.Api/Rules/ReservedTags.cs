@@ -59,7 +59,7 @@ internal static class ReservedTags
 
     private static CelRule<T> Rule<T>(string[] keys, string instead, Func<T, IReadOnlyDictionary<string, string>?> tags) where T : class => new(
         $"!has(self.tags) || !({string.Join(" || ", keys.Select(key => $"'{key}' in self.tags"))})",
-        $"{string.Join(", ", keys)} can't be a tag: {instead}",
+        $"{(keys is [var one] ? one + " can't be a tag" : $"{string.Join(", ", keys[..^1])} and {keys[^1]} can't be tags")}: {instead}",
         self => tags(self) is not { } given || !keys.Any(given.ContainsKey))
     {
         FieldPath = ".tags",
