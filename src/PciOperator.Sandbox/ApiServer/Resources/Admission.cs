@@ -65,9 +65,10 @@ internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> 
         if (type is { Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition" }) CustomResources.Check(obj, found);
         if (type.Schema is { } schema)
         {
-            var before = found.Count;
-            found.AddRange(SchemaValidation.Check(obj, schema));
-            var schemaHolds = found.Count == before;
+            var broken = SchemaValidation.Check(obj, schema).ToList();
+            found.AddRange(broken);
+            // Rules are run on what has its form: a value out of bounds or said twice doesn't keep them from it.
+            var schemaHolds = !broken.Any(v => v.Reason is "FieldValueTypeInvalid" or "FieldValueRequired" or "FieldValueNotSupported" or "FieldValueTooLong" or "FieldValueTooMany");
             if (!schemaHolds && schema.HasRules)
                 found.Add(Violation.Invalid("", null, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"));
             if (schemaHolds && validators.TryGetValue(new GroupKind(type.Group, type.Kind), out var validator))

@@ -1,0 +1,104 @@
+using System.Text;
+using System.Text.Json.Nodes;
+using PciOperator.Kubernetes;
+using PciOperator.Sandbox.ApiServer;
+using PciOperator.Sandbox.Validation;
+using PciOperator.Testing;
+
+namespace PciOperator.Api.Tests;
+
+/// <summary>A server's verdict on random objects is that of the rules in C#: on a real server those in CEL say the same, field by field.</summary>
+public abstract class RuleAgreement(OwnKindsServer server)
+{
+    private const int Objects = 300;
+    private const int Updates = 60;
+
+    [ContractFact]
+    public Task Device_specs() => AgreeAsync("/apis/pcioperator.io/v1alpha1/pcidevicespecs", new RandomObjects(1).DeviceSpec);
+
+    [ContractFact]
+    public Task Aliases() => AgreeAsync("/apis/pcioperator.io/v1alpha1/pcialiases", new RandomObjects(2).Alias);
+
+    [ContractFact]
+    public Task Claims() => AgreeAsync("/apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims", new RandomObjects(3).Claim);
+
+    [ContractFact]
+    public async Task Changes_of_claims()
+    {
+        const string collection = "/apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims";
+        var random = new RandomObjects(4);
+        var refused = 0;
+        for (var i = 0; i < Updates; i++)
+        {
+            using (await SendAsync(HttpMethod.Post, collection, random.GoodClaim()))
+            {
+            }
+            using var stored = await server.Client.GetRawAsync($"{collection}/random");
+            var before = JsonObject.Create(stored.RootElement.Clone())!;
+            var after = random.Changed(before);
+            var expected = Verdict(after, before);
+            Assert.Equal((after.ToJsonString(), expected), (after.ToJsonString(), await VerdictAsync(HttpMethod.Put, $"{collection}/random", after)));
+            refused += expected.Length == 0 ? 0 : 1;
+            (await server.Client.SendRawAsync(HttpMethod.Delete, $"{collection}/random", default)).Dispose();
+        }
+        Assert.InRange(refused, Updates / 10, Updates - Updates / 10);
+    }
+
+    private async Task AgreeAsync(string collection, Func<JsonObject> next)
+    {
+        var refused = 0;
+        for (var i = 0; i < Objects; i++)
+        {
+            var obj = next();
+            var expected = Verdict(obj, null);
+            Assert.Equal((obj.ToJsonString(), expected), (obj.ToJsonString(), await VerdictAsync(HttpMethod.Post, collection, obj)));
+            refused += expected.Length == 0 ? 0 : 1;
+        }
+        Assert.InRange(refused, Objects / 10, Objects - Objects / 10);
+    }
+
+    private static string Verdict(JsonObject obj, JsonObject? old)
+    {
+        var kind = new GroupKind("pcioperator.io", (string)obj["kind"]!);
+        return Text(OwnResourceRules.Validators[kind](obj, old).Select(e => (e.Path, e.Message)));
+    }
+
+    private async Task<string> VerdictAsync(HttpMethod method, string path, JsonObject obj)
+    {
+        try
+        {
+            using var accepted = await SendAsync(method, path + "?dryRun=All", obj);
+            return "";
+        }
+        catch (KubernetesException e) when (e.IsInvalid)
+        {
+            // Besides what the rules say there are the list map's own words on duplicates.
+            return Text(e.Status.Details!.Causes!
+                .Where(c => c.Reason == "FieldValueInvalid")
+                .Select(c => (c.Field!, Message(c.Message!))));
+        }
+    }
+
+    private Task<System.Text.Json.JsonDocument> SendAsync(HttpMethod method, string path, JsonObject obj) =>
+        server.Client.SendRawAsync(method, path, Encoding.UTF8.GetBytes(obj.ToJsonString()));
+
+    // `Invalid value: "object": ` in front, and what went wrong within a rule, differ from one version of Kubernetes to the next.
+    private static string Message(string cause)
+    {
+        const string evaluating = " evaluating rule: ";
+        if (cause.IndexOf(evaluating, StringComparison.Ordinal) is var at and >= 0)
+            return cause[(at + evaluating.Length)..];
+        var message = cause["Invalid value: ".Length..];
+        return message.StartsWith('"') ? message[(message.IndexOf("\": ", StringComparison.Ordinal) + 3)..] : message;
+    }
+
+    private static string Text(IEnumerable<(string Field, string Message)> errors) =>
+        string.Join("\n", errors.Select(e => $"{e.Field}: {e.Message}").Order(StringComparer.Ordinal));
+}
+
+/// <summary>The sandbox's API server, which runs the rules in C#.</summary>
+public sealed class SandboxRuleAgreement(SandboxOwnKindsServer server) : RuleAgreement(server), IClassFixture<SandboxOwnKindsServer>;
+
+/// <summary>A real API server, which runs those in CEL.</summary>
+[NeedsRealServer]
+public sealed class RealRuleAgreement(RealOwnKindsServer server) : RuleAgreement(server), IClassFixture<RealOwnKindsServer>;
