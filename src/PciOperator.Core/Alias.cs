@@ -1,3 +1,5 @@
+using System.Collections.ObjectModel;
+
 namespace PciOperator.Core;
 
 /// <summary>One description of devices in an alias: a device must have all that is given.</summary>
@@ -12,11 +14,11 @@ public sealed record AliasSelector
     /// <summary>The kind; null is Nova's behaviour for an alias without one: <c>type-PCI</c> and <c>type-VF</c>. PFs and vDPA must be asked for.</summary>
     public DeviceType? Type { get; init; }
 
-    /// <summary>The resource class, as written or normalised; null is any.</summary>
-    public string? ResourceClass { get; init; }
+    /// <summary>The resource class, normalised when set; null is any.</summary>
+    public string? ResourceClass { get; init => field = value is null ? null : Core.ResourceClass.Normalize(value); }
 
-    /// <summary>Traits that the device must have, as written or normalised.</summary>
-    public IReadOnlyList<string> Traits { get; init; } = [];
+    /// <summary>Traits that the device must have, normalised when set.</summary>
+    public IReadOnlyList<string> Traits { get; init => field = Trait.NormalizeAll(value); } = [];
 
     /// <summary>The physical network, compared without case; null is any.</summary>
     public string? PhysicalNetwork { get; init; }
@@ -28,9 +30,7 @@ public sealed record AliasSelector
     public bool? RemoteManaged { get; init; }
 
     /// <summary>Any other tags, which the device must have with these values, compared without case.</summary>
-    public IReadOnlyDictionary<string, string> Tags { get; init; } = NoTags;
-
-    private static readonly IReadOnlyDictionary<string, string> NoTags = new Dictionary<string, string>();
+    public IReadOnlyDictionary<string, string> Tags { get; init; } = ReadOnlyDictionary<string, string>.Empty;
 }
 
 /// <summary>A name that claims ask for: any of several device descriptions, with a NUMA policy.</summary>

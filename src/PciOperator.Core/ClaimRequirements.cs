@@ -1,3 +1,5 @@
+using System.Collections.Frozen;
+
 namespace PciOperator.Core;
 
 /// <summary>One line of a claim: so many devices of an alias.</summary>
@@ -104,9 +106,7 @@ public sealed record ClaimRequirements
     public GuestNuma GuestNuma { get; init; }
 
     /// <summary>Devices that the agents refused for this claim.</summary>
-    public IReadOnlySet<DeviceExclusion> Excluded { get; init; } = NoExclusions;
-
-    private static readonly IReadOnlySet<DeviceExclusion> NoExclusions = new HashSet<DeviceExclusion>();
+    public IReadOnlySet<DeviceExclusion> Excluded { get; init; } = FrozenSet<DeviceExclusion>.Empty;
 
     /// <summary>The policy that holds for a request: its own (as an SR-IOV port's does in Nova), else the claim's, else its alias'.</summary>
     public NumaPolicy PolicyOf(DeviceRequest request)

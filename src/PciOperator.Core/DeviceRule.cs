@@ -1,3 +1,5 @@
+using System.Collections.ObjectModel;
+
 namespace PciOperator.Core;
 
 /// <summary>Whether members of a device's IOMMU group that no device spec matches may go with it.</summary>
@@ -35,16 +37,16 @@ public sealed record DeviceTags
     public bool Managed { get => ManagedStated ?? true; init => ManagedStated = value; }
 
     /// <summary>The resource class, normalised (see <see cref="Core.ResourceClass"/>); null: <c>CUSTOM_PCI_VENDOR_PRODUCT</c>. Not part of the pool's key.</summary>
-    public string? ResourceClass { get; init; }
+    public string? ResourceClass { get; init => field = value is null ? null : Core.ResourceClass.Normalize(value); }
 
-    /// <summary>Traits, normalised. Not part of the pool's key.</summary>
-    public IReadOnlyList<string> Traits { get; init; } = [];
+    /// <summary>Traits, normalised and in order. Not part of the pool's key.</summary>
+    public IReadOnlyList<string> Traits { get; init => field = Trait.NormalizeAll(value); } = [];
 
     /// <summary>What happens with members of the IOMMU group that no spec matches.</summary>
     public CompanionPolicy Companions { get; init; }
 
     /// <summary>Any other tags, kept as written; part of the pool's key, and never able to replace one of its own (Nova lets them).</summary>
-    public IReadOnlyDictionary<string, string> Other { get; init; } = NoTags;
+    public IReadOnlyDictionary<string, string> Other { get; init; } = ReadOnlyDictionary<string, string>.Empty;
 
     /// <summary>As the spec says it; null: not said. A pool's key has only what was said.</summary>
     internal bool? TrustedStated { get; init; }
@@ -54,8 +56,6 @@ public sealed record DeviceTags
     internal bool? OneTimeUseStated { get; init; }
 
     internal bool? ManagedStated { get; init; }
-
-    private static readonly IReadOnlyDictionary<string, string> NoTags = new Dictionary<string, string>();
 }
 
 /// <summary>One PciDeviceSpec as it applies to a node, or one of Nova's <c>device_spec</c> values.</summary>

@@ -6,28 +6,15 @@ namespace PciOperator.Core;
 public sealed class NodeInventory
 {
     private readonly Dictionary<PciAddress, int> index;
-    private readonly string?[] notOffered;
+    private readonly Offers offers;
 
-    private NodeInventory(string name, ImmutableArray<NodeDevice> devices, IReadOnlyDictionary<int, int?>? sockets)
+    private NodeInventory(string name, ImmutableArray<NodeDevice> devices, Dictionary<PciAddress, int> index, IReadOnlyDictionary<int, int?> sockets)
     {
-        Name = name;
-        Devices = devices;
-        index = new Dictionary<PciAddress, int>(devices.Length);
-        for (int i = 0; i < devices.Length; i++)
-            index[devices[i].Function.Address] = i;
-        var byNode = new SortedDictionary<int, int?>();
-        foreach (NodeDevice device in devices)
-        {
-            if (device.Function.NumaNode is { } node && (device.Function.Socket is not null || !byNode.ContainsKey(node)))
-                byNode[node] = device.Function.Socket;
-        }
-        if (sockets is not null)
-        {
-            foreach ((int node, int? socket) in sockets)
-                byNode[node] = socket;
-        }
-        Sockets = byNode;
-        notOffered = Offers();
+        (Name, Devices, this.index, Sockets) = (name, devices, index, sockets);
+        offers = new Offers(devices, index);
+        Shape = NodeShape.Build(devices, index, offers, sockets);
+        Groups = offers.Groups;
+        HasStrangers = Array.Exists(offers.Strangers, s => s is not null);
     }
 
     /// <summary>The node's name.</summary>
@@ -39,6 +26,19 @@ public sealed class NodeInventory
     /// <summary>The CPU socket of each NUMA node that is known; null: the node is there, its socket is not known.</summary>
     public IReadOnlyDictionary<int, int?> Sockets { get; }
 
+    /// <summary>How many devices can be given away now.</summary>
+    public int Free => Shape.Free;
+
+    /// <summary>Its pools, as Nova would make them.</summary>
+    public IReadOnlyList<DevicePool> Pools => field ??= DevicePool.Of(this);
+
+    internal NodeShape Shape { get; }
+
+    /// <summary>Whether some device is kept back by an endpoint that no spec matches.</summary>
+    internal bool HasStrangers { get; }
+
+    internal IReadOnlyDictionary<int, List<int>> Groups { get; }
+
     /// <summary>Builds a node's inventory.</summary>
     /// <param name="name">The node's name.</param>
     /// <param name="devices">All its devices that a spec matches and the rest of their IOMMU groups, in any order.</param>
@@ -49,12 +49,24 @@ public sealed class NodeInventory
         ArgumentNullException.ThrowIfNull(name);
         ArgumentNullException.ThrowIfNull(devices);
         ImmutableArray<NodeDevice> sorted = [.. devices.OrderBy(d => d.Function.Address)];
-        for (int i = 1; i < sorted.Length; i++)
+        var index = new Dictionary<PciAddress, int>(sorted.Length);
+        for (int i = 0; i < sorted.Length; i++)
         {
-            if (sorted[i - 1].Function.Address == sorted[i].Function.Address)
+            if (!index.TryAdd(sorted[i].Function.Address, i))
                 throw new ArgumentException($"Two devices of node {name} have the address {sorted[i].Function.Address}.", nameof(devices));
         }
-        return new NodeInventory(name, sorted, sockets);
+        var byNode = new SortedDictionary<int, int?>();
+        foreach (NodeDevice device in sorted)
+        {
+            if (device.Function.NumaNode is { } node && (device.Function.Socket is not null || !byNode.ContainsKey(node)))
+                byNode[node] = device.Function.Socket;
+        }
+        if (sockets is not null)
+        {
+            foreach ((int node, int? socket) in sockets)
+                byNode[node] = socket;
+        }
+        return new NodeInventory(name, sorted, index, byNode);
     }
 
     /// <summary>The device at an address, or null.</summary>
@@ -62,54 +74,49 @@ public sealed class NodeInventory
 
     /// <summary>Why the device can't be given away now, as a sentence; null when it can.</summary>
     public string? WhyNotOffered(PciAddress address) =>
-        index.TryGetValue(address, out int i) ? notOffered[i] : $"there is no device at {address}";
+        index.TryGetValue(address, out int i) ? offers.Reasons[i] : $"there is no device at {address}";
 
-    // Rules of groups and of PF against VF, from the owners as they are now.
-    private string?[] Offers()
+    /// <summary>The node after a claim took these devices: all of an allocation's, companions included.</summary>
+    /// <param name="allocation">Devices of this node.</param>
+    /// <param name="claimUid">The claim.</param>
+    public NodeInventory Take(NodeAllocation allocation, string claimUid)
     {
-        var reasons = new string?[Devices.Count];
-        var ownedVf = new Dictionary<PciAddress, NodeDevice>();
-        foreach (NodeDevice device in Devices)
+        ArgumentNullException.ThrowIfNull(allocation);
+        HashSet<PciAddress> taken = [.. allocation.Devices.Select(d => d.Address)];
+        return Build(Name, [.. Devices.Select(d => taken.Contains(d.Function.Address) ? d with { Owner = claimUid } : d)], Sockets);
+    }
+
+    /// <summary>The node after a claim gave back all that it has.</summary>
+    public NodeInventory Release(string claimUid) =>
+        Build(Name, [.. Devices.Select(d => d.Owner == claimUid ? d with { Owner = null } : d)], Sockets);
+
+    /// <summary>The node as a claim sees it whose agent refused some devices: they hold up their groups, as blocked ones do.</summary>
+    internal NodeInventory Without(ClaimRequirements claim)
+    {
+        NodeDevice[]? changed = null;
+        for (int i = 0; i < Devices.Count; i++)
         {
-            if (device is { Function: { IsVirtual: true, ParentAddress: { } parent }, Owner: not null })
-                ownedVf.TryAdd(parent, device);
+            if (!claim.Excluded.Contains(new DeviceExclusion(Name, Devices[i].Function.Address)))
+                continue;
+            changed ??= [.. Devices];
+            changed[i] = changed[i] with { BlockedReason = changed[i].BlockedReason ?? "refused for this claim by the node's agent" };
         }
-        string? Own(NodeDevice d)
+        return changed is null ? this : Build(Name, changed, Sockets);
+    }
+
+    /// <summary>Devices of the alias that only an endpoint without a spec keeps back, and the first such endpoint.</summary>
+    internal (int Count, PciAddress? Endpoint) HeldByStrangers(AliasDefinition alias)
+    {
+        int count = 0;
+        PciAddress? first = null;
+        for (int i = 0; i < Devices.Count; i++)
         {
-            if (d.Owner is not null)
-                return $"{d.Function.Address} belongs to a claim";
-            if (d.BlockedReason is not null)
-                return $"{d.Function.Address}: {d.BlockedReason}";
-            if (d.Function is { IsVirtual: true, ParentAddress: { } pf } && Find(pf)?.Owner is not null)
-                return $"{d.Function.Address}: its PF {pf} belongs to a claim";
-            if (ownedVf.TryGetValue(d.Function.Address, out NodeDevice? vf))
-                return $"{d.Function.Address}: its VF {vf.Function.Address} belongs to a claim";
-            return null;
-        }
-        foreach (IGrouping<int?, int> group in Enumerable.Range(0, Devices.Count).GroupBy(i => Devices[i].Function.IommuGroup))
-        {
-            int[] members = [.. group.Where(i => !Devices[i].Function.IsBridge)];
-            string? blocked = group.Key is null ? null : members.Select(i => Own(Devices[i])).FirstOrDefault(r => r is not null);
-            NodeDevice? stranger = members.Select(i => Devices[i]).FirstOrDefault(d => d.Tags is null);
-            foreach (int i in group)
+            if (offers.Strangers[i] is { } endpoint && new DeviceClass(Devices[i].Function, Devices[i].Tags!).Matches(alias))
             {
-                PciFunction f = Devices[i].Function;
-                if (f.IsBridge)
-                    reasons[i] = $"{f.Address} is a bridge";
-                else if (group.Key is null)
-                    reasons[i] = $"{f.Address} is in no IOMMU group";
-                else if (Devices[i].Tags is not { } tags)
-                    reasons[i] = $"no device spec matches {f.Address}";
-                else if (Own(Devices[i]) is { } own)
-                    reasons[i] = own;
-                else if (blocked is not null)
-                    reasons[i] = $"its IOMMU group {group.Key} goes as a whole, and {blocked}";
-                else if (stranger is not null && tags.Companions == CompanionPolicy.Refuse)
-                    reasons[i] = $"its IOMMU group {group.Key} goes as a whole, and no device spec matches {stranger.Function.Address} in it";
-                else if (f is { IsVirtual: true, ParentAddress: { } pf } && members.Any(m => Devices[m].Function.Address == pf))
-                    reasons[i] = $"its IOMMU group {group.Key} goes as a whole, and its PF {pf} is in it";
+                count++;
+                first ??= endpoint;
             }
         }
-        return reasons;
+        return (count, first);
     }
 }

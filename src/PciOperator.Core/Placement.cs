@@ -1,31 +1,250 @@
+using System.Numerics;
+
 namespace PciOperator.Core;
 
-/// <summary>A check of a node that has nothing to do with its devices (ready, cordoned, taints, …), one of a chain.</summary>
-public interface INodeFilter
+/// <summary>One claim's way through a cluster: which nodes could serve it by their columns, which of them do, and which is best.</summary>
+/// <remarks>
+/// Nodes are compared by: whether NUMA preferences are met; what the assignment spoils (whole PFs broken up, companions
+/// that go along, places far from the guest); then fewer other free devices (Nova's PCI weigher) or, to spread, more; then the name.
+/// Nodes of one shape are decided once.
+/// </remarks>
+internal sealed class Placement
 {
-    /// <summary>Its name, for people who read the chain.</summary>
-    string Name { get; }
+    private readonly ClusterInventory cluster;
+    private readonly ClaimPlan plan;
+    private readonly IReadOnlyList<INodeFilter> filters;
+    private readonly PlacementOptions options;
+    private readonly int[] masks;
+    private readonly HashSet<string>? excluded;
+    private readonly PlacementBuffers buffers = PlacementBuffers.Mine;
 
-    /// <summary>Null when the node passes; else the reason.</summary>
-    RefusalReason? Check(string node);
-}
+    public Placement(ClusterInventory cluster, ClaimPlan plan, IReadOnlyList<INodeFilter> filters, PlacementOptions options)
+    {
+        (this.cluster, this.plan, this.filters, this.options) = (cluster, plan, filters, options);
+        DeviceClass[] classes = cluster.Classes.All;
+        masks = buffers.Masks(classes.Length);
+        for (int i = 0; i < classes.Length; i++)
+            masks[i] = plan.MaskOf(classes[i]);
+        if (plan.Claim.Excluded.Count > 0)
+            excluded = [.. plan.Claim.Excluded.Select(e => e.Node)];
+    }
 
-/// <summary>How to choose among nodes that fit equally well.</summary>
-public enum NodeStrategy
-{
-    /// <summary>Fill nodes that are in use first.</summary>
-    Pack,
+    /// <summary>The best node that serves the claim; null without one.</summary>
+    public NodeInventory? Best()
+    {
+        int count = Candidates(out ReadOnlySpan<int> sorted);
+        buffers.ForgetShapes(count);
+        NodeInventory? best = null;
+        Fit bestFit = default;
+        for (int i = 0; i < count; i++)
+        {
+            NodePage page = cluster.Pages[sorted[i] / NodePage.Most];
+            int at = sorted[i] % NodePage.Most;
+            NodeInventory node = page.Nodes[at];
+            Fit fit = FitOf(node, page.ClassNumbers[at]);
+            if (!fit.Served || (best is not null && !Better(fit, bestFit)) || Filtered(node.Name) is not null)
+                continue;
+            (best, bestFit) = (node, fit);
+            if (fit is { Cost: 0, PreferenceMet: not false })
+                break;
+        }
+        return best;
+    }
 
-    /// <summary>Prefer nodes with more free devices of what is asked for.</summary>
-    Spread,
-}
+    /// <summary>The nodes by reason, when none serves the claim.</summary>
+    public IEnumerable<(RefusalReason Reason, int Nodes)> Refusals()
+    {
+        var reasons = new Dictionary<RefusalReason, int>();
+        var lacking = new int[plan.Columns.Length];
+        var tooFew = new Dictionary<(int Column, int Free), int>();
+        Span<ushort> sums = stackalloc ushort[NodePage.Most];
+        foreach (NodePage page in cluster.Pages)
+        {
+            ulong open = ulong.MaxValue >> (NodePage.Most - page.Nodes.Length);
+            if (filters.Count > 0 || excluded is not null)
+            {
+                for (int at = 0; at < page.Nodes.Length; at++)
+                {
+                    RefusalReason? reason = Filtered(page.Nodes[at].Name);
+                    if (reason is null && excluded?.Contains(page.Nodes[at].Name) == true)
+                        reason = ReasonOf(page.Nodes[at], page.ClassNumbers[at]);
+                    if (reason is null)
+                        continue;
+                    Count(reasons, reason);
+                    open &= ~(1ul << at);
+                }
+            }
+            for (int c = 0; c < lacking.Length && open != 0; c++)
+            {
+                ulong present = 0;
+                for (int k = 0; k < page.Classes.Length; k++)
+                    present |= (masks[page.Classes[k]] >> c & 1) != 0 ? page.Present[k] : 0;
+                lacking[c] += BitOperations.PopCount(open & ~present);
+                open &= present;
+            }
+            for (int c = 0; c < lacking.Length && open != 0; c++)
+            {
+                Sum(page, 1 << c, sums);
+                for (ulong bits = open; bits != 0; bits &= bits - 1)
+                {
+                    int at = BitOperations.TrailingZeroCount(bits);
+                    if (sums[at] >= plan.Columns[c].Count)
+                        continue;
+                    open &= ~(1ul << at);
+                    if (page.Nodes[at].HasStrangers)
+                        Count(reasons, Refusal.TooFew(page.Nodes[at], plan, c, sums[at]));
+                    else
+                        tooFew[(c, sums[at])] = tooFew.GetValueOrDefault((c, sums[at])) + 1;
+                }
+            }
+            for (; open != 0; open &= open - 1)
+            {
+                int at = BitOperations.TrailingZeroCount(open);
+                Count(reasons, ReasonOf(page.Nodes[at], page.ClassNumbers[at]));
+            }
+        }
+        for (int c = 0; c < lacking.Length; c++)
+        {
+            if (lacking[c] > 0)
+                Count(reasons, Refusal.NoDevice(plan, c), lacking[c]);
+        }
+        foreach (((int column, int free), int nodes) in tooFew)
+            Count(reasons, Refusal.TooFew(plan, column, free), nodes);
+        return reasons.Select(p => (p.Key, p.Value));
 
-/// <summary>Options of a placement.</summary>
-public sealed record PlacementOptions
-{
-    /// <summary>Pack.</summary>
-    public static PlacementOptions Default { get; } = new();
+        static void Count(Dictionary<RefusalReason, int> reasons, RefusalReason reason, int nodes = 1) =>
+            reasons[reason] = reasons.GetValueOrDefault(reason) + nodes;
+    }
 
-    /// <summary>Pack or spread.</summary>
-    public NodeStrategy Strategy { get; init; }
+    // Nodes with enough free devices for each column taken alone, in order of what is left on them, then name.
+    private int Candidates(out ReadOnlySpan<int> sorted)
+    {
+        Span<int> found = buffers.Found(cluster.Pages.Length * NodePage.Most);
+        Span<int> starts = buffers.Starts();
+        starts.Clear();
+        Span<ushort> sums = stackalloc ushort[NodePage.Most];
+        int count = 0;
+        for (int p = 0; p < cluster.Pages.Length; p++)
+        {
+            NodePage page = cluster.Pages[p];
+            ulong open = ulong.MaxValue >> (NodePage.Most - page.Nodes.Length);
+            for (int c = 0; c < plan.Columns.Length && open != 0; c++)
+            {
+                if (!Sum(page, 1 << c, sums))
+                {
+                    open = 0;
+                    break;
+                }
+                open &= AtLeast(sums, plan.Columns[c].Count);
+            }
+            for (; open != 0; open &= open - 1)
+            {
+                int at = BitOperations.TrailingZeroCount(open);
+                found[count++] = (p * NodePage.Most) + at;
+                starts[KeyOf(page, at) + 1]++;
+            }
+        }
+        for (int i = 1; i < starts.Length; i++)
+            starts[i] += starts[i - 1];
+        Span<int> result = buffers.Sorted(count);
+        for (int i = 0; i < count; i++)
+            result[starts[KeyOf(cluster.Pages[found[i] / NodePage.Most], found[i] % NodePage.Most)]++] = found[i];
+        sorted = result;
+        return count;
+    }
+
+    private int KeyOf(NodePage page, int at)
+    {
+        int free = Math.Min((int)page.Totals[at], PlacementBuffers.MostFree);
+        return options.Strategy == NodeStrategy.Pack ? free : PlacementBuffers.MostFree - free;
+    }
+
+    // Free devices of each node that may serve a column; false when the page has none.
+    private bool Sum(NodePage page, int bit, Span<ushort> sums)
+    {
+        sums.Clear();
+        bool any = false;
+        for (int k = 0; k < page.Classes.Length; k++)
+        {
+            if ((masks[page.Classes[k]] & bit) == 0)
+                continue;
+            any = true;
+            ReadOnlySpan<ushort> free = page.Free.AsSpan(k * NodePage.Most, NodePage.Most);
+            int i = 0;
+            for (; i <= NodePage.Most - Vector<ushort>.Count; i += Vector<ushort>.Count)
+                (new Vector<ushort>(sums[i..]) + new Vector<ushort>(free[i..])).CopyTo(sums[i..]);
+            for (; i < NodePage.Most; i++)
+                sums[i] += free[i];
+        }
+        return any;
+    }
+
+    private static ulong AtLeast(ReadOnlySpan<ushort> sums, int count)
+    {
+        ulong bits = 0;
+        for (int i = 0; i < sums.Length; i++)
+            bits |= (sums[i] >= count ? 1ul : 0) << i;
+        return bits;
+    }
+
+    private static bool Better(Fit fit, Fit than) =>
+        (fit.PreferenceMet == false) != (than.PreferenceMet == false) ? fit.PreferenceMet != false : fit.Cost < than.Cost;
+
+    private Fit FitOf(NodeInventory node, int[] numbers)
+    {
+        if (excluded?.Contains(node.Name) == true)
+        {
+            NodeInventory without = node.Without(plan.Claim);
+            return new NodeSolver(without.Shape, plan, OwnMasks(without)).Solve();
+        }
+        if (buffers.TryFind(node.Shape, out Fit known))
+            return known;
+        Fit fit = new NodeSolver(node.Shape, plan, MasksOf(numbers)).Solve();
+        buffers.Remember(node.Shape, fit);
+        return fit;
+    }
+
+    private RefusalReason ReasonOf(NodeInventory node, int[] numbers)
+    {
+        if (excluded?.Contains(node.Name) == true)
+        {
+            NodeInventory without = node.Without(plan.Claim);
+            ReadOnlySpan<int> own = OwnMasks(without);
+            return Refusal.Explain(without, plan, own, new NodeSolver(without.Shape, plan, own).Solve());
+        }
+        if (buffers.ReasonOf(node.Shape) is { } known)
+            return known;
+        ReadOnlySpan<int> masksOfNode = MasksOf(numbers);
+        Fit fit = buffers.TryFind(node.Shape, out Fit found) ? found : new NodeSolver(node.Shape, plan, masksOfNode).Solve();
+        RefusalReason reason = Refusal.Explain(node, plan, masksOfNode, fit);
+        buffers.Remember(node.Shape, reason);
+        return reason;
+    }
+
+    private Span<int> MasksOf(int[] numbers)
+    {
+        Span<int> result = Scratch.Mine.ClassMasks(numbers.Length);
+        for (int i = 0; i < numbers.Length; i++)
+            result[i] = masks[numbers[i]];
+        return result;
+    }
+
+    private Span<int> OwnMasks(NodeInventory node)
+    {
+        DeviceClass[] classes = node.Shape.Classes;
+        Span<int> result = Scratch.Mine.ClassMasks(classes.Length);
+        for (int i = 0; i < classes.Length; i++)
+            result[i] = plan.MaskOf(classes[i]);
+        return result;
+    }
+
+    private RefusalReason? Filtered(string node)
+    {
+        for (int i = 0; i < filters.Count; i++)
+        {
+            if (filters[i].Check(node) is { } reason)
+                return reason;
+        }
+        return null;
+    }
 }

@@ -80,6 +80,10 @@ public static class Trait
     public static IReadOnlyList<string> ParseList(string list)
     {
         ArgumentNullException.ThrowIfNull(list);
-        return [.. list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Select(Normalize).Distinct().Order(StringComparer.Ordinal)];
+        return NormalizeAll(list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries));
     }
+
+    /// <summary>The traits normalised, without repetitions, in order of name.</summary>
+    internal static IReadOnlyList<string> NormalizeAll(IReadOnlyList<string> traits) =>
+        traits.Count == 0 ? [] : [.. traits.Select(Normalize).Distinct().Order(StringComparer.Ordinal)];
 }

@@ -1,0 +1,91 @@
+using System.Text;
+
+namespace PciOperator.Core;
+
+/// <summary>
+/// Everything of a device that an alias can ask for. Devices of one class are the same to every alias, so an alias is
+/// matched against classes, not devices. Equal classes of different nodes are equal.
+/// </summary>
+internal sealed class DeviceClass : IEquatable<DeviceClass>
+{
+    private readonly PciId vendorId;
+    private readonly PciId productId;
+    private readonly DeviceType type;
+    private readonly DeviceTags tags;
+    private readonly string resourceClass;
+    private readonly int hash;
+
+    public DeviceClass(PciFunction f, DeviceTags tags)
+    {
+        (vendorId, productId, type, this.tags) = (f.VendorId, f.ProductId, f.Type, tags);
+        resourceClass = tags.ResourceClass ?? ResourceClass.Default(vendorId, productId);
+        var text = new StringBuilder();
+        text.Append(vendorId).Append(productId).Append((char)('0' + (int)type))
+            .Append(tags.Trusted ? 't' : '-').Append(tags.RemoteManaged ? 'r' : '-')
+            .Append(tags.LiveMigratable switch { true => 'y', false => 'n', null => '-' })
+            .Append(tags.PhysicalNetwork?.ToLowerInvariant()).Append('\n').Append(resourceClass);
+        foreach (string trait in tags.Traits)
+            text.Append('\n').Append(trait);
+        foreach ((string key, string value) in tags.Other.OrderBy(p => p.Key, StringComparer.Ordinal))
+            text.Append("\n\n").Append(key).Append('\n').Append(value.ToLowerInvariant());
+        Key = text.ToString();
+        hash = Key.GetHashCode(StringComparison.Ordinal);
+    }
+
+    /// <summary>A text that two classes share exactly when they are equal; also their order.</summary>
+    public string Key { get; }
+
+    /// <summary>Whether devices of this class are what the alias asks for.</summary>
+    public bool Matches(AliasDefinition alias)
+    {
+        if (alias.LiveMigratable is { } live && tags.LiveMigratable != live)
+            return false;
+        IReadOnlyList<AliasSelector> anyOf = alias.AnyOf;
+        for (int i = 0; i < anyOf.Count; i++)
+        {
+            if (Matches(anyOf[i]))
+                return true;
+        }
+        return false;
+    }
+
+    public bool Equals(DeviceClass? other) => other is not null && hash == other.hash && Key == other.Key;
+
+    public override bool Equals(object? obj) => Equals(obj as DeviceClass);
+
+    public override int GetHashCode() => hash;
+
+    private bool Matches(AliasSelector s)
+    {
+        bool wanted = s.Type is { } t ? type == t : type is DeviceType.Pci or DeviceType.Vf;
+        return wanted
+            && (s.VendorId is not { } vendor || vendor == vendorId)
+            && (s.ProductId is not { } product || product == productId)
+            && (s.RemoteManaged ?? false) == tags.RemoteManaged
+            && (s.Trusted is not { } trusted || trusted == tags.Trusted)
+            && (s.PhysicalNetwork is null || string.Equals(s.PhysicalNetwork, tags.PhysicalNetwork, StringComparison.OrdinalIgnoreCase))
+            && (s.ResourceClass is null || s.ResourceClass == resourceClass)
+            && (s.Traits.Count == 0 || HasTraits(s.Traits))
+            && (s.Tags.Count == 0 || HasTags(s.Tags));
+    }
+
+    private bool HasTraits(IReadOnlyList<string> wanted)
+    {
+        foreach (string trait in wanted)
+        {
+            if (!tags.Traits.Contains(trait, StringComparer.Ordinal))
+                return false;
+        }
+        return true;
+    }
+
+    private bool HasTags(IReadOnlyDictionary<string, string> wanted)
+    {
+        foreach ((string key, string value) in wanted)
+        {
+            if (!tags.Other.TryGetValue(key, out string? has) || !string.Equals(has, value, StringComparison.OrdinalIgnoreCase))
+                return false;
+        }
+        return true;
+    }
+}

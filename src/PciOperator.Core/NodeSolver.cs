@@ -1,0 +1,431 @@
+namespace PciOperator.Core;
+
+/// <summary>Whether a node's shape can serve a claim, and from which buckets it is best served.</summary>
+/// <remarks>
+/// For each way to place the guest that the policies leave (none but one when its nodes are given), devices are counted by
+/// the set of columns that they may serve, and Hall's theorem decides. Cards whose PF and whose VFs are both
+/// wanted are decided by <see cref="CardSearch"/> first. The devices are then the cheapest that are enough: sets of
+/// devices that can be matched are the independent sets of a matroid, where taking the cheapest that still fits is best.
+/// </remarks>
+internal readonly ref struct NodeSolver
+{
+    private const int UnknownNode = 1 << 12;
+    private const int RemoteNode = 1 << 13;
+
+    private readonly NodeShape shape;
+    private readonly ClaimPlan plan;
+    private readonly ReadOnlySpan<int> classMasks;
+    private readonly Span<int> numaMasks;
+    private readonly Span<int> bucketMasks;
+    private readonly Span<sbyte> modes;
+    private readonly Span<int> order;
+    private readonly Span<int> taken;
+    private readonly Scratch scratch;
+
+    /// <param name="shape">The node.</param>
+    /// <param name="plan">The claim.</param>
+    /// <param name="classMasks">For each of the shape's classes, the columns that it may serve.</param>
+    public NodeSolver(NodeShape shape, ClaimPlan plan, ReadOnlySpan<int> classMasks)
+    {
+        this.shape = shape;
+        this.plan = plan;
+        this.classMasks = classMasks;
+        scratch = Scratch.Mine;
+        numaMasks = scratch.NumaMasks(shape.NumaNodes.Length + 1);
+        bucketMasks = scratch.BucketMasks(shape.Buckets.Length);
+        modes = scratch.Modes(shape.Cards);
+        order = scratch.Order(shape.Buckets.Length);
+        taken = scratch.Taken(shape.Buckets.Length);
+    }
+
+    /// <summary>The columns that each bucket may serve in the answer.</summary>
+    public ReadOnlySpan<int> BucketMasks => bucketMasks;
+
+    /// <summary>Buckets, best first.</summary>
+    public ReadOnlySpan<int> Order => order;
+
+    /// <summary>How many devices the answer takes of each bucket.</summary>
+    public ReadOnlySpan<int> Taken => taken;
+
+    /// <summary>Decides.</summary>
+    public Fit Solve()
+    {
+        int preferred = plan.Guest.Kind == GuestNumaKind.None ? 0 : plan.Preferred;
+        bool unknown = plan.Guest.Kind == GuestNumaKind.Unknown;
+        bool tooComplex = false;
+        // For a guest that may go anywhere, devices on one node are better, asked for or not.
+        if (unknown && plan.Legacy != 0 && Attempt(preferred | plan.Legacy, preferred, ref tooComplex) is { Served: true } together)
+            return together;
+        if (preferred != 0 || !unknown || plan.Legacy == 0)
+        {
+            Fit whole = Attempt(preferred, preferred, ref tooComplex);
+            if (whole.Served)
+                return whole;
+        }
+        if (preferred != 0)
+        {
+            // What is preferred can't all be had: as much of it as can.
+            int kept = 0;
+            for (int bit = 1; bit <= preferred && (preferred & (preferred - 1)) != 0; bit <<= 1)
+            {
+                if ((preferred & bit) != 0 && Attempt(kept | bit, preferred, ref tooComplex).Served)
+                    kept |= bit;
+            }
+            Fit part = Attempt(kept, preferred, ref tooComplex);
+            if (part.Served)
+                return part;
+        }
+        else if (unknown && plan.Legacy != 0)
+        {
+            Fit anywhere = Attempt(0, 0, ref tooComplex);
+            if (anywhere.Served)
+                return anywhere;
+        }
+        return tooComplex ? Fit.TooComplex : Fit.Refused;
+    }
+
+    // One try: the columns in strict, whose policy is only a preference, are held to it.
+    private Fit Attempt(int strict, int preferred, ref bool tooComplex)
+    {
+        bool? met = preferred == 0 ? null : (preferred & ~strict) == 0;
+        int onNode = plan.Required | plan.Socket | strict;
+        if (plan.Guest.Kind != GuestNumaKind.Unknown || onNode == 0)
+        {
+            SetNumaMasks(strict, -1);
+            return Try(ref tooComplex) ? Pick(met, -1) : Fit.Refused;
+        }
+        // The fullest use of the smallest node that is enough: nodes by the devices that they have for these columns.
+        Span<int> totals = scratch.NumaTotals(shape.NumaNodes.Length);
+        totals.Clear();
+        foreach (Bucket b in shape.Buckets)
+        {
+            if (b.Numa >= 0 && (classMasks[b.Class] & onNode) != 0)
+                totals[b.Numa] += b.Free;
+        }
+        while (true)
+        {
+            int best = -1;
+            for (int n = 0; n < totals.Length; n++)
+            {
+                if (totals[n] > 0 && (best < 0 || totals[n] < totals[best]))
+                    best = n;
+            }
+            if (best < 0)
+                return Fit.Refused;
+            totals[best] = 0;
+            SetNumaMasks(strict, best);
+            if (Try(ref tooComplex))
+                return Pick(met, best);
+        }
+    }
+
+    // numaMasks[1 + index of node] and numaMasks[0] for devices without one: the columns that may be served from there.
+    private void SetNumaMasks(int strict, int guestNode)
+    {
+        if (plan.Guest.Kind == GuestNumaKind.None)
+        {
+            numaMasks.Fill(plan.All);
+            return;
+        }
+        int anywhere = (plan.Preferred | plan.Legacy) & ~strict;
+        if (plan.Guest.Kind == GuestNumaKind.Unknown)
+        {
+            numaMasks[0] = anywhere;
+            for (int n = 0; n < shape.NumaNodes.Length; n++)
+            {
+                bool here = n == guestNode;
+                bool socket = here || (guestNode >= 0 && !shape.SocketUnknown && shape.Sockets[n] == shape.Sockets[guestNode]);
+                numaMasks[n + 1] = here ? plan.All : anywhere | (socket ? plan.Socket : 0);
+            }
+            return;
+        }
+        int[] cells = plan.Guest.NodeArray;
+        int remote = plan.Preferred & ~strict;
+        numaMasks[0] = remote | plan.Legacy;
+        for (int n = 0; n < shape.NumaNodes.Length; n++)
+        {
+            bool here = Array.BinarySearch(cells, shape.NumaNodes[n]) >= 0;
+            numaMasks[n + 1] = here ? plan.All : remote | (plan.Socket != 0 && SharesSocket(n, cells) ? plan.Socket : 0);
+        }
+    }
+
+    private bool SharesSocket(int n, int[] cells)
+    {
+        if (shape.SocketUnknown)
+            return false;
+        foreach (int cell in cells)
+        {
+            int c = Array.BinarySearch(shape.NumaNodes, cell);
+            if (c >= 0 && shape.Sockets[c] == shape.Sockets[n])
+                return true;
+        }
+        return false;
+    }
+
+    private bool Try(ref bool tooComplex)
+    {
+        ReadOnlySpan<Bucket> buckets = shape.Buckets;
+        bool cards = false;
+        int total = 0;
+        for (int i = 0; i < buckets.Length; i++)
+        {
+            Bucket b = buckets[i];
+            int mask = classMasks[b.Class] & numaMasks[b.Numa + 1];
+            bucketMasks[i] = mask;
+            if (mask == 0)
+                continue;
+            total += b.Free;
+            cards |= (b.Own & b.Parent) != -1;
+        }
+        if (total < plan.Demand[plan.All])
+            return false;
+        if (cards)
+            return TryCards(ref tooComplex);
+        if (plan.Columns.Length == 1)
+            return true;
+        Span<int> counts = scratch.Counts(plan.Sets);
+        counts.Clear();
+        for (int i = 0; i < buckets.Length; i++)
+            counts[bucketMasks[i]] += buckets[i].Free;
+        counts[0] = 0;
+        Span<int> supply = scratch.Supply(plan.Sets);
+        Hall.Supply(counts, supply);
+        return Hall.Met(supply, plan.Demand);
+    }
+
+    // modes: -1 undecided, 0 VFs, 1 PF.
+    private bool TryCards(ref bool tooComplex)
+    {
+        const byte OwnWanted = 1;
+        const byte ParentWanted = 2;
+        const byte Linked = 4;
+        ReadOnlySpan<Bucket> buckets = shape.Buckets;
+        Span<byte> sides = scratch.Sides(shape.Cards);
+        sides.Clear();
+        bool linked = false;
+        for (int i = 0; i < buckets.Length; i++)
+        {
+            if (bucketMasks[i] == 0)
+                continue;
+            Bucket b = buckets[i];
+            if (b.Own >= 0)
+                sides[b.Own] |= OwnWanted;
+            if (b.Parent >= 0)
+                sides[b.Parent] |= ParentWanted;
+            if (b.Own >= 0 && b.Parent >= 0)
+            {
+                // A VF that shares its group with another PF ties the two cards' modes together.
+                linked = true;
+                sides[b.Own] |= Linked;
+                sides[b.Parent] |= Linked;
+            }
+        }
+        bool open = false;
+        for (int card = 0; card < modes.Length; card++)
+        {
+            modes[card] = (sides[card] & (OwnWanted | ParentWanted)) switch
+            {
+                OwnWanted => 1,
+                OwnWanted | ParentWanted => -1,
+                _ => 0,
+            };
+            open |= modes[card] < 0;
+        }
+        if (!open)
+            return TryModes(ref tooComplex);
+        return linked ? TryLinked(0, sides, ref tooComplex) : TryModes(ref tooComplex);
+    }
+
+    // Tries both modes of each card that a linked VF ties to another: such hosts have next to no isolation between slots,
+    // so they have few groups; each level drops a mode that leaves too little even if all open cards gave both.
+    private bool TryLinked(int card, ReadOnlySpan<byte> sides, ref bool tooComplex)
+    {
+        while (card < modes.Length && !(modes[card] < 0 && (sides[card] & 4) != 0))
+            card++;
+        if (card == modes.Length)
+            return TryModes(ref tooComplex);
+        for (sbyte mode = 0; mode <= 1; mode++)
+        {
+            modes[card] = mode;
+            if (Possible() && TryLinked(card + 1, sides, ref tooComplex))
+                return true;
+        }
+        modes[card] = -1;
+        return false;
+    }
+
+    private bool Usable(Bucket b) => (b.Own < 0 || modes[b.Own] == 1) && (b.Parent < 0 || modes[b.Parent] == 0);
+
+    private bool Possible()
+    {
+        Span<int> counts = scratch.Counts(plan.Sets);
+        counts.Clear();
+        for (int i = 0; i < bucketMasks.Length; i++)
+        {
+            Bucket b = shape.Buckets[i];
+            if ((b.Own < 0 || modes[b.Own] != 0) && (b.Parent < 0 || modes[b.Parent] != 1))
+                counts[bucketMasks[i]] += b.Free;
+        }
+        counts[0] = 0;
+        Span<int> supply = scratch.Supply(plan.Sets);
+        Hall.Supply(counts, supply);
+        return Hall.Met(supply, plan.Demand);
+    }
+
+    private bool TryModes(ref bool tooComplex)
+    {
+        ReadOnlySpan<Bucket> buckets = shape.Buckets;
+        Span<int> counts = scratch.Counts(plan.Sets);
+        counts.Clear();
+        bool open = false;
+        for (int i = 0; i < buckets.Length; i++)
+        {
+            Bucket b = buckets[i];
+            if (bucketMasks[i] == 0)
+                continue;
+            if (Usable(b))
+                counts[bucketMasks[i]] += b.Free;
+            else
+                open |= (b.Own >= 0 && modes[b.Own] < 0) || (b.Parent >= 0 && modes[b.Parent] < 0);
+        }
+        Span<int> supply = scratch.Supply(plan.Sets);
+        Hall.Supply(counts, supply);
+        if (!open)
+            return Hall.Met(supply, plan.Demand);
+        if (Hall.Met(supply, plan.Demand))
+        {
+            CloseAll();
+            return true;
+        }
+
+        var pf = new int[]?[modes.Length];
+        var vfs = new int[]?[modes.Length];
+        for (int i = 0; i < buckets.Length; i++)
+        {
+            Bucket b = buckets[i];
+            int mask = bucketMasks[i];
+            if (mask == 0)
+                continue;
+            int[]? vector = b.Own >= 0 && modes[b.Own] < 0 && b.Parent < 0 ? pf[b.Own] ??= new int[plan.Sets]
+                : b.Parent >= 0 && modes[b.Parent] < 0 && b.Own < 0 ? vfs[b.Parent] ??= new int[plan.Sets]
+                : null;
+            for (int set = 1; vector is not null && set < vector.Length; set++)
+            {
+                if ((set & mask) != 0)
+                    vector[set] += b.Free;
+            }
+        }
+        var search = new CardSearch(plan.Demand, supply);
+        var decided = new sbyte[modes.Length];
+        Array.Fill(decided, (sbyte)-1);
+        for (int card = 0; card < modes.Length; card++)
+        {
+            if (modes[card] < 0)
+                search.Add(card, pf[card] ?? new int[plan.Sets], vfs[card] ?? new int[plan.Sets]);
+        }
+        bool? found = search.Run(decided);
+        tooComplex |= found is null;
+        if (found is not true)
+            return false;
+        for (int card = 0; card < modes.Length; card++)
+        {
+            if (decided[card] >= 0)
+                modes[card] = decided[card];
+        }
+        return true;
+    }
+
+    // Nothing that is still open is needed.
+    private void CloseAll()
+    {
+        for (int i = 0; i < bucketMasks.Length; i++)
+        {
+            Bucket b = shape.Buckets[i];
+            if (bucketMasks[i] != 0 && !Usable(b))
+                bucketMasks[i] = 0;
+        }
+        foreach (ref sbyte mode in modes)
+            mode = mode < 0 ? (sbyte)0 : mode;
+    }
+
+    // The cheapest devices that are enough, bucket by bucket.
+    private Fit Pick(bool? preferenceMet, int guestNode)
+    {
+        ReadOnlySpan<Bucket> buckets = shape.Buckets;
+        taken.Clear();
+        Sort(guestNode);
+        int left = plan.Demand[plan.All];
+        long cost = 0;
+        bool single = plan.Columns.Length == 1;
+        Span<int> picked = scratch.Picked(plan.Sets);
+        picked.Clear();
+        foreach (int i in order)
+        {
+            Bucket b = buckets[i];
+            int mask = bucketMasks[i];
+            if (mask == 0 || (shape.Cards > 0 && !Usable(b)))
+            {
+                bucketMasks[i] = 0;
+                continue;
+            }
+            if (left == 0)
+                continue;
+            int take = Math.Min(b.Free, left);
+            if (!single)
+            {
+                for (int set = mask; set < plan.Sets; set = (set + 1) | mask)
+                    take = Math.Min(take, plan.Demand[set] - picked[set]);
+                for (int set = mask; take > 0 && set < plan.Sets; set = (set + 1) | mask)
+                    picked[set] += take;
+            }
+            if (take <= 0)
+                continue;
+            taken[i] = take;
+            left -= take;
+            cost += (long)take * (b.Cost + Penalty(b, guestNode));
+        }
+        return new Fit(true, false, preferenceMet, cost, guestNode);
+    }
+
+    private int Penalty(Bucket b, int guestNode)
+    {
+        if (plan.Guest.Kind == GuestNumaKind.Unknown)
+            return guestNode < 0 || b.Numa == guestNode ? 0 : b.Numa < 0 ? UnknownNode : RemoteNode;
+        if (plan.Guest.Kind == GuestNumaKind.None)
+            return 0;
+        return b.Numa < 0 ? UnknownNode : Array.BinarySearch(plan.Guest.NodeArray, shape.NumaNodes[b.Numa]) >= 0 ? 0 : RemoteNode;
+    }
+
+    // The shape's buckets are in order of cost; where the guest's place counts, the nearest come first.
+    private void Sort(int guestNode)
+    {
+        bool places = plan.Guest.Kind == GuestNumaKind.Nodes || guestNode >= 0;
+        for (int i = 0; i < order.Length; i++)
+        {
+            int at = i;
+            if (places)
+            {
+                int penalty = Penalty(shape.Buckets[i], guestNode);
+                while (at > 0 && Penalty(shape.Buckets[order[at - 1]], guestNode) > penalty)
+                {
+                    order[at] = order[at - 1];
+                    at--;
+                }
+            }
+            order[at] = i;
+        }
+    }
+}
+
+/// <summary>What a node's shape answers.</summary>
+/// <param name="Served">Whether an assignment exists.</param>
+/// <param name="GaveUp">Whether that is not known, beyond the limits.</param>
+/// <param name="PreferenceMet">Whether every preferred policy is met; null without any.</param>
+/// <param name="Cost">What the assignment spoils, to compare nodes by; small is better.</param>
+/// <param name="GuestNode">For a guest whose place was open: the index of the NUMA node that the devices put it on; else -1.</param>
+internal readonly record struct Fit(bool Served, bool GaveUp, bool? PreferenceMet, long Cost, int GuestNode)
+{
+    public static Fit Refused => new(false, false, null, 0, -1);
+
+    public static Fit TooComplex => new(false, true, null, 0, -1);
+}

@@ -1,0 +1,90 @@
+namespace PciOperator.Core;
+
+/// <summary>Finds the reason for a refusal, and words it.</summary>
+internal static class Refusal
+{
+    private const int MostReasons = 12;
+
+    /// <summary>Why the node can't serve the claim: the first rule, from the simplest on, that explains it.</summary>
+    /// <param name="node">A node that was refused.</param>
+    /// <param name="plan">The claim.</param>
+    /// <param name="classMasks">For each of the node's classes, the columns that it may serve.</param>
+    /// <param name="fit">The answer.</param>
+    public static RefusalReason Explain(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks, Fit fit)
+    {
+        if (fit.GaveUp)
+            return new RefusalReason(RefusalCodes.TooComplex, "are too complex to decide");
+        for (int c = 0; c < plan.Columns.Length; c++)
+        {
+            bool any = false;
+            foreach (int mask in classMasks)
+                any |= (mask >> c & 1) != 0;
+            if (!any)
+                return NoDevice(plan, c);
+        }
+        for (int c = 0; c < plan.Columns.Length; c++)
+        {
+            int free = 0;
+            foreach (Bucket b in node.Shape.Buckets)
+            {
+                if ((classMasks[b.Class] >> c & 1) != 0)
+                    free += b.Free;
+            }
+            if (free < plan.Columns[c].Count)
+                return TooFew(node, plan, c, free);
+        }
+        if (plan.Guest.Kind != GuestNumaKind.None && Serves(node, plan.WithoutNuma, classMasks))
+            return FailsPolicy(Culprit(node, plan, classMasks));
+        return new RefusalReason(RefusalCodes.Conflict, "have enough for each request but not for all together");
+    }
+
+    public static RefusalReason NoDevice(ClaimPlan plan, int column) =>
+        new(RefusalCodes.NoDevice, $"have no device of alias {plan.Columns[column].Alias.Name}");
+
+    public static RefusalReason TooFew(ClaimPlan plan, int column, int free) =>
+        new(RefusalCodes.TooFewFree, plan.Columns.Length == 1
+            ? $"have too few free ({free} of {plan.Columns[column].Count})"
+            : $"have too few free of alias {plan.Columns[column].Alias.Name} ({free} of {plan.Columns[column].Count})");
+
+    /// <summary>Too few free, or too few because of endpoints that no spec matches: then the first of those is named.</summary>
+    public static RefusalReason TooFew(NodeInventory node, ClaimPlan plan, int column, int free)
+    {
+        (int held, PciAddress? endpoint) = node.HeldByStrangers(plan.Columns[column].Alias);
+        return free + held < plan.Columns[column].Count || endpoint is null
+            ? TooFew(plan, column, free)
+            : new RefusalReason(RefusalCodes.GroupBlocked,
+                $"have devices of alias {plan.Columns[column].Alias.Name} in an IOMMU group with an endpoint that no device spec matches ({endpoint})");
+    }
+
+    /// <summary>The decision for a claim that no node serves.</summary>
+    public static Decision Summarize(IEnumerable<(RefusalReason Reason, int Nodes)> refusals, int nodes)
+    {
+        List<(RefusalReason Reason, int Nodes)> sorted =
+            [.. refusals.Where(r => r.Nodes > 0).OrderByDescending(r => r.Nodes).ThenBy(r => r.Reason.Text, StringComparer.Ordinal)];
+        IEnumerable<string> parts = sorted.Take(MostReasons).Select(r => $"{r.Nodes} {r.Reason.Text}");
+        if (sorted.Count > MostReasons)
+            parts = parts.Append($"{sorted.Skip(MostReasons).Sum(r => r.Nodes)} have other reasons");
+        string list = sorted.Count == 0 ? "" : ": " + string.Join(", ", parts);
+        return new Decision { Refusals = sorted, Summary = $"0/{nodes} nodes can serve it{list}." };
+    }
+
+    private static RefusalReason FailsPolicy(NumaPolicy policy) => new(RefusalCodes.NumaPolicy, $"fail NUMA policy {policy.ToNova()}");
+
+    // The policy without which the node could serve it; the strictest when no single one is to blame.
+    private static NumaPolicy Culprit(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks)
+    {
+        NumaPolicy? strictest = null;
+        foreach (NumaPolicy policy in (ReadOnlySpan<NumaPolicy>)[NumaPolicy.Required, NumaPolicy.Socket, NumaPolicy.Legacy])
+        {
+            if (!plan.Columns.Any(c => c.Policy == policy))
+                continue;
+            if (Serves(node, plan.WithoutPolicy(policy), classMasks))
+                return policy;
+            strictest ??= policy;
+        }
+        return strictest ?? NumaPolicy.Preferred;
+    }
+
+    private static bool Serves(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks) =>
+        new NodeSolver(node.Shape, plan, classMasks).Solve().Served;
+}

@@ -1,0 +1,54 @@
+using System.Runtime.CompilerServices;
+
+namespace PciOperator.Core;
+
+/// <summary>A thread's working memory, so that deciding allocates only its answer.</summary>
+internal sealed class Scratch
+{
+    [ThreadStatic]
+    private static Scratch? mine;
+
+    private int[] classMasks = new int[64];
+    private int[] numaMasks = new int[32];
+    private int[] bucketMasks = new int[64];
+    private int[] counts = new int[256];
+    private int[] supply = new int[256];
+    private int[] picked = new int[256];
+    private int[] order = new int[64];
+    private int[] taken = new int[64];
+    private sbyte[] modes = new sbyte[64];
+    private byte[] sides = new byte[64];
+    private int[] numaTotals = new int[32];
+
+    public static Scratch Mine => mine ??= new Scratch();
+
+    public Span<int> ClassMasks(int length) => Need(ref classMasks, length);
+
+    public Span<int> NumaMasks(int length) => Need(ref numaMasks, length);
+
+    public Span<int> BucketMasks(int length) => Need(ref bucketMasks, length);
+
+    public Span<int> Counts(int length) => Need(ref counts, length);
+
+    public Span<int> Supply(int length) => Need(ref supply, length);
+
+    public Span<int> Picked(int length) => Need(ref picked, length);
+
+    public Span<int> Order(int length) => Need(ref order, length);
+
+    public Span<int> Taken(int length) => Need(ref taken, length);
+
+    public Span<sbyte> Modes(int length) => Need(ref modes, length);
+
+    public Span<byte> Sides(int length) => Need(ref sides, length);
+
+    public Span<int> NumaTotals(int length) => Need(ref numaTotals, length);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Span<T> Need<T>(ref T[] array, int length)
+    {
+        if (array.Length < length)
+            array = new T[Math.Max(length, array.Length * 2)];
+        return new Span<T>(array, 0, length);
+    }
+}
