@@ -53,6 +53,6 @@ public sealed record AliasDefinition
     {
         ArgumentNullException.ThrowIfNull(function);
         ArgumentNullException.ThrowIfNull(tags);
-        return AliasMatch.Matches(this, function, tags);
+        return new DeviceClass(function, tags).Matches(this);
     }
 }
