@@ -34,8 +34,8 @@ internal sealed class ApiError : Exception
             ["metadata"] = metadata,
             ["status"] = "Failure",
             ["message"] = Message,
-            ["reason"] = Reason,
         };
+        if (Reason.Length > 0) status["reason"] = Reason;
         if (Details is not null) status["details"] = Details.Copy();
         status["code"] = Code;
         return status;
@@ -57,6 +57,9 @@ internal sealed class ApiError : Exception
 
     public static ApiError NotFound(string group, string plural, string name) =>
         new(404, "NotFound", $"{Qualified(group, plural)} \"{name}\" not found", About(group, plural, name));
+
+    /// <summary>A path that nothing answers; plain text, not a Status.</summary>
+    public static ApiError NoSuchPath() => new(404, "", "404 page not found");
 
     public static ApiError NoSuchResource() => new(404, "NotFound", "the server could not find the requested resource", new JsonObject());
 
@@ -85,6 +88,9 @@ internal sealed class ApiError : Exception
         new(415, "UnsupportedMediaType", $"the body of the request was in an unknown format - accepted media types include: {accepted}");
 
     public static ApiError Expired(string message, string? continueToken = null) => new(410, "Expired", message, null, continueToken);
+
+    /// <summary>An error that kube-apiserver gives no reason for.</summary>
+    public static ApiError Internal(string message) => new(500, "", message);
 
     public static ApiError Invalid(string group, string kind, string name, IReadOnlyList<Schemas.Violation> violations)
     {

@@ -25,6 +25,11 @@ internal static class ApiResponse
     public static Task ErrorAsync(HttpContext context, ApiError error)
     {
         if (context.Response.HasStarted) return Task.CompletedTask;
+        if (error is { Code: 404, Reason: "" })
+        {
+            context.Response.Headers.XContentTypeOptions = "nosniff";
+            return BytesAsync(context, 404, System.Text.Encoding.UTF8.GetBytes(error.Message + "\n"), "text/plain; charset=utf-8");
+        }
         return JsonAsync(context, error.Code, error.ToStatus());
     }
 

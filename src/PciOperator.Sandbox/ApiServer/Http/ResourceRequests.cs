@@ -22,7 +22,7 @@ internal sealed class ResourceRequests(ApiCore core)
             await ReviewAsync(context, path);
             return;
         }
-        var type = core.Catalog.Find(path.Group, path.Version, path.Plural) ?? throw ApiError.NoSuchResource();
+        var type = core.Catalog.Find(path.Group, path.Version, path.Plural) ?? throw ApiError.NoSuchPath();
         if (path.Namespace.Length > 0 && !type.Namespaced) throw ApiError.NoSuchResource();
         if (path.Name.Length > 0 && type.Namespaced && path.Namespace.Length == 0) throw ApiError.NoSuchResource();
         CheckSubresource(type, path.Subresource);

@@ -43,7 +43,7 @@ internal sealed class Router(ApiCore core, string token)
         if (RequestPath.Parse(path) is { } resource) return _resources.HandleAsync(context, resource);
         if (_discovery.Answer(context.Request, path) is { } answer)
             return ApiResponse.JsonAsync(context, 200, answer.Body, contentType: answer.ContentType);
-        throw ApiError.NoSuchResource();
+        throw ApiError.NoSuchPath();
     }
 
     private bool IsAdministrator(HttpRequest request) =>

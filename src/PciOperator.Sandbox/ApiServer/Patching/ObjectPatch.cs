@@ -37,7 +37,7 @@ internal sealed class ObjectPatch
                 return new ObjectPatch(current => MergePatch.Apply(current, merge), duplicates, false);
             case "application/strategic-merge-patch+json" when !type.IsCustom:
                 var strategic = Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("error decoding patch: expected an object");
-                return new ObjectPatch(current => StrategicMergePatch.Apply(current, strategic, type.Kind), duplicates, false);
+                return new ObjectPatch(current => StrategicMergePatch.Apply(current, strategic), duplicates, false);
             default:
                 return null;
         }

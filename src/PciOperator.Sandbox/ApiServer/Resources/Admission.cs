@@ -7,11 +7,18 @@ namespace PciOperator.Sandbox.ApiServer.Resources;
 /// <summary>What an object must be like to be stored: its fields known, its defaults filled in, its values valid.</summary>
 internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> validators)
 {
+    /// <summary>Prunes, and then fills in defaults; see <see cref="Prune"/>.</summary>
+    public static void Normalise(ResourceType type, JsonObject obj, IReadOnlyCollection<string> duplicates, WriteOptions options, Func<string, ApiError> refuse)
+    {
+        Prune(type, obj, duplicates, options, refuse);
+        if (type.Schema is { } schema) Defaulting.Apply(obj, schema);
+    }
+
     /// <summary>
-    /// Prunes and defaults <paramref name="obj"/> in place. Unknown and duplicate fields are refused, told as warnings or
+    /// Prunes <paramref name="obj"/> in place. Unknown and duplicate fields are refused, told as warnings or
     /// passed over, by <see cref="WriteOptions.FieldValidation"/>.
     /// </summary>
-    public static void Normalise(ResourceType type, JsonObject obj, IReadOnlyCollection<string> duplicates, WriteOptions options, Func<string, ApiError> refuse)
+    public static void Prune(ResourceType type, JsonObject obj, IReadOnlyCollection<string> duplicates, WriteOptions options, Func<string, ApiError> refuse)
     {
         var unknown = new List<string>();
         var metadata = obj.Child("metadata");
@@ -21,7 +28,6 @@ internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> 
         if (type.Schema is { } schema)
         {
             Pruning.Apply(obj, schema, unknown);
-            Defaulting.Apply(obj, schema);
         }
         else
         {
@@ -65,13 +71,12 @@ internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> 
         if (type is { Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition" }) CustomResources.Check(obj, found);
         if (type.Schema is { } schema)
         {
-            var broken = SchemaValidation.Check(obj, schema).ToList();
-            found.AddRange(broken);
-            // Rules are run on what has its form: a value out of bounds or said twice doesn't keep them from it.
-            var schemaHolds = !broken.Any(v => v.Reason is "FieldValueTypeInvalid" or "FieldValueRequired" or "FieldValueNotSupported" or "FieldValueTooLong" or "FieldValueTooMany");
-            if (!schemaHolds && schema.HasRules)
+            found.AddRange(SchemaValidation.Check(obj, schema));
+            // Rules can't be evaluated on values of the wrong shape.
+            var blocked = found.Exists(v => v.Reason is "FieldValueNotSupported" or "FieldValueRequired" or "FieldValueTooLong" or "FieldValueTooMany" or "FieldValueTypeInvalid");
+            if (blocked && schema.HasRules)
                 found.Add(Violation.Invalid("", null, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"));
-            if (schemaHolds && validators.TryGetValue(new GroupKind(type.Group, type.Kind), out var validator))
+            if (!blocked && validators.TryGetValue(new GroupKind(type.Group, type.Kind), out var validator))
                 found.AddRange(validator(Plain(obj)!, Plain(old)).Select(error => ToViolation(obj, error)));
         }
         if (found.Count > 0) throw ApiError.Invalid(type.Group, type.Kind, obj.Obj("metadata").Str("name") ?? "", found);

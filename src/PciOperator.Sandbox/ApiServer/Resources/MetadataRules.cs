@@ -19,6 +19,9 @@ internal static partial class MetadataRules
         "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers", "managedFields",
     };
 
+    /// <summary>Whether ObjectMeta has the field.</summary>
+    public static bool Knows(string field) => KnownFields.Contains(field);
+
     /// <summary>Removes what is not ObjectMeta, and nulls; adds the paths of unknown fields.</summary>
     public static void Prune(JsonObject metadata, List<string> unknown)
     {
@@ -43,15 +46,15 @@ internal static partial class MetadataRules
         foreach (var name in new[] { "name", "generateName", "namespace", "uid", "resourceVersion" })
         {
             if (metadata[name] is { } value && Json.AsString(value) is null)
-                return $"json: cannot unmarshal {GoKind(value)} into Go struct field ObjectMeta.metadata.{name} of type string";
+                return $"json: cannot unmarshal {GoKind(value)} into Go struct field ObjectMeta.{name} of type string";
         }
         foreach (var name in new[] { "labels", "annotations" })
         {
             if (metadata[name] is { } map && (map is not JsonObject entries || entries.Any(e => e.Value is not null && Json.AsString(e.Value) is null)))
-                return $"json: cannot unmarshal {GoKind(map is JsonObject o ? o.First(e => Json.AsString(e.Value) is null).Value : map)} into Go struct field ObjectMeta.metadata.{name} of type {(map is JsonObject ? "string" : "map[string]string")}";
+                return $"json: cannot unmarshal {GoKind(map is JsonObject o ? o.First(e => Json.AsString(e.Value) is null).Value : map)} into Go struct field ObjectMeta.{name} of type {(map is JsonObject ? "string" : "map[string]string")}";
         }
         if (metadata["finalizers"] is { } list && (list is not JsonArray items || items.Any(i => Json.AsString(i) is null)))
-            return "json: cannot unmarshal into Go struct field ObjectMeta.metadata.finalizers of type []string";
+            return "json: cannot unmarshal into Go struct field ObjectMeta.finalizers of type []string";
         return null;
     }
 
@@ -109,7 +112,7 @@ internal static partial class MetadataRules
             foreach (var field in new[] { "apiVersion", "kind", "name", "uid" })
             {
                 if (string.IsNullOrEmpty(owner.Str(field)))
-                    found.Add(Violation.Invalid($"metadata.ownerReferences.{field}", JsonValue.Create(""), $"{(field == "apiVersion" ? "version" : field)} must not be empty"));
+                    found.Add(Violation.Invalid($"metadata.ownerReferences.{field}", JsonValue.Create(""), field == "apiVersion" ? "version must not be empty" : "must not be empty"));
             }
             if (owner.Flag("controller") && ++controllers == 2)
                 found.Add(Violation.Invalid("metadata.ownerReferences", owners, "Only one reference can have Controller set to true"));

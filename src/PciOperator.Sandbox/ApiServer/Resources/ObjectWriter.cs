@@ -17,7 +17,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
     {
         var metadata = obj.Child("metadata");
         if (metadata.Str("resourceVersion") is { Length: > 0 })
-            throw new ApiError(500, "InternalError", "resourceVersion should not be set on objects to be created");
+            throw ApiError.Internal("resourceVersion should not be set on objects to be created");
         RequireNamespace(type, ns, metadata.Str("name") ?? "");
         if (ns.Length > 0) metadata["namespace"] = ns;
         if (string.IsNullOrEmpty(metadata.Str("name")) && metadata.Str("generateName") is { Length: > 0 } prefix)
@@ -120,9 +120,16 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
     private static void CheckPreconditions(ResourceType type, string name, StoredObject current, DeleteOptions options)
     {
         if (options.Uid is { } uid && uid != current.Uid)
-            throw ApiError.Conflict(type.Group, type.Plural, name, $"Precondition failed: UID in precondition: {uid}, UID in object meta: {current.Uid}");
+            throw ApiError.Conflict(type.Group, type.Plural, name, Precondition(type, current.Metadata, "UID", uid, current.Uid));
         if (options.ResourceVersion is { } rv && rv != current.Metadata.Str("resourceVersion"))
-            throw ApiError.Conflict(type.Group, type.Plural, name, $"Precondition failed: ResourceVersion in precondition: {rv}, ResourceVersion in object meta: {current.Metadata.Str("resourceVersion")}");
+            throw ApiError.Conflict(type.Group, type.Plural, name, Precondition(type, current.Metadata, "ResourceVersion", rv, current.Metadata.Str("resourceVersion")));
+    }
+
+    // As the storage of a real server words it, its keys included.
+    private static string Precondition(ResourceType type, JsonObject metadata, string what, string wanted, string? actual)
+    {
+        var key = string.Join('/', new[] { type.Group, type.Plural, metadata.Str("namespace"), metadata.Str("name") }.Where(p => !string.IsNullOrEmpty(p)));
+        return $"StorageError: invalid object, Code: 4, Key: /registry/{key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}";
     }
 
     /// <summary>Puts back what a writer can't change: identity, the other half of spec and status, the generation.</summary>
@@ -135,10 +142,10 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
         }
         else if (!type.AllowsUnconditionalUpdate)
         {
-            throw ApiError.Invalid(type.Group, type.Kind, name, [Violation.Invalid("metadata.resourceVersion", JsonValue.Create(0L), "must be specified for an update") with { Message = "Invalid value: 0x0: must be specified for an update" }]);
+            throw ApiError.Invalid(type.Group, type.Plural, name, [Violation.Invalid("metadata.resourceVersion", JsonValue.Create(0L), "must be specified for an update")]);
         }
         if (metadata.Str("uid") is { Length: > 0 } uid && uid != was.Str("uid"))
-            throw ApiError.Conflict(type.Group, type.Plural, name, $"Precondition failed: UID in precondition: {uid}, UID in object meta: {was.Str("uid")}");
+            throw ApiError.Conflict(type.Group, type.Plural, name, Precondition(type, was, "UID", uid, was.Str("uid")));
 
         if (subresource == "status")
         {
