@@ -22,6 +22,7 @@ internal sealed class ApiCore : IDisposable
             var ns = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Namespace", ["metadata"] = new JsonObject { ["name"] = name } };
             Writer.Create(Catalog.Find("", "v1", "namespaces")!, "", ns, new WriteOptions());
         }
+        foreach (var type in Catalog.All) Store.Table(type.StorageTable);
     }
 
     public SandboxApiServerOptions Options { get; }
@@ -68,6 +69,8 @@ internal sealed class ApiCore : IDisposable
         if (table.Name != BuiltIns.CrdTable) return;
         if (change.New is { } crd)
         {
+            // The table starts here, so that what was before is too old to watch.
+            Store.Table(crd.Name);
             Catalog.SetCustom(crd.Name, CustomResources.Versions(crd.Value));
             return;
         }

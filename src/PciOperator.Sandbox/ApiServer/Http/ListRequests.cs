@@ -113,7 +113,7 @@ internal sealed class ListRequests(ApiCore core)
             "" => null,
             _ when continueToken.Length > 0 => ("resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden when continue is provided"),
             _ when wanted.Length == 0 => ("resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"),
-            "Exact" when wanted == "0" => ("resourceVersionMatch", "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""),
+            "Exact" when wanted == "0" => ("resourceVersionMatch", "Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
             "Exact" or "NotOlderThan" => ((string, string)?)null,
             _ => ("resourceVersionMatch", $"Unsupported value: \"{match}\": supported values: \"Exact\", \"NotOlderThan\", \"\""),
         };
@@ -127,8 +127,7 @@ internal sealed class ListRequests(ApiCore core)
         if (wanted.Length == 0) return;
         if (!long.TryParse(wanted, NumberStyles.None, CultureInfo.InvariantCulture, out var version))
         {
-            throw ApiError.Invalid("meta.k8s.io", "ListOptions", "",
-                [Schemas.Violation.Invalid("resourceVersion", JsonValue.Create(wanted), $"strconv.ParseUint: parsing \"{wanted}\": invalid syntax")]);
+            throw ApiError.BadRequest($"invalid resource version: resourceVersion: Invalid value: \"{wanted}\": strconv.ParseUint: parsing \"{wanted}\": invalid syntax");
         }
         if (version > current) throw WatchRequests.TooLarge(version, current, type);
     }
@@ -147,7 +146,7 @@ internal sealed class ListRequests(ApiCore core)
         }
         catch (Exception e) when (e is FormatException or System.Text.Json.JsonException)
         {
-            throw ApiError.BadRequest("continue key is not valid: illegal base64 data or an unknown format");
+            throw ApiError.BadRequest("invalid continue token: continue key is not valid");
         }
     }
 }

@@ -26,19 +26,28 @@ internal static class RequestBody
         return buffer.ToArray();
     }
 
+    /// <summary>The refusal of a body that is no object of <paramref name="kind"/>; it quotes the body's start.</summary>
+    public static ApiError Unrecognised(string kind, string why, byte[] body)
+    {
+        const int Shown = 30;
+        var start = body.AsSpan(0, Math.Min(Shown, body.Length));
+        var summary = body.Length == 0 ? "<empty>" : (body[0] == '{' ? System.Text.Encoding.UTF8.GetString(start) : Convert.ToHexStringLower(start)) + (body.Length > Shown ? " ..." : "");
+        return ApiError.BadRequest($"the object provided is unrecognized (must be of type {kind}): {why} ({summary})");
+    }
+
     /// <summary>An object from JSON or YAML; paths of duplicate fields are added.</summary>
-    public static JsonObject Object(byte[] body, string contentType, List<string> duplicates)
+    public static JsonObject Object(byte[] body, string contentType, List<string> duplicates, string kind = "Object")
     {
         try
         {
             var node = contentType is "application/yaml" or "application/apply-patch+yaml" or "text/yaml"
                 ? Yaml.Parse(System.Text.Encoding.UTF8.GetString(body)).FirstOrDefault()
                 : Json.Parse(body, duplicates);
-            return node as JsonObject ?? throw ApiError.BadRequest("couldn't get version/kind; json parse error: json: cannot unmarshal into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }");
+            return node as JsonObject ?? throw Unrecognised(kind, "couldn't get version/kind; json parse error: expected an object", body);
         }
         catch (JsonException e)
         {
-            throw ApiError.BadRequest($"couldn't get version/kind; json parse error: {e.Message}");
+            throw Unrecognised(kind, $"couldn't get version/kind; json parse error: {e.Message}", body);
         }
         catch (YamlDotNet.Core.YamlException e)
         {

@@ -9,6 +9,7 @@ namespace PciOperator.Sandbox.ApiServer.Http;
 /// <summary>The verbs on resources.</summary>
 internal sealed class ResourceRequests(ApiCore core)
 {
+    private const string CustomPatchTypes = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
     private const string PatchTypes = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
     private readonly ListRequests _lists = new(core);
@@ -25,7 +26,7 @@ internal sealed class ResourceRequests(ApiCore core)
         var type = core.Catalog.Find(path.Group, path.Version, path.Plural) ?? throw ApiError.NoSuchPath();
         if (path.Namespace.Length > 0 && !type.Namespaced) throw ApiError.NoSuchResource();
         if (path.Name.Length > 0 && type.Namespaced && path.Namespace.Length == 0) throw ApiError.NoSuchResource();
-        CheckSubresource(type, path.Subresource);
+        CheckSubresource(type, path);
 
         var method = context.Request.Method;
         if (path.Name.Length == 0)
@@ -36,6 +37,7 @@ internal sealed class ResourceRequests(ApiCore core)
                 "GET" => _lists.HandleAsync(context, type, path.Namespace),
                 "POST" => CreateAsync(context, type, path.Namespace),
                 "DELETE" => DeleteCollectionAsync(context, type, path.Namespace),
+                "PUT" or "PATCH" when type.IsCustom => throw ApiError.BadRequest("name must be provided"),
                 _ => throw ApiError.MethodNotAllowed(),
             });
             return;
@@ -52,12 +54,13 @@ internal sealed class ResourceRequests(ApiCore core)
 
     public static bool IsTrue(string? value) => value is "true" or "1" or "True" or "TRUE";
 
-    private static void CheckSubresource(ResourceType type, string subresource)
+    private static void CheckSubresource(ResourceType type, RequestPath path)
     {
+        var subresource = path.Subresource;
         var known = subresource.Length == 0
             || (subresource == "status" && type.HasStatus)
             || (subresource == "finalize" && type is { Group: "", Kind: "Namespace" });
-        if (!known) throw ApiError.NoSuchResource();
+        if (!known) throw type.IsCustom ? ApiError.NotFound(type.Group, type.Plural, path.Name) : ApiError.NoSuchResource();
     }
 
     private async Task GetAsync(HttpContext context, ResourceType type, RequestPath path)
@@ -112,14 +115,15 @@ internal sealed class ResourceRequests(ApiCore core)
             await _views.WriteAsync(context, created ? 201 : 200, type, applied, form);
             return;
         }
-        var patch = ObjectPatch.Parse(contentType, body, type) ?? throw ApiError.UnsupportedMediaType(PatchTypes);
+        var patch = ObjectPatch.Parse(contentType, body, type) ?? throw ApiError.UnsupportedMediaType(type.IsCustom ? CustomPatchTypes : PatchTypes);
         var patched = core.Writer.Update(type, path.Namespace, path.Name, Subresource(path), options, current =>
         {
             var next = patch.Apply(current);
+            var refuse = ObjectPatch.Refuse(next);
             CheckType(type, next);
             CheckIdentity(next, path);
             options.Warnings.Clear();
-            Admission.Normalise(type, next, patch.Duplicates, options, patch.Refuse(type, path.Name));
+            Admission.Normalise(type, next, patch.Duplicates, options, refuse);
             return next;
         });
         ApiResponse.Warn(context, options.Warnings);
@@ -177,7 +181,7 @@ internal sealed class ResourceRequests(ApiCore core)
         if (contentType is not ("application/json" or "application/yaml" or "" or "text/plain" or "application/x-www-form-urlencoded"))
             throw ApiError.UnsupportedMediaType("application/json, application/yaml");
         var duplicates = new List<string>();
-        var obj = RequestBody.Object(await RequestBody.ReadAsync(context.Request, context.RequestAborted), contentType, duplicates);
+        var obj = RequestBody.Object(await RequestBody.ReadAsync(context.Request, context.RequestAborted), contentType, duplicates, type.Kind);
         CheckType(type, obj);
         Admission.Normalise(type, obj, duplicates, options, problem => ApiError.BadRequest(
             $"{type.Kind} in version \"{type.Version}\" cannot be handled as a {type.Kind}: {problem}"));
@@ -192,12 +196,18 @@ internal sealed class ResourceRequests(ApiCore core)
             obj["apiVersion"] ??= type.GroupVersion;
             obj["kind"] ??= type.Kind;
         }
-        if (string.IsNullOrEmpty(obj.Str("kind"))) throw ApiError.BadRequest($"Object 'Kind' is missing in '{Json.Text(obj)}'");
-        if (string.IsNullOrEmpty(obj.Str("apiVersion"))) throw ApiError.BadRequest($"Object 'apiVersion' is missing in '{Json.Text(obj)}'");
+        var kind = obj.Str("kind") ?? "";
+        if (kind.Length == 0)
+        {
+            var text = Json.Text(obj);
+            throw RequestBody.Unrecognised(type.Kind, $"Object 'Kind' is missing in '{text}'", System.Text.Encoding.UTF8.GetBytes(text));
+        }
         if (obj.Str("apiVersion") != type.GroupVersion)
             throw ApiError.BadRequest($"the API version in the data ({obj.Str("apiVersion")}) does not match the expected API version ({type.GroupVersion})");
-        if (obj.Str("kind") != type.Kind)
-            throw ApiError.BadRequest($"{obj.Str("kind")} in version \"{type.Version}\" cannot be handled as a {type.Kind}: converting (v1.{obj.Str("kind")}) to (core.{type.Kind}): unknown conversion");
+        if (kind == type.Kind) return;
+        if (type.IsCustom)
+            throw ApiError.Invalid(type.Group, kind, obj.Obj("metadata").Str("name") ?? "", [Schemas.Violation.Invalid("kind", obj["kind"], $"must be {type.Kind}")]);
+        throw ApiError.BadRequest($"{kind} in version \"{type.Version}\" cannot be handled as a {type.Kind}: no kind \"{kind}\" is registered for version \"{type.GroupVersion}\"");
     }
 
     internal static void CheckIdentity(JsonObject obj, RequestPath path)
@@ -216,8 +226,7 @@ internal sealed class ResourceRequests(ApiCore core)
     {
         var query = request.Query;
         var dryRun = query["dryRun"].ToString();
-        if (dryRun is not ("" or "All"))
-            throw ApiError.BadRequest($"Invalid value: [\"{dryRun}\"]: supported values: \"All\"");
+        if (dryRun is not ("" or "All")) throw NotSupported(request, "dryRun", new JsonArray(dryRun), "All");
         var agent = request.Headers.UserAgent.ToString().Split('/')[0];
         return new WriteOptions
         {
@@ -229,9 +238,15 @@ internal sealed class ResourceRequests(ApiCore core)
                 "" or "Warn" => FieldValidation.Warn,
                 "Strict" => FieldValidation.Strict,
                 "Ignore" => FieldValidation.Ignore,
-                var other => throw ApiError.BadRequest($"fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""),
+                var other => throw NotSupported(request, "fieldValidation", JsonValue.Create(other), "", "Ignore", "Strict", "Warn"),
             },
         };
+    }
+
+    private static ApiError NotSupported(HttpRequest request, string field, JsonNode value, params string[] supported)
+    {
+        var kind = request.Method switch { "POST" => "CreateOptions", "PUT" => "UpdateOptions", "DELETE" => "DeleteOptions", _ => "PatchOptions" };
+        return ApiError.Invalid("meta.k8s.io", kind, "", [Schemas.Violation.NotSupported(field, value, supported.Select(s => JsonValue.Create(s)))]);
     }
 
     private static async Task<DeleteOptions> DeleteOptionsAsync(HttpContext context)

@@ -14,7 +14,7 @@ internal sealed class WatchRequests(ApiCore core)
     public static ApiError TooLarge(long wanted, long current, ResourceType type)
     {
         _ = type;
-        return new ApiError(504, "Timeout", $"Too large resource version: {wanted}, current: {current}", new JsonObject
+        return new ApiError(504, "Timeout", $"Timeout: Too large resource version: {wanted}, current: {current}", new JsonObject
         {
             ["causes"] = new JsonArray(new JsonObject { ["reason"] = "ResourceVersionTooLarge", ["message"] = "Too large resource version" }),
             ["retryAfterSeconds"] = 1,
@@ -27,14 +27,14 @@ internal sealed class WatchRequests(ApiCore core)
         var form = AcceptedForm.Of(context.Request);
         var selector = ObjectSelector.Parse(type, ns, query["labelSelector"], query["fieldSelector"]);
         var bookmarks = ResourceRequests.IsTrue(query["allowWatchBookmarks"]);
-        var initialEvents = InitialEvents(query, bookmarks);
+        var initialEvents = InitialEvents(query);
         var version = query["resourceVersion"].ToString();
         long? since = null;
         if (version is not ("" or "0") && initialEvents != true)
         {
             since = long.TryParse(version, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
                 ? number
-                : throw ApiError.Invalid("meta.k8s.io", "ListOptions", "", [Schemas.Violation.Invalid("resourceVersion", JsonValue.Create(version), $"strconv.ParseUint: parsing \"{version}\": invalid syntax")]);
+                : throw ApiError.Internal($"resourceVersion: Invalid value: \"{version}\": strconv.ParseUint: parsing \"{version}\": invalid syntax");
         }
         else if (initialEvents == false)
         {
@@ -43,17 +43,23 @@ internal sealed class WatchRequests(ApiCore core)
 
         var table = core.Store.Table(type.StorageTable);
         var subscription = new Subscription(selector.OnlyName);
+        var stream = new WatchStream(context, type, selector, form, _views);
         if (!core.Store.Subscribe(table, subscription, since, out var now, out var replay, out var at))
-            throw ApiError.Expired($"too old resource version: {since} ({table.CompactedAt})");
+        {
+            // As a real server does it: the watch starts, and its only event says why it ends.
+            await stream.StartAsync();
+            stream.WriteError(ApiError.Expired($"too old resource version: {since} ({table.CompactedAt + 1})"));
+            await stream.FlushAsync(context.RequestAborted);
+            return;
+        }
         try
         {
-            var stream = new WatchStream(context, type, selector, form, _views);
             await stream.StartAsync();
             foreach (var stored in now)
             {
                 if (selector.Matches(stored)) stream.Write("ADDED", stored);
             }
-            if (initialEvents == true) stream.WriteBookmark(at, initialEventsEnd: true);
+            if (initialEvents == true && bookmarks) stream.WriteBookmark(at, initialEventsEnd: true);
             foreach (var change in replay) stream.Write(change);
             await stream.FlushAsync(context.RequestAborted);
             await FollowAsync(stream, subscription, bookmarks, Timeout(query), context.RequestAborted);
@@ -103,7 +109,7 @@ internal sealed class WatchRequests(ApiCore core)
             // Between 30 and 60 minutes, so that not all watches end at the same time.
             : TimeSpan.FromMinutes(30 + (30 * core.Identities.NextDouble()));
 
-    private static bool? InitialEvents(IQueryCollection query, bool bookmarks)
+    private static bool? InitialEvents(IQueryCollection query)
     {
         var text = query["sendInitialEvents"].ToString();
         if (text.Length == 0) return null;
@@ -113,11 +119,6 @@ internal sealed class WatchRequests(ApiCore core)
         {
             throw ApiError.Invalid("meta.k8s.io", "ListOptions", "",
                 [Schemas.Violation.Forbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]);
-        }
-        if (wanted && !bookmarks)
-        {
-            throw ApiError.Invalid("meta.k8s.io", "ListOptions", "",
-                [Schemas.Violation.Forbidden("sendInitialEvents", "sendInitialEvents requires allowWatchBookmarks")]);
         }
         return wanted;
     }

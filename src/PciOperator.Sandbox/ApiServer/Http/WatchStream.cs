@@ -12,6 +12,7 @@ internal sealed class WatchStream(HttpContext context, ResourceType type, Object
 {
     private readonly ArrayBufferWriter<byte> _buffer = new(4096);
     private bool _columnsSent;
+    private long _bookmarked;
 
     public int Buffered => _buffer.WrittenCount;
 
@@ -64,12 +65,20 @@ internal sealed class WatchStream(HttpContext context, ResourceType type, Object
         _buffer.Write("}\n"u8);
     }
 
+    public void WriteError(ApiError error)
+    {
+        Begin("ERROR");
+        Json.Write(_buffer, error.ToStatus());
+        _buffer.Write("}\n"u8);
+    }
+
     public void WriteBookmark(long resourceVersion, bool initialEventsEnd = false)
     {
+        if (resourceVersion == _bookmarked) return;
+        _bookmarked = resourceVersion;
         var metadata = new JsonObject
         {
             ["resourceVersion"] = resourceVersion.ToString(CultureInfo.InvariantCulture),
-            ["creationTimestamp"] = null,
         };
         if (initialEventsEnd) metadata["annotations"] = new JsonObject { ["k8s.io/initial-events-end"] = "true" };
         Begin("BOOKMARK");

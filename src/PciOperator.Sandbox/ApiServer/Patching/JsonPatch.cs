@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 
 namespace PciOperator.Sandbox.ApiServer.Patching;
 
-/// <summary>A JSON patch that can't be applied, worded as the Go library that kube-apiserver uses.</summary>
+/// <summary>A JSON patch that can't be applied to a document.</summary>
 internal sealed class JsonPatchException(string message) : Exception(message);
 
 /// <summary>JSON patch, RFC 6902.</summary>

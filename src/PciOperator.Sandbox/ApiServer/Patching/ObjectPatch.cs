@@ -10,13 +10,11 @@ namespace PciOperator.Sandbox.ApiServer.Patching;
 internal sealed class ObjectPatch
 {
     private readonly Func<JsonObject, JsonNode?> _apply;
-    private readonly bool _isJsonPatch;
 
-    private ObjectPatch(Func<JsonObject, JsonNode?> apply, List<string> duplicates, bool isJsonPatch)
+    private ObjectPatch(Func<JsonObject, JsonNode?> apply, List<string> duplicates)
     {
         _apply = apply;
         Duplicates = duplicates;
-        _isJsonPatch = isJsonPatch;
     }
 
     /// <summary>Fields that the patch gives twice.</summary>
@@ -30,14 +28,19 @@ internal sealed class ObjectPatch
         {
             case "application/json-patch+json":
                 var operations = Read(body, null) as JsonArray
-                    ?? throw ApiError.BadRequest("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch");
-                return new ObjectPatch(current => JsonPatch.Apply(current, operations), duplicates, true);
+                    ?? throw ApiError.BadRequest("error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp");
+                foreach (var operation in operations)
+                {
+                    if ((operation as JsonObject).Str("op") is not ("add" or "remove" or "replace" or "move" or "copy" or "test"))
+                        throw ApiError.BadRequest($"invalid operation {Json.Text(operation)}: unsupported operation");
+                }
+                return new ObjectPatch(current => JsonPatch.Apply(current, operations), duplicates);
             case "application/merge-patch+json":
                 var merge = Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("Invalid JSON Patch");
-                return new ObjectPatch(current => MergePatch.Apply(current, merge), duplicates, false);
+                return new ObjectPatch(current => MergePatch.Apply(current, merge), duplicates);
             case "application/strategic-merge-patch+json" when !type.IsCustom:
                 var strategic = Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("error decoding patch: expected an object");
-                return new ObjectPatch(current => StrategicMergePatch.Apply(current, strategic), duplicates, false);
+                return new ObjectPatch(current => StrategicMergePatch.Apply(current, strategic), duplicates);
             default:
                 return null;
         }
@@ -49,16 +52,18 @@ internal sealed class ObjectPatch
         {
             return _apply(current) as JsonObject ?? throw ApiError.BadRequest("the patch leaves no object");
         }
-        catch (JsonPatchException e)
+        catch (JsonPatchException)
         {
-            throw new ApiError(422, "Invalid", $"the server rejected our request due to an error in our request: {e.Message}");
+            throw new ApiError(422, "Invalid", "the server rejected our request due to an error in our request", new JsonObject());
         }
     }
 
-    /// <summary>The refusal of a patch that leads to unknown or duplicate fields.</summary>
-    public Func<string, ApiError> Refuse(ResourceType type, string name) => problem => _isJsonPatch
-        ? ApiError.Invalid(type.Group, type.Kind, name, [new Violation("patch", "FieldValueInvalid", problem)])
-        : ApiError.BadRequest(problem);
+    /// <summary>The refusal of a patch that leads to unknown or duplicate fields; it quotes the result.</summary>
+    public static Func<string, ApiError> Refuse(JsonObject result)
+    {
+        var text = Json.Text(result);
+        return problem => ApiError.Invalid("", "", "", [Violation.Invalid("patch", JsonValue.Create(text), problem)]);
+    }
 
     private static JsonNode? Read(byte[] body, List<string>? duplicates)
     {

@@ -155,7 +155,8 @@ internal static partial class MetadataRules
             : $"name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{QualifiedText}')";
     }
 
-    private static string? LabelValueError(string value) =>
+    /// <summary>What is wrong with a label's value; null when nothing is.</summary>
+    public static string? LabelValueError(string value) =>
         value.Length > 63 ? "must be no more than 63 bytes"
         : LabelValue().IsMatch(value) ? null
         : $"a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '{LabelValueText}')";

@@ -120,16 +120,16 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
     private static void CheckPreconditions(ResourceType type, string name, StoredObject current, DeleteOptions options)
     {
         if (options.Uid is { } uid && uid != current.Uid)
-            throw ApiError.Conflict(type.Group, type.Plural, name, Precondition(type, current.Metadata, "UID", uid, current.Uid));
+            throw ApiError.Conflict(type.Group, type.Kind, name, $"the UID in the precondition ({uid}) does not match the UID in record ({current.Uid}). The object might have been deleted and then recreated");
         if (options.ResourceVersion is { } rv && rv != current.Metadata.Str("resourceVersion"))
-            throw ApiError.Conflict(type.Group, type.Plural, name, Precondition(type, current.Metadata, "ResourceVersion", rv, current.Metadata.Str("resourceVersion")));
+            throw ApiError.Conflict(type.Group, type.Kind, name, $"the ResourceVersion in the precondition ({rv}) does not match the ResourceVersion in record ({current.Metadata.Str("resourceVersion")}). The object might have been modified");
     }
 
     // As the storage of a real server words it, its keys included.
-    private static string Precondition(ResourceType type, JsonObject metadata, string what, string wanted, string? actual)
+    private static string OtherUid(ResourceType type, JsonObject metadata, string wanted)
     {
         var key = string.Join('/', new[] { type.Group, type.Plural, metadata.Str("namespace"), metadata.Str("name") }.Where(p => !string.IsNullOrEmpty(p)));
-        return $"StorageError: invalid object, Code: 4, Key: /registry/{key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}";
+        return $"StorageError: invalid object, Code: 4, Key: /registry/{key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {metadata.Str("uid")}";
     }
 
     /// <summary>Puts back what a writer can't change: identity, the other half of spec and status, the generation.</summary>
@@ -145,7 +145,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
             throw ApiError.Invalid(type.Group, type.Plural, name, [Violation.Invalid("metadata.resourceVersion", JsonValue.Create(0L), "must be specified for an update")]);
         }
         if (metadata.Str("uid") is { Length: > 0 } uid && uid != was.Str("uid"))
-            throw ApiError.Conflict(type.Group, type.Plural, name, Precondition(type, was, "UID", uid, was.Str("uid")));
+            throw ApiError.Conflict(type.Group, type.Plural, name, OtherUid(type, was, uid));
 
         if (subresource == "status")
         {

@@ -25,7 +25,9 @@ internal static partial class SchemaValidation
         }
         if (!HasType(node, schema, out var actual))
         {
-            found.Add(Violation.TypeInvalid(path, actual, $"{path} in body must be of type {TypeOf(schema)}: \"{actual}\""));
+            var type = TypeOf(schema);
+            if (actual == "number" && schema is { Type: "integer", Format: { } format }) (actual, type) = ("float64", format);
+            found.Add(Violation.TypeInvalid(path, actual, $"{path} in body must be of type {type}: \"{actual}\""));
             return;
         }
         if (schema.Enum is { } values && !values.Any(v => Json.Same(v, node)))
@@ -53,13 +55,14 @@ internal static partial class SchemaValidation
             found.Add(Violation.Invalid(path, obj, $"{path} in body should have at least {least} properties"));
         foreach (var name in schema.Required)
         {
-            if (!obj.ContainsKey(name)) found.Add(Violation.Required(Join(path, name)));
+            if (obj[name] is null && !(obj.ContainsKey(name) && schema.Field(name) is { Nullable: true })) found.Add(Violation.Required(Join(path, name)));
         }
         foreach (var (name, value) in obj)
         {
             if (schema.Field(name) is not { } field) continue;
             if (path.Length == 0 && name is "metadata" or "apiVersion" or "kind") continue;
-            Check(value, field, Join(path, name), found);
+            // A null stands for nothing there.
+            if (value is not null) Check(value, field, Join(path, name), found);
         }
     }
 
@@ -97,7 +100,7 @@ internal static partial class SchemaValidation
         if (schema.MultipleOf is { } factor && Math.Abs(number / factor - Math.Round(number / factor)) > 1e-9)
             found.Add(Violation.Invalid(path, node, $"{path} in body should be a multiple of {Number(factor)}"));
         if (schema.Format == "int32" && (number < int.MinValue || number > int.MaxValue))
-            found.Add(Violation.Invalid(path, node, $"{path} in body must be of type int32: \"{Number(number)}\""));
+            found.Add(Violation.Invalid("", JsonValue.Create(""), $"Checked value must be of type integer with format int32 in {path}"));
     }
 
     private static void CheckCombinations(JsonNode node, Schema schema, string path, List<Violation> found)

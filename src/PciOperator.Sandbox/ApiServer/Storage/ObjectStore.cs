@@ -8,6 +8,7 @@ namespace PciOperator.Sandbox.ApiServer.Storage;
 /// <summary>All objects in memory, with one resourceVersion that counts every change.</summary>
 internal sealed class ObjectStore(int historyLength)
 {
+    private readonly int _historyLength = historyLength;
     private readonly Lock _lock = new();
     private readonly ConcurrentDictionary<string, Table> _tables = new(StringComparer.Ordinal);
     private long _resourceVersion = 1;
@@ -20,7 +21,7 @@ internal sealed class ObjectStore(int historyLength)
 
     public IEnumerable<Table> Tables => _tables.Values;
 
-    public Table Table(string name) => _tables.GetOrAdd(name, static (key, length) => new Table(key, length), historyLength);
+    public Table Table(string name) => _tables.GetOrAdd(name, static (key, store) => new Table(key, store._historyLength, store.ResourceVersion), this);
 
     /// <summary>The objects of a table and the resourceVersion at which they are so.</summary>
     public (ImmutableSortedDictionary<string, StoredObject> Objects, long ResourceVersion) Snapshot(Table table)

@@ -4,9 +4,9 @@ namespace PciOperator.Sandbox.ApiServer.Storage;
 
 /// <summary>
 /// The objects of one resource, its recent changes and who watches them. Reading needs no lock; changing happens under
-/// the store's.
+/// the store's. What was before <c>since</c> can't be replayed.
 /// </summary>
-internal sealed class Table(string name, int historyLength)
+internal sealed class Table(string name, int historyLength, long since)
 {
     private const long HistoryBytes = 256L << 20;
 
@@ -23,7 +23,7 @@ internal sealed class Table(string name, int historyLength)
     public ImmutableSortedDictionary<string, StoredObject> Objects => _objects;
 
     /// <summary>The newest change that can't be replayed any more.</summary>
-    public long CompactedAt { get; private set; }
+    public long CompactedAt { get; private set; } = since;
 
     public StoredObject? Get(string ns, string objectName) => _objects.GetValueOrDefault(StoredObject.KeyOf(ns, objectName));
 

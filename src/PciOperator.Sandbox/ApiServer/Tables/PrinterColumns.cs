@@ -20,7 +20,7 @@ internal static class PrinterColumns
             var path = new JsonPath(column.Str("jsonPath") ?? "");
             var type = column.Str("type") ?? "string";
             yield return new Column(column.Str("name") ?? "", type, (obj, now) => Cell(path.Find(obj), type, now),
-                (int)(column.Int("priority") ?? 0), column.Str("description") ?? "", column.Str("format") ?? "");
+                (int)(column.Int("priority") ?? 0), column.Str("description") ?? $"Custom resource definition column (in JSONPath format): {column.Str("jsonPath")}", column.Str("format") ?? "");
         }
     }
 
@@ -42,7 +42,8 @@ internal static class PrinterColumns
             case "date":
                 return Since(Json.AsString(found[0]), now);
             default:
-                return JsonValue.Create(string.Join(",", found.Select(JsonPath.Plain)));
+                // Of several values a server shows the first.
+                return JsonValue.Create(JsonPath.Plain(found[0]));
         }
     }
 

@@ -30,6 +30,7 @@ internal static class TablePrinter
                     row["object"] = obj.Copy();
                     break;
                 case "None":
+                    row["object"] = null;
                     break;
                 default:
                     row["object"] = ObjectViews.Partial(obj);
