@@ -90,15 +90,8 @@ internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> 
         FieldErrorReason.Required => Violation.Required(error.Path, error.Message),
         FieldErrorReason.Forbidden => Violation.Forbidden(error.Path, error.Message),
         FieldErrorReason.Duplicate => Violation.Duplicate(error.Path, At(obj, error.Path)),
-        _ => Violation.Invalid(error.Path, RuleValue(At(obj, error.Path)), error.Message),
-    };
-
-    // A failed rule shows a scalar's value, and of the rest the type's name.
-    private static JsonNode? RuleValue(JsonNode? node) => node switch
-    {
-        JsonObject => JsonValue.Create("object"),
-        JsonArray => JsonValue.Create("array"),
-        _ => node,
+        // A failed rule's words stand alone, without the value.
+        _ => Violation.Invalid(error.Path, null, "") with { Message = $"Invalid value: {error.Message}" },
     };
 
     private static JsonNode? At(JsonObject obj, string path)
