@@ -1,0 +1,114 @@
+using System.Text;
+using PciOperator.Kubernetes.Models;
+using PciOperator.Testing;
+
+namespace PciOperator.Kubernetes.Tests.Contract;
+
+/// <summary>
+/// What the operator's programs rely on in an API server, asserted of the sandbox's and of a real one alike. Each test has a
+/// namespace of its own.
+/// </summary>
+public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
+{
+    private static int s_namespaces;
+
+    protected TestApiServer Server { get; } = server;
+
+    protected KubernetesClient Client { get; } = server.Client(WidgetJsonContext.Default);
+
+    protected string Ns { get; } = $"contract-{Environment.ProcessId:x}-{Interlocked.Increment(ref s_namespaces)}";
+
+    /// <summary>Ends a test that hangs.</summary>
+    protected CancellationToken Ct { get; } = new CancellationTokenSource(TimeSpan.FromMinutes(1)).Token;
+
+    /// <summary>Makes resource version 1 too old to watch from.</summary>
+    protected abstract void ForgetHistory();
+
+    /// <summary>Whether core/v1 and events.k8s.io/v1 events are different things there, as on no cluster.</summary>
+    protected virtual bool KeepsEventGroupsApart => false;
+
+    public async Task InitializeAsync()
+    {
+        await InstallWidgetsAsync();
+        await Client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = Ns } }, Ct);
+    }
+
+    public async Task DisposeAsync()
+    {
+        await Client.DeleteAsync<V1Namespace>(Ns);
+        Client.Dispose();
+    }
+
+    protected Widget New(string name, int? size = null, string? color = null, params (string, string)[] labels) =>
+        Widget.Named(name, Ns, size, color, labels);
+
+    protected Task<Widget> CreateAsync(string name, int? size = null, string? color = null, params (string, string)[] labels) =>
+        Client.CreateAsync(New(name, size, color, labels), Ct);
+
+    protected async Task<Widget> GetAsync(string name) =>
+        await Client.GetAsync<Widget>(name, Ns, Ct) ?? throw new InvalidOperationException($"{name} is gone.");
+
+    protected async Task<IReadOnlyList<string>> NamesAsync(string? labels = null, string? fields = null)
+    {
+        var list = await Client.ListAsync<Widget>(Ns, new ListOptions { LabelSelector = labels, FieldSelector = fields }, Ct);
+        return [.. list.Items.Select(w => w.Metadata.Name!).Order(StringComparer.Ordinal)];
+    }
+
+    private async Task InstallWidgetsAsync()
+    {
+        const string path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.contract.pcioperator.test";
+        using (await Client.SendRawAsync(HttpMethod.Patch, path + "?fieldManager=contract&force=true", Encoding.UTF8.GetBytes(Widget.CustomResourceDefinition), "application/apply-patch+yaml", Ct))
+        {
+        }
+
+        while (true)
+        {
+            using var crd = await Client.GetRawAsync(path, Ct);
+            if (crd.RootElement.TryGetProperty("status", out var status) && status.TryGetProperty("conditions", out var conditions)
+                && conditions.EnumerateArray().Any(c => c.GetProperty("type").GetString() == "Established" && c.GetProperty("status").GetString() == "True"))
+                break;
+            await Task.Delay(20, Ct);
+        }
+
+        // Established comes shortly before the server really serves it.
+        while (true)
+        {
+            try
+            {
+                await Client.ListAsync<Widget>("default", ct: Ct);
+                return;
+            }
+            catch (KubernetesException e) when (e.IsNotFound)
+            {
+                await Task.Delay(20, Ct);
+            }
+        }
+    }
+}
+
+/// <summary>The contract, kept by the sandbox's server.</summary>
+public sealed class SandboxApiContract(SandboxServerFixture fixture) : ApiContract(fixture.Server), IClassFixture<SandboxServerFixture>
+{
+    protected override void ForgetHistory() => Server.Sandbox!.CompactHistory();
+}
+
+/// <summary>The contract, as a real server has it.</summary>
+[NeedsRealServer]
+[Collection(RealServerCollection.Name)]
+public sealed class RealApiContract(RealServerFixture fixture) : ApiContract(fixture.Server)
+{
+    // The test API server in one binary stores what it is given, as it is given.
+    protected override bool KeepsEventGroupsApart => RealServer.Binary is not null;
+
+    // Widgets are younger than version 1 on any real server: its watch cache begins when the kind does.
+    protected override void ForgetHistory()
+    {
+    }
+}
+
+/// <summary>The tests that share one real server.</summary>
+[CollectionDefinition(Name)]
+public sealed class RealServerCollection : ICollectionFixture<RealServerFixture>
+{
+    public const string Name = "real API server";
+}
