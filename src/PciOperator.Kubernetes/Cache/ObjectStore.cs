@@ -65,7 +65,8 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed)
     public void Apply(WatchEvent<T> watchEvent)
     {
         var eventVersion = Parse(watchEvent.ResourceVersion);
-        if (eventVersion > _streamVersion)
+        var isRepeated = eventVersion <= _streamVersion;
+        if (!isRepeated)
             _streamVersion = eventVersion;
         if (watchEvent.Object is not { } obj)
             return;
@@ -77,8 +78,9 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed)
             if (known is not null && (known.Metadata.Uid == obj.Metadata.Uid || !IsNewer(known, obj)))
                 Remove(key);
         }
-        else if (known is null || IsNewer(obj, known))
+        else if (known is null ? !isRepeated : IsNewer(obj, known))
         {
+            // An object that is not known although its event is a repetition was deleted since.
             Put(key, obj);
         }
     }

@@ -202,14 +202,6 @@ public abstract partial class ApiContract
                 node with { Status = new V1NodeStatus { Conditions = [new V1NodeCondition { Type = "Ready", Status = "True" }] } }, Ct);
             Assert.Equal("Ready", node.Status!.Conditions!.Single().Type);
 
-            // A condition of our own beside the kubelet's, as server-side apply merges them by type.
-            var applied = await Client.PatchAsync<V1Node>(
-                name,
-                null,
-                KubernetesPatch.Apply($$$"""{"apiVersion":"v1","kind":"Node","metadata":{"name":"{{{name}}}"},"status":{"conditions":[{"type":"PciPassthroughReady","status":"True","reason":"Ready","message":"1 of 1"}]}}""", "contract-agent"),
-                "status",
-                Ct);
-            Assert.Equal(["PciPassthroughReady", "Ready"], applied.Status!.Conditions!.Select(c => c.Type).Order());
             var list = await Client.ListAsync<V1Node>(options: new ListOptions { LabelSelector = $"of={Ns}" }, ct: Ct);
             Assert.Equal([name], list.Items.Select(n => n.Metadata.Name));
             Assert.Equal(("v1", "Node"), (list.Items[0].ApiVersion, list.Items[0].Kind));

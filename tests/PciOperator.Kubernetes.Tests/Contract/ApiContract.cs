@@ -1,4 +1,5 @@
 using System.Text;
+using System.Text.Json;
 using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
 
@@ -56,15 +57,23 @@ public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
 
     private async Task InstallWidgetsAsync()
     {
-        const string path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.contract.pcioperator.test";
-        using (await Client.SendRawAsync(HttpMethod.Patch, path + "?fieldManager=contract&force=true", Encoding.UTF8.GetBytes(Widget.CustomResourceDefinition), "application/apply-patch+yaml", Ct))
+        const string collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        const string path = collection + "/widgets.contract.pcioperator.test";
+        var body = Encoding.UTF8.GetBytes(Widget.CustomResourceDefinition);
+        try
         {
+            using var made = await Client.SendRawAsync(HttpMethod.Post, collection, body, ct: Ct);
+        }
+        catch (KubernetesException e) when (e.IsAlreadyExists)
+        {
+            // From the test before, or, in a cluster that stays, from an earlier run.
+            using var renewed = await Client.SendRawAsync(HttpMethod.Patch, path, body, "application/merge-patch+json", Ct);
         }
 
         while (true)
         {
             using var crd = await Client.GetRawAsync(path, Ct);
-            if (crd.RootElement.TryGetProperty("status", out var status) && status.TryGetProperty("conditions", out var conditions)
+            if (crd.RootElement.TryGetProperty("status", out var status) && status.TryGetProperty("conditions", out var conditions) && conditions.ValueKind == JsonValueKind.Array
                 && conditions.EnumerateArray().Any(c => c.GetProperty("type").GetString() == "Established" && c.GetProperty("status").GetString() == "True"))
                 break;
             await Task.Delay(20, Ct);
