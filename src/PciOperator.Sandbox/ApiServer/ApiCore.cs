@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using PciOperator.Sandbox.ApiServer.Background;
 using PciOperator.Sandbox.ApiServer.Http;
 using PciOperator.Sandbox.ApiServer.Resources;
 using PciOperator.Sandbox.ApiServer.Storage;
@@ -16,7 +17,10 @@ internal sealed class ApiCore : IDisposable
         Identities = new Identities(options.Seed);
         Store = new ObjectStore(options.HistoryLength);
         Writer = new ObjectWriter(Store, new Admission(options.Validators), Identities, options.TimeProvider);
+        Garbage = new GarbageCollection(Store, Catalog, Writer);
         Store.Changed += Serve;
+        if (options.CollectGarbage) Store.Changed += Garbage.OnChanged;
+        if (options.EmptyDeletedNamespaces) Store.Changed += new NamespaceEmptying(Store, Catalog, Writer).OnChanged;
         foreach (var name in new[] { "default", "kube-node-lease", "kube-public", "kube-system" })
         {
             var ns = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Namespace", ["metadata"] = new JsonObject { ["name"] = name } };
@@ -34,6 +38,8 @@ internal sealed class ApiCore : IDisposable
     public Catalog Catalog { get; } = new();
 
     public ObjectWriter Writer { get; }
+
+    public GarbageCollection Garbage { get; }
 
     public CancellationToken Stopping => _stopping.Token;
 

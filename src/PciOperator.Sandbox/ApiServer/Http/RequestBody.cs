@@ -38,6 +38,8 @@ internal static class RequestBody
     /// <summary>An object from JSON or YAML; paths of duplicate fields are added.</summary>
     public static JsonObject Object(byte[] body, string contentType, List<string> duplicates, string kind = "Object")
     {
+        if (contentType == Protobuf.MediaType)
+            return Protobuf.Read(body) ?? throw ApiError.UnsupportedMediaType("application/json, application/yaml");
         try
         {
             var node = contentType is "application/yaml" or "application/apply-patch+yaml" or "text/yaml"

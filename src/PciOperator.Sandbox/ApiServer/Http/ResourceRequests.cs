@@ -134,6 +134,8 @@ internal sealed class ResourceRequests(ApiCore core)
     {
         var form = AcceptedForm.Of(context.Request);
         var options = await DeleteOptionsAsync(context);
+        if (options is { Orphan: true, DryRun: false } && core.Store.Table(type.StorageTable).Get(path.Namespace, path.Name) is { } owner)
+            core.Garbage.Orphan(owner.Uid);
         var (obj, gone) = core.Writer.Delete(type, path.Namespace, path.Name, options);
         if (!gone || type is { Group: "", Kind: "Namespace" or "Pod" })
         {
@@ -178,7 +180,7 @@ internal sealed class ResourceRequests(ApiCore core)
     private static async Task<JsonObject> ReadObjectAsync(HttpContext context, ResourceType type, WriteOptions options)
     {
         var contentType = RequestBody.ContentType(context.Request);
-        if (contentType is not ("application/json" or "application/yaml" or "" or "text/plain" or "application/x-www-form-urlencoded"))
+        if (contentType is not ("application/json" or "application/yaml" or "" or "text/plain" or "application/x-www-form-urlencoded" or Protobuf.MediaType))
             throw ApiError.UnsupportedMediaType("application/json, application/yaml");
         var duplicates = new List<string>();
         var obj = RequestBody.Object(await RequestBody.ReadAsync(context.Request, context.RequestAborted), contentType, duplicates, type.Kind);
@@ -266,6 +268,14 @@ internal sealed class ResourceRequests(ApiCore core)
     private static async Task ReviewAsync(HttpContext context, RequestPath path)
     {
         if (context.Request.Method != "POST" || AccessReviews.Kinds.All(k => k.Plural != path.Plural)) throw ApiError.NoSuchResource();
+        if (RequestBody.ContentType(context.Request) == Protobuf.MediaType)
+        {
+            // kubectl asks in protobuf; the answer needs nothing of the question.
+            var kind = AccessReviews.Kinds.First(k => k.Plural == path.Plural).Kind;
+            var bare = new JsonObject { ["kind"] = kind, ["apiVersion"] = $"{AccessReviews.Group}/{AccessReviews.Version}", ["spec"] = new JsonObject() };
+            await ApiResponse.JsonAsync(context, 201, AccessReviews.Answer(path.Plural, bare));
+            return;
+        }
         var review = RequestBody.Object(await RequestBody.ReadAsync(context.Request, context.RequestAborted), RequestBody.ContentType(context.Request), []);
         await ApiResponse.JsonAsync(context, 201, AccessReviews.Answer(path.Plural, review));
     }

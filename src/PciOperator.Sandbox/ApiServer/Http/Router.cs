@@ -10,6 +10,7 @@ internal sealed class Router(ApiCore core, string token)
 {
     private readonly byte[] _token = Encoding.ASCII.GetBytes("Bearer " + token);
     private readonly Discovery _discovery = new(core.Catalog);
+    private readonly OpenApi _openApi = new(core.Catalog);
     private readonly ResourceRequests _resources = new(core);
 
     public async Task HandleAsync(HttpContext context)
@@ -43,7 +44,18 @@ internal sealed class Router(ApiCore core, string token)
         if (RequestPath.Parse(path) is { } resource) return _resources.HandleAsync(context, resource);
         if (_discovery.Answer(context.Request, path) is { } answer)
             return ApiResponse.JsonAsync(context, 200, answer.Body, contentType: answer.ContentType);
+        if (path.StartsWith("/openapi/v3", StringComparison.Ordinal) && _openApi.Answer(path) is { } document)
+            return ApiResponse.JsonAsync(context, 200, document);
+        if (path == "/openapi/v2") return OpenApiV2Async(context);
         throw ApiError.NoSuchPath();
+    }
+
+    private static Task OpenApiV2Async(HttpContext context)
+    {
+        const string Protobuf = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+        return context.Request.Headers.Accept.ToString().Contains("protobuf", StringComparison.Ordinal)
+            ? ApiResponse.BytesAsync(context, 200, OpenApi.EmptyV2Protobuf, Protobuf)
+            : ApiResponse.JsonAsync(context, 200, OpenApi.EmptyV2());
     }
 
     private bool IsAdministrator(HttpRequest request) =>

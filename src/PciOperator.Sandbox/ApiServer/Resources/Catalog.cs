@@ -8,7 +8,8 @@ internal sealed class Catalog
     private sealed record State(
         ImmutableDictionary<string, ImmutableArray<ResourceType>> Custom,
         IReadOnlyList<ResourceType> All,
-        Dictionary<(string Group, string Version, string Plural), ResourceType> ByPath);
+        Dictionary<(string Group, string Version, string Plural), ResourceType> ByPath,
+        Dictionary<string, ResourceType> ByTable);
 
     private readonly Lock _lock = new();
     private volatile State _state = Index(ImmutableDictionary<string, ImmutableArray<ResourceType>>.Empty);
@@ -19,6 +20,9 @@ internal sealed class Catalog
     public IReadOnlyList<ResourceType> All => _state.All;
 
     public ResourceType? Find(string group, string version, string plural) => _state.ByPath.GetValueOrDefault((group, version, plural));
+
+    /// <summary>The resource whose objects a table holds, in the version in which it holds them.</summary>
+    public ResourceType? OfTable(string table) => _state.ByTable.GetValueOrDefault(table);
 
     public ResourceType? FindKind(string group, string version, string kind) =>
         _state.All.FirstOrDefault(t => t.Group == group && t.Version == version && t.Kind == kind);
@@ -38,6 +42,7 @@ internal sealed class Catalog
     private static State Index(ImmutableDictionary<string, ImmutableArray<ResourceType>> custom)
     {
         var all = BuiltIns.All.Concat(custom.OrderBy(c => c.Key, StringComparer.Ordinal).SelectMany(c => c.Value)).ToList();
-        return new State(custom, all, all.ToDictionary(t => (t.Group, t.Version, t.Plural)));
+        return new State(custom, all, all.ToDictionary(t => (t.Group, t.Version, t.Plural)),
+            all.GroupBy(t => t.StorageTable).ToDictionary(g => g.Key, g => g.FirstOrDefault(t => t.ToStored is null) ?? g.First(), StringComparer.Ordinal));
     }
 }

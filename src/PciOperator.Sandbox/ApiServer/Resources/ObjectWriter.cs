@@ -28,7 +28,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
         if (type.HasGeneration) metadata["generation"] = 1L;
         else metadata.Remove("generation");
         if (type is { HasStatus: true, IsCustom: true }) obj.Remove("status");
-        Complete(type, obj);
+        Complete(type, obj, isNew: true);
         admission.Check(type, obj, null);
         if (!viaApply) Patching.ManagedFields.Update(type, null, obj, options, null, Now);
 
@@ -57,7 +57,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
             var old = Shown(type, current);
             var next = change(old.Copy());
             Keep(type, name, old, next, subresource);
-            Complete(type, next);
+            Complete(type, next, isNew: false);
             if (!viaApply) Patching.ManagedFields.Update(type, old, next, options, subresource, Now);
             if (Unchanged(old, next)) return old;
             CheckFinalizers(type, name, old, next);
@@ -163,6 +163,12 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
             if (old["status"] is { } status) next["status"] = status.Copy();
             else next.Remove("status");
         }
+        // A namespace's finalizers are changed by its finalize subresource alone.
+        if (type is { Group: "", Kind: "Namespace" } && subresource != "finalize")
+        {
+            if (old.Obj("spec")?["finalizers"] is { } holding) next.Child("spec")["finalizers"] = holding.Copy();
+            else next.Obj("spec")?.Remove("finalizers");
+        }
         foreach (var own in new[] { "name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink" })
         {
             if (was[own] is { } value) metadata[own] = value.Copy();
@@ -179,7 +185,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
     }
 
     /// <summary>What the server itself adds to some kinds.</summary>
-    private void Complete(ResourceType type, JsonObject obj)
+    private void Complete(ResourceType type, JsonObject obj, bool isNew)
     {
         switch (type)
         {
@@ -189,7 +195,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
                 var spec = obj.Child("spec");
                 if (!metadata.ContainsKey("deletionTimestamp"))
                 {
-                    if (!spec.ContainsKey("finalizers")) spec["finalizers"] = new JsonArray("kubernetes");
+                    if (isNew) spec["finalizers"] = new JsonArray("kubernetes");
                     obj.Child("status")["phase"] = "Active";
                 }
                 break;

@@ -27,6 +27,8 @@ internal sealed class Table(string name, int historyLength, long since)
 
     public StoredObject? Get(string ns, string objectName) => _objects.GetValueOrDefault(StoredObject.KeyOf(ns, objectName));
 
+    public IEnumerable<StoredObject> In(string ns) => _objects.Values.Where(o => o.Namespace == ns);
+
     /// <summary>Takes a change in: objects, history, watches.</summary>
     public void Record(Change change)
     {
