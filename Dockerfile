@@ -15,13 +15,13 @@ RUN dotnet publish src/PciOperator.Controller -c Release -r linux-x64 -p:Restore
 FROM ${CONTROLLER_IMAGE} AS controller
 # The root file system is read-only: no diagnostics socket.
 ENV DOTNET_EnableDiagnostics=0
-COPY --from=build /out/controller/ /app/
+COPY --from=build /out/controller/pcioperator-controller /app/
 USER 1654
 ENTRYPOINT ["/app/pcioperator-controller"]
 
 # Root, and with a chroot program: kernel modules are loaded by the host's own modprobe, in the host's root (/proc/1/root).
 FROM ${AGENT_IMAGE} AS agent
 ENV DOTNET_EnableDiagnostics=0
-COPY --from=build /out/agent/ /app/
+COPY --from=build /out/agent/pcioperator-agent /app/
 USER 0
 ENTRYPOINT ["/app/pcioperator-agent"]

@@ -79,7 +79,7 @@ internal static class Lab
     {
         null or "" => $"{ApiServerVariable} does not name a real API server's binary",
         var path when !File.Exists(path) => $"{ApiServerVariable} names {path}, which does not exist",
-        _ => null,
+        _ => FindProgram("kubectl") is null ? "this machine has no kubectl, which installs config/" : null,
     };
 
     private static string FindRepository()

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Net.Sockets;
 using System.Threading.Channels;
 
@@ -31,29 +30,15 @@ internal sealed record VirtualMachineOptions
     public string KernelArguments { get; init; } = "intel_iommu=on";
 }
 
-/// <summary>
-/// A real Linux kernel in QEMU, with the hardware of <see cref="Topology"/>, and a shell in it. Ends with the test process, whatever
-/// becomes of that. Logs stay in artifacts/vm/runs/NAME.
-/// </summary>
+/// <summary>A real Linux kernel in QEMU, with the hardware of <see cref="Topology"/>, and a shell in it. Logs stay in artifacts/vm/runs/NAME.</summary>
 internal sealed class VirtualMachine : IAsyncDisposable
 {
     private static readonly TimeSpan BootTime = TimeSpan.FromMinutes(3);
 
-    // QEMU's parent kills it when our end of its standard input closes: at Stop, and when this process dies.
-    private const string Guardian = """
-        exec 3<&0
-        "$@" 3<&- & qemu=$!
-        (cat <&3; kill -9 $qemu) >/dev/null 2>&1 & guard=$!
-        wait $qemu; code=$?
-        kill $guard 2>/dev/null
-        exit $code
-        """;
-
     private readonly VirtualMachineOptions _options;
     private readonly Kernel _kernel;
     private readonly string _folder;
-    private Process? _process;
-    private Task<string> _complaints = Task.FromResult("");
+    private ChildProcess? _process;
     private GuestShell? _shell;
     private QmpClient? _qmp;
 
@@ -75,11 +60,15 @@ internal sealed class VirtualMachine : IAsyncDisposable
 
     public QmpClient Qmp => _qmp ?? throw new InvalidOperationException($"{_options.Name} is not running");
 
+    public bool IsRunning => _shell is { Ready.IsCompletedSuccessfully: true };
+
     public string KernelVersion => _kernel.Version;
 
     private string NvmeImage => Path.Combine(_folder, "nvme.img");
 
     private string StateImage => Path.Combine(_folder, "state.img");
+
+    private string QemuLog => Path.Combine(_folder, "qemu.log");
 
     private string ConsoleLog => Path.Combine(_folder, "console.log");
 
@@ -190,12 +179,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
         {
             using var commands = Listen(Path.Combine(sockets.FullName, "commands"));
             using var qmp = Listen(Path.Combine(sockets.FullName, "qmp"));
-            _process = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", Guardian, "sh", Lab.FindProgram(Lab.Qemu)!, .. Arguments(sockets.FullName)])
-            {
-                RedirectStandardInput = true,
-                RedirectStandardError = true,
-            })!;
-            _complaints = _process.StandardError.ReadToEndAsync();
+            _process = new ChildProcess(QemuLog, Lab.FindProgram(Lab.Qemu)!, Arguments(sockets.FullName));
 
             using var patience = new CancellationTokenSource(BootTime);
             var exited = _process.WaitForExitAsync(patience.Token);
@@ -212,7 +196,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
         catch (Exception exception) when (exception is OperationCanceledException or IOException or ChannelClosedException)
         {
             await StopAsync();
-            throw new InvalidOperationException(WithConsole($"{_options.Name} did not boot ({BootTime.TotalSeconds} s are allowed). QEMU says: {await _complaints}"), exception);
+            throw new InvalidOperationException(WithConsole($"{_options.Name} did not boot ({BootTime.TotalSeconds} s are allowed). QEMU says: {File.ReadAllText(QemuLog)}"), exception);
         }
         finally
         {
@@ -249,9 +233,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
         (_qmp, _shell) = (null, null);
         if (_process is null)
             return;
-        _process.StandardInput.Close();
-        await _process.WaitForExitAsync();
-        _process.Dispose();
+        await _process.DisposeAsync();
         _process = null;
     }
 

@@ -1,0 +1,120 @@
+using PciOperator.Api;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Vm.Tests;
+
+/// <summary>One cluster for the tests of a class; each takes devices of its own and gives them back.</summary>
+public sealed class ClusterFixture : IAsyncLifetime
+{
+    internal Cluster Cluster { get; private set; } = null!;
+
+    public async Task InitializeAsync()
+    {
+        if (Lab.IsCi || Lab.WhyNoCluster is null)
+            Cluster = await Cluster.StartAsync();
+    }
+
+    public async Task DisposeAsync()
+    {
+        if (Cluster is not null)
+            await Cluster.DisposeAsync();
+    }
+}
+
+/// <summary>The main job on a real kernel: a claim takes a device from its driver, and its deletion gives it back.</summary>
+public sealed class AgentTests(ClusterFixture fixture) : IClassFixture<ClusterFixture>
+{
+    private Cluster Cluster => fixture.Cluster;
+
+    private VirtualMachine Machine => fixture.Cluster.Machine;
+
+    [ClusterFact]
+    public async Task A_claim_binds_the_NIC_to_vfio_pci_and_its_deletion_gives_it_back_to_igb()
+    {
+        await Cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10c9", DeviceType = PciAliasDeviceType.PhysicalFunction });
+        Assert.Equal("igb", await Machine.DriverOfAsync(Topology.Nic1));
+        await Cluster.ClaimAsync("nic", "nic");
+
+        var claim = await Cluster.WaitUntilReadyAsync("nic");
+        Assert.Equal(Cluster.Node, claim.Status!.NodeName);
+        var device = Assert.Single(claim.Status.Devices!);
+        Assert.Equal((Topology.Nic1, "8086", "10c9", 1, "vfio-pci"), (device.Address, device.VendorId, device.ProductId, device.NumaNode, device.Driver));
+        await AssertBoundAsync(Topology.Nic1, device.IommuGroup);
+
+        await Cluster.ReleaseAsync("nic");
+        await AssertGivenBackAsync(Topology.Nic1, "igb");
+        await Cluster.WithdrawAsync("nic");
+    }
+
+    [ClusterFact]
+    public async Task A_spec_makes_VFs_and_a_claim_takes_one_of_them()
+    {
+        await Cluster.OfferAsync("vf", new() { Address = Topology.Nic0 }, new() { VendorId = "8086", ProductId = "10ca", DeviceType = PciAliasDeviceType.VirtualFunction }, numVfs: 2);
+        await Cluster.ClaimAsync("vf", "vf");
+
+        var claim = await Cluster.WaitUntilReadyAsync("vf");
+        var device = Assert.Single(claim.Status!.Devices!);
+        Assert.Equal(("8086", "10ca", 0), (device.VendorId, device.ProductId, device.NumaNode));
+        Assert.Equal("2", await Machine.SysfsAsync(Topology.Nic0, "sriov_numvfs"));
+        Assert.Equal(Topology.Nic0, await Machine.OutputOfAsync($"basename $(readlink /sys/bus/pci/devices/{device.Address}/physfn)"));
+        Assert.Equal("igb", await Machine.DriverOfAsync(Topology.Nic0));
+        await AssertBoundAsync(device.Address, device.IommuGroup);
+
+        await Cluster.ReleaseAsync("vf");
+        await AssertGivenBackAsync(device.Address, "igbvf");
+        await Cluster.WithdrawAsync("vf");
+    }
+
+    [ClusterFact]
+    public async Task A_claim_takes_both_functions_of_a_card_that_share_an_IOMMU_group()
+    {
+        await Cluster.OfferAsync("dual", new() { VendorId = "8086", ProductId = "10d3" }, new() { VendorId = "8086", ProductId = "10d3" });
+        await Cluster.ClaimAsync("dual", "dual");
+
+        var claim = await Cluster.WaitUntilReadyAsync("dual");
+        Assert.Equal([Topology.DualNic0, Topology.DualNic1], claim.Status!.Devices!.Select(device => device.Address).Order());
+        var companion = Assert.Single(claim.Status.Devices!, device => device.Companion == true);
+        Assert.True(string.IsNullOrEmpty(companion.Request));
+        foreach (var device in claim.Status.Devices!)
+            await AssertBoundAsync(device.Address, device.IommuGroup);
+
+        await Cluster.ReleaseAsync("dual");
+        await AssertGivenBackAsync(Topology.DualNic0, "e1000e");
+        await AssertGivenBackAsync(Topology.DualNic1, "e1000e");
+        await Cluster.WithdrawAsync("dual");
+    }
+
+    [ClusterFact]
+    public async Task The_NIC_that_carries_the_route_is_refused_with_the_reason()
+    {
+        await Cluster.OfferAsync("route", new() { Address = Topology.HostNic }, new() { VendorId = "1af4", ProductId = "1041" });
+        await Cluster.ClaimAsync("route", "route");
+
+        var nic = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.HostNic}/virtio*/net");
+        var node = await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, n => n.Status?.Devices?.Any(device => device.Address == Topology.HostNic && device.Reason is not null) == true);
+        Assert.Contains(nic, node.Status!.Devices!.Single(device => device.Address == Topology.HostNic).Reason);
+        var claim = await Cluster.WaitForAsync<PassthroughClaim>("route", "default", c => Scheduled(c) is { Status: "False" });
+        Assert.Equal(ClaimPhase.Pending, claim.Status!.Phase);
+        Assert.StartsWith("0/1 nodes can serve it", Scheduled(claim)!.Message);
+        Assert.Equal("virtio-pci", await Machine.DriverOfAsync(Topology.HostNic));
+
+        await Cluster.ReleaseAsync("route");
+        await Cluster.WithdrawAsync("route");
+    }
+
+    private static V1Condition? Scheduled(PassthroughClaim claim) => claim.Status?.Conditions?.FirstOrDefault(condition => condition.Type == Conditions.Scheduled);
+
+    private async Task AssertBoundAsync(string address, int? group)
+    {
+        Assert.Equal("vfio-pci", await Machine.DriverOfAsync(address));
+        Assert.Equal(group.ToString(), await Machine.IommuGroupOfAsync(address));
+        await Machine.OutputOfAsync($"test -c /dev/vfio/{group}");
+    }
+
+    private async Task AssertGivenBackAsync(string address, string driver)
+    {
+        Assert.Equal(driver, await Machine.DriverOfAsync(address));
+        Assert.Equal("(null)", await Machine.SysfsAsync(address, "driver_override"));
+        await Machine.OutputOfAsync($"test ! -e /dev/vfio/{await Machine.IommuGroupOfAsync(address)}");
+    }
+}
