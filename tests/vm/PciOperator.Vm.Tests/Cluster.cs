@@ -36,6 +36,8 @@ internal sealed partial class Cluster : IAsyncDisposable
         Client = server.Client(PciOperatorJsonContext.Default, fieldManager: "test");
     }
 
+    private string AdminKubeconfig => Path.Combine(_kubeconfigs.FullName, "admin");
+
     /// <summary>As administrator.</summary>
     public KubernetesClient Client { get; }
 
@@ -49,7 +51,8 @@ internal sealed partial class Cluster : IAsyncDisposable
         var cluster = new Cluster(await TestApiServer.RealAsync());
         try
         {
-            await cluster.InstallAsync();
+            await File.WriteAllTextAsync(cluster.AdminKubeconfig, cluster._server.KubeconfigText);
+            cluster.Kubectl("kubectl apply --validate=strict -k config");
             await cluster.PlayKubeletAsync();
             await cluster.StartProgramsAsync();
             return cluster;
@@ -101,6 +104,10 @@ internal sealed partial class Cluster : IAsyncDisposable
     public async Task<T> WaitForAsync<T>(string name, string? ns, Func<T, bool> condition)
         where T : class, IKubernetesObject<V1ObjectMeta> =>
         (await FindStateAsync<T>(name, ns, item => item is not null && condition(item), "as expected"))!;
+
+    /// <summary>Runs a shell command, with kubectl as administrator, in the repository's folder; returns its output.</summary>
+    public string Kubectl(string command) => Encoding.UTF8.GetString(
+        Lab.Run("sh", "-c", $"cd '{Lab.Repository}' && export KUBECONFIG='{AdminKubeconfig}' && {command.Trim()}"));
 
     public async ValueTask DisposeAsync()
     {
@@ -160,13 +167,6 @@ internal sealed partial class Cluster : IAsyncDisposable
                 if (change.Type is not WatchEventType.Bookmark)
                     yield return change.Type is WatchEventType.Deleted ? null : change.Object;
         }
-    }
-
-    private async Task InstallAsync()
-    {
-        var kubeconfig = Path.Combine(_kubeconfigs.FullName, "admin");
-        await File.WriteAllTextAsync(kubeconfig, _server.KubeconfigText);
-        Lab.Run("kubectl", "--kubeconfig", kubeconfig, "apply", "--validate=strict", "-k", Path.Combine(Lab.Repository, "config"));
     }
 
     private async Task PlayKubeletAsync()
