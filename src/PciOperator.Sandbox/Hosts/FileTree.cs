@@ -1,0 +1,102 @@
+using PciOperator.Host;
+
+namespace PciOperator.Sandbox.Hosts;
+
+/// <summary>A folder tree in memory with symbolic links, device nodes, and files whose text is computed when read.</summary>
+internal sealed class FileTree
+{
+    private const int MostLinks = 40;
+
+    private readonly Folder root = new();
+
+    public abstract record Entry;
+
+    public sealed record Folder : Entry
+    {
+        public Dictionary<string, Entry> Entries { get; } = new(StringComparer.Ordinal);
+    }
+
+    public sealed record Link(string Target) : Entry;
+
+    public sealed record Node(DeviceNumber Number) : Entry;
+
+    /// <param name="Read">The content; null: not readable.</param>
+    /// <param name="Write">What a write does; null: not writable.</param>
+    public sealed record File(Func<byte[]>? Read, Action<string>? Write) : Entry;
+
+    public Folder MakeFolder(string path)
+    {
+        Folder at = root;
+        foreach (string name in Names(path))
+        {
+            if (!at.Entries.TryGetValue(name, out Entry? next))
+                at.Entries[name] = next = new Folder();
+            at = (Folder)next;
+        }
+
+        return at;
+    }
+
+    public void Put(string path, Entry entry)
+    {
+        int slash = path.LastIndexOf('/');
+        MakeFolder(path[..slash]).Entries[path[(slash + 1)..]] = entry;
+    }
+
+    public void Text(string path, string text, Action<string>? write = null) =>
+        Put(path, new File(() => System.Text.Encoding.UTF8.GetBytes(text + "\n"), write));
+
+    public void Remove(string path)
+    {
+        int slash = path.LastIndexOf('/');
+        MakeFolder(path[..slash]).Entries.Remove(path[(slash + 1)..]);
+    }
+
+    /// <summary>What is at the path; null when nothing is.</summary>
+    /// <param name="path">Absolute.</param>
+    /// <param name="followLast">Follow a link at the path's end.</param>
+    public Entry? Find(string path, bool followLast = true)
+    {
+        int links = 0;
+        return Find(Names(path), followLast, ref links);
+    }
+
+    private Entry? Find(List<string> names, bool followLast, ref int links)
+    {
+        var trail = new List<Folder> { root };
+        for (int i = 0; i < names.Count; i++)
+        {
+            if (names[i] == "..")
+            {
+                if (trail.Count > 1)
+                    trail.RemoveAt(trail.Count - 1);
+                continue;
+            }
+
+            if (!trail[^1].Entries.TryGetValue(names[i], out Entry? entry))
+                return null;
+            bool last = i == names.Count - 1;
+            if (entry is Link link && (!last || followLast))
+            {
+                if (++links > MostLinks)
+                    return null;
+                List<string> rest = [.. Names(link.Target), .. names.Skip(i + 1)];
+                if (link.Target.StartsWith('/'))
+                    return Find(rest, followLast, ref links);
+                names = rest;
+                i = -1;
+                continue;
+            }
+
+            if (last)
+                return entry;
+            if (entry is not Folder folder)
+                return null;
+            trail.Add(folder);
+        }
+
+        return trail[^1];
+    }
+
+    private static List<string> Names(string path) => [.. path.Split('/', StringSplitOptions.RemoveEmptyEntries).Where(name => name != ".")];
+}

@@ -1,0 +1,182 @@
+using System.Text.Json.Serialization;
+using PciOperator.Core;
+
+namespace PciOperator.Sandbox.Hosts;
+
+/// <summary>One PCI function of a simulated host: its hardware, and the state that the kernel keeps of it.</summary>
+public sealed class SimulatedFunction
+{
+    /// <summary>"0000:21:00.0".</summary>
+    public required string Address { get; set; }
+
+    /// <summary>"8086:10c9".</summary>
+    public required string Ids { get; set; }
+
+    /// <summary>"8086:a03c"; null: the same as <see cref="Ids"/>.</summary>
+    public string? SubsystemIds { get; set; }
+
+    /// <summary>24 bits: 0x020000 is an Ethernet controller.</summary>
+    public uint Class { get; set; }
+
+    /// <summary>The bridge above; null: directly on the root bus.</summary>
+    public string? Bridge { get; set; }
+
+    /// <summary>-1: the firmware didn't say.</summary>
+    public int Numa { get; set; } = -1;
+
+    /// <summary>Its IOMMU group while the IOMMU is on; null: a group of its own.</summary>
+    public int? Group { get; set; }
+
+    /// <summary>The host driver that knows it; null: none does.</summary>
+    public string? HostDriver { get; set; }
+
+    /// <summary>The driver it is bound to now.</summary>
+    public string? Driver { get; set; }
+
+    /// <summary>driver_override.</summary>
+    public string? Override { get; set; }
+
+    /// <summary>reset_method; empty: no reset file either.</summary>
+    public string ResetMethods { get; set; } = "flr bus";
+
+    /// <summary>Device Serial Number capability, as eight bytes "a0369fffff123456"; null: none.</summary>
+    public string? Serial { get; set; }
+
+    /// <summary>Physical slot's name; null: none.</summary>
+    public string? Slot { get; set; }
+
+    /// <summary>The display that the host booted with.</summary>
+    public bool BootVga { get; set; }
+
+    /// <summary>SR-IOV of a PF; null: none.</summary>
+    public SimulatedSriov? Sriov { get; set; }
+
+    /// <summary>A VF's PF.</summary>
+    public string? PhysFn { get; set; }
+
+    /// <summary>A VF's number on its PF.</summary>
+    public int VfIndex { get; set; }
+
+    /// <summary>Interfaces that its host driver makes.</summary>
+    public List<SimulatedInterface> Interfaces { get; set; } = [];
+
+    /// <summary>Block devices that its host driver makes.</summary>
+    public List<SimulatedDisk> Disks { get; set; } = [];
+
+    /// <summary>Character devices that its host driver makes ("dri/card0", "snd/controlC0").</summary>
+    public List<SimulatedNode> Nodes { get; set; } = [];
+
+    /// <summary>The driver that the kernel is unbinding, while a user of the device keeps it from finishing.</summary>
+    public string? UnbindingFrom { get; set; }
+
+    /// <summary>Drivers whose probe fails (and says OK, as the kernel does).</summary>
+    public List<string> FailingDrivers { get; set; } = [];
+
+    [JsonIgnore]
+    internal PciAddress At => PciAddress.Parse(Address);
+
+    [JsonIgnore]
+    internal bool IsBridge => Class >> 16 == 0x06;
+
+    [JsonIgnore]
+    internal bool HasHostDriver => Driver is not null && Driver == HostDriver;
+
+    [JsonIgnore]
+    internal bool OnVfio => (Driver ?? UnbindingFrom) is { } driver && driver.EndsWith("vfio-pci", StringComparison.Ordinal);
+}
+
+/// <summary>SR-IOV of a simulated PF.</summary>
+public sealed class SimulatedSriov
+{
+    /// <summary>sriov_totalvfs.</summary>
+    public int Total { get; set; }
+
+    /// <summary>sriov_numvfs.</summary>
+    public int NumVfs { get; set; }
+
+    /// <summary>VFs' product, "10ca".</summary>
+    public required string VfProduct { get; set; }
+
+    /// <summary>VFs' host driver.</summary>
+    public string? VfDriver { get; set; }
+
+    /// <summary>sriov_offset: routing id of the first VF, from the PF's.</summary>
+    public int Offset { get; set; } = 128;
+
+    /// <summary>sriov_stride: routing ids between VFs.</summary>
+    public int Stride { get; set; } = 1;
+
+    /// <summary>sriov_drivers_autoprobe.</summary>
+    public bool Autoprobe { get; set; } = true;
+}
+
+/// <summary>A network interface of a simulated host.</summary>
+public sealed class SimulatedInterface
+{
+    /// <summary>"eno1".</summary>
+    public required string Name { get; set; }
+
+    /// <summary>Administratively up.</summary>
+    public bool Up { get; set; }
+
+    /// <summary>Has the default route (and then an IPv4 address).</summary>
+    public bool DefaultRoute { get; set; }
+
+    /// <summary>Has an IPv4 route to a subnet.</summary>
+    public bool Route { get; set; }
+
+    /// <summary>Has an IPv6 route.</summary>
+    public bool Route6 { get; set; }
+
+    /// <summary>Has an IPv6 address.</summary>
+    public bool Address6 { get; set; }
+
+    /// <summary>The bond or bridge it is part of.</summary>
+    public string? Master { get; set; }
+
+    /// <summary>A VLAN or macvlan on top of it.</summary>
+    public string? Upper { get; set; }
+
+    /// <summary>Moved into a pod's network namespace: not to be seen from the host's.</summary>
+    public bool InPod { get; set; }
+}
+
+/// <summary>A block device of a simulated host; its partitions are entries of their own.</summary>
+public sealed class SimulatedDisk
+{
+    /// <summary>"nvme0n1" or "nvme0n1p2".</summary>
+    public required string Name { get; set; }
+
+    /// <summary>The disk that a partition is on.</summary>
+    public string? PartitionOf { get; set; }
+
+    /// <summary>Minor number (major 259).</summary>
+    public int Minor { get; set; }
+
+    /// <summary>Where PID 1 sees it mounted.</summary>
+    public string? MountedAt { get; set; }
+
+    /// <summary>Its file system shows a device number of its own in mountinfo, as btrfs does.</summary>
+    public bool AnonymousMount { get; set; }
+
+    /// <summary>It is swap space.</summary>
+    public bool Swap { get; set; }
+
+    /// <summary>dm, md, … on top of it.</summary>
+    public string? Holder { get; set; }
+
+    /// <summary>Claimed in the kernel without a trace in sysfs: ZFS, or a mount in another namespace.</summary>
+    public bool Claimed { get; set; }
+
+    /// <summary>Under a virtual NVMe subsystem (native multipath) instead of its controller.</summary>
+    public bool Multipath { get; set; }
+
+    [JsonIgnore]
+    internal bool InUse => MountedAt is not null || Swap || Holder is not null || Claimed;
+}
+
+/// <summary>A character device node of a simulated host.</summary>
+/// <param name="Name">Below /dev: "dri/card0".</param>
+/// <param name="Major">Of its device number.</param>
+/// <param name="Minor">Of its device number.</param>
+public sealed record SimulatedNode(string Name, int Major, int Minor);

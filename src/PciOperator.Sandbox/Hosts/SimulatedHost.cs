@@ -1,0 +1,434 @@
+using System.Runtime.CompilerServices;
+using System.Text.Json;
+using System.Threading.Channels;
+using PciOperator.Host;
+
+namespace PciOperator.Sandbox.Hosts;
+
+/// <summary>What an agent asked of a simulated host.</summary>
+public enum SimulatedOperation
+{
+    /// <summary>Any look: text, link, list, device number, existence.</summary>
+    Read,
+
+    /// <summary>One write(2) to a file of the kernel's.</summary>
+    Write,
+
+    /// <summary>A file of the agent's replaced durably.</summary>
+    WriteDurably,
+
+    /// <summary>A file of the agent's removed.</summary>
+    Delete,
+
+    /// <summary>modprobe.</summary>
+    LoadModule,
+}
+
+/// <summary>One call of an agent, before or after it has had its effect.</summary>
+/// <param name="Operation">What kind.</param>
+/// <param name="Path">The file, or the module's name.</param>
+/// <param name="Value">What is written; empty for other kinds.</param>
+/// <param name="Before">Not done yet; otherwise it has been done.</param>
+/// <param name="Index">0, 1, … over the agent's reads, or over all that isn't a read.</param>
+public sealed record SimulatedAccess(SimulatedOperation Operation, string Path, string Value, bool Before, int Index)
+{
+    /// <summary>Changes something.</summary>
+    public bool IsChange => Operation != SimulatedOperation.Read;
+}
+
+/// <summary>One write to the simulated kernel.</summary>
+/// <param name="Path">The file.</param>
+/// <param name="Value">What was written, without the final newline.</param>
+/// <param name="Errno">0: OK.</param>
+public sealed record SysfsWrite(string Path, string Value, int Errno);
+
+/// <summary>The agent was killed: every further call of its own fails so.</summary>
+public sealed class SimulatedCrashException() : Exception("The simulated agent was killed.");
+
+/// <summary>
+/// A host whose kernel, devices and disks are simulated: sysfs, procfs and devtmpfs as far as PCI passthrough needs them, with
+/// the kernel's errors and quirks. It outlives the agents that use it, and (see <see cref="SaveTo"/>) their processes.
+/// </summary>
+public sealed class SimulatedHost
+{
+    /// <summary>Where an agent keeps its journal on a simulated host.</summary>
+    public const string StateDirectory = "/var/lib/pcioperator";
+
+    private readonly SimulatedState state;
+    private readonly SimulatedKernel kernel;
+    private readonly List<SysfsWrite> log = [];
+    private readonly List<Channel<Uevent>> listeners = [];
+    private FileTree? tree;
+    private string? savedAt;
+    private AgentFiles agent;
+
+    internal SimulatedHost(SimulatedState state)
+    {
+        this.state = state;
+        kernel = new SimulatedKernel(state, Touch, Emit);
+        agent = new AgentFiles(this);
+        Uevents = new Events(this);
+    }
+
+    /// <summary>The host as the present agent sees it. After <see cref="CrashAgent"/> or <see cref="Reboot"/>: another object, for the next agent.</summary>
+    public IHostFileSystem Files => agent;
+
+    /// <summary>The kernel's uevents.</summary>
+    public IUeventSource Uevents { get; }
+
+    /// <summary>Every write to the kernel so far.</summary>
+    public IReadOnlyList<SysfsWrite> Log
+    {
+        get
+        {
+            lock (kernel.Gate)
+                return [.. log];
+        }
+    }
+
+    /// <summary>
+    /// Called before and after every call of the agent, without locks: it may throw a <see cref="HostIoException"/>, wait, or
+    /// call <see cref="CrashAgent"/>.
+    /// </summary>
+    public Action<SimulatedAccess>? Fault { get; set; }
+
+    /// <summary>Another one after each boot.</summary>
+    public string BootId => state.BootId;
+
+    /// <summary>A host that an earlier process kept in a file, and goes on keeping there. One process at a time.</summary>
+    public static SimulatedHost Open(string path)
+    {
+        SimulatedState state = JsonSerializer.Deserialize<SimulatedState>(File.ReadAllBytes(path))
+            ?? throw new InvalidDataException($"{path} holds no simulated host.");
+        var host = new SimulatedHost(state) { savedAt = path };
+        host.kernel.FinishUnbinding();
+        return host;
+    }
+
+    /// <summary>Keeps the host's state in a file from now on: whole, and before any change returns to the agent.</summary>
+    public void SaveTo(string path)
+    {
+        lock (kernel.Gate)
+        {
+            savedAt = path;
+            Save();
+        }
+    }
+
+    /// <summary>What a function is like now (a view: change it through <see cref="Change"/>); null when there is none.</summary>
+    public SimulatedFunction? Find(string address)
+    {
+        lock (kernel.Gate)
+            return kernel.Find(address);
+    }
+
+    /// <summary>All functions now.</summary>
+    public IReadOnlyList<SimulatedFunction> Functions
+    {
+        get
+        {
+            lock (kernel.Gate)
+                return [.. state.Functions];
+        }
+    }
+
+    /// <summary>Changes a function behind the agent's back: an administrator, another card, a mount.</summary>
+    public void Change(string address, Action<SimulatedFunction> change)
+    {
+        lock (kernel.Gate)
+        {
+            SimulatedFunction f = kernel.Find(address) ?? throw new ArgumentException($"There is no {address}.", nameof(address));
+            change(f);
+            Touch();
+            Emit(new Uevent { Action = "change", DevPath = kernel.DevPath(f), Subsystem = "pci", PciSlotName = f.Address });
+        }
+    }
+
+    /// <summary>A device is plugged in.</summary>
+    public void Add(SimulatedFunction function)
+    {
+        lock (kernel.Gate)
+        {
+            kernel.Add(function);
+            Touch();
+        }
+    }
+
+    /// <summary>A device is pulled out, without asking.</summary>
+    public void Remove(string address)
+    {
+        lock (kernel.Gate)
+        {
+            kernel.Remove(kernel.Find(address) ?? throw new ArgumentException($"There is no {address}.", nameof(address)));
+            kernel.Closed();
+            Touch();
+        }
+    }
+
+    /// <summary>Starts a process that has files open ("/dev/vfio/13", "/dev/nvme0n1"); its PID.</summary>
+    public int StartProcess(string name, params string[] open)
+    {
+        lock (kernel.Gate)
+        {
+            int pid = state.NextPid++;
+            state.Processes[pid] = new SimulatedProcess(name, [.. open]);
+            Touch();
+            return pid;
+        }
+    }
+
+    /// <summary>Ends a process: writes that waited for it go on.</summary>
+    public void StopProcess(int pid)
+    {
+        lock (kernel.Gate)
+        {
+            state.Processes.Remove(pid);
+            kernel.Closed();
+            Touch();
+        }
+    }
+
+    /// <summary>Puts a regular file on the host.</summary>
+    public void PutFile(string path, string content)
+    {
+        lock (kernel.Gate)
+        {
+            state.Files[path] = System.Text.Encoding.UTF8.GetBytes(content);
+            Touch();
+        }
+    }
+
+    /// <summary>Removes a regular file of the host.</summary>
+    public void RemoveFile(string path)
+    {
+        lock (kernel.Gate)
+        {
+            state.Files.Remove(path);
+            Touch();
+        }
+    }
+
+    /// <summary>Gives the agent PID 1's namespaces, or others.</summary>
+    public void SetAgentSeesHost(bool sees)
+    {
+        lock (kernel.Gate)
+        {
+            state.AgentSeesHost = sees;
+            Touch();
+        }
+    }
+
+    /// <summary>Kills the agent, kill -9: its calls fail from now on; <see cref="Files"/> is for the next one.</summary>
+    public void CrashAgent()
+    {
+        lock (kernel.Gate)
+        {
+            agent.Dead = true;
+            agent = new AgentFiles(this);
+        }
+    }
+
+    /// <summary>
+    /// Power loss and boot: processes, VFs, overrides and bindings are forgotten, every device is on its host driver, loaded
+    /// modules are those of boot; the files on disk stay.
+    /// </summary>
+    public void Reboot()
+    {
+        lock (kernel.Gate)
+        {
+            agent.Dead = true;
+            agent = new AgentFiles(this);
+            state.Processes.Clear();
+            state.Functions.RemoveAll(f => f.PhysFn is not null);
+            state.Drivers = new SortedSet<string>(state.BootDrivers, StringComparer.Ordinal);
+            foreach (SimulatedFunction f in state.Functions)
+            {
+                f.Override = null;
+                f.UnbindingFrom = null;
+                f.Driver = f.HostDriver is { } driver && !f.FailingDrivers.Contains(driver) ? driver : null;
+                if (f.Sriov is not null)
+                    (f.Sriov.NumVfs, f.Sriov.Autoprobe) = (0, true);
+            }
+
+            state.BootId = BootIdOf(++state.Boots);
+            kernel.Closed();
+            Touch();
+        }
+    }
+
+    internal static string BootIdOf(int boot) => $"b0070000-0000-4000-8000-{boot:x12}";
+
+    private FileTree Tree => tree ??= SimulatedSysfs.Build(state, kernel);
+
+    private void Touch()
+    {
+        tree = null;
+        Save();
+    }
+
+    private void Save()
+    {
+        if (savedAt is null)
+            return;
+        string temporary = savedAt + ".tmp";
+        File.WriteAllBytes(temporary, JsonSerializer.SerializeToUtf8Bytes(state));
+        File.Move(temporary, savedAt, overwrite: true);
+    }
+
+    private void Emit(Uevent uevent)
+    {
+        lock (listeners)
+        {
+            foreach (Channel<Uevent> listener in listeners)
+                listener.Writer.TryWrite(uevent);
+        }
+    }
+
+    private sealed class Events(SimulatedHost host) : IUeventSource
+    {
+        public async IAsyncEnumerable<Uevent> ReadAsync([EnumeratorCancellation] CancellationToken ct)
+        {
+            var channel = Channel.CreateUnbounded<Uevent>();
+            lock (host.listeners)
+                host.listeners.Add(channel);
+            try
+            {
+                await foreach (Uevent uevent in channel.Reader.ReadAllAsync(ct))
+                    yield return uevent;
+            }
+            finally
+            {
+                lock (host.listeners)
+                    host.listeners.Remove(channel);
+            }
+        }
+    }
+
+    /// <summary>One agent's view of the host; it ends with the agent.</summary>
+    private sealed class AgentFiles(SimulatedHost host) : IHostFileSystem
+    {
+        private int reads = -1;
+        private int changes = -1;
+
+        public volatile bool Dead;
+
+        public bool Exists(string path) => Look(path, () => host.Tree.Find(path) is not null);
+
+        public string? ReadText(string path)
+        {
+            byte[]? bytes = ReadBytes(path, int.MaxValue);
+            return bytes is null ? null : System.Text.Encoding.UTF8.GetString(bytes is [.., (byte)'\n'] ? bytes.AsSpan(0, bytes.Length - 1) : bytes);
+        }
+
+        public byte[]? ReadBytes(string path, int max) => Look(path, () => host.Tree.Find(path) switch
+        {
+            null => null,
+            FileTree.File { Read: { } read } => read() is var content && content.Length > max ? content[..max] : content,
+            FileTree.Folder => throw new HostIoException("read", path, Errnos.EISDIR),
+            _ => throw new HostIoException("read", path, Errnos.EACCES),
+        });
+
+        public string? ReadLink(string path) => Look(path, () => (host.Tree.Find(path, followLast: false) as FileTree.Link)?.Target);
+
+        public IReadOnlyList<string> List(string path) => Look<IReadOnlyList<string>>(path, () =>
+            host.Tree.Find(path) is FileTree.Folder folder ? [.. folder.Entries.Keys.Order(StringComparer.Ordinal)] : []);
+
+        public IReadOnlyList<string> ListFolders(string path) => Look<IReadOnlyList<string>>(path, () =>
+            host.Tree.Find(path) is FileTree.Folder folder
+                ? [.. folder.Entries.Where(e => e.Value is FileTree.Folder).Select(e => e.Key).Order(StringComparer.Ordinal)]
+                : []);
+
+        public DeviceNumber? DeviceAt(string path) => Look(path, () => (host.Tree.Find(path) as FileTree.Node)?.Number);
+
+        public bool? IsClaimed(string blockNode) => Look(blockNode, () =>
+        {
+            if (host.Tree.Find(blockNode) is not FileTree.Node { Number: { IsBlock: true } number })
+                return (bool?)null;
+            List<SimulatedDisk> disks = [.. host.state.Functions.SelectMany(f => f.Disks)];
+            SimulatedDisk disk = disks.First(d => SimulatedSysfs.NumberOf(d) == number);
+            return disk.InUse || disks.Any(d => d.PartitionOf == disk.Name && d.InUse);
+        });
+
+        public void Write(string path, string value) => Act(SimulatedOperation.Write, path, value, () =>
+        {
+            int errno = 0;
+            try
+            {
+                FileTree.Entry? entry = host.Tree.Find(path);
+                if (entry is not FileTree.File { Write: { } write })
+                    throw new HostIoException($"write '{value.TrimEnd('\n')}' to", path, entry is null ? Errnos.ENOENT : Errnos.EACCES);
+                write(value);
+                host.Touch();
+            }
+            catch (HostIoException e)
+            {
+                errno = e.Errno;
+                host.Touch();
+                throw new HostIoException($"write '{value.TrimEnd('\n')}' to", path, errno);
+            }
+            finally
+            {
+                host.log.Add(new SysfsWrite(path, value.TrimEnd('\n'), errno));
+            }
+        });
+
+        public void WriteDurably(string path, ReadOnlySpan<byte> content)
+        {
+            byte[] copy = content.ToArray();
+            Act(SimulatedOperation.WriteDurably, path, System.Text.Encoding.UTF8.GetString(copy), () =>
+            {
+                host.state.Files[path] = copy;
+                host.Touch();
+            });
+        }
+
+        public void Delete(string path) => Act(SimulatedOperation.Delete, path, "", () =>
+        {
+            host.state.Files.Remove(path);
+            host.Touch();
+        });
+
+        public void LoadModule(string name) => Act(SimulatedOperation.LoadModule, name, "", () =>
+        {
+            string driver = name.Replace('_', '-');
+            if (name.StartsWith("pci:", StringComparison.Ordinal))
+                return;
+            if (!host.state.Loadable.Contains(driver))
+                throw new HostIoException("modprobe", name, 0, $"modprobe {name} failed with exit code 1: FATAL: Module {name} not found in directory /lib/modules/{host.state.KernelVersion}");
+            host.state.Drivers.Add(driver);
+            host.Touch();
+        });
+
+        private T Look<T>(string path, Func<T> read)
+        {
+            CheckAlive();
+            int index = Interlocked.Increment(ref reads);
+            host.Fault?.Invoke(new SimulatedAccess(SimulatedOperation.Read, path, "", Before: true, index));
+            CheckAlive();
+            T result;
+            lock (host.kernel.Gate)
+                result = read();
+            host.Fault?.Invoke(new SimulatedAccess(SimulatedOperation.Read, path, "", Before: false, index));
+            CheckAlive();
+            return result;
+        }
+
+        private void Act(SimulatedOperation operation, string path, string value, Action change)
+        {
+            CheckAlive();
+            int index = Interlocked.Increment(ref changes);
+            host.Fault?.Invoke(new SimulatedAccess(operation, path, value, Before: true, index));
+            CheckAlive();
+            lock (host.kernel.Gate)
+                change();
+            host.Fault?.Invoke(new SimulatedAccess(operation, path, value, Before: false, index));
+            CheckAlive();
+        }
+
+        private void CheckAlive()
+        {
+            if (Dead)
+                throw new SimulatedCrashException();
+        }
+    }
+}

@@ -1,0 +1,83 @@
+namespace PciOperator.Sandbox.Hosts;
+
+/// <summary>Puts a simulated host together.</summary>
+public sealed class SimulatedHostBuilder
+{
+    private readonly SimulatedState state = new();
+    private readonly List<SimulatedFunction> functions = [];
+
+    /// <summary>As uname -r.</summary>
+    public SimulatedHostBuilder KernelVersion(string version)
+    {
+        state.KernelVersion = version;
+        return this;
+    }
+
+    /// <summary>No IOMMU groups.</summary>
+    /// <param name="firmware">The firmware offers one nevertheless (a DMAR table is there).</param>
+    /// <param name="commandLine">The kernel command line.</param>
+    public SimulatedHostBuilder WithoutIommu(bool firmware, string commandLine = "root=/dev/nvme0n1p2")
+    {
+        (state.Iommu, state.FirmwareIommu, state.CommandLine) = (false, firmware, commandLine);
+        return this;
+    }
+
+    /// <summary>No IOMMU, and VFIO told to go without.</summary>
+    public SimulatedHostBuilder UnsafeNoIommu()
+    {
+        (state.Iommu, state.UnsafeNoIommu) = (false, true);
+        return this;
+    }
+
+    /// <summary>modprobe doesn't find this one.</summary>
+    public SimulatedHostBuilder WithoutModule(string name)
+    {
+        state.Loadable.Remove(name);
+        return this;
+    }
+
+    /// <summary>A NUMA node: "0-15" and its socket.</summary>
+    public SimulatedHostBuilder NumaNode(int node, string cpus, int socket)
+    {
+        state.NumaNodes[node] = new SimulatedNumaNode(cpus, socket);
+        return this;
+    }
+
+    /// <summary>The host's pci.ids.</summary>
+    public SimulatedHostBuilder PciIds(string text)
+    {
+        state.PciIds = text;
+        return this;
+    }
+
+    /// <summary>A function, with its VFs if its SR-IOV says so; its host driver takes it at boot.</summary>
+    public SimulatedHostBuilder Add(SimulatedFunction function)
+    {
+        functions.Add(function);
+        return this;
+    }
+
+    /// <summary>Boots it.</summary>
+    public SimulatedHost Build()
+    {
+        state.BootId = SimulatedHost.BootIdOf(++state.Boots);
+        var kernel = new SimulatedKernel(state, () => { }, _ => { });
+        if (functions.Where(f => f.Group is not null).Select(f => f.Group!.Value).DefaultIfEmpty(0).Max() is var highest)
+            state.NextGroup = highest + 1;
+        foreach (SimulatedFunction function in functions)
+        {
+            int vfs = function.Sriov?.NumVfs ?? 0;
+            if (function.Sriov is not null)
+                function.Sriov.NumVfs = 0;
+            lock (kernel.Gate)
+            {
+                kernel.Add(function);
+                if (vfs > 0)
+                    kernel.WriteNumVfs(function, $"{vfs}");
+            }
+        }
+
+        state.BootDrivers = new SortedSet<string>(state.Drivers, StringComparer.Ordinal);
+        return new SimulatedHost(state);
+    }
+}

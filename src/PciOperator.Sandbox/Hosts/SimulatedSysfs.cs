@@ -1,0 +1,238 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using PciOperator.Host;
+
+namespace PciOperator.Sandbox.Hosts;
+
+/// <summary>The files that a simulated kernel shows: /sys, /proc, /dev and the regular files, as one tree.</summary>
+internal static class SimulatedSysfs
+{
+    public const int AgentPid = 4711;
+    private const int VfioGroupMajor = 240;
+    private const int VfioDeviceMajor = 241;
+    private const int NvmeBlockMajor = 259;
+
+    public static FileTree Build(SimulatedState state, SimulatedKernel kernel)
+    {
+        var tree = new FileTree();
+        tree.MakeFolder("/sys/bus/pci/devices");
+        tree.MakeFolder("/sys/class/net");
+        tree.MakeFolder("/sys/class/block");
+        tree.MakeFolder("/sys/kernel/iommu_groups");
+        tree.Put("/sys/bus/pci/drivers_probe", new FileTree.File(null, kernel.Probe));
+        foreach (string driver in state.Drivers)
+        {
+            tree.Put($"/sys/bus/pci/drivers/{driver}/bind", new FileTree.File(null, value => kernel.BindTo(driver, value)));
+            tree.Put($"/sys/bus/pci/drivers/{driver}/unbind", new FileTree.File(null, value => kernel.UnbindFrom(driver, value)));
+        }
+
+        foreach (SimulatedFunction f in state.Functions)
+            AddFunction(tree, state, kernel, f);
+        AddSystem(tree, state);
+        AddProc(tree, state);
+        foreach ((string path, byte[] content) in state.Files)
+            tree.Put(path, new FileTree.File(() => content, null));
+        return tree;
+    }
+
+    public static DeviceNumber NumberOf(SimulatedDisk disk) => new(true, NvmeBlockMajor, (uint)disk.Minor);
+
+    private static void AddFunction(FileTree tree, SimulatedState state, SimulatedKernel kernel, SimulatedFunction f)
+    {
+        string devPath = kernel.DevPath(f);
+        string folder = "/sys" + devPath;
+        string up = string.Concat(Enumerable.Repeat("../", devPath.Count(c => c == '/')));
+        tree.Put($"/sys/bus/pci/devices/{f.Address}", new FileTree.Link($"../../..{devPath}"));
+        string[] ids = f.Ids.Split(':');
+        string[] subsystem = (f.SubsystemIds ?? f.Ids).Split(':');
+        tree.Text($"{folder}/vendor", $"0x{ids[0]}");
+        tree.Text($"{folder}/device", $"0x{ids[1]}");
+        tree.Text($"{folder}/subsystem_vendor", $"0x{subsystem[0]}");
+        tree.Text($"{folder}/subsystem_device", $"0x{subsystem[1]}");
+        tree.Text($"{folder}/class", $"0x{f.Class:x6}");
+        tree.Text($"{folder}/numa_node", f.Numa.ToString(CultureInfo.InvariantCulture));
+        tree.Text($"{folder}/modalias", $"pci:v0000{ids[0].ToUpperInvariant()}d0000{ids[1].ToUpperInvariant()}sv0000{subsystem[0].ToUpperInvariant()}sd0000{subsystem[1].ToUpperInvariant()}bc{f.Class >> 16:X2}sc{(f.Class >> 8) & 0xff:X2}i{f.Class & 0xff:X2}");
+        tree.Text($"{folder}/driver_override", f.Override ?? "(null)", value => kernel.WriteOverride(f, value));
+        tree.Put($"{folder}/subsystem", new FileTree.Link($"{up}bus/pci"));
+        tree.Put($"{folder}/config", new FileTree.File(() => Config(ids, f.Serial), null));
+        if (f.Driver is not null)
+        {
+            tree.Put($"{folder}/driver", new FileTree.Link($"{up}bus/pci/drivers/{f.Driver}"));
+            tree.Put($"/sys/bus/pci/drivers/{f.Driver}/{f.Address}", new FileTree.Link($"../../../..{devPath}"));
+        }
+
+        if (f.Group is { } group && (state.Iommu || (state.UnsafeNoIommu && f.OnVfio)))
+        {
+            tree.Put($"{folder}/iommu_group", new FileTree.Link($"{up}kernel/iommu_groups/{group}"));
+            tree.Put($"/sys/kernel/iommu_groups/{group}/devices/{f.Address}", new FileTree.Link($"../../../..{devPath}"));
+            if (f.OnVfio)
+                AddVfio(tree, folder, f, group);
+        }
+
+        if (f.ResetMethods.Length > 0 && !f.IsBridge)
+        {
+            tree.Text($"{folder}/reset_method", f.ResetMethods, _ => { });
+            tree.Put($"{folder}/reset", new FileTree.File(null, _ => { }));
+        }
+
+        if (f.Class >> 16 == 0x03)
+            tree.Text($"{folder}/boot_vga", f.BootVga ? "1" : "0");
+        if (f.Slot is not null)
+            tree.Text($"/sys/bus/pci/slots/{f.Slot}/address", f.Address[..f.Address.LastIndexOf('.')]);
+        if (f.PhysFn is not null)
+            tree.Put($"{folder}/physfn", new FileTree.Link($"../{f.PhysFn}"));
+        if (f.Sriov is not null)
+            AddSriov(tree, state, kernel, folder, f, f.Sriov);
+        if (f.HasHostDriver)
+            AddChildren(tree, folder, f);
+    }
+
+    private static void AddVfio(FileTree tree, string folder, SimulatedFunction f, int group)
+    {
+        tree.Put($"/dev/vfio/{group}", new FileTree.Node(new DeviceNumber(false, VfioGroupMajor, (uint)group)));
+        if (f.Driver is null)
+            return;
+        string name = SimulatedKernel.CdevName(f);
+        uint minor = uint.Parse(name.AsSpan(4), CultureInfo.InvariantCulture);
+        tree.Text($"{folder}/vfio-dev/{name}/dev", $"{VfioDeviceMajor}:{minor}");
+        tree.Put($"/dev/vfio/devices/{name}", new FileTree.Node(new DeviceNumber(false, VfioDeviceMajor, minor)));
+    }
+
+    private static void AddSriov(FileTree tree, SimulatedState state, SimulatedKernel kernel, string folder, SimulatedFunction pf, SimulatedSriov sriov)
+    {
+        tree.Text($"{folder}/sriov_totalvfs", $"{sriov.Total}");
+        tree.Text($"{folder}/sriov_numvfs", $"{sriov.NumVfs}", value => kernel.WriteNumVfs(pf, value));
+        tree.Text($"{folder}/sriov_vf_device", sriov.VfProduct);
+        tree.Text($"{folder}/sriov_offset", $"{sriov.Offset}");
+        tree.Text($"{folder}/sriov_stride", $"{sriov.Stride}");
+        tree.Text($"{folder}/sriov_drivers_autoprobe", sriov.Autoprobe ? "1" : "0", value => sriov.Autoprobe = value.Trim() switch
+        {
+            "1" or "y" or "Y" => true,
+            "0" or "n" or "N" => false,
+            _ => throw new HostIoException("write to", "/sriov_drivers_autoprobe", Errnos.EINVAL),
+        });
+        foreach (SimulatedFunction vf in state.Functions.Where(v => v.PhysFn == pf.Address))
+            tree.Put($"{folder}/virtfn{vf.VfIndex}", new FileTree.Link($"../{vf.Address}"));
+    }
+
+    /// <summary>What the host driver makes: interfaces, disks, character devices.</summary>
+    private static void AddChildren(FileTree tree, string folder, SimulatedFunction f)
+    {
+        foreach (SimulatedInterface net in f.Interfaces.Where(i => !i.InPod))
+        {
+            string at = $"{folder}/net/{net.Name}";
+            tree.Put($"/sys/class/net/{net.Name}", new FileTree.Link($"../..{at["/sys".Length..]}"));
+            tree.Text($"{at}/flags", net.Up ? "0x1003" : "0x1002");
+            if (net.Master is not null)
+                tree.Put($"{at}/master", new FileTree.Link($"../../../../virtual/net/{net.Master}"));
+            if ((net.Master ?? net.Upper) is { } upper)
+                tree.Put($"{at}/upper_{upper}", new FileTree.Link($"../../../../virtual/net/{upper}"));
+        }
+
+        foreach (SimulatedDisk disk in f.Disks)
+        {
+            string controller = disk.Name.Split('n') is ["", var rest, ..] ? $"n{rest}" : disk.Name;
+            string above = disk.Multipath
+                ? $"/sys/devices/virtual/nvme-subsystem/{controller.Replace("nvme", "nvme-subsys", StringComparison.Ordinal)}"
+                : $"{folder}/nvme/{controller}";
+            string at = disk.PartitionOf is null ? $"{above}/{disk.Name}" : $"{above}/{disk.PartitionOf}/{disk.Name}";
+            if (disk.Multipath)
+            {
+                string subsystem = above[(above.LastIndexOf('/') + 1)..];
+                tree.Put($"/sys/class/nvme-subsystem/{subsystem}", new FileTree.Link($"../..{above["/sys".Length..]}"));
+                tree.Put($"{above}/{controller}", new FileTree.Link($"../../../..{folder["/sys/devices".Length..]}/nvme/{controller}"));
+                tree.MakeFolder($"{folder}/nvme/{controller}");
+            }
+
+            tree.Put($"/sys/class/block/{disk.Name}", new FileTree.Link($"../..{at["/sys".Length..]}"));
+            tree.Put($"{at}/subsystem", new FileTree.Link("/sys/class/block"));
+            tree.Text($"{at}/dev", $"{NvmeBlockMajor}:{disk.Minor}");
+            tree.MakeFolder($"{at}/holders");
+            if (disk.Holder is not null)
+                tree.Put($"{at}/holders/{disk.Holder}", new FileTree.Link($"/sys/devices/virtual/block/{disk.Holder}"));
+            tree.Put($"/dev/{disk.Name}", new FileTree.Node(NumberOf(disk)));
+        }
+
+        foreach (SimulatedNode node in f.Nodes)
+        {
+            tree.Text($"{folder}/nodes/{node.Name.Replace('/', '!')}/dev", $"{node.Major}:{node.Minor}");
+            tree.Put($"/dev/{node.Name}", new FileTree.Node(new DeviceNumber(false, (uint)node.Major, (uint)node.Minor)));
+        }
+    }
+
+    private static void AddSystem(FileTree tree, SimulatedState state)
+    {
+        foreach ((int number, SimulatedNumaNode node) in state.NumaNodes)
+        {
+            tree.Text($"/sys/devices/system/node/node{number}/cpulist", node.Cpus);
+            string first = node.Cpus.Split(',', '-')[0];
+            tree.Text($"/sys/devices/system/cpu/cpu{first}/topology/physical_package_id", $"{node.Socket}");
+        }
+
+        if (state.FirmwareIommu)
+            tree.Text("/sys/firmware/acpi/tables/DMAR", "DMAR");
+        if (state.UnsafeNoIommu)
+            tree.Text("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y");
+        if (state.Drivers.Contains("vfio-pci"))
+            tree.Put("/dev/vfio/vfio", new FileTree.Node(new DeviceNumber(false, 10, 196)));
+        if (state.Loadable.Count > 0)
+            tree.Text($"/lib/modules/{state.KernelVersion}/modules.dep", string.Join('\n', state.Loadable.Select(name => $"kernel/drivers/vfio/pci/{name}.ko:")));
+        tree.Text("/usr/share/misc/pci.ids", state.PciIds);
+    }
+
+    private static void AddProc(FileTree tree, SimulatedState state)
+    {
+        List<SimulatedInterface> interfaces = [.. state.Functions.Where(f => f.HasHostDriver).SelectMany(f => f.Interfaces).Where(i => !i.InPod)];
+        List<SimulatedDisk> disks = [.. state.Functions.Where(f => f.HasHostDriver).SelectMany(f => f.Disks)];
+        tree.Text("/proc/cmdline", state.CommandLine);
+        tree.Text("/proc/sys/kernel/osrelease", state.KernelVersion);
+        tree.Text("/proc/sys/kernel/random/boot_id", state.BootId);
+        tree.Text("/proc/swaps", Lines("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority",
+            disks.Where(d => d.Swap).Select(d => $"/dev/{d.Name}                             partition\t8388604\t\t0\t\t-2")));
+        tree.Text("/proc/1/mountinfo", Lines("21 1 0:19 / /sys rw,nosuid shared:2 - sysfs sysfs rw",
+            disks.Where(d => d.MountedAt is not null).Select((d, i) =>
+                $"{30 + i} 1 {(d.AnonymousMount ? $"0:{40 + i}" : $"{NvmeBlockMajor}:{d.Minor}")} / {d.MountedAt!.Replace(" ", "\\040", StringComparison.Ordinal)} rw,relatime shared:1 - ext4 /dev/{d.Name} rw")));
+        tree.Text("/proc/1/net/route", Lines("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT",
+            interfaces.Where(i => i.DefaultRoute).Select(i => $"{i.Name}\t00000000\t010011AC\t0003\t0\t0\t100\t00000000\t0\t0\t0")
+                .Concat(interfaces.Where(i => i.Route || i.DefaultRoute).Select(i => $"{i.Name}\t000011AC\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0"))));
+        tree.Text("/proc/1/net/ipv6_route", Lines($"{new string('0', 32)} 00 {new string('0', 32)} 00 {new string('0', 32)} ffffffff 00000001 00000000 00200200       lo",
+            interfaces.Where(i => i.Up).Select(i => $"ff00{new string('0', 28)} 08 {new string('0', 32)} 00 {new string('0', 32)} 00000100 00000001 00000000 00000001 {i.Name}")
+                .Concat(interfaces.Where(i => i.Route6).Select(i => $"20010db8{new string('0', 24)} 40 {new string('0', 32)} 00 {new string('0', 32)} 00000100 00000001 00000000 00000001 {i.Name}"))));
+        tree.Text("/proc/1/net/if_inet6", Lines($"{new string('0', 31)}1 01 80 10 80       lo",
+            interfaces.Where(i => i.Address6).Select(i => $"fe800000000000000a0027fffe000001 02 40 20 80    {i.Name}")));
+        AddProcess(tree, 1, "systemd", [], "net:[4026531840]", "pid:[4026531836]");
+        AddProcess(tree, AgentPid, "agent", [], state.AgentSeesHost ? "net:[4026531840]" : "net:[4026532001]", "pid:[4026531836]");
+        tree.Put("/proc/self", new FileTree.Link($"{AgentPid}"));
+        foreach ((int pid, SimulatedProcess process) in state.Processes)
+            AddProcess(tree, pid, process.Name, process.Files, "net:[4026531840]", "pid:[4026531836]");
+    }
+
+    private static void AddProcess(FileTree tree, int pid, string name, List<string> open, string net, string pidSpace)
+    {
+        tree.Text($"/proc/{pid}/comm", name);
+        tree.Put($"/proc/{pid}/ns/net", new FileTree.Link(net));
+        tree.Put($"/proc/{pid}/ns/pid", new FileTree.Link(pidSpace));
+        tree.Put($"/proc/{pid}/ns/mnt", new FileTree.Link("mnt:[4026531841]"));
+        tree.Put($"/proc/{pid}/fd/0", new FileTree.Link("/dev/null"));
+        tree.Put($"/proc/{pid}/fd/1", new FileTree.Link("socket:[12345]"));
+        for (int i = 0; i < open.Count; i++)
+            tree.Put($"/proc/{pid}/fd/{i + 3}", new FileTree.Link(open[i]));
+    }
+
+    private static string Lines(string first, IEnumerable<string> rest) => string.Join('\n', rest.Prepend(first));
+
+    /// <summary>Configuration space: ids, and the Device Serial Number capability when there is a serial.</summary>
+    private static byte[] Config(string[] ids, string? serial)
+    {
+        byte[] config = new byte[serial is null ? 256 : 4096];
+        BinaryPrimitives.WriteUInt16LittleEndian(config, ushort.Parse(ids[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
+        BinaryPrimitives.WriteUInt16LittleEndian(config.AsSpan(2), ushort.Parse(ids[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
+        if (serial is not null)
+        {
+            BinaryPrimitives.WriteUInt32LittleEndian(config.AsSpan(0x100), 0x0001_0003);
+            BinaryPrimitives.WriteUInt64LittleEndian(config.AsSpan(0x104), ulong.Parse(serial, NumberStyles.HexNumber, CultureInfo.InvariantCulture));
+        }
+
+        return config;
+    }
+}
