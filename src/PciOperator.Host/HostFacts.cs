@@ -44,9 +44,16 @@ internal static class HostFacts
         {
             foreach (string list in (string[])["modules.dep", "modules.builtin"])
             {
-                if (files.ReadBytes($"{root}/lib/modules/{kernel}/{list}", LargestModuleList) is { } content
-                    && content.AsSpan().IndexOf("/vfio-pci.ko"u8) >= 0)
-                    return true;
+                try
+                {
+                    if (files.ReadBytes($"{root}/lib/modules/{kernel}/{list}", LargestModuleList) is { } content
+                        && content.AsSpan().IndexOf("/vfio-pci.ko"u8) >= 0)
+                        return true;
+                }
+                catch (HostIoException)
+                {
+                    // Not to be seen from here: modprobe will say when it is needed.
+                }
             }
         }
 

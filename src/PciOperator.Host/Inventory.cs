@@ -114,7 +114,7 @@ internal sealed class Inventory(IHostFileSystem files)
         uint classCode = uint.TryParse(Digits(classText), NumberStyles.AllowHexSpecifier, null, out uint parsed) ? parsed : 0;
         bool isBridge = classCode >> 16 == BridgeClass;
         PciAddress? parent = PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{folder}/physfn")), out PciAddress pf) ? pf : null;
-        int totalVfs = parent is null && !isBridge ? Number(Optional($"{folder}/sriov_totalvfs")) ?? 0 : 0;
+        int totalVfs = parent is null && !isBridge ? Number(files.ReadText($"{folder}/sriov_totalvfs")) ?? 0 : 0;
         int? numa = Number(Optional($"{folder}/numa_node")) is { } node and >= 0 ? node : null;
         string? driver = SysfsPaths.LastName(files.ReadLink($"{folder}/driver"));
         int? group = Number(SysfsPaths.LastName(files.ReadLink($"{folder}/iommu_group")));
@@ -146,11 +146,11 @@ internal sealed class Inventory(IHostFileSystem files)
                 IsBridge = isBridge,
             },
             Driver = driver,
-            DriverOverride = Optional($"{folder}/driver_override") is { Length: > 0 } text && text != "(null)" ? text : null,
-            NumVfs = totalVfs > 0 ? Number(Optional($"{folder}/sriov_numvfs")) : null,
+            DriverOverride = OverrideOf(files, address),
+            NumVfs = totalVfs > 0 ? Number(files.ReadText($"{folder}/sriov_numvfs")) : null,
             ResetMethods = isBridge ? [] : Optional($"{folder}/reset_method")?.Split(' ', StringSplitOptions.RemoveEmptyEntries) ?? [],
             VfioGroupNode = groupNode,
-            BootVga = classCode >> 16 == DisplayClass && Optional($"{folder}/boot_vga") == "1",
+            BootVga = classCode >> 16 == DisplayClass && files.ReadText($"{folder}/boot_vga") == "1",
             VfioDeviceNode = onVfio ? VfioDevice(files, address) : null,
         };
     }
@@ -203,7 +203,7 @@ internal sealed class Inventory(IHostFileSystem files)
         return $"path:{start}/{string.Join('/', steps)}";
     }
 
-    /// <summary>An attribute that some devices or kernels don't have, or refuse to show.</summary>
+    /// <summary>An attribute that nothing is decided or restored by: an error is as good as its absence.</summary>
     private string? Optional(string path)
     {
         try

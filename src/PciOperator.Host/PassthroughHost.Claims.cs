@@ -124,18 +124,14 @@ public sealed partial class PassthroughHost
                 // A device that isn't there may be a VF that is about to appear.
                 resizing = first is null
                     ? reservations.Resizing.Values.FirstOrDefault(w => !w.IsStalled)
-                    : Reservations.Share.Of(first) is var share
-                        ? reservations.Resizing.Where(r => share.Addresses.Contains(r.Key) || share.Parents.Contains(r.Key)).Select(r => r.Value).FirstOrDefault()
-                        : null;
+                    : reservations.Resizing.Where(r => first.Devices.Any(d => d.Address == r.Key || d.Function.ParentAddress == r.Key))
+                        .Select(r => r.Value).FirstOrDefault();
                 if (resizing is null && first is not null)
                 {
-                    if (reservations.Conflict(request.ClaimUid, Reservations.Share.Of(first)) is var (owner, what))
-                    {
-                        AssignmentRequest? other = entries.GetValueOrDefault(owner)?.Request ?? holdings.GetValueOrDefault(owner)?.Request;
-                        throw new Refusal(HoldingReasons.OwnedByOther, $"The claim {(other is null ? owner : $"{other.ClaimNamespace}/{other.ClaimName}")} holds {what} here.");
-                    }
-
-                    reservations.Reserve(request.ClaimUid, Reservations.Share.Of(first));
+                    var wanted = Reservations.Share.Of(request, first);
+                    if (reservations.Conflict(request.ClaimUid, wanted) is var (owner, what))
+                        throw new Refusal(HoldingReasons.OwnedByOther, $"The claim {owner} holds {what} here.");
+                    reservations.Reserve(request.ClaimUid, wanted);
                 }
             }
 

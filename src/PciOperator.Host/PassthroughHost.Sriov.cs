@@ -26,11 +26,13 @@ public sealed partial class PassthroughHost
             Load();
             if (reservations.Resizing.TryGetValue(pf, out HostWork? running))
                 return Refused(pf, HoldingReasons.Busy, $"The number of VFs of {pf} is being changed already{(running.IsStalled ? ", and the kernel has not finished" : "")}.");
-            IReadOnlyList<string> holders = reservations.HoldersOf(pf);
+            IReadOnlyList<(string ClaimUid, string Claim)> holders = reservations.HoldersOf(pf);
             if (holders.Count > 0)
             {
-                string names = string.Join(", ", holders.Select(uid => holdings.TryGetValue(uid, out Holding? h) ? $"{h.Request.ClaimNamespace}/{h.Request.ClaimName}" : uid));
-                return Refused(pf, HoldingReasons.OwnedByOther, $"{pf} can't have {numVfs} VFs now: it or its VFs are held by {names}. It is done when they are released.") with { BlockedBy = holders };
+                return Refused(pf, HoldingReasons.OwnedByOther, $"{pf} can't have {numVfs} VFs now: it or its VFs are held by {string.Join(", ", holders.Select(h => h.Claim))}. It is done when they are released.") with
+                {
+                    BlockedBy = [.. holders.Select(h => h.ClaimUid)],
+                };
             }
 
             work = new HostWork(time, options.WriteTimeout) { Stalled = doing => stalledAt = doing };

@@ -92,6 +92,7 @@ public sealed partial class PassthroughHost
     /// </summary>
     /// <returns>Prepared; Rejected: nothing is held for the claim any more and everything is as it was; or Stuck.</returns>
     /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
+    /// <exception cref="HostIoException">The journal wasn't loaded before, and can't be.</exception>
     public async Task<Holding> PrepareAsync(AssignmentRequest request, CancellationToken ct = default)
     {
         if (Fault(request) is { } fault)
@@ -245,6 +246,8 @@ public sealed partial class PassthroughHost
         if (bootId is not null)
             return;
         string boot = HostFacts.BootId(files);
+        if (boot.Length == 0)
+            throw new HostIoException("read", "/proc/sys/kernel/random/boot_id", Errnos.ENOENT);
         List<JournalEntry> loaded = journal.Load();
         foreach (JournalEntry entry in loaded)
         {

@@ -20,31 +20,36 @@ internal sealed class Reservations
     /// <summary>Whether the journal of any claim holds the function.</summary>
     public bool IsHeld(PciAddress address) => shares.Values.Any(s => s.Addresses.Contains(address));
 
-    /// <summary>Another claim with which the share would collide, and over what; null when none.</summary>
-    public (string ClaimUid, string What)? Conflict(string claimUid, Share wanted)
+    /// <summary>Another claim ("namespace/name") with which the share would collide, and over what; null when none.</summary>
+    public (string Claim, string What)? Conflict(string claimUid, Share wanted)
     {
         foreach ((string uid, Share held) in shares)
         {
             if (uid != claimUid && held.Collision(wanted) is { } what)
-                return (uid, what);
+                return (held.Claim, what);
         }
 
         return null;
     }
 
     /// <summary>Claims that hold the PF or a VF of it.</summary>
-    public IReadOnlyList<string> HoldersOf(PciAddress pf) =>
-        [.. shares.Where(s => s.Value.Addresses.Contains(pf) || s.Value.Parents.Contains(pf)).Select(s => s.Key).Order(StringComparer.Ordinal)];
+    public IReadOnlyList<(string ClaimUid, string Claim)> HoldersOf(PciAddress pf) =>
+    [
+        .. shares.Where(s => s.Value.Addresses.Contains(pf) || s.Value.Parents.Contains(pf))
+            .Select(s => (s.Key, s.Value.Claim)).OrderBy(s => s.Key, StringComparer.Ordinal),
+    ];
 
     /// <summary>What one claim takes.</summary>
-    public sealed record Share(IReadOnlySet<PciAddress> Addresses, IReadOnlySet<PciAddress> Parents, IReadOnlySet<int> Groups)
+    public sealed record Share(string Claim, IReadOnlySet<PciAddress> Addresses, IReadOnlySet<PciAddress> Parents, IReadOnlySet<int> Groups)
     {
         public static Share Of(JournalEntry entry) => new(
+            $"{entry.ClaimNamespace}/{entry.ClaimName}",
             entry.Devices.Select(d => d.At).ToHashSet(),
             entry.Devices.Select(d => d.Parent).OfType<PciAddress>().ToHashSet(),
             entry.Devices.Select(d => d.IommuGroup).OfType<int>().ToHashSet());
 
-        public static Share Of(Examination examination) => new(
+        public static Share Of(AssignmentRequest request, Examination examination) => new(
+            $"{request.ClaimNamespace}/{request.ClaimName}",
             examination.Devices.Select(d => d.Address).ToHashSet(),
             examination.Devices.Select(d => d.Function.ParentAddress).OfType<PciAddress>().ToHashSet(),
             examination.Devices.Select(d => d.Function.IommuGroup).OfType<int>().ToHashSet());

@@ -9,6 +9,10 @@ internal sealed class FileTree
 
     private readonly Folder root = new();
 
+    // The tree doesn't change once it is built, and an agent asks for the same paths again and again.
+    private readonly Dictionary<string, Entry?> followed = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Entry?> unfollowed = new(StringComparer.Ordinal);
+
     public abstract record Entry;
 
     public sealed record Folder : Entry
@@ -46,19 +50,19 @@ internal sealed class FileTree
     public void Text(string path, string text, Action<string>? write = null) =>
         Put(path, new File(() => System.Text.Encoding.UTF8.GetBytes(text + "\n"), write));
 
-    public void Remove(string path)
-    {
-        int slash = path.LastIndexOf('/');
-        MakeFolder(path[..slash]).Entries.Remove(path[(slash + 1)..]);
-    }
-
-    /// <summary>What is at the path; null when nothing is.</summary>
+    /// <summary>What is at the path; null when nothing is. For one caller at a time.</summary>
     /// <param name="path">Absolute.</param>
     /// <param name="followLast">Follow a link at the path's end.</param>
     public Entry? Find(string path, bool followLast = true)
     {
-        int links = 0;
-        return Find(Names(path), followLast, ref links);
+        Dictionary<string, Entry?> known = followLast ? followed : unfollowed;
+        if (!known.TryGetValue(path, out Entry? entry))
+        {
+            int links = 0;
+            known[path] = entry = Find(Names(path), followLast, ref links);
+        }
+
+        return entry;
     }
 
     private Entry? Find(List<string> names, bool followLast, ref int links)
