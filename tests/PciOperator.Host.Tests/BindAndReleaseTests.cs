@@ -181,7 +181,7 @@ public class BindAndReleaseTests
         await lab.Prepare("claim-1", Lab.Igb);
         Assert.True(lab.Agent.Scan().Vfio is { Loaded: true, ControlNode: true });
 
-        var without = new Lab(LabHosts.LabBuilder().WithoutModule("vfio-pci").Build());
+        var without = new Lab(LabHosts.Builder().WithoutModule("vfio-pci").Build());
         Holding refused = await without.Prepare("claim-1", Lab.Igb);
         Assert.Equal((HoldingState.Rejected, HoldingReasons.VfioUnavailable), (refused.State, refused.Reason));
         Assert.Contains("modprobe vfio-pci failed", refused.Message, StringComparison.Ordinal);

@@ -105,7 +105,7 @@ public class InventoryTests(ITestOutputHelper output)
     [Fact]
     public void Names_that_are_not_known_are_absent_and_serials_are_read_once()
     {
-        var lab = new Lab(LabHosts.LabBuilder().PciIds("8086  Intel Corporation\n\t10c9  82576\n").Build());
+        var lab = new Lab(LabHosts.Builder().PciIds("8086  Intel Corporation\n\t10c9  82576\n").Build());
         Assert.Equal("Intel Corporation 82576", lab.Seen(Lab.Igb).Name);
         Assert.Equal("Intel Corporation 154d", lab.Seen(Lab.X520).Name);
         Assert.Null(lab.Seen(Lab.Gpu).Name);
@@ -120,7 +120,7 @@ public class InventoryTests(ITestOutputHelper output)
     [Fact]
     public void A_host_with_256_functions_is_scanned_quickly()
     {
-        SimulatedHostBuilder builder = LabHosts.LabBuilder();
+        SimulatedHostBuilder builder = LabHosts.Builder();
         for (int i = 0; i < 4; i++)
         {
             builder.Add(new SimulatedFunction

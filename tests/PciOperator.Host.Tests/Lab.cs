@@ -18,7 +18,7 @@ internal sealed class Lab
 
     public Lab(SimulatedHost? simulated = null, TimeProvider? time = null)
     {
-        Simulated = simulated ?? LabHosts.Lab();
+        Simulated = simulated ?? LabHosts.Create();
         Time = time ?? TimeProvider.System;
         Agent = NewAgent();
     }

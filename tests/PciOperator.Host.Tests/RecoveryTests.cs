@@ -304,14 +304,14 @@ public class RecoveryTests(ITestOutputHelper output)
     {
         foreach ((bool firmware, string says) in new[] { (true, "intel_iommu=on"), (false, "BIOS") })
         {
-            var lab = new Lab(LabHosts.LabBuilder().WithoutIommu(firmware).Build());
+            var lab = new Lab(LabHosts.Builder().WithoutIommu(firmware).Build());
             Assert.False(lab.Agent.Scan().Iommu.Enabled);
             Holding holding = await lab.Prepare("claim-1", Lab.Igb);
             Assert.Equal((HoldingState.Rejected, HoldingReasons.NoIommuGroup), (holding.State, holding.Reason));
             Assert.Contains(says, holding.Message, StringComparison.Ordinal);
         }
 
-        var unsafeLab = new Lab(LabHosts.LabBuilder().UnsafeNoIommu().Build());
+        var unsafeLab = new Lab(LabHosts.Builder().UnsafeNoIommu().Build());
         Assert.Equal(HoldingReasons.NoIommuGroup, (await unsafeLab.Prepare("claim-1", Lab.Igb)).Reason);
         Assert.Equal("UnsafeNoIommu", unsafeLab.Seen(Lab.Igb).GuardName);
     }

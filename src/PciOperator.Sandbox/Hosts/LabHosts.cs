@@ -40,10 +40,16 @@ public static class LabHosts
     /// default route (01:00.0), the NVMe with the root file system (02:00.0), the boot display (03:00.0).
     /// </summary>
     /// <param name="number">0, 1, …: the same hardware, with serial numbers of its own.</param>
-    public static SimulatedHost Lab(int number = 0) => LabBuilder(number).Build();
+    public static SimulatedHost Create(int number = 0) => Builder(number).Build();
 
-    /// <summary>What <see cref="Lab"/> boots, to change before.</summary>
-    public static SimulatedHostBuilder LabBuilder(int number = 0)
+    /// <summary>The labels of a lab host's Node: its rack.</summary>
+    public static IReadOnlyDictionary<string, string> Labels(int number) => new Dictionary<string, string>
+    {
+        ["topology.kubernetes.io/zone"] = $"rack-{(number % 3) + 1}",
+    };
+
+    /// <summary>What <see cref="Create"/> boots, to change before.</summary>
+    public static SimulatedHostBuilder Builder(int number = 0)
     {
         SimulatedHostBuilder builder = Base(number);
         Bus(builder, "20", 0);
