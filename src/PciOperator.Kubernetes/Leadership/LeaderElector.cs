@@ -82,20 +82,22 @@ public sealed class LeaderElector
         using var work = CancellationTokenSource.CreateLinkedTokenSource(ct);
         using var lost = new CancellationTokenSource();
         // The timer that ends the work, whatever else hangs.
-        using var deadline = _time.CreateTimer(_ => _ = lost.CancelAsync(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-        using var toldLost = lost.Token.Register(() => _ = work.CancelAsync());
+        using var deadline = _time.CreateTimer(_ => lost.Cancel(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        using var toldLost = lost.Token.Register(() => _ = CancelAsync(work));
         Extend(deadline, sentAt);
         _leading = true;
 
         using var renewing = CancellationTokenSource.CreateLinkedTokenSource(lost.Token);
-        var working = Task.Run(() => lead(work.Token), CancellationToken.None);
         var renewal = RenewAsync(deadline, lost, renewing.Token);
+        var working = StartAsync(lead, work.Token);
         await Task.WhenAny(working, Cancelled(lost.Token));
+        // Off the timer's thread, where this may have gone on.
+        await Task.Yield();
 
         if (!lost.IsCancellationRequested)
         {
             // The work ended by itself or by order. While it was ending the lease was still being renewed.
-            await renewing.CancelAsync();
+            renewing.Cancel();
             await renewal;
             if (!lost.IsCancellationRequested)
                 await ReleaseAsync();
@@ -108,14 +110,42 @@ public sealed class LeaderElector
 
         _leading = false;
         _logger.LogError("Leadership of {Namespace}/{Name} is lost; stopping.", _options.Namespace, _options.Name);
+        // Counted from the deadline, however late this came to notice it.
         var grace = (_options.LeaseDuration - _options.RenewDeadline) * 0.8;
-        await Task.WhenAny(working, Task.Delay(grace, _time, CancellationToken.None));
+        var late = _time.GetElapsedTime(Volatile.Read(ref _leadsUntil));
+        var left = late > TimeSpan.Zero ? grace - late : grace;
+        await Task.WhenAny(working, Task.Delay(left > TimeSpan.Zero ? left : TimeSpan.Zero, _time, CancellationToken.None));
         var running = !working.IsCompleted;
         throw new LeadershipLostException(
             running
                 ? $"Leadership of {_options.Namespace}/{_options.Name} was lost and the work did not stop within {grace.TotalSeconds:0.#} s."
                 : $"Leadership of {_options.Namespace}/{_options.Name} was lost: the lease was not renewed within {_options.RenewDeadline.TotalSeconds:0.#} s, or somebody else has it.",
             running);
+    }
+
+    private static async Task StartAsync(Func<CancellationToken, Task> lead, CancellationToken ct)
+    {
+        // Whatever the work does before it first waits must not hold up the renewals.
+        await Task.Yield();
+        await lead(ct);
+    }
+
+    private async Task CancelAsync(CancellationTokenSource work)
+    {
+        // Not on the timer's own thread: what the work does on cancellation is its own affair.
+        await Task.Yield();
+        try
+        {
+            work.Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // It ended meanwhile.
+        }
+        catch (AggregateException e)
+        {
+            _logger.LogError(e, "Something failed when it was told that leadership is lost.");
+        }
     }
 
     /// <summary>The lease was renewed by a request sent then.</summary>
@@ -204,7 +234,7 @@ public sealed class LeaderElector
                 if (!await TryRenewAsync(ct))
                 {
                     _logger.LogError("The lease {Namespace}/{Name} is now held by '{Holder}'.", _options.Namespace, _options.Name, _observed?.Spec?.HolderIdentity);
-                    await lost.CancelAsync();
+                    lost.Cancel();
                     return;
                 }
 
@@ -282,7 +312,7 @@ public sealed class LeaderElector
 
     private static Task Cancelled(CancellationToken ct)
     {
-        var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var done = new TaskCompletionSource();
         ct.Register(() => done.TrySetResult());
         return done.Task;
     }
