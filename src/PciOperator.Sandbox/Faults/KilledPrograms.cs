@@ -1,0 +1,62 @@
+using Microsoft.Extensions.Logging;
+using PciOperator.Api;
+using PciOperator.Controller;
+using PciOperator.Kubernetes;
+using PciOperator.Sandbox.Cluster;
+using PciOperator.Sandbox.Hosts;
+
+namespace PciOperator.Sandbox.Faults;
+
+/// <summary>The controller and the agent as processes of their own that a test kills: the agent on a simulated host that a file keeps.</summary>
+internal static class KilledPrograms
+{
+    public static async Task<int> RunControllerAsync(string kubeconfig, CancellationToken ct)
+    {
+        var kill = new KillSwitch();
+        using var logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
+        var log = logs.CreateLogger("controller");
+        var metrics = new MetricsRegistry();
+        using var client = new KubernetesClient(KubernetesClientConfiguration.FromKubeconfig(kubeconfig), PciOperatorJsonContext.Default, logger: log,
+            wrap: inner => new KillingHandler(inner, kill), userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", metrics: metrics);
+        await using var events = new EventRecorder(client, "pcioperator-controller", "killed", logger: log);
+        var controller = new PciController(client, new ControllerOptions { LeaderElect = false, KickDelay = TimeSpan.FromMilliseconds(20), CountDelay = TimeSpan.FromMilliseconds(50) }, TimeProvider.System, log, metrics, events);
+        var running = controller.RunAsync(ct);
+        return await ServeAsync(kill, running, () => controller.NotReady() is null);
+    }
+
+    public static async Task<int> RunAgentAsync(string kubeconfig, string node, string hostFile, CancellationToken ct)
+    {
+        var kill = new KillSwitch();
+        using var logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
+        var host = SimulatedHost.Open(hostFile);
+        host.Fault = access =>
+        {
+            if (NameOf(access) is { } name)
+                kill.Reach(name, access.Before);
+        };
+        var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var running = AgentOnSimulatedHost.RunAsync(node, host, KubernetesClientConfiguration.FromKubeconfig(kubeconfig), TimeProvider.System, logs.CreateLogger("agent"), ready,
+            inner => new KillingHandler(inner, kill), ct);
+        return await ServeAsync(kill, running, () => ready.Task.IsCompleted);
+    }
+
+    private static async Task<int> ServeAsync(KillSwitch kill, Task running, Func<bool> ready)
+    {
+        while (!ready() && !running.IsCompleted)
+            await Task.Delay(5);
+        Console.WriteLine("ready");
+        await Task.WhenAny(running, Task.Run(kill.Listen));
+        if (running.IsFaulted)
+            await Console.Error.WriteLineAsync(running.Exception.ToString());
+        return running.IsFaulted ? 1 : 0;
+    }
+
+    private static string? NameOf(SimulatedAccess access) => access.Operation switch
+    {
+        SimulatedOperation.Write => "sysfs " + access.Path[(access.Path.LastIndexOf('/') + 1)..],
+        SimulatedOperation.WriteDurably => access.Path.Contains("/journal/", StringComparison.Ordinal) ? "journal write" : "state write",
+        SimulatedOperation.Delete => "journal delete",
+        SimulatedOperation.LoadModule => "modprobe " + access.Path,
+        _ => null,
+    };
+}

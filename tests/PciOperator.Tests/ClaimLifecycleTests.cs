@@ -1,0 +1,391 @@
+using System.Text;
+using PciOperator.Api;
+using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Models;
+using PciOperator.Testing;
+
+namespace PciOperator.Tests;
+
+/// <summary>Claim to release against the sandbox's API server.</summary>
+public sealed class SandboxClaimLifecycleTests : ClaimLifecycleTests
+{
+    protected override bool Real => false;
+}
+
+/// <summary>The same against a real one.</summary>
+[NeedsRealServer]
+public sealed class RealClaimLifecycleTests : ClaimLifecycleTests
+{
+    protected override bool Real => true;
+}
+
+/// <summary>The main job, from claim to release: the real controller and agents, simulated hosts, and one of two API servers.</summary>
+public abstract class ClaimLifecycleTests
+{
+    protected abstract bool Real { get; }
+
+    [ContractFact]
+    public async Task A_claim_takes_its_devices_and_gives_them_back()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        var before = lab.Drivers();
+
+        await lab.ClaimAsync("router", "a1:2");
+        var claim = await lab.ReadyAsync("router");
+
+        Assert.Equal(ClaimPhase.Allocated, claim.Status!.Phase);
+        Assert.Equal("node-1", claim.Status.NodeName);
+        Assert.Equal("a1:2", claim.Status.Summary!.Requests);
+        Assert.Equal(2, claim.Status.Devices!.Count);
+        Assert.All(claim.Status.Devices, d =>
+        {
+            Assert.Equal(("8086", "10ca", "r0", "vfio-pci", PciDeviceState.Allocated), (d.VendorId, d.ProductId, d.Request, d.Driver, d.State));
+            Assert.Equal("vfio-pci", lab.Driver("node-1", d.Address));
+        });
+
+        await lab.DeleteAsync("router");
+        await lab.GoneAsync("router");
+        await lab.NothingIsStrandedAsync(before);
+    }
+
+    [ContractFact]
+    public async Task A_card_of_four_functions_is_one_claim_and_its_group_goes_whole()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        var before = lab.Drivers();
+
+        await lab.ClaimAsync("render", "nv2080:1");
+        var claim = await lab.ReadyAsync("render");
+
+        Assert.Equal(4, claim.Status!.Devices!.Count);
+        Assert.Single(claim.Status.Devices, d => d.Companion != true);
+        Assert.Single(claim.Status.Devices.Select(d => d.IommuGroup).Distinct());
+        Assert.All(claim.Status.Devices, d => Assert.Equal("vfio-pci", lab.Driver("node-1", d.Address)));
+
+        // The same card by its functions: the other card, and then there is none left.
+        await lab.ClaimAsync("desktop", "nv2080vga:1,nv2080aud:1,nv2080usb:1,nv2080ucs:1");
+        await lab.ReadyAsync("desktop");
+        await lab.ClaimAsync("third", "nv2080:1");
+        await lab.PendingAsync("third", "too few free");
+        await lab.NoDeviceHasTwoOwnersAsync();
+
+        await lab.DeleteAsync("render");
+        await lab.ReadyAsync("third");
+        foreach (var name in new[] { "desktop", "third" })
+        {
+            await lab.DeleteAsync(name);
+            await lab.GoneAsync(name);
+        }
+
+        await lab.NothingIsStrandedAsync(before);
+    }
+
+    [ContractFact]
+    public async Task A_port_and_its_virtual_functions_exclude_each_other()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        await lab.ApplyAsync(Alias("port", "8086", "10c9", "type-PF"));
+        var before = lab.Drivers();
+
+        // One VF of each of the two ports is taken: no whole port is left.
+        var ports = (await lab.InventoryAsync("node-1")).Status!.Devices!.Count(d => d is { ProductId: "10c9", Rule: not null });
+        var vfs = (await lab.InventoryAsync("node-1")).Status!.Devices!.Where(d => d.ProductId == "10ca").GroupBy(d => d.ParentAddress).ToList();
+        Assert.Equal(2, ports);
+        await lab.ClaimAsync("vfs", $"a1:{vfs[0].Count() + 1}");
+        await lab.ReadyAsync("vfs");
+        await lab.ClaimAsync("whole", "port:1");
+        await lab.PendingAsync("whole", "node");
+        await lab.DeleteAsync("vfs");
+
+        // A whole port is taken with its free VFs removed first, and they are put back.
+        var whole = await lab.ReadyAsync("whole");
+        var port = Assert.Single(whole.Status!.Devices!).Address;
+        Assert.Equal("0", lab.Host("node-1").Files.ReadText($"/sys/bus/pci/devices/{port}/sriov_numvfs"));
+        await lab.DeleteAsync("whole");
+        await lab.GoneAsync("whole");
+        await lab.GoneAsync("vfs");
+        await lab.InventoryAsync("node-1");
+        await lab.NothingIsStrandedAsync(before);
+    }
+
+    [ContractFact]
+    public async Task An_alias_means_any_of_its_devices_and_a_claim_all_of_its_requests()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        await lab.ApplyAsync("""
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PciAlias
+            metadata: { name: any-vf }
+            spec:
+              devices:
+                - { vendorId: "8086", productId: "10ca", deviceType: type-VF }
+                - { vendorId: "8086", productId: "154c", deviceType: type-VF }
+            """);
+        var free = (await lab.InventoryAsync("node-1")).Status!.Devices!.Count(d => d is { Type: PciDeviceType.VirtualFunction, State: PciDeviceState.Available });
+        Assert.InRange(free, 2, 16);
+
+        await lab.ClaimAsync("all", $"any-vf:{free}");
+        await lab.ReadyAsync("all");
+        await lab.ClaimAsync("one-more", "any-vf:1,nvme:1");
+        var waiting = await lab.PendingAsync("one-more", "too few free");
+        Assert.Equal("0/1 nodes can serve it: ", waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message[.."0/1 nodes can serve it: ".Length]);
+
+        await lab.DeleteAsync("all");
+        await lab.ReadyAsync("one-more");
+    }
+
+    [ContractFact]
+    public async Task Nodes_are_left_out_by_name_labels_cordon_taints_readiness_and_agent()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        var kubelet = lab.Cluster.Nodes["node-1"].Kubelet;
+
+        await lab.ClaimAsync("named", "nvme:1", s => s.NodeName = "elsewhere");
+        await lab.PendingAsync("named", "node elsewhere");
+        await lab.ClaimAsync("labelled", "nvme:1", s => s.NodeSelector = new Dictionary<string, string> { ["pool"] = "gpu" });
+        await lab.PendingAsync("labelled", "node selector");
+        await PatchNodeAsync(lab, """{"metadata":{"labels":{"pool":"gpu"}}}""");
+        await lab.ReadyAsync("labelled");
+        await lab.DeleteAsync("labelled");
+        await lab.GoneAsync("labelled");
+
+        await PatchNodeAsync(lab, """{"spec":{"unschedulable":true}}""");
+        await Task.Delay(50);
+        await lab.ClaimAsync("cordoned", "nvme:1");
+        await lab.PendingAsync("cordoned", "cordoned");
+        await PatchNodeAsync(lab, """{"spec":{"unschedulable":false}}""");
+        await lab.ReadyAsync("cordoned");
+        await lab.DeleteAsync("cordoned");
+        await lab.GoneAsync("cordoned");
+
+        await PatchNodeAsync(lab, """{"spec":{"taints":[{"key":"gpu","value":"yes","effect":"NoSchedule"}]}}""");
+        await lab.ClaimAsync("tainted", "nvme:1");
+        await lab.PendingAsync("tainted", "gpu=yes:NoSchedule");
+        await lab.ClaimAsync("tolerant", "nvme:1", s => s.Tolerations = [new ClaimToleration { Key = "gpu", Operator = TolerationOperator.Exists }]);
+        await lab.ReadyAsync("tolerant");
+        await lab.DeleteAsync("tolerant");
+        await lab.DeleteAsync("tainted");
+        await lab.GoneAsync("tolerant");
+        await PatchNodeAsync(lab, """{"spec":{"taints":null}}""");
+
+        await kubelet.SetNodeReadyAsync(false);
+        await lab.ClaimAsync("unready", "nvme:1");
+        await lab.PendingAsync("unready", "not Ready");
+        await kubelet.SetNodeReadyAsync(true);
+        await lab.ReadyAsync("unready");
+        await lab.DeleteAsync("unready");
+        await lab.GoneAsync("unready");
+
+        await kubelet.SetAgentReadyAsync(false);
+        await lab.ClaimAsync("agentless", "nvme:1");
+        await lab.PendingAsync("agentless", "no agent that is ready");
+        await kubelet.SetAgentReadyAsync(true);
+        await lab.ReadyAsync("agentless");
+    }
+
+    [ContractFact]
+    public async Task Claims_that_belong_together_come_to_one_node()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(3);
+        await lab.WithSamplesAsync();
+
+        await lab.ClaimAsync("gpu", "nv2080:1", s => s.CoLocateWith = ["nic"]);
+        await lab.PendingAsync("gpu", "waits for claim nic");
+        await lab.ClaimAsync("nic", "a1:1");
+        var nic = await lab.ReadyAsync("nic");
+        var gpu = await lab.ReadyAsync("gpu");
+        Assert.Equal(nic.Status!.NodeName, gpu.Status!.NodeName);
+
+        await lab.ClaimAsync("disk", "nvme:1", s => s.CoLocateWith = ["gpu", "nic"]);
+        Assert.Equal(nic.Status.NodeName, (await lab.ReadyAsync("disk")).Status!.NodeName);
+    }
+
+    [ContractFact]
+    public async Task What_an_agent_refuses_is_placed_again_elsewhere_and_the_claim_says_why()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
+        await lab.WithSamplesAsync();
+
+        // Found out only when it comes to it: somebody has the drive open.
+        await lab.ClaimAsync("first", "nvme:1");
+        var taken = await lab.ReadyAsync("first");
+        await lab.DeleteAsync("first");
+        await lab.GoneAsync("first");
+        var node = taken.Status!.NodeName!;
+        var drive = taken.Status.Devices![0].Address;
+        lab.Host(node).StartProcess("fio", "/dev/" + Assert.Single(lab.Host(node).Files.List($"/sys/bus/pci/devices/{drive}/nvme")));
+        {
+            await lab.ClaimAsync("second", "nvme:1");
+            var second = await lab.ReadyAsync("second");
+            Assert.NotEqual(node, second.Status!.NodeName);
+
+            await lab.ClaimAsync("third", "nvme:1");
+            var third = await lab.PendingAsync("third", "node");
+            var refusal = Assert.Single(third.Status!.Refusals!);
+            Assert.Equal((node, drive), (refusal.NodeName, Assert.Single(refusal.Addresses)));
+            Assert.Contains("open", refusal.Message, StringComparison.OrdinalIgnoreCase);
+        }
+    }
+
+    [ContractFact]
+    public async Task A_node_that_is_removed_lets_its_claims_go_and_one_that_comes_back_settles()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        var before = lab.Drivers();
+        await lab.ClaimAsync("router", "a1:2");
+        await lab.ReadyAsync("router");
+
+        var node = lab.Cluster.Nodes["node-1"];
+        await node.StopAgentAsync();
+        await node.Kubelet.RemoveAsync();
+        await lab.PendingAsync("router", "0/");
+        await lab.DeleteAsync("router");
+        await lab.GoneAsync("router");
+        while (await lab.Client.GetAsync<PciNode>("node-1") is not null)
+            await Task.Delay(20);
+
+        await node.StartAsync();
+        await lab.InventoryAsync("node-1");
+        await lab.NothingIsStrandedAsync(before);
+    }
+
+    [ContractFact]
+    public async Task A_spec_that_is_deleted_while_its_device_is_in_use_takes_effect_when_it_is_free()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        var before = lab.Drivers();
+        await lab.ClaimAsync("disk", "nvme:1");
+        var drive = (await lab.ReadyAsync("disk")).Status!.Devices![0].Address;
+
+        await lab.Client.DeleteAsync<PciDeviceSpec>("nvme-p4500");
+        await lab.UntilAsync("the rule to go", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
+            n.Spec.Rules!.All(r => r.Name != "nvme-p4500") && n.Status!.ObservedGeneration == n.Metadata.Generation);
+        Assert.Equal("vfio-pci", lab.Driver("node-1", drive));
+        Assert.True((await lab.GetAsync("disk"))!.Status!.Conditions.IsTrue(Conditions.Ready));
+
+        await lab.DeleteAsync("disk");
+        await lab.GoneAsync("disk");
+        await lab.NothingIsStrandedAsync(before);
+        await lab.ClaimAsync("again", "nvme:1");
+        await lab.PendingAsync("again", "no device of alias nvme");
+    }
+
+    [ContractFact]
+    public async Task A_PciNode_that_is_deleted_by_hand_stays_while_devices_are_given_away()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        await lab.ClaimAsync("disk", "nvme:1");
+        var drive = (await lab.ReadyAsync("disk")).Status!.Devices![0].Address;
+        var uid = (await lab.Client.GetAsync<PciNode>("node-1"))!.Metadata.Uid;
+
+        await lab.Client.DeleteAsync<PciNode>("node-1");
+        Assert.Equal("vfio-pci", lab.Driver("node-1", drive));
+        await lab.DeleteAsync("disk");
+        await lab.GoneAsync("disk");
+
+        // And then it is made again.
+        await lab.UntilAsync("a new PciNode", () => lab.Client.GetAsync<PciNode>("node-1"), n => n.Metadata.Uid != uid && n.Status?.Devices is { Count: > 0 });
+        await lab.ClaimAsync("again", "nvme:1");
+        await lab.ReadyAsync("again");
+    }
+
+    [ContractFact]
+    public async Task NUMA_policy_required_keeps_a_claim_on_one_NUMA_node()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        await lab.ClaimAsync("local", "nv2080:1,a1:1", s => s.NumaPolicy = PciNumaPolicy.Required);
+        var claim = await lab.ReadyAsync("local");
+        Assert.Single(claim.Status!.Devices!.Where(d => d.Companion != true).Select(d => d.NumaNode).Distinct());
+        Assert.Single(claim.Status.NumaNodes!);
+
+        await lab.ClaimAsync("nowhere", "nvme:1", s => { s.NumaPolicy = PciNumaPolicy.Required; s.NumaNodes = [7]; });
+        await lab.PendingAsync("nowhere", "NUMA policy required");
+    }
+
+    [ContractFact]
+    public async Task Pci_stub_only_takes_a_device_from_the_host()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"spec":{"driver":"pci-stub"}}"""));
+        await lab.UntilAsync("the rule to change", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
+            n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Driver: PassthroughDriver.PciStub }));
+        await lab.ClaimAsync("held", "nvme:1");
+        var held = await lab.UntilAsync("claim held to be Prepared", () => lab.GetAsync("held"), c => c.Status?.Conditions.IsTrue(Conditions.Prepared) == true);
+        Assert.False(held.Status!.Conditions.IsTrue(Conditions.Ready));
+        Assert.Contains("pci-stub", held.Status.Conditions.Find(Conditions.Ready)!.Message, StringComparison.Ordinal);
+        Assert.Equal("pci-stub", lab.Driver("node-1", held.Status.Devices![0].Address));
+    }
+
+    [ContractFact]
+    public async Task The_Node_says_what_it_has_and_the_claim_has_events()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        await lab.ClaimAsync("disk", "nvme:1");
+        await lab.ReadyAsync("disk");
+        await lab.UntilAsync("the Node's condition", () => lab.Client.GetAsync<V1Node>("node-1"), n =>
+            n.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType) is { Status: "True" } c && c.Message.Contains("8086:0a54", StringComparison.Ordinal)
+            && n.Status.Conditions.Any(r => r is { Type: "Ready", Status: "True" }));
+        foreach (var reason in new[] { "Placed", "Prepared", "Ready" })
+            await lab.UntilAsync($"event {reason}", async () => (await lab.Client.ListAsync<EventsV1Event>("default")).Items.FirstOrDefault(e => e.Reason == reason && e.Regarding?.Name == "disk"), _ => true);
+    }
+
+    [ContractFact]
+    public async Task Nothing_is_written_while_nothing_changes()
+    {
+        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
+        await lab.WithSamplesAsync();
+        await lab.ClaimAsync("disk", "nvme:1");
+        await lab.ReadyAsync("disk");
+
+        // Whatever still wants to be written is; then the agents look again at hosts that have not changed.
+        var quiet = await VersionsAsync(lab);
+        for (var stable = 0; stable < 10; stable++)
+        {
+            await Task.Delay(50);
+            var now = await VersionsAsync(lab);
+            stable = now == quiet ? stable : 0;
+            quiet = now;
+        }
+
+        foreach (var node in lab.Cluster.Nodes.Values)
+            node.Host.Change(node.Host.Functions[0].Address, _ => { });
+        await Task.Delay(500);
+        Assert.Equal(quiet, await VersionsAsync(lab));
+    }
+
+    private static async Task<string> VersionsAsync(LabCluster lab)
+    {
+        var versions = new StringBuilder();
+        foreach (var node in (await lab.Client.ListAsync<PciNode>()).Items)
+            versions.Append(node.Metadata.ResourceVersion).Append(' ');
+        foreach (var claim in (await lab.Client.ListAsync<PassthroughClaim>()).Items)
+            versions.Append(claim.Metadata.ResourceVersion).Append(' ');
+        foreach (var node in (await lab.Client.ListAsync<V1Node>()).Items)
+            versions.Append(node.Metadata.ResourceVersion).Append(' ');
+        foreach (var spec in (await lab.Client.ListAsync<PciDeviceSpec>()).Items)
+            versions.Append(spec.Metadata.ResourceVersion).Append(' ');
+        return versions.ToString();
+    }
+
+    private static Task<V1Node> PatchNodeAsync(LabCluster lab, string patch) => lab.Client.PatchAsync<V1Node>("node-1", null, KubernetesPatch.Merge(patch));
+
+    private static string Alias(string name, string vendor, string product, string type) => $$"""
+        apiVersion: pcioperator.io/v1alpha1
+        kind: PciAlias
+        metadata: { name: {{name}} }
+        spec:
+          devices:
+            - { vendorId: "{{vendor}}", productId: "{{product}}", deviceType: {{type}} }
+        """;
+}

@@ -1,0 +1,246 @@
+using System.Diagnostics;
+using PciOperator.Api;
+using PciOperator.Kubernetes;
+using PciOperator.Sandbox.Cluster;
+using PciOperator.Sandbox.Hosts;
+using PciOperator.Testing;
+using Xunit.Abstractions;
+
+namespace PciOperator.Tests;
+
+/// <summary>
+/// kill -9 of the controller and of the agent, as processes, before and after each write and API call of a claim's life: the
+/// claim becomes Ready and goes all the same, no device has two owners, and none is stranded.
+/// </summary>
+public sealed class KillTests(ITestOutputHelper output)
+{
+    private const string Node = "node-1";
+
+    [Fact]
+    public Task The_agent_is_killed_at_every_point() => KillEverywhereAsync("agent");
+
+    [Fact]
+    public Task The_controller_is_killed_at_every_point() => KillEverywhereAsync("controller");
+
+    private async Task KillEverywhereAsync(string victim)
+    {
+        var folder = Directory.CreateTempSubdirectory("pcioperator-kill-").FullName;
+        await using var server = await TestApiServer.SandboxAsync(new Sandbox.ApiServer.SandboxApiServerOptions
+        {
+            Crds = Sandbox.Validation.SandboxCrds.All,
+            Validators = Sandbox.Validation.OwnResourceRules.Validators,
+        });
+        using var client = server.Client(PciOperatorJsonContext.Default);
+        var kubeconfig = Path.Combine(folder, "kubeconfig");
+        await File.WriteAllTextAsync(kubeconfig, server.KubeconfigText);
+        var hostFile = Path.Combine(folder, "host.json");
+        LabHosts.Create(1).SaveTo(hostFile);
+        await Manifests.ApplyAsync(client, "{apiVersion: v1, kind: Namespace, metadata: {name: pcioperator-system}}");
+        foreach (var sample in new[] { "device-specs", "aliases" })
+            await Manifests.ApplyAsync(client, await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "samples", sample + ".yaml")));
+        await Manifests.ApplyAsync(client, """
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PciAlias
+            metadata: { name: port }
+            spec:
+              devices: [{ vendorId: "8086", productId: "10c9", deviceType: type-PF }]
+            """);
+        var kubelet = new SimulatedKubelet(client, Node);
+        await kubelet.RegisterAsync();
+        await kubelet.SetAgentReadyAsync(true);
+
+        await using var controller = new KillableProgram("controller", "--kubeconfig", kubeconfig);
+        await using var agent = new KillableProgram("agent", "--kubeconfig", kubeconfig, "--node-name", Node, "--host", hostFile);
+        var life = new Life(client, hostFile);
+        await life.SettledAsync();
+        var before = LabCluster.DriversOf(SimulatedHost.Open(hostFile));
+
+        // One life undisturbed says which points there are.
+        var program = victim == "agent" ? agent : controller;
+        var points = await program.TraceAsync(life.LiveAsync);
+        Assert.NotEmpty(points);
+
+        var missed = new List<string>();
+        var kills = 0;
+        foreach (var point in points)
+        {
+            foreach (var when in new[] { "before", "after" })
+            {
+                // Some calls depend on how events fall together; what is not reached at once is tried again.
+                var hit = false;
+                for (var attempt = 0; attempt < 4 && !hit; attempt++)
+                {
+                    var deaths = program.Deaths;
+                    await program.SayAsync($"arm {when} {point}");
+                    await life.LiveAsync();
+                    hit = program.Deaths > deaths;
+                    await program.SayAsync("count");
+                    var now = LabCluster.DriversOf(SimulatedHost.Open(hostFile));
+                    Assert.True(before.OrderBy(p => p.Key).SequenceEqual(now.OrderBy(p => p.Key)), $"killed {when} {point}: a device is stranded: {string.Join(", ", now.Except(before))}");
+                }
+
+                kills += hit ? 1 : 0;
+                output.WriteLine($"{(hit ? "killed" : "MISSED")} {victim} {when} {point}");
+                if (!hit)
+                    missed.Add($"{when} {point}");
+            }
+        }
+
+        output.WriteLine($"{victim}: {points.Count} points, {kills} kills, {missed.Count} missed");
+        Assert.Empty(missed);
+        Directory.Delete(folder, recursive: true);
+    }
+
+    /// <summary>A claim from its making to its end: a card of four functions, and a port whose free VFs have to go and come back.</summary>
+    private sealed class Life(KubernetesClient client, string hostFile)
+    {
+        private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(60);
+        private int _lives;
+
+        public async Task LiveAsync()
+        {
+            var name = $"life-{++_lives}";
+            await client.CreateAsync(new PassthroughClaim
+            {
+                Metadata = new() { Name = name, NamespaceProperty = "default" },
+                Spec = new() { Requests = [new() { Name = "gpu", Alias = "nv2080" }, new() { Name = "port", Alias = "port" }] },
+            });
+            var ready = await WaitAsync($"{name} to be Ready", () => client.GetAsync<PassthroughClaim>(name, "default"), c => c?.Status?.Conditions.IsTrue(Conditions.Ready) == true);
+            var host = SimulatedHost.Open(hostFile);
+            Assert.Equal(5, ready!.Status!.Devices!.Count);
+            Assert.All(ready.Status.Devices, d => Assert.Equal("vfio-pci", LabCluster.DriverOf(host, d.Address)));
+            await CheckOwnersAsync();
+
+            await client.DeleteAsync<PassthroughClaim>(name, "default");
+            await WaitAsync($"{name} to go", () => client.GetAsync<PassthroughClaim>(name, "default"), c => c is null);
+            await SettledAsync();
+        }
+
+        /// <summary>Until nothing is held and every PF has its VFs.</summary>
+        public Task SettledAsync() => WaitAsync("the node to settle", () => client.GetAsync<PciNode>(Node), n =>
+        {
+            var rules = (n?.Spec.Rules ?? []).ToDictionary(r => r.Name);
+            return n?.Status?.ObservedGeneration == n?.Metadata.Generation && n?.Status?.Devices is { Count: > 0 } devices && n.Spec.Assignments is not { Count: > 0 }
+                && n.Status.Assignments is not { Count: > 0 }
+                && devices.Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null }).All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
+        });
+
+        private async Task CheckOwnersAsync()
+        {
+            var node = await client.GetAsync<PciNode>(Node);
+            Assert.All((node!.Spec.Assignments ?? []).SelectMany(a => a.Devices.Select(d => (d.Address, a.ClaimUid))).GroupBy(p => p.Address), g => Assert.Single(g));
+        }
+
+        private static async Task<T?> WaitAsync<T>(string what, Func<Task<T?>> read, Func<T?, bool> holds) where T : class
+        {
+            var began = Stopwatch.StartNew();
+            while (true)
+            {
+                var now = await read();
+                if (holds(now))
+                    return now;
+                Assert.True(began.Elapsed < s_patience, $"waited in vain for {what}");
+                await Task.Delay(10);
+            }
+        }
+    }
+
+    /// <summary>A program in a process of its own that comes back whenever it dies, as its pod would.</summary>
+    private sealed class KillableProgram : IAsyncDisposable
+    {
+        private readonly string[] _arguments;
+        private readonly List<string> _points = [];
+        private readonly Lock _lock = new();
+        private Process _process;
+        private Task _ready;
+        private TaskCompletionSource? _answer;
+        private volatile bool _ended;
+
+        public KillableProgram(params string[] arguments)
+        {
+            _arguments = arguments;
+            (_process, _ready) = Start();
+        }
+
+        public int Deaths { get; private set; }
+
+        public async Task<IReadOnlyList<string>> TraceAsync(Func<Task> work)
+        {
+            await SayAsync("trace");
+            await work();
+            await SayAsync("count");
+            lock (_lock)
+                return [.. _points];
+        }
+
+        /// <summary>Says something to the program that is running, and waits until it has heard.</summary>
+        public async Task SayAsync(string command)
+        {
+            while (true)
+            {
+                Process process;
+                Task ready;
+                lock (_lock)
+                    (process, ready) = (_process, _ready);
+                await ready;
+                var answer = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+                _answer = answer;
+                try
+                {
+                    await process.StandardInput.WriteLineAsync(command);
+                    await process.StandardInput.FlushAsync();
+                    await answer.Task.WaitAsync(TimeSpan.FromSeconds(30));
+                    return;
+                }
+                catch (IOException)
+                {
+                    // It died: the next one hears it.
+                }
+            }
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            _ended = true;
+            _process.Kill();
+            await _process.WaitForExitAsync();
+            _process.Dispose();
+        }
+
+        private (Process, Task) Start()
+        {
+            var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            var start = new ProcessStartInfo("dotnet") { RedirectStandardInput = true, RedirectStandardOutput = true };
+            start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "PciOperator.Sandbox.dll"));
+            foreach (var argument in _arguments)
+                start.ArgumentList.Add(argument);
+            start.Environment["DOTNET_TieredPGO"] = "0";
+            var process = new Process { StartInfo = start, EnableRaisingEvents = true };
+            process.OutputDataReceived += (_, line) =>
+            {
+                if (line.Data == "ready")
+                    ready.TrySetResult();
+                else if (line.Data == "done")
+                    _answer?.TrySetResult();
+                else if (line.Data?.StartsWith("point ", StringComparison.Ordinal) == true)
+                {
+                    lock (_lock)
+                        _points.Add(line.Data["point ".Length..]);
+                }
+            };
+            process.Exited += (_, _) =>
+            {
+                if (_ended)
+                    return;
+                lock (_lock)
+                {
+                    Deaths++;
+                    (_process, _ready) = Start();
+                }
+            };
+            process.Start();
+            process.BeginOutputReadLine();
+            return (process, ready.Task);
+        }
+    }
+}
