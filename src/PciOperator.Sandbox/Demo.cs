@@ -33,7 +33,7 @@ internal sealed class Demo
         Say("Three programs, one cluster", $"an API server in this process, the real controller, and the real agent on each of {nodes} simulated hosts, whose sysfs behaves like the kernel's.");
         _cluster.StartController();
         for (var i = 1; i <= nodes; i++)
-            await _cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i), ct);
+            await _cluster.AddNodeAsync($"node-{i}", LabHosts.Lab(i), ct: ct);
         var before = Drivers();
 
         Say("An administrator says what may be given away", "PciDeviceSpecs (Nova's device_spec) and PciAliases (Nova's alias), from config/samples.");

@@ -334,7 +334,7 @@ public abstract class ClaimLifecycleTests
         await lab.ClaimAsync("disk", "nvme:1");
         await lab.ReadyAsync("disk");
         await lab.UntilAsync("the Node's condition", () => lab.Client.GetAsync<V1Node>("node-1"), n =>
-            n.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType) is { Status: "True" } c && c.Message.Contains("8086:0a54", StringComparison.Ordinal)
+            n.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType) is { Status: "True", Message: { } message } && message.Contains("8086:0a54", StringComparison.Ordinal)
             && n.Status.Conditions.Any(r => r is { Type: "Ready", Status: "True" }));
         foreach (var reason in new[] { "Placed", "Prepared", "Ready" })
             await lab.UntilAsync($"event {reason}", async () => (await lab.Client.ListAsync<EventsV1Event>("default")).Items.FirstOrDefault(e => e.Reason == reason && e.Regarding?.Name == "disk"), _ => true);

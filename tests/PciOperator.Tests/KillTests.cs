@@ -15,6 +15,7 @@ namespace PciOperator.Tests;
 public sealed class KillTests(ITestOutputHelper output)
 {
     private const string Node = "node-1";
+    private static readonly string[] s_coalesced = ["pcialiases/status", "pcidevicespecs/status", "nodes/status", "events"];
 
     [Fact]
     public Task The_agent_is_killed_at_every_point() => KillEverywhereAsync("agent");
@@ -34,7 +35,7 @@ public sealed class KillTests(ITestOutputHelper output)
         var kubeconfig = Path.Combine(folder, "kubeconfig");
         await File.WriteAllTextAsync(kubeconfig, server.KubeconfigText);
         var hostFile = Path.Combine(folder, "host.json");
-        LabHosts.Create(1).SaveTo(hostFile);
+        LabHosts.Lab(1).SaveTo(hostFile);
         await Manifests.ApplyAsync(client, "{apiVersion: v1, kind: Namespace, metadata: {name: pcioperator-system}}");
         foreach (var sample in new[] { "device-specs", "aliases" })
             await Manifests.ApplyAsync(client, await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "samples", sample + ".yaml")));
@@ -59,6 +60,8 @@ public sealed class KillTests(ITestOutputHelper output)
         var program = victim == "agent" ? agent : controller;
         var points = await program.TraceAsync(life.LiveAsync);
         Assert.NotEmpty(points);
+        // How often counts, conditions of Nodes and events are written depends on how changes fall together: of these the first counts.
+        points = [.. points.Where(p => p.StartsWith("1 ", StringComparison.Ordinal) || !s_coalesced.Any(c => p.EndsWith(c, StringComparison.Ordinal)))];
 
         var missed = new List<string>();
         var kills = 0;
@@ -70,6 +73,13 @@ public sealed class KillTests(ITestOutputHelper output)
                 var hit = false;
                 for (var attempt = 0; attempt < 4 && !hit; attempt++)
                 {
+                    // A module that is loaded stays so until the next boot.
+                    if (point.Contains("modprobe", StringComparison.Ordinal))
+                    {
+                        await agent.RestartAsync(() => SimulatedHost.Open(hostFile).Reboot());
+                        await life.SettledAsync();
+                    }
+
                     var deaths = program.Deaths;
                     await program.SayAsync($"arm {when} {point}");
                     await life.LiveAsync();
@@ -199,7 +209,19 @@ public sealed class KillTests(ITestOutputHelper output)
             }
         }
 
-        public async ValueTask DisposeAsync()
+        /// <summary>Ends the program, does something while it is away, and starts it again.</summary>
+        public async Task RestartAsync(Action meanwhile)
+        {
+            await EndAsync();
+            meanwhile();
+            _ended = false;
+            lock (_lock)
+                (_process, _ready) = Start();
+        }
+
+        public async ValueTask DisposeAsync() => await EndAsync();
+
+        private async Task EndAsync()
         {
             _ended = true;
             _process.Kill();
@@ -237,6 +259,8 @@ public sealed class KillTests(ITestOutputHelper output)
                     Deaths++;
                     (_process, _ready) = Start();
                 }
+
+                _answer?.TrySetException(new IOException("The program died before it answered."));
             };
             process.Start();
             process.BeginOutputReadLine();

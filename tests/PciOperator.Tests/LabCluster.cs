@@ -13,7 +13,7 @@ namespace PciOperator.Tests;
 /// <summary>A cluster for one test: an API server of its own, the real controller, real agents on simulated hosts, and words to ask and to check with.</summary>
 public sealed class LabCluster : IAsyncDisposable
 {
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(20);
     private readonly TestApiServer _server;
     private readonly ILoggerFactory _logs;
 
@@ -26,7 +26,7 @@ public sealed class LabCluster : IAsyncDisposable
     /// <summary>A server, the CRDs on it, and, unless <paramref name="controller"/> is false, one controller.</summary>
     public static async Task<LabCluster> StartAsync(bool real, bool controller = true, Func<SandboxClusterOptions, SandboxClusterOptions>? configure = null)
     {
-        var logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
+        var logs = KubernetesLogging.Create(Enum.TryParse<LogLevel>(Environment.GetEnvironmentVariable("LAB_LOG"), out var level) ? level : LogLevel.Critical, LogFormat.Text);
         var server = real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
         var options = new SandboxClusterOptions { Log = logs.CreateLogger("lab"), Controller = Quick };
         var cluster = await SandboxCluster.ConnectAsync(server.Configuration, configure?.Invoke(options) ?? options);
@@ -49,7 +49,7 @@ public sealed class LabCluster : IAsyncDisposable
     public async Task<LabCluster> WithNodesAsync(int count)
     {
         for (var i = 1; i <= count; i++)
-            await Cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i));
+            await Cluster.AddNodeAsync($"node-{i}", LabHosts.Lab(i));
         return this;
     }
 
