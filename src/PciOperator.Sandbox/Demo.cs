@@ -33,7 +33,7 @@ internal sealed class Demo
         Say("Three programs, one cluster", $"an API server in this process, the real controller, and the real agent on each of {nodes} simulated hosts, whose sysfs behaves like the kernel's.");
         _cluster.StartController();
         for (var i = 1; i <= nodes; i++)
-            await _cluster.AddNodeAsync($"node-{i}", LabHosts.Lab(i), ct: ct);
+            await _cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i), ct);
         var before = Drivers();
 
         Say("An administrator says what may be given away", "PciDeviceSpecs (Nova's device_spec) and PciAliases (Nova's alias), from config/samples.");
@@ -133,18 +133,22 @@ internal sealed class Demo
 
     private async Task<IReadOnlyList<PassthroughClaim>> ClaimsAsync(CancellationToken ct) => (await _cluster.Client.ListAsync<PassthroughClaim>(ct: ct)).Items;
 
+    /// <summary>One row a kind of device, one column a node: free of all.</summary>
     private async Task ShowNodesAsync(CancellationToken ct)
     {
-        var table = new Table().Border(TableBorder.Rounded).AddColumns("Node", "Device", "NUMA", "Total", "Free", "Spec");
-        foreach (var node in (await _cluster.Client.ListAsync<PciNode>(ct: ct)).Items)
+        var nodes = (await _cluster.Client.ListAsync<PciNode>(ct: ct)).Items;
+        var table = new Table().Border(TableBorder.Rounded).AddColumns("Device", "Spec");
+        foreach (var node in nodes)
+            table.AddColumn(new TableColumn(node.Metadata.Name!).RightAligned());
+        var kinds = nodes.SelectMany(n => (n.Status?.Devices ?? []).Where(d => d.Rule is not null))
+            .GroupBy(d => (d.VendorId, d.ProductId, d.Rule, d.Name)).OrderBy(g => g.Key.Rule, StringComparer.Ordinal).ThenBy(g => g.Key.ProductId, StringComparer.Ordinal);
+        foreach (var kind in kinds)
         {
-            var names = (node.Status?.Devices ?? []).GroupBy(d => (d.VendorId, d.ProductId)).ToDictionary(g => g.Key, g => g.First().Name);
-            foreach (var pool in (node.Status?.Pools ?? []).GroupBy(p => (p.VendorId, p.ProductId, p.Type, p.NumaNode, p.Rule)))
-            {
-                var name = names.GetValueOrDefault((pool.Key.VendorId!, pool.Key.ProductId!));
-                table.AddRow(node.Metadata.Name!, Markup.Escape($"{pool.Key.VendorId}:{pool.Key.ProductId} {name ?? ""}".Trim()), pool.Key.NumaNode?.ToString() ?? "-",
-                    pool.Sum(p => p.Total).ToString(), $"[green]{pool.Sum(p => p.Available)}[/]", Markup.Escape(pool.Key.Rule ?? ""));
-            }
+            table.AddRow([
+                Markup.Escape($"{kind.Key.VendorId}:{kind.Key.ProductId} {kind.Key.Name?.Replace(" Corporation", "", StringComparison.Ordinal)}"), Markup.Escape(kind.Key.Rule!),
+                .. nodes.Select(n => (n.Status?.Devices ?? []).Where(d => (d.VendorId, d.ProductId, d.Rule) == (kind.Key.VendorId, kind.Key.ProductId, kind.Key.Rule)).ToList())
+                    .Select(d => $"[green]{d.Count(x => x.State == PciDeviceState.Available)}[/] of {d.Count}"),
+            ]);
         }
 
         _console.Write(table);

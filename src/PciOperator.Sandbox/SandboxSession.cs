@@ -17,7 +17,7 @@ internal static class SandboxSession
             new SandboxClusterOptions { Log = logs.CreateLogger("sandbox") }, new SandboxApiServerOptions { Port = port }, ct);
         cluster.StartController();
         for (var i = 1; i <= nodes; i++)
-            await cluster.AddNodeAsync($"node-{i}", LabHosts.Lab(i), ct: ct);
+            await cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i), ct);
         foreach (var word in new[] { "device-specs", "aliases" })
         {
             foreach (var yaml in Samples.Read(samples, word))

@@ -35,7 +35,7 @@ public sealed class KillTests(ITestOutputHelper output)
         var kubeconfig = Path.Combine(folder, "kubeconfig");
         await File.WriteAllTextAsync(kubeconfig, server.KubeconfigText);
         var hostFile = Path.Combine(folder, "host.json");
-        LabHosts.Lab(1).SaveTo(hostFile);
+        LabHosts.Create(1).SaveTo(hostFile);
         await Manifests.ApplyAsync(client, "{apiVersion: v1, kind: Namespace, metadata: {name: pcioperator-system}}");
         foreach (var sample in new[] { "device-specs", "aliases" })
             await Manifests.ApplyAsync(client, await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "samples", sample + ".yaml")));

@@ -49,7 +49,7 @@ public sealed class LabCluster : IAsyncDisposable
     public async Task<LabCluster> WithNodesAsync(int count)
     {
         for (var i = 1; i <= count; i++)
-            await Cluster.AddNodeAsync($"node-{i}", LabHosts.Lab(i));
+            await Cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i));
         return this;
     }
 
