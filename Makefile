@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-vm bench crds crds-check format images
+.PHONY: help demo sandbox test test-vm bench nova-vectors crds crds-check format images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -46,6 +46,10 @@ test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/
 
 bench: ## Run the benchmarks
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'
+
+nova-vectors: ## Compare with Nova's own answers: make nova-vectors DIR=<folder of cases.jsonl, expected.jsonl, exact.jsonl>
+	$(call build,tools/NovaVectors)
+	@dotnet run --no-build -c $(CONFIGURATION) --project tools/NovaVectors -- "$(DIR)"
 
 crds: ## Generate crds/ from the C# records
 	$(call build,tools/PciOperator.CrdGenerator)

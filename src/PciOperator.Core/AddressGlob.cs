@@ -33,7 +33,8 @@ public sealed class AddressGlob
         int dot = rest.IndexOf('.');
         if (dot >= 0)
         {
-            functionText = rest[(dot + 1)..];
+            if (dot + 1 < rest.Length)
+                functionText = rest[(dot + 1)..];
             rest = rest[..dot];
         }
         int colons = rest.Count(':');
@@ -45,7 +46,7 @@ public sealed class AddressGlob
             Field("domain", domainText, uint.MaxValue),
             (int)Field("bus", busText, 0xff),
             (int)Field("slot", rest, 0x1f),
-            (int)Field("function", functionText, 7));
+            (int)Field("function", functionText, 7, blankIsAny: false));
     }
 
     /// <summary>Whether the glob covers the address.</summary>
@@ -61,10 +62,10 @@ public sealed class AddressGlob
         return first;
     }
 
-    private static long Field(string name, ReadOnlySpan<char> text, uint maximum)
+    private static long Field(string name, ReadOnlySpan<char> text, uint maximum, bool blankIsAny = true)
     {
         ReadOnlySpan<char> trimmed = text.Trim();
-        if (trimmed.Length == 0 || trimmed is "*")
+        if ((trimmed.Length == 0 && blankIsAny) || trimmed is "*")
             return -1;
         if (!Hex.TryParseAsNova(trimmed, out long value) || value < 0)
             throw new SpecFormatException("address", $"address: {name} '{Text.Shorten(text)}' is not a hexadecimal number; a field is a whole number, empty or *.");

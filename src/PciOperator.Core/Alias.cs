@@ -29,6 +29,9 @@ public sealed record AliasSelector
     /// <summary>Whether the device is remote-managed; null is no: such devices must be asked for.</summary>
     public bool? RemoteManaged { get; init; }
 
+    /// <summary>Whether the device can be live migrated; null: what the alias says.</summary>
+    public bool? LiveMigratable { get; init; }
+
     /// <summary>Any other tags, which the device must have with these values, compared without case.</summary>
     public IReadOnlyDictionary<string, string> Tags { get; init; } = ReadOnlyDictionary<string, string>.Empty;
 }

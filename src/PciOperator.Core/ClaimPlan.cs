@@ -9,6 +9,9 @@ internal sealed class ClaimPlan
     /// <summary>Columns that are decided exactly; the resources allow 8 requests.</summary>
     public const int MostColumns = 12;
 
+    // More than any node has; keeps sums small.
+    private const int MostUnits = 1 << 20;
+
     private ClaimPlan? withoutNuma;
     private ClaimPlan?[]? withoutPolicy;
 
@@ -22,7 +25,7 @@ internal sealed class ClaimPlan
         for (int set = 1; set < Sets; set++)
         {
             int low = int.TrailingZeroCount(set);
-            Demand[set] = Demand[set & (set - 1)] + columns[low].Count;
+            Demand[set] = Demand[set & (set - 1)] + Math.Min(columns[low].Count, MostUnits);
         }
         for (int i = 0; i < columns.Length; i++)
         {
@@ -83,7 +86,7 @@ internal sealed class ClaimPlan
             if (same < 0)
                 columns.Add(new Column(request.Alias, policy, request.Count, [request]));
             else
-                columns[same] = columns[same] with { Count = columns[same].Count + request.Count, Requests = [.. columns[same].Requests, request] };
+                columns[same] = columns[same] with { Count = (int)Math.Min((long)columns[same].Count + request.Count, int.MaxValue), Requests = [.. columns[same].Requests, request] };
         }
         return new ClaimPlan(claim, [.. columns], columns.Count <= MostColumns ? null
             : new RefusalReason(RefusalCodes.TooComplex, $"can't decide {columns.Count} different requests at once; at most {MostColumns}"));

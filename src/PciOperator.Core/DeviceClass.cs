@@ -63,6 +63,7 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
             && (s.ProductId is not { } product || product == productId)
             && (s.RemoteManaged ?? false) == tags.RemoteManaged
             && (s.Trusted is not { } trusted || trusted == tags.Trusted)
+            && (s.LiveMigratable is not { } live || live == tags.LiveMigratable)
             && (s.PhysicalNetwork is null || string.Equals(s.PhysicalNetwork, tags.PhysicalNetwork, StringComparison.OrdinalIgnoreCase))
             && (s.ResourceClass is null || s.ResourceClass == resourceClass)
             && (s.Traits.Count == 0 || HasTraits(s.Traits))

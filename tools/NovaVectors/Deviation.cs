@@ -1,0 +1,89 @@
+using System.Text.RegularExpressions;
+
+namespace PciOperator.NovaVectors;
+
+/// <summary>A difference between Nova's answer and ours, as the rules see it: never by the case that it is in.</summary>
+/// <param name="Kind">Which part of the answer.</param>
+/// <param name="What">The same for people.</param>
+/// <param name="Nova">Nova's answer; for an error its class and message.</param>
+/// <param name="Ours">Ours; for an error its field and message.</param>
+/// <param name="WeRefuse">Whether we refuse.</param>
+/// <param name="NovaRefuses">Whether Nova refuses.</param>
+public sealed record Difference(DifferenceKind Kind, string What, string Nova, string Ours, bool WeRefuse, bool NovaRefuses)
+{
+    /// <summary>The names of tags in the specs that a pool has as keys of its own.</summary>
+    public bool ReservedTags { get; init; }
+
+    /// <summary>Whether Nova's tracker raised an error in the middle of a claim or rescan.</summary>
+    public bool RaisedHalfWay { get; init; }
+
+    /// <summary>For a served request: whether the independent check found our devices right.</summary>
+    public bool Sound { get; init; }
+}
+
+/// <summary>The part of an answer in which Nova and this project can differ.</summary>
+public enum DifferenceKind
+{
+    Spec,
+    Alias,
+    Request,
+    Pools,
+    Requests,
+    Verdict,
+    State,
+}
+
+/// <summary>A way in which we differ from Nova on purpose.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Reason">Why we are right, or why it does not concern us.</param>
+/// <param name="Accepts">Which differences it accepts.</param>
+public sealed record Deviation(string Name, string Reason, Func<Difference, bool> Accepts)
+{
+    /// <summary>All of them. Where Nova stops at an error that a rule accepts, what we refuse in the rest of the line is not compared.</summary>
+    public static IReadOnlyList<Deviation> All { get; } =
+    [
+        new("one-time-use-without-placement",
+            "Nova leaves the reservation to Placement and so refuses one_time_use without it; the controller here keeps it itself.",
+            d => d.Kind == DifferenceKind.Spec && d.Nova.Contains("one_time_use=true requires pci.report_in_placement", StringComparison.Ordinal)),
+        new("any-of-with-placement",
+            "Nova's Placement mode can't ask for one of several descriptions; here any-of aliases always work.",
+            d => d is { Kind: DifferenceKind.Alias or DifferenceKind.Request, WeRefuse: false } && d.Nova.Contains("multiple specs but", StringComparison.Ordinal)),
+        new("placement-refusal",
+            "Nova's Placement mode refuses a PF beside its VFs, differing siblings and network names; here PFs and VFs exclude each other by their owners.",
+            d => d.NovaRefuses && d.Nova.StartsWith("PlacementPci", StringComparison.Ordinal)),
+        new("wide-domain",
+            "PCI domains have up to 32 bits (Intel VMD counts from 10000); Nova knows 16.",
+            d => d.Kind == DifferenceKind.Spec && Regex.IsMatch(d.Nova, @"property domain \([0-9a-fA-F]{5,8}\) is greater")),
+        new("remote-managed-pf-address",
+            "Nova bug: for a remote-managed spec with a PF's address it looks up the text of the address object, which is never found; here the PF's VFs are meant, and the product id must be theirs.",
+            d => d.Kind == DifferenceKind.Spec && d.Nova.StartsWith("PciDeviceNotFoundById", StringComparison.Ordinal) && d.Nova.Contains("Spec object", StringComparison.Ordinal)),
+        new("resource-class-alias",
+            "Nova takes an alias by resource class alone only with Placement; here the class is matched directly.",
+            d => d is { Kind: DifferenceKind.Alias or DifferenceKind.Request, WeRefuse: false } && d.Nova.StartsWith("PciInvalidAlias", StringComparison.Ordinal)
+                && d.Nova.Contains("vendor_id", StringComparison.Ordinal) && d.Nova.Contains("product_id", StringComparison.Ordinal)
+                && !d.Nova.Contains("does not match", StringComparison.Ordinal)),
+        new("count-zero",
+            "Nova bug: a count of 0 is accepted, and served only if some pool matches; here it is refused.",
+            d => d is { Kind: DifferenceKind.Request, WeRefuse: true, NovaRefuses: false } && d.Ours.StartsWith("count:", StringComparison.Ordinal)),
+        new("negative-number",
+            "Nova takes a negative id or address field, which no device can have; here it is refused.",
+            d => d is { Kind: DifferenceKind.Spec, WeRefuse: true, NovaRefuses: false } && d.Ours.Contains("'-", StringComparison.Ordinal)),
+        new("undescribed-alias",
+            "Nova's Placement mode takes an alias that describes no device at all; here it must have ids or a resource class.",
+            d => d is { Kind: DifferenceKind.Alias or DifferenceKind.Request, WeRefuse: true, NovaRefuses: false } && d.Ours.Contains("or a resource_class", StringComparison.Ordinal)),
+        new("reserved-tag",
+            "Nova bug: a tag named like a key of the pool overwrites it; here such tags are kept apart.",
+            d => d is { Kind: DifferenceKind.Pools, ReservedTags: true }),
+        new("nova-not-exact",
+            "Nova bug: its greedy matching, or a pool that it forgot to refill, refuses or fails a request that can be served; ours passed the independent check.",
+            d => d is { Kind: DifferenceKind.Verdict, WeRefuse: false, NovaRefuses: true, Sound: true }),
+        new("raised-half-way",
+            "Nova bug: its tracker raises an error in the middle of a claim or rescan and keeps what it had done so far; the rest of the sequence is checked for the invariants alone.",
+            d => d is { Kind: DifferenceKind.State, RaisedHalfWay: true }),
+        new("stored-dependents",
+            "Nova bug: what an owner means for a PF and its VFs is stored and not always put back; here it follows from the owners.",
+            d => d is { Kind: DifferenceKind.State, Sound: true }),
+    ];
+
+    public static Deviation? For(Difference difference) => All.FirstOrDefault(d => d.Accepts(difference));
+}

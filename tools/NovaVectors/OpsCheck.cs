@@ -1,0 +1,188 @@
+using System.Text.Json;
+using PciOperator.Core;
+
+namespace PciOperator.NovaVectors;
+
+/// <summary>
+/// A sequence of claims, frees, rescans and restarts. Which of several equal devices is taken is free, so where Nova takes
+/// some, the same are taken here, if they may be; then states and owners must be the same.
+/// </summary>
+internal static class OpsCheck
+{
+    public static void Run(LineResult result, JsonElement line, JsonElement nova)
+    {
+        bool mutates = line.GetProperty("mutates").GetBoolean();
+        VectorHost host = VectorHost.Of(line.GetProperty("devices"), line.TryGetProperty("host_cells", out JsonElement cells) ? cells : default);
+        List<PciFunction> functions = [.. host.Functions];
+        (IReadOnlyList<DeviceRule> rules, SpecFormatException? specError) = VectorHost.Rules(line.GetProperty("device_specs"), functions);
+        NovaError? novaSpec = NovaError.Of(nova, "spec_error");
+        CaseCheck.Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError);
+        if (novaSpec is not null || specError is not null)
+            return;
+        (IReadOnlyDictionary<string, AliasDefinition> aliases, _, SpecFormatException? aliasError) = VectorHost.Aliases(line.GetProperty("aliases"));
+        var ledger = new DeviceLedger();
+        ledger.Sync(functions, rules);
+        JsonElement[] steps = [.. nova.GetProperty("steps").EnumerateArray()];
+        int at = 0;
+        foreach (JsonElement op in line.GetProperty("ops").EnumerateArray())
+        {
+            if (at >= steps.Length)
+                break;
+            JsonElement step = steps[at++];
+            string kind = op.GetProperty("op").GetString()!;
+            string what = $"step {at}, {kind}";
+            string? owner = VectorHost.Text(op, "instance") is { } instance ? $"00000000-0000-0000-0000-{instance.PadLeft(12, '0')}" : null;
+            switch (kind)
+            {
+                case "claim" or "claim+allocate":
+                    Claim(result, what, op, step, ledger, aliases, aliasError, host.Sockets, owner!, mutates);
+                    if (kind == "claim+allocate")
+                        ledger.Allocate(owner!);
+                    break;
+                case "allocate":
+                    ledger.Allocate(owner!);
+                    break;
+                case "free":
+                    ledger.Free(owner!);
+                    break;
+                case "rescan":
+                    functions = VectorHost.Of(op.GetProperty("devices"));
+                    ledger.Sync(functions, rules);
+                    break;
+                case "restart":
+                    if (op.TryGetProperty("device_specs", out JsonElement specs))
+                    {
+                        (IReadOnlyList<DeviceRule> next, SpecFormatException? error) = VectorHost.Rules(specs, functions);
+                        NovaError? novaError = NovaError.Of(step, "error");
+                        CaseCheck.Compare(result, DifferenceKind.Spec, what, [novaError], error);
+                        if (novaError is not null || error is not null)
+                            return;
+                        rules = next;
+                    }
+                    ledger.Sync(functions, rules, atStart: true);
+                    ledger.Forget();
+                    break;
+                default:
+                    result.Fail(what, kind, "", "an operation of an unknown kind");
+                    return;
+            }
+            if (Invariant(ledger, host.Sockets) is { } broken)
+                result.Fail(what, "", broken, "an invariant does not hold");
+            if (!mutates && NovaError.Of(step, "error") is { } raised && IsRaisedHalfWay(raised))
+            {
+                result.Differ(new Difference(DifferenceKind.State, what, raised.ToString(), "a claim or rescan is done whole or not at all", false, true) { RaisedHalfWay = true });
+                mutates = true;
+            }
+            if (!mutates)
+                CompareStates(result, what, step, ledger);
+            ledger.Forget();
+        }
+        if (at != steps.Length)
+            result.Fail("steps", $"{steps.Length} steps", $"{at} operations", "each operation has one answer");
+    }
+
+    private static void Claim(LineResult result, string what, JsonElement op, JsonElement step, DeviceLedger ledger, IReadOnlyDictionary<string, AliasDefinition> aliases,
+        SpecFormatException? aliasError, IReadOnlyDictionary<int, int?> sockets, string owner, bool mutates)
+    {
+        NovaError? error = NovaError.Of(step, "error");
+        if (aliasError is not null || error is { Class: "PciInvalidAlias" })
+        {
+            if (aliasError is null || error is null || !error.IsAbout(aliasError.Field))
+            {
+                result.Differ(new Difference(
+                    DifferenceKind.Alias, what, error?.ToString() ?? "accepted", aliasError is null ? "accepted" : $"{aliasError.Field}: {aliasError.Message}",
+                    aliasError is not null, error is not null));
+            }
+            return;
+        }
+        var claim = new ClaimRequirements
+        {
+            ClaimUid = owner,
+            Requests = NovaRequestString.Resolve(NovaRequestString.Parse(op.GetProperty("request").GetString()!), aliases),
+            NumaPolicy = NovaRequestString.EffectivePolicy(VectorHost.Text(op, "numa_policy"), null),
+            GuestNuma = VectorHost.Guest(op),
+        };
+        NodeInventory node = ledger.ToInventory("host", sockets);
+        NodeVerdict verdict = Allocator.TryNode(node, claim);
+        NodeAllocation? ours = (verdict as NodeVerdict.Served)?.Allocation;
+        string? fault = ours is null ? null : Soundness.Fault(node, claim, ours);
+        if (fault is not null)
+            result.Fail(what, "", CaseCheck.Describe(verdict), fault);
+        PciAddress[]? taken = step.TryGetProperty("devices", out JsonElement devices) && devices.ValueKind == JsonValueKind.Array
+            ? [.. devices.EnumerateArray().Select(d => PciAddress.Parse(d.GetString()!))]
+            : null;
+        if (mutates)
+        {
+            // Nova's own choice may be of a device that has changed; only ours counts.
+            if (ours is not null)
+                ledger.Claim(owner, [.. ours.Devices.Select(d => d.Address)]);
+            return;
+        }
+        if (taken is null)
+        {
+            if (ours is not null)
+            {
+                result.Differ(new Difference(DifferenceKind.Verdict, what, error?.ToString() ?? "refused", CaseCheck.Describe(verdict), false, true) { Sound = fault is null });
+            }
+            return;
+        }
+        if (ours is null)
+            result.Fail(what, "served with " + string.Join(", ", taken), CaseCheck.Describe(verdict), "what Nova serves soundly must be served");
+        try
+        {
+            ledger.Claim(owner, taken);
+        }
+        catch (DeviceStateException e)
+        {
+            result.Fail(what, "served with " + string.Join(", ", taken), e.Message, "the device that Nova gives away is not free here");
+        }
+    }
+
+    // Nova's tracker stops in the middle of its work: what it holds from here on is not its own rules' answer any more.
+    private static bool IsRaisedHalfWay(NovaError error) =>
+        error.Class is "PciDeviceVFInvalidStatus" or "PciDevicePFInvalidStatus" or "PciDeviceInvalidStatus" or "PciDevicePoolEmpty" or "PciDeviceInvalidOwner";
+
+    private static void CompareStates(LineResult result, string what, JsonElement step, DeviceLedger ledger)
+    {
+        var theirs = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        foreach (JsonProperty p in step.GetProperty("states").EnumerateObject())
+            theirs[p.Name] = $"{p.Value[0].GetString()} {p.Value[1]}".TrimEnd();
+        var ours = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        foreach (PciAddress a in ledger.Addresses)
+            ours[a.ToString()] = $"{DeviceLedger.ToNova(ledger.StateOf(a))} {ledger.OwnerOf(a)}".TrimEnd();
+        var a1 = new List<string>();
+        var b1 = new List<string>();
+        bool dependent = true;
+        foreach (string address in theirs.Keys.Union(ours.Keys))
+        {
+            string t = theirs.GetValueOrDefault(address, "not there");
+            string o = ours.GetValueOrDefault(address, "not there");
+            if (t == o)
+                continue;
+            a1.Add($"{address} {t}");
+            b1.Add($"{address} {o}");
+            // Nobody's either way, and only whether a relative's owner keeps it from others differs.
+            dependent &= t is "available" or "unclaimable" or "unavailable" && o is "available" or "unclaimable" or "unavailable";
+        }
+        if (a1.Count > 0)
+            result.Differ(new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false) { Sound = dependent });
+    }
+
+    // One owner a device (by how it is kept), and never a PF and a VF of it both with an owner.
+    private static string? Invariant(DeviceLedger ledger, IReadOnlyDictionary<int, int?> sockets)
+    {
+        NodeInventory node = ledger.ToInventory("host", sockets);
+        foreach (NodeDevice vf in node.Devices.Where(d => d.Owner is not null && d.Function is { IsVirtual: true, ParentAddress: not null }))
+        {
+            if (node.Find(vf.Function.ParentAddress!.Value) is { Owner: not null } pf)
+                return $"{pf.Function.Address} and its VF {vf.Function.Address} both have an owner";
+        }
+        foreach (NodeDevice d in node.Devices)
+        {
+            bool free = ledger.StateOf(d.Function.Address) == DeviceState.Available;
+            if (free != node.WhyNotOffered(d.Function.Address) is null)
+                return $"{d.Function.Address} is {DeviceLedger.ToNova(ledger.StateOf(d.Function.Address))} and {(free ? "not " : "")}offered";
+        }
+        return null;
+    }
+}

@@ -1,0 +1,84 @@
+namespace PciOperator.NovaVectors;
+
+/// <summary>One disagreement about a line.</summary>
+/// <param name="What">The part of the answer.</param>
+/// <param name="Nova">Nova's (or the yardstick's).</param>
+/// <param name="Ours">Ours.</param>
+/// <param name="Why">Why they disagree: the deviation's reason, or what should have been.</param>
+/// <param name="Rule">The deviation that accepts it; null: none does.</param>
+public sealed record Disagreement(string What, string Nova, string Ours, string Why, string? Rule);
+
+/// <summary>What came of one line.</summary>
+public sealed class LineResult(string id)
+{
+    private readonly List<Disagreement> disagreements = [];
+
+    public string Id { get; } = id;
+
+    public IReadOnlyList<Disagreement> Disagreements => disagreements;
+
+    public bool Failed => disagreements.Exists(d => d.Rule is null);
+
+    public bool Deviated => disagreements.Count > 0 && !Failed;
+
+    /// <summary>Whether the yardstick has the line.</summary>
+    public bool Exact { get; set; }
+
+    /// <summary>A disagreement that nothing accepts.</summary>
+    public void Fail(string what, string nova, string ours, string why) => disagreements.Add(new Disagreement(what, nova, ours, why, null));
+
+    /// <summary>A disagreement that a rule may accept.</summary>
+    public void Differ(Difference difference)
+    {
+        Deviation? rule = Deviation.For(difference);
+        disagreements.Add(new Disagreement(difference.What, difference.Nova, difference.Ours, rule?.Reason ?? "no deviation rule accepts this", rule?.Name));
+    }
+}
+
+/// <summary>The sum over all lines.</summary>
+public sealed class Report(int cases, int exact, int sequences)
+{
+    private readonly List<LineResult> results = [];
+    private readonly List<string> orphans = [];
+
+    public int Passed => results.Count(r => r.Disagreements.Count == 0);
+
+    public int Failed => results.Count(r => r.Failed) + orphans.Count;
+
+    public int Deviated => results.Count(r => r.Deviated);
+
+    /// <summary>Lines of the yardstick that deviate; none may.</summary>
+    public int ExactDeviated => results.Count(r => r.Exact && r.Deviated);
+
+    /// <summary>How many lines each rule accepted.</summary>
+    public IReadOnlyDictionary<string, int> ByRule => results.Where(r => r.Deviated)
+        .SelectMany(r => r.Disagreements.Select(d => d.Rule!).Distinct()).GroupBy(r => r).ToDictionary(g => g.Key, g => g.Count());
+
+    public IReadOnlyList<LineResult> Results => results;
+
+    public void Add(LineResult result) => results.Add(result);
+
+    /// <summary>A line of the yardstick without a case.</summary>
+    public void Orphan(string id) => orphans.Add(id);
+
+    public void Print(TextWriter output)
+    {
+        foreach (LineResult result in results)
+        {
+            foreach (Disagreement d in result.Disagreements)
+            {
+                output.WriteLine($"{(d.Rule is null ? "FAILED  " : "deviated")} {result.Id}: {d.What}{(d.Rule is null ? "" : $" [{d.Rule}]")}");
+                output.WriteLine($"    Nova: {d.Nova}");
+                output.WriteLine($"    ours: {d.Ours}");
+                output.WriteLine($"    why:  {d.Why}");
+            }
+        }
+        foreach (string id in orphans)
+            output.WriteLine($"FAILED   {id}: exact.jsonl has a line without a case");
+        output.WriteLine();
+        foreach ((string rule, int lines) in ByRule.OrderByDescending(p => p.Value).ThenBy(p => p.Key, StringComparer.Ordinal))
+            output.WriteLine($"{lines,6} {rule}");
+        output.WriteLine($"read {cases} cases ({exact} in exact.jsonl, of which {ExactDeviated} deviated) and {sequences} sequences: {cases + sequences} lines");
+        output.WriteLine($"{Passed} passed, {Failed} failed, {Deviated} deviated");
+    }
+}

@@ -1,0 +1,119 @@
+using System.Text.Json;
+using PciOperator.Core;
+
+namespace PciOperator.NovaVectors;
+
+/// <summary>A case's host in this project's types.</summary>
+public sealed class VectorHost
+{
+    private VectorHost(IReadOnlyList<PciFunction> functions, IReadOnlyDictionary<int, int?> sockets) =>
+        (Functions, Sockets) = (functions, sockets);
+
+    /// <summary>What Nova's driver reports: a device outside its limits (a domain above ffff) is left out there, so it is here.</summary>
+    public IReadOnlyList<PciFunction> Functions { get; }
+
+    /// <summary>The socket of each NUMA node.</summary>
+    public IReadOnlyDictionary<int, int?> Sockets { get; }
+
+    public static VectorHost Of(JsonElement devices, JsonElement cells)
+    {
+        var sockets = new Dictionary<int, int?>();
+        if (cells.ValueKind == JsonValueKind.Array)
+        {
+            foreach (JsonElement cell in cells.EnumerateArray())
+                sockets[cell.GetProperty("id").GetInt32()] = Number(cell, "socket");
+        }
+        return new VectorHost(Of(devices), sockets);
+    }
+
+    public static List<PciFunction> Of(JsonElement devices)
+    {
+        var functions = new List<PciFunction>();
+        foreach (JsonElement d in devices.EnumerateArray())
+        {
+            if (!PciAddress.TryParse(Text(d, "address"), out PciAddress address) || address.Domain > 0xffff)
+                continue;
+            PciAddress? parent = PciAddress.TryParse(Text(d, "parent_addr"), out PciAddress p) ? p : null;
+            functions.Add(new PciFunction
+            {
+                Address = address,
+                VendorId = PciId.Parse(Text(d, "vendor_id")!),
+                ProductId = PciId.Parse(Text(d, "product_id")!),
+                Type = Spelling.ParseDeviceType(Text(d, "dev_type")!),
+                ParentAddress = parent,
+                NumaNode = Number(d, "numa_node"),
+                SriovTotalVfs = Number(d, "sriov_totalvfs") ?? 0,
+                VfProductId = PciId.TryParse(Text(d, "vf_product_id"), out PciId vf) ? vf : null,
+                NetDevice = Text(d, "ifname"),
+                ParentNetDevice = Text(d, "parent_ifname"),
+                CardSerial = d.TryGetProperty("capabilities", out JsonElement c) && c.ValueKind == JsonValueKind.Object
+                    && c.TryGetProperty("vpd", out JsonElement vpd) && vpd.ValueKind == JsonValueKind.Object ? Text(vpd, "card_serial_number") : null,
+            });
+        }
+        return functions;
+    }
+
+    /// <summary>The specs of a case: those that parse, and the first error.</summary>
+    public static (IReadOnlyList<DeviceRule> Rules, SpecFormatException? Error) Rules(JsonElement specs, IReadOnlyList<PciFunction> host)
+    {
+        var rules = new List<DeviceRule>();
+        foreach (JsonElement spec in specs.EnumerateArray())
+        {
+            try
+            {
+                foreach (DeviceRule rule in NovaDeviceSpec.Parse(RawText(spec)))
+                {
+                    NovaDeviceSpec.CheckOnHost(rule, host);
+                    rules.Add(rule with { Name = $"{rules.Count}" });
+                }
+            }
+            catch (SpecFormatException e)
+            {
+                return (rules, e);
+            }
+        }
+        return (rules, null);
+    }
+
+    /// <summary>The aliases of a case, or the first error.</summary>
+    public static (IReadOnlyDictionary<string, AliasDefinition> Aliases, IReadOnlyList<NovaAlias> Values, SpecFormatException? Error) Aliases(JsonElement aliases)
+    {
+        var values = new List<NovaAlias>();
+        try
+        {
+            foreach (JsonElement alias in aliases.EnumerateArray())
+                values.Add(NovaAlias.Parse(RawText(alias)));
+            return (NovaAlias.Join(values), values, null);
+        }
+        catch (SpecFormatException e)
+        {
+            return (new Dictionary<string, AliasDefinition>(), values, e);
+        }
+    }
+
+    /// <summary>The host as a node, each device an IOMMU group of its own.</summary>
+    public NodeInventory ToNode(IReadOnlyDictionary<PciAddress, DeviceRule> matched) => NodeInventory.Build(
+        "host",
+        [
+            .. Functions.Where(f => matched.ContainsKey(f.Address)).Select((f, i) => new NodeDevice
+            {
+                Function = f with { IommuGroup = i },
+                Tags = matched[f.Address].Tags,
+                Rule = matched[f.Address].Name,
+            }),
+        ],
+        Sockets);
+
+    public static GuestNuma Guest(JsonElement line) =>
+        line.TryGetProperty("numa_cells", out JsonElement cells) && cells.ValueKind == JsonValueKind.Array
+            ? GuestNuma.On(cells.EnumerateArray().Select(c => c.GetInt32()))
+            : GuestNuma.None;
+
+    public static string? Text(JsonElement e, string name) =>
+        e.TryGetProperty(name, out JsonElement v) && v.ValueKind == JsonValueKind.String ? v.GetString() : null;
+
+    public static int? Number(JsonElement e, string name) =>
+        e.TryGetProperty(name, out JsonElement v) && v.ValueKind == JsonValueKind.Number ? v.GetInt32() : null;
+
+    private static string RawText(JsonElement e) => e.ValueKind == JsonValueKind.String ? e.GetString()! : e.GetRawText();
+}
