@@ -1,0 +1,320 @@
+using System.Net;
+using System.Net.Security;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using System.Threading.Channels;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
+using Microsoft.Extensions.DependencyInjection;
+using PciOperator.Kubernetes.Models;
+using PciOperator.Testing;
+
+namespace PciOperator.Kubernetes.Tests.Unit;
+
+/// <summary>Connections, credentials, retries and time limits.</summary>
+public sealed class TransportTests
+{
+    private readonly FakeTimeProvider _time = new();
+    private readonly MetricsRegistry _metrics = new();
+
+    private static readonly KubernetesClientConfiguration s_somewhere = new() { Server = new Uri("http://server/base/path") };
+
+    private KubernetesClient Client(ScriptedHandler handler, KubernetesClientConfiguration? configuration = null) =>
+        new(configuration ?? s_somewhere, time: _time, wrap: _ => handler, userAgent: "test/1", metrics: _metrics);
+
+    private const string Pod = """{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"ns","resourceVersion":"5","managedFields":[{"manager":"x","fieldsV1":{"f:a":{}}}]},"spec":{"nodeName":"n","containers":[{"name":"c"}]}}""";
+
+    [Fact]
+    public async Task Calls_have_their_paths_and_headers()
+    {
+        var handler = new ScriptedHandler();
+        using var client = Client(handler);
+        handler.Answer(200, Pod);
+        var pod = await client.GetAsync<V1Pod>("p", "ns");
+        Assert.Equal("n", pod!.Spec!.NodeName);
+        var get = await handler.NextAsync();
+        Assert.Equal("GET http://server/base/path/api/v1/namespaces/ns/pods/p", get);
+
+        handler.Answer(200, """{"metadata":{"name":"l"}}""");
+        await client.UpdateStatusAsync(new V1Lease { Metadata = new V1ObjectMeta { Name = "l", NamespaceProperty = "ns" } });
+        Assert.Equal("PUT http://server/base/path/apis/coordination.k8s.io/v1/namespaces/ns/leases/l/status?fieldManager=test", await handler.NextAsync());
+        handler.Answer(200, """{"metadata":{"resourceVersion":"1"},"items":null}""");
+        var none = await client.ListPageAsync<V1Pod>(null, new ListOptions { LabelSelector = "a in (b, c)", FieldSelector = "spec.nodeName=n", Limit = 5, ResourceVersion = "0", ResourceVersionMatch = "NotOlderThan" });
+        Assert.Empty(none.Items);
+        Assert.Equal("GET http://server/base/path/api/v1/pods?labelSelector=a%20in%20%28b%2C%20c%29&fieldSelector=spec.nodeName%3Dn&limit=5&resourceVersion=0&resourceVersionMatch=NotOlderThan", await handler.NextAsync());
+        Assert.Equal("test/1", handler.UserAgent);
+
+        await Assert.ThrowsAsync<ArgumentException>(() => client.GetAsync<V1Pod>("p"));
+        await Assert.ThrowsAsync<ArgumentException>(() => client.GetAsync<V1Node>(""));
+        await Assert.ThrowsAsync<ArgumentException>(() => client.CreateAsync(new V1Pod()));
+    }
+
+    [Fact]
+    public async Task Too_many_requests_are_repeated_after_the_time_that_the_server_asks_for()
+    {
+        var handler = new ScriptedHandler();
+        using var client = Client(handler);
+        handler.Answer(429, "slow down", retryAfter: 3);
+        handler.Answer(503, """{"kind":"Status","message":"starting","details":{"retryAfterSeconds":2}}""");
+        handler.Answer(200, Pod);
+        var get = client.CreateAsync(new V1ConfigMap { Metadata = new V1ObjectMeta { Name = "m", NamespaceProperty = "ns" } });
+        foreach (var seconds in (int[])[3, 2])
+        {
+            await handler.NextAsync();
+            await _time.WaitForTimerAsync(TimeSpan.FromSeconds(seconds));
+            _time.Advance(TimeSpan.FromSeconds(seconds));
+        }
+
+        await get;
+        Assert.Contains("rest_client_requests_total{code=\"429\",method=\"POST\",host=\"server\"} 1\n", MetricsTests.Text(_metrics), StringComparison.Ordinal);
+
+        // Not for ever.
+        for (var i = 0; i < 5; i++)
+            handler.Answer(429, """{"kind":"Status","reason":"TooManyRequests","message":"enough"}""", retryAfter: 1);
+        var never = client.GetAsync<V1Pod>("p", "ns");
+        for (var i = 0; i < 4; i++)
+        {
+            await _time.WaitForTimerAsync(TimeSpan.FromSeconds(1));
+            _time.Advance(TimeSpan.FromSeconds(1));
+        }
+
+        var error = await Assert.ThrowsAsync<KubernetesException>(() => never);
+        Assert.True(error.IsTooManyRequests);
+        Assert.Equal(("enough", TimeSpan.FromSeconds(1)), (error.Message, error.RetryAfter));
+    }
+
+    [Fact]
+    public async Task A_broken_connection_repeats_reads_but_not_writes_that_may_have_arrived()
+    {
+        var handler = new ScriptedHandler();
+        using var client = Client(handler);
+        handler.Fail(new HttpRequestException(HttpRequestError.ResponseEnded, "broken"));
+        handler.Answer(200, Pod);
+        var get = client.GetAsync<V1Pod>("p", "ns");
+        await _time.WaitForTimerAsync(TimeSpan.FromMilliseconds(25));
+        _time.Advance(TimeSpan.FromMilliseconds(25));
+        Assert.NotNull(await get);
+
+        handler.Fail(new HttpRequestException(HttpRequestError.ResponseEnded, "broken"));
+        await Assert.ThrowsAsync<HttpRequestException>(() => client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = "x" } }));
+        // A connection that never came about has carried nothing.
+        handler.Fail(new HttpRequestException(HttpRequestError.ConnectionError, "refused"));
+        handler.Answer(201, """{"metadata":{"name":"x"}}""");
+        var create = client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = "x" } });
+        await _time.WaitForTimerAsync(TimeSpan.FromMilliseconds(25));
+        _time.Advance(TimeSpan.FromMilliseconds(25));
+        Assert.Equal("x", (await create).Metadata.Name);
+        Assert.Contains("rest_client_requests_total{code=\"<error>\",method=\"POST\",host=\"server\"} 2\n", MetricsTests.Text(_metrics), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_server_that_does_not_answer_is_given_up_in_time()
+    {
+        var handler = new ScriptedHandler();
+        using var client = Client(handler);
+        var create = client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = "x" } });
+        await _time.WaitForTimerAsync(TimeSpan.FromSeconds(60));
+        _time.Advance(TimeSpan.FromSeconds(60));
+        var error = await Assert.ThrowsAsync<HttpRequestException>(() => create);
+        Assert.Contains("no answer within 60 s", error.Message, StringComparison.Ordinal);
+        using var stop = new CancellationTokenSource();
+        var cancelled = client.GetAsync<V1Namespace>("x", ct: stop.Token);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => cancelled);
+    }
+
+    [Fact]
+    public async Task Unauthorized_renews_the_credential_once()
+    {
+        var handler = new ScriptedHandler();
+        var tokens = new Tokens();
+        using var client = Client(handler, s_somewhere with { Credentials = tokens });
+        handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
+        handler.Answer(200, Pod);
+        await client.GetAsync<V1Pod>("p", "ns");
+        Assert.Equal(["Bearer token-0", "Bearer token-1"], handler.Authorizations);
+        handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
+        handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
+        var error = await Assert.ThrowsAsync<KubernetesException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        Assert.True(error.IsUnauthorized);
+    }
+
+    [Fact]
+    public async Task An_answer_that_is_no_status_is_still_said()
+    {
+        var handler = new ScriptedHandler();
+        using var client = Client(handler);
+        handler.Answer(502, "<html>Bad gateway from the load balancer</html>");
+        handler.Answer(500, "");
+        var proxy = await Assert.ThrowsAsync<KubernetesException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        Assert.Contains("Bad gateway from the load balancer", proxy.Message, StringComparison.Ordinal);
+        var empty = await Assert.ThrowsAsync<KubernetesException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        Assert.Contains("500", empty.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_answer_that_breaks_off_is_a_failure_to_reach_the_server()
+    {
+        var handler = new ScriptedHandler();
+        using var client = Client(handler);
+        handler.Answer(200, """{"metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"a"}},{"meta""");
+        await Assert.ThrowsAsync<HttpRequestException>(() => client.ListPageAsync<V1Pod>());
+        handler.Answer(200, "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"}}}\n{\"type\":\"ADD");
+        var seen = 0;
+        await Assert.ThrowsAsync<HttpRequestException>(async () =>
+        {
+            await foreach (var _ in client.WatchAsync<V1Pod>())
+                seen++;
+        });
+        Assert.Equal(1, seen);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Mutual_tls_with_an_own_authority(bool rsa)
+    {
+        using var certificates = new TestCertificates();
+        await using var server = await TlsServer.StartAsync(certificates);
+        var (certificate, key) = certificates.Issue("CN=admin", rsa);
+        var (leaf, _) = Kubeconfig.ReadCertificateWithKey(certificate, key, "test");
+        var trusting = new KubernetesClientConfiguration { Server = server.Url, CertificateAuthorities = Kubeconfig.ReadCertificates(certificates.AuthorityPem, "test"), ClientCertificate = leaf };
+        using (var client = new KubernetesClient(trusting))
+        {
+            using var who = await client.GetRawAsync("/who");
+            Assert.Equal(("CN=admin", "HTTP/2"), (who.RootElement.GetProperty("subject").GetString(), who.RootElement.GetProperty("protocol").GetString()));
+        }
+
+        // A certificate from a plugin serves as well.
+        using (var client = new KubernetesClient(trusting with { ClientCertificate = null, Credentials = new ExecCredentialSource { ApiVersion = "client.authentication.k8s.io/v1", Command = PluginWith(certificate, key) } }))
+        {
+            using var who = await client.GetRawAsync("/who");
+            Assert.Equal("CN=admin", who.RootElement.GetProperty("subject").GetString());
+        }
+    }
+
+    [Fact]
+    public async Task A_server_of_another_authority_or_name_is_refused_unless_told_otherwise()
+    {
+        using var certificates = new TestCertificates();
+        using var others = new TestCertificates("CN=other-ca");
+        await using var byAddress = await TlsServer.StartAsync(certificates);
+        await using var byName = await TlsServer.StartAsync(certificates, "kube.internal");
+        var ours = Kubeconfig.ReadCertificates(certificates.AuthorityPem, "test");
+        var strange = Kubeconfig.ReadCertificates(others.AuthorityPem, "test");
+        async Task<string> TryAsync(KubernetesClientConfiguration configuration)
+        {
+            using var client = new KubernetesClient(configuration);
+            try
+            {
+                using var who = await client.GetRawAsync("/who");
+                return "ok";
+            }
+            catch (HttpRequestException e)
+            {
+                return e.HttpRequestError.ToString();
+            }
+        }
+
+        Assert.Equal("ok", await TryAsync(new() { Server = byAddress.Url, CertificateAuthorities = ours }));
+        Assert.Equal("SecureConnectionError", await TryAsync(new() { Server = byAddress.Url, CertificateAuthorities = strange }));
+        Assert.Equal("SecureConnectionError", await TryAsync(new() { Server = byAddress.Url }));
+        Assert.Equal("ok", await TryAsync(new() { Server = byAddress.Url, SkipTlsVerify = true }));
+        Assert.Equal("SecureConnectionError", await TryAsync(new() { Server = byName.Url, CertificateAuthorities = ours }));
+        Assert.Equal("ok", await TryAsync(new() { Server = byName.Url, CertificateAuthorities = ours, TlsServerName = "kube.internal" }));
+        Assert.Equal("SecureConnectionError", await TryAsync(new() { Server = byName.Url, CertificateAuthorities = ours, TlsServerName = "other.internal" }));
+    }
+
+    private static string PluginWith(string certificate, string key)
+    {
+        var folder = Directory.CreateTempSubdirectory("pcioperator-plugin-").FullName;
+        var script = Path.Combine(folder, "plugin.sh");
+        static string Json(string pem) => pem.Replace("\n", "\\n", StringComparison.Ordinal);
+        File.WriteAllText(script, $$$"""
+            #!/bin/sh
+            cat <<'EOF'
+            {"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"clientCertificateData":"{{{Json(certificate)}}}","clientKeyData":"{{{Json(key)}}}"}}
+            EOF
+            """);
+        File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserExecute);
+        return script;
+    }
+
+    private sealed class Tokens : CredentialSource
+    {
+        private int _number;
+
+        public override ValueTask<Credential> GetAsync(CancellationToken ct) => new(new Credential($"token-{_number}"));
+
+        public override void Rejected(Credential credential) => _number++;
+    }
+
+    /// <summary>Answers requests as it is told; without an answer it never does.</summary>
+    private sealed class ScriptedHandler : HttpMessageHandler
+    {
+        private readonly Channel<Func<HttpResponseMessage>> _answers = Channel.CreateUnbounded<Func<HttpResponseMessage>>();
+        private readonly Channel<string> _calls = Channel.CreateUnbounded<string>();
+
+        public List<string> Authorizations { get; } = [];
+
+        public string? UserAgent { get; private set; }
+
+        public Task<string> NextAsync() => _calls.Reader.ReadAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30));
+
+        public void Answer(int code, string body, int? retryAfter = null) => _answers.Writer.TryWrite(() =>
+        {
+            var response = new HttpResponseMessage((HttpStatusCode)code) { Content = new StringContent(body, Encoding.UTF8, "application/json") };
+            if (retryAfter is { } seconds)
+                response.Headers.RetryAfter = new(TimeSpan.FromSeconds(seconds));
+            return response;
+        });
+
+        public void Fail(Exception error) => _answers.Writer.TryWrite(() => throw error);
+
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            _calls.Writer.TryWrite($"{request.Method} {request.RequestUri!.AbsoluteUri}");
+            UserAgent = request.Headers.UserAgent.ToString();
+            if (request.Headers.Authorization is { } authorization)
+                Authorizations.Add(authorization.ToString());
+            return (await _answers.Reader.ReadAsync(cancellationToken))();
+        }
+    }
+
+    /// <summary>An HTTPS server that takes client certificates and says whose it saw.</summary>
+    private sealed class TlsServer : IAsyncDisposable
+    {
+        private readonly WebApplication _app;
+
+        private TlsServer(WebApplication app, Uri url)
+        {
+            _app = app;
+            Url = url;
+        }
+
+        public Uri Url { get; }
+
+        public static async Task<TlsServer> StartAsync(TestCertificates certificates, string? dnsName = null)
+        {
+            var (certificate, key) = certificates.Issue("CN=server", server: true, dnsName: dnsName);
+            var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
+            builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
+                kestrel.Listen(IPAddress.Loopback, 0, listen => listen.UseHttps(https =>
+                {
+                    https.ServerCertificate = X509Certificate2.CreateFromPem(certificate, key);
+                    https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
+                    https.ClientCertificateValidation = (_, _, errors) => errors != SslPolicyErrors.RemoteCertificateNotAvailable;
+                })));
+            var app = builder.Build();
+            app.Run(context => context.Response.WriteAsync($$"""{"subject":"{{context.Connection.ClientCertificate?.Subject}}","protocol":"{{context.Request.Protocol}}"}"""));
+            await app.StartAsync();
+            return new TlsServer(app, new Uri(app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()));
+        }
+
+        public ValueTask DisposeAsync() => _app.DisposeAsync();
+    }
+}
