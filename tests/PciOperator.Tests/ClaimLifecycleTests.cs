@@ -9,25 +9,35 @@ namespace PciOperator.Tests;
 /// <summary>Claim to release against the sandbox's API server.</summary>
 public sealed class SandboxClaimLifecycleTests : ClaimLifecycleTests
 {
-    protected override bool Real => false;
+    protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: false);
 }
 
 /// <summary>The same against a real one.</summary>
 [NeedsRealServer]
 public sealed class RealClaimLifecycleTests : ClaimLifecycleTests
 {
-    protected override bool Real => true;
+    protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
+}
+
+/// <summary>
+/// The same against a real one, installed by <c>kubectl apply -k config</c> with strict validation: the controller and the
+/// agents are the service accounts that this makes, with no rights but theirs.
+/// </summary>
+[NeedsRealServer]
+public sealed class InstalledClaimLifecycleTests : ClaimLifecycleTests
+{
+    protected override async Task<LabCluster> StartAsync() => await LabCluster.StartAsync(real: true, installed: true);
 }
 
 /// <summary>The main job, from claim to release: the real controller and agents, simulated hosts, and one of two API servers.</summary>
 public abstract class ClaimLifecycleTests
 {
-    protected abstract bool Real { get; }
+    protected abstract Task<LabCluster> StartAsync();
 
     [ContractFact]
     public async Task A_claim_takes_its_devices_and_gives_them_back()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         var before = lab.Drivers();
 
@@ -52,7 +62,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_card_of_four_functions_is_one_claim_and_its_group_goes_whole()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         var before = lab.Drivers();
 
@@ -85,7 +95,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_port_and_its_virtual_functions_exclude_each_other()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.ApplyAsync(Alias("port", "8086", "10c9", "type-PF"));
         var before = lab.Drivers();
@@ -114,7 +124,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task An_alias_means_any_of_its_devices_and_a_claim_all_of_its_requests()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.ApplyAsync("""
             apiVersion: pcioperator.io/v1alpha1
@@ -141,7 +151,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task Nodes_are_left_out_by_name_labels_cordon_taints_readiness_and_agent()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         var kubelet = lab.Cluster.Nodes["node-1"].Kubelet;
 
@@ -191,7 +201,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task Claims_that_belong_together_come_to_one_node()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(3);
+        await using var lab = await (await StartAsync()).WithNodesAsync(3);
         await lab.WithSamplesAsync();
 
         await lab.ClaimAsync("gpu", "nv2080:1", s => s.CoLocateWith = ["nic"]);
@@ -208,7 +218,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task What_an_agent_refuses_is_placed_again_elsewhere_and_the_claim_says_why()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
+        await using var lab = await (await StartAsync()).WithNodesAsync(2);
         await lab.WithSamplesAsync();
 
         // Found out only when it comes to it: somebody has the drive open.
@@ -235,7 +245,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_node_that_is_removed_lets_its_claims_go_and_one_that_comes_back_settles()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         var before = lab.Drivers();
         await lab.ClaimAsync("router", "a1:2");
@@ -258,7 +268,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_spec_that_is_deleted_while_its_device_is_in_use_takes_effect_when_it_is_free()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         var before = lab.Drivers();
         await lab.ClaimAsync("disk", "nvme:1");
@@ -280,7 +290,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_PciNode_that_is_deleted_by_hand_stays_while_devices_are_given_away()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("disk", "nvme:1");
         var drive = (await lab.ReadyAsync("disk")).Status!.Devices![0].Address;
@@ -300,7 +310,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task NUMA_policy_required_keeps_a_claim_on_one_NUMA_node()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("local", "nv2080:1,a1:1", s => s.NumaPolicy = PciNumaPolicy.Required);
         var claim = await lab.ReadyAsync("local");
@@ -314,7 +324,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task Pci_stub_only_takes_a_device_from_the_host()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"spec":{"driver":"pci-stub"}}"""));
         await lab.UntilAsync("the rule to change", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
@@ -329,7 +339,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task The_Node_says_what_it_has_and_the_claim_has_events()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("disk", "nvme:1");
         await lab.ReadyAsync("disk");
@@ -343,7 +353,7 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task Nothing_is_written_while_nothing_changes()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
+        await using var lab = await (await StartAsync()).WithNodesAsync(2);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("disk", "nvme:1");
         await lab.ReadyAsync("disk");

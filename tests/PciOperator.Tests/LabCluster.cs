@@ -13,7 +13,8 @@ namespace PciOperator.Tests;
 /// <summary>A cluster for one test: an API server of its own, the real controller, real agents on simulated hosts, and words to ask and to check with.</summary>
 public sealed class LabCluster : IAsyncDisposable
 {
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(20);
+    /// <summary>Long: it is how long a failure takes, not a test.</summary>
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(60);
     private readonly TestApiServer _server;
     private readonly ILoggerFactory _logs;
 
@@ -24,12 +25,25 @@ public sealed class LabCluster : IAsyncDisposable
     public KubernetesClient Client => Cluster.Client;
 
     /// <summary>A server, the CRDs on it, and, unless <paramref name="controller"/> is false, one controller.</summary>
-    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, Func<SandboxClusterOptions, SandboxClusterOptions>? configure = null)
+    /// <param name="real">A real API server instead of the sandbox's.</param>
+    /// <param name="controller">Whether one is started.</param>
+    /// <param name="installed">Everything in <c>config/</c> is applied by kubectl, and the programs are its service accounts.</param>
+    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false)
     {
         var logs = KubernetesLogging.Create(Enum.TryParse<LogLevel>(Environment.GetEnvironmentVariable("LAB_LOG"), out var level) ? level : LogLevel.Critical, LogFormat.Text);
         var server = real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
-        var options = new SandboxClusterOptions { Log = logs.CreateLogger("lab"), Controller = Quick };
-        var cluster = await SandboxCluster.ConnectAsync(server.Configuration, configure?.Invoke(options) ?? options);
+        var options = new SandboxClusterOptions { Log = logs.CreateLogger("lab"), Controller = Quick with { LeaderElect = installed } };
+        if (installed)
+        {
+            await Kubectl.RunAsync(server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
+            options = options with
+            {
+                ControllerAccess = await ServiceAccounts.AccessAsync(server, "pcioperator-controller"),
+                AgentAccess = await ServiceAccounts.AccessAsync(server, "pcioperator-agent") is var agent ? _ => agent : null,
+            };
+        }
+
+        var cluster = await SandboxCluster.ConnectAsync(server.Configuration, options);
         if (controller)
             cluster.StartController();
         return new LabCluster(server, cluster, logs);
@@ -106,7 +120,8 @@ public sealed class LabCluster : IAsyncDisposable
         var began = Stopwatch.StartNew();
         while (await GetAsync(name) is { } claim)
         {
-            Assert.True(began.Elapsed < s_patience, $"claim {name} is still there: {Json(claim)}");
+            if (began.Elapsed > s_patience)
+                Assert.Fail($"claim {name} is still there: {Json(claim)}");
             await Task.Delay(20);
         }
     }
@@ -120,7 +135,8 @@ public sealed class LabCluster : IAsyncDisposable
             var now = await read();
             if (now is not null && holds(now))
                 return now;
-            Assert.True(began.Elapsed < s_patience, $"waited in vain for {what}; last seen: {(now is null ? "nothing" : Json(now))}");
+            if (began.Elapsed > s_patience)
+                Assert.Fail($"waited in vain for {what}; last seen: {(now is null ? "nothing" : Json(now))}");
             await Task.Delay(20);
         }
     }
@@ -173,5 +189,5 @@ public sealed class LabCluster : IAsyncDisposable
         _logs.Dispose();
     }
 
-    private string Json<T>(T value) => System.Text.Json.JsonSerializer.Serialize(value, Client.JsonOptions.GetTypeInfo(typeof(T)));
+    private string? Json<T>(T value) => value is not IKubernetesObject ? value?.ToString() : System.Text.Json.JsonSerializer.Serialize(value, Client.JsonOptions.GetTypeInfo(typeof(T)));
 }
