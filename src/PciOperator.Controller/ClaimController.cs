@@ -41,6 +41,18 @@ internal sealed class ClaimController(
     /// <inheritdoc/>
     public async Task<ReconciliationResult> ReconcileAsync(PassthroughClaim entity, CancellationToken ct)
     {
+        try
+        {
+            return await AdvanceAsync(entity, ct);
+        }
+        catch (KubernetesException gone) when (gone.IsNotFound && gone.Status.Details?.Kind == "passthroughclaims")
+        {
+            return ReconciliationResult.Done;   // it went meanwhile; the cache is about to hear of it
+        }
+    }
+
+    private async Task<ReconciliationResult> AdvanceAsync(PassthroughClaim entity, CancellationToken ct)
+    {
         if (entity.Metadata.DeletionTimestamp is not null)
             return await ReleaseAsync(entity, ct);
 
@@ -271,17 +283,8 @@ internal sealed class ClaimController(
     private async Task<PassthroughClaim> AddFinalizerAsync(PassthroughClaim claim, CancellationToken ct) =>
         await PatchFinalizersAsync(claim, [.. claim.Metadata.Finalizers ?? [], PciOperatorApi.ClaimFinalizer], ct);
 
-    private async Task RemoveFinalizerAsync(PassthroughClaim claim, CancellationToken ct)
-    {
-        try
-        {
-            await PatchFinalizersAsync(claim, [.. (claim.Metadata.Finalizers ?? []).Where(f => f != PciOperatorApi.ClaimFinalizer)], ct);
-        }
-        catch (KubernetesException gone) when (gone.IsNotFound)
-        {
-            // Somebody was quicker.
-        }
-    }
+    private async Task RemoveFinalizerAsync(PassthroughClaim claim, CancellationToken ct) =>
+        await PatchFinalizersAsync(claim, [.. (claim.Metadata.Finalizers ?? []).Where(f => f != PciOperatorApi.ClaimFinalizer)], ct);
 
     private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, IReadOnlyList<string> finalizers, CancellationToken ct)
     {
