@@ -42,7 +42,7 @@ test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/
 	  dotnet publish src/PciOperator.$$program -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/$${program,,} > artifacts/publish.log 2>&1 \
 	    || { cat artifacts/publish.log; echo "0 passed, 1 failed, 0 skipped"; exit 1; }; \
 	done
-	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests
+	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests --logger "console;verbosity=normal"
 
 bench: ## Run the benchmarks
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'
