@@ -66,15 +66,29 @@ internal sealed class HostUse
     private void ReadInterfaces(IHostFileSystem files)
     {
         ILookup<string, string> uses = RouteAndAddressLines(files).ToLookup(pair => pair.Interface, pair => pair.Use, StringComparer.Ordinal);
+        var onFunctions = new List<(string Name, string Path, PciAddress Address)>();
+        var uppers = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (string name in files.List("/sys/class/net"))
         {
-            if (files.ReadLink($"/sys/class/net/{name}") is not { } path || SysfsPaths.FunctionsOn(path) is not [.., var address])
+            if (files.ReadLink($"/sys/class/net/{name}") is not { } path)
                 continue;
+            if (SysfsPaths.FunctionsOn(path) is [.., var address])
+            {
+                onFunctions.Add((name, path, address));
+                continue;
+            }
+
+            // Bonds, bridges, VLANs, macvlans: each names what it stands on. One listing for each of these, not for each NIC.
+            foreach (string entry in files.List($"/sys/class/net/{name}").Where(e => e.StartsWith("lower_", StringComparison.Ordinal)))
+                uppers.TryAdd(entry["lower_".Length..], name);
+        }
+
+        foreach ((string name, string path, PciAddress address) in onFunctions)
+        {
             string folder = $"/sys/class/net/{name}";
             string flags = files.ReadText($"{folder}/flags") ?? "";
             bool up = !uint.TryParse(flags.AsSpan().TrimStart("0x"), NumberStyles.AllowHexSpecifier, null, out uint bits) || (bits & 1) != 0;
-            string? upper = SysfsPaths.LastName(files.ReadLink($"{folder}/master"))
-                ?? files.List(folder).FirstOrDefault(entry => entry.StartsWith("upper_", StringComparison.Ordinal))?["upper_".Length..];
+            string? upper = SysfsPaths.LastName(files.ReadLink($"{folder}/master")) ?? uppers.GetValueOrDefault(name);
             Add(interfaces, address, new NetInterface(name, path, up, uses[name].FirstOrDefault(), upper));
         }
     }

@@ -7,6 +7,7 @@ namespace PciOperator.Host;
 /// <summary>Reads PCI functions from sysfs. Facts of the host's use (netdevs, guards) come from <see cref="HostUse"/>.</summary>
 internal sealed class Inventory(IHostFileSystem files)
 {
+    private const string SerialPrefix = "serial:";
     private const int NetworkClass = 0x02;
     private const int DisplayClass = 0x03;
     private const int AcceleratorClass = 0x12;
@@ -18,8 +19,8 @@ internal sealed class Inventory(IHostFileSystem files)
 
     private readonly PciNames names = new(files);
 
-    // Serial numbers wake a sleeping device and are slow to read: once for each device.
-    private readonly ConcurrentDictionary<PciAddress, (PciId Vendor, PciId Product, CardSerials Serials)> serials = [];
+    // What a card never changes is read once: serial numbers wake a sleeping device and are slow to read.
+    private readonly ConcurrentDictionary<PciAddress, FixedFacts> known = [];
 
     /// <summary>All functions by address; what can't be read is left out and named in <paramref name="problems"/>.</summary>
     /// <param name="use">How the host uses its devices.</param>
@@ -28,7 +29,7 @@ internal sealed class Inventory(IHostFileSystem files)
     public List<HostFunction> ReadAll(HostUse use, bool fresh, List<string> problems)
     {
         if (fresh)
-            serials.Clear();
+            known.Clear();
         var surroundings = new Surroundings(files);
         var functions = new List<HostFunction>();
         foreach (string name in files.List(SysfsPaths.Devices))
@@ -46,8 +47,8 @@ internal sealed class Inventory(IHostFileSystem files)
             }
         }
 
-        foreach (PciAddress gone in serials.Keys.Except(functions.Select(f => f.Address)))
-            serials.TryRemove(gone, out _);
+        foreach (PciAddress gone in known.Keys.Except(functions.Select(f => f.Address)))
+            known.TryRemove(gone, out _);
         return Complete(functions);
     }
 
@@ -58,7 +59,7 @@ internal sealed class Inventory(IHostFileSystem files)
         var functions = new List<HostFunction>();
         foreach (PciAddress address in addresses)
         {
-            serials.TryRemove(address, out _);
+            known.TryRemove(address, out _);
             if (Read(address, use, surroundings) is { } function)
                 functions.Add(function);
         }
@@ -108,17 +109,17 @@ internal sealed class Inventory(IHostFileSystem files)
         string? link = files.ReadLink(folder);
         PciId? vendor = Id(files.ReadText($"{folder}/vendor"));
         PciId? product = Id(files.ReadText($"{folder}/device"));
-        string? classText = files.ReadText($"{folder}/class");
-        if (link is null || vendor is null || product is null || classText is null)
+        if (link is null || vendor is null || product is null)
             return null;
-        uint classCode = uint.TryParse(Digits(classText), NumberStyles.AllowHexSpecifier, null, out uint parsed) ? parsed : 0;
-        bool isBridge = classCode >> 16 == BridgeClass;
         PciAddress? parent = PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{folder}/physfn")), out PciAddress pf) ? pf : null;
+        if (Facts(address, folder, vendor.Value, product.Value, parent is not null) is not { } card)
+            return null;
+        uint classCode = card.ClassCode;
+        bool isBridge = classCode >> 16 == BridgeClass;
         int totalVfs = parent is null && !isBridge ? Number(files.ReadText($"{folder}/sriov_totalvfs")) ?? 0 : 0;
         int? numa = Number(Optional($"{folder}/numa_node")) is { } node and >= 0 ? node : null;
         string? driver = SysfsPaths.LastName(files.ReadLink($"{folder}/driver"));
         int? group = Number(SysfsPaths.LastName(files.ReadLink($"{folder}/iommu_group")));
-        CardSerials cardSerials = parent is null && !isBridge ? Serials(address, folder, vendor.Value, product.Value, classCode) : default;
         bool onVfio = VfioDrivers.IsVfio(driver);
         string? groupNode = group is { } g && onVfio && files.Exists(SysfsPaths.GroupNode(g)) ? SysfsPaths.GroupNode(g) : null;
         return new HostFunction
@@ -128,8 +129,8 @@ internal sealed class Inventory(IHostFileSystem files)
                 Address = address,
                 VendorId = vendor.Value,
                 ProductId = product.Value,
-                SubsystemVendorId = Id(Optional($"{folder}/subsystem_vendor")),
-                SubsystemProductId = Id(Optional($"{folder}/subsystem_device")),
+                SubsystemVendorId = card.SubsystemVendor,
+                SubsystemProductId = card.SubsystemProduct,
                 ClassCode = classCode,
                 Type = parent is not null ? around.HasVdpa(address) ? DeviceType.Vdpa : DeviceType.Vf
                     : totalVfs > 0 ? DeviceType.Pf : DeviceType.Pci,
@@ -141,8 +142,8 @@ internal sealed class Inventory(IHostFileSystem files)
                 VfProductId = totalVfs > 0 ? Id(Optional($"{folder}/sriov_vf_device")) : null,
                 NetDevice = classCode >> 16 == NetworkClass ? use.InterfaceOf(address) : null,
                 ParentNetDevice = parent is { } p ? use.InterfaceOf(p) : null,
-                CardSerial = cardSerials.Vpd,
-                StableId = StableId(address, parent, link, cardSerials, around),
+                CardSerial = card.Vpd,
+                StableId = StableId(address, parent, link, card.Vpd ?? card.Dsn, around),
                 IsBridge = isBridge,
             },
             Driver = driver,
@@ -174,27 +175,30 @@ internal sealed class Inventory(IHostFileSystem files)
         return [.. functions.Select(f => f with { Name = found.GetValueOrDefault((f.Function.VendorId, f.Function.ProductId)) }).OrderBy(f => f.Address)];
     }
 
-    private CardSerials Serials(PciAddress address, string folder, PciId vendor, PciId product, uint classCode)
+    /// <summary>Null when the function has just gone.</summary>
+    private FixedFacts? Facts(PciAddress address, string folder, PciId vendor, PciId product, bool isVf)
     {
-        if (serials.TryGetValue(address, out var known) && known.Vendor == vendor && known.Product == product)
-            return known.Serials;
-        string? vpd = classCode >> 16 is NetworkClass or AcceleratorClass && OptionalBytes($"{folder}/vpd", VpdBytes) is { } bytes
+        if (known.TryGetValue(address, out FixedFacts? facts) && facts.Vendor == vendor && facts.Product == product && facts.IsVf == isVf)
+            return facts;
+        if (files.ReadText($"{folder}/class") is not { } classText || !uint.TryParse(Digits(classText), NumberStyles.AllowHexSpecifier, null, out uint classCode))
+            return null;
+        bool hasSerial = !isVf && classCode >> 16 != BridgeClass;
+        string? vpd = hasSerial && classCode >> 16 is (NetworkClass or AcceleratorClass) && OptionalBytes($"{folder}/vpd", VpdBytes) is { } bytes
             ? SerialNumber.FromVpd(bytes)
             : null;
-        string? dsn = OptionalBytes($"{folder}/config", ConfigSpace) is { } config ? SerialNumber.FromConfig(config) : null;
-        var read = new CardSerials(vpd, dsn);
-        serials[address] = (vendor, product, read);
-        return read;
+        string? dsn = hasSerial && OptionalBytes($"{folder}/config", ConfigSpace) is { } config ? SerialNumber.FromConfig(config) : null;
+        return known[address] = new FixedFacts(
+            vendor, product, isVf, classCode, Id(Optional($"{folder}/subsystem_vendor")), Id(Optional($"{folder}/subsystem_device")), vpd, dsn);
     }
 
     /// <summary>
     /// What a device is known by when addresses move: its serial number (functions of a card share it), else its physical
     /// slot, else where it sits below the host bridge. A VF is known by its PF's path and its own device and function.
     /// </summary>
-    private static string StableId(PciAddress address, PciAddress? parent, string link, CardSerials serials, Surroundings around)
+    private static string StableId(PciAddress address, PciAddress? parent, string link, string? serial, Surroundings around)
     {
-        if (parent is null && (serials.Vpd ?? serials.Dsn) is { } serial)
-            return $"serial:{serial}.{address.Function}";
+        if (parent is null && serial is not null)
+            return $"{SerialPrefix}{serial}.{address.Function}";
         if (parent is null && around.SlotOf(address) is { } slot)
             return $"slot:{slot}.{address.Function}";
         int root = link.IndexOf("/pci", StringComparison.Ordinal);
@@ -202,6 +206,9 @@ internal sealed class Inventory(IHostFileSystem files)
         string start = root < 0 ? "" : link[(root + 1)..].Split('/')[0];
         return $"path:{start}/{string.Join('/', steps)}";
     }
+
+    /// <summary>Whether a stable id is a serial number.</summary>
+    internal static bool IsSerial(string? stableId) => stableId?.StartsWith(SerialPrefix, StringComparison.Ordinal) == true;
 
     /// <summary>An attribute that nothing is decided or restored by: an error is as good as its absence.</summary>
     private string? Optional(string path)
@@ -235,7 +242,9 @@ internal sealed class Inventory(IHostFileSystem files)
 
     private static ReadOnlySpan<char> Digits(string hex) => hex.AsSpan().Trim().TrimStart("0x");
 
-    private readonly record struct CardSerials(string? Vpd, string? Dsn);
+    /// <summary>What stays the same as long as the same device is at the address.</summary>
+    private sealed record FixedFacts(
+        PciId Vendor, PciId Product, bool IsVf, uint ClassCode, PciId? SubsystemVendor, PciId? SubsystemProduct, string? Vpd, string? Dsn);
 
     /// <summary>What is read once for a scan and only when some function needs it.</summary>
     private sealed class Surroundings(IHostFileSystem files)

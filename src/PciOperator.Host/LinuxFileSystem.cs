@@ -61,6 +61,10 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
                 }
 
                 length += (int)n;
+
+                // An attribute of sysfs comes whole; /proc gives its files in pieces.
+                if (length < buffer.Length && path.StartsWith("/sys/", StringComparison.Ordinal))
+                    break;
             }
 
             return buffer[..length];

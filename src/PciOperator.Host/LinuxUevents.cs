@@ -22,7 +22,7 @@ public sealed class LinuxUevents : IUeventSource
     private const short POLLIN = 1;
     private const int EAGAIN = 11;
     private const int ReceiveBuffer = 8 << 20;
-    private const int PollMilliseconds = 500;
+    private const int PollMilliseconds = 5_000;
 
     /// <inheritdoc/>
     /// <exception cref="HostIoException">The socket can't be made.</exception>

@@ -22,9 +22,10 @@ public sealed partial class PassthroughHost
         JournalEntry intent;
         try
         {
-            examination = ExamineAndReserve(request, watched, work);
-            if (before is { Stage: JournalStage.Prepared } && before.BootId == bootId && binder.Verify(before) is null)
-                return Held(before, watched, HoldingState.Prepared);
+            bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
+            examination = ExamineAndReserve(request, watched, work, handedOut);
+            if (handedOut && binder.Verify(before!) is null)
+                return Held(before!, watched, HoldingState.Prepared);
             examination.CheckGuards(watched, f => IsBoundFor(before, f), f => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver);
             intent = Intent(request, before, examination, binder, watched);
         }
@@ -103,7 +104,7 @@ public sealed partial class PassthroughHost
     /// The devices as they are, reserved for the claim. Looked at again after the reservation: from then on no other claim
     /// and no change of VFs can come between.
     /// </summary>
-    private Examination ExamineAndReserve(AssignmentRequest request, WatchedFileSystem watched, HostWork work)
+    private Examination ExamineAndReserve(AssignmentRequest request, WatchedFileSystem watched, HostWork work, bool handedOut)
     {
         while (true)
         {
@@ -111,7 +112,7 @@ public sealed partial class PassthroughHost
             Refusal? refusal = null;
             try
             {
-                first = Examination.Of(request, watched);
+                first = Examination.Of(request, watched, handedOut);
             }
             catch (Refusal e)
             {
@@ -136,7 +137,7 @@ public sealed partial class PassthroughHost
             }
 
             if (resizing is null)
-                return first is null ? throw refusal! : Examination.Of(request, watched);
+                return first is null ? throw refusal! : Examination.Of(request, watched, handedOut);
             if (resizing.IsStalled)
                 throw new Refusal(HoldingReasons.Busy, "The number of VFs of this device's PF is being changed, and the kernel has not finished.");
             resizing.EndedOrStalled.Wait();

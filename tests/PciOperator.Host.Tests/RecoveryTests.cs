@@ -222,6 +222,18 @@ public class RecoveryTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public async Task A_serial_number_that_cannot_be_read_while_a_guest_uses_the_card_is_no_drift()
+    {
+        var lab = new Lab();
+        AssignmentRequest request = lab.Request("claim-1", Lab.Igb);
+        await lab.Agent.PrepareAsync(request);
+        lab.Simulated.Change(Lab.Igb, f => f.Serial = null);
+        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
+        lab.Simulated.Change(Lab.Igb, f => f.Serial = "a0369fffff777777");
+        Assert.Equal((HoldingState.Stuck, HoldingReasons.DriftDetected), ((await lab.Agent.PrepareAsync(request)).State, (await lab.Agent.PrepareAsync(request)).Reason));
+    }
+
+    [Fact]
     public async Task A_prepared_device_that_is_pulled_out_is_named_and_can_be_let_go()
     {
         var lab = new Lab();

@@ -124,9 +124,14 @@ internal static class SimulatedSysfs
             tree.Put($"/sys/class/net/{net.Name}", new FileTree.Link($"../..{at["/sys".Length..]}"));
             tree.Text($"{at}/flags", net.Up ? "0x1003" : "0x1002");
             if (net.Master is not null)
-                tree.Put($"{at}/master", new FileTree.Link($"../../../../virtual/net/{net.Master}"));
+                tree.Put($"{at}/master", new FileTree.Link($"/sys/devices/virtual/net/{net.Master}"));
             if ((net.Master ?? net.Upper) is { } upper)
-                tree.Put($"{at}/upper_{upper}", new FileTree.Link($"../../../../virtual/net/{upper}"));
+            {
+                tree.Put($"{at}/upper_{upper}", new FileTree.Link($"/sys/devices/virtual/net/{upper}"));
+                tree.Put($"/sys/class/net/{upper}", new FileTree.Link($"../../devices/virtual/net/{upper}"));
+                tree.Put($"/sys/devices/virtual/net/{upper}/lower_{net.Name}", new FileTree.Link(at));
+                tree.Text($"/sys/devices/virtual/net/{upper}/flags", "0x1003");
+            }
         }
 
         foreach (SimulatedDisk disk in f.Disks)
