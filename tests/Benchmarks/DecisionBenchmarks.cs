@@ -1,0 +1,68 @@
+using BenchmarkDotNet.Attributes;
+using PciOperator.Core;
+
+namespace PciOperator.Benchmarks;
+
+/// <summary>One decision over a cluster of nodes × 8 pools × 16 devices, hardly two nodes alike.</summary>
+[MemoryDiagnoser]
+public class DecisionBenchmarks
+{
+    private ClusterInventory mixed = ClusterInventory.Empty;
+    private ClusterInventory same = ClusterInventory.Empty;
+    private ClusterInventory vfs = ClusterInventory.Empty;
+    private NodeInventory changed = NodeInventory.Build("n", []);
+
+    private readonly ClaimRequirements typical = BenchmarkCluster.Claim(null, (BenchmarkCluster.Alias(5), 2));
+    private readonly ClaimRequirements everythingFits = BenchmarkCluster.Claim(null, (BenchmarkCluster.Alias(5), 1));
+    private readonly ClaimRequirements noSuchDevice = BenchmarkCluster.Claim(null, (BenchmarkCluster.Alias(999), 1));
+    private readonly ClaimRequirements tooFew = BenchmarkCluster.Claim(null, (BenchmarkCluster.Alias(5), 16), (BenchmarkCluster.Alias(6), 16));
+    private readonly ClaimRequirements anyOfRequired = BenchmarkCluster.Claim(NumaPolicy.Required, (BenchmarkCluster.Alias(1, 2, 5, 6), 12), (BenchmarkCluster.Alias(1, 5, 7), 6));
+    private readonly ClaimRequirements numaRefuses = BenchmarkCluster.Claim(NumaPolicy.Required, (BenchmarkCluster.Alias(1), 8), (BenchmarkCluster.Alias(2), 8));
+    private readonly ClaimRequirements vfAndPf = BenchmarkCluster.Claim(null, (BenchmarkCluster.Sriov(DeviceType.Vf), 16), (BenchmarkCluster.Sriov(DeviceType.Pf), 2));
+
+    /// <summary>Nodes in the cluster.</summary>
+    [Params(100, 1000, 5000)]
+    public int Nodes { get; set; }
+
+    [GlobalSetup]
+    public void Build()
+    {
+        mixed = BenchmarkCluster.Of(Nodes, 64);
+        same = BenchmarkCluster.Of(Nodes, 8);
+        var random = new Random(3);
+        vfs = ClusterInventory.Of(Enumerable.Range(0, Nodes).Select(n => BenchmarkCluster.VfNode($"node-{n:d5}", random)));
+        changed = BenchmarkCluster.Node($"node-{Nodes / 2:d5}", [0, 1, 2, 3, 4, 5, 6, 7], random);
+    }
+
+    /// <summary>Two devices of an alias that one node in eight has.</summary>
+    [Benchmark(Baseline = true)]
+    public Decision Typical() => Allocator.Decide(mixed, typical);
+
+    /// <summary>One device that every node has.</summary>
+    [Benchmark]
+    public Decision EverythingFits() => Allocator.Decide(same, everythingFits);
+
+    /// <summary>A device that no node has.</summary>
+    [Benchmark]
+    public Decision NothingFits_NoSuchDevice() => Allocator.Decide(mixed, noSuchDevice);
+
+    /// <summary>More than any node has free: a reason for each node.</summary>
+    [Benchmark]
+    public Decision NothingFits_TooFewFree() => Allocator.Decide(same, tooFew);
+
+    /// <summary>Enough on every node, nowhere on one NUMA node: every node is solved, and solved again for the reason.</summary>
+    [Benchmark]
+    public Decision NothingFits_NumaRequired() => Allocator.Decide(same, numaRefuses);
+
+    /// <summary>Two any-of requests under policy required, for a guest whose place is open, that few nodes can serve.</summary>
+    [Benchmark]
+    public Decision AnyOf_NumaRequired() => Allocator.Decide(same, anyOfRequired);
+
+    /// <summary>512 VFs on each node: 16 VFs and 2 whole PFs.</summary>
+    [Benchmark]
+    public Decision Vfs512() => Allocator.Decide(vfs, vfAndPf);
+
+    /// <summary>One node's change makes a new snapshot.</summary>
+    [Benchmark]
+    public ClusterInventory OneNodeChanges() => same.With(changed);
+}
