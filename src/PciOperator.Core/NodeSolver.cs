@@ -34,7 +34,7 @@ internal readonly ref struct NodeSolver
         numaMasks = scratch.NumaMasks(shape.NumaNodes.Length + 1);
         bucketMasks = scratch.BucketMasks(shape.Buckets.Length);
         modes = scratch.Modes(shape.Cards);
-        order = scratch.Order(shape.Buckets.Length);
+        order = scratch.Order(Math.Max(shape.Buckets.Length, shape.Cards))[..shape.Buckets.Length];
         taken = scratch.Taken(shape.Buckets.Length);
     }
 
@@ -84,11 +84,20 @@ internal readonly ref struct NodeSolver
         return tooComplex ? Fit.TooComplex : Fit.Refused;
     }
 
+    /// <summary>For a guest without NUMA: whether an assignment exists, without choosing one.</summary>
+    public bool FitsAnywhere()
+    {
+        bool tooComplex = false;
+        numaMasks.Fill(plan.All);
+        return Try(ref tooComplex);
+    }
+
     // One try: the columns in strict, whose policy is only a preference, are held to it.
     private Fit Attempt(int strict, int preferred, ref bool tooComplex)
     {
         bool? met = preferred == 0 ? null : (preferred & ~strict) == 0;
         int onNode = plan.Required | plan.Socket | strict;
+        int together = plan.Required | strict;
         if (plan.Guest.Kind != GuestNumaKind.Unknown || onNode == 0)
         {
             SetNumaMasks(strict, -1);
@@ -97,11 +106,14 @@ internal readonly ref struct NodeSolver
         // The fullest use of the smallest node that is enough: nodes by the devices that they have for these columns.
         Span<int> totals = scratch.NumaTotals(shape.NumaNodes.Length);
         totals.Clear();
-        foreach (Bucket b in shape.Buckets)
+        foreach (ref readonly Bucket b in shape.Buckets.AsSpan())
         {
             if (b.Numa >= 0 && (classMasks[b.Class] & onNode) != 0)
                 totals[b.Numa] += b.Free;
         }
+        // What all goes to one node must be there.
+        for (int n = 0; n < totals.Length && together == onNode; n++)
+            totals[n] = totals[n] < plan.Demand[together] ? 0 : totals[n];
         while (true)
         {
             int best = -1;
@@ -169,7 +181,7 @@ internal readonly ref struct NodeSolver
         int total = 0;
         for (int i = 0; i < buckets.Length; i++)
         {
-            Bucket b = buckets[i];
+            ref readonly Bucket b = ref buckets[i];
             int mask = classMasks[b.Class] & numaMasks[b.Numa + 1];
             bucketMasks[i] = mask;
             if (mask == 0)
@@ -298,41 +310,80 @@ internal readonly ref struct NodeSolver
             return true;
         }
 
-        var pf = new int[]?[modes.Length];
-        var vfs = new int[]?[modes.Length];
+        // By card: what its PF's group adds to each set of columns, then what its VFs add.
+        int width = plan.Sets;
+        Span<int> vectors = scratch.Vectors(modes.Length * width * 2);
+        vectors.Clear();
         for (int i = 0; i < buckets.Length; i++)
         {
             Bucket b = buckets[i];
             int mask = bucketMasks[i];
-            if (mask == 0)
+            int at = mask == 0 ? -1
+                : b.Own >= 0 && modes[b.Own] < 0 && b.Parent < 0 ? b.Own * 2
+                : b.Parent >= 0 && modes[b.Parent] < 0 && b.Own < 0 ? (b.Parent * 2) + 1
+                : -1;
+            if (at < 0)
                 continue;
-            int[]? vector = b.Own >= 0 && modes[b.Own] < 0 && b.Parent < 0 ? pf[b.Own] ??= new int[plan.Sets]
-                : b.Parent >= 0 && modes[b.Parent] < 0 && b.Own < 0 ? vfs[b.Parent] ??= new int[plan.Sets]
-                : null;
-            for (int set = 1; vector is not null && set < vector.Length; set++)
+            Span<int> vector = vectors.Slice(at * width, width);
+            for (int set = 1; set < width; set++)
             {
                 if ((set & mask) != 0)
                     vector[set] += b.Free;
             }
         }
-        var search = new CardSearch(plan.Demand, supply);
-        var decided = new sbyte[modes.Length];
-        Array.Fill(decided, (sbyte)-1);
+        return TryFewestVfs(vectors, supply) || Search(vectors, supply, ref tooComplex);
+    }
+
+    // Most often it is enough to give up the PFs with the fewest VFs, as many as it takes.
+    private bool TryFewestVfs(ReadOnlySpan<int> vectors, ReadOnlySpan<int> fixedSupply)
+    {
+        int width = plan.Sets;
+        Span<int> supply = scratch.Counts(width);
+        Span<int> cards = scratch.Order(Math.Max(modes.Length, order.Length));
+        fixedSupply.CopyTo(supply);
+        int open = 0;
+        for (int card = 0; card < modes.Length; card++)
+        {
+            if (modes[card] >= 0)
+                continue;
+            ReadOnlySpan<int> vfs = vectors.Slice(((card * 2) + 1) * width, width);
+            int at = open++;
+            for (; at > 0 && vectors[(((cards[at - 1] * 2) + 2) * width) - 1] > vfs[width - 1]; at--)
+                cards[at] = cards[at - 1];
+            cards[at] = card;
+            for (int set = 1; set < width; set++)
+                supply[set] += vfs[set];
+        }
+        for (int given = 0; given <= open; given++)
+        {
+            if (Hall.Met(supply, plan.Demand))
+            {
+                for (int i = 0; i < open; i++)
+                    modes[cards[i]] = i < given ? (sbyte)1 : (sbyte)0;
+                return true;
+            }
+            if (given == open)
+                break;
+            ReadOnlySpan<int> pf = vectors.Slice(cards[given] * 2 * width, width);
+            ReadOnlySpan<int> vfs = vectors.Slice(((cards[given] * 2) + 1) * width, width);
+            for (int set = 1; set < width; set++)
+                supply[set] += pf[set] - vfs[set];
+        }
+        return false;
+    }
+
+    private bool Search(ReadOnlySpan<int> vectors, ReadOnlySpan<int> fixedSupply, ref bool tooComplex)
+    {
+        int width = plan.Sets;
+        var search = new CardSearch(plan.Demand, fixedSupply);
         for (int card = 0; card < modes.Length; card++)
         {
             if (modes[card] < 0)
-                search.Add(card, pf[card] ?? new int[plan.Sets], vfs[card] ?? new int[plan.Sets]);
+                search.Add(card, vectors.Slice(card * 2 * width, width), vectors.Slice(((card * 2) + 1) * width, width));
         }
-        bool? found = search.Run(decided);
+        bool? found = search.Run(modes);
         tooComplex |= found is null;
-        if (found is not true)
-            return false;
-        for (int card = 0; card < modes.Length; card++)
-        {
-            if (decided[card] >= 0)
-                modes[card] = decided[card];
-        }
-        return true;
+        return found is true;
     }
 
     // Nothing that is still open is needed.

@@ -6,10 +6,13 @@ namespace PciOperator.Core;
 /// <remarks>
 /// Nodes are compared by: whether NUMA preferences are met; what the assignment spoils (whole PFs broken up, companions
 /// that go along, places far from the guest); then fewer other free devices (Nova's PCI weigher) or, to spread, more; then the name.
-/// Nodes of one shape are decided once.
+/// Nodes of one shape are decided once, and of the nodes that serve the claim the first 256, by what is left on them, are compared.
 /// </remarks>
 internal sealed class Placement
 {
+    // Nodes that serve the claim are compared up to this many: the next ones, with more free devices, are seldom better.
+    private const int MostCompared = 256;
+
     private readonly ClusterInventory cluster;
     private readonly ClaimPlan plan;
     private readonly IReadOnlyList<INodeFilter> filters;
@@ -36,12 +39,15 @@ internal sealed class Placement
         buffers.ForgetShapes(count);
         NodeInventory? best = null;
         Fit bestFit = default;
+        int serving = 0;
         for (int i = 0; i < count; i++)
         {
             NodePage page = cluster.Pages[sorted[i] / NodePage.Most];
             int at = sorted[i] % NodePage.Most;
             NodeInventory node = page.Nodes[at];
             Fit fit = FitOf(node, page.ClassNumbers[at]);
+            if (fit.Served && ++serving > MostCompared && best is not null)
+                break;
             if (!fit.Served || (best is not null && !Better(fit, bestFit)) || Filtered(node.Name) is not null)
                 continue;
             (best, bestFit) = (node, fit);
@@ -54,7 +60,7 @@ internal sealed class Placement
     /// <summary>The nodes by reason, when none serves the claim.</summary>
     public IEnumerable<(RefusalReason Reason, int Nodes)> Refusals()
     {
-        var reasons = new Dictionary<RefusalReason, int>();
+        var reasons = new Tally();
         var lacking = new int[plan.Columns.Length];
         var tooFew = new Dictionary<(int Column, int Free), int>();
         Span<ushort> sums = stackalloc ushort[NodePage.Most];
@@ -70,7 +76,7 @@ internal sealed class Placement
                         reason = ReasonOf(page.Nodes[at], page.ClassNumbers[at]);
                     if (reason is null)
                         continue;
-                    Count(reasons, reason);
+                    reasons.Add(reason, 1);
                     open &= ~(1ul << at);
                 }
             }
@@ -92,7 +98,7 @@ internal sealed class Placement
                         continue;
                     open &= ~(1ul << at);
                     if (page.Nodes[at].HasStrangers)
-                        Count(reasons, Refusal.TooFew(page.Nodes[at], plan, c, sums[at]));
+                        reasons.Add(Refusal.TooFew(page.Nodes[at], plan, c, sums[at]), 1);
                     else
                         tooFew[(c, sums[at])] = tooFew.GetValueOrDefault((c, sums[at])) + 1;
                 }
@@ -100,20 +106,48 @@ internal sealed class Placement
             for (; open != 0; open &= open - 1)
             {
                 int at = BitOperations.TrailingZeroCount(open);
-                Count(reasons, ReasonOf(page.Nodes[at], page.ClassNumbers[at]));
+                reasons.Add(ReasonOf(page.Nodes[at], page.ClassNumbers[at]), 1);
             }
         }
         for (int c = 0; c < lacking.Length; c++)
         {
             if (lacking[c] > 0)
-                Count(reasons, Refusal.NoDevice(plan, c), lacking[c]);
+                reasons.Add(Refusal.NoDevice(plan, c), lacking[c]);
         }
         foreach (((int column, int free), int nodes) in tooFew)
-            Count(reasons, Refusal.TooFew(plan, column, free), nodes);
-        return reasons.Select(p => (p.Key, p.Value));
+            reasons.Add(Refusal.TooFew(plan, column, free), nodes);
+        return reasons.All();
+    }
 
-        static void Count(Dictionary<RefusalReason, int> reasons, RefusalReason reason, int nodes = 1) =>
-            reasons[reason] = reasons.GetValueOrDefault(reason) + nodes;
+    /// <summary>Counts by reason; the same object many times in a row costs next to nothing.</summary>
+    private sealed class Tally
+    {
+        private readonly Dictionary<RefusalReason, int> counts = [];
+        private RefusalReason? last;
+        private int lastCount;
+
+        public void Add(RefusalReason reason, int nodes)
+        {
+            if (!ReferenceEquals(reason, last))
+            {
+                Close();
+                last = reason;
+            }
+            lastCount += nodes;
+        }
+
+        public IEnumerable<(RefusalReason Reason, int Nodes)> All()
+        {
+            Close();
+            return counts.Select(p => (p.Key, p.Value));
+        }
+
+        private void Close()
+        {
+            if (last is not null)
+                counts[last] = counts.GetValueOrDefault(last) + lastCount;
+            lastCount = 0;
+        }
     }
 
     // Nodes with enough free devices for each column taken alone, in order of what is left on them, then name.

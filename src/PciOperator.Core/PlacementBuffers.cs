@@ -15,6 +15,8 @@ internal sealed class PlacementBuffers
     private int[] sorted = [];
     private Entry[] shapes = new Entry[64];
     private int round = 1;
+    private int asked;
+    private int known;
 
     public static PlacementBuffers Mine => mine ??= new PlacementBuffers();
 
@@ -40,33 +42,48 @@ internal sealed class PlacementBuffers
         if (shapes.Length < wanted || round == int.MaxValue)
             (shapes, round) = (new Entry[wanted], 0);
         round++;
+        (asked, known) = (0, 0);
     }
 
     public bool TryFind(NodeShape shape, out Fit fit)
     {
+        fit = default;
+        if (Pointless)
+            return false;
         ref Entry entry = ref Find(shape);
         fit = entry.Fit;
+        asked++;
+        known += entry.Round == round ? 1 : 0;
         return entry.Round == round;
     }
 
     public void Remember(NodeShape shape, Fit fit)
     {
+        if (Pointless)
+            return;
         ref Entry entry = ref Find(shape);
         entry = new Entry { Round = round, Shape = shape, Fit = fit };
     }
 
     public RefusalReason? ReasonOf(NodeShape shape)
     {
+        if (Pointless)
+            return null;
         ref Entry entry = ref Find(shape);
         return entry.Round == round ? entry.Reason : null;
     }
 
     public void Remember(NodeShape shape, RefusalReason reason)
     {
+        if (Pointless)
+            return;
         ref Entry entry = ref Find(shape);
         if (entry.Round == round)
             entry.Reason = reason;
     }
+
+    // Where hardly two nodes are alike, looking costs more than deciding.
+    private bool Pointless => asked >= 256 && known < asked / 8;
 
     // At most half of the entries are ever in use: each candidate has at most one.
     private ref Entry Find(NodeShape shape)

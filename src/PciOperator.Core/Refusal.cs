@@ -5,6 +5,11 @@ internal static class Refusal
 {
     private const int MostReasons = 12;
 
+    private static readonly RefusalReason Together = new(RefusalCodes.Conflict, "have enough for each request but not for all together");
+
+    private static readonly RefusalReason[] Policies =
+        [.. Enum.GetValues<NumaPolicy>().Select(p => new RefusalReason(RefusalCodes.NumaPolicy, $"fail NUMA policy {p.ToNova()}"))];
+
     /// <summary>Why the node can't serve the claim: the first rule, from the simplest on, that explains it.</summary>
     /// <param name="node">A node that was refused.</param>
     /// <param name="plan">The claim.</param>
@@ -25,7 +30,7 @@ internal static class Refusal
         for (int c = 0; c < plan.Columns.Length; c++)
         {
             int free = 0;
-            foreach (Bucket b in node.Shape.Buckets)
+            foreach (ref readonly Bucket b in node.Shape.Buckets.AsSpan())
             {
                 if ((classMasks[b.Class] >> c & 1) != 0)
                     free += b.Free;
@@ -33,9 +38,9 @@ internal static class Refusal
             if (free < plan.Columns[c].Count)
                 return TooFew(node, plan, c, free);
         }
-        if (plan.Guest.Kind != GuestNumaKind.None && Serves(node, plan.WithoutNuma, classMasks))
-            return FailsPolicy(Culprit(node, plan, classMasks));
-        return new RefusalReason(RefusalCodes.Conflict, "have enough for each request but not for all together");
+        if (plan.Guest.Kind != GuestNumaKind.None && new NodeSolver(node.Shape, plan.WithoutNuma, classMasks).FitsAnywhere())
+            return Policies[(int)Culprit(node, plan, classMasks)];
+        return Together;
     }
 
     public static RefusalReason NoDevice(ClaimPlan plan, int column) =>
@@ -68,22 +73,31 @@ internal static class Refusal
         return new Decision { Refusals = sorted, Summary = $"0/{nodes} nodes can serve it{list}." };
     }
 
-    private static RefusalReason FailsPolicy(NumaPolicy policy) => new(RefusalCodes.NumaPolicy, $"fail NUMA policy {policy.ToNova()}");
-
     // The policy without which the node could serve it; the strictest when no single one is to blame.
     private static NumaPolicy Culprit(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks)
     {
         NumaPolicy? strictest = null;
+        // A preference, and legacy of a guest that may go anywhere, refuse nothing.
+        int strict = plan.Required | plan.Socket | (plan.Guest.Kind == GuestNumaKind.Unknown ? 0 : plan.Legacy);
+        bool one = (strict == plan.Required) || strict == plan.Socket || strict == plan.Legacy;
         foreach (NumaPolicy policy in (ReadOnlySpan<NumaPolicy>)[NumaPolicy.Required, NumaPolicy.Socket, NumaPolicy.Legacy])
         {
-            if (!plan.Columns.Any(c => c.Policy == policy))
+            if ((MaskOf(plan, policy) & strict) == 0)
                 continue;
-            if (Serves(node, plan.WithoutPolicy(policy), classMasks))
+            if (one || Serves(node, plan.WithoutPolicy(policy), classMasks))
                 return policy;
             strictest ??= policy;
         }
         return strictest ?? NumaPolicy.Preferred;
     }
+
+    private static int MaskOf(ClaimPlan plan, NumaPolicy policy) => policy switch
+    {
+        NumaPolicy.Required => plan.Required,
+        NumaPolicy.Socket => plan.Socket,
+        NumaPolicy.Preferred => plan.Preferred,
+        _ => plan.Legacy,
+    };
 
     private static bool Serves(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks) =>
         new NodeSolver(node.Shape, plan, classMasks).Solve().Served;

@@ -19,6 +19,7 @@ internal sealed class Scratch
     private sbyte[] modes = new sbyte[64];
     private byte[] sides = new byte[64];
     private int[] numaTotals = new int[32];
+    private int[] vectors = new int[64];
 
     public static Scratch Mine => mine ??= new Scratch();
 
@@ -43,6 +44,8 @@ internal sealed class Scratch
     public Span<byte> Sides(int length) => Need(ref sides, length);
 
     public Span<int> NumaTotals(int length) => Need(ref numaTotals, length);
+
+    public Span<int> Vectors(int length) => Need(ref vectors, length);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Span<T> Need<T>(ref T[] array, int length)
