@@ -224,8 +224,8 @@ public sealed class NodeAgent : IAsyncDisposable
             }
             catch (Exception error) when (error is not OperationCanceledException)
             {
-                _log.LogError(error, "work for claim {Claim} failed and is tried again: {Message}", uid, error.Message);
-                _ = WakeAfterAsync(_options.Retry, CancellationToken.None);
+                _log.LogError(error, "{Work}: failed and is tried again: {Message}", uid, error.Message);
+                await Task.Delay(_options.Retry, _time);
             }
             finally
             {
@@ -265,7 +265,8 @@ public sealed class NodeAgent : IAsyncDisposable
             default:
                 _log.LogError("claim {Claim}: {State}: {Message}", claim.Metadata.Name, holding.State, holding.Message);
                 _events.Warning(claim, holding.Reason ?? "Stuck", holding.Message ?? "", "Bind");
-                _ = WakeAfterAsync(_options.Retry, ct);
+                Wake();   // so that status says it now; the work is tried again after a while
+                await Task.Delay(_options.Retry, _time, ct);
                 break;
         }
     }
@@ -284,7 +285,7 @@ public sealed class NodeAgent : IAsyncDisposable
         }
 
         _log.LogInformation("claim {Claim}: not released yet: {Message}", uid, left.Message);
-        _ = WakeAfterAsync(_options.Retry, ct);
+        Wake();
         await Task.Delay(_options.Retry, _time, ct);
     }
 

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;
@@ -14,6 +15,7 @@ namespace PciOperator.Controller;
 [EntityRbac(PciOperatorApi.Group, "passthroughclaims/status", "update")]
 [EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch,patch")]
 [EntityRbac("events.k8s.io", "events", "create,patch")]
+[EntityRbac("", "nodes", "get")]
 internal sealed class ClaimController(
     IKubernetesClient client,
     ControllerCaches caches,
@@ -85,7 +87,7 @@ internal sealed class ClaimController(
         foreach (var node in nodes.OrderByDescending(n => n.Metadata.Name == claim.Status?.NodeName))
         {
             var name = node.Metadata.Name!;
-            if (chosen is null && !view.IsGone(name) && !ClaimStatus.RulesOut(claim, name, Of(node, uid), time.GetUtcNow()))
+            if (chosen is null && !await IsGoneAsync(name, ct) && !ClaimStatus.RulesOut(claim, name, Of(node, uid), time.GetUtcNow()))
                 chosen = node;
             else
                 await WithdrawAsync(claim, name, ct);
@@ -211,13 +213,14 @@ internal sealed class ClaimController(
         IEnumerable<string> concerned = [.. assigned, .. held, .. claim.Status?.NodeName is { Length: > 0 } own ? [own] : Array.Empty<string>()];
         foreach (var name in concerned.Distinct())
         {
-            if (Unsettled(uid, name) is { } why)
+            var gone = await IsGoneAsync(name, ct);
+            if (!gone && Unsettled(uid, name) is { } why)
             {
                 log.LogDebug("claim {Claim} waits: {Reason}", EntityKey.Of(claim), why);
                 return ReconciliationResult.Done;   // the PciNode's next change brings it back
             }
 
-            if (view.IsGone(name))
+            if (gone)
                 events.Warning(claim, "NodeLost", $"node {name} is gone; its devices are let go without it", "Release");
         }
 
@@ -227,10 +230,15 @@ internal sealed class ClaimController(
         return ReconciliationResult.Done;
     }
 
+    /// <summary>Whether a node can no longer be asked after. What the cache does not have is looked for at the server: a device is
+    /// not taken from under a VM because a watch is behind.</summary>
+    private async Task<bool> IsGoneAsync(string name, CancellationToken ct) =>
+        view.IsGone(name) && (await client.GetAsync<V1Node>(name, ct: ct) is not { } live || ClusterView.IsOutOfService(live));
+
     /// <summary>Why a node may still hold a claim's devices; null: it does not.</summary>
     private string? Unsettled(string uid, string name)
     {
-        if (view.IsGone(name) || caches.PciNodes.Get(name) is not { } node)
+        if (caches.PciNodes.Get(name) is not { } node)
             return null;
         if (node.Spec.Assignments?.Any(a => a.ClaimUid == uid) == true)
             return $"node {name} still has its assignment";

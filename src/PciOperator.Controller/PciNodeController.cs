@@ -109,7 +109,13 @@ internal sealed class PciNodeController(
             Status = new V1NodeStatus { Conditions = [condition] },
         };
         var patch = KubernetesPatch.Apply(JsonSerializer.SerializeToUtf8Bytes(applied, client.JsonOptions.GetTypeInfo(typeof(V1Node))), FieldManager, force: true);
-        var written = await client.PatchAsync<V1Node>(node.Metadata.Name!, null, patch, "status", ct);
-        caches.Nodes.Observe(written);
+        try
+        {
+            caches.Nodes.Observe(await client.PatchAsync<V1Node>(node.Metadata.Name!, null, patch, "status", ct));
+        }
+        catch (KubernetesException gone) when (gone.IsNotFound)
+        {
+            // The Node went meanwhile; the cache is about to hear of it.
+        }
     }
 }
