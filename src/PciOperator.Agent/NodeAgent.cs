@@ -59,6 +59,7 @@ public sealed class NodeAgent : IAsyncDisposable
     private readonly HashSet<string> _verified = [];
     private readonly Dictionary<PciAddress, string> _vfNotes = [];
     private volatile bool _rescan = true;
+    private volatile bool _fresh = true;
     private HostSnapshot? _snapshot;
     private string? _notReady = "the first look at the host is not finished";
 
@@ -115,6 +116,8 @@ public sealed class NodeAgent : IAsyncDisposable
         {
             if (!uevent.Overrun && uevent.Subsystem is not ("pci" or "net" or "block" or "nvme" or "vfio" or "vfio-dev" or "drm"))
                 continue;
+            // What is remembered of cards (serial numbers) may be another card's now.
+            _fresh |= uevent.Overrun || uevent is { Subsystem: "pci", Action: "add" or "remove" };
             if (_rescan)
                 continue;   // a look is due already
             _rescan = true;
@@ -166,8 +169,8 @@ public sealed class NodeAgent : IAsyncDisposable
 
         if (_rescan || _snapshot is null)
         {
-            _rescan = false;
-            _snapshot = _names.Restore(_host.Scan());
+            (_rescan, var fresh, _fresh) = (false, _fresh, false);
+            _snapshot = _names.Restore(_host.Scan(fresh));
         }
 
         var wanted = (node.Spec.Assignments ?? []).ToDictionary(a => a.ClaimUid);

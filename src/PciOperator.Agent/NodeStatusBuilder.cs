@@ -112,7 +112,8 @@ internal static class NodeStatusBuilder
     {
         var f = function.Function;
         var rule = matched.GetValueOrDefault(f.Address);
-        var (state, reason) = State(function, heldVfs, present, owners);
+        var unmanaged = rule is not null && !rules.Policy(rule).Managed;
+        var (state, reason) = State(function, unmanaged, heldVfs, present, owners);
         if (state == PciDeviceState.Available && rule is not null && rules.Policy(rule).Reset == ResetPolicy.Required && function.ResetMethods.Count == 0)
             (state, reason) = (PciDeviceState.Unavailable, $"it can't be reset, and PciDeviceSpec {rule} says reset: required");
         if (reason is null && vfNotes.TryGetValue(f.Address, out var note))
@@ -145,7 +146,7 @@ internal static class NodeStatusBuilder
         };
     }
 
-    private static (PciDeviceState State, string? Reason) State(HostFunction function, Dictionary<PciAddress, PciAddress> heldVfs,
+    private static (PciDeviceState State, string? Reason) State(HostFunction function, bool unmanaged, Dictionary<PciAddress, PciAddress> heldVfs,
         HashSet<PciAddress> present, Dictionary<PciAddress, Ownership> owners)
     {
         var f = function.Function;
@@ -155,8 +156,11 @@ internal static class NodeStatusBuilder
             return (parentOwner.Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its physical function {parent} is given away");
         if (heldVfs.TryGetValue(f.Address, out var vf))
             return (owners[vf].Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its virtual function {vf} is given away");
-        if (function.GuardReason is { } refusal)
+        // What an administrator bound to VFIO is somebody else's, unless a spec says managed: false; then it has to be so.
+        if (function.GuardReason is { } refusal && !(unmanaged && function.GuardName == HoldingReasons.ForeignVfioBinding))
             return (PciDeviceState.Unavailable, refusal);
+        if (unmanaged && function.Driver?.StartsWith("vfio", StringComparison.Ordinal) != true)
+            return (PciDeviceState.Unavailable, $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to vfio-pci");
         return f.IommuGroup is null
             ? (PciDeviceState.Unavailable, "it is in no IOMMU group: is the IOMMU on (intel_iommu=on or amd_iommu=on, and VT-d or AMD-Vi in the firmware)?")
             : (PciDeviceState.Available, null);

@@ -337,6 +337,28 @@ public abstract class ClaimLifecycleTests
     }
 
     [ContractFact]
+    public async Task What_an_administrator_binds_is_only_checked()
+    {
+        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"spec":{"managed":false}}"""));
+        var drive = (await lab.InventoryAsync("node-1")).Status!.Devices!.Single(d => d is { ProductId: "0a54", Rule: not null }).Address;
+        await lab.UntilAsync("the drive not to be offered", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
+            n.Status!.Devices!.Any(d => d.Address == drive && d.Reason?.Contains("managed: false, and it is on nvme", StringComparison.Ordinal) == true));
+
+        var files = lab.Host("node-1").Files;
+        files.LoadModule("vfio-pci");
+        files.Write($"/sys/bus/pci/devices/{drive}/driver_override", "vfio-pci\n");
+        files.Write($"/sys/bus/pci/devices/{drive}/driver/unbind", drive);
+        files.Write("/sys/bus/pci/drivers_probe", drive);
+        await lab.ClaimAsync("disk", "nvme:1");
+        await lab.ReadyAsync("disk");
+        await lab.DeleteAsync("disk");
+        await lab.GoneAsync("disk");
+        Assert.Equal("vfio-pci", lab.Driver("node-1", drive));
+    }
+
+    [ContractFact]
     public async Task The_Node_says_what_it_has_and_the_claim_has_events()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
