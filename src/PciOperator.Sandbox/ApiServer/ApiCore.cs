@@ -18,7 +18,7 @@ internal sealed class ApiCore : IDisposable
         Store = new ObjectStore(options.HistoryLength);
         Writer = new ObjectWriter(Store, new Admission(options.Validators), Identities, options.TimeProvider);
         Garbage = new GarbageCollection(Store, Catalog, Writer);
-        Store.Changed += Serve;
+        Store.Changed += new DefinitionServing(Store, Catalog, Writer).OnChanged;
         if (options.CollectGarbage) Store.Changed += Garbage.OnChanged;
         if (options.EmptyDeletedNamespaces) Store.Changed += new NamespaceEmptying(Store, Catalog, Writer).OnChanged;
         foreach (var name in new[] { "default", "kube-node-lease", "kube-public", "kube-system" })
@@ -67,22 +67,5 @@ internal sealed class ApiCore : IDisposable
                 throw new ArgumentException(e.Message, e);
             }
         }
-    }
-
-    /// <summary>Serves what a CustomResourceDefinition defines; takes it away, with its objects, when that is gone.</summary>
-    private void Serve(Table table, Change change)
-    {
-        if (table.Name != BuiltIns.CrdTable) return;
-        if (change.New is { } crd)
-        {
-            // The table starts here, so that what was before is too old to watch.
-            Store.Table(crd.Name);
-            Catalog.SetCustom(crd.Name, CustomResources.Versions(crd.Value));
-            return;
-        }
-        Catalog.SetCustom(change.Subject.Name, []);
-        var objects = Store.Table(change.Subject.Name);
-        foreach (var obj in objects.Objects.Values) Store.Remove(objects, obj);
-        Store.CloseWatches(objects);
     }
 }

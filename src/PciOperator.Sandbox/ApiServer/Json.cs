@@ -27,6 +27,8 @@ internal static class Json
     public static JsonObject ParseObject(ReadOnlySpan<byte> utf8) =>
         Parse(utf8) as JsonObject ?? throw new JsonException("expected a JSON object");
 
+    public static JsonObject ParseObject(byte[]? utf8) => ParseObject(utf8.AsSpan());
+
     public static JsonObject ParseObject(string text) => ParseObject(System.Text.Encoding.UTF8.GetBytes(text));
 
     private static JsonNode? ReadValue(ref Utf8JsonReader reader, string path, List<string>? duplicates)
@@ -149,6 +151,14 @@ internal static class Json
                 return false;
         }
     }
+
+    /// <summary>A copy with the members of all objects in order of their names, as Go writes maps.</summary>
+    public static JsonNode? Sorted(JsonNode? node) => node switch
+    {
+        JsonObject obj => new JsonObject(obj.OrderBy(p => p.Key, StringComparer.Ordinal).Select(p => KeyValuePair.Create(p.Key, Sorted(p.Value)))),
+        JsonArray array => new JsonArray([.. array.Select(Sorted)]),
+        _ => node.Copy(),
+    };
 
     /// <summary>The time as Kubernetes writes metav1.Time: RFC 3339, UTC, whole seconds.</summary>
     public static string Timestamp(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);

@@ -20,10 +20,10 @@ internal sealed class GarbageCollection(ObjectStore store, Catalog catalog, Obje
         var dependent = (table, subject.Namespace, subject.Name);
         if (change.New is not null)
         {
-            foreach (var owner in Owners(subject)) Note(owner, dependent);
+            foreach (var owner in subject.OwnerUids) Note(owner, dependent);
             return;
         }
-        foreach (var owner in Owners(subject)) Forget(owner, dependent);
+        foreach (var owner in subject.OwnerUids) Forget(owner, dependent);
         foreach (var (dependentTable, ns, name) in Take(subject.Uid)) Release(dependentTable, ns, name, subject.Uid, orphan: false);
     }
 
@@ -36,7 +36,7 @@ internal sealed class GarbageCollection(ObjectStore store, Catalog catalog, Obje
     private void Release(Table table, string ns, string name, string ownerUid, bool orphan)
     {
         if (table.Get(ns, name) is not { } stored || catalog.OfTable(table.Name) is not { } type) return;
-        var others = stored.Metadata.Arr("ownerReferences")?.OfType<JsonObject>().Where(o => o.Str("uid") != ownerUid).ToList() ?? [];
+        var others = stored.Value.Obj("metadata").Arr("ownerReferences")?.OfType<JsonObject>().Where(o => o.Str("uid") != ownerUid).ToList() ?? [];
         try
         {
             if (!orphan && !others.Exists(o => Lives(o, ns)))
@@ -65,9 +65,6 @@ internal sealed class GarbageCollection(ObjectStore store, Catalog catalog, Obje
         var type = catalog.FindKind(slash < 0 ? "" : version[..slash], version[(slash + 1)..], owner.Str("kind") ?? "");
         return type is not null && store.Table(type.StorageTable).Get(type.Namespaced ? ns : "", owner.Str("name") ?? "")?.Uid == owner.Str("uid");
     }
-
-    private static IEnumerable<string> Owners(StoredObject stored) =>
-        stored.Metadata.Arr("ownerReferences")?.OfType<JsonObject>().Select(o => o.Str("uid")).OfType<string>() ?? [];
 
     private void Note(string owner, (Table, string, string) dependent)
     {

@@ -171,9 +171,9 @@ internal static class Protobuf
                 if (obj.Arr(field.Name) is not { } list) obj[field.Name] = list = [];
                 list.Add(value);
             }
-            else if (value is not JsonValue empty || Json.AsString(empty) != "")
+            else if (value is not JsonValue scalar || (Json.AsString(scalar) != "" && !(scalar.TryGetValue(out bool flag) && !flag)))
             {
-                // Go writes empty strings where JSON leaves the field out.
+                // Go writes empty values where JSON leaves the field out.
                 obj[field.Name] = value;
             }
         }

@@ -119,7 +119,8 @@ internal sealed class ResourceRequests(ApiCore core)
         var patched = core.Writer.Update(type, path.Namespace, path.Name, Subresource(path), options, current =>
         {
             var next = patch.Apply(current);
-            var refuse = ObjectPatch.Refuse(next);
+            // Only a refusal needs the result as it was before it is pruned.
+            var refuse = options.FieldValidation == FieldValidation.Strict ? ObjectPatch.Refuse(next) : ApiError.BadRequest;
             CheckType(type, next);
             CheckIdentity(next, path);
             options.Warnings.Clear();

@@ -42,15 +42,16 @@ internal sealed class ManagedFields
     /// <summary>Notes in <paramref name="next"/> who made it differ from <paramref name="old"/> by a create, an update or a patch.</summary>
     public static void Update(ResourceType type, JsonObject? old, JsonObject next, WriteOptions options, string? subresource, string now)
     {
-        // What the writer sends as managedFields counts only when it empties them.
-        var cleared = next.Obj("metadata").Arr("managedFields") is { Count: 1 } only && only[0] is JsonObject { Count: 0 };
-        var fields = new ManagedFields(type, cleared ? null : old, subresource, now);
+        // A writer may rewrite the managers (kubectl does, going over to server-side apply) or, by [{}], forget them.
+        var sent = next.Obj("metadata").Arr("managedFields");
+        var forgotten = sent is { Count: 1 } && sent[0] is JsonObject { Count: 0 };
+        var fields = new ManagedFields(type, sent is { Count: > 0 } && subresource is null ? next : old, subresource, now);
         next.Child("metadata").Remove("managedFields");
-        if (cleared) return;
+        if (forgotten) return;
 
         var writer = new Entry(options.FieldManager, "Update", type.GroupVersion, subresource, now, Nothing);
         // A new object of a built-in type has its spec and status before anybody fills them.
-        var before = WithoutManagers(old) ?? (type.IsCustom ? null : new JsonObject { ["spec"] = new JsonObject(), ["status"] = new JsonObject() });
+        var before = old ?? (type.IsCustom ? null : new JsonObject { ["spec"] = new JsonObject(), ["status"] = new JsonObject() });
         var change = TypedValues.Compare(before, next, MergeType.Of(type));
         fields.Take(writer, change, force: true);
         var own = fields._entries.FirstOrDefault(e => e.Is(writer));
@@ -68,7 +69,8 @@ internal sealed class ManagedFields
     {
         var fields = new ManagedFields(type, live, subresource, now);
         var merge = MergeType.Of(type);
-        var before = WithoutManagers(live)!;
+        var before = live.Copy();
+        before.Obj("metadata")?.Remove("managedFields");
         var applier = new Entry(options.FieldManager, "Apply", type.GroupVersion, subresource, now, Nothing);
         var set = TypedValues.Fields(configuration, merge).WithoutSubtrees(fields._ignored);
         var last = fields._entries.FirstOrDefault(e => e.Is(applier))?.Fields;
@@ -83,14 +85,6 @@ internal sealed class ManagedFields
         fields.Take(applier, TypedValues.Compare(before, next, merge), options.Force);
         fields.WriteTo(next);
         return next;
-    }
-
-    private static JsonObject? WithoutManagers(JsonObject? obj)
-    {
-        if (obj is null) return null;
-        var copy = obj.Copy();
-        copy.Obj("metadata")?.Remove("managedFields");
-        return copy;
     }
 
     /// <summary>Others lose what changed under them, or, without force, keep it and refuse.</summary>

@@ -7,6 +7,9 @@ namespace PciOperator.Sandbox.ApiServer.Resources;
 /// <summary>Reads CustomResourceDefinitions.</summary>
 internal static class CustomResources
 {
+    /// <summary>Keeps a definition that is being deleted while there are objects of it.</summary>
+    public const string CleanupFinalizer = "customresourcecleanup.apiextensions.k8s.io";
+
     /// <summary>Fills in what a CustomResourceDefinition may leave out.</summary>
     public static void ApplyDefaults(JsonObject crd)
     {

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using PciOperator.Sandbox.ApiServer.Http;
 using PciOperator.Sandbox.ApiServer.Schemas;
@@ -18,6 +19,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
         var metadata = obj.Child("metadata");
         if (metadata.Str("resourceVersion") is { Length: > 0 })
             throw ApiError.Internal("resourceVersion should not be set on objects to be created");
+        RequireDefinition(type, metadata.Str("name") ?? "");
         RequireNamespace(type, ns, metadata.Str("name") ?? "");
         if (ns.Length > 0) metadata["namespace"] = ns;
         if (string.IsNullOrEmpty(metadata.Str("name")) && metadata.Str("generateName") is { Length: > 0 } prefix)
@@ -81,6 +83,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
             CheckPreconditions(type, name, current, options);
             var next = Shown(type, current).Copy();
             var metadata = next.Child("metadata");
+            if (IsDefinition(type) && !store.Table(name).Objects.IsEmpty) AddFinalizer(metadata, CustomResources.CleanupFinalizer);
             var held = metadata.Arr("finalizers") is { Count: > 0 } || HoldsContent(type, next);
             if (options.DryRun) return (next, !held);
             if (!held)
@@ -106,6 +109,20 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
     private static bool HoldsContent(ResourceType type, JsonObject obj) =>
         type is { Group: "", Kind: "Namespace" } && obj.Obj("spec").Arr("finalizers") is { Count: > 0 };
 
+    private static bool IsDefinition(ResourceType type) => type is { Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition" };
+
+    private static void AddFinalizer(JsonObject metadata, string finalizer)
+    {
+        if (metadata.Arr("finalizers") is not { } finalizers) metadata["finalizers"] = finalizers = [];
+        if (!finalizers.Any(f => Json.AsString(f) == finalizer)) finalizers.Add(finalizer);
+    }
+
+    private void RequireDefinition(ResourceType type, string name)
+    {
+        if (type.IsCustom && store.Table(BuiltIns.CrdTable).Get("", type.StorageTable) is { IsTerminating: true })
+            throw ApiError.Forbidden(type.Group, type.Plural, name, "create not allowed while custom resource definition is terminating");
+    }
+
     private void RequireNamespace(ResourceType type, string ns, string name)
     {
         if (!type.Namespaced) return;
@@ -121,8 +138,8 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
     {
         if (options.Uid is { } uid && uid != current.Uid)
             throw ApiError.Conflict(type.Group, type.Kind, name, $"the UID in the precondition ({uid}) does not match the UID in record ({current.Uid}). The object might have been deleted and then recreated");
-        if (options.ResourceVersion is { } rv && rv != current.Metadata.Str("resourceVersion"))
-            throw ApiError.Conflict(type.Group, type.Kind, name, $"the ResourceVersion in the precondition ({rv}) does not match the ResourceVersion in record ({current.Metadata.Str("resourceVersion")}). The object might have been modified");
+        if (options.ResourceVersion is { } rv && rv != current.ResourceVersion.ToString(CultureInfo.InvariantCulture))
+            throw ApiError.Conflict(type.Group, type.Kind, name, $"the ResourceVersion in the precondition ({rv}) does not match the ResourceVersion in record ({current.ResourceVersion.ToString(CultureInfo.InvariantCulture)}). The object might have been modified");
     }
 
     // As the storage of a real server words it, its keys included.
@@ -199,7 +216,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
                     obj.Child("status")["phase"] = "Active";
                 }
                 break;
-            case { Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition" }:
+            case var _ when IsDefinition(type):
                 CustomResources.ApplyDefaults(obj);
                 if (obj.Obj("spec").Arr("versions")?.OfType<JsonObject>().Any(v => v.Flag("storage")) == true)
                     obj["status"] = CustomResources.AcceptedStatus(obj, Now);
@@ -220,12 +237,27 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
     // The time of a managedFields entry alone is no change.
     private static bool Unchanged(JsonObject old, JsonObject next)
     {
-        if (Json.Same(old, next)) return true;
-        var (a, b) = (old.Copy(), next.Copy());
-        foreach (var obj in new[] { a, b })
+        var (before, after) = (old.Obj("metadata")!, next.Obj("metadata")!);
+        return SameBut(old, next, "metadata") && SameBut(before, after, "managedFields")
+            && SameManagers(before.Arr("managedFields"), after.Arr("managedFields"));
+    }
+
+    private static bool SameManagers(JsonArray? before, JsonArray? after)
+    {
+        if ((before?.Count ?? 0) != (after?.Count ?? 0)) return false;
+        for (var i = 0; i < (before?.Count ?? 0); i++)
         {
-            foreach (var entry in obj.Obj("metadata").Arr("managedFields")?.OfType<JsonObject>() ?? []) entry.Remove("time");
+            if (before![i] is not JsonObject a || after![i] is not JsonObject b || !SameBut(a, b, "time")) return false;
         }
-        return Json.Same(a, b);
+        return true;
+    }
+
+    private static bool SameBut(JsonObject a, JsonObject b, string except)
+    {
+        foreach (var (name, value) in a)
+        {
+            if (name != except && !(b.TryGetPropertyValue(name, out var other) && Json.Same(value, other))) return false;
+        }
+        return b.All(p => p.Key == except || a.ContainsKey(p.Key));
     }
 }

@@ -34,7 +34,7 @@ internal sealed partial class ObjectSelector
         {
             if (FieldOf(obj, field) == value != equal) return false;
         }
-        return _labels.IsEmpty || _labels.Matches(obj.Metadata.Obj("labels"));
+        return _labels.IsEmpty || _labels.Matches(obj.Labels);
     }
 
     private string FieldOf(StoredObject obj, string field) => field switch

@@ -2,30 +2,73 @@ using System.Text.Json.Nodes;
 
 namespace PciOperator.Sandbox.ApiServer.Storage;
 
-/// <summary>One version of an object as stored. Its <see cref="Value"/> is shared and must never be changed.</summary>
-internal sealed class StoredObject(string ns, string name, JsonObject value, long resourceVersion)
+/// <summary>
+/// One version of an object as stored. Its <see cref="Value"/> is shared and must never be changed. Once the object has
+/// been sent it is kept as JSON text, which takes a fraction of the memory, and read again when it is needed.
+/// </summary>
+internal sealed class StoredObject
 {
-    private byte[]? _json;
+    private readonly WeakReference<JsonObject> _remembered;
+    private JsonObject? _value;
+    private byte[]? _utf8;
 
-    public string Namespace { get; } = ns;
+    public StoredObject(string ns, string name, JsonObject value, long resourceVersion)
+    {
+        Namespace = ns;
+        Name = name;
+        Key = KeyOf(ns, name);
+        ResourceVersion = resourceVersion;
+        _value = value;
+        _remembered = new WeakReference<JsonObject>(value);
+        var metadata = value.Obj("metadata");
+        Uid = metadata.Str("uid") ?? "";
+        IsTerminating = metadata.Str("deletionTimestamp") is not null;
+        Labels = metadata.Obj("labels")?.Copy();
+        OwnerUids = metadata.Arr("ownerReferences")?.OfType<JsonObject>().Select(o => o.Str("uid")).OfType<string>().ToArray() ?? [];
+    }
 
-    public string Name { get; } = name;
+    public string Namespace { get; }
 
-    public JsonObject Value { get; } = value;
-
-    public long ResourceVersion { get; } = resourceVersion;
-
-    /// <summary>The object as JSON, written once however many watches and lists send it.</summary>
-    public byte[] Utf8 => _json ??= Json.Utf8(Value);
-
-    public JsonObject Metadata => Value.Obj("metadata")!;
-
-    public string Uid => Metadata.Str("uid") ?? "";
-
-    public bool IsTerminating => Metadata.Str("deletionTimestamp") is not null;
+    public string Name { get; }
 
     /// <summary>The key within its table; namespaces sort first, then names.</summary>
-    public string Key { get; } = KeyOf(ns, name);
+    public string Key { get; }
+
+    public long ResourceVersion { get; }
+
+    public string Uid { get; }
+
+    public bool IsTerminating { get; }
+
+    public JsonObject? Labels { get; }
+
+    public IReadOnlyList<string> OwnerUids { get; }
+
+    public JsonObject Value
+    {
+        get
+        {
+            if (_value is { } value) return value;
+            if (_remembered.TryGetTarget(out var remembered)) return remembered;
+            var read = Json.ParseObject(_utf8);
+            _remembered.SetTarget(read);
+            return read;
+        }
+    }
+
+    /// <summary>The object as JSON, written once however many watches and lists send it.</summary>
+    public byte[] Utf8
+    {
+        get
+        {
+            if (_utf8 is { } there) return there;
+            var utf8 = Json.Utf8(Value);
+            // In this order: whoever finds no value must find the text.
+            Volatile.Write(ref _utf8, utf8);
+            Volatile.Write(ref _value, null);
+            return utf8;
+        }
+    }
 
     public static string KeyOf(string ns, string name) => ns.Length == 0 ? name : $"{ns}/{name}";
 }
