@@ -9,9 +9,6 @@ namespace PciOperator.Sandbox.ApiServer.Http;
 /// <summary>Server-side apply: an object that isn't there is created.</summary>
 internal sealed class ApplyRequest(ApiCore core, ResourceType type, RequestPath path, WriteOptions options)
 {
-    // Kept in step for kubectl, so that one may go back to applying on the client's side.
-    private const string LastApplied = "kubectl.kubernetes.io/last-applied-configuration";
-
     private readonly string? _subresource = path.Subresource.Length == 0 ? null : path.Subresource;
 
     public (JsonObject Object, bool Created) Run(byte[] body, HttpRequest request)
@@ -72,8 +69,9 @@ internal sealed class ApplyRequest(ApiCore core, ResourceType type, RequestPath 
     private JsonObject Lay(JsonObject live, JsonObject configuration)
     {
         var next = ManagedFields.Apply(type, live, configuration, options, _subresource, Json.Timestamp(core.Now));
-        if (options.FieldManager == "kubectl" && live.Obj("metadata").Obj("annotations").Str(LastApplied) is not null)
-            next.Child("metadata").Child("annotations")[LastApplied] = Json.Text(Json.Sorted(configuration)) + "\n";
+        // Kept in step, so that one may go back to applying on the client's side.
+        if (options.FieldManager == "kubectl" && live.Obj("metadata").Obj("annotations").Str(ManagedFields.LastAppliedAnnotation) is not null)
+            next.Child("metadata").Child("annotations")[ManagedFields.LastAppliedAnnotation] = Json.Text(Json.Sorted(configuration)) + "\n";
         MetadataRules.Prune(next.Child("metadata"), []);
         if (type.Schema is { } schema) Defaulting.Apply(next, schema);
         return next;

@@ -13,6 +13,9 @@ internal sealed class ManagedFields
         "f:metadata f:selfLink", "f:metadata f:uid", "f:metadata f:clusterName", "f:metadata f:generation",
         "f:metadata f:managedFields", "f:metadata f:resourceVersion");
 
+    /// <summary>Where kubectl keeps what it applied on the client's side.</summary>
+    public const string LastAppliedAnnotation = "kubectl.kubernetes.io/last-applied-configuration";
+
     private static readonly FieldSet OutsideMain = FieldSet.Of("f:status");
     private static readonly FieldSet OutsideStatus = FieldSet.Of("f:spec", "f:metadata");
     private static readonly FieldSet Nothing = new();
@@ -82,18 +85,36 @@ internal sealed class ManagedFields
             var owned = fields._entries.Aggregate(set, (all, entry) => all.Union(entry.Fields));
             TypedValues.Prune(next, merge, last, owned);
         }
-        fields.Take(applier, TypedValues.Compare(before, next, merge), options.Force);
+        fields.Take(applier, TypedValues.Compare(before, next, merge), options.Force, LastApplied(type, before, options));
         fields.WriteTo(next);
         return next;
     }
 
-    /// <summary>Others lose what changed under them, or, without force, keep it and refuse.</summary>
-    private void Take(Entry writer, Comparison change, bool force)
+    /// <summary>
+    /// What kubectl applied on the client's side and what is still so: its own, when it goes over to server-side apply.
+    /// </summary>
+    private static FieldSet LastApplied(ResourceType type, JsonObject live, WriteOptions options)
+    {
+        if (options.FieldManager != "kubectl" || live.Obj("metadata").Obj("annotations").Str(LastAppliedAnnotation) is not { } text) return Nothing;
+        try
+        {
+            var applied = Json.ParseObject(text);
+            var since = TypedValues.Compare(applied, live, MergeType.Of(type));
+            return TypedValues.Fields(applied, MergeType.Of(type)).Difference(since.Modified).Difference(since.Removed);
+        }
+        catch (System.Text.Json.JsonException)
+        {
+            return Nothing;
+        }
+    }
+
+    /// <summary>Others lose what changed under them, or, without force, keep it and refuse; what is <paramref name="free"/> is never refused.</summary>
+    private void Take(Entry writer, Comparison change, bool force, FieldSet? free = null)
     {
         var changed = change.Modified.Union(change.Added).WithoutSubtrees(_ignored);
         var removed = change.Removed.WithoutSubtrees(_ignored);
         var conflicts = _entries.Where(e => !e.Is(writer))
-            .Select(e => (Entry: e, Fields: e.Fields.Intersection(changed)))
+            .Select(e => (Entry: e, Fields: e.Fields.Intersection(changed).Difference(free ?? Nothing)))
             .Where(c => !c.Fields.IsEmpty).ToList();
         if (!force && conflicts.Count > 0) throw Refusal(conflicts);
         for (var i = _entries.Count - 1; i >= 0; i--)

@@ -1,0 +1,77 @@
+using System.Diagnostics;
+
+namespace PciOperator.Sandbox.Tests.ApiServer;
+
+/// <summary>The real kubectl, for tests that show what a person would see.</summary>
+internal sealed class Kubectl : IDisposable
+{
+    private static readonly string? Path = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
+        .Select(folder => System.IO.Path.Combine(folder, "kubectl")).FirstOrDefault(File.Exists);
+
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("pcioperator-kubectl-");
+
+    public Kubectl(string kubeconfig)
+    {
+        Kubeconfig = Write("kubeconfig", kubeconfig);
+    }
+
+    /// <summary>Why tests that need kubectl are skipped; null when it is there, and in CI, where its absence fails them.</summary>
+    public static string? SkipReason =>
+        Path is not null || Environment.GetEnvironmentVariable("CI") == "true" ? null : "No kubectl on PATH: install it to run the tests that drive it.";
+
+    public string Kubeconfig { get; }
+
+    public string Write(string name, string text)
+    {
+        var path = System.IO.Path.Combine(_folder.FullName, name);
+        File.WriteAllText(path, text);
+        return path;
+    }
+
+    /// <summary>Runs kubectl with a manifest on its standard input, where there is one, and gives what it printed.</summary>
+    public async Task<Output> RunAsync(string[] arguments, string? input = null)
+    {
+        var start = new ProcessStartInfo(Path ?? throw new InvalidOperationException("No kubectl on PATH."), arguments)
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            Environment = { ["KUBECONFIG"] = Kubeconfig, ["HOME"] = _folder.FullName },
+        };
+        using var process = Process.Start(start)!;
+        await process.StandardInput.WriteAsync(input);
+        process.StandardInput.Close();
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        var output = process.StandardOutput.ReadToEndAsync(patience.Token);
+        var error = process.StandardError.ReadToEndAsync(patience.Token);
+        await process.WaitForExitAsync(patience.Token);
+        return new Output(process.ExitCode, await output, await error);
+    }
+
+    /// <summary>As <see cref="RunAsync"/>, of one line of arguments without quotes; it has to succeed.</summary>
+    public async Task<string> DoAsync(string arguments, string? input = null)
+    {
+        var output = await RunAsync(arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries), input);
+        Assert.True(output.ExitCode == 0, $"kubectl {arguments}: {output.Error}{output.Text}");
+        return output.Text;
+    }
+
+    /// <summary>As <see cref="DoAsync"/>; it has to fail. Gives the error.</summary>
+    public async Task<string> FailAsync(string arguments, string? input = null)
+    {
+        var output = await RunAsync(arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries), input);
+        Assert.True(output.ExitCode != 0, $"kubectl {arguments} should have failed: {output.Text}");
+        return output.Error;
+    }
+
+    public void Dispose() => _folder.Delete(recursive: true);
+
+    internal sealed record Output(int ExitCode, string Text, string Error);
+}
+
+/// <summary>A test that needs kubectl.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+internal sealed class KubectlFactAttribute : FactAttribute
+{
+    public KubectlFactAttribute() => Skip = Kubectl.SkipReason;
+}
