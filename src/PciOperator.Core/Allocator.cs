@@ -9,7 +9,7 @@ namespace PciOperator.Core;
 /// sets of alike devices costs B + R · 2^R steps for each NUMA node that the guest might be put on: at most 1,024 + 2,048. Only cards
 /// whose PF and whose VFs are both wanted by one claim need a search; <see cref="CardSearch"/> says what it costs at worst.
 /// The verdict <see cref="NodeVerdict.TooComplex"/> is left for more than 12 different requests, and for a search of more
-/// than 2^28 steps.
+/// than 2^20 steps.
 /// </remarks>
 public static class Allocator
 {

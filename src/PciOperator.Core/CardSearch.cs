@@ -10,11 +10,11 @@ namespace PciOperator.Core;
 /// </summary>
 /// <remarks>
 /// Cards with the same two vectors are interchangeable and form a class; for a class only the number x of cards in PF mode
-/// counts. The search is depth first over the classes, each x within the range that every set still allows, and drops a
-/// branch when the classes not yet decided can't lift some set to its demand even at the best of both modes. Added to
-/// the sets are weighted sums of them (Lagrangian cuts): any non-negative weighting of the inequalities is an inequality that
-/// every answer meets, so a branch that fails one has no answer. Both drop only branches without an answer; the search
-/// ends, so the result is exact.
+/// counts. Two searches take turns, each with more time than before; both are exact and end, so whichever is done first is right.
+/// The one here is depth first over the classes, each x within the range that every set still allows; it drops a branch when the
+/// classes not yet decided can't lift some set to its demand even at the best of both modes, and remembers what failed. It
+/// is quick on small and on loose questions. <see cref="CardBranching"/> branches on the linear relaxation, which is quick on
+/// large and tight ones.
 /// <para>
 /// Worst case: a class of n cards has n + 1 choices, so at most (n1 + 1) · (n2 + 1) · … leaves, each of which costs one pass
 /// over at most 2^columns sums. Failed partial sums are remembered, capped at what can still matter; as each sum of a set is a
@@ -25,17 +25,19 @@ namespace PciOperator.Core;
 /// </remarks>
 internal sealed class CardSearch
 {
-    /// <summary>Steps (a class tried with one number of PFs) after which the search gives up.</summary>
-    public const long MostSteps = 1L << 28;
+    /// <summary>
+    /// Steps (a class tried with one number of PFs) after which the search gives up; the relaxation's nodes, a 32nd as many, come on
+    /// top. The hardest questions found within the resources' limits take less than a hundredth of it (see the tests).
+    /// </summary>
+    public const long MostSteps = 1L << 20;
 
-    private const int FirstRound = 4096;
+    private const int FirstRound = 512;
 
     private readonly int sets;
     private readonly long[] need;
     private readonly List<CardClass> classes = [];
     private long[][] upper = [];
     private long steps;
-    private long round;
     private HashSet<State>? failed;
     private int[] memoRows = [];
     private int[] choice = [];
@@ -57,7 +59,7 @@ internal sealed class CardSearch
         RoundOver,
     }
 
-    /// <summary>Steps taken so far, over all of the process' searches of this object.</summary>
+    /// <summary>Steps taken so far.</summary>
     public long Steps => steps;
 
     /// <summary>Adds a card; cards of equal vectors are taken together.</summary>
@@ -85,12 +87,21 @@ internal sealed class CardSearch
         // The widest choices first; ties by vectors, so that the answer does not depend on the order of cards.
         classes.Sort();
         choice = new int[classes.Count];
-        List<long[]> cuts = [];
-        for (round = FirstRound; ; round *= 4)
+        Prepare();
+        CardBranching? branching = null;
+        for (long round = FirstRound; ; round *= 4)
         {
-            Prepare(cuts);
-            long limit = Math.Min(steps + round, MostSteps);
-            Outcome outcome = Descend(0, limit);
+            Outcome outcome = Descend(0, Math.Min(steps + round, MostSteps));
+            if (outcome == Outcome.RoundOver)
+            {
+                branching ??= new CardBranching(classes.ConvertAll(c => c.Pf), classes.ConvertAll(c => c.Vfs), classes.ConvertAll(c => c.Cards.Count), need);
+                outcome = branching.Run((int)(round / FirstRound) * 16, choice) switch
+                {
+                    true => Outcome.Found,
+                    false => Outcome.None,
+                    null => Outcome.RoundOver,
+                };
+            }
             if (outcome == Outcome.None)
                 return false;
             if (outcome == Outcome.Found)
@@ -104,73 +115,44 @@ internal sealed class CardSearch
             }
             if (steps >= MostSteps)
                 return null;
-            if (FindCut() is { } cut)
-            {
-                cuts.Add(cut);
-                if (Refutes(cut))
-                    return false;
-            }
         }
     }
 
-    // Rows: every set, then the cuts. upper[k] is what can still be had at most once classes before k are decided; it is
-    // used as working memory of depth k.
-    private void Prepare(List<long[]> cuts)
+    // upper[k] is, for each set, what can still be had at most above the demand once the classes before k are decided: a set
+    // is met when it is not negative.
+    private void Prepare()
     {
-        int rows = sets + cuts.Count;
         upper = new long[classes.Count + 1][];
         for (int k = 0; k <= classes.Count; k++)
-            upper[k] = new long[rows];
+            upper[k] = new long[sets];
         foreach (CardClass c in classes)
         {
-            c.Gain = new long[rows];
-            c.Base = new long[rows];
-            for (int row = 0; row < rows; row++)
+            c.Gain = new long[sets];
+            c.Base = new long[sets];
+            for (int set = 0; set < sets; set++)
             {
-                long pf = row < sets ? c.Pf[row] : Weigh(cuts[row - sets], c.Pf);
-                long vfs = row < sets ? c.Vfs[row] : Weigh(cuts[row - sets], c.Vfs);
-                c.Base[row] = c.Cards.Count * (vfs - Math.Max(pf, vfs));
-                c.Gain[row] = pf - vfs;
-                upper[0][row] += c.Cards.Count * Math.Max(pf, vfs);
+                long best = Math.Max(c.Pf[set], c.Vfs[set]);
+                c.Base[set] = c.Cards.Count * (c.Vfs[set] - best);
+                c.Gain[set] = c.Pf[set] - c.Vfs[set];
+                upper[0][set] += c.Cards.Count * best;
             }
-        }
-        foreach (CardClass c in classes)
-        {
-            if (!c.Gain.AsSpan(0, sets).ContainsAnyExceptInRange(0, long.MaxValue))
+            if (!c.Gain.AsSpan().ContainsAnyExceptInRange(0, long.MaxValue))
                 c.OneMode = c.Cards.Count;
-            else if (!c.Gain.AsSpan(0, sets).ContainsAnyExceptInRange(long.MinValue, 0))
+            else if (!c.Gain.AsSpan().ContainsAnyExceptInRange(long.MinValue, 0))
                 c.OneMode = 0;
         }
-        for (int row = 0; row < rows; row++)
-            upper[0][row] -= row < sets ? need[row] : Weigh(cuts[row - sets], need);
-        // From here on a row is met when it is not negative.
         var matters = new List<int>();
-        for (int row = 1; row < sets; row++)
+        for (int set = 1; set < sets; set++)
         {
-            long least = upper[0][row];
+            upper[0][set] -= need[set];
+            long least = upper[0][set];
             foreach (CardClass c in classes)
-                least -= c.Cards.Count * Math.Abs(c.Gain[row]);
+                least -= c.Cards.Count * Math.Abs(c.Gain[set]);
             if (least < 0)
-                matters.Add(row);
+                matters.Add(set);
         }
         memoRows = [.. matters];
         failed ??= [];
-    }
-
-    private static long Weigh(long[] weights, ReadOnlySpan<int> vector)
-    {
-        long sum = 0;
-        for (int i = 0; i < vector.Length; i++)
-            sum += weights[i] * vector[i];
-        return sum;
-    }
-
-    private static long Weigh(long[] weights, long[] vector)
-    {
-        long sum = 0;
-        for (int i = 0; i < vector.Length; i++)
-            sum += weights[i] * vector[i];
-        return sum;
     }
 
     private Outcome Descend(int k, long limit)
@@ -259,59 +241,6 @@ internal sealed class CardSearch
             left[i + 1] = (short)Math.Min(Math.Min(now[row], most), short.MaxValue);
         }
         return new State(left);
-    }
-
-    // Weights for the sets under which all cards at their best fall shortest: multiplicative updates of a two-person
-    // game in which the cards answer with the better mode. Rounded to integers; whatever they are, the cut is valid.
-    private long[]? FindCut()
-    {
-        var weight = new double[sets];
-        var average = new double[sets];
-        Array.Fill(weight, 1.0, 1, sets - 1);
-        var shortfall = new double[sets];
-        const int Iterations = 400;
-        for (int t = 0; t < Iterations; t++)
-        {
-            double sum = 0;
-            for (int set = 1; set < sets; set++)
-                sum += weight[set];
-            for (int set = 1; set < sets; set++)
-            {
-                weight[set] /= sum;
-                average[set] += weight[set];
-                shortfall[set] = need[set];
-            }
-            foreach (CardClass c in classes)
-            {
-                double gain = 0;
-                for (int set = 1; set < sets; set++)
-                    gain += weight[set] * (c.Pf[set] - c.Vfs[set]);
-                int[] best = gain > 0 ? c.Pf : c.Vfs;
-                for (int set = 1; set < sets; set++)
-                    shortfall[set] -= c.Cards.Count * (double)best[set];
-            }
-            double scale = 1;
-            for (int set = 1; set < sets; set++)
-                scale = Math.Max(scale, Math.Abs(shortfall[set]));
-            double rate = 2 / Math.Sqrt(t + 1);
-            for (int set = 1; set < sets; set++)
-                weight[set] *= Math.Exp(rate * shortfall[set] / scale);
-        }
-        double largest = 0;
-        for (int set = 1; set < sets; set++)
-            largest = Math.Max(largest, average[set]);
-        var cut = new long[sets];
-        for (int set = 1; set < sets; set++)
-            cut[set] = (long)Math.Round(average[set] / largest * 64);
-        return cut;
-    }
-
-    private bool Refutes(long[] cut)
-    {
-        long best = -Weigh(cut, need);
-        foreach (CardClass c in classes)
-            best += c.Cards.Count * Math.Max(Weigh(cut, c.Pf), Weigh(cut, c.Vfs));
-        return best < 0;
     }
 
     private sealed class CardClass(List<int> cards, int[] pf, int[] vfs) : IComparable<CardClass>

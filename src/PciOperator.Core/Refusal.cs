@@ -38,7 +38,7 @@ internal static class Refusal
             if (free < plan.Columns[c].Count)
                 return TooFew(node, plan, c, free);
         }
-        if (plan.Guest.Kind != GuestNumaKind.None && new NodeSolver(node.Shape, plan.WithoutNuma, classMasks).FitsAnywhere())
+        if (Strict(plan) != 0 && new NodeSolver(node.Shape, plan.WithoutNuma, classMasks).FitsAnywhere())
             return Policies[(int)Culprit(node, plan, classMasks)];
         return Together;
     }
@@ -77,8 +77,7 @@ internal static class Refusal
     private static NumaPolicy Culprit(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks)
     {
         NumaPolicy? strictest = null;
-        // A preference, and legacy of a guest that may go anywhere, refuse nothing.
-        int strict = plan.Required | plan.Socket | (plan.Guest.Kind == GuestNumaKind.Unknown ? 0 : plan.Legacy);
+        int strict = Strict(plan);
         bool one = (strict == plan.Required) || strict == plan.Socket || strict == plan.Legacy;
         foreach (NumaPolicy policy in (ReadOnlySpan<NumaPolicy>)[NumaPolicy.Required, NumaPolicy.Socket, NumaPolicy.Legacy])
         {
@@ -90,6 +89,14 @@ internal static class Refusal
         }
         return strictest ?? NumaPolicy.Preferred;
     }
+
+    // The columns whose policy can refuse: a preference can't, nor can legacy of a guest that may go anywhere.
+    private static int Strict(ClaimPlan plan) => plan.Guest.Kind switch
+    {
+        GuestNumaKind.None => 0,
+        GuestNumaKind.Unknown => plan.Required | plan.Socket,
+        _ => plan.Required | plan.Socket | plan.Legacy,
+    };
 
     private static int MaskOf(ClaimPlan plan, NumaPolicy policy) => policy switch
     {
