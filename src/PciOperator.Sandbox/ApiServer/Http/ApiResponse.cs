@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http;
 
@@ -40,6 +39,4 @@ internal static class ApiResponse
         foreach (var warning in warnings)
             context.Response.Headers.Append("Warning", $"299 - \"{warning.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal)}\"");
     }
-
-    public static void Append(IBufferWriter<byte> output, ReadOnlySpan<byte> text) => output.Write(text);
 }

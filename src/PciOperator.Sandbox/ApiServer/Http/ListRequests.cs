@@ -23,7 +23,7 @@ internal sealed class ListRequests(ApiCore core)
         var match = query["resourceVersionMatch"].ToString();
         var wanted = query["resourceVersion"].ToString();
         var continueToken = query["continue"].ToString();
-        CheckVersion(wanted, match, continueToken, resourceVersion, type);
+        CheckVersion(wanted, match, continueToken, resourceVersion);
 
         var after = "";
         if (continueToken.Length > 0)
@@ -39,7 +39,7 @@ internal sealed class ListRequests(ApiCore core)
         }
         else if (match == "Exact" && long.Parse(wanted, CultureInfo.InvariantCulture) is var exact && exact != resourceVersion)
         {
-            objects = core.Store.Page(table, exact) ?? throw ApiError.Expired($"The resourceVersion for the provided list is too old.");
+            objects = core.Store.Page(table, exact) ?? throw ApiError.Expired("The resourceVersion for the provided list is too old.");
             resourceVersion = exact;
         }
 
@@ -106,7 +106,7 @@ internal sealed class ListRequests(ApiCore core)
         await ApiResponse.BytesAsync(context, 200, body.WrittenMemory);
     }
 
-    private static void CheckVersion(string wanted, string match, string continueToken, long current, ResourceType type)
+    private static void CheckVersion(string wanted, string match, string continueToken, long current)
     {
         var problem = match switch
         {
@@ -129,7 +129,7 @@ internal sealed class ListRequests(ApiCore core)
         {
             throw ApiError.BadRequest($"invalid resource version: resourceVersion: Invalid value: \"{wanted}\": strconv.ParseUint: parsing \"{wanted}\": invalid syntax");
         }
-        if (version > current) throw WatchRequests.TooLarge(version, current, type);
+        if (version > current) throw WatchRequests.TooLarge(version, current);
     }
 
     private static string EncodeContinue(long resourceVersion, string after) =>

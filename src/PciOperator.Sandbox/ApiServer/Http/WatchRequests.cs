@@ -11,15 +11,12 @@ internal sealed class WatchRequests(ApiCore core)
 {
     private readonly ObjectViews _views = new(core);
 
-    public static ApiError TooLarge(long wanted, long current, ResourceType type)
-    {
-        _ = type;
-        return new ApiError(504, "Timeout", $"Timeout: Too large resource version: {wanted}, current: {current}", new JsonObject
+    public static ApiError TooLarge(long wanted, long current) =>
+        new(504, "Timeout", $"Timeout: Too large resource version: {wanted}, current: {current}", new JsonObject
         {
             ["causes"] = new JsonArray(new JsonObject { ["reason"] = "ResourceVersionTooLarge", ["message"] = "Too large resource version" }),
             ["retryAfterSeconds"] = 1,
         });
-    }
 
     public async Task HandleAsync(HttpContext context, ResourceType type, string ns)
     {
