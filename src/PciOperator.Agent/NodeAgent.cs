@@ -32,7 +32,7 @@ public sealed record NodeAgentOptions
 /// what the host shows, and nothing is kept that could not be worked out again after <c>kill -9</c>.
 /// </summary>
 [Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch")]
-[Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes/status", "get,patch,update")]
+[Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes/status", "patch")]
 [Kubernetes.Schema.EntityRbac("events.k8s.io", "events", "create,patch")]
 public sealed class NodeAgent : IAsyncDisposable
 {
