@@ -41,6 +41,7 @@ internal static class NodeStatusBuilder
                 Available = offered.Count(d => d.State == PciDeviceState.Available),
                 Claimed = offered.Count(d => d.State == PciDeviceState.Claimed),
                 Allocated = offered.Count(d => d.State == PciDeviceState.Allocated),
+                Claims = known.Count(h => h.State != HoldingState.Rejected),
             },
             Devices = devices,
             Assignments = [.. known.Select(h => Assignment(h, wanted))],

@@ -9,9 +9,7 @@ namespace PciOperator.Api;
 [AdditionalPrinterColumn(".spec.numaPolicy", "NUMA")]
 [AdditionalPrinterColumn(".status.nodes", "Nodes", "integer", Description = "Nodes that have a device of it.")]
 [AdditionalPrinterColumn(".status.devices", "Devices", "integer", Description = "Devices of it, free or not.")]
-[AdditionalPrinterColumn(".spec.devices[*].vendorId", "Vendors", Priority = 1)]
-[AdditionalPrinterColumn(".spec.devices[*].productId", "Products", Priority = 1)]
-[AdditionalPrinterColumn(".spec.devices[*].deviceType", "Types", Priority = 1)]
+[AdditionalPrinterColumn(".status.summary", "Means", Priority = 1, Description = "The devices, any of these.")]
 [AdditionalPrinterColumn(".status.conditions[?(@.type==\"Accepted\")].status", "Accepted")]
 [AdditionalPrinterColumn(".metadata.creationTimestamp", "Age", "date")]
 public sealed record PciAlias : IKubernetesObject<V1ObjectMeta>
@@ -93,6 +91,10 @@ public sealed record PciAliasStatus
 {
     /// <summary>The generation that this status is about.</summary>
     public long? ObservedGeneration { get; set; }
+
+    /// <summary>What the alias means, in a word: columns of `kubectl get` can't show lists.</summary>
+    [Length(0, 4096)]
+    public string? Summary { get; set; }
 
     /// <summary>Nodes that have at least one device of it.</summary>
     public int? Nodes { get; set; }

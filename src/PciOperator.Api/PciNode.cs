@@ -14,7 +14,7 @@ namespace PciOperator.Api;
 [AdditionalPrinterColumn(".status.conditions[?(@.type==\"VfioReady\")].status", "VFIO")]
 [AdditionalPrinterColumn(".status.kernelVersion", "Kernel", Priority = 1)]
 [AdditionalPrinterColumn(".status.agentVersion", "Agent", Priority = 1)]
-[AdditionalPrinterColumn(".spec.assignments[*].claimName", "Claims", Priority = 1)]
+[AdditionalPrinterColumn(".status.summary.claims", "Claims", "integer", Description = "Claims that have devices of the node.")]
 [AdditionalPrinterColumn(".metadata.creationTimestamp", "Age", "date")]
 public sealed record PciNode : IKubernetesObject<V1ObjectMeta>
 {
@@ -176,6 +176,9 @@ public sealed record PciNodeSummary
 
     /// <summary>Of these, bound for a claim.</summary>
     public int Allocated { get; set; }
+
+    /// <summary>Claims that have devices of the node.</summary>
+    public int Claims { get; set; }
 }
 
 /// <summary>One PCI function of a node.</summary>

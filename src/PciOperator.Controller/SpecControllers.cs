@@ -61,11 +61,12 @@ internal sealed class PciAliasController(IKubernetesClient client, ControllerCac
         var status = new PciAliasStatus
         {
             ObservedGeneration = entity.Metadata.Generation,
+            Summary = Summary(entity.Spec),
             Nodes = nodes,
             Devices = devices,
             Conditions = (entity.Status?.Conditions).With(Conditions.Accepted, accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow()),
         };
-        if (entity.Status is { } now && now.ObservedGeneration == status.ObservedGeneration && now.Nodes == nodes && now.Devices == devices
+        if (entity.Status is { } now && now.ObservedGeneration == status.ObservedGeneration && now.Nodes == nodes && now.Devices == devices && now.Summary == status.Summary
             && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted))
             return ReconciliationResult.Done;
         caches.Aliases.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
@@ -74,6 +75,18 @@ internal sealed class PciAliasController(IKubernetesClient client, ControllerCac
 
     /// <inheritdoc/>
     public Task DeletedAsync(PciAlias entity, CancellationToken ct) => Task.CompletedTask;
+
+    /// <summary><c>8086:10ca type-VF, 8086:154c type-VF</c>.</summary>
+    private static string Summary(PciAliasSpec spec) => string.Join(", ", spec.Devices.Select(d => string.Join(' ',
+        new[] { d.VendorId is null && d.ProductId is null ? null : $"{d.VendorId ?? "*"}:{d.ProductId ?? "*"}", d.ResourceClass, Spell(d.DeviceType) }.OfType<string>())));
+
+    private static string? Spell(PciAliasDeviceType? type) => type switch
+    {
+        PciAliasDeviceType.Pci => "type-PCI",
+        PciAliasDeviceType.PhysicalFunction => "type-PF",
+        PciAliasDeviceType.VirtualFunction => "type-VF",
+        _ => null,
+    };
 
     /// <summary>The alias for the allocator; null when it can't be used.</summary>
     internal static AliasDefinition? Usable(PciAlias alias)

@@ -78,11 +78,15 @@ public sealed class KillTests(ITestOutputHelper output)
                     {
                         await agent.RestartAsync(() => SimulatedHost.Open(hostFile).Reboot());
                         await life.SettledAsync();
+                        before = LabCluster.DriversOf(SimulatedHost.Open(hostFile));   // VFs that nobody asks for are forgotten at boot
                     }
 
                     var deaths = program.Deaths;
                     await program.SayAsync($"arm {when} {point}");
                     await life.LiveAsync();
+                    // The life may be over for us before the last call's answer is there for the program.
+                    for (var wait = 0; wait < 100 && program.Deaths == deaths; wait++)
+                        await Task.Delay(10);
                     hit = program.Deaths > deaths;
                     await program.SayAsync("count");
                     var now = LabCluster.DriversOf(SimulatedHost.Open(hostFile));
