@@ -55,6 +55,7 @@ public sealed class NodeAgent : IAsyncDisposable
     private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Task> _work = [];
+    private readonly Dictionary<string, PciAssignment> _begun = [];
     private readonly Dictionary<string, Holding> _refusals = [];
     private readonly HashSet<string> _verified = [];
     private readonly Dictionary<PciAddress, string> _vfNotes = [];
@@ -209,6 +210,7 @@ public sealed class NodeAgent : IAsyncDisposable
                 // Its last owner's release is under way: the end of that wakes us.
                 if (assignment.Devices.Any(d => holders.TryGetValue(PciAddress.Parse(d.Address), out var holder) && holder != uid))
                     continue;
+                _begun[uid] = assignment;
                 Start(uid, () => PrepareAsync(assignment, ct));
             }
 
@@ -233,7 +235,11 @@ public sealed class NodeAgent : IAsyncDisposable
             finally
             {
                 lock (_lock)
+                {
                     _work.Remove(uid);
+                    _begun.Remove(uid);
+                }
+
                 _rescan = true;
                 Wake();
             }
@@ -350,7 +356,8 @@ public sealed class NodeAgent : IAsyncDisposable
             var held = _host.Holdings.ToDictionary(h => h.ClaimUid);
             foreach (var (uid, refusal) in _refusals)
                 held.TryAdd(uid, refusal);
-            foreach (var (uid, assignment) in wanted)
+            // What is being looked at may be held in a moment, also when it is withdrawn meanwhile: nobody may think it is not there.
+            foreach (var (uid, assignment) in wanted.Concat(_begun))
             {
                 if (!held.ContainsKey(uid))
                     held[uid] = Translate.Waiting(assignment);

@@ -40,7 +40,7 @@ public sealed partial record PassthroughClaimSpec
     [Required, Items(1, 8), ListMapKeys("name")]
     public IReadOnlyList<ClaimRequest> Requests { get; set; } = [];
 
-    /// <summary>The NUMA policy of every request; it overrides the aliases', as a flavor's does.</summary>
+    /// <summary>The NUMA policy of every request that has none of its own; it overrides the aliases', as a flavor's does.</summary>
     public PciNumaPolicy? NumaPolicy { get; set; }
 
     /// <summary>The host NUMA nodes that the guest's CPUs and memory sit on. Absent, and `guestNuma` too: not known yet.</summary>
@@ -86,7 +86,7 @@ public sealed partial record ClaimRequest
     [Range(1, 16), Default("1")]
     public int Count { get; set; } = 1;
 
-    /// <summary>The NUMA policy of this request; it overrides the alias' when the claim says none.</summary>
+    /// <summary>The NUMA policy of this request; it overrides the claim's and the alias'.</summary>
     public PciNumaPolicy? NumaPolicy { get; set; }
 }
 

@@ -152,7 +152,7 @@ internal sealed class ClusterView
     /// <summary>Several claims on one node: each node is tried with one claim after the other.</summary>
     private GroupDecision PlaceTogether(IReadOnlyList<ClaimToPlace> claims, Func<string, RefusalReason?> filter)
     {
-        var refusals = new Dictionary<string, int>();
+        var refusals = new Dictionary<RefusalReason, int>();
         foreach (var node in _inventory.Nodes)
         {
             var reason = filter(node.Name);
@@ -184,10 +184,10 @@ internal sealed class ClusterView
                 return new GroupDecision(node.Name, allocations, $"Placed together on node {node.Name}.");
             }
 
-            refusals[reason.Text] = refusals.GetValueOrDefault(reason.Text) + 1;
+            refusals[reason] = refusals.GetValueOrDefault(reason) + 1;
         }
 
-        var counts = string.Join(", ", refusals.OrderByDescending(p => p.Value).ThenBy(p => p.Key, StringComparer.Ordinal).Select(p => $"{p.Value} {p.Key}"));
+        var counts = string.Join(", ", refusals.OrderByDescending(p => p.Value).ThenBy(p => p.Key.Text, StringComparer.Ordinal).Select(p => p.Key.Of(p.Value)));
         return new GroupDecision(null, [], $"0/{_inventory.Count} nodes can serve it together with {string.Join(", ", claims.Skip(1).Select(c => c.Claim.Metadata.Name))}{(counts.Length > 0 ? ": " + counts : "")}.");
     }
 

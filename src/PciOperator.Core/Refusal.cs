@@ -66,7 +66,7 @@ internal static class Refusal
     {
         List<(RefusalReason Reason, int Nodes)> sorted =
             [.. refusals.Where(r => r.Nodes > 0).OrderByDescending(r => r.Nodes).ThenBy(r => r.Reason.Text, StringComparer.Ordinal)];
-        IEnumerable<string> parts = sorted.Take(MostReasons).Select(r => $"{r.Nodes} {r.Reason.Text}");
+        IEnumerable<string> parts = sorted.Take(MostReasons).Select(r => r.Reason.Of(r.Nodes));
         if (sorted.Count > MostReasons)
             parts = parts.Append($"{sorted.Skip(MostReasons).Sum(r => r.Nodes)} have other reasons");
         string list = sorted.Count == 0 ? "" : ": " + string.Join(", ", parts);

@@ -3,7 +3,25 @@ namespace PciOperator.Core;
 /// <summary>Why a node can't serve a claim.</summary>
 /// <param name="Code">A short name for machines: see <see cref="RefusalCodes"/>; filters bring their own.</param>
 /// <param name="Text">Reads on after a number of nodes: <c>have no device of alias a1</c>.</param>
-public sealed record RefusalReason(string Code, string Text);
+public sealed record RefusalReason(string Code, string Text)
+{
+    private static readonly (string Many, string One)[] Verbs = [("have ", "has "), ("are ", "is "), ("fail ", "fails "), ("don't ", "doesn't ")];
+
+    /// <summary>The text after a number of nodes: <c>7 have no device of alias a1</c>, <c>1 has no device of alias a1</c>.</summary>
+    public string Of(int nodes)
+    {
+        if (nodes == 1)
+        {
+            foreach (var (many, one) in Verbs)
+            {
+                if (Text.StartsWith(many, StringComparison.Ordinal))
+                    return $"1 {one}{Text.AsSpan(many.Length)}";
+            }
+        }
+
+        return $"{nodes} {Text}";
+    }
+}
 
 /// <summary>The allocator's own codes.</summary>
 public static class RefusalCodes

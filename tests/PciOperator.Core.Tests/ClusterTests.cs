@@ -30,7 +30,7 @@ public class ClusterTests
     {
         ClusterInventory cluster = ClusterInventory.Of([Node("n1", 2), Node("n2", 1), Node("n3", 2, ids: "8086:0001")]);
         Decision decision = Allocator.Decide(cluster, Claim((A1, 2)), n => n is "n1" or "n3" ? new RefusalReason("Cordoned", "are cordoned") : null);
-        Assert.Equal("0/3 nodes can serve it: 2 are cordoned, 1 have too few free (1 of 2).", decision.Summary);
+        Assert.Equal("0/3 nodes can serve it: 2 are cordoned, 1 has too few free (1 of 2).", decision.Summary);
     }
 
     [Fact]

@@ -217,7 +217,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
             "-device", "virtio-serial-pci,bus=pcie.0", "-chardev", $"socket,id=commands,path={sockets}/commands", "-device", "virtserialport,chardev=commands,name=commands",
             "-qmp", $"unix:{sockets}/qmp",
             "-kernel", _kernel.Image, "-initrd", GuestImage.Build(_kernel),
-            "-append", $"console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable mitigations=off {_options.KernelArguments} {settings}",
+            "-append", $"console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable no_timer_check mitigations=off {_options.KernelArguments} {settings}",
         ];
         foreach (var (tag, folder) in _options.Shares)
             arguments.AddRange(["-fsdev", $"local,id={tag},path={folder},security_model=none,readonly=on", "-device", $"virtio-9p-pci,fsdev={tag},mount_tag={tag},bus=pcie.0"]);
