@@ -10,7 +10,14 @@ namespace PciOperator.Host;
 internal sealed class PciNames(IHostFileSystem files)
 {
     private const int LargestFile = 16 << 20;
-    private static readonly string[] Places = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids"];
+
+    // In a container the host's own files are under the root of its first process.
+    private static readonly string[] Places =
+    [
+        "/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids",
+        "/proc/1/root/usr/share/misc/pci.ids", "/proc/1/root/usr/share/hwdata/pci.ids",
+    ];
+
     private readonly Dictionary<(PciId Vendor, PciId Device), string?> known = [];
     private readonly Lock gate = new();
 
