@@ -178,7 +178,7 @@ public sealed record PciNodeSummary
     public int Allocated { get; set; }
 
     /// <summary>Claims that have devices of the node.</summary>
-    public int Claims { get; set; }
+    public int? Claims { get; set; }
 }
 
 /// <summary>One PCI function of a node.</summary>
