@@ -77,6 +77,7 @@ public sealed class KillTests(ITestOutputHelper output)
                     if (point.Contains("modprobe", StringComparison.Ordinal))
                     {
                         await agent.RestartAsync(() => SimulatedHost.Open(hostFile).Reboot());
+                        await life.BootedAsync(SimulatedHost.Open(hostFile).BootId);
                         await life.SettledAsync();
                         before = LabCluster.DriversOf(SimulatedHost.Open(hostFile));   // VFs that nobody asks for are forgotten at boot
                     }
@@ -129,6 +130,9 @@ public sealed class KillTests(ITestOutputHelper output)
             await WaitAsync($"{name} to go", () => client.GetAsync<PassthroughClaim>(name, "default"), c => c is null);
             await SettledAsync();
         }
+
+        /// <summary>Until the agent speaks of this boot.</summary>
+        public Task BootedAsync(string bootId) => WaitAsync("the agent to see the boot", () => client.GetAsync<PciNode>(Node), n => n?.Status?.BootId == bootId);
 
         /// <summary>Until nothing is held and every PF has its VFs.</summary>
         public Task SettledAsync() => WaitAsync("the node to settle", () => client.GetAsync<PciNode>(Node), n =>
