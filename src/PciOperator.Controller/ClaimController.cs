@@ -251,9 +251,7 @@ internal sealed class ClaimController(
     private async Task WithdrawAsync(PassthroughClaim claim, string name, CancellationToken ct)
     {
         var uid = claim.Metadata.Uid!;
-        var written = await writer.ChangeAsync(name, node => node.Spec.Assignments?.Any(a => a.ClaimUid == uid) == true
-            ? node.Spec with { Assignments = [.. node.Spec.Assignments.Where(a => a.ClaimUid != uid)] }
-            : null, ct);
+        var written = await writer.WithdrawAsync(name, uid, ct);
         if (written is null)
             return;
         _withdrawn.TryAdd((uid, name), written.Metadata.Generation ?? 0);

@@ -83,9 +83,7 @@ internal sealed class PciNodeController(
 
             var name = entity.Metadata.Name!;
             log.LogWarning("node {Node}: claim {Claim} does not exist any more; its devices are withdrawn", name, $"{assignment.ClaimNamespace}/{assignment.ClaimName}");
-            var written = await writer.ChangeAsync(name, node => node.Spec.Assignments?.Any(a => a.ClaimUid == assignment.ClaimUid) == true
-                ? node.Spec with { Assignments = [.. node.Spec.Assignments.Where(a => a.ClaimUid != assignment.ClaimUid)] }
-                : null, ct);
+            var written = await writer.WithdrawAsync(name, assignment.ClaimUid, ct);
             view.SetPciNode(name, written);
         }
     }

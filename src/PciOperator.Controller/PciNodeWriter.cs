@@ -41,6 +41,13 @@ internal sealed class PciNodeWriter(IKubernetesClient client, WatchCache<PciNode
         return pending.Done.Task.WaitAsync(ct);
     }
 
+    /// <summary>Takes a claim's assignment out of a node's spec, if it is there.</summary>
+    /// <returns>The node as it is afterwards; null when there is no such PciNode.</returns>
+    public Task<PciNode?> WithdrawAsync(string node, string claimUid, CancellationToken ct) =>
+        ChangeAsync(node, current => current.Spec.Assignments?.Any(a => a.ClaimUid == claimUid) == true
+            ? current.Spec with { Assignments = [.. current.Spec.Assignments.Where(a => a.ClaimUid != claimUid)] }
+            : null, ct);
+
     /// <summary>Writes until no change of the node waits any more. Its entry in <see cref="_pending"/> says that it runs.</summary>
     private async Task DrainAsync(string node, CancellationToken ct)
     {
