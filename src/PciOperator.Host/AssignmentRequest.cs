@@ -41,6 +41,25 @@ public sealed record AssignmentDevice
 
     /// <summary>False: the administrator binds it, and it is only checked.</summary>
     public bool Managed { get; init; } = true;
+
+    /// <summary>Whether it is reset before its owner gets it and after.</summary>
+    public ResetMode Reset { get; init; } = ResetMode.BestEffort;
+
+    /// <summary>After this owner it stays withheld until an administrator frees it.</summary>
+    public bool OneTimeUse { get; init; }
+}
+
+/// <summary>Whether a device is reset between owners.</summary>
+public enum ResetMode
+{
+    /// <summary>Reset when a method works; given away also when none does, and said so.</summary>
+    BestEffort,
+
+    /// <summary>Given away only when a reset has worked.</summary>
+    Required,
+
+    /// <summary>Never reset.</summary>
+    Skip,
 }
 
 /// <summary>The driver that a claimed device is bound to.</summary>

@@ -20,6 +20,9 @@ public sealed record HostSnapshot
     /// <summary>Whether devices can be handed out.</summary>
     public required VfioFacts Vfio { get; init; }
 
+    /// <summary>What of the host helps or hinders passthrough: each becomes a condition.</summary>
+    public IReadOnlyList<HostFact> Facts { get; init; } = [];
+
     /// <summary>What couldn't be read, one sentence each; the functions concerned are left out.</summary>
     public IReadOnlyList<string> Problems { get; init; } = [];
 }
@@ -63,9 +66,33 @@ public sealed record HostFunction
     /// </summary>
     public string? GuardReason { get; init; }
 
+    /// <summary>Why it is not to be offered although nothing uses it (used once, not clean, can't be reset, doesn't answer), as a sentence; null: nothing is against it.</summary>
+    public string? Withheld { get; init; }
+
+    /// <summary>One word for <see cref="Withheld"/>: "UsedOnce", "NotClean", "NoReset" or "ConfigSpaceGone".</summary>
+    public string? WithheldBy { get; init; }
+
+    /// <summary>The reset that has worked on this device ("flr", "pm", "bus", "vfio hot reset"); null: none has been tried, or none works.</summary>
+    public string? ProvenReset { get; init; }
+
+    /// <summary>What is wrong with it without keeping it from its users: errors it reports, a link below its capability.</summary>
+    public IReadOnlyList<DeviceProblem> Problems { get; init; } = [];
+
     /// <summary>The display that the firmware and the kernel's console used at boot.</summary>
     internal bool BootVga { get; init; }
 }
+
+/// <summary>Something wrong with one device.</summary>
+/// <param name="Type">"ConfigSpaceGone", "AerErrors" or "LinkDegraded".</param>
+/// <param name="Message">A sentence.</param>
+public sealed record DeviceProblem(string Type, string Message);
+
+/// <summary>A fact of the host, in the words of a condition.</summary>
+/// <param name="Type">The condition's type, such as "KernelLockdown".</param>
+/// <param name="Status">True, false, or null when it can't be known.</param>
+/// <param name="Reason">One word.</param>
+/// <param name="Message">What is so, and what to change if it hinders.</param>
+public sealed record HostFact(string Type, bool? Status, string Reason, string Message);
 
 /// <summary>The host's IOMMU.</summary>
 public sealed record IommuFacts
