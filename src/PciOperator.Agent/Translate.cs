@@ -29,6 +29,13 @@ internal static class Translate
                     _ => BindDriver.VfioPci,
                 },
                 Managed = d.Managed,
+                Reset = d.Reset switch
+                {
+                    ResetPolicy.Required => ResetMode.Required,
+                    ResetPolicy.Skip => ResetMode.Skip,
+                    _ => ResetMode.BestEffort,
+                },
+                OneTimeUse = d.OneTimeUse == true,
             }),
         ],
     };

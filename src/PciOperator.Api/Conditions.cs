@@ -29,6 +29,12 @@ public static class Conditions
     /// <summary>PciNodes': whether there are more devices than status can hold.</summary>
     public const string InventoryTruncated = "InventoryTruncated";
 
+    /// <summary>PciNodes': whether no device that may be given away reports anything wrong.</summary>
+    public const string DevicesHealthy = "DevicesHealthy";
+
+    /// <summary>PciNodes': whether a device that a claim holds is gone, moved or swapped for another.</summary>
+    public const string DriftDetected = "DriftDetected";
+
     /// <summary>The longest message that the schema takes.</summary>
     private const int LongestMessage = 32768;
 

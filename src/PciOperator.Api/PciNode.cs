@@ -122,6 +122,9 @@ public sealed record AssignedDevice
     /// <summary>Whether it is reset between owners.</summary>
     [Default("\"bestEffort\"")]
     public ResetPolicy Reset { get; set; } = ResetPolicy.BestEffort;
+
+    /// <summary>True when it stays withheld after this owner, until an administrator frees it.</summary>
+    public bool? OneTimeUse { get; set; }
 }
 
 /// <summary>What a node's agent sees and does.</summary>
@@ -157,8 +160,8 @@ public sealed record PciNodeStatus
     [Items(0, 1024)]
     public IReadOnlyList<PciPool>? Pools { get; set; }
 
-    /// <summary>`IommuEnabled`, `VfioReady`, `InventoryReady`, `InventoryTruncated`.</summary>
-    [Items(0, 16), ListMapKeys("type")]
+    /// <summary>`IommuEnabled`, `VfioReady`, `InventoryReady`, `InventoryTruncated`, `DevicesHealthy`, `DriftDetected`, and the facts of the host that help or hinder passthrough.</summary>
+    [Items(0, 32), ListMapKeys("type")]
     public IReadOnlyList<V1Condition>? Conditions { get; set; }
 }
 
@@ -254,6 +257,10 @@ public sealed record PciNodeDevice
     [Items(0, 16), Length(1, 32)]
     public IReadOnlyList<string>? ResetMethods { get; set; }
 
+    /// <summary>The reset that has worked on it, such as `flr` or `vfio hot reset`; absent: none has been tried, or none works.</summary>
+    [Length(0, 64)]
+    public string? ProvenReset { get; set; }
+
     /// <summary>True for bridges and root ports: never handed out, and no hindrance to their group.</summary>
     public bool? Bridge { get; set; }
 
@@ -267,6 +274,26 @@ public sealed record PciNodeDevice
     /// <summary>Why it is not offered.</summary>
     [Length(0, 1024)]
     public string? Reason { get; set; }
+
+    /// <summary>One word when it is not offered although nothing uses it: `UsedOnce`, `NotClean`, `NoReset`, `ConfigSpaceGone`.</summary>
+    [Length(0, 64)]
+    public string? WithheldBy { get; set; }
+
+    /// <summary>What is wrong with it, without keeping it from its users.</summary>
+    [Items(0, 8), ListMapKeys("type")]
+    public IReadOnlyList<PciDeviceProblem>? Problems { get; set; }
+}
+
+/// <summary>Something wrong with a device.</summary>
+public sealed record PciDeviceProblem
+{
+    /// <summary>`ConfigSpaceGone`, `AerErrors` or `LinkDegraded`.</summary>
+    [Required, Length(1, 64)]
+    public string Type { get; set; } = "";
+
+    /// <summary>What is wrong, in a sentence.</summary>
+    [Length(0, 1024)]
+    public string? Message { get; set; }
 }
 
 /// <summary>Where the agent is with one claim's devices.</summary>

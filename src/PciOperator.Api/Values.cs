@@ -20,6 +20,9 @@ public static class PciOperatorApi
     /// <summary>The finalizer that keeps a PciNode while devices of its node are given away.</summary>
     public const string NodeFinalizer = Group + "/assignments";
 
+    /// <summary>The annotation by which an administrator frees used-once devices on a PciNode: their addresses, separated by commas. The controller removes it when it is done.</summary>
+    public const string FreeAnnotation = Group + "/free";
+
     /// <summary>The condition that the controller sets on the core Node; its message lists the node's pools.</summary>
     public const string NodeConditionType = "PciPassthroughReady";
 }

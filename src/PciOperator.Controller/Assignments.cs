@@ -31,6 +31,7 @@ internal static class Assignments
                 Driver = policy?.Driver ?? PassthroughDriver.VfioPci,
                 Managed = policy?.Managed ?? true,
                 Reset = policy?.Reset ?? ResetPolicy.BestEffort,
+                OneTimeUse = policy?.OneTimeUse == true ? true : null,
             };
         })) with { NumaPreferenceMet = allocation.NumaPreferenceMet };
     }
