@@ -21,6 +21,9 @@ public static class Errnos
     /// <summary>No such device or address.</summary>
     public const int ENXIO = 6;
 
+    /// <summary>Try again.</summary>
+    public const int EAGAIN = 11;
+
     /// <summary>Out of memory.</summary>
     public const int ENOMEM = 12;
 
@@ -57,6 +60,9 @@ public static class Errnos
     /// <summary>Operation not supported.</summary>
     public const int EOPNOTSUPP = 95;
 
+    /// <summary>Cannot assign the requested address.</summary>
+    public const int EADDRNOTAVAIL = 99;
+
     /// <summary>No buffer space.</summary>
     public const int ENOBUFS = 105;
 
@@ -80,6 +86,7 @@ public static class Errnos
         EINTR => (nameof(EINTR), "interrupted"),
         EIO => (nameof(EIO), "input/output error"),
         ENXIO => (nameof(ENXIO), "no such device or address"),
+        EAGAIN => (nameof(EAGAIN), "try again"),
         ENOMEM => (nameof(ENOMEM), "out of memory"),
         EACCES => (nameof(EACCES), "permission denied"),
         EBUSY => (nameof(EBUSY), "device or resource busy"),
@@ -92,6 +99,7 @@ public static class Errnos
         EROFS => (nameof(EROFS), "read-only file system"),
         ERANGE => (nameof(ERANGE), "out of range"),
         EOPNOTSUPP => (nameof(EOPNOTSUPP), "not supported"),
+        EADDRNOTAVAIL => (nameof(EADDRNOTAVAIL), "cannot assign the address"),
         ENOBUFS => (nameof(ENOBUFS), "no buffer space"),
         ETIMEDOUT => (nameof(ETIMEDOUT), "timed out"),
         _ => (null, null),

@@ -175,6 +175,14 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work) : 
         return true;
     });
 
+    public VfSettings? ReadVfSettings(string pfInterface, int vf) => Watch($"reading the settings of VF {vf} of", pfInterface, (f, p) => f.ReadVfSettings(p, vf));
+
+    public void WriteVfSettings(string pfInterface, int vf, VfSettings settings) => Watch($"setting VF {vf} of", pfInterface, (f, p) =>
+    {
+        f.WriteVfSettings(p, vf, settings);
+        return true;
+    });
+
     private T Watch<T>(string operation, string path, Func<IHostFileSystem, string, T> call)
     {
         work.Enter(operation, path);

@@ -54,6 +54,16 @@ public interface IHostFileSystem
     /// <summary>Loads a kernel module with the host's own modprobe (name or modalias).</summary>
     /// <exception cref="HostIoException">What modprobe said.</exception>
     void LoadModule(string name);
+
+    /// <summary>What a PF's interface says of one of its VFs (rtnetlink, in the host's network namespace).</summary>
+    /// <param name="pfInterface">The PF's network interface.</param>
+    /// <param name="vf">The VF's number on its PF: N of virtfnN.</param>
+    /// <returns>Null when there is no such interface, it is no Ethernet, or its driver says nothing of this VF.</returns>
+    VfSettings? ReadVfSettings(string pfInterface, int vf);
+
+    /// <summary>Makes a VF's settings so, through its PF's interface: only what differs is set, and all of it is tried.</summary>
+    /// <exception cref="HostIoException">What the PF's driver refused, in `ip link`'s words.</exception>
+    void WriteVfSettings(string pfInterface, int vf, VfSettings settings);
 }
 
 /// <summary>A device node's number.</summary>

@@ -216,6 +216,27 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
         }
     }
 
+    /// <inheritdoc/>
+    public VfSettings? ReadVfSettings(string pfInterface, int vf)
+    {
+        if (!SeesNetwork)
+            return null;
+        using var socket = new RouteSocket();
+        return socket.Read(pfInterface)?.Vfs.GetValueOrDefault(vf);
+    }
+
+    /// <inheritdoc/>
+    public void WriteVfSettings(string pfInterface, int vf, VfSettings settings)
+    {
+        if (!SeesNetwork)
+            throw new HostIoException("set VF settings of", pfInterface, Errnos.ENODEV, $"The network of {prefix} can't be reached from here.");
+        using var socket = new RouteSocket();
+        socket.Write(pfInterface, vf, settings);
+    }
+
+    /// <summary>A folder that only looks like a host has no network of its own: this machine's must not be taken for it.</summary>
+    private bool SeesNetwork => prefix.Length == 0 || Exists("/proc/self/ns/net");
+
     private string At(string path) =>
         path.StartsWith('/') ? prefix + path : throw new ArgumentException($"'{path}' is not an absolute path.", nameof(path));
 

@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using PciOperator.Core;
+using PciOperator.Host;
 
 namespace PciOperator.Sandbox.Hosts;
 
@@ -57,6 +58,12 @@ public sealed class SimulatedFunction
     /// <summary>A VF's number on its PF.</summary>
     public int VfIndex { get; set; }
 
+    /// <summary>A VF's settings on its PF; null: the PF's driver keeps none (not a NIC). They go with the VF.</summary>
+    public VfSettings? VfSettings { get; set; }
+
+    /// <summary>The VF's MAC was set through its PF: the VF's own driver takes it, and can't change it.</summary>
+    public bool MacByPf { get; set; }
+
     /// <summary>Interfaces that its host driver makes.</summary>
     public List<SimulatedInterface> Interfaces { get; set; } = [];
 
@@ -108,6 +115,18 @@ public sealed class SimulatedSriov
 
     /// <summary>sriov_drivers_autoprobe.</summary>
     public bool Autoprobe { get; set; } = true;
+
+    /// <summary>What the PF's driver answers to a number of VFs above 0 (ENOSPC, ENOMEM, …); 0: it makes them.</summary>
+    public int Errno { get; set; }
+
+    /// <summary>The PF's driver makes no more than this without an error; null: as many as are asked for.</summary>
+    public int? Most { get; set; }
+
+    /// <summary>VFs are counted at once, and appear with <see cref="SimulatedHost.ShowVfs"/>.</summary>
+    public bool Slow { get; set; }
+
+    /// <summary>VF settings that the PF's driver refuses with EOPNOTSUPP: "mac", "vlan", "rate", "spoofchk", "state", "trust".</summary>
+    public List<string> RefusedSettings { get; set; } = [];
 }
 
 /// <summary>A network interface of a simulated host.</summary>

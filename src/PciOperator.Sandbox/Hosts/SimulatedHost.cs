@@ -144,6 +144,16 @@ public sealed class SimulatedHost
         }
     }
 
+    /// <summary>VFs of a <see cref="SimulatedSriov.Slow"/> PF appear.</summary>
+    public void ShowVfs(string pf)
+    {
+        lock (kernel.Gate)
+        {
+            kernel.ShowVfs(kernel.Find(pf) ?? throw new ArgumentException($"There is no {pf}.", nameof(pf)));
+            Touch();
+        }
+    }
+
     /// <summary>A device is plugged in.</summary>
     public void Add(SimulatedFunction function)
     {
@@ -398,6 +408,32 @@ public sealed class SimulatedHost
             host.state.Drivers.Add(driver);
             host.Touch();
         });
+
+        public VfSettings? ReadVfSettings(string pfInterface, int vf) =>
+            Look($"rtnetlink/{pfInterface}/vf{vf}", () => host.kernel.VfOf(pfInterface, vf)?.VfSettings);
+
+        public void WriteVfSettings(string pfInterface, int vf, VfSettings settings)
+        {
+            string path = $"rtnetlink/{pfInterface}/vf{vf}";
+            Act(SimulatedOperation.Write, path, settings.ToString(), () =>
+            {
+                int errno = 0;
+                try
+                {
+                    host.kernel.WriteVfSettings(pfInterface, vf, settings);
+                    host.Touch();
+                }
+                catch (HostIoException e)
+                {
+                    errno = e.Errno;
+                    throw;
+                }
+                finally
+                {
+                    host.log.Add(new SysfsWrite(path, settings.ToString(), errno));
+                }
+            });
+        }
 
         private T Look<T>(string path, Func<T> read)
         {

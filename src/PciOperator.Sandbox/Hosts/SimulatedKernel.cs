@@ -91,11 +91,61 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
 
         if (sriov.NumVfs > 0)
             throw Error("sriov_numvfs", Errnos.EBUSY);
-        sriov.NumVfs = wanted;
-        for (int i = 0; i < wanted; i++)
-            AddVf(pf, sriov, i);
+        if (sriov.Errno != 0)
+            throw Error("sriov_numvfs", sriov.Errno);
+        sriov.NumVfs = Math.Min(wanted, sriov.Most ?? wanted);
+        if (!sriov.Slow)
+            ShowVfs(pf);
         changed();
         emit(Event("change", pf));
+    }
+
+    /// <summary>The VFs that are counted and not there yet appear.</summary>
+    public void ShowVfs(SimulatedFunction pf)
+    {
+        for (int i = 0; i < pf.Sriov!.NumVfs; i++)
+        {
+            if (!state.Functions.Exists(f => f.PhysFn == pf.Address && f.VfIndex == i))
+                AddVf(pf, pf.Sriov, i);
+        }
+    }
+
+    /// <summary>rtnetlink's view of a VF through its PF's interface; null when the interface isn't to be seen or has no such VF.</summary>
+    public SimulatedFunction? VfOf(string pfInterface, int vf)
+    {
+        SimulatedFunction? pf = state.Functions.Find(f => f.HasHostDriver && f.Interfaces.Exists(i => !i.InPod && i.Name == pfInterface));
+        return pf is null ? null : state.Functions.Find(f => f.PhysFn == pf.Address && f.VfIndex == vf && f.VfSettings is not null);
+    }
+
+    /// <summary>RTM_SETLINK, one attribute after the other: what the PF's driver doesn't know is EOPNOTSUPP, the rest is set.</summary>
+    public void WriteVfSettings(string pfInterface, int number, VfSettings wanted)
+    {
+        SimulatedFunction vf = VfOf(pfInterface, number) ?? throw new HostIoException("set VF settings of", pfInterface, Errnos.ENODEV);
+        List<string> refused = Find(vf.PhysFn!)!.Sriov!.RefusedSettings;
+        var failed = new List<string>();
+        VfSettings now = vf.VfSettings!;
+        void Set(string name, bool differs, Func<VfSettings, VfSettings> set)
+        {
+            if (differs && refused.Contains(name))
+                failed.Add($"ip link set {pfInterface} vf {number} {name}: EOPNOTSUPP (not supported).");
+            else if (differs)
+                now = set(now);
+        }
+
+        bool mac = now.Mac != wanted.Mac;
+        Set("mac", mac, s => s with { Mac = wanted.Mac });
+        Set("vlan", (now.Vlan, now.VlanQos, now.VlanProtocol) != (wanted.Vlan, wanted.VlanQos, wanted.VlanProtocol),
+            s => s with { Vlan = wanted.Vlan, VlanQos = wanted.VlanQos, VlanProtocol = wanted.VlanProtocol });
+        Set("rate", (now.MinTxRate, now.MaxTxRate) != (wanted.MinTxRate, wanted.MaxTxRate), s => s with { MinTxRate = wanted.MinTxRate, MaxTxRate = wanted.MaxTxRate });
+        Set("spoofchk", wanted.SpoofCheck is not null && now.SpoofCheck != wanted.SpoofCheck, s => s with { SpoofCheck = wanted.SpoofCheck });
+        Set("state", now.LinkState != wanted.LinkState, s => s with { LinkState = wanted.LinkState });
+        Set("trust", wanted.Trust is not null && now.Trust != wanted.Trust, s => s with { Trust = wanted.Trust });
+        if (mac && now.Mac == wanted.Mac)
+            vf.MacByPf = wanted.Mac != VfSettings.NoMac;
+        vf.VfSettings = now;
+        changed();
+        if (failed.Count > 0)
+            throw new HostIoException("set VF settings of", pfInterface, Errnos.EOPNOTSUPP, string.Join(' ', failed));
     }
 
     /// <summary>A device appears: it gets a group and its driver.</summary>
@@ -153,6 +203,7 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
             ResetMethods = "flr",
             PhysFn = pf.Address,
             VfIndex = index,
+            VfSettings = pf.Interfaces.Count > 0 ? VfSettings.Default : null,
             Group = state.NextGroup++,
             Interfaces = pf.Interfaces.Count > 0 && sriov.VfDriver is not null
                 ? [new SimulatedInterface { Name = $"{pf.Interfaces[0].Name}v{index}" }]
@@ -203,6 +254,10 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
     private void Bind(SimulatedFunction f, string driver)
     {
         f.Driver = driver;
+
+        // A VF's driver chooses a MAC when its PF gave it none, and tells the PF (igbvf, ixgbevf).
+        if (f.HasHostDriver && f.VfSettings is { Mac: VfSettings.NoMac } settings)
+            f.VfSettings = settings with { Mac = $"6a:00:00:00:{state.NextMac >> 8 & 0xff:x2}:{state.NextMac++ & 0xff:x2}" };
         changed();
         if (f.OnVfio && state.Functions.Count(m => m.Group == f.Group && m.OnVfio) == 1)
             emit(new Uevent { Action = "add", DevPath = $"/devices/virtual/vfio/{f.Group}", Subsystem = "vfio" });
@@ -224,6 +279,8 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
         while (f.UnbindingFrom!.EndsWith("vfio-pci", StringComparison.Ordinal) && IsOpen(f) && state.Functions.Contains(f))
             Monitor.Wait(Gate);
         f.UnbindingFrom = null;
+        if (f is { VfSettings: { } settings, MacByPf: false })
+            f.VfSettings = settings with { Mac = VfSettings.NoMac };
         Monitor.PulseAll(Gate);
         changed();
         foreach (SimulatedInterface i in interfaces)

@@ -43,6 +43,9 @@ internal sealed class SimulatedState
 
     public int NextPid { get; set; } = 5000;
 
+    /// <summary>Of the MACs that VFs' drivers choose.</summary>
+    public int NextMac { get; set; } = 1;
+
     /// <summary>The agent's network and PID namespaces are PID 1's.</summary>
     public bool AgentSeesHost { get; set; } = true;
 }
