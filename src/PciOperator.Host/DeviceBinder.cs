@@ -73,6 +73,13 @@ internal sealed class DeviceBinder(IHostFileSystem files, HostWork work)
         return null;
     }
 
+    /// <summary>Sets overrides that somebody cleared on devices that are still on their drivers: it disturbs no user.</summary>
+    public void RepairOverrides(JournalEntry entry)
+    {
+        foreach (JournalDevice device in entry.Devices.Where(d => d.Managed && Inventory.DriverOf(files, d.At) == d.TargetDriver))
+            SetOverride(device.At, device.TargetDriver);
+    }
+
     /// <summary>The process that has a device of the entry open through VFIO, in words; null when none.</summary>
     public string? FindUser(JournalEntry entry)
     {
@@ -94,13 +101,11 @@ internal sealed class DeviceBinder(IHostFileSystem files, HostWork work)
             {
                 Restore(device);
             }
-            catch (HostIoException e)
+            catch (Exception e) when (e is HostIoException or Refusal)
             {
-                failures.Add($"{device.Address}: {e.Message}");
-            }
-            catch (Refusal e)
-            {
-                failures.Add(e.Message);
+                // Pulled out meanwhile: there is nothing to put back.
+                if (!IsGone(device.At))
+                    failures.Add(e is Refusal ? e.Message : $"{device.Address}: {e.Message}");
             }
         }
 
@@ -108,12 +113,37 @@ internal sealed class DeviceBinder(IHostFileSystem files, HostWork work)
             throw new Refusal(HoldingReasons.RestoreFailed, string.Join(' ', failures));
     }
 
+    /// <summary>Whether the very device is at its address: not gone, and not another card in its place.</summary>
+    private bool IsThere(JournalDevice device)
+    {
+        if (Inventory.IdsOf(files, device.At) is not { } ids || ids.Vendor.ToString() != device.VendorId || ids.Product.ToString() != device.ProductId)
+            return false;
+        string? set = Inventory.OverrideOf(files, device.At);
+        bool ours = set is not null && (set == device.TargetDriver || set == device.OriginalDriver)
+            || Inventory.DriverOf(files, device.At) == device.TargetDriver;
+        return new Inventory(files).IdentityOf(device.At) is not { } now
+            || DeviceIdentity.Difference(device.At, KnownDevice.Of(device), now, ours) is null;
+    }
+
+    /// <summary>Whether nothing is at an address; false when that can't be seen.</summary>
+    public bool IsGone(PciAddress address)
+    {
+        try
+        {
+            return !files.Exists(SysfsPaths.Device(address));
+        }
+        catch (HostIoException)
+        {
+            return false;
+        }
+    }
+
     private void Restore(JournalDevice device)
     {
         PciAddress address = device.At;
 
         // Gone, or another card at the address: the kernel forgot what was done to ours.
-        if (Inventory.IdsOf(files, address) is not { } ids || ids.Vendor.ToString() != device.VendorId || ids.Product.ToString() != device.ProductId)
+        if (!IsThere(device))
             return;
         string? driver = Inventory.DriverOf(files, address);
         bool ours = driver == device.TargetDriver || driver is null;

@@ -8,8 +8,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
     /// <summary>Reads the devices and compares them with the request: identity, and groups whole.</summary>
     /// <param name="request">What was asked for.</param>
     /// <param name="files">The host.</param>
-    /// <param name="inUse">The devices are handed out already: a serial number that can't be read then (the guest resets the
-    /// device, say) is no sign of another card.</param>
+    /// <param name="inUse">The devices are handed out already.</param>
     /// <exception cref="Refusal">DeviceGone, DriftDetected, NoIommuGroup, GroupNotViable or InvalidRequest.</exception>
     public static Examination Of(AssignmentRequest request, IHostFileSystem files, bool inUse)
     {
@@ -17,7 +16,18 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
         var use = HostUse.Read(files);
         Dictionary<PciAddress, HostFunction> found = inventory.ReadNow(request.Devices.Select(d => d.Address), use).ToDictionary(f => f.Address);
         foreach (AssignmentDevice device in request.Devices)
-            CheckIdentity(device, found.GetValueOrDefault(device.Address), use, files, inUse);
+        {
+            try
+            {
+                CheckIdentity(device, found.GetValueOrDefault(device.Address), use, files, inUse);
+            }
+            catch (Refusal drift) when (PassthroughHost.IsDrift(drift.Reason) && Inventory.IsSerial(device.StableId))
+            {
+                string elsewhere = DeviceIdentity.Elsewhere(device.Address, KnownDevice.Of(device), inventory.ReadAll(use, fresh: true, []));
+                throw elsewhere.Length == 0 ? drift : new Refusal(drift.Reason, drift.Message + elsewhere);
+            }
+        }
+
         CheckGroups(found, inventory, use);
         var vfs = new List<HostFunction>();
         foreach (HostFunction pf in found.Values.Where(f => f.Function.Type == DeviceType.Pf))
@@ -83,10 +93,8 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
         if (found is null)
             throw new Refusal(HoldingReasons.DeviceGone, $"There is no device at {device.Address}.");
         PciFunction f = found.Function;
-        if (f.VendorId != device.VendorId || f.ProductId != device.ProductId)
-            throw new Refusal(HoldingReasons.DriftDetected, $"{device.Address} is {f.VendorId}:{f.ProductId} now and was {device.VendorId}:{device.ProductId} when it was given: cards were moved or changed.");
-        if (device.StableId is { } id && f.StableId != id && !(inUse && Inventory.IsSerial(id) && !Inventory.IsSerial(f.StableId)))
-            throw new Refusal(HoldingReasons.DriftDetected, $"{device.Address} is another {f.VendorId}:{f.ProductId} now ({f.StableId}) than the one that was given ({id}).");
+        if (DeviceIdentity.Difference(device.Address, KnownDevice.Of(device), KnownDevice.Of(f), inUse && PassthroughHost.IsStillOurs(found)) is { } difference)
+            throw new Refusal(HoldingReasons.DriftDetected, difference);
         if (f.IsBridge)
             throw new Refusal(HoldingReasons.InvalidRequest, $"{device.Address} is a bridge: bridges are not handed out.");
         if (f.IommuGroup is null || use.UnsafeNoIommu)

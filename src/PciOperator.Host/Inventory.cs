@@ -103,6 +103,19 @@ internal sealed class Inventory(IHostFileSystem files)
             ? (vendor, product)
             : null;
 
+    /// <summary>What the function at an address is known by, read anew; null when none is there.</summary>
+    public KnownDevice? IdentityOf(PciAddress address)
+    {
+        string folder = SysfsPaths.Device(address);
+        known.TryRemove(address, out _);
+        if (files.ReadLink(folder) is not { } link || IdsOf(files, address) is not { } ids)
+            return null;
+        PciAddress? parent = PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{folder}/physfn")), out PciAddress pf) ? pf : null;
+        return Facts(address, folder, ids.Vendor, ids.Product, parent is not null) is { } card
+            ? new KnownDevice(ids.Vendor, ids.Product, StableId(address, parent, link, card.Vpd ?? card.Dsn, new Surroundings(files)))
+            : null;
+    }
+
     private HostFunction? Read(PciAddress address, HostUse use, Surroundings around)
     {
         string folder = SysfsPaths.Device(address);

@@ -24,8 +24,19 @@ public sealed partial class PassthroughHost
         {
             bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
             examination = ExamineAndReserve(request, watched, work, handedOut);
-            if (handedOut && binder.Verify(before!) is null)
-                return Held(before!, watched, HoldingState.Prepared);
+            if (handedOut)
+            {
+                string? user = binder.Verify(before!) is null ? null : binder.FindUser(before!);
+                if (user is not null)
+                    binder.RepairOverrides(before!);
+                if (binder.Verify(before!) is not { } wrong)
+                    return Held(before!, watched, HoldingState.Prepared);
+
+                // Binding under a running guest would take away or reset what it works with.
+                if (user is not null)
+                    return Held(before!, watched, HoldingState.Stuck, HoldingReasons.NotBound, $"{wrong} It is bound again when nothing uses the claim's devices any more: {user}.");
+            }
+
             examination.CheckGuards(watched, f => IsBoundFor(before, f), f => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver);
             intent = Intent(request, before, examination, binder, watched);
         }
@@ -64,6 +75,8 @@ public sealed partial class PassthroughHost
         catch (Exception e) when (e is Refusal or HostIoException)
         {
             Refusal why = e as Refusal ?? new Refusal(HoldingReasons.BindFailed, e.Message);
+            if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is { } gone)
+                why = new Refusal(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
             return Undo(intent, why, binder, watched);
         }
     }

@@ -55,14 +55,16 @@ public sealed partial class PassthroughHost
         }
     }
 
-    /// <summary>Looks at every PCI function and its guards.</summary>
+    /// <summary>Looks at every PCI function and its guards, and says on the holdings whose devices are gone or changed.</summary>
     /// <param name="fresh">Read the serial numbers again too: for after PCI devices came or went.</param>
     /// <exception cref="HostIoException">The host can't be read at all.</exception>
     public HostSnapshot Scan(bool fresh = false)
     {
+        List<JournalEntry> settled = Settled();
         var problems = new List<string>();
         var use = HostUse.Read(files);
         List<HostFunction> functions = inventory.ReadAll(use, fresh, problems);
+        NoticeDrift(settled, functions);
         vfioLoadable ??= HostFacts.IsLoadable(files);
         return new HostSnapshot
         {
@@ -331,11 +333,17 @@ public sealed partial class PassthroughHost
             }
         }
 
-        if (holding?.Message is { } message)
-            logger.LogWarning("Claim {Namespace}/{Name}: {State}, {Reason}: {Message}", holding.Request.ClaimNamespace, holding.Request.ClaimName, holding.State, holding.Reason, message);
+        if (changed && holding is not null)
+            Tell(holding);
         if (changed)
             Changed?.Invoke();
         return holding;
+    }
+
+    private void Tell(Holding holding)
+    {
+        if (holding.Message is { } message)
+            logger.LogWarning("Claim {Namespace}/{Name}: {State}, {Reason}: {Message}", holding.Request.ClaimNamespace, holding.Request.ClaimName, holding.State, holding.Reason, message);
     }
 
     /// <summary>A claim's work: its watchdog makes the holding Stuck while a call of the kernel doesn't return.</summary>

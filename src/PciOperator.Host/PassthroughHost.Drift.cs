@@ -1,0 +1,122 @@
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>
+/// Drift and loss: each scan compares what the journal says is bound with what is there. Nothing is written to the host
+/// here; a claim whose devices are gone, moved or swapped is Stuck until they are back, then it is prepared again.
+/// </summary>
+public sealed partial class PassthroughHost
+{
+    /// <summary>Reasons that a scan gives and takes back; while one stands, preparing the claim again would change nothing.</summary>
+    /// <param name="reason">A holding's reason.</param>
+    public static bool IsDrift(string? reason) => reason is HoldingReasons.DeviceGone or HoldingReasons.DriftDetected;
+
+    /// <summary>Entries whose devices must be there and bound, and on which nothing works now.</summary>
+    private List<JournalEntry> Settled()
+    {
+        lock (gate)
+            return [.. entries.Values.Where(IsSettled)];
+    }
+
+    private bool IsSettled(JournalEntry entry) =>
+        entry.Stage == JournalStage.Prepared && entry.BootId == bootId && !works.ContainsKey(entry.ClaimUid);
+
+    /// <summary>Publishes what a look at the host says of the entries that were settled before it.</summary>
+    private void NoticeDrift(List<JournalEntry> settled, IReadOnlyList<HostFunction> seen)
+    {
+        Dictionary<PciAddress, HostFunction> found = seen.ToDictionary(f => f.Address);
+        foreach (JournalEntry entry in settled)
+        {
+            Refusal? drift = DriftOf(entry, found) ?? Unbound(entry, found);
+            Holding? before;
+            lock (gate)
+                before = holdings.GetValueOrDefault(entry.ClaimUid);
+            Holding? after = drift switch
+            {
+                // A claim that is Stuck for another reason is worked on: what it waits for is the last word of that.
+                { Reason: HoldingReasons.NotBound } when before is { State: HoldingState.Prepared } => Held(entry, files, HoldingState.Stuck, drift.Reason, drift.Message),
+                { Reason: HoldingReasons.NotBound } or null when before is { State: HoldingState.Stuck } && IsDrift(before.Reason) => Held(entry, files, HoldingState.Preparing),
+                { Reason: not HoldingReasons.NotBound } => Held(entry, files, HoldingState.Stuck, drift.Reason, drift.Message),
+                _ => null,
+            };
+            if (after is not null)
+                PublishIfStill(entry, before, after);
+        }
+    }
+
+    /// <summary>Publishes unless somebody has begun to work on the claim meanwhile.</summary>
+    private void PublishIfStill(JournalEntry entry, Holding? before, Holding after)
+    {
+        lock (gate)
+        {
+            if (!IsSettled(entry) || !ReferenceEquals(entries.GetValueOrDefault(entry.ClaimUid), entry)
+                || !ReferenceEquals(holdings.GetValueOrDefault(entry.ClaimUid), before) || after.Equals(before))
+                return;
+            holdings[entry.ClaimUid] = after;
+        }
+
+        Tell(after);
+        Changed?.Invoke();
+    }
+
+    /// <summary>A device that is gone or is another one, or a group that has changed; null when all are what they were.</summary>
+    private Refusal? DriftOf(JournalEntry entry, Dictionary<PciAddress, HostFunction> found)
+    {
+        var gone = new List<string>();
+        var other = new List<string>();
+        foreach (JournalDevice device in entry.Devices)
+        {
+            KnownDevice given = KnownDevice.Of(device);
+            if (!found.TryGetValue(device.At, out HostFunction? now))
+            {
+                // What is there and can't be read is not gone.
+                if (!files.Exists(SysfsPaths.Device(device.At)))
+                    gone.Add($"{device.Address} is gone from the bus{VfsOf(device)}.{DeviceIdentity.Elsewhere(device.At, given, found.Values)}");
+            }
+            else if (DeviceIdentity.Difference(device.At, given, KnownDevice.Of(now.Function), IsStillOurs(now)) is { } difference)
+            {
+                other.Add(difference + DeviceIdentity.Elsewhere(device.At, given, found.Values));
+            }
+            else if (now.Function.IommuGroup != device.IommuGroup)
+            {
+                other.Add($"{device.Address} is in {GroupName(now.Function.IommuGroup)} now and was in {GroupName(device.IommuGroup)} when it was bound.");
+            }
+        }
+
+        HashSet<PciAddress> own = [.. entry.Devices.Select(d => d.At)];
+        // The number of a group that has gone is given to the next one.
+        HashSet<int> groups = [.. entry.Devices.Where(d => found.ContainsKey(d.At)).Select(d => d.IommuGroup).OfType<int>()];
+        foreach (HostFunction stranger in found.Values.Where(f => f.Function.IommuGroup is { } g && groups.Contains(g) && !f.Function.IsBridge && !own.Contains(f.Address)))
+            other.Add($"IOMMU group {stranger.Function.IommuGroup} also holds {stranger.Address} ({stranger.Function.VendorId}:{stranger.Function.ProductId}) now, which came after the group was given.");
+
+        if (gone.Count + other.Count == 0)
+            return null;
+        string then = other.Count == 0
+            ? "The claim gets it back when it returns; if it doesn't, delete the claim."
+            : "Nothing of the claim's is bound here until that is put right; or delete the claim.";
+        return new Refusal(other.Count == 0 ? HoldingReasons.DeviceGone : HoldingReasons.DriftDetected, string.Join(' ', [.. other, .. gone, then]));
+    }
+
+    /// <summary>A device that somebody took off its driver.</summary>
+    private static Refusal? Unbound(JournalEntry entry, Dictionary<PciAddress, HostFunction> found)
+    {
+        foreach (JournalDevice device in entry.Devices)
+        {
+            if (found.TryGetValue(device.At, out HostFunction? now) && now.Driver != device.TargetDriver)
+                return new Refusal(HoldingReasons.NotBound, $"{device.Address} is on {now.Driver ?? "no driver"} instead of {device.TargetDriver}: somebody else unbound it, or it was plugged in again.");
+        }
+
+        return null;
+    }
+
+    /// <summary>The kernel still has what was done to a function: it never left the bus.</summary>
+    internal static bool IsStillOurs(HostFunction function) => function.DriverOverride is not null || VfioDrivers.IsVfio(function.Driver);
+
+    private string VfsOf(JournalDevice device) =>
+        device.Parent is { } pf && Inventory.Number(files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs")) is { } count
+            ? $": its physical function {pf} has {count} virtual functions now"
+            : "";
+
+    private static string GroupName(int? group) => group is { } number ? $"IOMMU group {number}" : "no IOMMU group";
+}
