@@ -11,13 +11,15 @@ internal static class HostFacts
     /// <summary>As uname -r.</summary>
     public static string KernelVersion(IHostFileSystem files) => files.ReadText("/proc/sys/kernel/osrelease")?.Trim() ?? "";
 
-    public static IommuFacts Iommu(IHostFileSystem files)
+    /// <param name="files">The host.</param>
+    /// <param name="boot">What it booted with, when that is known already.</param>
+    public static IommuFacts Iommu(IHostFileSystem files, BootFacts? boot = null)
     {
         bool unsafeMode = files.ReadText("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") is "Y" or "1";
         int groups = files.List(SysfsPaths.IommuGroups).Count;
         if (groups > 0 && !unsafeMode)
             return new IommuFacts { Enabled = true, Groups = groups };
-        return new IommuFacts { Enabled = false, Groups = groups, WhyNot = WhyNoIommu(files, unsafeMode) };
+        return new IommuFacts { Enabled = false, Groups = groups, WhyNot = IommuDiagnosis.WhyNot(boot ?? BootFacts.Read(files), unsafeMode) };
     }
 
     /// <param name="files">The host.</param>
@@ -32,7 +34,7 @@ internal static class HostFacts
             Loadable = found,
             ControlNode = files.Exists("/dev/vfio/vfio"),
             Iommufd = files.Exists("/dev/iommu"),
-            WhyNot = found ? null : $"The kernel {KernelVersion(files)} has no vfio-pci: install the package with its modules.",
+            WhyNot = found ? null : $"The kernel {KernelVersion(files)} has no vfio-pci: install the package with its modules (linux-modules-extra-{KernelVersion(files)} on Ubuntu, kernel-modules on RHEL).",
         };
     }
 
@@ -58,21 +60,5 @@ internal static class HostFacts
         }
 
         return false;
-    }
-
-    private static string WhyNoIommu(IHostFileSystem files, bool unsafeMode)
-    {
-        if (unsafeMode)
-            return "VFIO runs in its unsafe mode without an IOMMU (enable_unsafe_noiommu_mode): turn that mode off and the IOMMU on.";
-        bool intel = files.Exists("/sys/firmware/acpi/tables/DMAR");
-        bool amd = files.Exists("/sys/firmware/acpi/tables/IVRS");
-        string commandLine = files.ReadText("/proc/cmdline") ?? "";
-        if (!intel && !amd)
-            return "The firmware offers no IOMMU: enable VT-d (Intel) or AMD-Vi/IOMMU (AMD) in the BIOS, and boot with intel_iommu=on on Intel.";
-        if (commandLine.Contains("iommu=off", StringComparison.Ordinal))
-            return $"The kernel command line turns the IOMMU off: remove {(commandLine.Contains("intel_iommu=off", StringComparison.Ordinal) ? "intel_iommu=off" : "iommu=off")}, regenerate the boot loader's configuration and reboot.";
-        return intel
-            ? "The firmware has an Intel IOMMU and the kernel doesn't use it: add intel_iommu=on to the kernel command line, regenerate the boot loader's configuration and reboot."
-            : "The firmware has an AMD IOMMU and the kernel doesn't use it: look for AMD-Vi in the kernel log (dmesg).";
     }
 }

@@ -23,6 +23,8 @@ public sealed partial class PassthroughHost
     private readonly ILogger logger;
     private readonly PassthroughHostOptions options;
     private readonly Inventory inventory;
+    private readonly HostDiagnosis diagnosis;
+    private readonly DeviceHealth health;
     private readonly Journal journal;
     private readonly Reservations reservations = new();
     private readonly Dictionary<string, JournalEntry> entries = new(StringComparer.Ordinal);
@@ -39,6 +41,8 @@ public sealed partial class PassthroughHost
         this.logger = logger ?? NullLogger.Instance;
         this.options = options ?? new PassthroughHostOptions();
         inventory = new Inventory(files);
+        diagnosis = new HostDiagnosis(files);
+        health = new DeviceHealth(files, this.time);
         journal = new Journal(files, stateDirectory.TrimEnd('/'));
     }
 
@@ -63,16 +67,18 @@ public sealed partial class PassthroughHost
         List<JournalEntry> settled = Settled();
         var problems = new List<string>();
         var use = HostUse.Read(files);
-        List<HostFunction> functions = inventory.ReadAll(use, fresh, problems);
+        List<HostFunction> functions = health.Look(inventory.ReadAll(use, fresh, problems), IsHeld, fresh);
         NoticeDrift(settled, functions);
         vfioLoadable ??= HostFacts.IsLoadable(files);
+        IommuFacts iommu = HostFacts.Iommu(files, diagnosis.Boot);
         return new HostSnapshot
         {
             Functions = Guarded(functions, use),
             KernelVersion = HostFacts.KernelVersion(files),
             BootId = HostFacts.BootId(files),
-            Iommu = HostFacts.Iommu(files),
+            Iommu = iommu,
             Vfio = HostFacts.Vfio(files, vfioLoadable),
+            Facts = diagnosis.Facts(iommu, functions),
             Problems = problems,
         };
     }
@@ -202,6 +208,12 @@ public sealed partial class PassthroughHost
         Reason = HoldingReasons.WriteBlocked,
         Message = $"The host has not answered for {options.WriteTimeout.TotalSeconds:0} s.",
     };
+
+    private bool IsHeld(PciAddress address)
+    {
+        lock (gate)
+            return reservations.IsHeld(address);
+    }
 
     /// <summary>The first guard that refuses any of the functions that would be taken together, for each of them.</summary>
     private List<HostFunction> Guarded(List<HostFunction> functions, HostUse use)

@@ -79,6 +79,21 @@ public sealed class SimulatedFunction
     /// <summary>Drivers whose probe fails (and says OK, as the kernel does).</summary>
     public List<string> FailingDrivers { get; set; } = [];
 
+    /// <summary>Its PCI Express link; null: none (a conventional device). A VF has none of its own.</summary>
+    public SimulatedLink? Link { get; set; } = new();
+
+    /// <summary>Errors that it has reported; null: it can't report any (no AER). A VF has no counters of its own.</summary>
+    public SimulatedErrors? Errors { get; set; } = new();
+
+    /// <summary>power/runtime_status: "active" or "suspended".</summary>
+    public string RuntimeStatus { get; set; } = "active";
+
+    /// <summary>power_state: "D0", "D3hot" or "D3cold".</summary>
+    public string PowerState { get; set; } = "D0";
+
+    /// <summary>It has fallen off the bus: whatever is read from it is all ones; the kernel hasn't noticed.</summary>
+    public bool OffTheBus { get; set; }
+
     [JsonIgnore]
     internal PciAddress At => PciAddress.Parse(Address);
 
@@ -90,6 +105,35 @@ public sealed class SimulatedFunction
 
     [JsonIgnore]
     internal bool OnVfio => (Driver ?? UnbindingFrom) is { } driver && driver.EndsWith("vfio-pci", StringComparison.Ordinal);
+}
+
+/// <summary>A simulated PCI Express link.</summary>
+public sealed class SimulatedLink
+{
+    /// <summary>current_link_speed, GT/s.</summary>
+    public double Speed { get; set; } = 8.0;
+
+    /// <summary>max_link_speed, GT/s.</summary>
+    public double MaxSpeed { get; set; } = 8.0;
+
+    /// <summary>current_link_width, lanes.</summary>
+    public int Width { get; set; } = 8;
+
+    /// <summary>max_link_width, lanes.</summary>
+    public int MaxWidth { get; set; } = 8;
+}
+
+/// <summary>Advanced Error Reporting counters of a simulated function.</summary>
+public sealed class SimulatedErrors
+{
+    /// <summary>TOTAL_ERR_COR.</summary>
+    public long Correctable { get; set; }
+
+    /// <summary>TOTAL_ERR_NONFATAL.</summary>
+    public long Nonfatal { get; set; }
+
+    /// <summary>TOTAL_ERR_FATAL.</summary>
+    public long Fatal { get; set; }
 }
 
 /// <summary>SR-IOV of a simulated PF.</summary>

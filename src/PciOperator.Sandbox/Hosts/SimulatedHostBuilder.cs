@@ -22,6 +22,34 @@ public sealed class SimulatedHostBuilder
         return this;
     }
 
+    /// <summary>The kernel command line; the default has intel_iommu=on iommu=pt.</summary>
+    public SimulatedHostBuilder CommandLine(string text)
+    {
+        state.CommandLine = text;
+        return this;
+    }
+
+    /// <summary>"AuthenticAMD"; the default is "GenuineIntel".</summary>
+    public SimulatedHostBuilder Cpu(string vendor)
+    {
+        state.CpuVendor = vendor;
+        return this;
+    }
+
+    /// <summary>An IOMMU that doesn't remap interrupts.</summary>
+    public SimulatedHostBuilder WithoutInterruptRemapping()
+    {
+        state.InterruptRemapping = false;
+        return this;
+    }
+
+    /// <summary>A regular file of the host, also in place of one that the kernel shows.</summary>
+    public SimulatedHostBuilder File(string path, string content)
+    {
+        state.Files[path] = System.Text.Encoding.UTF8.GetBytes(content);
+        return this;
+    }
+
     /// <summary>No IOMMU, and VFIO told to go without.</summary>
     public SimulatedHostBuilder UnsafeNoIommu()
     {

@@ -13,8 +13,14 @@ internal sealed class SimulatedState
 
     public bool Iommu { get; set; } = true;
 
-    /// <summary>The firmware has a DMAR table.</summary>
+    /// <summary>"GenuineIntel" or "AuthenticAMD".</summary>
+    public string CpuVendor { get; set; } = "GenuineIntel";
+
+    /// <summary>The firmware has a DMAR table (on AMD: IVRS).</summary>
     public bool FirmwareIommu { get; set; } = true;
+
+    /// <summary>The IOMMU remaps interrupts.</summary>
+    public bool InterruptRemapping { get; set; } = true;
 
     public bool UnsafeNoIommu { get; set; }
 

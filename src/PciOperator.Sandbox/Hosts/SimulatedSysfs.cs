@@ -54,7 +54,8 @@ internal static class SimulatedSysfs
         tree.Text($"{folder}/modalias", $"pci:v0000{ids[0].ToUpperInvariant()}d0000{ids[1].ToUpperInvariant()}sv0000{subsystem[0].ToUpperInvariant()}sd0000{subsystem[1].ToUpperInvariant()}bc{f.Class >> 16:X2}sc{(f.Class >> 8) & 0xff:X2}i{f.Class & 0xff:X2}");
         tree.Text($"{folder}/driver_override", f.Override ?? "(null)", value => kernel.WriteOverride(f, value));
         tree.Put($"{folder}/subsystem", new FileTree.Link($"{up}bus/pci"));
-        tree.Put($"{folder}/config", new FileTree.File(() => Config(ids, f.Serial), null));
+        tree.Put($"{folder}/config", new FileTree.File(() => f.OffTheBus ? AllOnes() : Config(ids, f.Serial), null));
+        AddHealth(tree, folder, f);
         if (f.Driver is not null)
         {
             tree.Put($"{folder}/driver", new FileTree.Link($"{up}bus/pci/drivers/{f.Driver}"));
@@ -85,6 +86,29 @@ internal static class SimulatedSysfs
             AddSriov(tree, state, kernel, folder, f, f.Sriov);
         if (f.HasHostDriver)
             AddChildren(tree, folder, f);
+    }
+
+    /// <summary>Power state, link and error counters (Documentation/ABI/testing/sysfs-bus-pci, …-aer).</summary>
+    private static void AddHealth(FileTree tree, string folder, SimulatedFunction f)
+    {
+        tree.Text($"{folder}/power/runtime_status", f.RuntimeStatus);
+        tree.Text($"{folder}/power_state", f.PowerState);
+        if (f.PhysFn is not null)
+            return;
+        if (f.Link is { } link)
+        {
+            tree.Text($"{folder}/current_link_speed", f.OffTheBus ? "Unknown" : string.Create(CultureInfo.InvariantCulture, $"{link.Speed:0.0} GT/s PCIe"));
+            tree.Text($"{folder}/current_link_width", f.OffTheBus ? "63" : $"{link.Width}");
+            tree.Text($"{folder}/max_link_speed", string.Create(CultureInfo.InvariantCulture, $"{link.MaxSpeed:0.0} GT/s PCIe"));
+            tree.Text($"{folder}/max_link_width", $"{link.MaxWidth}");
+        }
+
+        if (f.Errors is { } errors)
+        {
+            tree.Text($"{folder}/aer_dev_correctable", $"RxErr {errors.Correctable}\nBadTLP 0\nBadDLLP 0\nTOTAL_ERR_COR {errors.Correctable}");
+            tree.Text($"{folder}/aer_dev_nonfatal", $"UnsupReq {errors.Nonfatal}\nTOTAL_ERR_NONFATAL {errors.Nonfatal}");
+            tree.Text($"{folder}/aer_dev_fatal", $"DLP {errors.Fatal}\nTOTAL_ERR_FATAL {errors.Fatal}");
+        }
     }
 
     private static void AddVfio(FileTree tree, string folder, SimulatedFunction f, int group)
@@ -174,8 +198,12 @@ internal static class SimulatedSysfs
             tree.Text($"/sys/devices/system/cpu/cpu{first}/topology/physical_package_id", $"{node.Socket}");
         }
 
+        tree.Text("/proc/cpuinfo", $"processor\t: 0\nvendor_id\t: {state.CpuVendor}\nflags\t\t: fpu vme de");
+        tree.Text("/sys/firmware/acpi/tables/FACP", "FACP");
+        bool intel = state.CpuVendor == "GenuineIntel";
         if (state.FirmwareIommu)
-            tree.Text("/sys/firmware/acpi/tables/DMAR", "DMAR");
+            tree.Text($"/sys/firmware/acpi/tables/{(intel ? "DMAR" : "IVRS")}", intel ? "DMAR".PadRight(37, '.') + "\u0001" : "IVRS");
+        tree.Text("/sys/kernel/irq/0/chip_name", state is { Iommu: true, InterruptRemapping: true } ? "IR-IO-APIC" : "IO-APIC");
         if (state.UnsafeNoIommu)
             tree.Text("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y");
         if (state.Drivers.Contains("vfio-pci"))
@@ -225,6 +253,13 @@ internal static class SimulatedSysfs
     }
 
     private static string Lines(string first, IEnumerable<string> rest) => string.Join('\n', rest.Prepend(first));
+
+    private static byte[] AllOnes()
+    {
+        byte[] config = new byte[4096];
+        config.AsSpan().Fill(0xff);
+        return config;
+    }
 
     /// <summary>Configuration space: ids, and the Device Serial Number capability when there is a serial.</summary>
     private static byte[] Config(string[] ids, string? serial)

@@ -1,0 +1,213 @@
+using System.Globalization;
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>
+/// What is wrong with devices: configuration space that doesn't answer, errors that they report (AER), links below what
+/// both ends can do. Looked at in each scan, never polled, and never by waking a device that sleeps.
+/// </summary>
+/// <remarks>
+/// What would come and go by itself is not said: a GPU's or an accelerator's link speed follows its load, and correctable
+/// errors are normal until they come fast. VFs have neither a link nor error counters of their own. The counters' history
+/// is the agent's memory: it begins anew with the agent.
+/// </remarks>
+internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
+{
+    public const string ConfigSpaceGone = "ConfigSpaceGone";
+    public const string AerErrors = "AerErrors";
+    public const string LinkDegraded = "LinkDegraded";
+    private const int DisplayClass = 0x03;
+    private const int AcceleratorClass = 0x12;
+    private const int WidestLink = 32;
+
+    // Link Status read as all ones: the width field says 63.
+    private const int WidthOfAllOnes = 63;
+
+    private const long ManyCorrectable = 60;
+    private const long FewCorrectable = 6;
+    private static readonly TimeSpan Recent = TimeSpan.FromHours(1);
+    private static readonly TimeSpan ShortestWindow = TimeSpan.FromMinutes(1);
+
+    private readonly Lock gate = new();
+    private readonly Dictionary<PciAddress, Memory> memories = [];
+
+    /// <summary>The functions with their problems; one whose configuration space is gone is withheld.</summary>
+    /// <param name="functions">As the inventory read them.</param>
+    /// <param name="isHeld">Whether a claim holds it: its configuration space may be locked by a reset, and is left alone.</param>
+    /// <param name="fresh">Cards may have been changed: their links are looked at anew.</param>
+    public List<HostFunction> Look(IReadOnlyList<HostFunction> functions, Func<PciAddress, bool> isHeld, bool fresh)
+    {
+        lock (gate)
+        {
+            if (memories.Count > 0)
+            {
+                HashSet<PciAddress> present = [.. functions.Select(f => f.Address)];
+                foreach (PciAddress gone in memories.Keys.Where(a => !present.Contains(a)).ToList())
+                    memories.Remove(gone);
+            }
+
+            return [.. functions.Select(f => f.Function.IsBridge || f.Function.ParentAddress is not null ? f : Look(f, isHeld(f.Address), fresh))];
+        }
+    }
+
+    private HostFunction Look(HostFunction f, bool held, bool fresh)
+    {
+        string ids = $"{f.Function.VendorId}:{f.Function.ProductId}";
+        if (!memories.TryGetValue(f.Address, out Memory? memory) || memory.Ids != ids)
+            memories[f.Address] = memory = new Memory(ids);
+        string folder = SysfsPaths.Device(f.Address);
+
+        // Any look at the configuration space or the link of a device that sleeps would wake it, or find it silent.
+        bool awake = Text($"{folder}/power/runtime_status") is not ("suspended" or "suspending" or "resuming")
+            && Text($"{folder}/power_state") is not ("D3cold" or "D3hot");
+        string? link = null;
+        bool gone = false;
+        if (awake)
+        {
+            int? width = Inventory.Number(Text($"{folder}/current_link_width"));
+            gone = width == WidthOfAllOnes || (!held && !VfioDrivers.IsVfio(f.Driver) && IsAllOnes($"{folder}/config"));
+            link = gone ? null : Link(f, folder, width, memory, fresh);
+        }
+
+        string? errors = Errors(f, folder, memory);
+        if (!gone && link is null && errors is null)
+            return f;
+        string silent = $"{f.Address} doesn't answer any more (its configuration space reads ffff): it has fallen off the bus. Look at its power and its seat; echo 1 > {folder}/remove and echo 1 > /sys/bus/pci/rescan find it again, or a reboot does.";
+        var problems = new List<DeviceProblem>();
+        if (gone)
+            problems.Add(new DeviceProblem(ConfigSpaceGone, silent));
+        if (errors is not null)
+            problems.Add(new DeviceProblem(AerErrors, errors));
+        if (link is not null)
+            problems.Add(new DeviceProblem(LinkDegraded, link));
+        return f with
+        {
+            Problems = problems,
+            Withheld = f.Withheld ?? (gone ? silent : null),
+            WithheldBy = f.WithheldBy ?? (gone ? ConfigSpaceGone : null),
+        };
+    }
+
+    private bool IsAllOnes(string config) =>
+        BootFacts.Optional(() => files.ReadBytes(config, 4)) is { Length: 4 } first && first.AsSpan().IndexOfAnyExcept((byte)0xff) < 0;
+
+    /// <summary>Lanes and speed against what the device and the port above it can both do: a slot with fewer lanes is no fault.</summary>
+    private string? Link(HostFunction f, string folder, int? width, Memory memory, bool fresh)
+    {
+        if (width is not (> 0 and <= WidestLink and var lanes))
+            return null;
+        LinkLimits limits = fresh || memory.Limits is null ? memory.Limits = LimitsOf(folder) : memory.Limits;
+        var words = new List<string>();
+        if (limits.Lanes is { } most && lanes < most)
+            words.Add($"with {lanes} of {most} lanes");
+        bool paced = f.Function.ClassCode >> 16 is DisplayClass or AcceleratorClass;
+        if (!paced && limits.Speed is { } fastest && Speed(Text($"{folder}/current_link_speed")) is { } speed && speed < fastest)
+            words.Add(string.Create(CultureInfo.InvariantCulture, $"at {speed:0.0} of {fastest:0.0} GT/s"));
+        return words.Count == 0 ? null
+            : $"{f.Address}: its PCIe link runs {string.Join(" and ", words)}, below what the device and its slot can do: reseat the card, look at its riser and cable, and at the slot's settings in the BIOS{(words.Exists(w => w.StartsWith("at ", StringComparison.Ordinal)) ? " (a device that saves power may also lower its speed)" : "")}.";
+    }
+
+    private LinkLimits LimitsOf(string folder)
+    {
+        LinkLimits own = ReadLimits(folder);
+        return BootFacts.Optional(() => files.ReadLink(folder)) is { } place && SysfsPaths.FunctionsOn(place) is [.., var port, _]
+            ? own.Within(ReadLimits(SysfsPaths.Device(port)))
+            : own;
+    }
+
+    private LinkLimits ReadLimits(string folder) => new(
+        Inventory.Number(Text($"{folder}/max_link_width")) is > 0 and <= WidestLink and var lanes ? lanes : null,
+        Speed(Text($"{folder}/max_link_speed")));
+
+    /// <summary>"8.0 GT/s PCIe" as 8.0; null for "Unknown".</summary>
+    private static double? Speed(string? text) =>
+        text is not null && text.IndexOf(" GT/s", StringComparison.Ordinal) is > 0 and var end
+        && double.TryParse(text.AsSpan(0, end), CultureInfo.InvariantCulture, out double speed) ? speed : null;
+
+    /// <summary>
+    /// Uncorrectable errors (nonfatal, fatal) that came since the agent first saw the device, for an hour after the last;
+    /// correctable ones while they come faster than one a second, until fewer than one in ten seconds come.
+    /// </summary>
+    /// <remarks>Documentation/ABI/testing/sysfs-bus-pci-devices-aer: aer_dev_correctable, …; the kernel counts in its memory, no device is touched.</remarks>
+    private string? Errors(HostFunction f, string folder, Memory memory)
+    {
+        DateTimeOffset now = time.GetUtcNow();
+        if (Count($"{folder}/aer_dev_nonfatal", "TOTAL_ERR_NONFATAL") is { } nonfatal && Count($"{folder}/aer_dev_fatal", "TOTAL_ERR_FATAL") is { } fatal)
+        {
+            if (memory.Seen is not { } seen || nonfatal < seen.Nonfatal || fatal < seen.Fatal)
+                (memory.First, memory.Uncorrectable) = ((nonfatal, fatal), null);
+            else if (nonfatal > seen.Nonfatal || fatal > seen.Fatal)
+                memory.Uncorrectable = now;
+            memory.Seen = (nonfatal, fatal);
+        }
+
+        if (memory.Uncorrectable is { } last && now - last > Recent)
+            (memory.Uncorrectable, memory.First) = (null, memory.Seen!.Value);
+        Correctable(Count($"{folder}/aer_dev_correctable", "TOTAL_ERR_COR"), memory, now);
+        if (memory.Uncorrectable is not null)
+        {
+            return $"{f.Address} reported {memory.Seen!.Value.Nonfatal - memory.First.Nonfatal} nonfatal and {memory.Seen.Value.Fatal - memory.First.Fatal} fatal PCIe errors lately: dmesg | grep {f.Address} says which; reseat the card, look at its riser and cable, and bring its firmware up to date.";
+        }
+
+        return memory.CorrectableFast
+            ? $"{f.Address} reports more than {ManyCorrectable} correctable PCIe errors a minute (bad contact or cable, as a rule): reseat the card, look at its riser and cable; a lower link speed in the BIOS helps too."
+            : null;
+    }
+
+    private static void Correctable(long? count, Memory memory, DateTimeOffset now)
+    {
+        if (count is not { } total)
+            return;
+        if (memory.Window is not { } window || total < window.Count)
+        {
+            (memory.Window, memory.CorrectableFast) = ((now, total), false);
+            return;
+        }
+
+        TimeSpan elapsed = now - window.At;
+        if (elapsed < ShortestWindow)
+            return;
+        double aMinute = (total - window.Count) / elapsed.TotalMinutes;
+        memory.CorrectableFast = aMinute > (memory.CorrectableFast ? FewCorrectable : ManyCorrectable);
+        memory.Window = (now, total);
+    }
+
+    private long? Count(string path, string total)
+    {
+        if (Text(path) is not { } text || text.LastIndexOf(total, StringComparison.Ordinal) is not (>= 0 and var at))
+            return null;
+        ReadOnlySpan<char> number = text.AsSpan(at + total.Length).Trim();
+        int end = number.IndexOfAnyExceptInRange('0', '9');
+        return long.TryParse(end < 0 ? number : number[..end], CultureInfo.InvariantCulture, out long count) ? count : null;
+    }
+
+    private string? Text(string path) => BootFacts.Optional(() => files.ReadText(path));
+
+    /// <summary>Capabilities of a link; null: unknown.</summary>
+    private sealed record LinkLimits(int? Lanes, double? Speed)
+    {
+        public LinkLimits Within(LinkLimits port) => new(
+            Lanes is { } lanes ? Math.Min(lanes, port.Lanes ?? lanes) : null,
+            Speed is { } speed ? Math.Min(speed, port.Speed ?? speed) : null);
+    }
+
+    /// <summary>What earlier looks at one device found.</summary>
+    private sealed class Memory(string ids)
+    {
+        public string Ids => ids;
+
+        public LinkLimits? Limits { get; set; }
+
+        public (long Nonfatal, long Fatal) First { get; set; }
+
+        public (long Nonfatal, long Fatal)? Seen { get; set; }
+
+        /// <summary>When uncorrectable errors were last seen to have come.</summary>
+        public DateTimeOffset? Uncorrectable { get; set; }
+
+        public (DateTimeOffset At, long Count)? Window { get; set; }
+
+        public bool CorrectableFast { get; set; }
+    }
+}
