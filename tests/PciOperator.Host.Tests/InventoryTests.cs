@@ -121,7 +121,7 @@ public class InventoryTests(ITestOutputHelper output)
     [Fact]
     public void A_host_with_256_functions_is_scanned_quickly()
     {
-        var lab = new Lab(Large());
+        var lab = new Lab(LabHosts.CreateWith256Vfs());
         double milliseconds = Time(lab.Agent, out int functions);
         output.WriteLine($"{functions} functions: {milliseconds:0.0} ms a scan (simulated)");
         Assert.True(milliseconds < 200, $"{milliseconds:0.0} ms");
@@ -133,9 +133,8 @@ public class InventoryTests(ITestOutputHelper output)
         DirectoryInfo root = Directory.CreateTempSubdirectory("pcioperator-");
         try
         {
-            SimulatedHost simulated = Large();
-            foreach (string folder in new[] { "/sys", "/proc", "/usr", "/lib" })
-                Copy(simulated.Files, folder, root.FullName);
+            SimulatedHost simulated = LabHosts.CreateWith256Vfs();
+            simulated.CopyTo(root.FullName);
             var onDisk = new PassthroughHost(new LinuxFileSystem(root.FullName), SimulatedHost.StateDirectory);
             Assert.Equal(Describe(new Lab(simulated).Agent.Scan()), Describe(onDisk.Scan()));
             double milliseconds = Time(onDisk, out int functions);
@@ -161,56 +160,9 @@ public class InventoryTests(ITestOutputHelper output)
         return watch.Elapsed.TotalMilliseconds / scans;
     }
 
-    private static SimulatedHost Large()
-    {
-        SimulatedHostBuilder builder = LabHosts.Builder();
-        for (int i = 0; i < 4; i++)
-        {
-            builder.Add(new SimulatedFunction
-            {
-                Address = $"0000:{0xa0 + i:x2}:00.0",
-                Ids = "8086:1572",
-                Class = 0x020000,
-                HostDriver = "i40e",
-                Sriov = new SimulatedSriov { Total = 64, NumVfs = 56, VfProduct = "154c", VfDriver = "iavf", Offset = 16 },
-                Interfaces = [new SimulatedInterface { Name = $"big{i}" }],
-            });
-        }
-
-        return builder.Build();
-    }
-
     private static string Describe(HostSnapshot snapshot) => string.Join('\n',
         snapshot.Functions.Select(f => $"{f.Function} {f.Driver} {f.DriverOverride} {f.NumVfs} {string.Join(' ', f.ResetMethods)} {f.Name} {f.GuardName} {f.GuardReason}")
             .Concat(snapshot.Problems).Append($"{snapshot.Iommu} {snapshot.KernelVersion} {snapshot.BootId}"));
-
-    private static void Copy(IHostFileSystem from, string folder, string root)
-    {
-        Directory.CreateDirectory(root + folder);
-        HashSet<string> folders = [.. from.ListFolders(folder)];
-        foreach (string name in from.List(folder))
-        {
-            string path = $"{folder}/{name}";
-            if (folders.Contains(name))
-                Copy(from, path, root);
-            else if (from.ReadLink(path) is { } target)
-                File.CreateSymbolicLink(root + path, target);
-            else
-                File.WriteAllBytes(root + path, Readable(from, path));
-        }
-    }
-
-    private static byte[] Readable(IHostFileSystem from, string path)
-    {
-        try
-        {
-            return from.ReadBytes(path, int.MaxValue) ?? [];
-        }
-        catch (HostIoException)
-        {
-            return []; // write-only
-        }
-    }
 
     [Fact]
     public void Serial_numbers_are_found_in_VPD_and_in_configuration_space()

@@ -66,7 +66,11 @@ public sealed class SandboxApiServer : IAsyncDisposable
             });
         });
         var app = builder.Build();
-        app.Run(router.HandleAsync);
+        app.Run(context =>
+        {
+            options.OnRequest?.Invoke(context.Request.Method, context.Request.Path.Value ?? "/");
+            return router.HandleAsync(context);
+        });
         await app.StartAsync(ct);
         var address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
         return new SandboxApiServer(app, certificates, core, new Uri(address), token);

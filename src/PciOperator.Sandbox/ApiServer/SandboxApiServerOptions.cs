@@ -33,6 +33,9 @@ public sealed record SandboxApiServerOptions
     /// </summary>
     public bool CollectGarbage { get; init; } = true;
 
+    /// <summary>Told of each request, method and path, before it is answered: to count them.</summary>
+    public Action<string, string>? OnRequest { get; init; }
+
     /// <summary>Whether a deleted namespace is emptied and then removed, as kube-controller-manager does it.</summary>
     public bool EmptyDeletedNamespaces { get; init; } = true;
 }

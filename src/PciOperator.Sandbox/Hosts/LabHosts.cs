@@ -64,6 +64,29 @@ public static class LabHosts
         return builder;
     }
 
+    /// <summary>A lab host with 256 functions more: four X710 with 63 VFs each, all with their interfaces.</summary>
+    public static SimulatedHost CreateWith256Vfs()
+    {
+        SimulatedHostBuilder builder = Builder();
+        for (int i = 0; i < 4; i++)
+        {
+            Bus(builder, $"{0xa0 + (8 * i):x2}", i / 2);
+            X710(builder, 0, $"{0xa1 + (8 * i):x2}", $"{0xa0 + (8 * i):x2}:00.0", i / 2, $"big{i}", vfs: 63);
+        }
+
+        return builder.Build();
+    }
+
+    /// <summary>A lab host with 256 functions more: 64 cards of four functions, each card an IOMMU group.</summary>
+    public static SimulatedHost CreateWith64Cards()
+    {
+        SimulatedHostBuilder builder = Builder();
+        Bus(builder, "a0", 1);
+        for (int i = 0; i < 64; i++)
+            Rtx2080(builder, $"{0xa1 + i:x2}", $"a0:{i % 16:x2}.{i / 16}", 1, 10 + i);
+        return builder.Build();
+    }
+
     /// <summary>Any number of hosts, each with some of the lab's cards in slots of its own; the same for the same seed.</summary>
     public static IEnumerable<SimulatedHost> Many(int count, int seed)
     {

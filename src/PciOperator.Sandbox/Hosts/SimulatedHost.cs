@@ -115,6 +115,16 @@ public sealed class SimulatedHost
         }
     }
 
+    /// <summary>
+    /// Writes the host's files as they are now under a folder, for a <see cref="LinuxFileSystem"/> rooted there: /sys, /proc and
+    /// the regular files; no device nodes, and writing to them does nothing.
+    /// </summary>
+    public void CopyTo(string root)
+    {
+        foreach (string folder in Files.ListFolders("/").Where(name => name != "dev"))
+            Copy($"/{folder}", root);
+    }
+
     /// <summary>What a function is like now (a view: change it through <see cref="Change"/>); null when there is none.</summary>
     public SimulatedFunction? Find(string address)
     {
@@ -267,6 +277,34 @@ public sealed class SimulatedHost
     }
 
     internal static string BootIdOf(int boot) => $"b0070000-0000-4000-8000-{boot:x12}";
+
+    private void Copy(string folder, string root)
+    {
+        Directory.CreateDirectory(root + folder);
+        HashSet<string> folders = [.. Files.ListFolders(folder)];
+        foreach (string name in Files.List(folder))
+        {
+            string path = $"{folder}/{name}";
+            if (folders.Contains(name))
+                Copy(path, root);
+            else if (Files.ReadLink(path) is { } target)
+                File.CreateSymbolicLink(root + path, target);
+            else
+                File.WriteAllBytes(root + path, Readable(path));
+        }
+    }
+
+    private byte[] Readable(string path)
+    {
+        try
+        {
+            return Files.ReadBytes(path, int.MaxValue) ?? [];
+        }
+        catch (HostIoException)
+        {
+            return []; // write-only
+        }
+    }
 
     private FileTree Tree => tree ??= SimulatedSysfs.Build(state, kernel);
 
