@@ -126,7 +126,7 @@ public sealed class DeviceSelector
     {
         if (text is null)
             return null;
-        if (text.AsSpan().Trim() is "*")
+        if (text is "*")
             return null;
         if (!Hex.TryParseAsNova(text, out long value) || value < 0)
             throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not a hexadecimal number; expected up to four digits, for example 8086, or *.");

@@ -58,7 +58,8 @@ public static class NovaDeviceSpec
                 throw new SpecFormatException(
                     "product_id", $"A PF can't be remote-managed, only its VFs; give the product_id of the VFs of {named.Address}{(named.VfProductId is { } id ? $", {id}" : "")}.");
             }
-            if (named.VfProductId is { } vfs && selector.ProductId != vfs)
+            PciId? ofVfs = named.VfProductId ?? host.FirstOrDefault(f => f.IsVirtual && f.ParentAddress == named.Address)?.ProductId;
+            if (ofVfs is { } vfs && selector.ProductId != vfs)
                 throw new SpecFormatException("product_id", $"product_id {selector.ProductId} is not that of the VFs of {named.Address}, {vfs}.");
         }
     }
@@ -68,7 +69,7 @@ public static class NovaDeviceSpec
         Dictionary<string, JsonElement> members = NovaJson.Members("device_spec", value);
         var fields = new DeviceSelectorFields
         {
-            VendorId = NovaJson.TextOf("vendor_id", members),
+            VendorId = NovaJson.TextOf("vendor_id", members)?.Trim(),
             ProductId = NovaJson.TextOf("product_id", members),
             DeviceName = members.TryGetValue("devname", out JsonElement device) && !NovaJson.IsEmpty(device) ? NovaJson.TextOf("devname", members)!.Trim() : null,
         };
@@ -108,6 +109,12 @@ public static class NovaDeviceSpec
     {
         DeviceTags tags = DeviceTags.None;
         var others = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        // Of several bad ones, the first in this order is named.
+        foreach (string key in (ReadOnlySpan<string>)["managed", "live_migratable", "one_time_use"])
+        {
+            if (members.TryGetValue(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null)
+                _ = NovaBoolean.Strict(key, value);
+        }
         foreach ((string key, JsonElement value) in members)
         {
             // A null tag is no tag.

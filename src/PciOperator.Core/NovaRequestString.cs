@@ -18,28 +18,26 @@ public static class NovaRequestString
     public static IReadOnlyList<NovaRequest> Parse(string text)
     {
         ArgumentNullException.ThrowIfNull(text);
-        var requests = new List<NovaRequest>();
-        ReadOnlySpan<char> rest = text;
-        while (true)
-        {
-            int comma = rest.IndexOf(',');
-            ReadOnlySpan<char> item = comma < 0 ? rest : rest[..comma];
-            requests.Add(ParseItem(item, last: comma < 0, text));
-            if (comma < 0)
-                return requests;
-            rest = rest[(comma + 1)..];
-        }
+        return [.. Items(text)];
+    }
+
+    /// <summary>Parses and resolves item by item, so that of several errors the first in the text is named, as in Nova.</summary>
+    /// <exception cref="SpecFormatException">As of <see cref="Parse"/> and <see cref="Resolve(IEnumerable{NovaRequest}, IReadOnlyDictionary{string, AliasDefinition})"/>.</exception>
+    public static IReadOnlyList<DeviceRequest> Resolve(string text, IReadOnlyDictionary<string, AliasDefinition> aliases)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return Resolve(Items(text), aliases);
     }
 
     /// <summary>The requests of a claim: names <c>r1</c>, <c>r2</c>, … in the order of the text.</summary>
     /// <param name="requests">Parsed requests.</param>
     /// <param name="aliases">All aliases, by name; names are case-sensitive.</param>
     /// <exception cref="SpecFormatException">An alias is not defined.</exception>
-    public static IReadOnlyList<DeviceRequest> Resolve(IReadOnlyList<NovaRequest> requests, IReadOnlyDictionary<string, AliasDefinition> aliases)
+    public static IReadOnlyList<DeviceRequest> Resolve(IEnumerable<NovaRequest> requests, IReadOnlyDictionary<string, AliasDefinition> aliases)
     {
         ArgumentNullException.ThrowIfNull(requests);
         ArgumentNullException.ThrowIfNull(aliases);
-        var resolved = new List<DeviceRequest>(requests.Count);
+        var resolved = new List<DeviceRequest>();
         foreach (NovaRequest request in requests)
         {
             if (!aliases.TryGetValue(request.Alias, out AliasDefinition? alias))
@@ -58,6 +56,18 @@ public static class NovaRequestString
         if (ofFlavor is { } a && ofImage is { } b && a != b)
             throw new SpecFormatException("numa_policy", $"The flavor asks for NUMA policy {a.ToNova()} and the image for {b.ToNova()}; they must be the same, or one of them left out.");
         return ofFlavor ?? ofImage;
+    }
+
+    private static IEnumerable<NovaRequest> Items(string text)
+    {
+        for (int from = 0; ;)
+        {
+            int comma = text.IndexOf(',', from);
+            yield return ParseItem(comma < 0 ? text.AsSpan(from) : text.AsSpan(from, comma - from), last: comma < 0, text);
+            if (comma < 0)
+                yield break;
+            from = comma + 1;
+        }
     }
 
     private static NumaPolicy? Policy(string? text) => text is null ? null
@@ -80,7 +90,8 @@ public static class NovaRequestString
             int digit = CharUnicodeInfo.GetDecimalDigitValue(c);
             if (digit < 0)
                 throw Bad(text, item);
-            count = count > long.MaxValue / 100 ? throw new SpecFormatException("count", $"The count in '{Text.Shorten(item)}' is too large.") : (count * 10) + digit;
+            // Beyond any host's devices the number does not matter.
+            count = count > long.MaxValue / 100 ? long.MaxValue / 100 : (count * 10) + digit;
         }
         if (count == 0)
             throw new SpecFormatException("count", $"The count in '{Text.Shorten(item)}' is 0; ask for 1 or more, or leave the alias out.");

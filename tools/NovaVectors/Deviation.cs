@@ -17,6 +17,9 @@ public sealed record Difference(DifferenceKind Kind, string What, string Nova, s
     /// <summary>Whether Nova's tracker raised an error in the middle of a claim or rescan.</summary>
     public bool RaisedHalfWay { get; init; }
 
+    /// <summary>Whether all that differs belongs to an instance that claimed again before its first claim was allocated.</summary>
+    public bool ClaimLost { get; init; }
+
     /// <summary>For a served request: whether the independent check found our devices right.</summary>
     public bool Sound { get; init; }
 }
@@ -64,7 +67,10 @@ public sealed record Deviation(string Name, string Reason, Func<Difference, bool
                 && !d.Nova.Contains("does not match", StringComparison.Ordinal)),
         new("count-zero",
             "Nova bug: a count of 0 is accepted, and served only if some pool matches; here it is refused.",
-            d => d is { Kind: DifferenceKind.Request, WeRefuse: true, NovaRefuses: false } && d.Ours.StartsWith("count:", StringComparison.Ordinal)),
+            d => d is { Kind: DifferenceKind.Request, WeRefuse: true } && d.Ours.StartsWith("count:", StringComparison.Ordinal) && d.Ours.Contains(" is 0;", StringComparison.Ordinal)),
+        new("devname-not-text",
+            "Nova looks a devname that is no text up as a file name and so matches nothing; here it is refused.",
+            d => d is { Kind: DifferenceKind.Spec, WeRefuse: true, NovaRefuses: false } && d.Ours.StartsWith("devname:", StringComparison.Ordinal) && d.Ours.Contains(" is not text", StringComparison.Ordinal)),
         new("negative-number",
             "Nova takes a negative id or address field, which no device can have; here it is refused.",
             d => d is { Kind: DifferenceKind.Spec, WeRefuse: true, NovaRefuses: false } && d.Ours.Contains("'-", StringComparison.Ordinal)),
@@ -80,6 +86,9 @@ public sealed record Deviation(string Name, string Reason, Func<Difference, bool
         new("raised-half-way",
             "Nova bug: its tracker raises an error in the middle of a claim or rescan and keeps what it had done so far; the rest of the sequence is checked for the invariants alone.",
             d => d is { Kind: DifferenceKind.State, RaisedHalfWay: true }),
+        new("claim-overwritten",
+            "Nova bug: a second claim of an instance overwrites its first in the tracker's list, whose devices then stay claimed for ever; here an owner has all that it claimed.",
+            d => d is { Kind: DifferenceKind.State, ClaimLost: true }),
         new("stored-dependents",
             "Nova bug: what an owner means for a PF and its VFs is stored and not always put back; here it follows from the owners.",
             d => d is { Kind: DifferenceKind.State, Sound: true }),

@@ -23,6 +23,7 @@ internal static class OpsCheck
         var ledger = new DeviceLedger();
         ledger.Sync(functions, rules);
         JsonElement[] steps = [.. nova.GetProperty("steps").EnumerateArray()];
+        var overwritten = new HashSet<string>();
         int at = 0;
         foreach (JsonElement op in line.GetProperty("ops").EnumerateArray())
         {
@@ -32,11 +33,14 @@ internal static class OpsCheck
             string kind = op.GetProperty("op").GetString()!;
             string what = $"step {at}, {kind}";
             string? owner = VectorHost.Text(op, "instance") is { } instance ? $"00000000-0000-0000-0000-{instance.PadLeft(12, '0')}" : null;
+            if (owner is not null && kind.StartsWith("claim", StringComparison.Ordinal) && TakenBy(step) is not null
+                && ledger.DevicesOf(owner).Any(a => ledger.StateOf(a) == DeviceState.Claimed))
+                overwritten.Add(owner);
             switch (kind)
             {
                 case "claim" or "claim+allocate":
-                    Claim(result, what, op, step, ledger, aliases, aliasError, host.Sockets, owner!, mutates);
-                    if (kind == "claim+allocate")
+                    // An instance's earlier claim stays a claim when this one is refused.
+                    if (Claim(result, what, op, step, ledger, aliases, aliasError, host.Sockets, owner!, mutates) && kind == "claim+allocate")
                         ledger.Allocate(owner!);
                     break;
                 case "allocate":
@@ -74,14 +78,15 @@ internal static class OpsCheck
                 mutates = true;
             }
             if (!mutates)
-                CompareStates(result, what, step, ledger);
+                mutates |= CompareStates(result, what, step, ledger, overwritten);
             ledger.Forget();
         }
         if (at != steps.Length)
             result.Fail("steps", $"{steps.Length} steps", $"{at} operations", "each operation has one answer");
     }
 
-    private static void Claim(LineResult result, string what, JsonElement op, JsonElement step, DeviceLedger ledger, IReadOnlyDictionary<string, AliasDefinition> aliases,
+    // Whether devices were claimed.
+    private static bool Claim(LineResult result, string what, JsonElement op, JsonElement step, DeviceLedger ledger, IReadOnlyDictionary<string, AliasDefinition> aliases,
         SpecFormatException? aliasError, IReadOnlyDictionary<int, int?> sockets, string owner, bool mutates)
     {
         NovaError? error = NovaError.Of(step, "error");
@@ -93,12 +98,22 @@ internal static class OpsCheck
                     DifferenceKind.Alias, what, error?.ToString() ?? "accepted", aliasError is null ? "accepted" : $"{aliasError.Field}: {aliasError.Message}",
                     aliasError is not null, error is not null));
             }
-            return;
+            return false;
+        }
+        IReadOnlyList<DeviceRequest> requests;
+        try
+        {
+            requests = NovaRequestString.Resolve(op.GetProperty("request").GetString()!, aliases);
+        }
+        catch (SpecFormatException e)
+        {
+            CaseCheck.Compare(result, DifferenceKind.Request, what, [error], e);
+            return false;
         }
         var claim = new ClaimRequirements
         {
             ClaimUid = owner,
-            Requests = NovaRequestString.Resolve(NovaRequestString.Parse(op.GetProperty("request").GetString()!), aliases),
+            Requests = requests,
             NumaPolicy = NovaRequestString.EffectivePolicy(VectorHost.Text(op, "numa_policy"), null),
             GuestNuma = VectorHost.Guest(op),
         };
@@ -108,15 +123,13 @@ internal static class OpsCheck
         string? fault = ours is null ? null : Soundness.Fault(node, claim, ours);
         if (fault is not null)
             result.Fail(what, "", CaseCheck.Describe(verdict), fault);
-        PciAddress[]? taken = step.TryGetProperty("devices", out JsonElement devices) && devices.ValueKind == JsonValueKind.Array
-            ? [.. devices.EnumerateArray().Select(d => PciAddress.Parse(d.GetString()!))]
-            : null;
+        PciAddress[]? taken = TakenBy(step);
         if (mutates)
         {
             // Nova's own choice may be of a device that has changed; only ours counts.
             if (ours is not null)
                 ledger.Claim(owner, [.. ours.Devices.Select(d => d.Address)]);
-            return;
+            return ours is not null;
         }
         if (taken is null)
         {
@@ -124,25 +137,32 @@ internal static class OpsCheck
             {
                 result.Differ(new Difference(DifferenceKind.Verdict, what, error?.ToString() ?? "refused", CaseCheck.Describe(verdict), false, true) { Sound = fault is null });
             }
-            return;
+            return false;
         }
         if (ours is null)
             result.Fail(what, "served with " + string.Join(", ", taken), CaseCheck.Describe(verdict), "what Nova serves soundly must be served");
         try
         {
             ledger.Claim(owner, taken);
+            return true;
         }
         catch (DeviceStateException e)
         {
             result.Fail(what, "served with " + string.Join(", ", taken), e.Message, "the device that Nova gives away is not free here");
+            return false;
         }
     }
+
+    private static PciAddress[]? TakenBy(JsonElement step) => step.TryGetProperty("devices", out JsonElement devices) && devices.ValueKind == JsonValueKind.Array
+        ? [.. devices.EnumerateArray().Select(d => PciAddress.Parse(d.GetString()!))]
+        : null;
 
     // Nova's tracker stops in the middle of its work: what it holds from here on is not its own rules' answer any more.
     private static bool IsRaisedHalfWay(NovaError error) =>
         error.Class is "PciDeviceVFInvalidStatus" or "PciDevicePFInvalidStatus" or "PciDeviceInvalidStatus" or "PciDevicePoolEmpty" or "PciDeviceInvalidOwner";
 
-    private static void CompareStates(LineResult result, string what, JsonElement step, DeviceLedger ledger)
+    // Whether the rest of the sequence can be checked for the invariants alone.
+    private static bool CompareStates(LineResult result, string what, JsonElement step, DeviceLedger ledger, HashSet<string> overwritten)
     {
         var theirs = new SortedDictionary<string, string>(StringComparer.Ordinal);
         foreach (JsonProperty p in step.GetProperty("states").EnumerateObject())
@@ -153,6 +173,7 @@ internal static class OpsCheck
         var a1 = new List<string>();
         var b1 = new List<string>();
         bool dependent = true;
+        bool lost = true;
         foreach (string address in theirs.Keys.Union(ours.Keys))
         {
             string t = theirs.GetValueOrDefault(address, "not there");
@@ -162,10 +183,14 @@ internal static class OpsCheck
             a1.Add($"{address} {t}");
             b1.Add($"{address} {o}");
             // Nobody's either way, and only whether a relative's owner keeps it from others differs.
-            dependent &= t is "available" or "unclaimable" or "unavailable" && o is "available" or "unclaimable" or "unavailable";
+            bool nobodys = t is "available" or "unclaimable" or "unavailable" && o is "available" or "unclaimable" or "unavailable";
+            dependent &= nobodys;
+            lost &= nobodys || (t.StartsWith("claimed ", StringComparison.Ordinal) && overwritten.Contains(t[8..]));
         }
-        if (a1.Count > 0)
-            result.Differ(new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false) { Sound = dependent });
+        if (a1.Count == 0)
+            return false;
+        result.Differ(new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false) { Sound = dependent, ClaimLost = lost && !dependent });
+        return lost && !dependent;
     }
 
     // One owner a device (by how it is kept), and never a PF and a VF of it both with an owner.

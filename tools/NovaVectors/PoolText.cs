@@ -5,7 +5,7 @@ namespace PciOperator.NovaVectors;
 
 /// <summary>
 /// Pools in a form in which Nova's and ours can be compared: by key, the free devices. A null tag is no tag, a boolean tag is
-/// compared without case, and what only Placement has (rp_uuid) is left out.
+/// compared by what it means, and what only Placement has (rp_uuid) is left out.
 /// </summary>
 internal static class PoolText
 {
@@ -22,7 +22,7 @@ internal static class PoolText
                 if (p.Name is "count" or "devices" or "rp_uuid" || p.Value.ValueKind == JsonValueKind.Null)
                     continue;
                 string value = p.Value.ValueKind == JsonValueKind.String ? p.Value.GetString()! : p.Value.GetRawText();
-                keys[p.Name] = p.Name is "remote_managed" or "trusted" ? value.ToLowerInvariant() : value;
+                keys[p.Name] = p.Name is "remote_managed" or "trusted" ? IsTrue(value) ? "true" : "false" : value;
             }
             Add(result, keys, pool.GetProperty("devices").EnumerateArray().Select(d => d.GetString()!));
         }
@@ -51,6 +51,9 @@ internal static class PoolText
         }
         return result;
     }
+
+    // Nova keeps the word as written and reads it so.
+    private static bool IsTrue(string value) => value.Trim().ToLowerInvariant() is "1" or "t" or "true" or "on" or "y" or "yes";
 
     /// <summary>The pools that the others have not, or have otherwise.</summary>
     public static string Show(SortedDictionary<string, SortedSet<string>> pools, SortedDictionary<string, SortedSet<string>> others)

@@ -39,11 +39,11 @@ public sealed class LineResult(string id)
 public sealed class Report(int cases, int exact, int sequences)
 {
     private readonly List<LineResult> results = [];
-    private readonly List<string> orphans = [];
+    private readonly List<(string Where, string Fault)> strays = [];
 
     public int Passed => results.Count(r => r.Disagreements.Count == 0);
 
-    public int Failed => results.Count(r => r.Failed) + orphans.Count;
+    public int Failed => results.Count(r => r.Failed) + strays.Count;
 
     public int Deviated => results.Count(r => r.Deviated);
 
@@ -58,8 +58,11 @@ public sealed class Report(int cases, int exact, int sequences)
 
     public void Add(LineResult result) => results.Add(result);
 
-    /// <summary>A line of the yardstick without a case.</summary>
-    public void Orphan(string id) => orphans.Add(id);
+    /// <summary>All lines that count: cases, sequences, and lines of answers that belong to none of them.</summary>
+    public int Lines => results.Count + strays.Count;
+
+    /// <summary>A line of answers or of the yardstick that belongs to no case: it fails.</summary>
+    public void Stray(string where, string fault) => strays.Add((where, fault));
 
     public void Print(TextWriter output)
     {
@@ -73,12 +76,12 @@ public sealed class Report(int cases, int exact, int sequences)
                 output.WriteLine($"    why:  {d.Why}");
             }
         }
-        foreach (string id in orphans)
-            output.WriteLine($"FAILED   {id}: exact.jsonl has a line without a case");
+        foreach ((string where, string fault) in strays)
+            output.WriteLine($"FAILED   {where}: {fault}");
         output.WriteLine();
         foreach ((string rule, int lines) in ByRule.OrderByDescending(p => p.Value).ThenBy(p => p.Key, StringComparer.Ordinal))
             output.WriteLine($"{lines,6} {rule}");
-        output.WriteLine($"read {cases} cases ({exact} in exact.jsonl, of which {ExactDeviated} deviated) and {sequences} sequences: {cases + sequences} lines");
+        output.WriteLine($"read {cases} cases ({exact} in exact.jsonl, of which {ExactDeviated} deviated) and {sequences} sequences{(strays.Count == 0 ? "" : $", and {strays.Count} lines that belong to none")}: {Lines} lines");
         output.WriteLine($"{Passed} passed, {Failed} failed, {Deviated} deviated");
     }
 }

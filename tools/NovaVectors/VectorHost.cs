@@ -81,13 +81,21 @@ public sealed class VectorHost
         var values = new List<NovaAlias>();
         try
         {
-            foreach (JsonElement alias in aliases.EnumerateArray())
-                values.Add(NovaAlias.Parse(RawText(alias)));
-            return (NovaAlias.Join(values), values, null);
+            // One by one, as Nova does: the first error is that of the first bad value, whether by itself or beside those before it.
+            return (NovaAlias.Join(Read()), values, null);
         }
         catch (SpecFormatException e)
         {
             return (new Dictionary<string, AliasDefinition>(), values, e);
+        }
+
+        IEnumerable<NovaAlias> Read()
+        {
+            foreach (JsonElement alias in aliases.EnumerateArray())
+            {
+                values.Add(NovaAlias.Parse(RawText(alias)));
+                yield return values[^1];
+            }
         }
     }
 

@@ -6,80 +6,78 @@ namespace PciOperator.NovaVectors;
 /// <summary>A folder of cases with Nova's answers and the yardstick, each a file of JSON lines (or the same, gzipped).</summary>
 public sealed class VectorSet
 {
-    private readonly List<JsonElement> cases;
-    private readonly List<JsonElement> expected;
-    private readonly Dictionary<string, JsonElement> exact;
-    private readonly List<JsonElement> opsCases;
-    private readonly List<JsonElement> opsExpected;
+    private readonly List<Line> cases;
+    private readonly List<Line> expected;
+    private readonly List<Line> exact;
+    private readonly List<Line> opsCases;
+    private readonly List<Line> opsExpected;
 
     private VectorSet(string folder)
     {
         cases = Lines(folder, "cases.jsonl", true);
         expected = Lines(folder, "expected.jsonl", true);
-        exact = [];
-        foreach (JsonElement line in Lines(folder, "exact.jsonl", true))
-            exact[line.GetProperty("id").ToString()] = line;
+        exact = Lines(folder, "exact.jsonl", true);
         opsCases = Lines(folder, "ops_cases.jsonl", false);
         opsExpected = Lines(folder, "ops_expected.jsonl", false);
     }
 
-    public int Cases => cases.Count;
+    /// <summary>Reads a folder. A line that is not a JSON object is kept as that: it fails, and the others are compared.</summary>
+    /// <exception cref="InvalidDataException">A file that must be there is not.</exception>
+    public static VectorSet Read(string folder) => new(folder);
 
-    public int Exact => exact.Count;
-
-    public int Sequences => opsCases.Count;
-
-    /// <summary>Reads a folder.</summary>
-    /// <exception cref="InvalidDataException">A line is not JSON, or a file of answers is not as long as its cases.</exception>
-    public static VectorSet Read(string folder)
-    {
-        var set = new VectorSet(folder);
-        if (set.cases.Count != set.expected.Count || set.opsCases.Count != set.opsExpected.Count)
-        {
-            throw new InvalidDataException(
-                $"{set.cases.Count} cases have {set.expected.Count} answers, {set.opsCases.Count} sequences {set.opsExpected.Count}; each needs one, in the same order.");
-        }
-        return set;
-    }
-
-    /// <summary>Compares every line.</summary>
+    /// <summary>Compares every line. A line of answers, or of the yardstick, that belongs to no case counts as a line that fails.</summary>
     public Report Check()
     {
         var report = new Report(cases.Count, exact.Count, opsCases.Count);
-        var unused = new HashSet<string>(exact.Keys);
-        for (int i = 0; i < cases.Count; i++)
+        var yardstick = new Dictionary<string, Line>();
+        foreach (Line line in exact)
         {
-            string id = cases[i].GetProperty("id").ToString();
-            unused.Remove(id);
-            JsonElement? yardstick = exact.TryGetValue(id, out JsonElement e) ? e : null;
-            report.Add(Guard(id, c => CaseCheck.Run(c, cases[i], expected[i], yardstick)));
+            if (line.Value is null || line.Id is null || !yardstick.TryAdd(line.Id, line))
+                report.Stray(line.Where, line.Fault ?? "a second line for this case, or one without an id");
         }
-        for (int i = 0; i < opsCases.Count; i++)
-        {
-            string id = opsCases[i].GetProperty("id").ToString();
-            report.Add(Guard(id, c => OpsCheck.Run(c, opsCases[i], opsExpected[i])));
-        }
-        foreach (string id in unused)
-            report.Orphan(id);
+        Compare(report, cases, expected, (result, id, line, nova) =>
+            CaseCheck.Run(result, line, nova, yardstick.Remove(id, out Line? exactly) ? exactly.Value : null));
+        Compare(report, opsCases, opsExpected, (result, _, line, nova) => OpsCheck.Run(result, line, nova));
+        foreach (Line line in yardstick.Values)
+            report.Stray(line.Where, "a line of the yardstick without a case");
         return report;
     }
 
-    // An exception is a failure of that line, never of the run.
-    private static LineResult Guard(string id, Action<LineResult> check)
+    private static void Compare(Report report, List<Line> cases, List<Line> answers, Action<LineResult, string, JsonElement, JsonElement> check)
     {
-        var result = new LineResult(id);
+        for (int i = 0; i < cases.Count; i++)
+        {
+            Line line = cases[i];
+            Line? answer = i < answers.Count ? answers[i] : null;
+            var result = new LineResult(line.Id ?? line.Where);
+            report.Add(result);
+            if (line.Value is not { } asked || line.Id is null)
+                result.Fail("case", "", line.Fault ?? "it has no id", $"{line.Where} is no case");
+            else if (answer?.Value is not { } nova)
+                result.Fail("answer", answer?.Fault ?? "there is none", "", "each case needs an answer, in the same order");
+            else if (answer.Id is { } of && of != line.Id)
+                result.Fail("answer", $"is that of case {of}", "", "each case needs an answer, in the same order");
+            else
+                Guard(result, () => check(result, line.Id, asked, nova));
+        }
+        for (int i = cases.Count; i < answers.Count; i++)
+            report.Stray(answers[i].Where, "an answer without a case");
+    }
+
+    // An exception is a failure of that line, never of the run.
+    private static void Guard(LineResult result, Action check)
+    {
         try
         {
-            check(result);
+            check();
         }
         catch (Exception e)
         {
             result.Fail("crash", "", e.GetType().Name + ": " + e.Message, "the check itself did not get through the line");
         }
-        return result;
     }
 
-    private static List<JsonElement> Lines(string folder, string name, bool needed)
+    private static List<Line> Lines(string folder, string name, bool needed)
     {
         string path = Path.Combine(folder, name);
         Stream file;
@@ -91,21 +89,32 @@ public sealed class VectorSet
             throw new InvalidDataException($"{path} is not there.");
         else
             return [];
-        var lines = new List<JsonElement>();
+        var lines = new List<Line>();
         using var reader = new StreamReader(file);
-        while (reader.ReadLine() is { } line)
+        for (int number = 1; reader.ReadLine() is { } text; number++)
         {
-            if (line.Length == 0)
-                continue;
+            if (!string.IsNullOrWhiteSpace(text))
+                lines.Add(Line.Of($"{name}:{number}", text));
+        }
+        return lines;
+    }
+
+    // A line that is not blank: what it holds, or why it holds nothing.
+    private sealed record Line(string Where, JsonElement? Value, string? Id, string? Fault)
+    {
+        public static Line Of(string where, string text)
+        {
             try
             {
-                lines.Add(JsonDocument.Parse(line).RootElement);
+                JsonElement value = JsonDocument.Parse(text).RootElement;
+                return value.ValueKind == JsonValueKind.Object
+                    ? new Line(where, value, value.TryGetProperty("id", out JsonElement id) ? id.ToString() : null, null)
+                    : new Line(where, null, null, "it is not a JSON object");
             }
             catch (JsonException e)
             {
-                throw new InvalidDataException($"{path}, line {lines.Count + 1}: {e.Message}", e);
+                return new Line(where, null, null, $"it is not JSON: {e.Message}");
             }
         }
-        return lines;
     }
 }
