@@ -17,4 +17,6 @@ catch (Exception e) when (e is IOException or UnauthorizedAccessException or Inv
 }
 Report report = set.Check();
 report.Print(Console.Out);
-return report.Failed == 0 ? 0 : 1;
+if (report.Lines == 0)
+    Console.Error.WriteLine($"{args[0]} has no lines to compare.");
+return report is { Failed: 0, Lines: > 0 } ? 0 : 1;
