@@ -6,7 +6,7 @@ namespace PciOperator.Host;
 /// Binds and restores devices by driver_override and drivers_probe (never new_id). Every step looks at what is there
 /// first, so that it can be begun again after any interruption; results are read back, since a probe that failed says OK too.
 /// </summary>
-internal sealed class DeviceBinder(IHostFileSystem files, HostWork work)
+internal sealed partial class DeviceBinder(IHostFileSystem files, HostWork work)
 {
     // A write of zero bytes changes nothing: a newline clears the override.
     private const string Clear = "\n";
@@ -27,16 +27,6 @@ internal sealed class DeviceBinder(IHostFileSystem files, HostWork work)
         }
 
         return Registered(name) ?? throw new Refusal(HoldingReasons.VfioUnavailable, $"modprobe {name} succeeded, but the kernel shows no driver {name} for PCI devices.");
-    }
-
-    /// <summary>Removes a PF's VFs.</summary>
-    public void RemoveVfs(PciAddress pf)
-    {
-        if (NumVfs(pf) is not > 0)
-            return;
-        Do($"removing the VFs of {pf}", () => files.Write($"{SysfsPaths.Device(pf)}/sriov_numvfs", "0"));
-        if (NumVfs(pf) is > 0)
-            throw new Refusal(HoldingReasons.BindFailed, $"The kernel took 0 as the number of VFs of {pf}, but still shows {NumVfs(pf)}.");
     }
 
     /// <summary>Binds one device to its target driver.</summary>
@@ -95,11 +85,12 @@ internal sealed class DeviceBinder(IHostFileSystem files, HostWork work)
     public void Restore(JournalEntry entry)
     {
         var failures = new List<string>();
-        foreach (JournalDevice device in entry.Devices.Where(d => d.Managed).Reverse())
+        foreach (JournalDevice device in entry.Devices.Reverse())
         {
             try
             {
-                Restore(device);
+                if (IsThere(device))
+                    Restore(device);
             }
             catch (Exception e) when (e is HostIoException or Refusal)
             {
@@ -140,35 +131,28 @@ internal sealed class DeviceBinder(IHostFileSystem files, HostWork work)
 
     private void Restore(JournalDevice device)
     {
-        PciAddress address = device.At;
-
-        // Gone, or another card at the address: the kernel forgot what was done to ours.
-        if (!IsThere(device))
+        // Before its own driver comes back, which takes the MAC that it finds.
+        RestoreSettings(device);
+        if (!device.Managed)
             return;
-        string? driver = Inventory.DriverOf(files, address);
-        bool ours = driver == device.TargetDriver || driver is null;
-        if (ours && driver != device.OriginalDriver)
-        {
-            // The override names the original driver until it is bound, so that no other driver that knows the device gets it.
-            SetOverride(address, device.OriginalDriver ?? device.OriginalOverride);
-            Unbind(address, driver);
-            if (device.OriginalDriver is { } original)
-            {
-                LoadHostDriver(address, original);
-                Probe(address);
-                driver = Inventory.DriverOf(files, address);
-                if (driver != original)
-                    throw new Refusal(HoldingReasons.RestoreFailed, $"The kernel did not bind {address} to its own driver {original} again (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
-            }
-        }
+        string? driver = Inventory.DriverOf(files, device.At);
+        if ((driver == device.TargetDriver || driver is null) && driver != device.OriginalDriver)
+            Rebind(device.At, driver, device.OriginalDriver, device.OriginalOverride);
+        SetOverride(device.At, device.OriginalOverride);
+        RestoreVfs(device);
+    }
 
-        SetOverride(address, device.OriginalOverride);
-        if (device.OriginalNumVfs is > 0 and var vfs && NumVfs(address) == 0 && Inventory.DriverOf(files, address) == device.OriginalDriver)
-        {
-            Do($"making {vfs} VFs of {address} again", () => files.Write($"{SysfsPaths.Device(address)}/sriov_numvfs", vfs.ToString()!));
-            if (NumVfs(address) != vfs)
-                throw new Refusal(HoldingReasons.RestoreFailed, $"{address} had {vfs} VFs and has {NumVfs(address)} now.");
-        }
+    /// <summary>From one driver to another. Its override is the new driver's name then, so that no other driver that knows the device gets it.</summary>
+    private void Rebind(PciAddress address, string? from, string? to, string? overrideWithout)
+    {
+        SetOverride(address, to ?? overrideWithout);
+        Unbind(address, from);
+        if (to is null)
+            return;
+        LoadHostDriver(address, to);
+        Probe(address);
+        if (Inventory.DriverOf(files, address) is var driver && driver != to)
+            throw new Refusal(HoldingReasons.RestoreFailed, $"The kernel did not bind {address} to its own driver {to} again (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
     }
 
     private void SetOverride(PciAddress address, string? wanted)
@@ -195,8 +179,6 @@ internal sealed class DeviceBinder(IHostFileSystem files, HostWork work)
         if (!files.Exists(SysfsPaths.Driver(driver)) && files.ReadText($"{SysfsPaths.Device(address)}/modalias") is { } modalias)
             files.LoadModule(modalias);
     }
-
-    private int? NumVfs(PciAddress pf) => Inventory.Number(files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"));
 
     private string? Registered(string name)
     {

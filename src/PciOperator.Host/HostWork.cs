@@ -75,6 +75,15 @@ internal sealed class HostWork : IDisposable
         thread.Start();
     }
 
+    /// <summary>Lets time pass before something is tried or looked at again. No call of the kernel's is under way then.</summary>
+    public void Pause(TimeSpan delay) => Task.Delay(delay, time).GetAwaiter().GetResult();
+
+    /// <summary>The present, to measure by.</summary>
+    public long Timestamp => time.GetTimestamp();
+
+    /// <summary>Since a <see cref="Timestamp"/>.</summary>
+    public TimeSpan Elapsed(long timestamp) => time.GetElapsedTime(timestamp);
+
     /// <summary>A call begins: "reading" and a path, for example.</summary>
     public void Enter(string operation, string path)
     {

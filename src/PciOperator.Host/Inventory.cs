@@ -75,18 +75,25 @@ internal sealed class Inventory(IHostFileSystem files)
     ];
 
     /// <summary>The VFs that a PF has now, in their order.</summary>
-    public List<PciAddress> VfsOf(PciAddress pf)
+    public List<PciAddress> VfsOf(PciAddress pf) => [.. NumberedVfsOf(files, pf).OrderBy(v => v.Key).Select(v => v.Value)];
+
+    /// <summary>A PF's VFs by their number on it: virtfnN.</summary>
+    public static Dictionary<int, PciAddress> NumberedVfsOf(IHostFileSystem files, PciAddress pf)
     {
-        int count = Number(files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs")) ?? 0;
-        var vfs = new List<PciAddress>();
-        for (int i = 0; i < count; i++)
+        var vfs = new Dictionary<int, PciAddress>();
+        foreach (string name in files.List(SysfsPaths.Device(pf)))
         {
-            if (PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(pf)}/virtfn{i}")), out PciAddress vf))
-                vfs.Add(vf);
+            if (name.StartsWith("virtfn", StringComparison.Ordinal) && Number(name["virtfn".Length..]) is { } index
+                && PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(pf)}/{name}")), out PciAddress vf))
+                vfs[index] = vf;
         }
 
         return vfs;
     }
+
+    /// <summary>A VF's number on its PF; null when it is none of its VFs now.</summary>
+    public static int? VfIndexOf(IHostFileSystem files, PciAddress pf, PciAddress vf) =>
+        NumberedVfsOf(files, pf).Where(v => v.Value == vf).Select(v => (int?)v.Key).FirstOrDefault();
 
     /// <summary>A function's driver; null when none.</summary>
     public static string? DriverOf(IHostFileSystem files, PciAddress address) =>

@@ -93,12 +93,28 @@ internal sealed record JournalDevice
     /// <summary>VFs that a PF had before it was taken; null when none, or not a PF.</summary>
     public int? OriginalNumVfs { get; init; }
 
+    /// <summary>sriov_drivers_autoprobe of a PF that had VFs; null: not a PF, had none, or written before format 2.</summary>
+    public bool? OriginalAutoprobe { get; init; }
+
+    /// <summary>The VFs that a PF had, as they were, since they go when it is taken; null: not a PF, or had none. (Format 2.)</summary>
+    public IReadOnlyList<JournalVf>? OriginalVfs { get; init; }
+
+    /// <summary>What a VF's PF kept for it before the claim; null: not a VF, or its PF's driver says nothing. (Format 2.)</summary>
+    public VfSettings? OriginalVf { get; init; }
+
     [JsonIgnore]
     public PciAddress At => PciAddress.Parse(Address);
 
     [JsonIgnore]
     public PciAddress? Parent => ParentAddress is null ? null : PciAddress.Parse(ParentAddress);
 }
+
+/// <summary>A free VF of a PF that was taken, and how it is made again.</summary>
+/// <param name="Index">Its number on its PF.</param>
+/// <param name="Driver">Null when it had none.</param>
+/// <param name="DriverOverride">Null when it had none.</param>
+/// <param name="Settings">Null when the PF's driver says nothing of it.</param>
+internal sealed record JournalVf(int Index, string? Driver, string? DriverOverride, VfSettings? Settings);
 
 /// <summary>The first look at a file: only its version.</summary>
 internal sealed record JournalVersion

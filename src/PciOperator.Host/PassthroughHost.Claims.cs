@@ -8,7 +8,7 @@ public sealed partial class PassthroughHost
     private Holding Prepare(AssignmentRequest request, HostWork work)
     {
         var watched = new WatchedFileSystem(files, work);
-        var binder = new DeviceBinder(watched, work);
+        DeviceBinder binder = NewBinder(watched, work);
         JournalEntry? before;
         lock (gate)
             before = entries.GetValueOrDefault(request.ClaimUid);
@@ -84,7 +84,7 @@ public sealed partial class PassthroughHost
     private Holding? Release(string claimUid, HostWork work)
     {
         var watched = new WatchedFileSystem(files, work);
-        var binder = new DeviceBinder(watched, work);
+        DeviceBinder binder = NewBinder(watched, work);
         JournalEntry entry;
         lock (gate)
             entry = entries[claimUid];
@@ -192,6 +192,7 @@ public sealed partial class PassthroughHost
                         OriginalOverride = found.DriverOverride,
                         OriginalNumVfs = vfs,
                     };
+                    device = WithVfs(device, found, known, sameBoot, examination.Vfs, binder);
                     if (known is null || found.Driver is not null && found.Driver != device.TargetDriver && !sameBoot)
                         return device;
                     return device with { OriginalDriver = known.OriginalDriver, OriginalOverride = sameBoot ? known.OriginalOverride : device.OriginalOverride };

@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Logging;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
@@ -5,9 +6,12 @@ namespace PciOperator.Host;
 /// <summary>The number of VFs of a PF.</summary>
 public sealed partial class PassthroughHost
 {
+    private static readonly TimeSpan BetweenLooks = TimeSpan.FromMilliseconds(50);
+
     /// <summary>
-    /// Gives a PF a number of VFs, through 0 when it has another number (the kernel's rule). Refused while a claim holds
-    /// the PF or one of its VFs, or while the host uses a VF that would go.
+    /// Gives a PF a number of VFs, through 0 when it has another number (the kernel's rule), and waits until they are there.
+    /// Refused while a claim holds the PF or one of its VFs, or while the host uses a VF that would go. Begun again after any
+    /// interruption it goes on from what is there.
     /// </summary>
     /// <param name="pf">The PF.</param>
     /// <param name="numVfs">0 to sriov_totalvfs.</param>
@@ -70,7 +74,8 @@ public sealed partial class PassthroughHost
         {
             string folder = SysfsPaths.Device(pf);
             return Inventory.Number(files.ReadText($"{folder}/sriov_numvfs")) == numVfs
-                && (autoprobe is null || files.ReadText($"{folder}/sriov_drivers_autoprobe") == (autoprobe.Value ? "1" : "0"));
+                && (autoprobe is null || files.ReadText($"{folder}/sriov_drivers_autoprobe") == (autoprobe.Value ? "1" : "0"))
+                && Present(pf, files) == numVfs;
         }
         catch (HostIoException)
         {
@@ -79,10 +84,14 @@ public sealed partial class PassthroughHost
         }
     }
 
+    /// <summary>VFs that can be used: linked from their PF, and there.</summary>
+    private static int Present(PciAddress pf, IHostFileSystem files) =>
+        Inventory.NumberedVfsOf(files, pf).Values.Count(vf => Inventory.IdsOf(files, vf) is not null);
+
     private static SriovOutcome Refused(PciAddress pf, string reason, string message) =>
         new() { Address = pf, Applied = false, Reason = reason, Message = message };
 
-    private static SriovOutcome Resize(PciAddress pf, int numVfs, bool? autoprobe, WatchedFileSystem watched, HostWork work)
+    private SriovOutcome Resize(PciAddress pf, int numVfs, bool? autoprobe, WatchedFileSystem watched, HostWork work)
     {
         string folder = SysfsPaths.Device(pf);
         int? Now() => Inventory.Number(watched.ReadText($"{folder}/sriov_numvfs"));
@@ -97,32 +106,38 @@ public sealed partial class PassthroughHost
                     : Refused(pf, HoldingReasons.DeviceGone, $"There is no device at {pf}.");
             }
 
+            int now = Now() ?? 0;
             if (numVfs < 0 || numVfs > total)
-                return Refused(pf, HoldingReasons.SriovFailed, $"{pf} can have 0 to {total} VFs; {numVfs} is not possible.") with { NumVfs = Now() };
-            string probe = autoprobe switch { true => "1", false => "0", null => watched.ReadText($"{folder}/sriov_drivers_autoprobe") ?? "1" };
-            if (watched.ReadText($"{folder}/sriov_drivers_autoprobe") is { } current && current != probe)
+                return Refused(pf, HoldingReasons.SriovFailed, $"{pf} can have 0 to {total} VFs; {numVfs} is not possible.") with { NumVfs = now };
+            if (now != numVfs && Inventory.DriverOf(watched, pf) is var driver && (driver is null || VfioDrivers.IsVfio(driver)))
             {
-                watched.Write($"{folder}/sriov_drivers_autoprobe", probe);
-                changed = true;
+                return Refused(pf, HoldingReasons.SriovFailed,
+                    $"{pf} is on {driver ?? "no driver"}, and only its own driver can change the number of its VFs: bind it to that first.") with { NumVfs = now };
             }
 
-            int now = Now() ?? 0;
-            if (now == numVfs)
-                return new SriovOutcome { Address = pf, Applied = true, Changed = changed, NumVfs = now };
-            if (now > 0 && UseOfVfs(pf, watched) is { } refusal)
-                return refusal with { NumVfs = now, Changed = changed };
-            if (now > 0)
+            if (now != numVfs && now > 0 && UseOfVfs(pf, watched) is { } refusal)
+                return refusal with { NumVfs = now };
+            string? probe = autoprobe switch { true => "1", false => "0", null => null };
+            if (probe is not null && watched.ReadText($"{folder}/sriov_drivers_autoprobe") is { } current && current != probe)
+            {
+                changed = true;
+                watched.Write($"{folder}/sriov_drivers_autoprobe", probe);
+            }
+
+            if (now != numVfs && now > 0)
+            {
                 Write($"removing the VFs of {pf}", 0);
-            if (numVfs > 0)
+                if (Now() is var left and not 0)
+                    return Refused(pf, HoldingReasons.SriovFailed, $"The kernel took 0 as the number of VFs of {pf}, and shows {left}; the kernel log (dmesg) says why.") with { NumVfs = left, Changed = true };
+            }
+
+            if (now != numVfs && numVfs > 0)
                 Write($"making {numVfs} VFs of {pf}", numVfs);
-            int? after = Now();
-            return after == numVfs
-                ? new SriovOutcome { Address = pf, Applied = true, Changed = true, NumVfs = after }
-                : Refused(pf, HoldingReasons.SriovFailed, $"The kernel took {numVfs} as the number of VFs of {pf}, and shows {after}; the kernel log (dmesg) says why.") with { NumVfs = after, Changed = true };
+            return Await(pf, numVfs, watched, work, Now) with { Changed = changed };
         }
         catch (HostIoException e)
         {
-            return Refused(pf, HoldingReasons.SriovFailed, e.Message) with { Changed = changed };
+            return Refused(pf, HoldingReasons.SriovFailed, e.Message) with { NumVfs = Inventory.Number(Attempt(() => files.ReadText($"{folder}/sriov_numvfs"))), Changed = changed };
         }
 
         void Write(string purpose, int number)
@@ -131,12 +146,43 @@ public sealed partial class PassthroughHost
             try
             {
                 changed = true;
-                watched.Write($"{folder}/sriov_numvfs", number.ToString());
+                watched.Write($"{folder}/sriov_numvfs", $"{number}");
             }
             finally
             {
                 work.Purpose = null;
             }
+        }
+    }
+
+    private static string? Attempt(Func<string?> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (HostIoException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Waits until all VFs are linked and there: a driver may count them before it has made them.</summary>
+    private SriovOutcome Await(PciAddress pf, int numVfs, WatchedFileSystem watched, HostWork work, Func<int?> numberNow)
+    {
+        long began = work.Timestamp;
+        while (true)
+        {
+            int? counted = numberNow();
+            int present = Present(pf, watched);
+            if (counted == numVfs && present == numVfs)
+                return new SriovOutcome { Address = pf, Applied = true, NumVfs = counted };
+            string again = $"Remove them all and have them made again (echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs), or give the PciDeviceSpec a number that the card makes.";
+            if (counted != numVfs)
+                return Refused(pf, HoldingReasons.SriovFailed, $"{numVfs} VFs of {pf} were asked for, and its driver made {counted ?? 0}; the kernel log (dmesg) says why. {again}") with { NumVfs = counted };
+            if (work.Elapsed(began) >= options.VfTimeout)
+                return Refused(pf, HoldingReasons.SriovFailed, $"{pf} counts {numVfs} VFs, and only {present} of them are there after {options.VfTimeout.TotalSeconds:0} s; the kernel log (dmesg) says why. {again}") with { NumVfs = counted };
+            work.Pause(BetweenLooks);
         }
     }
 
@@ -146,14 +192,36 @@ public sealed partial class PassthroughHost
         var inventory = new Inventory(watched);
         var use = HostUse.Read(watched);
         List<HostFunction> vfs = inventory.ReadNow(inventory.VfsOf(pf), use);
-        if (vfs.Select(vf => Guards.Check(vf, use, ours: false)).FirstOrDefault(r => r is not null) is { } refusal)
-            return Refused(pf, HoldingReasons.GuardRefused, $"The VFs of {pf} can't be removed: {refusal.Sentence}");
-        var open = new OpenFiles(watched);
-        var nodes = new Dictionary<DeviceNumber, string>();
-        foreach (KeyValuePair<DeviceNumber, string> node in vfs.SelectMany(vf => open.NodesOf(vf.Address)))
-            nodes[node.Key] = node.Value;
-        return open.FindUser(nodes, [.. vfs.Select(vf => vf.Address)]) is { } user
-            ? Refused(pf, HoldingReasons.GuardRefused, $"The VFs of {pf} can't be removed: {user}.")
-            : null;
+        if (vfs.Count == 0)
+            return null;
+        try
+        {
+            new Examination(vfs, [], use).CheckGuards(watched, ours: _ => false, administrators: _ => null);
+            return null;
+        }
+        catch (Refusal refusal)
+        {
+            return Refused(pf, HoldingReasons.GuardRefused, $"The VFs of {pf} can't be removed: {refusal.Message}");
+        }
+    }
+
+    /// <summary>A claim's binder, with ears for what can't be put back about VFs.</summary>
+    private DeviceBinder NewBinder(WatchedFileSystem watched, HostWork work) => new(watched, work)
+    {
+        NotClean = (device, why) => logger.LogError("{Address} is kept from other claims: {Why}", device.Address, why),
+        Warn = message => logger.LogWarning("{Message}", message),
+    };
+
+    /// <summary>What is on record of a device's VFs, or of it as a VF: as first found in this boot, before an owner could change it.</summary>
+    private static JournalDevice WithVfs(JournalDevice device, HostFunction found, JournalDevice? known, bool sameBoot, IReadOnlyList<HostFunction> vfs, DeviceBinder binder)
+    {
+        JournalDevice before = known is null
+            ? device
+            : device with { OriginalVf = sameBoot ? known.OriginalVf : null, OriginalVfs = known.OriginalVfs, OriginalAutoprobe = known.OriginalAutoprobe };
+        if (found.Function.ParentAddress is not null && (known is null || !sameBoot))
+            return before with { OriginalVf = binder.SettingsOf(found) };
+        return found.NumVfs is > 0 && !(sameBoot && known?.OriginalVfs is not null)
+            ? before with { OriginalAutoprobe = binder.AutoprobeOf(found.Address), OriginalVfs = binder.VfsAsTheyAre(found.Address, vfs) }
+            : before;
     }
 }

@@ -9,6 +9,9 @@ public sealed record PassthroughHostOptions
 {
     /// <summary>How long one call of the kernel may take before its holding is called Stuck. The work goes on when it returns.</summary>
     public TimeSpan WriteTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How long VFs that the kernel counts may take to be there.</summary>
+    public TimeSpan VfTimeout { get; init; } = TimeSpan.FromSeconds(10);
 }
 
 /// <summary>

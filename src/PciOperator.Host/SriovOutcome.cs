@@ -23,6 +23,9 @@ public sealed record SriovOutcome
     /// <summary>A sentence with what to do; null when applied.</summary>
     public string? Message { get; init; }
 
+    /// <summary>Trying again soon can't help: the kernel or the card refused, and a person has to change something.</summary>
+    public bool NeedsPerson => Reason is HoldingReasons.SriovFailed or HoldingReasons.DeviceGone or HoldingReasons.HostUnreadable;
+
     /// <summary>UIDs of the claims that hold the PF or its VFs and so keep it from being changed.</summary>
     public IReadOnlyList<string> BlockedBy { get; init; } = [];
 }

@@ -74,10 +74,10 @@ internal sealed class Lab
 
     public HostFunction Seen(string address) => Agent.Scan().Functions.Single(f => f.Address == PciAddress.Parse(address));
 
-    /// <summary>Drivers, overrides and numbers of VFs of the whole host, and the journal: to compare before and after.</summary>
+    /// <summary>Drivers, overrides, numbers and settings of VFs of the whole host, and the journal: to compare before and after.</summary>
     public string Picture() => string.Join('\n',
         Simulated.Functions.OrderBy(f => f.Address, StringComparer.Ordinal)
-            .Select(f => $"{f.Address} {f.Driver} {f.Override} {f.Sriov?.NumVfs}")
+            .Select(f => $"{f.Address} {f.Driver} {f.Override} {f.Sriov?.Autoprobe} {f.VfSettings} {f.Sriov?.NumVfs}")
             .Concat(Simulated.Files.List($"{SimulatedHost.StateDirectory}/journal")));
 
     private PassthroughHost NewAgent() => new(Simulated.Files, SimulatedHost.StateDirectory, Time);

@@ -102,10 +102,13 @@ public class RecoveryTests(ITestOutputHelper output)
                 string picture = lab.Picture();
                 await lab.Prepare("claim-1", devices);
                 int done = Changes(lab);
-                bool hit = false;
+                bool hit = false, tolerated = false;
                 Fault(lab, a => a.IsChange && a.Index == done + index && a.Before == before, a =>
                 {
                     hit = true;
+
+                    // A VF's settings are tried again at once.
+                    tolerated = a.Path.StartsWith("rtnetlink/", StringComparison.Ordinal);
                     throw new HostIoException("write", a.Path, Errnos.EIO);
                 });
                 Holding? holding = await lab.Agent.ReleaseAsync("claim-1");
@@ -113,9 +116,13 @@ public class RecoveryTests(ITestOutputHelper output)
                 if (!hit)
                     break;
                 points++;
-                Assert.Contains(holding!.State, new[] { HoldingState.Releasing, HoldingState.Stuck });
-                Assert.NotNull(holding.Message);
-                Assert.Equal([holding], lab.Agent.Holdings);
+                if (!tolerated)
+                {
+                    Assert.Contains(holding!.State, new[] { HoldingState.Releasing, HoldingState.Stuck });
+                    Assert.NotNull(holding.Message);
+                    Assert.Equal([holding], lab.Agent.Holdings);
+                }
+
                 Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
                 Assert.Equal(picture, lab.Picture());
             }
@@ -430,9 +437,14 @@ public class RecoveryTests(ITestOutputHelper output)
         string actual = lab.Picture();
         if (ending == Ending.RebootAndPrepare && devices.Contains(Lab.X710) && actual == WithoutVfs(picture))
             return true; // killed after the journal was cleared, or before it was written: the reboot alone removed the VFs
+        if (ending is Ending.RebootAndPrepare or Ending.RebootAndRelease)
+            (expected, actual) = (WithoutMacs(expected), WithoutMacs(actual));
         Assert.Equal(expected, actual);
         return true;
     }
+
+    /// <summary>A VF's driver chooses another MAC after a reboot.</summary>
+    private static string WithoutMacs(string picture) => System.Text.RegularExpressions.Regex.Replace(picture, "Mac = [0-9a-f:]+", "Mac");
 
     /// <summary>VFs get other groups when they are made again.</summary>
     private static List<AssignmentDevice> Now(Lab lab, AssignmentRequest request) =>
