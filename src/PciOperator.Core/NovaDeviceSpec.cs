@@ -53,13 +53,15 @@ public static class NovaDeviceSpec
                 continue;
             if (selector.VendorId is { } vendor && vendor != named.VendorId)
                 throw new SpecFormatException("vendor_id", $"vendor_id {vendor} is not that of the PF {named.Address}, {named.VendorId}.");
+            PciId? ofVfs = named.VfProductId ?? host.FirstOrDefault(f => f.IsVirtual && f.ParentAddress == named.Address)?.ProductId;
+            if (selector.ProductId is { } product && product == ofVfs)
+                continue;
             if (selector.ProductId is null || selector.ProductId == named.ProductId)
             {
                 throw new SpecFormatException(
                     "product_id", $"A PF can't be remote-managed, only its VFs; give the product_id of the VFs of {named.Address}{(named.VfProductId is { } id ? $", {id}" : "")}.");
             }
-            PciId? ofVfs = named.VfProductId ?? host.FirstOrDefault(f => f.IsVirtual && f.ParentAddress == named.Address)?.ProductId;
-            if (ofVfs is { } vfs && selector.ProductId != vfs)
+            if (ofVfs is { } vfs)
                 throw new SpecFormatException("product_id", $"product_id {selector.ProductId} is not that of the VFs of {named.Address}, {vfs}.");
         }
     }

@@ -6,12 +6,14 @@ namespace PciOperator.Core;
 /// <remarks>
 /// Nodes are compared by: whether NUMA preferences are met; what the assignment spoils (whole PFs broken up, companions
 /// that go along, places far from the guest); then fewer other free devices (Nova's PCI weigher) or, to spread, more; then the name.
-/// Nodes of one shape are decided once, and of the nodes that serve the claim the first 256, by what is left on them, are compared.
+/// Nodes of one shape are decided once. Nodes are looked at by what is left on them, then name, until one spoils nothing (no later one is
+/// better then) or 256 that serve the claim are compared: solving all of 5,000 that differ would cost milliseconds to save a PF
+/// on a node that packing would fill last. The order, and so the choice, is the same however the snapshot came to be.
 /// </remarks>
 internal sealed class Placement
 {
-    // Nodes that serve the claim are compared up to this many: the next ones, with more free devices, are seldom better.
-    private const int MostCompared = 256;
+    /// <summary>Nodes that serve the claim and pass the filters are compared up to this many.</summary>
+    public const int MostCompared = 256;
 
     private readonly ClusterInventory cluster;
     private readonly ClaimPlan plan;
@@ -20,6 +22,7 @@ internal sealed class Placement
     private readonly int[] masks;
     private readonly HashSet<string>? excluded;
     private readonly PlacementBuffers buffers = PlacementBuffers.Mine;
+    private ulong[] refused = [];
 
     public Placement(ClusterInventory cluster, ClaimPlan plan, IReadOnlyList<INodeFilter> filters, PlacementOptions options)
     {
@@ -37,6 +40,7 @@ internal sealed class Placement
     {
         int count = Candidates(out ReadOnlySpan<int> sorted);
         buffers.ForgetShapes(count);
+        refused = buffers.Refused(cluster.Pages.Length);
         NodeInventory? best = null;
         Fit bestFit = default;
         int serving = 0;
@@ -46,26 +50,32 @@ internal sealed class Placement
             int at = sorted[i] % NodePage.Most;
             NodeInventory node = page.Nodes[at];
             Fit fit = FitOf(node, page.ClassNumbers[at]);
-            if (fit.Served && ++serving > MostCompared && best is not null)
-                break;
-            if (!fit.Served || (best is not null && !Better(fit, bestFit)) || Filtered(node.Name) is not null)
+            if (!fit.Served)
+            {
+                if (!fit.GaveUp)
+                    refused[sorted[i] / NodePage.Most] |= 1ul << at;
                 continue;
-            (best, bestFit) = (node, fit);
-            if (fit is { Cost: 0, PreferenceMet: not false })
+            }
+            if (Filtered(node.Name) is not null)
+                continue;
+            if (best is null || Better(fit, bestFit))
+                (best, bestFit) = (node, fit);
+            if (++serving == MostCompared || bestFit is { Cost: 0, PreferenceMet: not false })
                 break;
         }
         return best;
     }
 
-    /// <summary>The nodes by reason, when none serves the claim.</summary>
+    /// <summary>The nodes by reason, after <see cref="Best"/> found none that serves the claim.</summary>
     public IEnumerable<(RefusalReason Reason, int Nodes)> Refusals()
     {
         var reasons = new Tally();
         var lacking = new int[plan.Columns.Length];
         var tooFew = new Dictionary<(int Column, int Free), int>();
         Span<ushort> sums = stackalloc ushort[NodePage.Most];
-        foreach (NodePage page in cluster.Pages)
+        for (int p = 0; p < cluster.Pages.Length; p++)
         {
+            NodePage page = cluster.Pages[p];
             ulong open = ulong.MaxValue >> (NodePage.Most - page.Nodes.Length);
             if (filters.Count > 0 || excluded is not null)
             {
@@ -73,7 +83,7 @@ internal sealed class Placement
                 {
                     RefusalReason? reason = Filtered(page.Nodes[at].Name);
                     if (reason is null && excluded?.Contains(page.Nodes[at].Name) == true)
-                        reason = ReasonOf(page.Nodes[at], page.ClassNumbers[at]);
+                        reason = ReasonOf(page.Nodes[at], page.ClassNumbers[at], false);
                     if (reason is null)
                         continue;
                     reasons.Add(reason, 1);
@@ -106,7 +116,7 @@ internal sealed class Placement
             for (; open != 0; open &= open - 1)
             {
                 int at = BitOperations.TrailingZeroCount(open);
-                reasons.Add(ReasonOf(page.Nodes[at], page.ClassNumbers[at]), 1);
+                reasons.Add(ReasonOf(page.Nodes[at], page.ClassNumbers[at], (refused[p] >> at & 1) != 0), 1);
             }
         }
         for (int c = 0; c < lacking.Length; c++)
@@ -238,7 +248,8 @@ internal sealed class Placement
         return fit;
     }
 
-    private RefusalReason ReasonOf(NodeInventory node, int[] numbers)
+    // refusedWhole: the node has enough for each column, and was found unable to serve all.
+    private RefusalReason ReasonOf(NodeInventory node, int[] numbers, bool refusedWhole)
     {
         if (excluded?.Contains(node.Name) == true)
         {
@@ -249,8 +260,9 @@ internal sealed class Placement
         if (buffers.ReasonOf(node.Shape) is { } known)
             return known;
         ReadOnlySpan<int> masksOfNode = MasksOf(numbers);
-        Fit fit = buffers.TryFind(node.Shape, out Fit found) ? found : new NodeSolver(node.Shape, plan, masksOfNode).Solve();
-        RefusalReason reason = Refusal.Explain(node, plan, masksOfNode, fit);
+        RefusalReason reason = refusedWhole
+            ? Refusal.ExplainWhole(node, plan, masksOfNode)
+            : Refusal.Explain(node, plan, masksOfNode, buffers.TryFind(node.Shape, out Fit found) ? found : new NodeSolver(node.Shape, plan, masksOfNode).Solve());
         buffers.Remember(node.Shape, reason);
         return reason;
     }

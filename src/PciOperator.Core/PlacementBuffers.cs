@@ -13,6 +13,7 @@ internal sealed class PlacementBuffers
     private int[] masks = [];
     private int[] found = [];
     private int[] sorted = [];
+    private ulong[] refused = [];
     private Entry[] shapes = new Entry[64];
     private int round = 1;
     private int asked;
@@ -32,6 +33,15 @@ internal sealed class PlacementBuffers
     public Span<int> Sorted(int length) => Grow(ref sorted, length);
 
     public Span<int> Starts() => starts;
+
+    /// <summary>A cleared word for each page.</summary>
+    public ulong[] Refused(int pages)
+    {
+        if (refused.Length < pages)
+            refused = new ulong[pages * 2];
+        Array.Clear(refused, 0, pages);
+        return refused;
+    }
 
     /// <summary>Makes room to remember the answers of so many shapes.</summary>
     public void ForgetShapes(int candidates)

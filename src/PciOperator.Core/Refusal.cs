@@ -38,6 +38,12 @@ internal static class Refusal
             if (free < plan.Columns[c].Count)
                 return TooFew(node, plan, c, free);
         }
+        return ExplainWhole(node, plan, classMasks);
+    }
+
+    /// <summary>Why a node that has enough free for each column can't serve all of them.</summary>
+    public static RefusalReason ExplainWhole(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks)
+    {
         if (Strict(plan) != 0 && new NodeSolver(node.Shape, plan.WithoutNuma, classMasks).FitsAnywhere())
             return Policies[(int)Culprit(node, plan, classMasks)];
         return Together;
