@@ -81,8 +81,10 @@ internal sealed partial class DeviceBinder(IHostFileSystem files, HostWork work)
     }
 
     /// <summary>Puts every device back as it was, last first; all are tried.</summary>
+    /// <param name="entry">The claim.</param>
+    /// <param name="unclean">A device whose reset failed: its host driver may not take it, and that is no reason to keep the claim.</param>
     /// <exception cref="Refusal">RestoreFailed, with every device that couldn't be put back.</exception>
-    public void Restore(JournalEntry entry)
+    public void Restore(JournalEntry entry, Func<JournalDevice, bool> unclean)
     {
         var failures = new List<string>();
         foreach (JournalDevice device in entry.Devices.Reverse())
@@ -95,7 +97,7 @@ internal sealed partial class DeviceBinder(IHostFileSystem files, HostWork work)
             catch (Exception e) when (e is HostIoException or Refusal)
             {
                 // Pulled out meanwhile: there is nothing to put back.
-                if (!IsGone(device.At))
+                if (!IsGone(device.At) && !(unclean(device) && LeftUnbound(device)))
                     failures.Add(e is Refusal ? e.Message : $"{device.Address}: {e.Message}");
             }
         }
@@ -105,7 +107,7 @@ internal sealed partial class DeviceBinder(IHostFileSystem files, HostWork work)
     }
 
     /// <summary>Whether the very device is at its address: not gone, and not another card in its place.</summary>
-    private bool IsThere(JournalDevice device)
+    public bool IsThere(JournalDevice device)
     {
         if (Inventory.IdsOf(files, device.At) is not { } ids || ids.Vendor.ToString() != device.VendorId || ids.Product.ToString() != device.ProductId)
             return false;
@@ -124,6 +126,22 @@ internal sealed partial class DeviceBinder(IHostFileSystem files, HostWork work)
             return !files.Exists(SysfsPaths.Device(address));
         }
         catch (HostIoException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Whether the device is off the claim's driver and its override is what it was.</summary>
+    private bool LeftUnbound(JournalDevice device)
+    {
+        try
+        {
+            if (Inventory.DriverOf(files, device.At) == device.TargetDriver)
+                return false;
+            SetOverride(device.At, device.OriginalOverride);
+            return true;
+        }
+        catch (Exception e) when (e is HostIoException or Refusal)
         {
             return false;
         }

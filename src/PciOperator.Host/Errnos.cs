@@ -48,6 +48,9 @@ public static class Errnos
     /// <summary>Invalid argument.</summary>
     public const int EINVAL = 22;
 
+    /// <summary>The device or driver has no such operation.</summary>
+    public const int ENOTTY = 25;
+
     /// <summary>No space left.</summary>
     public const int ENOSPC = 28;
 
@@ -95,6 +98,7 @@ public static class Errnos
         ENOTDIR => (nameof(ENOTDIR), "not a folder"),
         EISDIR => (nameof(EISDIR), "is a folder"),
         EINVAL => (nameof(EINVAL), "invalid argument"),
+        ENOTTY => (nameof(ENOTTY), "not possible with this device"),
         ENOSPC => (nameof(ENOSPC), "no space left"),
         EROFS => (nameof(EROFS), "read-only file system"),
         ERANGE => (nameof(ERANGE), "out of range"),

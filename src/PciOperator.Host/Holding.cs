@@ -133,6 +133,15 @@ public static class HoldingReasons
     /// <summary>Something of the host couldn't be read.</summary>
     public const string HostUnreadable = "HostUnreadable";
 
+    /// <summary>The device must be reset before it is given away, and no reset worked; or it did not come back from one.</summary>
+    public const string ResetFailed = "ResetFailed";
+
+    /// <summary>Prepared, but not reset before, since no reset of it works (reset: bestEffort).</summary>
+    public const string NotReset = "NotReset";
+
+    /// <summary>The device is kept from claims: see <see cref="HostFunction.Withheld"/>.</summary>
+    public const string Withheld = "Withheld";
+
     /// <summary>The kernel refused the number of VFs.</summary>
     public const string SriovFailed = "SriovFailed";
 }

@@ -52,6 +52,8 @@ public sealed class HostIoException : IOException
         ("bind", Errnos.ENODEV) => "driver_override names another driver, or the driver doesn't know the device",
         ("bind", Errnos.EBUSY) => "the device has a driver already, or another driver of its IOMMU group is in the way",
         ("bind", Errnos.EINVAL) => "vfio-pci needs an IOMMU group: is the IOMMU enabled?",
+        ("reset", Errnos.ENOTTY) => "no method of its reset_method works where the device sits",
+        ("reset_method", Errnos.EINVAL) => "the kernel doesn't know that method for this device",
         ("unbind", Errnos.ENODEV) => "the device isn't bound to that driver any more",
         ("drivers_probe", Errnos.ENODEV) => "the device is gone",
         (_, Errnos.EACCES) or (_, Errnos.EPERM) => "the agent must run as root with the host's /sys writable, and kernel lockdown may forbid it",

@@ -1,3 +1,5 @@
+using PciOperator.Core;
+
 namespace PciOperator.Host;
 
 /// <summary>
@@ -189,6 +191,15 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work) : 
     public void WriteVfSettings(string pfInterface, int vf, VfSettings settings) => Watch($"setting VF {vf} of", pfInterface, (f, p) =>
     {
         f.WriteVfSettings(p, vf, settings);
+        return true;
+    });
+
+    public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group) =>
+        Watch("opening", SysfsPaths.GroupNode(group), (f, _) => f.HotResetTargets(address, group));
+
+    public void HotReset(PciAddress address, IReadOnlyList<int> groups) => Watch("the hot reset of", $"{address}", (f, _) =>
+    {
+        f.HotReset(address, groups);
         return true;
     });
 

@@ -1,3 +1,5 @@
+using PciOperator.Core;
+
 namespace PciOperator.Host;
 
 /// <summary>
@@ -64,6 +66,24 @@ public interface IHostFileSystem
     /// <summary>Makes a VF's settings so, through its PF's interface: only what differs is set, and all of it is tried.</summary>
     /// <exception cref="HostIoException">What the PF's driver refused, in `ip link`'s words.</exception>
     void WriteVfSettings(string pfInterface, int vf, VfSettings settings);
+
+    /// <summary>
+    /// The functions that a VFIO hot reset of this one resets with it (its slot or bus), itself included, by address. Opens the
+    /// function through VFIO for a moment: nobody else may have its group open.
+    /// </summary>
+    /// <param name="address">A function that is bound to a vfio driver.</param>
+    /// <param name="group">Its IOMMU group.</param>
+    /// <exception cref="HostIoException">EBUSY: the group is open elsewhere; ENODEV: neither its slot nor its bus can be reset.</exception>
+    IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group);
+
+    /// <summary>
+    /// Resets the function's slot or bus through VFIO. The kernel refuses unless every function that is hit is on a vfio
+    /// driver and in one of the groups.
+    /// </summary>
+    /// <param name="address">A function that is bound to a vfio driver.</param>
+    /// <param name="groups">Its IOMMU group, then those of the other functions that are hit.</param>
+    /// <exception cref="HostIoException">What the kernel said.</exception>
+    void HotReset(PciAddress address, IReadOnlyList<int> groups);
 }
 
 /// <summary>A device node's number.</summary>

@@ -9,6 +9,9 @@ internal enum JournalStage
     Preparing,
     Prepared,
     Releasing,
+
+    /// <summary>Releasing, and the devices have been reset (or are known not to be clean): what is left is putting them back.</summary>
+    Restoring,
 }
 
 /// <summary>
@@ -17,7 +20,7 @@ internal enum JournalStage
 /// </summary>
 internal sealed record JournalEntry
 {
-    public const int CurrentFormat = 1;
+    public const int CurrentFormat = 2;
 
     public required int FormatVersion { get; init; }
 
@@ -33,6 +36,15 @@ internal sealed record JournalEntry
     public required string ClaimName { get; init; }
 
     public required DateTimeOffset Since { get; init; }
+
+    /// <summary>
+    /// The boot in which the devices were last handed out: until their owner has been told to leave, a guest of that boot may
+    /// be using them, and they are not reset. Null: nobody had them since they were last bound. (Format 2.)
+    /// </summary>
+    public string? HandedOutIn { get; init; }
+
+    /// <summary>They were handed out at least once, in whatever boot. (Format 2.)</summary>
+    public bool Used { get; init; }
 
     public required IReadOnlyList<JournalDevice> Devices { get; init; }
 
@@ -53,11 +65,18 @@ internal sealed record JournalEntry
                 IommuGroup = d.IommuGroup,
                 Driver = d.Driver,
                 Managed = d.Managed,
+                Reset = d.Reset,
+                OneTimeUse = d.OneTimeUse,
             }),
         ],
     };
 
-    /// <summary>Whether it is for these devices, whatever else changed.</summary>
+    /// <summary>An entry of format 1 as one of format 2: who had the devices is read from its stage.</summary>
+    public JournalEntry Upgraded() => FormatVersion >= CurrentFormat
+        ? this
+        : this with { FormatVersion = CurrentFormat, HandedOutIn = Stage == JournalStage.Preparing ? null : BootId, Used = Stage != JournalStage.Preparing };
+
+    /// <summary>Whether it is for these devices, whatever else changed (how they are reset, whether they are used once).</summary>
     public bool IsFor(AssignmentRequest request) =>
         Devices.Select(d => (d.At, d.VendorId, d.ProductId, d.Driver, d.Managed)).ToHashSet()
             .SetEquals(request.Devices.Select(d => (d.Address, d.VendorId.ToString(), d.ProductId.ToString(), d.Driver, d.Managed)));
@@ -101,6 +120,18 @@ internal sealed record JournalDevice
 
     /// <summary>What a VF's PF kept for it before the claim; null: not a VF, or its PF's driver says nothing. (Format 2.)</summary>
     public VfSettings? OriginalVf { get; init; }
+
+    /// <summary>Whether it is reset before and after. (Format 2.)</summary>
+    public ResetMode Reset { get; init; } = ResetMode.BestEffort;
+
+    /// <summary>It is kept from others afterwards. (Format 2.)</summary>
+    public bool OneTimeUse { get; init; }
+
+    /// <summary>reset_method as it was found, since trying methods one by one changes it; null: the kernel shows none. (Format 2.)</summary>
+    public string? OriginalResetMethods { get; init; }
+
+    /// <summary>It was handed out without a reset: why none worked, as a sentence. (Format 2.)</summary>
+    public string? NotReset { get; init; }
 
     [JsonIgnore]
     public PciAddress At => PciAddress.Parse(Address);

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.IO.Enumeration;
 using System.Runtime.InteropServices;
 using System.Text;
+using PciOperator.Core;
 
 namespace PciOperator.Host;
 
@@ -236,6 +237,20 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
 
     /// <summary>A folder that only looks like a host has no network of its own: this machine's must not be taken for it.</summary>
     private bool SeesNetwork => prefix.Length == 0 || Exists("/proc/self/ns/net");
+
+    /// <inheritdoc/>
+    public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group)
+    {
+        using var device = VfioDevice.Open(address, [group], At(VfioDevice.Folder));
+        return device.HotResetTargets();
+    }
+
+    /// <inheritdoc/>
+    public void HotReset(PciAddress address, IReadOnlyList<int> groups)
+    {
+        using var device = VfioDevice.Open(address, groups, At(VfioDevice.Folder));
+        device.HotReset();
+    }
 
     private string At(string path) =>
         path.StartsWith('/') ? prefix + path : throw new ArgumentException($"'{path}' is not an absolute path.", nameof(path));

@@ -30,19 +30,21 @@ public sealed partial class PassthroughHost
                 if (user is not null)
                     binder.RepairOverrides(before!);
                 if (binder.Verify(before!) is not { } wrong)
-                    return Held(before!, watched, HoldingState.Prepared);
+                    return HeldPrepared(before!, watched);
 
                 // Binding under a running guest would take away or reset what it works with.
                 if (user is not null)
                     return Held(before!, watched, HoldingState.Stuck, HoldingReasons.NotBound, $"{wrong} It is bound again when nothing uses the claim's devices any more: {user}.");
             }
 
+            if (before is not { Used: true })
+                RefuseWithheld(request, examination);
             examination.CheckGuards(watched, f => IsBoundFor(before, f), f => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver);
             intent = Intent(request, before, examination, binder, watched);
         }
         catch (Exception e) when (e is Refusal or HostIoException)
         {
-            return Refuse(request, before, e, binder, watched);
+            return Refuse(request, before, e, binder, watched, work);
         }
 
         try
@@ -51,7 +53,7 @@ public sealed partial class PassthroughHost
         }
         catch (HostIoException e)
         {
-            return Refuse(request, before, new Refusal(HoldingReasons.JournalFailed, $"The journal can't be written: {e.Message}"), binder, watched);
+            return Refuse(request, before, new Refusal(HoldingReasons.JournalFailed, $"The journal can't be written: {e.Message}"), binder, watched, work);
         }
 
         Publish(request.ClaimUid, Held(intent, watched, HoldingState.Preparing));
@@ -68,16 +70,22 @@ public sealed partial class PassthroughHost
             if (binder.Verify(intent) is { } wrong)
                 throw new Refusal(HoldingReasons.BindFailed, wrong);
             StopIfAbandoned(work);
-            JournalEntry prepared = intent with { Stage = JournalStage.Prepared };
+
+            // Never under a guest: what was handed out in this boot was clean then.
+            if (intent.HandedOutIn is null)
+                intent = CleanBefore(intent, examination, watched, work);
+            StopIfAbandoned(work);
+            MarkUsedOnce(intent, watched);
+            JournalEntry prepared = intent with { Stage = JournalStage.Prepared, HandedOutIn = bootId, Used = true };
             Save(prepared, watched);
-            return Held(prepared, watched, HoldingState.Prepared);
+            return HeldPrepared(prepared, watched);
         }
         catch (Exception e) when (e is Refusal or HostIoException)
         {
             Refusal why = e as Refusal ?? new Refusal(HoldingReasons.BindFailed, e.Message);
             if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is { } gone)
                 why = new Refusal(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
-            return Undo(intent, why, binder, watched);
+            return Undo(intent, why, binder, watched, work);
         }
     }
 
@@ -92,15 +100,16 @@ public sealed partial class PassthroughHost
         {
             if (entry.BootId == bootId)
             {
-                if (entry.Stage != JournalStage.Releasing)
+                if (entry.Stage is not (JournalStage.Releasing or JournalStage.Restoring))
                     Save(entry = entry with { Stage = JournalStage.Releasing }, watched);
                 Publish(claimUid, Held(entry, watched, HoldingState.Releasing));
                 if (binder.FindUser(entry) is { } user)
                     return Held(entry, watched, HoldingState.Releasing, HoldingReasons.InUse, $"Waiting: {user}.");
-                binder.Restore(entry);
+
+                GiveBack(entry, binder, watched, work);
             }
 
-            Clear(claimUid, watched);
+            Forget(entry, watched);
             return null;
         }
         catch (Refusal e)
@@ -171,6 +180,8 @@ public sealed partial class PassthroughHost
             ClaimNamespace = request.ClaimNamespace,
             ClaimName = request.ClaimName,
             Since = before?.Since ?? time.GetUtcNow(),
+            HandedOutIn = sameBoot && before!.HandedOutIn == bootId && before.Stage is JournalStage.Preparing or JournalStage.Prepared ? bootId : null,
+            Used = before?.Used == true,
             Devices =
             [
                 .. request.Devices.Zip(examination.Devices, (asked, found) =>
@@ -191,6 +202,10 @@ public sealed partial class PassthroughHost
                         OriginalDriver = found.Driver,
                         OriginalOverride = found.DriverOverride,
                         OriginalNumVfs = vfs,
+                        Reset = asked.Reset,
+                        OneTimeUse = asked.OneTimeUse,
+                        OriginalResetMethods = sameBoot && known is not null ? known.OriginalResetMethods : watched.ReadText($"{SysfsPaths.Device(asked.Address)}/reset_method"),
+                        NotReset = sameBoot ? known?.NotReset : null,
                     };
                     device = WithVfs(device, found, known, sameBoot, examination.Vfs, binder);
                     if (known is null || found.Driver is not null && found.Driver != device.TargetDriver && !sameBoot)
@@ -216,7 +231,7 @@ public sealed partial class PassthroughHost
     /// It can't be prepared. A claim that was Prepared in this boot keeps its devices, since a guest may be using them;
     /// otherwise what was done is undone.
     /// </summary>
-    private Holding Refuse(AssignmentRequest request, JournalEntry? before, Exception why, DeviceBinder binder, WatchedFileSystem watched)
+    private Holding Refuse(AssignmentRequest request, JournalEntry? before, Exception why, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
     {
         Refusal refusal = why as Refusal ?? new Refusal(HoldingReasons.HostUnreadable, why.Message);
         if (before is null)
@@ -239,11 +254,11 @@ public sealed partial class PassthroughHost
 
         return before.Stage == JournalStage.Prepared && before.BootId == bootId
             ? Held(before, watched, HoldingState.Stuck, refusal.Reason, refusal.Message)
-            : Undo(before, refusal, binder, watched);
+            : Undo(before, refusal, binder, watched, work);
     }
 
     /// <summary>Everything back as it was and the journal cleared: Rejected. When that fails too: Stuck.</summary>
-    private Holding Undo(JournalEntry entry, Refusal why, DeviceBinder binder, WatchedFileSystem watched)
+    private Holding Undo(JournalEntry entry, Refusal why, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
     {
         try
         {
@@ -251,16 +266,37 @@ public sealed partial class PassthroughHost
             {
                 if (binder.FindUser(entry) is { } user)
                     return Held(entry, watched, HoldingState.Stuck, HoldingReasons.InUse, $"{why.Message} It can't be undone now: {user}.");
-                binder.Restore(entry);
+                GiveBack(entry, binder, watched, work);
             }
 
-            Clear(entry.ClaimUid, watched);
+            Forget(entry, watched);
             return Rejected(entry.Request, why.Reason, why.Message);
         }
         catch (Exception e) when (e is Refusal or HostIoException)
         {
             return Held(entry, watched, HoldingState.Stuck, HoldingReasons.RestoreFailed, $"{why.Message} Undoing it failed: {e.Message}");
         }
+    }
+
+    /// <summary>Nobody has the devices open any more: reset if somebody could have used them, then back as they were.</summary>
+    private void GiveBack(JournalEntry entry, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
+    {
+        // Once, and before the first device goes back: from then on the host uses it.
+        if (entry.Stage != JournalStage.Restoring && entry.HandedOutIn == bootId && entry.Devices.Any(d => d.Reset != ResetMode.Skip))
+        {
+            CleanAfter(entry, binder, watched, work);
+            Save(entry with { Stage = JournalStage.Restoring }, watched);
+        }
+
+        Run(watched, work).RestoreMethods(entry.Devices.Where(binder.IsThere));
+        binder.Restore(entry, d => memory.Find(Key(d))?.NotClean?.BootId == bootId);
+    }
+
+    private void Forget(JournalEntry entry, WatchedFileSystem watched)
+    {
+        if (!entry.Used)
+            memory.Unmark(watched, entry.ClaimUid);
+        Clear(entry.ClaimUid, watched);
     }
 
     private void Save(JournalEntry entry, WatchedFileSystem watched)
@@ -290,6 +326,14 @@ public sealed partial class PassthroughHost
         if (work.Abandoned)
             throw new Refusal(HoldingReasons.InvalidRequest, "The claim was released while it was being prepared.");
     }
+
+    private static Holding HeldPrepared(JournalEntry entry, WatchedFileSystem watched) =>
+        Held(entry, watched, HoldingState.Prepared, NotResetReason(entry), NotResetMessage(entry));
+
+    private static string? NotResetReason(JournalEntry entry) =>
+        entry.Stage == JournalStage.Prepared && entry.Devices.Any(d => d.NotReset is not null) ? HoldingReasons.NotReset : null;
+
+    private static string? NotResetMessage(JournalEntry entry) => NotResetReason(entry) is null ? null : string.Join(' ', entry.Devices.Select(d => d.NotReset).OfType<string>());
 
     private static Holding Held(JournalEntry entry, IHostFileSystem files, HoldingState state, string? reason = null, string? message = null) =>
         new() { Request = entry.Request, State = state, Reason = reason, Message = message, Devices = Devices(entry, files) };

@@ -12,6 +12,12 @@ public sealed record PassthroughHostOptions
 
     /// <summary>How long VFs that the kernel counts may take to be there.</summary>
     public TimeSpan VfTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a device may take to answer after a reset, unless it asks for more.</summary>
+    public TimeSpan ResetPatience { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>The name of the host's Node and PciNode, for sentences that say what command to run.</summary>
+    public string NodeName { get; init; } = "NODE";
 }
 
 /// <summary>
@@ -29,6 +35,7 @@ public sealed partial class PassthroughHost
     private readonly HostDiagnosis diagnosis;
     private readonly DeviceHealth health;
     private readonly Journal journal;
+    private readonly DeviceMemory memory;
     private readonly Reservations reservations = new();
     private readonly Dictionary<string, JournalEntry> entries = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Holding> holdings = new(StringComparer.Ordinal);
@@ -47,6 +54,7 @@ public sealed partial class PassthroughHost
         diagnosis = new HostDiagnosis(files);
         health = new DeviceHealth(files, this.time);
         journal = new Journal(files, stateDirectory.TrimEnd('/'));
+        memory = new DeviceMemory(files, stateDirectory.TrimEnd('/'));
     }
 
     /// <summary>A holding was added, changed or removed. Raised outside of locks, from any thread.</summary>
@@ -65,6 +73,7 @@ public sealed partial class PassthroughHost
     /// <summary>Looks at every PCI function and its guards, and says on the holdings whose devices are gone or changed.</summary>
     /// <param name="fresh">Read the serial numbers again too: for after PCI devices came or went.</param>
     /// <exception cref="HostIoException">The host can't be read at all.</exception>
+    /// <exception cref="JournalException">What is remembered of a device was written by a newer agent.</exception>
     public HostSnapshot Scan(bool fresh = false)
     {
         List<JournalEntry> settled = Settled();
@@ -74,11 +83,13 @@ public sealed partial class PassthroughHost
         NoticeDrift(settled, functions);
         vfioLoadable ??= HostFacts.IsLoadable(files);
         IommuFacts iommu = HostFacts.Iommu(files, diagnosis.Boot);
+        string kernel = HostFacts.KernelVersion(files);
+        string boot = HostFacts.BootId(files);
         return new HostSnapshot
         {
-            Functions = Guarded(functions, use),
-            KernelVersion = HostFacts.KernelVersion(files),
-            BootId = HostFacts.BootId(files),
+            Functions = Remembered(Guarded(functions, use), boot, kernel),
+            KernelVersion = kernel,
+            BootId = boot,
             Iommu = iommu,
             Vfio = HostFacts.Vfio(files, vfioLoadable),
             Facts = diagnosis.Facts(iommu, functions),
@@ -265,6 +276,7 @@ public sealed partial class PassthroughHost
         string boot = HostFacts.BootId(files);
         if (boot.Length == 0)
             throw new HostIoException("read", "/proc/sys/kernel/random/boot_id", Errnos.ENOENT);
+        memory.Load();
         List<JournalEntry> loaded = journal.Load();
         foreach (JournalEntry entry in loaded)
         {
@@ -296,12 +308,12 @@ public sealed partial class PassthroughHost
             Request = entry.Request,
             State = entry.Stage switch
             {
-                JournalStage.Releasing => HoldingState.Releasing,
+                JournalStage.Releasing or JournalStage.Restoring => HoldingState.Releasing,
                 JournalStage.Prepared when !rebooted => HoldingState.Prepared,
                 _ => HoldingState.Preparing,
             },
-            Reason = rebooted ? HoldingReasons.Rebooted : null,
-            Message = rebooted ? "The host was rebooted since; nothing is bound until the claim is prepared again." : null,
+            Reason = rebooted ? HoldingReasons.Rebooted : NotResetReason(entry),
+            Message = rebooted ? "The host was rebooted since; nothing is bound until the claim is prepared again." : NotResetMessage(entry),
             Devices = Devices(entry, files),
         };
     }

@@ -16,8 +16,11 @@ internal sealed class Lab
     public const string BootDisk = "0000:02:00.0";
     public const string BootDisplay = "0000:03:00.0";
 
-    public Lab(SimulatedHost? simulated = null, TimeProvider? time = null)
+    private readonly PassthroughHostOptions? options;
+
+    public Lab(SimulatedHost? simulated = null, TimeProvider? time = null, PassthroughHostOptions? options = null)
     {
+        this.options = options;
         Simulated = simulated ?? LabHosts.Create();
         Time = time ?? TimeProvider.System;
         Agent = NewAgent();
@@ -80,5 +83,5 @@ internal sealed class Lab
             .Select(f => $"{f.Address} {f.Driver} {f.Override} {f.Sriov?.Autoprobe} {f.VfSettings} {f.Sriov?.NumVfs}")
             .Concat(Simulated.Files.List($"{SimulatedHost.StateDirectory}/journal")));
 
-    private PassthroughHost NewAgent() => new(Simulated.Files, SimulatedHost.StateDirectory, Time);
+    private PassthroughHost NewAgent() => new(Simulated.Files, SimulatedHost.StateDirectory, Time, options: options);
 }

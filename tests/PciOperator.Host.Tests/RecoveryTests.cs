@@ -56,10 +56,11 @@ public class RecoveryTests(ITestOutputHelper output)
                 var lab = new Lab();
                 string picture = lab.Picture();
                 AssignmentRequest request = lab.Request("claim-1", devices);
-                bool hit = false;
+                bool hit = false, forgivable = false;
                 Fault(lab, a => a.IsChange && a.Index == index && a.Before == before, a =>
                 {
                     hit = true;
+                    forgivable = IsForgivable(a);
                     throw new HostIoException("write", a.Path, Errnos.EIO);
                 });
                 Holding holding = await lab.Agent.PrepareAsync(request);
@@ -72,6 +73,7 @@ public class RecoveryTests(ITestOutputHelper output)
                     HoldingState.Stuck => stuck++,
                     _ => prepared++,
                 };
+                Assert.True(holding.State == HoldingState.Rejected || forgivable, $"{index} {before}: {holding.State}");
                 if (holding.State == HoldingState.Rejected)
                 {
                     Assert.Equal(picture, lab.Picture());
@@ -86,7 +88,7 @@ public class RecoveryTests(ITestOutputHelper output)
         }
 
         output.WriteLine($"{rejected} rejected, {stuck} stuck, {prepared} prepared nevertheless");
-        Assert.True(rejected > 8 && stuck == 0 && prepared == 0, $"{rejected} rejected, {stuck} stuck, {prepared} prepared");
+        Assert.True(rejected > 8 && stuck == 0 && prepared < rejected, $"{rejected} rejected, {stuck} stuck, {prepared} prepared");
     }
 
     [Theory]
@@ -100,15 +102,13 @@ public class RecoveryTests(ITestOutputHelper output)
             {
                 var lab = new Lab();
                 string picture = lab.Picture();
-                await lab.Prepare("claim-1", devices);
+                ResetTests.Soil(lab, await lab.Prepare("claim-1", devices));
                 int done = Changes(lab);
-                bool hit = false, tolerated = false;
+                bool hit = false, forgivable = false;
                 Fault(lab, a => a.IsChange && a.Index == done + index && a.Before == before, a =>
                 {
                     hit = true;
-
-                    // A VF's settings are tried again at once.
-                    tolerated = a.Path.StartsWith("rtnetlink/", StringComparison.Ordinal);
+                    forgivable = IsForgivable(a);
                     throw new HostIoException("write", a.Path, Errnos.EIO);
                 });
                 Holding? holding = await lab.Agent.ReleaseAsync("claim-1");
@@ -116,15 +116,17 @@ public class RecoveryTests(ITestOutputHelper output)
                 if (!hit)
                     break;
                 points++;
-                if (!tolerated)
+                Assert.True(holding is not null || forgivable, $"{index} {before}: released");
+                if (holding is not null)
                 {
-                    Assert.Contains(holding!.State, new[] { HoldingState.Releasing, HoldingState.Stuck });
+                    Assert.Contains(holding.State, new[] { HoldingState.Releasing, HoldingState.Stuck });
                     Assert.NotNull(holding.Message);
                     Assert.Equal([holding], lab.Agent.Holdings);
                 }
 
                 Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
                 Assert.Equal(picture, lab.Picture());
+                Assert.All(devices, d => Assert.True(!lab.Sim(d).Dirty || lab.Seen(d).Withheld is not null, $"{index} {before}: {d} is dirty"));
             }
         }
 
@@ -365,7 +367,7 @@ public class RecoveryTests(ITestOutputHelper output)
         var lab = new Lab();
         await lab.Prepare("claim-1", Lab.Igb);
         string path = $"{SimulatedHost.StateDirectory}/journal/claim-1.json";
-        string newer = lab.Simulated.Files.ReadText(path)!.Replace("\"formatVersion\": 1", "\"formatVersion\": 2", StringComparison.Ordinal);
+        string newer = lab.Simulated.Files.ReadText(path)!.Replace("\"formatVersion\": 2", "\"formatVersion\": 3", StringComparison.Ordinal);
         lab.Simulated.PutFile(path, newer);
         lab.RestartAgent();
         JournalException e = await Assert.ThrowsAsync<JournalException>(() => lab.Agent.RecoverAsync());
@@ -373,6 +375,11 @@ public class RecoveryTests(ITestOutputHelper output)
         await Assert.ThrowsAsync<JournalException>(() => lab.Agent.ReleaseAsync("claim-1"));
         Assert.Equal(newer, lab.Simulated.Files.ReadText(path));
     }
+
+    /// <summary>A reset that fails is followed by another one, and by a mark when none works; a VF's settings are tried again at once.</summary>
+    private static bool IsForgivable(SimulatedAccess a) =>
+        a.Path.StartsWith("rtnetlink/", StringComparison.Ordinal) || a.Operation == SimulatedOperation.HotReset
+        || a.Path.Contains("/reset", StringComparison.Ordinal) || a.Path.StartsWith($"{SimulatedHost.StateDirectory}/devices/", StringComparison.Ordinal);
 
     /// <returns>Whether there was such a point.</returns>
     private static async Task<bool> CrashAt(string[] devices, bool releasing, bool before, int index, Ending ending)

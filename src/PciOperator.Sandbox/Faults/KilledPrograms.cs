@@ -54,7 +54,9 @@ internal static class KilledPrograms
     private static string? NameOf(SimulatedAccess access) => access.Operation switch
     {
         SimulatedOperation.Write => "sysfs " + access.Path[(access.Path.LastIndexOf('/') + 1)..],
-        SimulatedOperation.WriteDurably => access.Path.Contains("/journal/", StringComparison.Ordinal) ? "journal write" : "state write",
+        SimulatedOperation.WriteDurably => access.Path.Contains("/journal/", StringComparison.Ordinal) ? "journal write"
+            : access.Path.StartsWith(SimulatedHost.StateDirectory + "/devices/", StringComparison.Ordinal) ? "device memory write" : "state write",
+        SimulatedOperation.HotReset => "hot reset",
         SimulatedOperation.Delete => "journal delete",
         SimulatedOperation.LoadModule => "modprobe " + access.Path,
         _ => null,

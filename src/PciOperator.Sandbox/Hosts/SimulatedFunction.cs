@@ -37,8 +37,26 @@ public sealed class SimulatedFunction
     /// <summary>driver_override.</summary>
     public string? Override { get; set; }
 
-    /// <summary>reset_method; empty: no reset file either.</summary>
+    /// <summary>The kernel's own reset_method; empty: no such file, and no reset file either.</summary>
     public string ResetMethods { get; set; } = "flr bus";
+
+    /// <summary>What somebody wrote to reset_method; null: nothing, or "default".</summary>
+    public string? ChosenResets { get; set; }
+
+    /// <summary>Methods that answer with an errno; "vfio hot reset" too.</summary>
+    public Dictionary<string, int> FailingResets { get; set; } = [];
+
+    /// <summary>Methods that say OK, and the device doesn't come back.</summary>
+    public List<string> DeadAfterResets { get; set; } = [];
+
+    /// <summary>A process has had it open through VFIO since it was last reset.</summary>
+    public bool Dirty { get; set; }
+
+    /// <summary>Resets that worked.</summary>
+    public int Resets { get; set; }
+
+    /// <summary>It was reset under a process that had it open.</summary>
+    public bool ResetWhileOpen { get; set; }
 
     /// <summary>Device Serial Number capability, as eight bytes "a0369fffff123456"; null: none.</summary>
     public string? Serial { get; set; }

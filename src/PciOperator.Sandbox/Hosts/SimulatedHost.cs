@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Threading.Channels;
+using PciOperator.Core;
 using PciOperator.Host;
 
 namespace PciOperator.Sandbox.Hosts;
@@ -22,6 +23,9 @@ public enum SimulatedOperation
 
     /// <summary>modprobe.</summary>
     LoadModule,
+
+    /// <summary>VFIO's reset of a slot or bus.</summary>
+    HotReset,
 }
 
 /// <summary>One call of an agent, before or after it has had its effect.</summary>
@@ -56,6 +60,7 @@ public sealed class SimulatedHost
 
     private readonly SimulatedState state;
     private readonly SimulatedKernel kernel;
+    private readonly SimulatedResets resets;
     private readonly List<SysfsWrite> log = [];
     private readonly List<Channel<Uevent>> listeners = [];
     private FileTree? tree;
@@ -66,6 +71,7 @@ public sealed class SimulatedHost
     {
         this.state = state;
         kernel = new SimulatedKernel(state, Touch, Emit);
+        resets = new SimulatedResets(state, kernel);
         agent = new AgentFiles(this);
         Uevents = new Events(this);
     }
@@ -192,6 +198,8 @@ public sealed class SimulatedHost
         {
             int pid = state.NextPid++;
             state.Processes[pid] = new SimulatedProcess(name, [.. open]);
+            foreach (SimulatedFunction f in state.Functions.Where(f => f.OnVfio && kernel.IsOpen(f)))
+                f.Dirty = true;
             Touch();
             return pid;
         }
@@ -265,6 +273,7 @@ public sealed class SimulatedHost
             {
                 f.Override = null;
                 f.UnbindingFrom = null;
+                (f.ChosenResets, f.OffTheBus, f.Dirty) = (null, false, false);
                 f.Driver = f.HostDriver is { } driver && !f.FailingDrivers.Contains(driver) ? driver : null;
                 if (f.Sriov is not null)
                     (f.Sriov.NumVfs, f.Sriov.Autoprobe) = (0, true);
@@ -306,7 +315,7 @@ public sealed class SimulatedHost
         }
     }
 
-    private FileTree Tree => tree ??= SimulatedSysfs.Build(state, kernel);
+    private FileTree Tree => tree ??= SimulatedSysfs.Build(state, kernel, resets);
 
     private void Touch()
     {
@@ -472,6 +481,28 @@ public sealed class SimulatedHost
                 }
             });
         }
+
+        public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group) =>
+            Look($"/dev/vfio/{group}", () => host.resets.HotResetTargets(address, group));
+
+        public void HotReset(PciAddress address, IReadOnlyList<int> groups) => Act(SimulatedOperation.HotReset, address.ToString(), "", () =>
+        {
+            int errno = 0;
+            try
+            {
+                host.resets.HotReset(address, groups);
+            }
+            catch (HostIoException e)
+            {
+                errno = e.Errno;
+                throw;
+            }
+            finally
+            {
+                host.log.Add(new SysfsWrite($"hot reset of {address}", string.Join(' ', groups), errno));
+                host.Touch();
+            }
+        });
 
         private T Look<T>(string path, Func<T> read)
         {

@@ -288,7 +288,7 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
         emit(Event("unbind", f));
     }
 
-    private void WaitForDeviceLock(SimulatedFunction f)
+    public void WaitForDeviceLock(SimulatedFunction f)
     {
         while (f.UnbindingFrom is not null)
         {

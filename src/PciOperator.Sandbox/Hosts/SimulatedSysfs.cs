@@ -12,7 +12,7 @@ internal static class SimulatedSysfs
     private const int VfioDeviceMajor = 241;
     private const int NvmeBlockMajor = 259;
 
-    public static FileTree Build(SimulatedState state, SimulatedKernel kernel)
+    public static FileTree Build(SimulatedState state, SimulatedKernel kernel, SimulatedResets resets)
     {
         var tree = new FileTree();
         tree.MakeFolder("/sys/bus/pci/devices");
@@ -27,7 +27,7 @@ internal static class SimulatedSysfs
         }
 
         foreach (SimulatedFunction f in state.Functions)
-            AddFunction(tree, state, kernel, f);
+            AddFunction(tree, state, kernel, resets, f);
         AddSystem(tree, state);
         AddProc(tree, state);
         foreach ((string path, byte[] content) in state.Files)
@@ -37,7 +37,7 @@ internal static class SimulatedSysfs
 
     public static DeviceNumber NumberOf(SimulatedDisk disk) => new(true, NvmeBlockMajor, (uint)disk.Minor);
 
-    private static void AddFunction(FileTree tree, SimulatedState state, SimulatedKernel kernel, SimulatedFunction f)
+    private static void AddFunction(FileTree tree, SimulatedState state, SimulatedKernel kernel, SimulatedResets resets, SimulatedFunction f)
     {
         string devPath = kernel.DevPath(f);
         string folder = "/sys" + devPath;
@@ -54,7 +54,7 @@ internal static class SimulatedSysfs
         tree.Text($"{folder}/modalias", $"pci:v0000{ids[0].ToUpperInvariant()}d0000{ids[1].ToUpperInvariant()}sv0000{subsystem[0].ToUpperInvariant()}sd0000{subsystem[1].ToUpperInvariant()}bc{f.Class >> 16:X2}sc{(f.Class >> 8) & 0xff:X2}i{f.Class & 0xff:X2}");
         tree.Text($"{folder}/driver_override", f.Override ?? "(null)", value => kernel.WriteOverride(f, value));
         tree.Put($"{folder}/subsystem", new FileTree.Link($"{up}bus/pci"));
-        tree.Put($"{folder}/config", new FileTree.File(() => f.OffTheBus ? AllOnes() : Config(ids, f.Serial), null));
+        tree.Put($"{folder}/config", new FileTree.File(() => f.OffTheBus ? AllOnes() : Config(f, ids), null));
         AddHealth(tree, folder, f);
         if (f.Driver is not null)
         {
@@ -72,8 +72,8 @@ internal static class SimulatedSysfs
 
         if (f.ResetMethods.Length > 0 && !f.IsBridge)
         {
-            tree.Text($"{folder}/reset_method", f.ResetMethods, _ => { });
-            tree.Put($"{folder}/reset", new FileTree.File(null, _ => { }));
+            tree.Text($"{folder}/reset_method", f.ChosenResets ?? f.ResetMethods, value => SimulatedResets.Choose(f, value));
+            tree.Put($"{folder}/reset", new FileTree.File(null, value => resets.Reset(f, value)));
         }
 
         if (f.Class >> 16 == 0x03)
@@ -262,9 +262,13 @@ internal static class SimulatedSysfs
     }
 
     /// <summary>Configuration space: ids, and the Device Serial Number capability when there is a serial.</summary>
-    private static byte[] Config(string[] ids, string? serial)
+    private static byte[] Config(SimulatedFunction f, string[] ids)
     {
+        string? serial = f.Serial;
         byte[] config = new byte[serial is null ? 256 : 4096];
+        // A VF's ids read ffff; the kernel knows them from its PF.
+        if (f.PhysFn is not null)
+            ids = ["ffff", "ffff"];
         BinaryPrimitives.WriteUInt16LittleEndian(config, ushort.Parse(ids[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
         BinaryPrimitives.WriteUInt16LittleEndian(config.AsSpan(2), ushort.Parse(ids[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
         if (serial is not null)

@@ -1,0 +1,177 @@
+using Microsoft.Extensions.Logging;
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>Clean devices: resets before and after a claim, and what is remembered of a device so that it isn't given to the next owner as it is.</summary>
+public sealed partial class PassthroughHost
+{
+    private const string UsedOnce = "UsedOnce";
+    private const string NotClean = "NotClean";
+    private const string NoReset = "NoReset";
+
+    /// <summary>An administrator frees a device that a claim with oneTimeUse had.</summary>
+    /// <returns>False: nothing to free, or a claim holds the device.</returns>
+    /// <exception cref="HostIoException">The mark can't be removed.</exception>
+    /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
+    public bool Free(PciAddress address)
+    {
+        lock (gate)
+        {
+            Load();
+            if (reservations.IsHeld(address))
+                return false;
+        }
+
+        HostFunction? function = new Inventory(files).ReadNow([address], HostUse.Read(files)).SingleOrDefault();
+        bool freed = memory.Free(files, DeviceMemory.Key(function?.Function.StableId, address), address);
+        if (freed)
+            Changed?.Invoke();
+        return freed;
+    }
+
+    /// <summary>Functions with what is remembered of them.</summary>
+    private List<HostFunction> Remembered(List<HostFunction> functions, string boot, string kernel)
+    {
+        memory.Load();
+        memory.Seen(functions.Select(f => KeyValuePair.Create(Key(f), f.Address)));
+        HashSet<PciAddress> held;
+        lock (gate)
+            held = [.. functions.Select(f => f.Address).Where(reservations.IsHeld)];
+        return
+        [
+            .. functions.Select(f =>
+            {
+                if (f.Function.IsBridge)
+                    return f;
+                bool noReset = memory.Find(Key(f))?.NoReset?.Holds(kernel, f.ResetMethods) == true;
+                f = f with { ProvenReset = noReset ? null : memory.Find(Key(f))?.ProvenReset };
+                return !held.Contains(f.Address) && Withholding(f, boot, kernel) is var (by, why) && (f.WithheldBy is null || by != NoReset)
+                    ? f with { WithheldBy = by, Withheld = why }
+                    : f;
+            }),
+        ];
+    }
+
+    /// <summary>What is remembered against giving the device away; the worst first.</summary>
+    private (string By, string Why)? Withholding(HostFunction f, string boot, string kernel)
+    {
+        string free = $"kubectl annotate pcinode {options.NodeName} pcioperator.io/free={f.Address}";
+        DeviceRecord? record = memory.Find(Key(f));
+        if (memory.MarkOf(Key(f), f.Address) is (_, var mark))
+            return (UsedOnce, $"{f.Address} was given to the claim {mark.ClaimNamespace}/{mark.ClaimName} (at {mark.At:u}), and its spec says oneTimeUse: it is kept from other claims until an administrator frees it: {free}");
+        if (memory.UnreadablePath(Key(f)) is { } path)
+            return (UsedOnce, $"What the agent remembers of {f.Address} can't be read (it is kept at {path} on the host), so it may have been used once: it is kept from claims until an administrator frees it: {free}");
+        if (record?.NotClean is { } unclean && unclean.BootId == boot)
+            return (NotClean, unclean.Why);
+        return record?.NoReset is { } noReset && noReset.Holds(kernel, f.ResetMethods) ? (NoReset, noReset.Why) : null;
+    }
+
+    /// <summary>A device that is withheld is not given to a claim that doesn't have it already, whoever asks.</summary>
+    private void RefuseWithheld(AssignmentRequest request, Examination examination)
+    {
+        string kernel = HostFacts.KernelVersion(files);
+        foreach ((AssignmentDevice asked, HostFunction found) in request.Devices.Zip(examination.Devices))
+        {
+            if (Withholding(found, bootId!, kernel) is not var (by, why))
+                continue;
+            if (by == UsedOnce && memory.MarkOf(Key(found), found.Address)?.Mark.ClaimUid == request.ClaimUid)
+                continue;
+            if (by == NoReset && (asked.Reset != ResetMode.Required || !memory.Find(Key(found))!.NoReset!.CoversClaimOf(request.Devices.Select(d => d.Address))))
+                continue;
+            throw new Refusal(HoldingReasons.Withheld, why);
+        }
+    }
+
+    /// <summary>Clean for the claim: every device reset and seen to answer, or noted why not.</summary>
+    /// <returns>The entry with what could not be reset, where that is allowed.</returns>
+    /// <exception cref="Refusal">ResetFailed: a device with reset: required could not be reset, or one did not come back.</exception>
+    private JournalEntry CleanBefore(JournalEntry entry, Examination examination, WatchedFileSystem watched, HostWork work)
+    {
+        JournalDevice[] wanted = [.. entry.Devices.Where(d => d.Reset != ResetMode.Skip)];
+        if (wanted.Length == 0)
+            return entry;
+        IReadOnlyList<ResetOutcome> outcomes = Run(watched, work).Reset(entry, wanted, Proven);
+        Dictionary<string, string> notes = [];
+        var failures = new List<string>();
+        foreach (ResetOutcome outcome in outcomes)
+        {
+            JournalDevice device = outcome.Device;
+            bool fails = outcome.Method is null && (device.Reset == ResetMode.Required || !outcome.Answers);
+            if (fails)
+                failures.Add(outcome.Sentence + (device.Reset == ResetMode.Required ? " Its spec says reset: required." : ""));
+            else if (outcome.Method is null)
+                notes[device.Address] = outcome.Sentence;
+            HostFunction seen = examination.Devices.First(f => f.Address == device.At);
+            Remember(watched, device, r => outcome.Method is { } method
+                ? r with { ProvenReset = method, NoReset = null, NotClean = null }
+                : r with
+                {
+                    NotClean = outcome.Answers ? r.NotClean : new NotCleanMark(bootId!, outcome.Sentence + " The host's next boot resets it.", time.GetUtcNow()),
+                    NoReset = device.Reset == ResetMode.Required || r.ProvenReset is null
+                        ? new NoResetMark(outcome.Sentence, time.GetUtcNow(), HostFacts.KernelVersion(watched), string.Join(' ', seen.ResetMethods), string.Join(' ', entry.Devices.Select(d => d.Address)))
+                        : r.NoReset,
+                });
+        }
+
+        if (failures.Count > 0)
+            throw new Refusal(HoldingReasons.ResetFailed, string.Join(' ', failures));
+        return entry with { Devices = [.. entry.Devices.Select(d => d with { NotReset = notes.GetValueOrDefault(d.Address) })] };
+    }
+
+    /// <summary>Clean for the next owner: every device reset, or marked so that there is none until the next boot.</summary>
+    private void CleanAfter(JournalEntry entry, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
+    {
+        JournalDevice[] wanted =
+        [
+            .. entry.Devices.Where(d => d.Reset != ResetMode.Skip && binder.IsThere(d) && Inventory.DriverOf(watched, d.At) == d.TargetDriver),
+        ];
+        foreach (ResetOutcome outcome in Run(watched, work).Reset(entry, wanted, Proven))
+        {
+            JournalDevice device = outcome.Device;
+            if (outcome.Method is { } method)
+            {
+                Remember(watched, device, r => r with { ProvenReset = method, NoReset = null, NotClean = null });
+                continue;
+            }
+
+            if (outcome.Answers && device.Reset != ResetMode.Required && Proven(device) is null)
+                continue;
+            string why = $"After the claim {entry.ClaimNamespace}/{entry.ClaimName}: {outcome.Sentence} It is not clean, and kept from claims until the host's next boot resets it.";
+            logger.LogError("{Message}", why);
+            memory.Update(watched, Key(device), device.At, r => r with { NotClean = new NotCleanMark(bootId!, why, time.GetUtcNow()) });
+        }
+    }
+
+    /// <summary>Before a guest can touch a device of one-time use its mark is on disk.</summary>
+    private void MarkUsedOnce(JournalEntry entry, WatchedFileSystem watched)
+    {
+        foreach (JournalDevice device in entry.Devices.Where(d => d.OneTimeUse))
+        {
+            memory.Update(watched, Key(device), device.At, r => r.UsedOnce?.ClaimUid == entry.ClaimUid
+                ? r
+                : r with { UsedOnce = new UsedOnceMark(entry.ClaimUid, entry.ClaimNamespace, entry.ClaimName, time.GetUtcNow()) });
+        }
+    }
+
+    /// <summary>What makes nothing unsafe when it is forgotten: a failure to write it is only logged.</summary>
+    private void Remember(WatchedFileSystem watched, JournalDevice device, Func<DeviceRecord, DeviceRecord> change)
+    {
+        try
+        {
+            memory.Update(watched, Key(device), device.At, change);
+        }
+        catch (HostIoException e)
+        {
+            logger.LogWarning("What was learnt about {Address} is forgotten when the agent restarts: {Message}", device.Address, e.Message);
+        }
+    }
+
+    private ResetRun Run(WatchedFileSystem watched, HostWork work) => new(watched, work, time, options.ResetPatience);
+
+    private string? Proven(JournalDevice device) => memory.Find(Key(device))?.ProvenReset;
+
+    private static string Key(HostFunction f) => DeviceMemory.Key(f.Function.StableId, f.Address);
+
+    private static string Key(JournalDevice d) => DeviceMemory.Key(d.StableId, d.At);
+}
