@@ -19,7 +19,7 @@ public sealed record NodeAgentOptions
     /// <summary>How long uevents are collected before the bus is looked at.</summary>
     public TimeSpan Debounce { get; init; } = TimeSpan.FromMilliseconds(100);
 
-    /// <summary>How soon something that waits (a device still open, an API server that is away) is tried again.</summary>
+    /// <summary>How soon something that waits (a device still open, an API server that is away) is tried again; what goes on failing is tried less and less often, up to thirty times as long.</summary>
     public TimeSpan Retry { get; init; } = TimeSpan.FromSeconds(2);
 
     /// <summary>What <c>PciNode.status.agentVersion</c> says.</summary>
@@ -34,10 +34,9 @@ public sealed record NodeAgentOptions
 [Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch")]
 [Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes/status", "patch")]
 [Kubernetes.Schema.EntityRbac("events.k8s.io", "events", "create,patch")]
-public sealed class NodeAgent : IAsyncDisposable
+public sealed partial class NodeAgent : IAsyncDisposable
 {
     private readonly NodeAgentOptions _options;
-    private readonly IKubernetesClient _client;
     private readonly PassthroughHost _host;
     private readonly IUeventSource _uevents;
     private readonly TimeProvider _time;
@@ -46,32 +45,27 @@ public sealed class NodeAgent : IAsyncDisposable
     private readonly WatchCache<PciNode> _cache;
     private readonly NodeStatusWriter _status;
     private readonly NetDeviceNames _names;
-    private readonly Histogram _preparing;
-    private readonly Histogram _releasing;
-    private readonly Counter _refused;
-    private readonly Gauge _held;
 
     // One slot: waking twice before the next round is waking once.
     private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Task> _work = [];
-    private readonly Dictionary<string, PciAssignment> _begun = [];
-    private readonly Dictionary<string, Holding> _refusals = [];
-    private readonly HashSet<string> _verified = [];
     private readonly Dictionary<PciAddress, string> _vfNotes = [];
     private volatile bool _rescan = true;
     private volatile bool _fresh = true;
     private HostSnapshot? _snapshot;
+    private Dictionary<PciAddress, HostFunction> _seen = [];
     private string? _notReady = "the first look at the host is not finished";
 
     /// <summary>An agent over a host.</summary>
     public NodeAgent(NodeAgentOptions options, IKubernetesClient client, PassthroughHost host, IHostFileSystem files, string stateDirectory,
         IUeventSource uevents, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events)
     {
-        (_options, _client, _host, _uevents, _time, _log, _events) = (options, client, host, uevents, time, log, events);
+        (_options, _host, _uevents, _time, _log, _events) = (options, host, uevents, time, log, events);
         _cache = new WatchCache<PciNode>(client, options: new ListOptions { FieldSelector = $"metadata.name={options.NodeName}" }, time: time, logger: log, metrics: metrics);
         _status = new NodeStatusWriter(client, metrics);
         _names = new NetDeviceNames(files, stateDirectory);
+        _retries = new Retries(options.Retry, time);
         _preparing = metrics.Histogram("pcioperator_agent_prepare_duration_seconds", "Time to check, bind and verify one assignment, by outcome.", null, "outcome");
         _releasing = metrics.Histogram("pcioperator_agent_release_duration_seconds", "Time to give one assignment's devices back to the host.");
         _refused = metrics.Counter("pcioperator_agent_refused_assignments_total", "Assignments that the agent refused, by reason.", "reason");
@@ -168,55 +162,19 @@ public sealed class NodeAgent : IAsyncDisposable
             return;
         }
 
+        var rules = CompiledRules.Of(node.Spec.Rules);
         if (_rescan || _snapshot is null)
         {
             (_rescan, var fresh, _fresh) = (false, _fresh, false);
             _snapshot = _names.Restore(_host.Scan(fresh));
+            _seen = _snapshot.Functions.ToDictionary(f => f.Address);
         }
 
         var wanted = (node.Spec.Assignments ?? []).ToDictionary(a => a.ClaimUid);
         StartWork(wanted, ct);
-        var rules = CompiledRules.Of(node.Spec.Rules);
         StartVfs(node, rules, ct);
         await PublishAsync(node, rules, wanted, ct);
         Volatile.Write(ref _notReady, null);
-    }
-
-    /// <summary>Starts whatever has to be done for claims: releases first, since a device may be wanted by its next owner.</summary>
-    private void StartWork(Dictionary<string, PciAssignment> wanted, CancellationToken ct)
-    {
-        lock (_lock)
-        {
-            foreach (var uid in _refusals.Keys.Where(u => !wanted.TryGetValue(u, out var a) || !SameDevices(a, _refusals[u])).ToList())
-                _refusals.Remove(uid);
-
-            var holdings = _host.Holdings;
-            var holders = new Dictionary<PciAddress, string>();
-            foreach (var holding in holdings)
-            {
-                var uid = holding.ClaimUid;
-                foreach (var device in holding.Request.Devices)
-                    holders[device.Address] = uid;
-                if (_work.ContainsKey(uid))
-                    continue;
-                if (!wanted.TryGetValue(uid, out var assignment) || !SameDevices(assignment, holding))
-                    Start(uid, () => ReleaseAsync(uid, ct));
-            }
-
-            foreach (var (uid, assignment) in wanted)
-            {
-                if (_work.ContainsKey(uid) || _refusals.ContainsKey(uid) || _verified.Contains(uid))
-                    continue;
-                // Its last owner's release is under way: the end of that wakes us.
-                if (assignment.Devices.Any(d => holders.TryGetValue(PciAddress.Parse(d.Address), out var holder) && holder != uid))
-                    continue;
-                _begun[uid] = assignment;
-                Start(uid, () => PrepareAsync(assignment, ct));
-            }
-
-            _verified.IntersectWith(wanted.Keys);
-            _held.Set(holdings.Count);
-        }
     }
 
     private void Start(string uid, Func<Task> work)
@@ -237,65 +195,12 @@ public sealed class NodeAgent : IAsyncDisposable
                 lock (_lock)
                 {
                     _work.Remove(uid);
-                    _begun.Remove(uid);
                 }
 
                 _rescan = true;
                 Wake();
             }
         });
-    }
-
-    private async Task PrepareAsync(PciAssignment assignment, CancellationToken ct)
-    {
-        var began = _time.GetTimestamp();
-        var holding = await _host.PrepareAsync(Translate.Request(assignment), ct);
-        _preparing.Observe(_time.GetElapsedTime(began).TotalSeconds, holding.State == HoldingState.Prepared ? "prepared" : "refused");
-        lock (_lock)
-        {
-            if (holding.State == HoldingState.Prepared)
-                _verified.Add(assignment.ClaimUid);
-            else if (holding.State == HoldingState.Rejected)
-                _refusals[assignment.ClaimUid] = Translate.Blame(holding, _host.Scan());
-        }
-
-        var claim = Translate.Claim(assignment);
-        switch (holding.State)
-        {
-            case HoldingState.Prepared:
-                _log.LogInformation("claim {Claim}: {Devices} bound", claim.Metadata.Name, string.Join(", ", assignment.Devices.Select(d => d.Address)));
-                _events.Normal(claim, "Prepared", $"{assignment.Devices.Count} device(s) bound and verified on {_options.NodeName}", "Bind");
-                break;
-            case HoldingState.Rejected:
-                _refused.Inc(holding.Reason ?? "Unknown");
-                _log.LogWarning("claim {Claim} refused: {Message}", claim.Metadata.Name, holding.Message);
-                _events.Warning(claim, holding.Reason ?? "Rejected", holding.Message ?? "", "Bind");
-                break;
-            default:
-                _log.LogError("claim {Claim}: {State}: {Message}", claim.Metadata.Name, holding.State, holding.Message);
-                _events.Warning(claim, holding.Reason ?? "Stuck", holding.Message ?? "", "Bind");
-                Wake();   // so that status says it now; the work is tried again after a while
-                await Task.Delay(_options.Retry, _time, ct);
-                break;
-        }
-    }
-
-    private async Task ReleaseAsync(string uid, CancellationToken ct)
-    {
-        var began = _time.GetTimestamp();
-        lock (_lock)
-            _verified.Remove(uid);
-        var left = await _host.ReleaseAsync(uid, ct);
-        if (left is null)
-        {
-            _releasing.Observe(_time.GetElapsedTime(began).TotalSeconds);
-            _log.LogInformation("claim {Claim}: devices are back on the host", uid);
-            return;
-        }
-
-        _log.LogInformation("claim {Claim}: not released yet: {Message}", uid, left.Message);
-        Wake();
-        await Task.Delay(_options.Retry, _time, ct);
     }
 
     /// <summary>Makes the VFs that rules ask for, one PF at a time; the host refuses while one of them is held.</summary>
@@ -370,9 +275,4 @@ public sealed class NodeAgent : IAsyncDisposable
         if (await _status.WriteAsync(node, status, ct) is { } written)
             _cache.Observe(written);
     }
-
-    /// <summary>Whether a holding is of the devices that an assignment names.</summary>
-    private static bool SameDevices(PciAssignment assignment, Holding holding) =>
-        assignment.Devices.Count == holding.Request.Devices.Count
-        && assignment.Devices.All(d => holding.Request.Devices.Any(h => h.Address == PciAddress.Parse(d.Address)));
 }

@@ -1,7 +1,6 @@
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Agent;
 
@@ -10,6 +9,9 @@ internal static class NodeStatusBuilder
 {
     /// <summary>The most devices that status can hold.</summary>
     internal const int MostDevices = 1024;
+
+    private const int MostProblems = 8;
+    private const string NoReset = "NoReset";
 
     public static PciNodeStatus Build(
         PciNode node,
@@ -26,7 +28,11 @@ internal static class NodeStatusBuilder
         var present = host.Functions.Select(f => f.Address).ToHashSet();
         var shown = Shown(host, matched, owners, known, present, out var truncated);
         var held = HeldVfs(host, owners);
-        var devices = shown.Select(f => Device(f, held, present, matched, rules, vfNotes, owners)).ToList();
+        var strangers = Strangers(known, host);
+        var mustReset = MustReset(host, matched, rules);
+        var alone = host.Functions.Where(f => f.Function is { IommuGroup: not null, IsBridge: false }).GroupBy(f => f.Function.IommuGroup!.Value)
+            .Where(g => g.Count() == 1).Select(g => g.Key).ToHashSet();
+        var devices = shown.Select(f => Device(f, held, present, matched, rules, vfNotes, owners, strangers, mustReset, alone)).ToList();
         var offered = devices.Where(d => d.Rule is not null).ToList();
 
         return new PciNodeStatus
@@ -46,7 +52,7 @@ internal static class NodeStatusBuilder
             Devices = devices,
             Assignments = [.. known.Select(h => Assignment(h, wanted))],
             Pools = Pools(offered),
-            Conditions = NodeConditions(node, host, devices.Count, truncated, now),
+            Conditions = NodeConditions.Of(node.Status?.Conditions, host, devices, known, truncated, now),
         };
     }
 
@@ -80,7 +86,7 @@ internal static class NodeStatusBuilder
             .Select(f => f.Function.IommuGroup!.Value)
             .ToHashSet();
         var all = host.Functions
-            .Where(f => matched.ContainsKey(f.Function.Address) || owners.ContainsKey(f.Function.Address)
+            .Where(f => matched.ContainsKey(f.Function.Address) || owners.ContainsKey(f.Function.Address) || f.WithheldBy == PciOperatorApi.UsedOnce
                 || (f.Function.IommuGroup is { } group && groups.Contains(group)))
             .OrderBy(f => f.Function.Address)
             .ToList();
@@ -91,7 +97,7 @@ internal static class NodeStatusBuilder
             all.Add(new HostFunction
             {
                 Function = new PciFunction { Address = gone.Address, VendorId = gone.VendorId, ProductId = gone.ProductId, IommuGroup = gone.IommuGroup },
-                GuardReason = "it is gone from the bus",
+                GuardReason = $"{gone.Address} is gone from the bus",
             });
         }
 
@@ -108,15 +114,46 @@ internal static class NodeStatusBuilder
         return held;
     }
 
+    /// <summary>Addresses at which there is another card now than the one that a claim holds, with that claim's words.</summary>
+    private static Dictionary<PciAddress, string> Strangers(IReadOnlyList<Holding> known, HostSnapshot host)
+    {
+        var strangers = new Dictionary<PciAddress, string>();
+        foreach (var holding in known.Where(h => h is { State: HoldingState.Stuck, Reason: HoldingReasons.DriftDetected }))
+        {
+            foreach (var device in holding.Request.Devices)
+                strangers[device.Address] = $"claim {holding.Request.ClaimNamespace}/{holding.Request.ClaimName} holds what was here: {holding.Message}";
+        }
+
+        return strangers;
+    }
+
+    /// <summary>IOMMU groups with a device whose spec says <c>reset: required</c>, and that spec: a group goes as a whole.</summary>
+    private static Dictionary<int, string> MustReset(HostSnapshot host, IReadOnlyDictionary<PciAddress, string> matched, CompiledRules rules)
+    {
+        var groups = new Dictionary<int, string>();
+        foreach (var function in host.Functions)
+        {
+            if (function.Function.IommuGroup is { } group && matched.TryGetValue(function.Address, out var rule) && rules.Policy(rule).Reset == ResetPolicy.Required)
+                groups.TryAdd(group, rule);
+        }
+
+        return groups;
+    }
+
     private static PciNodeDevice Device(HostFunction function, Dictionary<PciAddress, PciAddress> heldVfs, HashSet<PciAddress> present,
-        IReadOnlyDictionary<PciAddress, string> matched, CompiledRules rules, IReadOnlyDictionary<PciAddress, string> vfNotes, Dictionary<PciAddress, Ownership> owners)
+        IReadOnlyDictionary<PciAddress, string> matched, CompiledRules rules, IReadOnlyDictionary<PciAddress, string> vfNotes, Dictionary<PciAddress, Ownership> owners,
+        Dictionary<PciAddress, string> strangers, Dictionary<int, string> mustReset, HashSet<int> alone)
     {
         var f = function.Function;
         var rule = matched.GetValueOrDefault(f.Address);
         var unmanaged = rule is not null && !rules.Policy(rule).Managed;
         var (state, reason) = State(function, unmanaged, heldVfs, present, owners);
-        if (state == PciDeviceState.Available && rule is not null && rules.Policy(rule).Reset == ResetPolicy.Required && function.ResetMethods.Count == 0)
-            (state, reason) = (PciDeviceState.Unavailable, $"it can't be reset, and PciDeviceSpec {rule} says reset: required");
+        string? withheldBy = null;
+        if (state == PciDeviceState.Available && f.IommuGroup is { } g
+            && Withheld(function, mustReset.GetValueOrDefault(g), alone.Contains(g)) is (var by, var why))
+            (state, reason, withheldBy) = (PciDeviceState.Unavailable, why, by);
+        if (strangers.TryGetValue(f.Address, out var stranger) && state is PciDeviceState.Claimed or PciDeviceState.Allocated)
+            (state, reason) = (PciDeviceState.Unavailable, stranger);
         if (reason is null && vfNotes.TryGetValue(f.Address, out var note))
             reason = note;
         return new PciNodeDevice
@@ -143,8 +180,27 @@ internal static class NodeStatusBuilder
             Bridge = f.IsBridge ? true : null,
             Rule = rule,
             State = f.IsBridge ? null : state,
-            Reason = reason,
+            Reason = Short(reason, 1024),
+            WithheldBy = f.IsBridge ? null : withheldBy,
+            ProvenReset = function.ProvenReset,
+            Problems = function.Problems is { Count: > 0 } problems
+                ? [.. problems.DistinctBy(p => p.Type).Take(MostProblems).Select(p => new PciDeviceProblem { Type = p.Type, Message = Short(p.Message, 1024) })]
+                : null,
         };
+    }
+
+    /// <summary>What keeps a free device from being offered, in one word and in a sentence; null: nothing.</summary>
+    /// <param name="function">The device.</param>
+    /// <param name="mustReset">The spec that says <c>reset: required</c> of it or of a member of its group; null: none does.</param>
+    /// <param name="alone">No other device goes with it.</param>
+    private static (string By, string Why)? Withheld(HostFunction function, string? mustReset, bool alone)
+    {
+        if (function.Withheld is { } sentence && (function.WithheldBy != NoReset || mustReset is not null))
+            return (function.WithheldBy ?? "Withheld", sentence);
+        // Functions of a card without a way of their own may be reset together through VFIO: that is tried when they are first bound.
+        return mustReset is not null && alone && function is { ResetMethods.Count: 0, ProvenReset: null }
+            ? (NoReset, $"it can't be reset, and PciDeviceSpec {mustReset} says reset: required")
+            : null;
     }
 
     private static (PciDeviceState State, string? Reason) State(HostFunction function, bool unmanaged, Dictionary<PciAddress, PciAddress> heldVfs,
@@ -205,19 +261,4 @@ internal static class NodeStatusBuilder
                 Allocated = g.Count(d => d.State == PciDeviceState.Allocated),
             }),
     ];
-
-    private static IReadOnlyList<V1Condition> NodeConditions(PciNode node, HostSnapshot host, int count, bool truncated, DateTimeOffset now)
-    {
-        // The generation is status.observedGeneration's to say: these conditions are about the host.
-        var conditions = node.Status?.Conditions;
-        conditions = conditions.With(Conditions.IommuEnabled, host.Iommu.Enabled, host.Iommu.Enabled ? "Enabled" : "Disabled",
-            host.Iommu.Enabled ? $"{host.Iommu.Groups} IOMMU groups" : host.Iommu.WhyNot ?? "the kernel has no IOMMU groups", null, now);
-        conditions = conditions.With(Conditions.VfioReady, host.Vfio.Ready, host.Vfio.Ready ? "Ready" : "NotReady",
-            host.Vfio.Ready ? "vfio-pci is there" : host.Vfio.WhyNot ?? "vfio-pci is not there", null, now);
-        conditions = conditions.With(Conditions.InventoryReady, true, "Complete", truncated ? $"the first {MostDevices} devices are shown" : $"{count} devices are shown", null, now);
-        return truncated || conditions.Find(Conditions.InventoryTruncated) is not null
-            ? conditions.With(Conditions.InventoryTruncated, truncated, truncated ? "TooMany" : "Complete",
-                truncated ? $"more than {MostDevices} devices match: narrow the PciDeviceSpecs, since those beyond are not offered" : "every device is shown", null, now)
-            : conditions;
-    }
 }

@@ -54,14 +54,14 @@ internal static class Translate
     {
         var now = host.Functions.ToDictionary(f => f.Address);
         var blamed = refusal.Request.Devices.Where(d => !now.TryGetValue(d.Address, out var f)
-            || f.GuardReason is not null || f.Function.VendorId != d.VendorId || f.Function.ProductId != d.ProductId).ToList();
+            || f.GuardReason is not null || f.Withheld is not null || f.Function.VendorId != d.VendorId || f.Function.ProductId != d.ProductId).ToList();
         return blamed.Count == 0 ? refusal : refusal with { Devices = [.. blamed.Select(d => new HeldDevice { Address = d.Address, Driver = now.GetValueOrDefault(d.Address)?.Driver })] };
     }
 
     /// <summary>As much of the claim as an event needs; the agent has no right to read it.</summary>
-    public static PassthroughClaim Claim(PciAssignment assignment) => new()
+    public static PassthroughClaim Claim(AssignmentRequest request) => new()
     {
-        Metadata = new V1ObjectMeta { Name = assignment.ClaimName, NamespaceProperty = assignment.ClaimNamespace, Uid = assignment.ClaimUid },
+        Metadata = new V1ObjectMeta { Name = request.ClaimName, NamespaceProperty = request.ClaimNamespace, Uid = request.ClaimUid },
     };
 
     public static AssignmentState State(HoldingState state) => state switch

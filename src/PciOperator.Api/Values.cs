@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using PciOperator.Core;
 
 namespace PciOperator.Api;
 
@@ -23,8 +24,15 @@ public static class PciOperatorApi
     /// <summary>The annotation by which an administrator frees used-once devices on a PciNode: their addresses, separated by commas. The controller removes it when it is done.</summary>
     public const string FreeAnnotation = Group + "/free";
 
+    /// <summary>The word of a PciNode's device that its one owner has had.</summary>
+    public const string UsedOnce = "UsedOnce";
+
     /// <summary>The condition that the controller sets on the core Node; its message lists the node's pools.</summary>
     public const string NodeConditionType = "PciPassthroughReady";
+
+    /// <summary>The devices that a value of <see cref="FreeAnnotation"/> names; what is not an address names none.</summary>
+    public static IReadOnlyList<PciAddress> FreedBy(string? value) =>
+        [.. (value ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Where(a => PciAddress.TryParse(a, out _)).Select(PciAddress.Parse).Distinct()];
 }
 
 /// <summary>Nova's device types.</summary>

@@ -39,7 +39,7 @@ internal static class ClaimStatus
 
         var conditions = (claim.Status?.Conditions).With(Conditions.Scheduled, true, "Placed", $"placed on node {name}: {addresses}", generation, now);
         var (reason, message) = prepared ? ("Bound", $"{assignment.Devices.Count} device(s) bound and verified on node {name}")
-            : stuck ? ("Stuck", report!.Message ?? "a write to the kernel has not come back")
+            : stuck ? (report!.Reason ?? "Stuck", report.Message ?? "a write to the kernel has not come back")
             : (report?.Reason ?? "Preparing", report?.Message ?? $"the agent of node {name} is binding the devices");
         conditions = conditions.With(Conditions.Prepared, prepared, reason, message, generation, now);
         conditions = prepared && stub

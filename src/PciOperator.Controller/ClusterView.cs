@@ -27,6 +27,7 @@ internal sealed class ClusterView
         public bool AgentReady;
         public Dictionary<string, IReadOnlyList<AllocatedDevice>> Assumed = [];
         public HashSet<PciAddress> Free = [];
+        public HashSet<(PciAddress, string?)> Kept = [];
         public MatchedDevices Matched = MatchedDevices.None;
     }
 
@@ -140,7 +141,7 @@ internal sealed class ClusterView
             {
                 var decision = Allocator.Decide(_inventory, first.Requirements, Filter);
                 if (decision.Allocation is null)
-                    return new GroupDecision(null, [], decision.Summary);
+                    return new GroupDecision(null, [], decision.Summary + Hindrances.Of(_inventory.Nodes, Filter, first));
                 Assume(decision.Allocation.Node, first.Requirements.ClaimUid, decision.Allocation.Devices);
                 return new GroupDecision(decision.Allocation.Node, [decision.Allocation], decision.Summary);
             }
@@ -259,7 +260,7 @@ internal sealed class ClusterView
         Rebuild(node, facts);
     }
 
-    /// <summary>Brings one node's part of the snapshot up to date. True when a device is free that was not.</summary>
+    /// <summary>Brings one node's part of the snapshot up to date. True when a device is free that was not, or is kept back for another reason: those that wait say it.</summary>
     private bool Rebuild(string name, NodeFacts facts)
     {
         if (facts.Node is null && facts.PciNode is null)
@@ -273,8 +274,9 @@ internal sealed class ClusterView
         var built = Build(name, facts, null);
         _inventory = _inventory.With(built);
         var free = built.Devices.Where(d => d is { Owner: null, BlockedReason: null, Tags: not null }).Select(d => d.Function.Address).ToHashSet();
-        var more = !free.IsSubsetOf(facts.Free);
-        facts.Free = free;
+        var kept = built.Devices.Where(d => d is { Owner: null, BlockedReason: not null, Tags: not null }).Select(d => (d.Function.Address, d.BlockedReason)).ToHashSet();
+        var more = !free.IsSubsetOf(facts.Free) || !kept.SetEquals(facts.Kept);
+        (facts.Free, facts.Kept) = (free, kept);
         facts.Matched = facts.Matched.Update(built);
         return more;
     }

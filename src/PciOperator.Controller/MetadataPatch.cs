@@ -13,6 +13,17 @@ internal static class MetadataPatch
         KubernetesPatch.Merge(JsonSerializer.Serialize(
             new FinalizersPatch(new(metadata.ResourceVersion, metadata.Uid, finalizers)), MetadataPatchJson.Default.FinalizersPatch));
 
+    /// <summary>Removes an annotation that still has the value that was seen.</summary>
+    public static KubernetesPatch WithoutAnnotation(V1ObjectMeta metadata, string name, string value)
+    {
+        var path = "/metadata/annotations/" + name.Replace("~", "~0", StringComparison.Ordinal).Replace("/", "~1", StringComparison.Ordinal);
+        return KubernetesPatch.Json($$"""
+            [{"op":"test","path":"/metadata/uid","value":"{{metadata.Uid}}"},
+             {"op":"test","path":"{{path}}","value":{{JsonSerializer.Serialize(value, MetadataPatchJson.Default.String)}}},
+             {"op":"remove","path":"{{path}}"}]
+            """);
+    }
+
     internal sealed record FinalizersPatch(FinalizersPatchMetadata Metadata);
 
     internal sealed record FinalizersPatchMetadata(string? ResourceVersion, string? Uid, IReadOnlyList<string> Finalizers);
@@ -20,4 +31,5 @@ internal static class MetadataPatch
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(MetadataPatch.FinalizersPatch))]
+[JsonSerializable(typeof(string))]
 internal sealed partial class MetadataPatchJson : JsonSerializerContext;

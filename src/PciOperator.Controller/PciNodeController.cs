@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
@@ -35,6 +36,7 @@ internal sealed class PciNodeController(
         if (entity.Metadata.DeletionTimestamp is not null)
             return await DeleteWhenFreeAsync(entity, ct);
         await WithdrawOrphansAsync(entity, ct);
+        await EndFreeingAsync(entity, ct);
         await WriteNodeConditionAsync(node, entity, ct);
         return ReconciliationResult.Done;
     }
@@ -85,6 +87,24 @@ internal sealed class PciNodeController(
             log.LogWarning("node {Node}: claim {Claim} does not exist any more; its devices are withdrawn", name, $"{assignment.ClaimNamespace}/{assignment.ClaimName}");
             var written = await writer.WithdrawAsync(name, assignment.ClaimUid, ct);
             view.SetPciNode(name, written);
+        }
+    }
+
+    /// <summary>Removes the annotation by which an administrator frees used-once devices, when none of those that it names is withheld for that any more.</summary>
+    private async Task EndFreeingAsync(PciNode entity, CancellationToken ct)
+    {
+        if (entity.Metadata.Annotations?.TryGetValue(PciOperatorApi.FreeAnnotation, out var text) != true || entity.Status?.Devices is not { } devices)
+            return;
+        var named = PciOperatorApi.FreedBy(text).ToHashSet();
+        if (devices.Any(d => d.WithheldBy == PciOperatorApi.UsedOnce && named.Contains(PciAddress.Parse(d.Address))))
+            return;   // its agent has still to do it
+        try
+        {
+            caches.PciNodes.Observe(await client.PatchAsync<PciNode>(entity.Metadata.Name!, null, MetadataPatch.WithoutAnnotation(entity.Metadata, PciOperatorApi.FreeAnnotation, text!), ct: ct));
+        }
+        catch (KubernetesException refused) when (refused.IsConflict || refused.IsNotFound || refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity)
+        {
+            // Somebody has written it anew, or removed it: the cache is about to hear of it.
         }
     }
 

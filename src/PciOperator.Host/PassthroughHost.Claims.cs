@@ -102,7 +102,7 @@ public sealed partial class PassthroughHost
             {
                 if (entry.Stage is not (JournalStage.Releasing or JournalStage.Restoring))
                     Save(entry = entry with { Stage = JournalStage.Releasing }, watched);
-                Publish(claimUid, Held(entry, watched, HoldingState.Releasing));
+                PublishReleasing(entry, watched);
                 if (binder.FindUser(entry) is { } user)
                     return Held(entry, watched, HoldingState.Releasing, HoldingReasons.InUse, $"Waiting: {user}.");
 
@@ -319,6 +319,16 @@ public sealed partial class PassthroughHost
             entries.Remove(claimUid);
             reservations.Free(claimUid);
         }
+    }
+
+    /// <summary>Says that a release begins; one that goes on says what it waits for until it knows better.</summary>
+    private void PublishReleasing(JournalEntry entry, WatchedFileSystem watched)
+    {
+        bool begins;
+        lock (gate)
+            begins = holdings.GetValueOrDefault(entry.ClaimUid) is not { State: HoldingState.Releasing or HoldingState.Stuck };
+        if (begins)
+            Publish(entry.ClaimUid, Held(entry, watched, HoldingState.Releasing));
     }
 
     private static void StopIfAbandoned(HostWork work)

@@ -65,6 +65,7 @@ public sealed class SimulatedHost
     private readonly List<Channel<Uevent>> listeners = [];
     private FileTree? tree;
     private string? savedAt;
+    private volatile bool muted;
     private AgentFiles agent;
 
     internal SimulatedHost(SimulatedState state)
@@ -168,6 +169,15 @@ public sealed class SimulatedHost
             kernel.ShowVfs(kernel.Find(pf) ?? throw new ArgumentException($"There is no {pf}.", nameof(pf)));
             Touch();
         }
+    }
+
+    /// <summary>Something happens while so much else does that its uevents are lost: listeners only hear that (ENOBUFS).</summary>
+    public void Overrun(Action change)
+    {
+        muted = true;
+        change();
+        muted = false;
+        Emit(Uevent.Lost);
     }
 
     /// <summary>A device is plugged in.</summary>
@@ -334,6 +344,8 @@ public sealed class SimulatedHost
 
     private void Emit(Uevent uevent)
     {
+        if (muted)
+            return;
         lock (listeners)
         {
             foreach (Channel<Uevent> listener in listeners)

@@ -1,0 +1,55 @@
+using PciOperator.Api;
+using PciOperator.Host;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Agent;
+
+/// <summary>A PciNode's conditions: what the host is, whether its devices are well, and whether those that are held are still there.</summary>
+internal static class NodeConditions
+{
+    // As many devices as a sentence can name.
+    private const int MostNamed = 8;
+
+    /// <summary>The conditions as they are now; those that nothing says any more are gone.</summary>
+    public static IReadOnlyList<V1Condition> Of(IReadOnlyList<V1Condition>? before, HostSnapshot host, IReadOnlyList<PciNodeDevice> devices,
+        IReadOnlyList<Holding> known, bool truncated, DateTimeOffset now)
+    {
+        var conditions = before;
+        var said = new HashSet<string>();
+        void Say(string type, bool? status, string reason, string message)
+        {
+            // The generation is status.observedGeneration's to say: these conditions are about the host.
+            conditions = conditions.With(type, status, reason, message, null, now);
+            said.Add(type);
+        }
+
+        Say(Conditions.IommuEnabled, host.Iommu.Enabled, host.Iommu.Enabled ? "Enabled" : "Disabled",
+            host.Iommu.Enabled ? $"{host.Iommu.Groups} IOMMU groups" : host.Iommu.WhyNot ?? "the kernel has no IOMMU groups");
+        Say(Conditions.VfioReady, host.Vfio.Ready, host.Vfio.Ready ? "Ready" : "NotReady", host.Vfio.Ready ? "vfio-pci is there" : host.Vfio.WhyNot ?? "vfio-pci is not there");
+        Say(Conditions.InventoryReady, true, "Complete", truncated ? $"the first {NodeStatusBuilder.MostDevices} devices are shown" : $"{devices.Count} devices are shown");
+        if (truncated || before.Find(Conditions.InventoryTruncated) is not null)
+        {
+            Say(Conditions.InventoryTruncated, truncated, truncated ? "TooMany" : "Complete", truncated
+                ? $"more than {NodeStatusBuilder.MostDevices} devices match: narrow the PciDeviceSpecs, since those beyond are not offered"
+                : "every device is shown");
+        }
+
+        var ill = devices.Where(d => d.Problems is { Count: > 0 }).ToList();
+        Say(Conditions.DevicesHealthy, ill.Count == 0, ill.Count == 0 ? "Healthy" : "Problems", ill.Count == 0
+            ? "no device reports a problem"
+            : Listed(ill.SelectMany(d => d.Problems!.Select(p => p.Message?.Contains(d.Address, StringComparison.Ordinal) == true ? p.Message : $"{d.Address}: {p.Message ?? p.Type}"))));
+        var drifted = known.Where(h => h.State == HoldingState.Stuck && PassthroughHost.IsDrift(h.Reason)).ToList();
+        Say(Conditions.DriftDetected, drifted.Count > 0, drifted.Count == 0 ? "NoDrift" : drifted.Exists(h => h.Reason == HoldingReasons.DriftDetected) ? HoldingReasons.DriftDetected : HoldingReasons.DeviceGone,
+            drifted.Count == 0 ? "every device that a claim holds is where it was" : Listed(drifted.Select(h => $"claim {h.Request.ClaimNamespace}/{h.Request.ClaimName}: {h.Message}")));
+        foreach (var fact in host.Facts)
+            Say(fact.Type, fact.Status, fact.Reason, fact.Message);
+        return [.. conditions!.Where(c => said.Contains(c.Type))];
+    }
+
+    private static string Listed(IEnumerable<string> sentences)
+    {
+        var all = sentences.ToList();
+        var text = string.Join(' ', all.Take(MostNamed).Select(s => s.TrimEnd('.', ' ') + "."));
+        return all.Count > MostNamed ? $"{text} And {all.Count - MostNamed} more." : text;
+    }
+}
