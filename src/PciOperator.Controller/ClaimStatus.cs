@@ -63,7 +63,7 @@ internal static class ClaimStatus
                     VendorId = d.VendorId,
                     ProductId = d.ProductId,
                     NumaNode = d.NumaNode,
-                    IommuGroup = d.IommuGroup,
+                    IommuGroup = shown.GetValueOrDefault(d.Address)?.IommuGroup ?? d.IommuGroup,
                     Driver = prepared ? held.GetValueOrDefault(d.Address)?.Driver ?? shown.GetValueOrDefault(d.Address)?.Driver : null,
                     State = shown.GetValueOrDefault(d.Address)?.State == PciDeviceState.Removed ? PciDeviceState.Removed
                         : prepared ? PciDeviceState.Allocated : PciDeviceState.Claimed,

@@ -23,7 +23,7 @@ public sealed partial class PassthroughHost
         try
         {
             bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
-            examination = ExamineAndReserve(request, watched, work, handedOut);
+            examination = ExamineAndReserve(WithGroupsOf(before, request), watched, work, handedOut);
             if (handedOut)
             {
                 string? user = binder.Verify(before!) is null ? null : binder.FindUser(before!);
@@ -166,6 +166,17 @@ public sealed partial class PassthroughHost
             StopIfAbandoned(work);
         }
     }
+
+    /// <summary>
+    /// The number of a group means something within one boot only: a claim that was held before a reboot is held to whole
+    /// groups, whatever their numbers are now; one that is held in this boot, to the group that it had then.
+    /// </summary>
+    private AssignmentRequest WithGroupsOf(JournalEntry? before, AssignmentRequest request) => before is null
+        ? request
+        : request with
+        {
+            Devices = [.. request.Devices.Select(d => d with { IommuGroup = before.BootId == bootId ? before.Devices.FirstOrDefault(h => h.At == d.Address)?.IommuGroup : null })],
+        };
 
     /// <summary>What is about to be done and how to undo it; what an earlier attempt of this boot found stays.</summary>
     private JournalEntry Intent(AssignmentRequest request, JournalEntry? before, Examination examination, DeviceBinder binder, WatchedFileSystem watched)

@@ -214,6 +214,26 @@ public class RecoveryTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public async Task A_group_that_has_another_number_after_a_reboot_is_the_same_group_and_one_that_grew_is_not()
+    {
+        var lab = new Lab();
+        AssignmentRequest request = lab.Request("claim-1", Lab.GpuFunctions);
+        await lab.Agent.PrepareAsync(request);
+        lab.Reboot();
+        foreach (string function in Lab.GpuFunctions)
+            lab.Simulated.Change(function, f => f.Group = 77);
+        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
+        lab.RestartAgent();
+        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
+
+        lab.Reboot();
+        lab.Simulated.Add(new SimulatedFunction { Address = "0000:24:00.4", Ids = "10de:1ad8", Class = 0x0c0330, Bridge = "0000:20:03.0", Group = 77 });
+        Holding grown = await lab.Agent.PrepareAsync(request);
+        Assert.Equal((HoldingState.Rejected, HoldingReasons.DriftDetected), (grown.State, grown.Reason));
+        Assert.All(Lab.GpuFunctions, f => Assert.NotEqual("vfio-pci", lab.Sim(f).Driver));
+    }
+
+    [Fact]
     public async Task A_card_that_moved_or_was_swapped_is_not_bound_by_mistake()
     {
         var lab = new Lab();
