@@ -100,6 +100,9 @@ public static class HoldingReasons
     /// <summary>vfio-pci isn't there and can't be loaded.</summary>
     public const string VfioUnavailable = "VfioUnavailable";
 
+    /// <summary>The device is bound, and can't be opened through VFIO.</summary>
+    public const string OpenFailed = "OpenFailed";
+
     /// <summary>managed: false, and the administrator hasn't bound the device.</summary>
     public const string NotBound = "NotBound";
 

@@ -194,6 +194,9 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work) : 
         return true;
     });
 
+    public byte[] ReadConfigThroughVfio(PciAddress address, int group, int count) =>
+        Watch("opening", SysfsPaths.GroupNode(group), (f, _) => f.ReadConfigThroughVfio(address, group, count));
+
     public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group) =>
         Watch("opening", SysfsPaths.GroupNode(group), (f, _) => f.HotResetTargets(address, group));
 

@@ -77,6 +77,16 @@ public interface IHostFileSystem
     IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group);
 
     /// <summary>
+    /// Opens a function through VFIO as a VMM does, reads the beginning of its configuration space as a guest would see it, and
+    /// closes it. Nobody else may have its group open. The kernel resets the function, where it can, at both ends.
+    /// </summary>
+    /// <param name="address">A function that is bound to a vfio driver.</param>
+    /// <param name="group">Its IOMMU group.</param>
+    /// <param name="count">How many bytes.</param>
+    /// <exception cref="HostIoException">EBUSY: the group is open elsewhere; EPERM: it is not viable; EINVAL: the device can't be enabled.</exception>
+    byte[] ReadConfigThroughVfio(PciAddress address, int group, int count);
+
+    /// <summary>
     /// Resets the function's slot or bus through VFIO. The kernel refuses unless every function that is hit is on a vfio
     /// driver and in one of the groups.
     /// </summary>

@@ -239,6 +239,13 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     private bool SeesNetwork => prefix.Length == 0 || Exists("/proc/self/ns/net");
 
     /// <inheritdoc/>
+    public byte[] ReadConfigThroughVfio(PciAddress address, int group, int count)
+    {
+        using var device = VfioDevice.Open(address, [group], At(VfioDevice.Folder));
+        return device.ReadConfig(count);
+    }
+
+    /// <inheritdoc/>
     public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group)
     {
         using var device = VfioDevice.Open(address, [group], At(VfioDevice.Folder));

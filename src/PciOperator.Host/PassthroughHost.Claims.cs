@@ -73,7 +73,11 @@ public sealed partial class PassthroughHost
 
             // Never under a guest: what was handed out in this boot was clean then.
             if (intent.HandedOutIn is null)
+            {
                 intent = CleanBefore(intent, examination, watched, work);
+                ProveUsable(intent, watched, work);
+            }
+
             StopIfAbandoned(work);
             MarkUsedOnce(intent, watched);
             JournalEntry prepared = intent with { Stage = JournalStage.Prepared, HandedOutIn = bootId, Used = true };

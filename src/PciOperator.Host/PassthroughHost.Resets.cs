@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Microsoft.Extensions.Logging;
 using PciOperator.Core;
 
@@ -9,6 +10,9 @@ public sealed partial class PassthroughHost
     private const string UsedOnce = "UsedOnce";
     private const string NotClean = "NotClean";
     private const string NoReset = "NoReset";
+
+    // Devices that this agent has opened through VFIO.
+    private readonly HashSet<string> opened = new(StringComparer.Ordinal);
 
     /// <summary>An administrator frees a device that a claim with oneTimeUse had.</summary>
     /// <returns>False: nothing to free, or a claim holds the device.</returns>
@@ -117,6 +121,52 @@ public sealed partial class PassthroughHost
         if (failures.Count > 0)
             throw new Refusal(HoldingReasons.ResetFailed, string.Join(' ', failures));
         return entry with { Devices = [.. entry.Devices.Select(d => d with { NotReset = notes.GetValueOrDefault(d.Address) })] };
+    }
+
+    /// <summary>
+    /// At a device's first claim of a boot it is opened through VFIO, as its VMM will do: a device can be bound and yet be of no
+    /// use to anybody, when the kernel has no resources for its BARs, for example. Opening resets, so a device that must not be
+    /// reset is not opened.
+    /// </summary>
+    /// <exception cref="Refusal">OpenFailed or InUse.</exception>
+    private void ProveUsable(JournalEntry entry, WatchedFileSystem watched, HostWork work)
+    {
+        foreach (JournalDevice device in entry.Devices.Where(d => d.Reset != ResetMode.Skip && d.IommuGroup is not null && VfioDrivers.IsVfio(d.TargetDriver)))
+        {
+            lock (gate)
+            {
+                if (opened.Contains(Key(device)))
+                    continue;
+            }
+
+            work.Purpose = $"opening {device.Address} through VFIO";
+            try
+            {
+                byte[] config = watched.ReadConfigThroughVfio(device.At, device.IommuGroup!.Value, 4);
+                string found = config.Length < 4 ? "nothing" : $"{BinaryPrimitives.ReadUInt16LittleEndian(config):x4}:{BinaryPrimitives.ReadUInt16LittleEndian(config.AsSpan(2)):x4}";
+                if (found != $"{device.VendorId}:{device.ProductId}")
+                    throw new Refusal(HoldingReasons.OpenFailed, $"{device.Address} is bound to {device.TargetDriver}, and through VFIO its configuration space says {found} instead of {device.VendorId}:{device.ProductId}.");
+            }
+            catch (HostIoException e) when (e.Errno == Errnos.EBUSY)
+            {
+                throw new Refusal(HoldingReasons.InUse, $"{device.Address} can't be opened through VFIO: a process has its IOMMU group open.");
+            }
+            catch (HostIoException e)
+            {
+                throw new Refusal(HoldingReasons.OpenFailed, $"{device.Address} is bound to {device.TargetDriver}, but no VM could open it: {e.Message}{Advice(e.Errno)}");
+            }
+            finally
+            {
+                work.Purpose = null;
+            }
+
+            lock (gate)
+                opened.Add(Key(device));
+        }
+
+        static string Advice(int errno) => errno == Errnos.EINVAL
+            ? " The kernel could not enable it, as a rule because its BARs have no address space (dmesg: \"BAR … not claimed\"): boot with pci=realloc, or turn on Above 4G Decoding in the firmware."
+            : "";
     }
 
     /// <summary>Clean for the next owner: every device reset, or marked so that there is none until the next boot.</summary>

@@ -43,6 +43,38 @@ public class ResetTests
     }
 
     [Fact]
+    public async Task A_device_that_binds_and_that_no_VM_could_open_is_refused_and_put_back()
+    {
+        var lab = new Lab();
+        string before = lab.Picture();
+        lab.Simulated.Change(Lab.Gpu, f => f.CannotBeEnabled = true);
+        Holding refused = await lab.Prepare("claim-1", Lab.GpuFunctions);
+        Assert.Equal((HoldingState.Rejected, HoldingReasons.OpenFailed), (refused.State, refused.Reason));
+        Assert.Contains($"{Lab.Gpu} is bound to vfio-pci, but no VM could open it", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("pci=realloc", refused.Message, StringComparison.Ordinal);
+        Assert.Equal(before, lab.Picture());
+
+        lab.Simulated.Change(Lab.Gpu, f => f.CannotBeEnabled = false);
+        Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-1", Lab.GpuFunctions)).State);
+    }
+
+    [Fact]
+    public async Task A_device_is_opened_at_its_first_claim_of_a_boot_and_never_when_it_must_not_be_reset()
+    {
+        var lab = new Lab();
+        await lab.Prepare("claim-1", Lab.Igb);
+        await lab.Agent.ReleaseAsync("claim-1");
+        lab.Simulated.Change(Lab.Igb, f => f.CannotBeEnabled = true);
+        Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-2", Lab.Igb)).State);
+        await lab.Agent.ReleaseAsync("claim-2");
+
+        lab.Reboot();
+        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(lab.Request("claim-3", d => d with { Reset = ResetMode.Skip }, Lab.Igb))).State);
+        await lab.Agent.ReleaseAsync("claim-3");
+        Assert.Equal(HoldingReasons.OpenFailed, (await lab.Prepare("claim-4", Lab.Igb)).Reason);
+    }
+
+    [Fact]
     public async Task What_the_administrator_binds_is_reset_and_never_bound()
     {
         var lab = new Lab();

@@ -46,6 +46,9 @@ public sealed class SimulatedFunction
     /// <summary>Methods that answer with an errno; "vfio hot reset" too.</summary>
     public Dictionary<string, int> FailingResets { get; set; } = [];
 
+    /// <summary>It binds, and can't be opened through VFIO: its BARs have no resources, say.</summary>
+    public bool CannotBeEnabled { get; set; }
+
     /// <summary>Methods that say OK, and the device doesn't come back.</summary>
     public List<string> DeadAfterResets { get; set; } = [];
 

@@ -494,6 +494,9 @@ public sealed class SimulatedHost
             });
         }
 
+        public byte[] ReadConfigThroughVfio(PciAddress address, int group, int count) =>
+            Look($"/dev/vfio/{group}", () => host.resets.ReadConfig(address, group)[..count]);
+
         public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group) =>
             Look($"/dev/vfio/{group}", () => host.resets.HotResetTargets(address, group));
 

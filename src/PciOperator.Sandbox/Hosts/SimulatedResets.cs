@@ -36,6 +36,13 @@ internal sealed class SimulatedResets(SimulatedState state, SimulatedKernel kern
         f.ChosenResets = text == "default" ? null : string.Join(' ', methods);
     }
 
+    /// <summary>A read of VFIO's configuration region, which has a VF's ids filled in.</summary>
+    public byte[] ReadConfig(PciAddress address, int group)
+    {
+        SimulatedFunction f = OpenDevice(address, [group]);
+        return f.OffTheBus ? SimulatedSysfs.AllOnes() : SimulatedSysfs.Config(f, f.Ids.Split(':'), throughVfio: true);
+    }
+
     /// <summary>VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: the whole slot of a hot-plug slot, else the whole bus.</summary>
     public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group)
     {
@@ -75,9 +82,9 @@ internal sealed class SimulatedResets(SimulatedState state, SimulatedKernel kern
                 throw Error("VFIO_GROUP_SET_CONTAINER", Errnos.EPERM);
         }
 
-        return kernel.Find(address.ToString()) is { OnVfio: true } f && f.Group is { } own && groups[0] == own
-            ? f
-            : throw Error("VFIO_GROUP_GET_DEVICE_FD", Errnos.ENODEV);
+        if (kernel.Find(address.ToString()) is not { OnVfio: true } f || f.Group is not { } own || groups[0] != own)
+            throw Error("VFIO_GROUP_GET_DEVICE_FD", Errnos.ENODEV);
+        return f.CannotBeEnabled ? throw Error("VFIO_GROUP_GET_DEVICE_FD", Errnos.EINVAL) : f;
     }
 
     private IEnumerable<SimulatedFunction> Hit(SimulatedFunction f) =>

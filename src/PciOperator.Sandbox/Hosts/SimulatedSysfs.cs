@@ -254,7 +254,7 @@ internal static class SimulatedSysfs
 
     private static string Lines(string first, IEnumerable<string> rest) => string.Join('\n', rest.Prepend(first));
 
-    private static byte[] AllOnes()
+    internal static byte[] AllOnes()
     {
         byte[] config = new byte[4096];
         config.AsSpan().Fill(0xff);
@@ -262,12 +262,12 @@ internal static class SimulatedSysfs
     }
 
     /// <summary>Configuration space: ids, and the Device Serial Number capability when there is a serial.</summary>
-    private static byte[] Config(SimulatedFunction f, string[] ids)
+    internal static byte[] Config(SimulatedFunction f, string[] ids, bool throughVfio = false)
     {
         string? serial = f.Serial;
         byte[] config = new byte[serial is null ? 256 : 4096];
-        // A VF's ids read ffff; the kernel knows them from its PF.
-        if (f.PhysFn is not null)
+        // A VF's ids read ffff; the kernel knows them from its PF, and VFIO fills them in for the guest.
+        if (f.PhysFn is not null && !throughVfio)
             ids = ["ffff", "ffff"];
         BinaryPrimitives.WriteUInt16LittleEndian(config, ushort.Parse(ids[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
         BinaryPrimitives.WriteUInt16LittleEndian(config.AsSpan(2), ushort.Parse(ids[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
