@@ -82,6 +82,19 @@ public sealed class KillTests(ITestOutputHelper output)
                         before = LabCluster.DriversOf(SimulatedHost.Open(hostFile));   // VFs that nobody asks for are forgotten at boot
                     }
 
+                    // What is known of a device is learnt once: here it is forgotten before each try.
+                    if (point.Contains("device memory", StringComparison.Ordinal))
+                    {
+                        await agent.RestartAsync(() =>
+                        {
+                            var host = SimulatedHost.Open(hostFile);
+                            const string devices = SimulatedHost.StateDirectory + "/devices";
+                            foreach (var record in host.Files.List(devices))
+                                host.RemoveFile($"{devices}/{record}");
+                        });
+                        await life.SettledAsync();
+                    }
+
                     var deaths = program.Deaths;
                     await program.SayAsync($"arm {when} {point}");
                     await life.LiveAsync();
