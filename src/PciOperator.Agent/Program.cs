@@ -29,7 +29,7 @@ command.SetAction((parsed, _) =>
     }, async (context, ct) =>
     {
         var files = new LinuxFileSystem(parsed.GetValue(root)!);
-        var host = new PassthroughHost(files, parsed.GetValue(state)!, logger: context.Log);
+        var host = new PassthroughHost(files, parsed.GetValue(state)!, logger: context.Log, options: new PassthroughHostOptions { NodeName = options.NodeName });
         await using var agent = new NodeAgent(options, context.Client, host, files, parsed.GetValue(state)!, new LinuxUevents(), TimeProvider.System, context.Log, context.Metrics, context.Events);
         context.Health?.AddReadinessCheck("agent", agent.NotReady);
         await agent.RunAsync(ct);

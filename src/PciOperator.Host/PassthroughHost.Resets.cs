@@ -96,6 +96,7 @@ public sealed partial class PassthroughHost
         if (wanted.Length == 0)
             return entry;
         IReadOnlyList<ResetOutcome> outcomes = Run(watched, work).Reset(entry, wanted, Proven);
+        string kernel = HostFacts.KernelVersion(watched);
         Dictionary<string, string> notes = [];
         var failures = new List<string>();
         foreach (ResetOutcome outcome in outcomes)
@@ -113,7 +114,7 @@ public sealed partial class PassthroughHost
                 {
                     NotClean = outcome.Answers ? r.NotClean : new NotCleanMark(bootId!, outcome.Sentence + " The host's next boot resets it.", time.GetUtcNow()),
                     NoReset = device.Reset == ResetMode.Required || r.ProvenReset is null
-                        ? new NoResetMark(outcome.Sentence, time.GetUtcNow(), HostFacts.KernelVersion(watched), string.Join(' ', seen.ResetMethods), string.Join(' ', entry.Devices.Select(d => d.Address)))
+                        ? new NoResetMark(outcome.Sentence, time.GetUtcNow(), kernel, string.Join(' ', seen.ResetMethods), string.Join(' ', entry.Devices.Select(d => d.Address)))
                         : r.NoReset,
                 });
         }

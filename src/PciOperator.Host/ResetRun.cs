@@ -157,9 +157,16 @@ internal sealed class ResetRun(IHostFileSystem files, HostWork work, TimeProvide
             }
 
             List<JournalDevice> hit = [.. entry.Devices.Where(d => hits.Contains(d.At))];
-            bool worked = Do(attempt, HotReset, () => files.HotReset(device.At, [.. hit.Select(d => d.IommuGroup!.Value).Prepend(group).Distinct()]));
-            foreach (Attempt other in attempts.Where(a => a != attempt && hits.Contains(a.Device.At)))
-                TakeOver(other, worked, attempt);
+            bool done = Perform(attempt, HotReset, () => files.HotReset(device.At, [.. hit.Select(d => d.IommuGroup!.Value).Prepend(group).Distinct()]));
+            foreach (Attempt reached in attempts.Where(a => hits.Contains(a.Device.At)))
+            {
+                // One that was reset alone before must have come through it too.
+                reached.TriedHotReset = true;
+                if (done)
+                    Settle(reached, reached.Method ?? HotReset);
+                else if (reached != attempt && reached.Method is null)
+                    reached.Tried.Add(attempt.Tried[^1]);
+            }
         }
         catch (HostIoException e)
         {
@@ -187,31 +194,16 @@ internal sealed class ResetRun(IHostFileSystem files, HostWork work, TimeProvide
         return null;
     }
 
-    /// <summary>A device that a hot reset of another hit: it needs none of its own, and must have come through it.</summary>
-    private void TakeOver(Attempt other, bool worked, Attempt by)
-    {
-        other.TriedHotReset = true;
-        if (WaitForAnswer(other.Device) is { } wrong)
-        {
-            other.Method = null;
-            other.Tried.Add($"{HotReset} (of {by.Device.Address}): {wrong}");
-        }
-        else if (worked)
-        {
-            other.Method ??= HotReset;
-        }
-        else if (other.Method is null)
-        {
-            other.Tried.Add($"{HotReset} (of {by.Device.Address}): {by.Tried[^1]}");
-        }
-    }
+    private bool Do(Attempt attempt, string method, Action reset) => Perform(attempt, method, reset) && Settle(attempt, method);
 
-    private bool Do(Attempt attempt, string method, Action reset)
+    /// <summary>Whether the kernel says that it has reset the device.</summary>
+    private bool Perform(Attempt attempt, string method, Action reset)
     {
         work.Purpose = $"resetting {attempt.Device.Address} ({method})";
         try
         {
             reset();
+            return true;
         }
         catch (HostIoException e)
         {
@@ -222,15 +214,16 @@ internal sealed class ResetRun(IHostFileSystem files, HostWork work, TimeProvide
         {
             work.Purpose = null;
         }
+    }
 
-        if (WaitForAnswer(attempt.Device) is { } wrong)
-        {
+    /// <summary>Whether the device answers after it: then the method counts.</summary>
+    private bool Settle(Attempt attempt, string method)
+    {
+        string? wrong = WaitForAnswer(attempt.Device);
+        attempt.Method = wrong is null ? method : null;
+        if (wrong is not null)
             attempt.Tried.Add($"{method}: {wrong}");
-            return false;
-        }
-
-        attempt.Method = method;
-        return true;
+        return wrong is null;
     }
 
     /// <summary>Until the device answers as it should, or has had its time.</summary>

@@ -103,7 +103,7 @@ internal static class AgentOnSimulatedHost
         var metrics = new MetricsRegistry();
         using var client = new KubernetesClient(access, PciOperatorJsonContext.Default, time, log, wrap, "pcioperator-agent", "pcioperator-agent", metrics);
         await using var events = new EventRecorder(client, "pcioperator-agent", node, time, log);
-        var host = new PassthroughHost(simulated.Files, StateDirectory, time, log);
+        var host = new PassthroughHost(simulated.Files, StateDirectory, time, log, new PassthroughHostOptions { NodeName = node });
         var options = new NodeAgentOptions { NodeName = node, Debounce = TimeSpan.FromMilliseconds(20), Retry = TimeSpan.FromMilliseconds(500) };
         await using var agent = new NodeAgent(options, client, host, simulated.Files, StateDirectory, simulated.Uevents, time, log, metrics, events);
         var running = agent.RunAsync(ct);
