@@ -190,4 +190,33 @@ public sealed class SimulatedHostTests : IDisposable
             return e.Errno;
         }
     }
+
+    [Fact]
+    public void Reset_files_answer_as_the_kernels_do()
+    {
+        SimulatedHost host = LabHosts.Create();
+        string folder = $"/sys/bus/pci/devices/{Lab.Igb}";
+        int Errno(string file, string value) => Assert.Throws<HostIoException>(() => host.Files.Write($"{folder}/{file}", value)).Errno;
+        Assert.Equal(Errnos.EINVAL, Errno("reset", "0"));
+        Assert.Equal(Errnos.EINVAL, Errno("reset_method", "acpi"));
+        host.Files.Write($"{folder}/reset_method", "bus");
+        Assert.Equal("bus", host.Files.ReadText($"{folder}/reset_method"));
+        host.Files.Write($"{folder}/reset", "1");
+        Assert.Equal(1, host.Find(Lab.Igb)!.Resets);
+        host.Files.Write($"{folder}/reset_method", "\n");
+        Assert.Equal(Errnos.ENOTTY, Errno("reset", "1"));
+        host.Files.Write($"{folder}/reset_method", "default");
+        Assert.Equal("flr pm bus", host.Files.ReadText($"{folder}/reset_method"));
+
+        // ENOTTY goes on to the next method; anything else ends it.
+        host.Change(Lab.Igb, f => f.FailingResets["flr"] = Errnos.ENOTTY);
+        host.Files.Write($"{folder}/reset", "1");
+        host.Change(Lab.Igb, f => f.FailingResets["flr"] = Errnos.EIO);
+        Assert.Equal(Errnos.EIO, Errno("reset", "1"));
+
+        // A bus with other functions is not one function's to reset.
+        folder = $"/sys/bus/pci/devices/{Lab.Gpu}";
+        Assert.Equal(Errnos.ENOTTY, Errno("reset", "1"));
+        Assert.Null(host.Files.ReadText("/sys/bus/pci/devices/0000:24:00.1/reset_method"));
+    }
 }
