@@ -82,8 +82,8 @@ public sealed class KillTests(ITestOutputHelper output)
                         before = LabCluster.DriversOf(SimulatedHost.Open(hostFile));   // VFs that nobody asks for are forgotten at boot
                     }
 
-                    // What is known of a device is learnt once: here it is forgotten before each try.
-                    if (point.Contains("device memory", StringComparison.Ordinal))
+                    // Which reset works on a device is learnt once: here it is forgotten before each try.
+                    if (point.Contains("device memory", StringComparison.Ordinal) || point.Contains("sysfs reset", StringComparison.Ordinal))
                     {
                         await agent.RestartAsync(() =>
                         {
