@@ -36,13 +36,13 @@ test: ## Run all tests but those that boot a kernel; the last line is their sum
 	@tests/run PciOperator.sln
 
 test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/vm/install-packages first)
-	@echo "Publishing the agent and the controller …"
+	@echo "Publishing the agent, the controller and what the tests run in the guest …"
 	@mkdir -p artifacts
-	@for program in Agent Controller; do \
-	  dotnet publish src/PciOperator.$$program -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/$${program,,} > artifacts/publish.log 2>&1 \
+	@for program in src/PciOperator.Agent:agent src/PciOperator.Controller:controller tests/vm/PciOperator.Vm.Guest:vm-guest; do \
+	  dotnet publish $${program%:*} -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/$${program#*:} > artifacts/publish.log 2>&1 \
 	    || { cat artifacts/publish.log; echo "0 passed, 1 failed, 0 skipped"; exit 1; }; \
 	done
-	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests --logger "console;verbosity=normal"
+	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests --logger "console;verbosity=detailed"
 
 bench: ## Run the benchmarks
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'

@@ -1,33 +1,10 @@
 using PciOperator.Api;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Vm.Tests;
 
-/// <summary>One cluster for the tests of a class; each takes devices of its own and gives them back.</summary>
-public sealed class ClusterFixture : IAsyncLifetime
-{
-    internal Cluster Cluster { get; private set; } = null!;
-
-    public async Task InitializeAsync()
-    {
-        if (Lab.IsCi || Lab.WhyNoCluster is null)
-            Cluster = await Cluster.StartAsync();
-    }
-
-    public async Task DisposeAsync()
-    {
-        if (Cluster is not null)
-            await Cluster.DisposeAsync();
-    }
-}
-
 /// <summary>The main job on a real kernel: a claim takes a device from its driver, and its deletion gives it back.</summary>
-public sealed class AgentTests(ClusterFixture fixture) : IClassFixture<ClusterFixture>
+public sealed class AgentTests(ClusterFixture fixture) : ClusterTest(fixture)
 {
-    private Cluster Cluster => fixture.Cluster;
-
-    private VirtualMachine Machine => fixture.Cluster.Machine;
-
     [ClusterFact]
     public async Task A_claim_binds_the_NIC_to_vfio_pci_and_its_deletion_gives_it_back_to_igb()
     {
@@ -93,28 +70,10 @@ public sealed class AgentTests(ClusterFixture fixture) : IClassFixture<ClusterFi
         var nic = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.HostNic}/virtio*/net");
         var node = await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, n => n.Status?.Devices?.Any(device => device.Address == Topology.HostNic && device.Reason is not null) == true);
         Assert.Contains(nic, node.Status!.Devices!.Single(device => device.Address == Topology.HostNic).Reason);
-        var claim = await Cluster.WaitForAsync<PassthroughClaim>("route", "default", c => Scheduled(c) is { Status: "False" });
-        Assert.Equal(ClaimPhase.Pending, claim.Status!.Phase);
-        Assert.StartsWith("0/1 nodes can serve it", Scheduled(claim)!.Message);
+        Assert.StartsWith("0/1 nodes can serve it", await RefusalOfAsync("route"));
         Assert.Equal("virtio-pci", await Machine.DriverOfAsync(Topology.HostNic));
 
         await Cluster.ReleaseAsync("route");
         await Cluster.WithdrawAsync("route");
-    }
-
-    private static V1Condition? Scheduled(PassthroughClaim claim) => claim.Status?.Conditions?.FirstOrDefault(condition => condition.Type == Conditions.Scheduled);
-
-    private async Task AssertBoundAsync(string address, int? group)
-    {
-        Assert.Equal("vfio-pci", await Machine.DriverOfAsync(address));
-        Assert.Equal(group.ToString(), await Machine.IommuGroupOfAsync(address));
-        await Machine.OutputOfAsync($"test -c /dev/vfio/{group}");
-    }
-
-    private async Task AssertGivenBackAsync(string address, string driver)
-    {
-        Assert.Equal(driver, await Machine.DriverOfAsync(address));
-        Assert.Equal("(null)", await Machine.SysfsAsync(address, "driver_override"));
-        await Machine.OutputOfAsync($"test ! -e /dev/vfio/{await Machine.IommuGroupOfAsync(address)}");
     }
 }

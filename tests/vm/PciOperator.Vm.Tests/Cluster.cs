@@ -68,11 +68,33 @@ internal sealed partial class Cluster : IAsyncDisposable
     public Task<string> StartAgentAsync() => Machine.OutputOfAsync(
         $"setsid /mnt/agent/pcioperator-agent --node-name {Node} --kubeconfig /mnt/kubeconfig/agent --log-format Text >> /run/agent.log 2>&1 & echo $! > /run/agent.pid");
 
-    /// <summary>Makes a device spec and an alias of the same name for some devices.</summary>
-    public async Task OfferAsync(string name, DeviceSelectorSpec devices, AliasDevice alias, int? numVfs = null)
+    /// <summary>Ends the agent with SIGKILL. A thread of it that the kernel holds up stays until the kernel lets it go.</summary>
+    public Task<string> KillAgentAsync() => Machine.OutputOfAsync("kill -9 $(cat /run/agent.pid)");
+
+    /// <summary>Cuts the host's power, boots it again and starts the agent.</summary>
+    /// <param name="hardware">What was changed while the power was off; null: nothing.</param>
+    public async Task CutPowerAsync(Hardware? hardware = null)
     {
-        await Client.CreateAsync(new PciDeviceSpec { Metadata = new() { Name = name }, Spec = new() { Devices = [devices], Sriov = numVfs is null ? null : new() { NumVfs = numVfs } } });
+        await SaveAgentLogAsync();
+        await Machine.RestartAsync(hardware);
+        await StartAgentAsync();
+    }
+
+    /// <summary>Makes a device spec and an alias of the same name for some devices.</summary>
+    public async Task OfferAsync(string name, DeviceSelectorSpec devices, AliasDevice alias, int? numVfs = null, Action<PciDeviceSpecSpec>? more = null)
+    {
+        var spec = new PciDeviceSpecSpec { Devices = [devices], Sriov = numVfs is null ? null : new() { NumVfs = numVfs } };
+        more?.Invoke(spec);
+        await Client.CreateAsync(new PciDeviceSpec { Metadata = new() { Name = name }, Spec = spec });
         await Client.CreateAsync(new PciAlias { Metadata = new() { Name = name }, Spec = new() { Devices = [alias] } });
+    }
+
+    /// <summary>Changes the number of VFs that a device spec asks for.</summary>
+    public async Task AskForVfsAsync(string spec, int numVfs)
+    {
+        var current = await Client.GetAsync<PciDeviceSpec>(spec) ?? throw new InvalidOperationException($"there is no PciDeviceSpec {spec}");
+        current.Spec.Sriov = new() { NumVfs = numVfs };
+        await Client.UpdateAsync(current);
     }
 
     /// <summary>Takes back what <see cref="OfferAsync"/> made, and waits until the node offers none of it any more.</summary>
@@ -83,11 +105,36 @@ internal sealed partial class Cluster : IAsyncDisposable
         await WaitForAsync<PciNode>(Node, null, node => node.Status?.Devices?.Any(device => device.Rule == name) != true);
     }
 
-    public Task<PassthroughClaim> ClaimAsync(string name, string alias, int count = 1) => Client.CreateAsync(new PassthroughClaim
+    public Task<PassthroughClaim> ClaimAsync(string name, string alias, int count = 1, PciNumaPolicy? numaPolicy = null, int? numaNode = null) => Client.CreateAsync(new PassthroughClaim
     {
         Metadata = new() { Name = name, NamespaceProperty = "default" },
-        Spec = new() { Requests = [new() { Name = "devices", Alias = alias, Count = count }] },
+        Spec = new() { Requests = [new() { Name = "devices", Alias = alias, Count = count }], NumaPolicy = numaPolicy, NumaNodes = numaNode is { } node ? [node] : null },
     });
+
+    /// <summary>Waits until a claim is as it should be.</summary>
+    public Task<PassthroughClaim> WaitForClaimAsync(string name, Func<PassthroughClaimStatus, bool> condition) =>
+        WaitForAsync<PassthroughClaim>(name, "default", claim => claim.Status is { } status && condition(status));
+
+    /// <summary>Waits until the PciNode shows a device as it should be.</summary>
+    public async Task<PciNodeDevice> WaitForDeviceAsync(string address, Func<PciNodeDevice, bool> condition) =>
+        (await WaitForAsync<PciNode>(Node, null, node => node.Status?.Devices?.Any(device => device.Address == address && condition(device)) == true))
+            .Status!.Devices!.Single(device => device.Address == address);
+
+    /// <summary>Waits until the agent says of a claim what it should.</summary>
+    public async Task<AssignmentStatus> WaitForAssignmentAsync(string claim, Func<AssignmentStatus, bool> condition) =>
+        (await WaitForAsync<PciNode>(Node, null, node => node.Status?.Assignments?.Any(assignment => assignment.ClaimName == claim && condition(assignment)) == true))
+            .Status!.Assignments!.Single(assignment => assignment.ClaimName == claim);
+
+    /// <summary>Takes away every claim, alias and spec that a test has left.</summary>
+    public async Task ClearAsync()
+    {
+        foreach (var claim in (await Client.ListAsync<PassthroughClaim>("default")).Items)
+            await ReleaseAsync(claim.Metadata.Name!);
+        foreach (var alias in (await Client.ListAsync<PciAlias>()).Items)
+            await Client.DeleteAsync<PciAlias>(alias.Metadata.Name!);
+        foreach (var spec in (await Client.ListAsync<PciDeviceSpec>()).Items)
+            await WithdrawAsync(spec.Metadata.Name!);
+    }
 
     public Task<PassthroughClaim> WaitUntilReadyAsync(string claim) => WaitForAsync<PassthroughClaim>(
         claim, "default", c => c.Status?.Phase == ClaimPhase.Allocated && c.Status.Conditions?.Any(condition => condition is { Type: Conditions.Ready, Status: "True" }) == true);
@@ -113,8 +160,7 @@ internal sealed partial class Cluster : IAsyncDisposable
     {
         if (_machine is not null)
         {
-            if (_machine.IsRunning)
-                await File.WriteAllTextAsync(Path.Combine(_logs, "agent.log"), (await _machine.RunAsync("cat /run/agent.log")).Output);
+            await SaveAgentLogAsync();
             await _machine.DisposeAsync();
         }
         if (_controller is not null)
@@ -122,6 +168,13 @@ internal sealed partial class Cluster : IAsyncDisposable
         Client.Dispose();
         await _server.DisposeAsync();
         _kubeconfigs.Delete(recursive: true);
+    }
+
+    /// <summary>Adds the agent's log of this boot to the file on the host.</summary>
+    private async Task SaveAgentLogAsync()
+    {
+        if (Machine.IsRunning)
+            await File.AppendAllTextAsync(Path.Combine(_logs, "agent.log"), (await Machine.RunAsync("cat /run/agent.log")).Output + "\n");
     }
 
     private async Task<T?> FindStateAsync<T>(string name, string? ns, Func<T?, bool> condition, string what)
@@ -203,22 +256,22 @@ internal sealed partial class Cluster : IAsyncDisposable
         await WriteKubeconfigAsync(forController, server.ToString().TrimEnd('/'), $"system:serviceaccount:{SystemNamespace}:pcioperator-controller");
 
         Directory.CreateDirectory(_logs);
+        File.Delete(Path.Combine(_logs, "agent.log"));
         _controller = new ChildProcess(
-            Path.Combine(_logs, "controller.log"), Published("controller"), "--kubeconfig", forController, "--health-address", "127.0.0.1:0", "--log-format", "Text");
+            Path.Combine(_logs, "controller.log"), Lab.Published("controller"), "--kubeconfig", forController, "--health-address", "127.0.0.1:0", "--log-format", "Text");
         _machine = await VirtualMachine.StartAsync(new()
         {
             Name = Node,
             StateDisk = true,
             ApiServerPort = server.Port,
-            Shares = new Dictionary<string, string> { ["agent"] = Path.GetDirectoryName(Published("agent"))!, ["kubeconfig"] = forGuest },
+            Shares = new Dictionary<string, string>
+            {
+                ["agent"] = Path.GetDirectoryName(Lab.Published("agent"))!,
+                ["guest"] = Path.GetDirectoryName(Lab.Published("vm-guest"))!,
+                ["kubeconfig"] = forGuest,
+            },
         });
         await StartAgentAsync();
-    }
-
-    private static string Published(string program)
-    {
-        var path = Path.Combine(Lab.Repository, "artifacts", "publish", program, "pcioperator-" + program);
-        return File.Exists(path) ? path : throw new FileNotFoundException($"{path} is not there: make test-vm publishes it");
     }
 
     private Task WriteKubeconfigAsync(string path, string server, string token) => File.WriteAllTextAsync(path, $$"""

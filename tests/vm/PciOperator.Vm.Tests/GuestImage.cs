@@ -4,7 +4,7 @@ using System.Text;
 namespace PciOperator.Vm.Tests;
 
 /// <summary>
-/// The guest's root: busybox, the host's kmod, lspci, flock and what .NET needs of glibc, libstdc++ and OpenSSL, and the
+/// The guest's root: busybox, the host's kmod, lspci, setpci, ip, flock and what .NET needs of glibc, libstdc++ and OpenSSL, and the
 /// modules that the lab uses. Built once per kernel and content, and kept under artifacts.
 /// </summary>
 internal static class GuestImage
@@ -18,7 +18,7 @@ internal static class GuestImage
     ];
 
     /// <summary>Programs that are not busybox' own.</summary>
-    private static readonly string[] Programs = ["kmod", "lspci", "flock"];
+    private static readonly string[] Programs = ["kmod", "lspci", "setpci", "ip", "flock"];
 
     /// <summary>Libraries that .NET opens by name.</summary>
     private static readonly string[] Libraries = ["libssl.so.3", "libcrypto.so.3", "libstdc++.so.6", "libgcc_s.so.1", "libz.so.1", "libm.so.6", "librt.so.1", "libdl.so.2", "libpthread.so.0"];

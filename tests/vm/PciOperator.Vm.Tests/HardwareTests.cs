@@ -103,7 +103,7 @@ public sealed class HardwareTests(HardwareFixture fixture) : IClassFixture<Hardw
     public async Task A_device_can_be_plugged_in_and_pulled_out()
     {
         var device = $"/sys/bus/pci/devices/{Topology.HotPlugged}";
-        await Machine.Qmp.ExecuteAsync("device_add", new() { ["driver"] = "igb", ["id"] = "hot0", ["bus"] = Topology.HotPlugPort, ["romfile"] = "" });
+        await Machine.PlugInAsync("hot0");
         await Machine.WaitUntilAsync($"[ -e {device}/driver ]");
         Assert.Equal("igb", await Machine.DriverOfAsync(Topology.HotPlugged));
         await Machine.PullOutAsync("hot0");

@@ -40,6 +40,13 @@ internal static class Lab
             .Select(folder => Path.Combine(folder, name))
             .FirstOrDefault(File.Exists);
 
+    /// <summary>The path of a program that make test-vm publishes: agent, controller, vm-guest.</summary>
+    public static string Published(string program)
+    {
+        var path = Path.Combine(Repository, "artifacts", "publish", program, "pcioperator-" + program);
+        return File.Exists(path) ? path : throw new FileNotFoundException($"{path} is not there: make test-vm publishes it");
+    }
+
     /// <summary>Runs a program to its end and returns its standard output.</summary>
     /// <exception cref="InvalidOperationException">It ended with another exit code than 0; the message has its standard error.</exception>
     public static byte[] Run(string program, params IEnumerable<string> arguments)
@@ -69,7 +76,7 @@ internal static class Lab
 
     private static string? FindWhyNoVirtualMachine()
     {
-        string[] missing = [.. new[] { Qemu, "busybox", "kmod", "lspci", "mkfs.ext4", "xz", "ldd" }.Where(program => FindProgram(program) is null)];
+        string[] missing = [.. new[] { Qemu, "busybox", "kmod", "lspci", "setpci", "ip", "mkfs.ext4", "xz", "ldd" }.Where(program => FindProgram(program) is null)];
         if (missing.Length > 0)
             return $"this machine has no {string.Join(", ", missing)}: run tests/vm/install-packages as root";
         return TryFindKernel() is null ? $"no kernel is unpacked: run tests/vm/install-packages as root, or set {KernelVariable} and {ModulesVariable}" : null;

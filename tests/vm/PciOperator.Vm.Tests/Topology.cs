@@ -36,9 +36,11 @@ internal static class Topology
     /// <param name="memoryMiB">All of the guest's memory, half on each NUMA node.</param>
     /// <param name="cpus">Even: half on each NUMA node.</param>
     /// <param name="nvmeImage">A raw file for the NVMe's namespace.</param>
-    public static IEnumerable<string> Arguments(int memoryMiB, int cpus, string nvmeImage)
+    /// <param name="hardware">What differs from the standard machine.</param>
+    public static IEnumerable<string> Arguments(int memoryMiB, int cpus, string nvmeImage, Hardware hardware)
     {
         const string sriovWindow = "mem-reserve=4M,pref64-reserve=32M"; // room for the VFs' BARs
+        var vfs = hardware.NvmeVfs;
         string[] lines =
         [
             $"-machine q35 -accel tcg,thread=multi -cpu max,la57=off -m {memoryMiB}M -smp {cpus},sockets=2",
@@ -53,16 +55,17 @@ internal static class Topology
             "-device igb,id=nic0,bus=port0,romfile=,mac=52:54:00:00:00:01",
             $"-device pcie-root-port,id=port1,bus=root0,chassis=1,slot=1,addr=1,{sriovWindow}",
             $"-device nvme-subsys,id=subsystem0,nqn=subsystem0 -drive file={nvmeImage},if=none,id=namespace0,format=raw",
-            "-device nvme,id=nvme0,bus=port1,serial=NVME0,subsys=subsystem0,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=9",
+            // Two queues and one interrupt for each VF, two queues for the PF.
+            $"-device nvme,id=nvme0,bus=port1,serial=NVME0,subsys=subsystem0,sriov_max_vfs={vfs},sriov_vq_flexible={vfs * 2},sriov_vi_flexible={vfs},max_ioqpairs={vfs * 2 + 2},msix_qsize={vfs + 5}",
             "-device nvme-ns,drive=namespace0,bus=nvme0,nsid=1,shared=on",
             "-device pcie-root-port,id=port2,bus=root0,chassis=1,slot=2,addr=2",
             "-device pcie-pci-bridge,id=bridge0,bus=port2 -device edu,bus=bridge0,addr=1 -device pci-testdev,bus=bridge0,addr=2",
 
             $"-device pcie-root-port,id=port3,bus=root1,chassis=2,slot=0,addr=0,{sriovWindow}",
-            "-device igb,id=nic1,bus=port3,romfile=,mac=52:54:00:00:00:02",
+            $"-device {hardware.Nic1Model},id=nic1,bus=port3,romfile=,mac=52:54:00:00:00:02",
             "-device pcie-root-port,id=port4,bus=root1,chassis=2,slot=1,addr=1",
             "-device e1000e,bus=port4,romfile=,addr=0.1 -device e1000e,bus=port4,romfile=,addr=0.0,multifunction=on",
-            $"-device pcie-root-port,id={HotPlugPort},bus=root1,chassis=2,slot=2,addr=2,{sriovWindow}",
+            $"-device pcie-root-port,id={HotPlugPort},bus=root1,chassis=2,slot=2,addr=2,io-reserve=4K,{sriovWindow}",
 
             "-device pcie-root-port,id=port5,bus=pcie.0,chassis=0,slot=0,addr=2",
             "-device virtio-rng-pci,bus=pcie.0",
@@ -79,4 +82,16 @@ internal static class Topology
         "-netdev", "user,id=network0,restrict=on" + (apiServerPort is { } port ? $",guestfwd=tcp:10.0.2.100:6443-cmd:{busybox} nc 127.0.0.1 {port}" : ""),
         "-device", "virtio-net-pci,netdev=network0,bus=port5,romfile=,mac=52:54:00:00:00:aa",
     ];
+}
+
+/// <summary>What a machine has instead of the standard parts.</summary>
+internal sealed record Hardware
+{
+    public static Hardware Standard { get; } = new();
+
+    /// <summary>The card at <see cref="Topology.Nic1"/>, as QEMU names it.</summary>
+    public string Nic1Model { get; init; } = "igb";
+
+    /// <summary>How many VFs <see cref="Topology.Nvme"/> can have.</summary>
+    public int NvmeVfs { get; init; } = 4;
 }

@@ -26,6 +26,9 @@ internal sealed record VirtualMachineOptions
     /// <summary>The port on the host's loopback that the guest reaches as https://10.0.2.100:6443; null: none.</summary>
     public int? ApiServerPort { get; init; }
 
+    /// <summary>What is in it at the first boot.</summary>
+    public Hardware Hardware { get; init; } = Hardware.Standard;
+
     /// <summary>The IOMMU is on unless this says otherwise.</summary>
     public string KernelArguments { get; init; } = "intel_iommu=on";
 }
@@ -38,6 +41,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
     private readonly VirtualMachineOptions _options;
     private readonly Kernel _kernel;
     private readonly string _folder;
+    private Hardware _hardware;
     private ChildProcess? _process;
     private GuestShell? _shell;
     private QmpClient? _qmp;
@@ -45,17 +49,15 @@ internal sealed class VirtualMachine : IAsyncDisposable
     private VirtualMachine(VirtualMachineOptions options)
     {
         _options = options;
+        _hardware = options.Hardware;
         _kernel = Lab.FindKernel();
         _folder = Path.Combine(Lab.Artifacts, "runs", options.Name);
         if (Directory.Exists(_folder))
             Directory.Delete(_folder, recursive: true);
         Directory.CreateDirectory(_folder);
-        MakeDisk(NvmeImage, "64M");
+        MakeDisk(NvmeImage);
         if (options.StateDisk)
-        {
-            MakeDisk(StateImage, "64M");
-            Lab.Run("mkfs.ext4", "-q", "-F", StateImage);
-        }
+            MakeDisk(StateImage);
     }
 
     public QmpClient Qmp => _qmp ?? throw new InvalidOperationException($"{_options.Name} is not running");
@@ -89,9 +91,11 @@ internal sealed class VirtualMachine : IAsyncDisposable
     }
 
     /// <summary>Cuts the power and boots again: memory is lost, disks keep what had reached them.</summary>
-    public async Task RestartAsync()
+    /// <param name="hardware">What was changed while the power was off; null: nothing.</param>
+    public async Task RestartAsync(Hardware? hardware = null)
     {
         await StopAsync();
+        _hardware = hardware ?? _hardware;
         await BootAsync();
     }
 
@@ -134,23 +138,36 @@ internal sealed class VirtualMachine : IAsyncDisposable
             throw new TimeoutException(WithConsole($"never held in the guest within {seconds} s: {condition}"));
     }
 
-    /// <summary>Asks the guest to let a hot-plugged device go, as its attention button does; it waits five seconds before it does.</summary>
-    /// <param name="id">As in `device_add`.</param>
+    /// <summary>Plugs an 82576 into <see cref="Topology.HotPlugPort"/>.</summary>
+    /// <param name="id">A name for <see cref="PullOutAsync"/>.</param>
+    public Task PlugInAsync(string id) => Qmp.ExecuteAsync("device_add", new()
+    {
+        ["driver"] = "igb", ["id"] = id, ["bus"] = Topology.HotPlugPort, ["romfile"] = "", ["mac"] = "52:54:00:00:00:03",
+    });
+
+    /// <summary>Asks the guest to let a hot-plugged device go, as its attention button does, and waits until it has (five seconds
+    /// at least, in which the request could be taken back). Nothing happens when there is none.</summary>
+    /// <param name="id">As in <see cref="PlugInAsync"/>.</param>
     public async Task PullOutAsync(string id)
     {
-        for (var attempt = 1; ; attempt++)
+        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        while (await HasDeviceAsync(id))
         {
             try
             {
-                await Qmp.ExecuteAsync("device_del", new() { ["id"] = id });
-                return;
+                await Qmp.ExecuteAsync("device_del", new() { ["id"] = id }, patience.Token);
             }
-            catch (InvalidOperationException refusal) when (attempt < 100 && refusal.Message.Contains("guest is busy"))
+            catch (InvalidOperationException refusal) when (refusal.Message.Contains("guest is busy") || refusal.Message.Contains("already in the process"))
             {
-                await RunAsync("usleep 100000"); // the slot is still powering up
+                // The slot is still powering up, or down.
             }
+            await Task.Delay(200, patience.Token);
         }
     }
+
+    /// <summary>Whether a hot-plugged device is in the machine, whatever the guest knows of it.</summary>
+    public async Task<bool> HasDeviceAsync(string id) =>
+        (await Qmp.ExecuteAsync("qom-list", new() { ["path"] = "/machine/peripheral" }))!.AsArray().Any(device => device!["name"]!.GetValue<string>() == id);
 
     /// <summary>The driver that a PCI function is bound to; empty when none is.</summary>
     public Task<string> DriverOfAsync(string address) => LinkOfAsync(address, "driver");
@@ -225,7 +242,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
         List<string> arguments =
         [
             "-name", _options.Name, "-nodefaults", "-display", "none", "-no-reboot",
-            .. Topology.Arguments(_options.MemoryMiB, _options.Cpus, NvmeImage),
+            .. Topology.Arguments(_options.MemoryMiB, _options.Cpus, NvmeImage, _hardware),
             .. Topology.NetworkArguments(Lab.FindProgram("busybox")!, _options.ApiServerPort),
             "-serial", "file:" + ConsoleLog,
             // Not a serial port: an emulated UART loses what comes faster than the guest takes it.
@@ -263,5 +280,10 @@ internal sealed class VirtualMachine : IAsyncDisposable
         return socket;
     }
 
-    private static void MakeDisk(string path, string size) => Lab.Run("truncate", "-s", size, path);
+    /// <summary>A disk with an empty ext4 file system.</summary>
+    private static void MakeDisk(string path)
+    {
+        Lab.Run("truncate", "-s", "64M", path);
+        Lab.Run("mkfs.ext4", "-q", "-F", path);
+    }
 }

@@ -1,0 +1,52 @@
+using PciOperator.Vm.Guest;
+
+// What the tests run inside the virtual machine, beside the agent.
+const string usage = """
+    vfio GROUP ADDRESS...          open the group as a guest would, read each device's config space, map memory for DMA
+    vfio-hold GROUP ADDRESS...     the same, then keep everything open until killed
+    vfio-hide GROUP ADDRESS...     the same, with the open files on their way through a socket, where nobody sees them
+    edu-dma GROUP ADDRESS...       let QEMU's edu device, the first of the group, copy memory by DMA
+    measure STATE ROUNDS           bind every VF with journal, guards and read-back against a script that writes the same files
+    """;
+try
+{
+    switch (args)
+    {
+        case ["vfio", var group, .. var addresses]:
+            using (var opened = VfioGroup.Open(group, addresses))
+                opened.Describe();
+            return 0;
+        case ["vfio-hold", var group, .. var addresses]:
+            using (var opened = VfioGroup.Open(group, addresses))
+            {
+                opened.Describe();
+                Console.WriteLine("holding");
+                Thread.Sleep(Timeout.Infinite);
+            }
+            return 0;
+        case ["vfio-hide", var group, .. var addresses]:
+            using (var opened = VfioGroup.Open(group, addresses))
+            {
+                opened.Describe();
+                opened.Hide();
+                Console.WriteLine("holding");
+                Thread.Sleep(Timeout.Infinite);
+            }
+            return 0;
+        case ["edu-dma", var group, .. var addresses]:
+            using (var opened = VfioGroup.Open(group, addresses))
+                EduDevice.Copy(opened);
+            return 0;
+        case ["measure", var state, var rounds]:
+            new Measurement(state).Run(int.Parse(rounds));
+            return 0;
+        default:
+            Console.Error.WriteLine(usage);
+            return 2;
+    }
+}
+catch (IOException error)
+{
+    Console.WriteLine(error.Message);
+    return 1;
+}

@@ -1,0 +1,58 @@
+using PciOperator.Api;
+
+namespace PciOperator.Vm.Tests;
+
+/// <summary>A device is clean for its next owner.</summary>
+public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
+{
+    // Of the 82576's MSI capability: the kernel does not save and restore it around a reset while MSI is off, so what is
+    // written there stays until a reset.
+    private const string Register = "CAP_MSI+4.l", Reset = "00000000", Left = "deadbee0";
+
+    [ClusterFact]
+    public async Task A_device_is_reset_before_its_owner_gets_it_and_after()
+    {
+        await WriteAsync();
+        await ClaimNicAsync("nic");
+        Assert.Equal(Reset, await ReadAsync());
+        await WriteAsync();
+        await Cluster.ReleaseAsync("nic");
+        Assert.Equal(Reset, await ReadAsync());
+        await AssertGivenBackAsync(Topology.Nic1, "igb");
+        var device = await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Available);
+        Assert.Contains(device.ProvenReset, device.ResetMethods!);
+    }
+
+    [ClusterFact]
+    public async Task A_device_whose_spec_says_reset_skip_is_left_as_it_is()
+    {
+        await WriteAsync();
+        await ClaimNicAsync("nic", spec => spec.Reset = ResetPolicy.Skip);
+        await Cluster.ReleaseAsync("nic");
+        Assert.Equal(Left, await ReadAsync());
+    }
+
+    [ClusterFact]
+    public async Task A_device_for_one_time_use_stays_withheld_until_an_administrator_frees_it()
+    {
+        await ClaimNicAsync("nic", spec => spec.OneTimeUse = true);
+        await Cluster.ReleaseAsync("nic");
+        var device = await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Unavailable);
+        Assert.Contains($"kubectl annotate pcinode {Cluster.Node} pcioperator.io/free={Topology.Nic1}", device.Reason);
+        await AssertGivenBackAsync(Topology.Nic1, "igb");
+        await Cluster.ClaimAsync("next", "nic");
+        await RefusalOfAsync("next");
+
+        // Durably: neither another agent nor another boot forgets it.
+        await Cluster.CutPowerAsync();
+        await Machine.WaitUntilAsync("grep -q . /run/agent.log");
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Unavailable);
+
+        Cluster.Kubectl($"kubectl annotate pcinode {Cluster.Node} pcioperator.io/free={Topology.Nic1}");
+        await Cluster.WaitUntilReadyAsync("next");
+    }
+
+    private Task<string> WriteAsync() => Machine.OutputOfAsync($"setpci -s {Topology.Nic1} {Register}={Left}");
+
+    private Task<string> ReadAsync() => Machine.OutputOfAsync($"setpci -s {Topology.Nic1} {Register}");
+}
