@@ -46,13 +46,16 @@ public sealed partial class NodeAgent : IAsyncDisposable
     private readonly NodeStatusWriter _status;
     private readonly NetDeviceNames _names;
 
+    // Beyond it a look at everything is as quick.
+    private const int MostHeard = 4096;
+
     // One slot: waking twice before the next round is waking once.
     private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Task> _work = [];
     private readonly Dictionary<PciAddress, string> _vfNotes = [];
     private volatile bool _rescan = true;
-    private volatile bool _fresh = true;
+    private List<Uevent> _heard = [];
     private HostSnapshot? _snapshot;
     private Dictionary<PciAddress, HostFunction> _seen = [];
     private string? _notReady = "the first look at the host is not finished";
@@ -109,14 +112,21 @@ public sealed partial class NodeAgent : IAsyncDisposable
     {
         await foreach (var uevent in _uevents.ReadAsync(ct))
         {
-            if (!uevent.Overrun && uevent.Subsystem is not ("pci" or "net" or "block" or "nvme" or "vfio" or "vfio-dev" or "drm"))
+            if (!uevent.Overrun && uevent.Subsystem is not ("pci" or "net" or "block" or "nvme" or "vfio" or "vfio-dev" or "drm" or "mdev" or "vdpa"))
                 continue;
-            // What is remembered of cards (serial numbers) may be another card's now.
-            _fresh |= uevent.Overrun || uevent is { Subsystem: "pci", Action: "add" or "remove" };
-            if (_rescan)
-                continue;   // a look is due already
-            _rescan = true;
-            _ = WakeAfterAsync(_options.Debounce, ct);
+            bool first;
+            lock (_lock)
+            {
+                first = _heard.Count == 0;
+                if (_heard.Count < MostHeard)
+                    _heard.Add(uevent);
+                else
+                    _heard[0] = Uevent.Lost;
+            }
+
+            // The others come along with the first.
+            if (first)
+                _ = WakeAfterAsync(_options.Debounce, ct);
         }
     }
 
@@ -163,18 +173,38 @@ public sealed partial class NodeAgent : IAsyncDisposable
         }
 
         var rules = CompiledRules.Of(node.Spec.Rules);
-        if (_rescan || _snapshot is null)
-        {
-            (_rescan, var fresh, _fresh) = (false, _fresh, false);
-            _snapshot = _names.Restore(_host.Scan(fresh));
-            _seen = _snapshot.Functions.ToDictionary(f => f.Address);
-        }
-
+        Look();
         var wanted = (node.Spec.Assignments ?? []).ToDictionary(a => a.ClaimUid);
         StartWork(wanted, ct);
         StartVfs(node, rules, ct);
         await PublishAsync(node, rules, wanted, ct);
         Volatile.Write(ref _notReady, null);
+    }
+
+    /// <summary>Looks at the host, if something may have changed: at what uevents name, or at everything.</summary>
+    private void Look()
+    {
+        List<Uevent> heard;
+        lock (_lock)
+            (heard, _heard) = (_heard, []);
+        var everything = _rescan || _snapshot is null;
+        if (!everything && heard.Count == 0)
+            return;
+        _rescan = false;
+        try
+        {
+            // What is remembered of cards (serial numbers) may be another card's when one came or went.
+            var fresh = heard.Any(u => u.Overrun || u is { Subsystem: "pci", Action: "add" or "remove" });
+            _snapshot = _names.Restore(everything ? _host.Scan(fresh) : _host.Scan(heard));
+            _seen = _snapshot.Functions.ToDictionary(f => f.Address);
+        }
+        catch
+        {
+            lock (_lock)
+                _heard.InsertRange(0, heard);
+            _rescan = true;
+            throw;
+        }
     }
 
     private void Start(string uid, Func<Task> work)

@@ -35,8 +35,9 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
     /// <summary>The functions with their problems; one whose configuration space is gone is withheld.</summary>
     /// <param name="functions">As the inventory read them.</param>
     /// <param name="isHeld">Whether a claim holds it: its configuration space may be locked by a reset, and is left alone.</param>
-    /// <param name="fresh">Cards may have been changed: their links are looked at anew.</param>
-    public List<HostFunction> Look(IReadOnlyList<HostFunction> functions, Func<PciAddress, bool> isHeld, bool fresh)
+    /// <param name="fresh">Cards may have been changed: their links' limits are read anew.</param>
+    /// <param name="only">The functions to look at; the others are given back as they are. Null: all.</param>
+    public List<HostFunction> Look(IReadOnlyList<HostFunction> functions, Func<PciAddress, bool> isHeld, bool fresh, IReadOnlySet<PciAddress>? only = null)
     {
         lock (gate)
         {
@@ -47,7 +48,7 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
                     memories.Remove(gone);
             }
 
-            return [.. functions.Select(f => f.Function.IsBridge || f.Function.ParentAddress is not null ? f : Look(f, isHeld(f.Address), fresh))];
+            return [.. functions.Select(f => f.Function.IsBridge || f.Function.ParentAddress is not null || only?.Contains(f.Address) == false ? f : Look(f, isHeld(f.Address), fresh))];
         }
     }
 

@@ -52,6 +52,64 @@ internal sealed class Inventory(IHostFileSystem files)
         return Complete(functions);
     }
 
+    /// <summary>As <see cref="ReadAll"/>, reading only what is in the scope, or wasn't there before; the rest is as it was read last.</summary>
+    /// <param name="last">All functions as they were read last.</param>
+    /// <param name="scope">What to read again; gets what is new.</param>
+    /// <param name="use">How the host uses its devices now.</param>
+    /// <param name="problems">Gets a sentence for each function that is left out.</param>
+    public List<HostFunction> ReadAgain(IReadOnlyList<HostFunction> last, ScanScope scope, HostUse use, List<string> problems)
+    {
+        foreach (PciAddress address in scope.Replaced)
+            known.TryRemove(address, out _);
+        List<PciAddress> present = [.. files.List(SysfsPaths.Devices).Where(name => PciAddress.TryParse(name, out _)).Select(PciAddress.Parse)];
+        HashSet<PciAddress> before = [.. last.Select(f => f.Address)];
+        scope.Touched.UnionWith(present.Where(a => !before.Contains(a)));
+        var surroundings = new Surroundings(files);
+        var read = new Dictionary<PciAddress, HostFunction>();
+        void ReadThese(IEnumerable<PciAddress> addresses)
+        {
+            foreach (PciAddress address in addresses)
+            {
+                try
+                {
+                    if (Read(address, use, surroundings) is { } function)
+                        read[address] = function;
+                }
+                catch (HostIoException e)
+                {
+                    problems.Add($"{address} was left out: {e.Message}");
+                }
+            }
+        }
+
+        HashSet<PciAddress> there = [.. present];
+        ReadThese(present.Where(scope.Touched.Contains));
+
+        // VFs that came or went are their PF's number of VFs.
+        List<PciAddress> parents =
+        [
+            .. read.Values.Concat(last.Where(f => !there.Contains(f.Address))).Select(f => f.Function.ParentAddress).OfType<PciAddress>().Distinct()
+                .Where(pf => there.Contains(pf) && scope.Touched.Add(pf)),
+        ];
+        ReadThese(parents);
+        foreach (PciAddress gone in before.Where(a => !there.Contains(a)))
+            known.TryRemove(gone, out _);
+        return
+        [
+            .. last.Where(f => there.Contains(f.Address) && !scope.Touched.Contains(f.Address)).Select(f => WithInterfaces(f, use))
+                .Concat(Complete([.. read.Values])).OrderBy(f => f.Address),
+        ];
+    }
+
+    private static HostFunction WithInterfaces(HostFunction f, HostUse use)
+    {
+        string? own = f.Function.ClassCode >> 16 == NetworkClass ? use.InterfaceOf(f.Address) : null;
+        string? parents = f.Function.ParentAddress is { } pf ? use.InterfaceOf(pf) : null;
+        return own == f.Function.NetDevice && parents == f.Function.ParentNetDevice
+            ? f
+            : f with { Function = f.Function with { NetDevice = own, ParentNetDevice = parents } };
+    }
+
     /// <summary>These functions as they are now, serial numbers read anew; those that aren't there are left out.</summary>
     public List<HostFunction> ReadNow(IEnumerable<PciAddress> addresses, HostUse use)
     {

@@ -74,12 +74,23 @@ public sealed partial class PassthroughHost
     /// <param name="fresh">Read the serial numbers again too: for after PCI devices came or went.</param>
     /// <exception cref="HostIoException">The host can't be read at all.</exception>
     /// <exception cref="JournalException">What is remembered of a device was written by a newer agent.</exception>
-    public HostSnapshot Scan(bool fresh = false)
+    public HostSnapshot Scan(bool fresh = false) => Scan(null, fresh);
+
+    /// <summary>
+    /// Looks again at what the kernel said something about, and at what may have changed along with that; how the host uses
+    /// its devices and its own facts are read anew. The first look is a look at everything.
+    /// </summary>
+    /// <param name="heard">All uevents since the look before.</param>
+    /// <exception cref="HostIoException">The host can't be read at all.</exception>
+    /// <exception cref="JournalException">What is remembered of a device was written by a newer agent.</exception>
+    public HostSnapshot Scan(IReadOnlyCollection<Uevent> heard) => Scan(heard, heard.Any(u => u.Overrun));
+
+    private HostSnapshot Scan(IReadOnlyCollection<Uevent>? heard, bool fresh)
     {
         List<JournalEntry> settled = Settled();
         var problems = new List<string>();
         var use = HostUse.Read(files);
-        List<HostFunction> functions = health.Look(inventory.ReadAll(use, fresh, problems), IsHeld, fresh);
+        List<HostFunction> functions = See(heard, settled, use, fresh, problems);
         NoticeDrift(settled, functions);
         vfioLoadable ??= HostFacts.IsLoadable(files);
         IommuFacts iommu = HostFacts.Iommu(files, diagnosis.Boot);
