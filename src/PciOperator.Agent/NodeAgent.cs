@@ -190,7 +190,8 @@ public sealed partial class NodeAgent : IAsyncDisposable
         var everything = _rescan || _snapshot is null;
         if (!everything && heard.Count == 0)
             return;
-        _rescan = false;
+        if (everything)
+            _rescan = false;
         try
         {
             // What is remembered of cards (serial numbers) may be another card's when one came or went.
