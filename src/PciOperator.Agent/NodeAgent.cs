@@ -173,6 +173,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
         }
 
         var rules = CompiledRules.Of(node.Spec.Rules);
+        _host.GuardOverrides = Translate.Overrides(node.Spec.Rules, _options.NodeName);
         Look();
         var wanted = (node.Spec.Assignments ?? []).ToDictionary(a => a.ClaimUid);
         StartWork(wanted, ct);

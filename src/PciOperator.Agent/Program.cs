@@ -10,10 +10,11 @@ var kubeconfig = new Option<string?>("--kubeconfig") { Description = "A kubeconf
 var root = new Option<string>("--host-root") { Description = "Where the host's /sys, /proc and /dev are.", DefaultValueFactory = _ => "/" };
 var state = new Option<string>("--state-dir") { Description = "Where the journal is kept, on the host.", DefaultValueFactory = _ => "/var/lib/pcioperator" };
 var health = new Option<string>("--health-address") { Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "127.0.0.1:8081" };
+var denied = new Option<string>("--denied-drivers") { Description = "Drivers whose devices are never taken, comma-separated, beyond the built-in list.", DefaultValueFactory = _ => "" };
 var level = new Option<LogLevel>("--log-level") { Description = "trace, debug, information, warning, error or critical.", DefaultValueFactory = _ => LogLevel.Information };
 var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
 
-var command = new RootCommand("Holds this host's PCI devices to its PciNode.") { node, kubeconfig, root, state, health, level, format };
+var command = new RootCommand("Holds this host's PCI devices to its PciNode.") { node, kubeconfig, root, state, health, denied, level, format };
 command.SetAction((parsed, _) =>
 {
     var options = new NodeAgentOptions { NodeName = parsed.GetValue(node)! };
@@ -29,7 +30,11 @@ command.SetAction((parsed, _) =>
     }, async (context, ct) =>
     {
         var files = new LinuxFileSystem(parsed.GetValue(root)!);
-        var host = new PassthroughHost(files, parsed.GetValue(state)!, logger: context.Log, options: new PassthroughHostOptions { NodeName = options.NodeName });
+        var host = new PassthroughHost(files, parsed.GetValue(state)!, logger: context.Log, options: new PassthroughHostOptions
+        {
+            NodeName = options.NodeName,
+            DeniedDrivers = [.. DeniedDrivers.BuiltIn, .. parsed.GetValue(denied)!.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)],
+        });
         await using var agent = new NodeAgent(options, context.Client, host, files, parsed.GetValue(state)!, new LinuxUevents(), TimeProvider.System, context.Log, context.Metrics, context.Events);
         context.Health?.AddReadinessCheck("agent", agent.NotReady);
         await agent.RunAsync(ct);

@@ -40,6 +40,14 @@ internal static class Translate
         ],
     };
 
+    /// <summary>The devices of this node that its rules give away although a guard refuses them.</summary>
+    public static IReadOnlyList<Host.GuardOverride> Overrides(IReadOnlyList<PciNodeRule>? rules, string node) =>
+    [
+        .. (rules ?? []).SelectMany(r => r.GuardOverrides ?? [])
+            .Where(o => o.NodeName == node && PciAddress.TryParse(o.Address, out _))
+            .Select(o => new Host.GuardOverride(PciAddress.Parse(o.Address), o.Ids, o.Serial)).Distinct(),
+    ];
+
     /// <summary>An assignment that is seen and not begun.</summary>
     public static Holding Waiting(PciAssignment assignment) => new()
     {

@@ -72,6 +72,9 @@ public static class Errnos
     /// <summary>Timed out.</summary>
     public const int ETIMEDOUT = 110;
 
+    /// <summary>No medium in the drive.</summary>
+    public const int ENOMEDIUM = 123;
+
     /// <summary>"EBUSY"; "errno 200" when unknown.</summary>
     public static string Name(int errno) => Find(errno).Name ?? $"errno {errno}";
 
@@ -106,6 +109,7 @@ public static class Errnos
         EADDRNOTAVAIL => (nameof(EADDRNOTAVAIL), "cannot assign the address"),
         ENOBUFS => (nameof(ENOBUFS), "no buffer space"),
         ETIMEDOUT => (nameof(ETIMEDOUT), "timed out"),
+        ENOMEDIUM => (nameof(ENOMEDIUM), "no medium in the drive"),
         _ => (null, null),
     };
 }

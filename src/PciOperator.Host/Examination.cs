@@ -43,49 +43,89 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
 
     /// <summary>All guards on all that would be taken: the devices and the VFs that go with a PF.</summary>
     /// <param name="files">The host.</param>
+    /// <param name="guards">The guards, and what a person has overridden.</param>
     /// <param name="ours">Whether a function is already bound for this claim.</param>
-    /// <exception cref="Refusal">GuardRefused, ForeignVfioBinding, NotBound or InUse.</exception>
     /// <param name="administrators">The drivers that a function of the administrator's may be on; null: it is ours to bind.</param>
-    public void CheckGuards(IHostFileSystem files, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators)
+    /// <param name="claims">Gets the disks, which are the agent's until it is disposed.</param>
+    /// <returns>What guards said that a person has overridden.</returns>
+    /// <exception cref="Refusal">GuardRefused, ForeignVfioBinding, NotBound or InUse.</exception>
+    public IReadOnlyList<GuardRefusal> CheckGuards(
+        IHostFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, DiskClaims claims)
     {
+        var overridden = new List<GuardRefusal>();
         foreach (HostFunction f in Devices.Concat(Vfs))
         {
             BindDriver? bound = administrators(f);
             string wanted = bound == BindDriver.PciStub ? VfioDrivers.PciStub : VfioDrivers.VfioPci;
             if (bound is not null && f.Driver != wanted && !(wanted == VfioDrivers.VfioPci && VfioDrivers.IsVfio(f.Driver)))
                 throw new Refusal(HoldingReasons.NotBound, $"{f.Address} is on {f.Driver ?? "no driver"}, and its spec says managed: false: bind it to {wanted} first (driverctl set-override {f.Address} {wanted}).");
-            if (Guards.Check(f, Use, ours(f) || bound is not null) is { } refusal)
+            GuardVerdict verdict = guards.Check(f, Use, ours(f) || bound is not null);
+            if (verdict.Refusal is { } refusal)
                 throw new Refusal(refusal.Guard == Guards.ForeignVfioBinding ? HoldingReasons.ForeignVfioBinding : HoldingReasons.GuardRefused, refusal.Sentence);
+            if (verdict.Overridden is { } said)
+                overridden.Add(said);
         }
 
-        CheckOpen(files, [.. Devices.Concat(Vfs).Where(f => !ours(f) && administrators(f) is null)]);
+        List<HostFunction> taken = [.. Devices.Concat(Vfs).Where(f => !ours(f) && administrators(f) is null)];
+        List<HostFunction> free = [.. taken.Where(f => !guards.IsOverridden(f))];
+        ClaimDisks(files, free, claims);
+        CheckOpen(files, taken, free);
+        return overridden;
     }
 
-    /// <summary>What only the moment of taking shows: claimed block devices and open files.</summary>
-    private void CheckOpen(IHostFileSystem files, List<HostFunction> taken)
+    /// <summary>
+    /// The guards once more, right before the first write: what came into use since the first look (loading a module and writing the
+    /// journal take their time). The functions themselves are the ones that were examined.
+    /// </summary>
+    /// <exception cref="Refusal">See <see cref="CheckGuards"/>.</exception>
+    public void CheckGuardsAgain(
+        IHostFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, DiskClaims claims) =>
+        (this with { Use = HostUse.Read(files) }).CheckGuards(files, guards, ours, administrators, claims);
+
+    /// <summary>The kernel knows who has a disk, also where nothing shows it; and once it is ours, nobody else gets it.</summary>
+    private void ClaimDisks(IHostFileSystem files, List<HostFunction> free, DiskClaims claims)
     {
-        foreach (HostFunction f in taken)
+        foreach (HostFunction f in free)
         {
-            foreach (Disk disk in Use.DisksOf(f.Address))
+            foreach (Disk disk in Use.DisksOf(f.Address).Where(d => !d.IsPartition))
             {
-                bool? claimed = files.IsClaimed($"/dev/{disk.Name}");
-                if (claimed != false)
+                bool claimed;
+                try
                 {
-                    throw new Refusal(HoldingReasons.GuardRefused, claimed == true
-                        ? $"{f.Address} carries {disk.Name}, which the kernel holds for somebody (a mount in another namespace, LVM, RAID, ZFS, …)."
-                        : $"{f.Address} carries {disk.Name}, and /dev/{disk.Name} can't be opened to see whether it is in use: the agent needs the host's /dev.");
+                    claimed = claims.TryAdd(files, disk.Node);
                 }
+                catch (HostIoException e) when (e.Errno == Errnos.ENOMEDIUM)
+                {
+                    continue;
+                }
+                catch (HostIoException e)
+                {
+                    throw new Refusal(HoldingReasons.GuardRefused, $"{f.Address} carries {disk.Node}, and whether it is in use can't be seen: {e.Message}");
+                }
+
+                if (!claimed)
+                    throw new Refusal(HoldingReasons.GuardRefused, $"{f.Address} carries {disk.Node}, which the kernel holds for somebody: {new OtherMounts(files).WhereIs(Use.DisksOf(f.Address)) ?? "a mount in another namespace, LVM, RAID, ZFS, a program that opened it exclusively, …"}.");
             }
         }
+    }
 
+    /// <summary>Files that processes have open, and what other network namespaces have.</summary>
+    /// <param name="files">The host.</param>
+    /// <param name="taken">What would be bound.</param>
+    /// <param name="free">That, without what a person has overridden: of these the VFIO nodes alone count.</param>
+    private void CheckOpen(IHostFileSystem files, List<HostFunction> taken, List<HostFunction> free)
+    {
         var open = new OpenFiles(files);
         var nodes = new Dictionary<DeviceNumber, string>();
-        foreach (KeyValuePair<DeviceNumber, string> node in taken.SelectMany(f => open.NodesOf(f.Address))
-                     .Concat(taken.SelectMany(f => Use.DisksOf(f.Address)).Select(d => KeyValuePair.Create(d.Number, d.Name)))
-                     .Concat(Devices.SelectMany(f => open.VfioNodesOf(f.Address, f.Function.IommuGroup))))
+        foreach (KeyValuePair<DeviceNumber, string> node in free.SelectMany(f => open.NodesOf(f.Address))
+                     .Concat(free.SelectMany(f => Use.DisksOf(f.Address)).Select(d => KeyValuePair.Create(d.Number, d.Node)))
+                     .Concat(taken.Union(Devices).SelectMany(f => open.VfioNodesOf(f.Address, f.Function.IommuGroup))))
             nodes[node.Key] = node.Value;
-        if (open.FindUser(nodes, [.. taken.Select(f => f.Address)]) is { } user)
-            throw new Refusal(HoldingReasons.GuardRefused, $"A device of {Devices[0].Address} is in use: {user}.");
+        PciAddress[] addresses = [.. free.Select(f => f.Address)];
+        if (open.FindUser(nodes, addresses) is { } user)
+            throw new Refusal(HoldingReasons.GuardRefused, $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process.");
+        if (free.Any(f => Use.InterfacesOf(f.Address).Count > 0) && new OtherNamespaces(files).FindUser(addresses) is { } other)
+            throw new Refusal(HoldingReasons.GuardRefused, other);
     }
 
     private static void CheckIdentity(AssignmentDevice device, HostFunction? found, HostUse use, IHostFileSystem files, bool inUse)

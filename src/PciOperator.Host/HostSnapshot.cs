@@ -66,6 +66,9 @@ public sealed record HostFunction
     /// </summary>
     public string? GuardReason { get; init; }
 
+    /// <summary>What a guard said of this function that a person has overridden (<see cref="PassthroughHost.GuardOverrides"/>); null: nothing.</summary>
+    public string? Overridden { get; init; }
+
     /// <summary>Why it is not to be offered although nothing uses it (used once, not clean, can't be reset, doesn't answer), as a sentence; null: nothing is against it.</summary>
     public string? Withheld { get; init; }
 

@@ -1,13 +1,17 @@
-using System.Globalization;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
 
-/// <summary>How the host uses its devices, read once for a whole scan: interfaces, disks, mounts, swap, routes, addresses.</summary>
+/// <summary>How the host uses its devices, read once for a whole scan: facts that the guards judge.</summary>
 internal sealed class HostUse
 {
-    private readonly Dictionary<PciAddress, List<NetInterface>> interfaces = [];
-    private readonly Dictionary<PciAddress, List<Disk>> disks = [];
+    /// <summary>The initial PID namespace's inode number is a constant of the kernel's (PROC_PID_INIT_INO, linux/proc_ns.h).</summary>
+    private const string InitialPidNamespace = "pid:[4026531836]";
+
+    private Dictionary<PciAddress, List<NetInterface>> interfaces = [];
+    private Dictionary<PciAddress, List<Disk>> disks = [];
+    private Dictionary<PciAddress, string> consoles = [];
+    private Dictionary<PciAddress, string> mediated = [];
 
     private HostUse()
     {
@@ -19,11 +23,17 @@ internal sealed class HostUse
     /// <summary>VFIO was told to go without an IOMMU: groups may mean nothing.</summary>
     public bool UnsafeNoIommu { get; private set; }
 
-    /// <summary>Network interfaces on a function (also through virtio or USB).</summary>
+    /// <summary>Network interfaces on a function (also through virtio or USB, or behind a controller such as Intel's VMD).</summary>
     public IReadOnlyList<NetInterface> InterfacesOf(PciAddress address) => interfaces.GetValueOrDefault(address) ?? [];
 
     /// <summary>Block devices and partitions on a function.</summary>
     public IReadOnlyList<Disk> DisksOf(PciAddress address) => disks.GetValueOrDefault(address) ?? [];
+
+    /// <summary>"the framebuffer fb0 of the host's text console"; null when the function carries no console.</summary>
+    public string? ConsoleOf(PciAddress address) => consoles.GetValueOrDefault(address);
+
+    /// <summary>A mediated device (a vGPU) that was made on the function; null when none.</summary>
+    public string? MediatedDeviceOf(PciAddress address) => mediated.GetValueOrDefault(address);
 
     /// <summary>The function's own interface (of several, the one nearest to it, then by name).</summary>
     public string? InterfaceOf(PciAddress address) =>
@@ -36,8 +46,10 @@ internal sealed class HostUse
         try
         {
             use.Blindness = CompareWithPid1(files);
-            use.ReadInterfaces(files);
-            use.ReadDisks(files);
+            use.interfaces = HostInterfaces.Read(files);
+            use.disks = HostDisks.Read(files);
+            use.consoles = HostConsoles.Read(files);
+            use.mediated = MediatedDevices(files);
             use.UnsafeNoIommu = files.ReadText("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") is "Y" or "1";
         }
         catch (HostIoException e)
@@ -48,7 +60,7 @@ internal sealed class HostUse
         return use;
     }
 
-    /// <summary>The agent must have PID 1's network and PID namespaces: otherwise it sees less than the host uses.</summary>
+    /// <summary>The agent must have the host's own network and PID namespaces: otherwise it sees less than the host uses.</summary>
     private static string? CompareWithPid1(IHostFileSystem files)
     {
         if (files.ReadLink("/proc/self") == "1")
@@ -58,163 +70,32 @@ internal sealed class HostUse
             string? host = files.ReadLink($"/proc/1/ns/{space}");
             if (host is null || files.ReadLink($"/proc/self/ns/{space}") != host)
                 return $"The agent's {space} namespace isn't PID 1's, so it can't see what the host uses: run it with {setting}: true.";
+            if (space == "pid" && host != InitialPidNamespace)
+                return "PID 1 here is a container's first process and not the host's, so the agent can't see what the host uses: run it with hostPID: true, on a node that isn't itself a container.";
         }
 
         return null;
     }
 
-    private void ReadInterfaces(IHostFileSystem files)
+    private static Dictionary<PciAddress, string> MediatedDevices(IHostFileSystem files)
     {
-        ILookup<string, string> uses = RouteAndAddressLines(files).ToLookup(pair => pair.Interface, pair => pair.Use, StringComparer.Ordinal);
-        var onFunctions = new List<(string Name, string Path, PciAddress Address)>();
-        var uppers = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (string name in files.List("/sys/class/net"))
+        var found = new Dictionary<PciAddress, string>();
+        foreach (string name in files.List("/sys/bus/mdev/devices"))
         {
-            if (files.ReadLink($"/sys/class/net/{name}") is not { } path)
-                continue;
-            if (SysfsPaths.FunctionsOn(path) is [.., var address])
-            {
-                onFunctions.Add((name, path, address));
-                continue;
-            }
-
-            // Bonds, bridges, VLANs, macvlans: each names what it stands on. One listing for each of these, not for each NIC.
-            foreach (string entry in files.List($"/sys/class/net/{name}").Where(e => e.StartsWith("lower_", StringComparison.Ordinal)))
-                uppers.TryAdd(entry["lower_".Length..], name);
+            foreach (PciAddress address in SysfsPaths.FunctionsOn(files.ReadLink($"/sys/bus/mdev/devices/{name}") ?? ""))
+                found.TryAdd(address, name);
         }
 
-        foreach ((string name, string path, PciAddress address) in onFunctions)
-        {
-            string folder = $"/sys/class/net/{name}";
-            string flags = files.ReadText($"{folder}/flags") ?? "";
-            bool up = !uint.TryParse(flags.AsSpan().TrimStart("0x"), NumberStyles.AllowHexSpecifier, null, out uint bits) || (bits & 1) != 0;
-            string? upper = SysfsPaths.LastName(files.ReadLink($"{folder}/master")) ?? uppers.GetValueOrDefault(name);
-            Add(interfaces, address, new NetInterface(name, path, up, uses[name].FirstOrDefault(), upper));
-        }
+        return found;
     }
 
-    /// <summary>"the route 0A000000/00FFFFFF" or "the address fe80…" of each interface, as /proc/1/net shows them.</summary>
-    private static IEnumerable<(string Interface, string Use)> RouteAndAddressLines(IHostFileSystem files)
-    {
-        string routes = files.ReadText("/proc/1/net/route")
-            ?? throw new HostIoException("read", "/proc/1/net/route", Errnos.ENOENT);
-        foreach (string[] columns in Lines(routes).Skip(1).Where(c => c.Length >= 8))
-            yield return (columns[0], columns[1] == "00000000" && columns[7] == "00000000" ? "the default route" : $"a route ({IPv4(columns[1])})");
-        foreach (string[] columns in Lines(files.ReadText("/proc/1/net/ipv6_route") ?? "").Where(c => c.Length >= 10))
-        {
-            if (columns[9] != "lo" && !columns[0].StartsWith("ff00", StringComparison.Ordinal))
-                yield return (columns[9], "an IPv6 route");
-        }
-
-        foreach (string[] columns in Lines(files.ReadText("/proc/1/net/if_inet6") ?? "").Where(c => c.Length >= 6))
-            yield return (columns[5], "an IPv6 address");
-    }
-
-    /// <summary>/proc/net/route prints the address as a native (little-endian) word.</summary>
-    private static string IPv4(string hex) =>
-        uint.TryParse(hex, NumberStyles.AllowHexSpecifier, null, out uint word) ? new System.Net.IPAddress(word).ToString() : hex;
-
-    private void ReadDisks(IHostFileSystem files)
-    {
-        (Dictionary<DeviceNumber, string> mounts, Dictionary<string, string> mountedSources) = ReadMounts(files);
-        HashSet<string> swaps = [.. Lines(files.ReadText("/proc/swaps") ?? "").Skip(1).Where(c => c.Length > 0).Select(c => Unescape(c[0]))];
-        var swapNumbers = swaps.Select(files.DeviceAt).OfType<DeviceNumber>().ToHashSet();
-        foreach (string name in files.List("/sys/class/block"))
-        {
-            string folder = $"/sys/class/block/{name}";
-            if (files.ReadLink(folder) is not { } path)
-                continue;
-            List<PciAddress> functions = SysfsPaths.FunctionsOn(path).TakeLast(1).ToList();
-            if (functions.Count == 0)
-                functions = ControllersOf(files, path);
-            if (functions.Count == 0 || Device(files.ReadText($"{folder}/dev")) is not { } number)
-                continue;
-            var disk = new Disk(
-                name,
-                number,
-                mounts.GetValueOrDefault(number) ?? mountedSources.GetValueOrDefault($"/dev/{name}"),
-                swapNumbers.Contains(number) || swaps.Contains($"/dev/{name}"),
-                files.List($"{folder}/holders"));
-            foreach (PciAddress address in functions)
-                Add(disks, address, disk);
-        }
-    }
-
-    /// <summary>
-    /// With NVMe's native multipath a namespace isn't under its controller but under a virtual subsystem, whose links
-    /// name the controllers.
-    /// </summary>
-    private static List<PciAddress> ControllersOf(IHostFileSystem files, string path)
-    {
-        const string marker = "/nvme-subsystem/";
-        int at = path.IndexOf(marker, StringComparison.Ordinal);
-        if (at < 0)
-            return [];
-        string subsystem = $"/sys/class/nvme-subsystem/{path[(at + marker.Length)..].Split('/')[0]}";
-        return
-        [
-            .. files.List(subsystem).Where(name => name.StartsWith("nvme", StringComparison.Ordinal))
-                .Select(name => files.ReadLink($"{subsystem}/{name}")).OfType<string>()
-                .SelectMany(link => SysfsPaths.FunctionsOn(link).TakeLast(1)).Distinct(),
-        ];
-    }
-
-    /// <summary>Mounts by device, and (btrfs and others show a device number of their own) by source.</summary>
-    private static (Dictionary<DeviceNumber, string> ByNumber, Dictionary<string, string> BySource) ReadMounts(IHostFileSystem files)
-    {
-        string mountInfo = files.ReadText("/proc/1/mountinfo") ?? throw new HostIoException("read", "/proc/1/mountinfo", Errnos.ENOENT);
-        var byNumber = new Dictionary<DeviceNumber, string>();
-        var bySource = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (string[] columns in Lines(mountInfo).Where(c => c.Length >= 5))
-        {
-            string place = Unescape(columns[4]);
-            if (Device(columns[2]) is { } number)
-                byNumber.TryAdd(number, place);
-            int separator = Array.IndexOf(columns, "-", 5);
-            if (separator < 0 || separator + 2 >= columns.Length || !columns[separator + 2].StartsWith("/dev/", StringComparison.Ordinal))
-                continue;
-            string source = Unescape(columns[separator + 2]);
-            if (bySource.TryAdd(source, place) && files.DeviceAt(source) is { IsBlock: true } node)
-                byNumber.TryAdd(node, place);
-        }
-
-        return (byNumber, bySource);
-    }
-
-    private static DeviceNumber? Device(string? text) =>
-        text?.Split(':') is [var major, var minor] && uint.TryParse(major, out uint a) && uint.TryParse(minor, out uint b)
-            ? new DeviceNumber(true, a, b)
-            : null;
-
-    private static IEnumerable<string[]> Lines(string text) =>
+    internal static IEnumerable<string[]> Lines(string text) =>
         text.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries));
 
-    /// <summary>The kernel writes blanks in names as \040 and so on.</summary>
-    private static string Unescape(string text) =>
-        text.Contains('\\', StringComparison.Ordinal)
-            ? text.Replace("\\040", " ", StringComparison.Ordinal).Replace("\\011", "\t", StringComparison.Ordinal).Replace("\\134", "\\", StringComparison.Ordinal)
-            : text;
-
-    private static void Add<T>(Dictionary<PciAddress, List<T>> map, PciAddress address, T value)
+    internal static void Add<T>(Dictionary<PciAddress, List<T>> map, PciAddress address, T value)
     {
         if (!map.TryGetValue(address, out List<T>? list))
             map[address] = list = [];
         list.Add(value);
     }
 }
-
-/// <summary>A network interface: where it sits, whether it is up, what uses it.</summary>
-/// <param name="Name">"eno1".</param>
-/// <param name="Path">Its place under /sys/devices.</param>
-/// <param name="Up">Administratively up (IFF_UP).</param>
-/// <param name="Use">"the default route", "an IPv6 address"; null when none.</param>
-/// <param name="Upper">A bond, bridge, VLAN, … on top of it; null when none.</param>
-internal sealed record NetInterface(string Name, string Path, bool Up, string? Use, string? Upper);
-
-/// <summary>A block device or partition and what is on it.</summary>
-/// <param name="Name">"nvme0n1p1".</param>
-/// <param name="Number">Its device number.</param>
-/// <param name="Swap">It is swap space.</param>
-/// <param name="MountedAt">A mount point; null when none.</param>
-/// <param name="Holders">dm, md, bcache devices on top of it.</param>
-internal sealed record Disk(string Name, DeviceNumber Number, string? MountedAt, bool Swap, IReadOnlyList<string> Holders);

@@ -178,7 +178,9 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work) : 
 
     public DeviceNumber? DeviceAt(string path) => Watch("looking at", path, static (f, p) => f.DeviceAt(p));
 
-    public bool? IsClaimed(string blockNode) => Watch("opening", blockNode, static (f, p) => f.IsClaimed(p));
+    public IDisposable? ClaimBlockDevice(string node) => Watch("opening", node, static (f, p) => f.ClaimBlockDevice(p));
+
+    public HostNetwork ReadNetwork() => Watch("reading", "the host's network", static (f, _) => f.ReadNetwork());
 
     public void LoadModule(string name) => Watch("loading the module", name, static (f, p) =>
     {

@@ -48,10 +48,14 @@ public interface IHostFileSystem
     DeviceNumber? DeviceAt(string path);
 
     /// <summary>
-    /// Whether a block device is claimed by someone (a mount in any namespace, swap, dm, md, LVM, ZFS, bcache):
-    /// open(2) with O_EXCL says EBUSY. Null when the node can't be opened at all.
+    /// Claims a whole block device as a mount does (open(2) with O_EXCL), until it is disposed: meanwhile nobody can mount it or
+    /// build on it. Null: somebody has it or a partition of it (a mount in any namespace, swap, dm, md, LVM, ZFS, bcache).
     /// </summary>
-    bool? IsClaimed(string blockNode);
+    /// <exception cref="HostIoException">The node isn't there or can't be opened.</exception>
+    IDisposable? ClaimBlockDevice(string node);
+
+    /// <summary>The interfaces, addresses and routes of the network namespace that the agent runs in.</summary>
+    HostNetwork ReadNetwork();
 
     /// <summary>Loads a kernel module with the host's own modprobe (name or modalias).</summary>
     /// <exception cref="HostIoException">What modprobe said.</exception>

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.IO.Enumeration;
 using System.Runtime.InteropServices;
 using System.Text;
+using Microsoft.Win32.SafeHandles;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
@@ -159,17 +160,17 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     }
 
     /// <inheritdoc/>
-    public bool? IsClaimed(string blockNode)
+    public IDisposable? ClaimBlockDevice(string node)
     {
-        int fd = Libc.Open(At(blockNode), Libc.O_RDONLY | Libc.O_EXCL | Libc.O_NONBLOCK | Libc.O_CLOEXEC, 0);
+        int fd = Libc.Open(At(node), Libc.O_RDONLY | Libc.O_EXCL | Libc.O_NONBLOCK | Libc.O_CLOEXEC, 0);
         if (fd >= 0)
-        {
-            _ = Libc.Close(fd);
-            return false;
-        }
-
-        return Marshal.GetLastPInvokeError() == Errnos.EBUSY ? true : null;
+            return new SafeFileHandle(fd, ownsHandle: true);
+        int errno = Marshal.GetLastPInvokeError();
+        return errno == Errnos.EBUSY ? null : throw new HostIoException("open", node, errno);
     }
+
+    /// <inheritdoc/>
+    public HostNetwork ReadNetwork() => Rtnetlink.Read();
 
     /// <inheritdoc/>
     /// <remarks>In a container (another mount namespace than PID 1's) modprobe runs in the host's root, /proc/1/root.</remarks>

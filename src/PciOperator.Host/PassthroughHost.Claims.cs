@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Logging;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
@@ -20,6 +21,9 @@ public sealed partial class PassthroughHost
 
         Examination examination;
         JournalEntry intent;
+        using var disks = new DiskClaims();
+        bool IsOurs(HostFunction f) => IsBoundFor(before, f);
+        BindDriver? Administrators(HostFunction f) => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver;
         try
         {
             bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
@@ -39,7 +43,8 @@ public sealed partial class PassthroughHost
 
             if (before is not { Used: true })
                 RefuseWithheld(request, examination);
-            examination.CheckGuards(watched, f => IsBoundFor(before, f), f => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver);
+            foreach (GuardRefusal overridden in examination.CheckGuards(watched, guards, IsOurs, Administrators, disks))
+                logger.LogWarning("Claim {Namespace}/{Name}: the guard {Guard} is overridden: {Sentence}", request.ClaimNamespace, request.ClaimName, overridden.Guard, overridden.Sentence);
             intent = Intent(request, before, examination, binder, watched);
         }
         catch (Exception e) when (e is Refusal or HostIoException)
@@ -56,6 +61,15 @@ public sealed partial class PassthroughHost
             return Refuse(request, before, new Refusal(HoldingReasons.JournalFailed, $"The journal can't be written: {e.Message}"), binder, watched, work);
         }
 
+        try
+        {
+            examination.CheckGuardsAgain(watched, guards, IsOurs, Administrators, disks);
+        }
+        catch (Exception e) when (e is Refusal or HostIoException)
+        {
+            return Refuse(request, before, e, binder, watched, work);
+        }
+
         Publish(request.ClaimUid, Held(intent, watched, HoldingState.Preparing));
         try
         {
@@ -67,6 +81,7 @@ public sealed partial class PassthroughHost
                 binder.Bind(device);
             }
 
+            disks.Dispose();
             if (binder.Verify(intent) is { } wrong)
                 throw new Refusal(HoldingReasons.BindFailed, wrong);
             StopIfAbandoned(work);
@@ -86,6 +101,7 @@ public sealed partial class PassthroughHost
         }
         catch (Exception e) when (e is Refusal or HostIoException)
         {
+            disks.Dispose();
             Refusal why = e as Refusal ?? new Refusal(HoldingReasons.BindFailed, e.Message);
             if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is { } gone)
                 why = new Refusal(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");

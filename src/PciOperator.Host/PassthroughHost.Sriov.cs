@@ -187,7 +187,7 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>Why the VFs that would go must stay; null when nothing uses them.</summary>
-    private static SriovOutcome? UseOfVfs(PciAddress pf, WatchedFileSystem watched)
+    private SriovOutcome? UseOfVfs(PciAddress pf, WatchedFileSystem watched)
     {
         var inventory = new Inventory(watched);
         var use = HostUse.Read(watched);
@@ -196,7 +196,8 @@ public sealed partial class PassthroughHost
             return null;
         try
         {
-            new Examination(vfs, [], use).CheckGuards(watched, ours: _ => false, administrators: _ => null);
+            using var claims = new DiskClaims();
+            new Examination(vfs, [], use).CheckGuards(watched, guards, ours: _ => false, administrators: _ => null, claims);
             return null;
         }
         catch (Refusal refusal)

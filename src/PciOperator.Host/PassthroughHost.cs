@@ -18,6 +18,9 @@ public sealed record PassthroughHostOptions
 
     /// <summary>The name of the host's Node and PciNode, for sentences that say what command to run.</summary>
     public string NodeName { get; init; } = "NODE";
+
+    /// <summary>Drivers whose devices are never taken, unless a person overrides that for one of them.</summary>
+    public IReadOnlyList<string> DeniedDrivers { get; init; } = Host.DeniedDrivers.BuiltIn;
 }
 
 /// <summary>
@@ -31,6 +34,7 @@ public sealed partial class PassthroughHost
     private readonly TimeProvider time;
     private readonly ILogger logger;
     private readonly PassthroughHostOptions options;
+    private readonly Guards guards;
     private readonly Inventory inventory;
     private readonly HostDiagnosis diagnosis;
     private readonly DeviceHealth health;
@@ -50,6 +54,7 @@ public sealed partial class PassthroughHost
         this.time = time ?? TimeProvider.System;
         this.logger = logger ?? NullLogger.Instance;
         this.options = options ?? new PassthroughHostOptions();
+        guards = new Guards(this.options.DeniedDrivers);
         inventory = new Inventory(files);
         diagnosis = new HostDiagnosis(files);
         health = new DeviceHealth(files, this.time);
@@ -59,6 +64,22 @@ public sealed partial class PassthroughHost
 
     /// <summary>A holding was added, changed or removed. Raised outside of locks, from any thread.</summary>
     public event Action? Changed;
+
+    /// <summary>
+    /// Devices that a person gives away although a guard refuses them; each member of a group needs its own. Never what the agent can't
+    /// see, what VFIO runs without an IOMMU, or what somebody else has on VFIO. Can be set at any time.
+    /// </summary>
+    public IReadOnlyList<GuardOverride> GuardOverrides
+    {
+        get => guards.Overrides;
+        set
+        {
+            if (guards.Overrides.SequenceEqual(value))
+                return;
+            guards.Overrides = value;
+            Changed?.Invoke();
+        }
+    }
 
     /// <summary>What the journal holds, by claim UID; never Rejected ones.</summary>
     public IReadOnlyList<Holding> Holdings
@@ -246,26 +267,25 @@ public sealed partial class PassthroughHost
         HashSet<PciAddress> held;
         lock (gate)
             held = [.. functions.Select(f => f.Address).Where(reservations.IsHeld)];
-        Dictionary<PciAddress, GuardRefusal> refusals = [];
-        foreach (HostFunction f in functions.Where(f => !f.Function.IsBridge))
-        {
-            if (Guards.Check(f, use, held.Contains(f.Address)) is { } refusal)
-                refusals[f.Address] = refusal;
-        }
+        Dictionary<PciAddress, GuardVerdict> verdicts = functions.Where(f => !f.Function.IsBridge)
+            .ToDictionary(f => f.Address, f => guards.Check(f, use, held.Contains(f.Address)));
 
         ILookup<PciAddress, HostFunction> vfs = functions.Where(f => f.Function.ParentAddress is not null).ToLookup(f => f.Function.ParentAddress!.Value);
         ILookup<int, HostFunction> groups = functions.Where(f => f.Function.IommuGroup is not null).ToLookup(f => f.Function.IommuGroup!.Value);
         GuardRefusal? Of(HostFunction f)
         {
             IEnumerable<HostFunction> group = f.Function.IommuGroup is { } g ? groups[g].OrderBy(m => m.Address != f.Address) : [f];
-            return group.SelectMany(m => vfs[m.Address].Prepend(m)).Select(m => refusals.GetValueOrDefault(m.Address)).FirstOrDefault(r => r is not null);
+            return group.SelectMany(m => vfs[m.Address].Prepend(m)).Select(m => verdicts.GetValueOrDefault(m.Address).Refusal).FirstOrDefault(r => r is not null);
         }
 
         return
         [
-            .. functions.Select(f => !f.Function.IsBridge && Of(f) is { } refusal
-                ? f with { GuardName = refusal.Guard, GuardReason = refusal.Sentence }
-                : f),
+            .. functions.Select(f => f.Function.IsBridge ? f : f with
+            {
+                GuardName = Of(f)?.Guard,
+                GuardReason = Of(f)?.Sentence,
+                Overridden = verdicts[f.Address].Overridden?.Sentence,
+            }),
         ];
     }
 

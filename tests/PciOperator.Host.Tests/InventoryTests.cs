@@ -135,7 +135,7 @@ public class InventoryTests(ITestOutputHelper output)
         {
             SimulatedHost simulated = LabHosts.CreateWith256Vfs();
             simulated.CopyTo(root.FullName);
-            var onDisk = new PassthroughHost(new LinuxFileSystem(root.FullName), SimulatedHost.StateDirectory);
+            var onDisk = new PassthroughHost(OnDisk.Of(new LinuxFileSystem(root.FullName), simulated.Files), SimulatedHost.StateDirectory);
             Assert.Equal(Describe(new Lab(simulated).Agent.Scan()), Describe(onDisk.Scan()));
             double milliseconds = Time(onDisk, out int functions);
             output.WriteLine($"{functions} functions: {milliseconds:0.0} ms a scan (files on a disk)");

@@ -86,8 +86,18 @@ public sealed class LinuxFileSystemTests : IDisposable
         string fd = $"/proc/{Environment.ProcessId}/fd/{open.SafeFileHandle.DangerousGetHandle()}";
         Assert.Equal("/dev/null", host.ReadLink(fd));
         Assert.Equal(new DeviceNumber(false, 1, 3), host.DeviceAt(fd));
-        Assert.Null(host.IsClaimed("/none"));
+        Assert.Equal(Errnos.ENOENT, Assert.Throws<HostIoException>(() => host.ClaimBlockDevice("/none")).Errno);
         Assert.NotEmpty(host.ReadText("/proc/sys/kernel/random/boot_id")!);
+    }
+
+    [Fact]
+    public void This_machines_network_is_read_whole()
+    {
+        HostNetwork network = new LinuxFileSystem().ReadNetwork();
+        Assert.Equal(Directory.GetFileSystemEntries("/sys/class/net").Select(Path.GetFileName).Order(), network.Links.Select(l => l.Name).Where(n => Directory.Exists($"/sys/class/net/{n}")).Order());
+        NetLink loopback = Assert.Single(network.Links, l => l.Name == "lo");
+        Assert.Contains(network.Addresses, a => a == new NetAddress(loopback.Index, "127.0.0.1/8", false));
+        Assert.All(network.Routes, r => Assert.Contains(network.Links, l => l.Index == r.Index));
     }
 
     [Fact]

@@ -88,7 +88,7 @@ public class SriovTests
     public async Task VFs_that_the_host_uses_stay()
     {
         var lab = new Lab();
-        lab.Simulated.Change(Lab.X710Vf, f => f.Interfaces[0].Up = true);
+        lab.Simulated.Change(Lab.X710Vf, f => f.Interfaces[0].Address = true);
         SriovOutcome outcome = await lab.Agent.SetVfsAsync(X710, 0);
         Assert.Equal((false, HoldingReasons.GuardRefused, 4), (outcome.Applied, outcome.Reason, outcome.NumVfs));
         Assert.Empty(lab.Simulated.Log);

@@ -203,6 +203,33 @@ public sealed class SimulatedInterface
     /// <summary>Administratively up.</summary>
     public bool Up { get; set; }
 
+    /// <summary>Has an IPv4 address.</summary>
+    public bool Address { get; set; }
+
+    /// <summary>Has the link-local address that the kernel gives to what is up.</summary>
+    public bool LinkLocal { get; set; }
+
+    /// <summary>Has an IPv4 route in a table of its own.</summary>
+    public bool PolicyRoute { get; set; }
+
+    /// <summary>A packet socket is bound to it.</summary>
+    public bool PacketSocket { get; set; }
+
+    /// <summary>A protocol handler of the kernel's that is bound to it ("fcoe_rcv [fcoe]").</summary>
+    public string? Protocol { get; set; }
+
+    /// <summary>An XDP program is attached.</summary>
+    public bool Xdp { get; set; }
+
+    /// <summary>Somebody takes every frame.</summary>
+    public bool Promiscuous { get; set; }
+
+    /// <summary>ARPHRD_…: Ethernet; 280 is CAN.</summary>
+    public int HardwareType { get; set; } = 1;
+
+    /// <summary>Of <see cref="Master"/> or <see cref="Upper"/>: "bridge", "team", "openvswitch", "macvlan", …; null: bond, or vlan.</summary>
+    public string? UpperKind { get; set; }
+
     /// <summary>Has the default route (and then an IPv4 address).</summary>
     public bool DefaultRoute { get; set; }
 
@@ -246,9 +273,6 @@ public sealed class SimulatedDisk
     /// <summary>It is swap space.</summary>
     public bool Swap { get; set; }
 
-    /// <summary>dm, md, … on top of it.</summary>
-    public string? Holder { get; set; }
-
     /// <summary>Claimed in the kernel without a trace in sysfs: ZFS, or a mount in another namespace.</summary>
     public bool Claimed { get; set; }
 
@@ -256,7 +280,32 @@ public sealed class SimulatedDisk
     public bool Multipath { get; set; }
 
     [JsonIgnore]
-    internal bool InUse => MountedAt is not null || Swap || Holder is not null || Claimed;
+    internal bool InUse => MountedAt is not null || Swap || Claimed;
+}
+
+/// <summary>A virtual block device of a simulated host: device mapper, LVM, md, multipath, bcache.</summary>
+public sealed class SimulatedStack
+{
+    /// <summary>"dm-0", "md0".</summary>
+    public required string Name { get; set; }
+
+    /// <summary>The names of the block devices that it stands on.</summary>
+    public required List<string> On { get; set; }
+
+    /// <summary>Device mapper's name: "vg-root".</summary>
+    public string? MapperName { get; set; }
+
+    /// <summary>Where PID 1 sees it mounted.</summary>
+    public string? MountedAt { get; set; }
+
+    /// <summary>It is swap space.</summary>
+    public bool Swap { get; set; }
+
+    /// <summary>Those below don't name it as their holder.</summary>
+    public bool WithoutHolders { get; set; }
+
+    /// <summary>Minor number (major 253).</summary>
+    public int Minor { get; set; }
 }
 
 /// <summary>A character device node of a simulated host.</summary>

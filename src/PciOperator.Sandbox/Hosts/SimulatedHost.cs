@@ -63,6 +63,7 @@ public sealed class SimulatedHost
     private readonly SimulatedResets resets;
     private readonly List<SysfsWrite> log = [];
     private readonly List<Channel<Uevent>> listeners = [];
+    private readonly SortedSet<string> claimed = new(StringComparer.Ordinal);
     private FileTree? tree;
     private string? savedAt;
     private volatile bool muted;
@@ -215,6 +216,57 @@ public sealed class SimulatedHost
         }
     }
 
+    /// <summary>A process has files mapped, and not open any more.</summary>
+    public void Map(int pid, params string[] paths)
+    {
+        lock (kernel.Gate)
+        {
+            state.Processes[pid].Maps.AddRange(paths);
+            Touch();
+        }
+    }
+
+    /// <summary>Moves a process into a network namespace ("net:[4026532555]") of its own; what its sysfs shows there is put with <see cref="PutLink"/>.</summary>
+    public void MoveToNetNamespace(int pid, string netNamespace)
+    {
+        lock (kernel.Gate)
+        {
+            state.Processes[pid].NetNamespace = netNamespace;
+            Touch();
+        }
+    }
+
+    /// <summary>Builds a virtual block device on others.</summary>
+    public void Stack(SimulatedStack stack)
+    {
+        lock (kernel.Gate)
+        {
+            stack.Minor = state.Stacks.Count;
+            state.Stacks.Add(stack);
+            Touch();
+        }
+    }
+
+    /// <summary>Names of the whole block devices that the agent has claimed now.</summary>
+    public IReadOnlyList<string> ClaimedByAgent
+    {
+        get
+        {
+            lock (kernel.Gate)
+                return [.. claimed];
+        }
+    }
+
+    /// <summary>Puts a symbolic link on the host.</summary>
+    public void PutLink(string path, string target)
+    {
+        lock (kernel.Gate)
+        {
+            state.Links[path] = target;
+            Touch();
+        }
+    }
+
     /// <summary>Ends a process: writes that waited for it go on.</summary>
     public void StopProcess(int pid)
     {
@@ -262,6 +314,7 @@ public sealed class SimulatedHost
         lock (kernel.Gate)
         {
             agent.Dead = true;
+            claimed.Clear();
             agent = new AgentFiles(this);
         }
     }
@@ -275,6 +328,7 @@ public sealed class SimulatedHost
         lock (kernel.Gate)
         {
             agent.Dead = true;
+            claimed.Clear();
             agent = new AgentFiles(this);
             state.Processes.Clear();
             state.Functions.RemoveAll(f => f.PhysFn is not null);
@@ -409,14 +463,17 @@ public sealed class SimulatedHost
 
         public DeviceNumber? DeviceAt(string path) => Look(path, () => (host.Tree.Find(path) as FileTree.Node)?.Number);
 
-        public bool? IsClaimed(string blockNode) => Look(blockNode, () =>
+        public IDisposable? ClaimBlockDevice(string node) => Look(node, () =>
         {
-            if (host.Tree.Find(blockNode) is not FileTree.Node { Number: { IsBlock: true } number })
-                return (bool?)null;
-            List<SimulatedDisk> disks = [.. host.state.Functions.SelectMany(f => f.Disks)];
-            SimulatedDisk disk = disks.First(d => SimulatedSysfs.NumberOf(d) == number);
-            return disk.InUse || disks.Any(d => d.PartitionOf == disk.Name && d.InUse);
+            if (host.Tree.Find(node) is not FileTree.Node { Number: { IsBlock: true } number })
+                throw new HostIoException("open", node, Errnos.ENOENT);
+            SimulatedDisk disk = host.state.Functions.SelectMany(f => f.Disks).First(d => SimulatedSysfs.NumberOf(d) == number);
+            List<SimulatedDisk> parts = [disk, .. host.state.Functions.SelectMany(f => f.Disks).Where(d => d.PartitionOf == disk.Name)];
+            bool used = parts.Any(d => d.InUse) || host.state.Stacks.Any(s => s.On.Any(on => parts.Any(d => d.Name == on)));
+            return !used && host.claimed.Add(disk.Name) ? new BlockClaim(host, disk.Name) : null;
         });
+
+        public HostNetwork ReadNetwork() => Look("rtnetlink", () => SimulatedNetwork.Read(host.state));
 
         public void Write(string path, string value) => Act(SimulatedOperation.Write, path, value, () =>
         {
@@ -518,6 +575,15 @@ public sealed class SimulatedHost
                 host.Touch();
             }
         });
+
+        private sealed class BlockClaim(SimulatedHost host, string name) : IDisposable
+        {
+            public void Dispose()
+            {
+                lock (host.kernel.Gate)
+                    host.claimed.Remove(name);
+            }
+        }
 
         private T Look<T>(string path, Func<T> read)
         {

@@ -45,6 +45,12 @@ internal sealed class SimulatedState
     /// <summary>Regular files: the agent's journal, and what a test puts there.</summary>
     public SortedDictionary<string, byte[]> Files { get; set; } = new(StringComparer.Ordinal);
 
+    /// <summary>Symbolic links that a test puts there.</summary>
+    public SortedDictionary<string, string> Links { get; set; } = new(StringComparer.Ordinal);
+
+    /// <summary>Virtual block devices.</summary>
+    public List<SimulatedStack> Stacks { get; set; } = [];
+
     public int NextGroup { get; set; } = 1;
 
     public int NextPid { get; set; } = 5000;
@@ -57,7 +63,14 @@ internal sealed class SimulatedState
 }
 
 /// <summary>A process of a simulated host.</summary>
-internal sealed record SimulatedProcess(string Name, List<string> Files);
+internal sealed record SimulatedProcess(string Name, List<string> Files)
+{
+    /// <summary>Its network namespace, and a mount namespace of its own with it; null: the host's.</summary>
+    public string? NetNamespace { get; set; }
+
+    /// <summary>Files that it has mapped.</summary>
+    public List<string> Maps { get; set; } = [];
+}
 
 /// <summary>A NUMA node of a simulated host.</summary>
 /// <param name="Cpus">"0-15".</param>

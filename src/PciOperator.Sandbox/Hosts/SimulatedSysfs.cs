@@ -11,6 +11,8 @@ internal static class SimulatedSysfs
     private const int VfioGroupMajor = 240;
     private const int VfioDeviceMajor = 241;
     private const int NvmeBlockMajor = 259;
+    private const int NvmeGenericMajor = 237;
+    private const int StackMajor = 253;
 
     public static FileTree Build(SimulatedState state, SimulatedKernel kernel, SimulatedResets resets)
     {
@@ -26,18 +28,22 @@ internal static class SimulatedSysfs
             tree.Put($"/sys/bus/pci/drivers/{driver}/unbind", new FileTree.File(null, value => kernel.UnbindFrom(driver, value)));
         }
 
+        Dictionary<SimulatedInterface, int> indexes = SimulatedNetwork.Interfaces(state).ToDictionary(i => i.Net, i => i.Index);
         foreach (SimulatedFunction f in state.Functions)
-            AddFunction(tree, state, kernel, resets, f);
+            AddFunction(tree, state, kernel, resets, f, indexes);
+        AddStacks(tree, state);
         AddSystem(tree, state);
         AddProc(tree, state);
         foreach ((string path, byte[] content) in state.Files)
-            tree.Put(path, new FileTree.File(() => content, null));
+            tree.Put(path.StartsWith("/proc/1/root/", StringComparison.Ordinal) ? path["/proc/1/root".Length..] : path, new FileTree.File(() => content, null));
+        foreach ((string path, string target) in state.Links)
+            tree.Put(path, new FileTree.Link(target));
         return tree;
     }
 
     public static DeviceNumber NumberOf(SimulatedDisk disk) => new(true, NvmeBlockMajor, (uint)disk.Minor);
 
-    private static void AddFunction(FileTree tree, SimulatedState state, SimulatedKernel kernel, SimulatedResets resets, SimulatedFunction f)
+    private static void AddFunction(FileTree tree, SimulatedState state, SimulatedKernel kernel, SimulatedResets resets, SimulatedFunction f, Dictionary<SimulatedInterface, int> indexes)
     {
         string devPath = kernel.DevPath(f);
         string folder = "/sys" + devPath;
@@ -85,7 +91,7 @@ internal static class SimulatedSysfs
         if (f.Sriov is not null)
             AddSriov(tree, state, kernel, folder, f, f.Sriov);
         if (f.HasHostDriver)
-            AddChildren(tree, folder, f);
+            AddChildren(tree, folder, f, indexes);
     }
 
     /// <summary>Power state, link and error counters (Documentation/ABI/testing/sysfs-bus-pci, …-aer).</summary>
@@ -140,13 +146,14 @@ internal static class SimulatedSysfs
     }
 
     /// <summary>What the host driver makes: interfaces, disks, character devices.</summary>
-    private static void AddChildren(FileTree tree, string folder, SimulatedFunction f)
+    private static void AddChildren(FileTree tree, string folder, SimulatedFunction f, Dictionary<SimulatedInterface, int> indexes)
     {
         foreach (SimulatedInterface net in f.Interfaces.Where(i => !i.InPod))
         {
             string at = $"{folder}/net/{net.Name}";
             tree.Put($"/sys/class/net/{net.Name}", new FileTree.Link($"../..{at["/sys".Length..]}"));
             tree.Text($"{at}/flags", net.Up ? "0x1003" : "0x1002");
+            tree.Text($"{at}/ifindex", $"{indexes[net]}");
             if (net.Master is not null)
                 tree.Put($"{at}/master", new FileTree.Link($"/sys/devices/virtual/net/{net.Master}"));
             if ((net.Master ?? net.Upper) is { } upper)
@@ -177,17 +184,47 @@ internal static class SimulatedSysfs
             tree.Put($"{at}/subsystem", new FileTree.Link("/sys/class/block"));
             tree.Text($"{at}/dev", $"{NvmeBlockMajor}:{disk.Minor}");
             tree.MakeFolder($"{at}/holders");
-            if (disk.Holder is not null)
-                tree.Put($"{at}/holders/{disk.Holder}", new FileTree.Link($"/sys/devices/virtual/block/{disk.Holder}"));
+            if (disk.PartitionOf is null)
+            {
+                string generic = $"ng{disk.Name[4..]}";
+                tree.Text($"{above}/{generic}/dev", $"{NvmeGenericMajor}:{disk.Minor}");
+                tree.Put($"/dev/{generic}", new FileTree.Node(new DeviceNumber(false, NvmeGenericMajor, (uint)disk.Minor)));
+            }
+
             tree.Put($"/dev/{disk.Name}", new FileTree.Node(NumberOf(disk)));
         }
 
         foreach (SimulatedNode node in f.Nodes)
         {
             tree.Text($"{folder}/nodes/{node.Name.Replace('/', '!')}/dev", $"{node.Major}:{node.Minor}");
+            tree.Text($"{folder}/nodes/{node.Name.Replace('/', '!')}/uevent", $"MAJOR={node.Major}\nMINOR={node.Minor}\nDEVNAME={node.Name}");
             tree.Put($"/dev/{node.Name}", new FileTree.Node(new DeviceNumber(false, (uint)node.Major, (uint)node.Minor)));
         }
     }
+
+    private static void AddStacks(FileTree tree, SimulatedState state)
+    {
+        foreach (SimulatedStack stack in state.Stacks)
+        {
+            string at = $"/sys/devices/virtual/block/{stack.Name}";
+            tree.Put($"/sys/class/block/{stack.Name}", new FileTree.Link($"../..{at["/sys".Length..]}"));
+            tree.Text($"{at}/dev", $"{StackMajor}:{stack.Minor}");
+            tree.MakeFolder($"{at}/holders");
+            if (stack.MapperName is not null)
+                tree.Text($"{at}/dm/name", stack.MapperName);
+            tree.Put($"/dev/{stack.Name}", new FileTree.Node(new DeviceNumber(true, StackMajor, (uint)stack.Minor)));
+            foreach (string below in stack.On)
+            {
+                tree.Put($"{at}/slaves/{below}", new FileTree.Link($"/sys/class/block/{below}"));
+                if (!stack.WithoutHolders)
+                    tree.Put($"{Place(tree, below)}/holders/{stack.Name}", new FileTree.Link(at));
+            }
+        }
+    }
+
+    /// <summary>Where a block device is, since nothing can be put through a link.</summary>
+    private static string Place(FileTree tree, string block) =>
+        tree.Find($"/sys/class/block/{block}", followLast: false) is FileTree.Link link ? $"/sys{link.Target["../..".Length..]}" : $"/sys/class/block/{block}";
 
     private static void AddSystem(FileTree tree, SimulatedState state)
     {
@@ -215,29 +252,32 @@ internal static class SimulatedSysfs
 
     private static void AddProc(FileTree tree, SimulatedState state)
     {
-        List<SimulatedInterface> interfaces = [.. state.Functions.Where(f => f.HasHostDriver).SelectMany(f => f.Interfaces).Where(i => !i.InPod)];
         List<SimulatedDisk> disks = [.. state.Functions.Where(f => f.HasHostDriver).SelectMany(f => f.Disks)];
         tree.Text("/proc/cmdline", state.CommandLine);
         tree.Text("/proc/sys/kernel/osrelease", state.KernelVersion);
         tree.Text("/proc/sys/kernel/random/boot_id", state.BootId);
         tree.Text("/proc/swaps", Lines("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority",
-            disks.Where(d => d.Swap).Select(d => $"/dev/{d.Name}                             partition\t8388604\t\t0\t\t-2")));
+            disks.Where(d => d.Swap).Select(d => d.Name).Concat(state.Stacks.Where(s => s.Swap).Select(s => s.Name))
+                .Select(name => $"/dev/{name}                             partition\t8388604\t\t0\t\t-2")));
         tree.Text("/proc/1/mountinfo", Lines("21 1 0:19 / /sys rw,nosuid shared:2 - sysfs sysfs rw",
             disks.Where(d => d.MountedAt is not null).Select((d, i) =>
-                $"{30 + i} 1 {(d.AnonymousMount ? $"0:{40 + i}" : $"{NvmeBlockMajor}:{d.Minor}")} / {d.MountedAt!.Replace(" ", "\\040", StringComparison.Ordinal)} rw,relatime shared:1 - ext4 /dev/{d.Name} rw")));
-        tree.Text("/proc/1/net/route", Lines("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT",
-            interfaces.Where(i => i.DefaultRoute).Select(i => $"{i.Name}\t00000000\t010011AC\t0003\t0\t0\t100\t00000000\t0\t0\t0")
-                .Concat(interfaces.Where(i => i.Route || i.DefaultRoute).Select(i => $"{i.Name}\t000011AC\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0"))));
-        tree.Text("/proc/1/net/ipv6_route", Lines($"{new string('0', 32)} 00 {new string('0', 32)} 00 {new string('0', 32)} ffffffff 00000001 00000000 00200200       lo",
-            interfaces.Where(i => i.Up).Select(i => $"ff00{new string('0', 28)} 08 {new string('0', 32)} 00 {new string('0', 32)} 00000100 00000001 00000000 00000001 {i.Name}")
-                .Concat(interfaces.Where(i => i.Route6).Select(i => $"20010db8{new string('0', 24)} 40 {new string('0', 32)} 00 {new string('0', 32)} 00000100 00000001 00000000 00000001 {i.Name}"))));
-        tree.Text("/proc/1/net/if_inet6", Lines($"{new string('0', 31)}1 01 80 10 80       lo",
-            interfaces.Where(i => i.Address6).Select(i => $"fe800000000000000a0027fffe000001 02 40 20 80    {i.Name}")));
+                $"{30 + i} 1 {(d.AnonymousMount ? $"0:{40 + i}" : $"{NvmeBlockMajor}:{d.Minor}")} / {d.MountedAt!.Replace(" ", "\\040", StringComparison.Ordinal)} rw,relatime shared:1 - ext4 /dev/{d.Name} rw")
+                .Concat(state.Stacks.Where(s => s.MountedAt is not null).Select((s, i) =>
+                    $"{60 + i} 1 {StackMajor}:{s.Minor} / {s.MountedAt} rw,relatime shared:1 - xfs /dev/mapper/{s.MapperName ?? s.Name} rw"))));
+        tree.Text("/proc/1/net/packet", Lines("sk               RefCnt Type Proto  Iface R Rmem   User   Inode", SimulatedNetwork.PacketSockets(state)));
+        tree.Text("/proc/1/net/ptype", Lines("Type Device      Function", SimulatedNetwork.Protocols(state)));
+        tree.Put("/proc/1/root", new FileTree.Link("/"));
         AddProcess(tree, 1, "systemd", [], "net:[4026531840]", "pid:[4026531836]");
         AddProcess(tree, AgentPid, "agent", [], state.AgentSeesHost ? "net:[4026531840]" : "net:[4026532001]", "pid:[4026531836]");
         tree.Put("/proc/self", new FileTree.Link($"{AgentPid}"));
         foreach ((int pid, SimulatedProcess process) in state.Processes)
-            AddProcess(tree, pid, process.Name, process.Files, "net:[4026531840]", "pid:[4026531836]");
+        {
+            AddProcess(tree, pid, process.Name, process.Files, process.NetNamespace ?? "net:[4026531840]", "pid:[4026531836]");
+            if (process.NetNamespace is not null)
+                tree.Put($"/proc/{pid}/ns/mnt", new FileTree.Link($"mnt:[{pid}]"));
+            tree.Text($"/proc/{pid}/maps", Lines("55d0c0a00000-55d0c0a21000 r-xp 00000000 fd:01 4711                       /usr/bin/tool",
+                process.Maps.Select((path, i) => $"7f00000{i}0000-7f00000{i}1000 rw-s 00000000 00:16 {100 + i}                        {path}")));
+        }
     }
 
     private static void AddProcess(FileTree tree, int pid, string name, List<string> open, string net, string pidSpace)

@@ -1,0 +1,200 @@
+using PciOperator.Core;
+
+namespace PciOperator.Host;
+
+/// <summary>A block device or partition on a PCI function, and what is on it.</summary>
+/// <param name="Name">"nvme0n1p1".</param>
+/// <param name="Number">Its device number.</param>
+internal sealed record Disk(string Name, DeviceNumber Number)
+{
+    /// <summary>A partition of another.</summary>
+    public bool IsPartition { get; init; }
+
+    /// <summary>"/dev/nvme0n1p2 -> md0 -> vg-root, mounted at /"; null when nothing of it is mounted.</summary>
+    public string? Mounted { get; init; }
+
+    /// <summary>"/dev/nvme0n1p3 -> vg-swap"; null when none of it is swap.</summary>
+    public string? Swap { get; init; }
+
+    /// <summary>"/dev/nvme0n1p2 -> md0": built on, and the top isn't used; null when nothing stands on it.</summary>
+    public string? Stacked { get; init; }
+
+    /// <summary>"a member of the ZFS pool tank …": taken without a trace in its holders; null when not.</summary>
+    public string? Member { get; init; }
+
+    /// <summary>Its node in /dev; the agent sees it under this name and number.</summary>
+    public bool HasNode { get; init; }
+
+    /// <summary>"/dev/nvme0n1".</summary>
+    public string Node => NodeOf(Name);
+
+    /// <summary>sysfs writes a slash of /dev as an exclamation mark.</summary>
+    internal static string NodeOf(string name) => $"/dev/{name.Replace('!', '/')}";
+}
+
+/// <summary>
+/// Reads the block devices on PCI functions and follows them to the top: partitions, device mapper, LVM, md, multipath and
+/// bcache by their holders; btrfs and ZFS by their members; what the kernel exports to others by itself.
+/// </summary>
+internal sealed class HostDisks
+{
+    private const string Block = "/sys/class/block";
+    private const int HighestStack = 16;
+    private readonly IHostFileSystem files;
+    private readonly HostMounts mounts;
+    private readonly Dictionary<string, List<string>> above = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, string> members = new(StringComparer.Ordinal);
+    private readonly List<string> pools;
+
+    private HostDisks(IHostFileSystem files)
+    {
+        this.files = files;
+        mounts = HostMounts.Read(files);
+        pools = [.. files.List("/proc/spl/kstat/zfs").Where(name => files.Exists($"/proc/spl/kstat/zfs/{name}/state"))];
+    }
+
+    /// <summary>By function: of several on a disk's way each one, since each of them carries it.</summary>
+    public static Dictionary<PciAddress, List<Disk>> Read(IHostFileSystem files)
+    {
+        var reader = new HostDisks(files);
+        var found = new Dictionary<PciAddress, List<Disk>>();
+        List<(string Name, string Path, List<PciAddress> Functions)> places = [];
+        IReadOnlyList<string> names = files.List(Block);
+        foreach (string name in names)
+        {
+            if (files.ReadLink($"{Block}/{name}") is not { } path)
+                continue;
+            List<PciAddress> functions = SysfsPaths.FunctionsOn(path);
+            if (functions.Count == 0)
+                functions = ControllersOf(files, path);
+            if (functions.Count > 0)
+                places.Add((name, path, functions));
+            else if (name.StartsWith("dm-", StringComparison.Ordinal) || name.StartsWith("md", StringComparison.Ordinal) || name.StartsWith("bcache", StringComparison.Ordinal))
+                reader.NoteBelow(name);
+        }
+
+        reader.ReadBtrfs();
+        reader.ReadExports();
+        HashSet<string> known = [.. names];
+        foreach ((string name, string path, List<PciAddress> functions) in places)
+        {
+            // A path of NVMe's native multipath has no number: the namespace above has.
+            if (reader.NumberOf(name) is not { } number)
+                continue;
+            Disk disk = reader.Look(name, number) with { IsPartition = path.Split('/') is [.., var parent, _] && known.Contains(parent) };
+            foreach (PciAddress address in functions)
+                HostUse.Add(found, address, disk);
+        }
+
+        return found;
+    }
+
+    private Disk Look(string name, DeviceNumber number)
+    {
+        var disk = new Disk(name, number) { HasNode = files.DeviceAt(Disk.NodeOf(name)) == number, Member = MemberOf(name, number) };
+        Climb(name, number, Disk.NodeOf(name), 0, ref disk);
+        return disk;
+    }
+
+    /// <summary>Goes through everything that stands on a device.</summary>
+    private void Climb(string name, DeviceNumber? number, string trail, int height, ref Disk disk)
+    {
+        if (mounts.UseOf(name, number) is { } use)
+            disk = disk with { Mounted = disk.Mounted ?? $"{trail}, {use}" };
+        if (mounts.IsSwap(name, number))
+            disk = disk with { Swap = disk.Swap ?? trail };
+        if (height > 0)
+            disk = disk with { Stacked = disk.Stacked is null || trail.StartsWith(disk.Stacked, StringComparison.Ordinal) ? trail : disk.Stacked };
+        if (height == HighestStack)
+            return;
+        IEnumerable<string> holders = files.List($"{Block}/{name}/holders");
+        if (above.TryGetValue(name, out List<string>? more))
+            holders = holders.Union(more);
+        foreach (string holder in holders)
+            Climb(holder, NumberOf(holder), $"{trail} -> {files.ReadText($"{Block}/{holder}/dm/name") ?? holder}", height + 1, ref disk);
+    }
+
+    /// <summary>A virtual device names what it stands on: the other end of "holders", which a driver may forget to make.</summary>
+    private void NoteBelow(string name)
+    {
+        foreach (string slave in files.List($"{Block}/{name}/slaves"))
+        {
+            if (!above.TryGetValue(slave, out List<string>? list))
+                above[slave] = list = [];
+            list.Add(name);
+        }
+    }
+
+    private DeviceNumber? NumberOf(string name) => HostMounts.Device(files.ReadText($"{Block}/{name}/dev"));
+
+    private string? MemberOf(string name, DeviceNumber number)
+    {
+        if (members.TryGetValue(name, out string? what))
+            return what;
+        if (files.Exists($"{Block}/{name}/bcache"))
+            return "a backing or cache device of bcache: stop it there (echo 1 > /sys/block/bcacheN/bcache/stop; /sys/fs/bcache/UUID/unregister)";
+        if (pools.Count == 0)
+            return null;
+
+        // What udev's blkid found on it, kept in its database: the device isn't opened for it.
+        string file = $"/run/udev/data/b{number.Major}:{number.Minor}";
+        string[] facts = (files.ReadText($"/proc/1/root{file}") ?? files.ReadText(file) ?? "").Split('\n');
+        if (!facts.Contains("E:ID_FS_TYPE=zfs_member"))
+            return null;
+        string? label = facts.FirstOrDefault(f => f.StartsWith("E:ID_FS_LABEL=", StringComparison.Ordinal))?["E:ID_FS_LABEL=".Length..];
+        if (label is not null && !pools.Contains(label))
+            return null;
+        string pool = label ?? string.Join(" or ", pools);
+        return $"a member of the imported ZFS pool {pool}: zpool export {pool} frees it";
+    }
+
+    /// <summary>While a btrfs is mounted, /sys/fs/btrfs/UUID/devices links to each of its devices; mountinfo shows one of them.</summary>
+    private void ReadBtrfs()
+    {
+        foreach (string id in files.List("/sys/fs/btrfs"))
+        {
+            IReadOnlyList<string> devices = files.List($"/sys/fs/btrfs/{id}/devices");
+            if (devices.Count == 0)
+                continue;
+            string? use = mounts.UseOfMember(devices.Select(d => (d, NumberOf(d))));
+            foreach (string device in devices)
+                members[device] = $"a member of the btrfs {id}, {use ?? "which is mounted somewhere"}";
+        }
+    }
+
+    /// <summary>NVMe targets open what they export without claiming it (drivers/nvme/target/io-cmd-bdev.c).</summary>
+    private void ReadExports()
+    {
+        const string subsystems = "/sys/kernel/config/nvmet/subsystems";
+        foreach (string subsystem in files.List(subsystems))
+        {
+            foreach (string id in files.List($"{subsystems}/{subsystem}/namespaces"))
+            {
+                string folder = $"{subsystems}/{subsystem}/namespaces/{id}";
+                if (files.ReadText($"{folder}/enable") != "1" || files.ReadText($"{folder}/device_path")?.Trim() is not { Length: > 0 } path)
+                    continue;
+                string device = SysfsPaths.LastName(files.ReadLink(path) ?? path)!;
+                members[device] = $"exported over NVMe as namespace {id} of {subsystem}: disable it there (echo 0 > {folder}/enable)";
+            }
+        }
+    }
+
+    /// <summary>
+    /// With NVMe's native multipath a namespace isn't under its controller but under a virtual subsystem, whose links
+    /// name the controllers.
+    /// </summary>
+    internal static List<PciAddress> ControllersOf(IHostFileSystem files, string path)
+    {
+        const string marker = "/nvme-subsystem/";
+        int at = path.IndexOf(marker, StringComparison.Ordinal);
+        if (at < 0)
+            return [];
+        string subsystem = $"/sys/class/nvme-subsystem/{path[(at + marker.Length)..].Split('/')[0]}";
+        return
+        [
+            .. files.List(subsystem).Where(name => name.StartsWith("nvme", StringComparison.Ordinal))
+                .Select(name => files.ReadLink($"{subsystem}/{name}")).OfType<string>()
+                .SelectMany(SysfsPaths.FunctionsOn).Distinct(),
+        ];
+    }
+}

@@ -1,0 +1,21 @@
+using System.Reflection;
+
+namespace PciOperator.Host.Tests;
+
+/// <summary>A simulated host's files on a real disk, with what no folder can hold (device nodes, the kernel's network) from the simulation.</summary>
+public class OnDisk : DispatchProxy
+{
+    private IHostFileSystem disk = null!;
+    private IHostFileSystem simulated = null!;
+
+    public static IHostFileSystem Of(IHostFileSystem disk, IHostFileSystem simulated)
+    {
+        IHostFileSystem files = Create<IHostFileSystem, OnDisk>();
+        var proxy = (OnDisk)(object)files;
+        (proxy.disk, proxy.simulated) = (disk, simulated);
+        return files;
+    }
+
+    protected override object? Invoke(MethodInfo? targetMethod, object?[]? args) =>
+        targetMethod!.Invoke(targetMethod.Name is nameof(IHostFileSystem.ReadNetwork) or nameof(IHostFileSystem.DeviceAt) ? simulated : disk, BindingFlags.DoNotWrapExceptions, null, args, null);
+}
