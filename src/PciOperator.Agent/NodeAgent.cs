@@ -53,7 +53,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
     private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Task> _work = [];
-    private readonly Dictionary<PciAddress, string> _vfNotes = [];
+    private readonly VfProvisioner _vfs;
     private volatile bool _rescan = true;
     private List<Uevent> _heard = [];
     private HostSnapshot? _snapshot;
@@ -73,6 +73,11 @@ public sealed partial class NodeAgent : IAsyncDisposable
         _releasing = metrics.Histogram("pcioperator_agent_release_duration_seconds", "Time to give one assignment's devices back to the host.");
         _refused = metrics.Counter("pcioperator_agent_refused_assignments_total", "Assignments that the agent refused, by reason.", "reason");
         _held = metrics.Gauge("pcioperator_agent_held_assignments", "Assignments in the agent's journal.");
+        _vfs = new VfProvisioner(host, time, log, options.Retry, changed =>
+        {
+            _rescan |= changed;
+            Wake();
+        });
         _cache.OnChange(_ => Wake());
         _host.Changed += () => { _rescan = true; Wake(); };
     }
@@ -177,7 +182,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
         Look();
         var wanted = (node.Spec.Assignments ?? []).ToDictionary(a => a.ClaimUid);
         StartWork(wanted, ct);
-        StartVfs(node, rules, ct);
+        _vfs.Look(node, _snapshot!, rules, ct);
         await PublishAsync(node, rules, wanted, ct);
         Volatile.Write(ref _notReady, null);
     }
@@ -235,56 +240,6 @@ public sealed partial class NodeAgent : IAsyncDisposable
         });
     }
 
-    /// <summary>Makes the VFs that rules ask for, one PF at a time; the host refuses while one of them is held.</summary>
-    private void StartVfs(PciNode node, CompiledRules rules, CancellationToken ct)
-    {
-        var snapshot = _snapshot!;
-        var matched = rules.Match(snapshot);
-        foreach (var function in snapshot.Functions)
-        {
-            var address = function.Function.Address;
-            if (function.Function.Type != DeviceType.Pf || !matched.TryGetValue(address, out var name) || rules.Policy(name).Sriov?.NumVfs is not { } count)
-                continue;
-            if (function.NumVfs == count)
-            {
-                _vfNotes.Remove(address);
-                continue;
-            }
-
-            var key = "vfs/" + address;
-            lock (_lock)
-            {
-                if (_work.ContainsKey(key) || Busy(node, snapshot, address))
-                    continue;
-                Start(key, () => SetVfsAsync(address, count, rules.Policy(name).Sriov!.DriversAutoprobe, ct));
-            }
-        }
-    }
-
-    /// <summary>Whether a PF or one of its VFs is given away, by the spec or by the journal.</summary>
-    private bool Busy(PciNode node, HostSnapshot snapshot, PciAddress pf)
-    {
-        var family = snapshot.Functions.Where(f => f.Function.Address == pf || f.Function.ParentAddress == pf).Select(f => f.Function.Address).ToHashSet();
-        return (node.Spec.Assignments ?? []).Any(a => a.Devices.Any(d => family.Contains(PciAddress.Parse(d.Address))))
-            || _host.Holdings.Any(h => h.Request.Devices.Any(d => family.Contains(d.Address)));
-    }
-
-    private async Task SetVfsAsync(PciAddress pf, int count, bool? autoprobe, CancellationToken ct)
-    {
-        var outcome = await _host.SetVfsAsync(pf, count, autoprobe, ct);
-        if (outcome.Applied)
-        {
-            _vfNotes.Remove(pf);
-            _log.LogInformation("{Address}: {Count} virtual functions", pf, count);
-            return;
-        }
-
-        if (!_vfNotes.TryGetValue(pf, out var known) || known != outcome.Message)
-            _log.LogWarning("{Address}: no change to {Count} virtual functions: {Reason}", pf, count, outcome.Message);
-        _vfNotes[pf] = outcome.Message ?? "its number of virtual functions can't be changed now";
-        await Task.Delay(_options.Retry, _time, ct);
-    }
-
     private async Task PublishAsync(PciNode node, CompiledRules rules, Dictionary<string, PciAssignment> wanted, CancellationToken ct)
     {
         List<Holding> known;
@@ -303,7 +258,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
             known = [.. held.Values.OrderBy(h => h.ClaimUid, StringComparer.Ordinal)];
         }
 
-        var status = NodeStatusBuilder.Build(node, _snapshot!, rules, wanted, known, _vfNotes, _options.Version, _time.GetUtcNow());
+        var status = NodeStatusBuilder.Build(node, _snapshot!, rules, wanted, known, _vfs.Notes, _options.Version, _time.GetUtcNow());
         if (await _status.WriteAsync(node, status, ct) is { } written)
             _cache.Observe(written);
     }

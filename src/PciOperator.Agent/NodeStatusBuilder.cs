@@ -154,8 +154,8 @@ internal static class NodeStatusBuilder
             (state, reason, withheldBy) = (PciDeviceState.Unavailable, why, by);
         if (strangers.TryGetValue(f.Address, out var stranger) && state is PciDeviceState.Claimed or PciDeviceState.Allocated)
             (state, reason) = (PciDeviceState.Unavailable, stranger);
-        if (reason is null && vfNotes.TryGetValue(f.Address, out var note))
-            reason = note;
+        if (vfNotes.TryGetValue(f.Address, out var note))
+            reason = Short(reason is null ? note : $"{reason}; {note}", 1024);
         return new PciNodeDevice
         {
             Address = f.Address.ToString(),

@@ -4,9 +4,11 @@ namespace PciOperator.Agent;
 /// When work that did not succeed is begun again: soon at first, then less and less often, and at once when something about
 /// it has changed. Not thread-safe.
 /// </summary>
-internal sealed class Retries(TimeSpan first, TimeProvider time)
+/// <param name="first">The first delay.</param>
+/// <param name="time">What delays are measured by.</param>
+/// <param name="longest">The longest delay, in first ones.</param>
+internal sealed class Retries(TimeSpan first, TimeProvider time, int longest = 30)
 {
-    private const int Longest = 30;
     private const int LongestWait = 5;
 
     // Timers and timestamps are not the same clock to the last millisecond.
@@ -35,8 +37,8 @@ internal sealed class Retries(TimeSpan first, TimeProvider time)
         if (!_attempts.TryGetValue(work, out var before) || before.Waits != waits)
             before = new Attempts(0, now, now, TimeSpan.Zero, null, waits);
         var factor = waits
-            ? time.GetElapsedTime(before.Since, now) < first * Longest ? 1 : LongestWait
-            : Math.Min(1 << Math.Min(before.Count, 10), Longest);
+            ? time.GetElapsedTime(before.Since, now) < first * longest ? 1 : LongestWait
+            : Math.Min(1 << Math.Min(before.Count, 10), longest);
         _attempts[work] = before with { Count = before.Count + 1, Last = now, Delay = first * factor, Circumstances = null };
         return first * factor;
     }

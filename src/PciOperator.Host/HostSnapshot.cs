@@ -45,6 +45,9 @@ public sealed record HostFunction
     /// <summary>VFs that a PF has now; null for what isn't a PF.</summary>
     public int? NumVfs { get; init; }
 
+    /// <summary>sriov_drivers_autoprobe of a PF: whether its VFs get their host driver; null for what isn't a PF.</summary>
+    public bool? VfsAutoprobe { get; init; }
+
     /// <summary>The kernel's reset methods in its order of preference (flr, pm, bus, …); it may list what doesn't work.</summary>
     public IReadOnlyList<string> ResetMethods { get; init; } = [];
 

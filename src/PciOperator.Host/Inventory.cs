@@ -26,19 +26,25 @@ internal sealed class Inventory(IHostFileSystem files)
     /// <param name="use">How the host uses its devices.</param>
     /// <param name="problems">Gets a sentence for each function that is left out.</param>
     /// <param name="fresh">Read the serial numbers again: a card may have been swapped.</param>
-    public List<HostFunction> ReadAll(HostUse use, bool fresh, List<string> problems)
+    /// <param name="last">All functions as they were read last; null: never.</param>
+    /// <param name="locked">
+    /// Functions that are being worked on: reading sriov_numvfs or driver_override would wait for the kernel to finish. They and
+    /// their VFs are as they were read last.
+    /// </param>
+    public List<HostFunction> ReadAll(HostUse use, bool fresh, List<string> problems, IReadOnlyList<HostFunction>? last = null, IReadOnlySet<PciAddress>? locked = null)
     {
         if (fresh)
             known.Clear();
         var surroundings = new Surroundings(files);
         var functions = new List<HostFunction>();
+        var untouched = new Untouched(files, last ?? [], locked);
         foreach (string name in files.List(SysfsPaths.Devices))
         {
             if (!PciAddress.TryParse(name, out PciAddress address))
                 continue;
             try
             {
-                if (Read(address, use, surroundings) is { } function)
+                if (!untouched.Passes(address) && Read(address, use, surroundings) is { } function)
                     functions.Add(function);
             }
             catch (HostIoException e)
@@ -47,6 +53,7 @@ internal sealed class Inventory(IHostFileSystem files)
             }
         }
 
+        functions.AddRange(untouched.Functions);
         foreach (PciAddress gone in known.Keys.Except(functions.Select(f => f.Address)))
             known.TryRemove(gone, out _);
         return Complete(functions);
@@ -57,13 +64,16 @@ internal sealed class Inventory(IHostFileSystem files)
     /// <param name="scope">What to read again; gets what is new.</param>
     /// <param name="use">How the host uses its devices now.</param>
     /// <param name="problems">Gets a sentence for each function that is left out.</param>
-    public List<HostFunction> ReadAgain(IReadOnlyList<HostFunction> last, ScanScope scope, HostUse use, List<string> problems)
+    /// <param name="locked">See <see cref="ReadAll"/>.</param>
+    public List<HostFunction> ReadAgain(IReadOnlyList<HostFunction> last, ScanScope scope, HostUse use, List<string> problems, IReadOnlySet<PciAddress>? locked = null)
     {
         foreach (PciAddress address in scope.Replaced)
             known.TryRemove(address, out _);
         List<PciAddress> present = [.. files.List(SysfsPaths.Devices).Where(name => PciAddress.TryParse(name, out _)).Select(PciAddress.Parse)];
         HashSet<PciAddress> before = [.. last.Select(f => f.Address)];
+        var untouched = new Untouched(files, last, locked);
         scope.Touched.UnionWith(present.Where(a => !before.Contains(a)));
+        scope.Touched.RemoveWhere(untouched.Passes);
         var surroundings = new Surroundings(files);
         var read = new Dictionary<PciAddress, HostFunction>();
         void ReadThese(IEnumerable<PciAddress> addresses)
@@ -89,9 +99,10 @@ internal sealed class Inventory(IHostFileSystem files)
         List<PciAddress> parents =
         [
             .. read.Values.Concat(last.Where(f => !there.Contains(f.Address))).Select(f => f.Function.ParentAddress).OfType<PciAddress>().Distinct()
-                .Where(pf => there.Contains(pf) && scope.Touched.Add(pf)),
+                .Where(pf => there.Contains(pf) && !untouched.Passes(pf) && scope.Touched.Add(pf)),
         ];
         ReadThese(parents);
+        there.UnionWith(untouched.Functions.Select(f => f.Address));
         foreach (PciAddress gone in before.Where(a => !there.Contains(a)))
             known.TryRemove(gone, out _);
         return
@@ -227,6 +238,7 @@ internal sealed class Inventory(IHostFileSystem files)
             Driver = driver,
             DriverOverride = OverrideOf(files, address),
             NumVfs = totalVfs > 0 ? Number(files.ReadText($"{folder}/sriov_numvfs")) : null,
+            VfsAutoprobe = totalVfs > 0 ? Optional($"{folder}/sriov_drivers_autoprobe") switch { "1" => true, "0" => false, _ => null } : null,
             ResetMethods = isBridge ? [] : Optional($"{folder}/reset_method")?.Split(' ', StringSplitOptions.RemoveEmptyEntries) ?? [],
             VfioGroupNode = groupNode,
             BootVga = classCode >> 16 == DisplayClass && files.ReadText($"{folder}/boot_vga") == "1",
@@ -319,6 +331,29 @@ internal sealed class Inventory(IHostFileSystem files)
         int.TryParse(text, NumberStyles.AllowLeadingSign | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture, out int n) ? n : null;
 
     private static ReadOnlySpan<char> Digits(string hex) => hex.AsSpan().Trim().TrimStart("0x");
+
+    /// <summary>Functions that are not read while the kernel may keep them locked: as they were read last, VFs of a locked PF all together.</summary>
+    private sealed class Untouched(IHostFileSystem files, IReadOnlyList<HostFunction> last, IReadOnlySet<PciAddress>? locked)
+    {
+        private readonly bool any = locked is { Count: > 0 };
+        private readonly HashSet<PciAddress> passed = [];
+
+        /// <summary>Whether a function that is there is not to be read.</summary>
+        public bool Passes(PciAddress address)
+        {
+            if (!any)
+                return false;
+            bool passes = PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(address)}/physfn")), out PciAddress pf) && locked!.Contains(pf)
+                || (locked!.Contains(address) && last.Any(f => f.Address == address));
+            if (passes)
+                passed.Add(address);
+            return passes;
+        }
+
+        public IEnumerable<HostFunction> Functions => !any
+            ? []
+            : last.Where(f => passed.Contains(f.Address) || (f.Function.ParentAddress is { } pf && locked!.Contains(pf)));
+    }
 
     /// <summary>What stays the same as long as the same device is at the address.</summary>
     private sealed record FixedFacts(

@@ -1,3 +1,5 @@
+using PciOperator.Core;
+
 namespace PciOperator.Host;
 
 /// <summary>What was seen of the functions last, so that a uevent costs a look at what it concerns and not at the whole bus.</summary>
@@ -6,6 +8,7 @@ public sealed partial class PassthroughHost
     // One look after the other: a slow one must not put what it saw in the place of what a later one saw.
     private readonly Lock seeing = new();
     private IReadOnlyList<HostFunction>? seen;
+    private HashSet<PciAddress> passedOver = [];
     private HashSet<JournalEntry> seenSettled = new(ReferenceEqualityComparer.Instance);
 
     /// <summary>The functions with their health; with <paramref name="heard"/>, only what that concerns is read.</summary>
@@ -16,12 +19,17 @@ public sealed partial class PassthroughHost
             ScanScope? scope = heard is null || seen is null ? null : ScanScope.Of(heard, seen);
 
             // What a claim has come to hold since: the uevents of that may still be on their way.
+            HashSet<PciAddress> locked = Locked();
+            scope?.Touched.UnionWith(passedOver);
             scope?.Touched.UnionWith(settled.Where(e => !seenSettled.Contains(e)).SelectMany(e => e.Devices).Select(d => d.At));
             List<HostFunction> functions = scope is null
-                ? health.Look(inventory.ReadAll(use, fresh, problems), IsHeld, fresh)
-                : health.Look(inventory.ReadAgain(seen!, scope, use, problems), IsHeld, fresh: true, scope.Touched);
+                ? health.Look(inventory.ReadAll(use, fresh, problems, seen, locked), IsHeld, fresh)
+                : health.Look(inventory.ReadAgain(seen!, scope, use, problems, locked), IsHeld, fresh: true, scope.Touched);
             seenSettled = new HashSet<JournalEntry>(settled, ReferenceEqualityComparer.Instance);
             seen = functions;
+
+            // Shown as they were: to be read when the work on them has ended, whatever is heard of them.
+            passedOver = [.. functions.Where(f => locked.Contains(f.Address) || (f.Function.ParentAddress is { } pf && locked.Contains(pf))).Select(f => f.Address)];
             return functions;
         }
     }

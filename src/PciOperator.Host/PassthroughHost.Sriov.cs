@@ -23,15 +23,22 @@ public sealed partial class PassthroughHost
         HostWork work;
         var result = new TaskCompletionSource<SriovOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
         string? stalledAt = null;
-        if (IsSo(pf, numVfs, autoprobe))
-            return new SriovOutcome { Address = pf, Applied = true, NumVfs = numVfs };
         lock (gate)
         {
             Load();
-            if (reservations.Resizing.TryGetValue(pf, out HostWork? running))
-                return Refused(pf, HoldingReasons.Busy, $"The number of VFs of {pf} is being changed already{(running.IsStalled ? ", and the kernel has not finished" : "")}.");
+            if (Running(pf) is { } busy)
+                return busy;
+        }
+
+        if (IsSo(pf, numVfs, autoprobe))
+            return new SriovOutcome { Address = pf, Applied = true, NumVfs = numVfs };
+        bool sameNumber = HasNumber(pf, numVfs);
+        lock (gate)
+        {
+            if (Running(pf) is { } busy)
+                return busy;
             IReadOnlyList<(string ClaimUid, string Claim)> holders = reservations.HoldersOf(pf);
-            if (holders.Count > 0)
+            if (holders.Count > 0 && !sameNumber)
             {
                 return Refused(pf, HoldingReasons.OwnedByOther, $"{pf} can't have {numVfs} VFs now: it or its VFs are held by {string.Join(", ", holders.Select(h => h.Claim))}. It is done when they are released.") with
                 {
@@ -47,7 +54,7 @@ public sealed partial class PassthroughHost
         {
             try
             {
-                result.TrySetResult(Resize(pf, numVfs, autoprobe, new WatchedFileSystem(files, work), work));
+                result.TrySetResult(Resize(pf, numVfs, autoprobe, sameNumber, new WatchedFileSystem(files, work), work));
             }
 #pragma warning disable CA1031 // handed to whoever waits for the result
             catch (Exception e)
@@ -67,6 +74,28 @@ public sealed partial class PassthroughHost
             ? await result.Task
             : Refused(pf, HoldingReasons.WriteBlocked, $"The kernel has not finished {stalledAt} for {options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use a VF: stop it. The work goes on when the kernel does.");
     }
+
+    private SriovOutcome? Running(PciAddress pf) => reservations.Resizing.TryGetValue(pf, out HostWork? running)
+        ? Refused(pf, HoldingReasons.Busy, $"The number of VFs of {pf} is being changed already{(running.IsStalled ? ", and the kernel has not finished" : "")}.")
+        : null;
+
+    /// <summary>Functions that the kernel may be keeping locked for us.</summary>
+    private HashSet<PciAddress> Locked()
+    {
+        lock (gate)
+        {
+            return
+            [
+                .. reservations.Resizing.Keys,
+                .. works.Where(w => w.Value.Work.Purpose is not null)
+                    .SelectMany(w => entries.GetValueOrDefault(w.Key)?.Devices ?? [], (_, device) => device.At),
+            ];
+        }
+    }
+
+    /// <summary>Then nothing goes that somebody could hold: only autoprobe is set, or VFs are waited for.</summary>
+    private bool HasNumber(PciAddress pf, int numVfs) =>
+        Inventory.Number(Attempt(() => files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) == numVfs;
 
     private bool IsSo(PciAddress pf, int numVfs, bool? autoprobe)
     {
@@ -91,7 +120,7 @@ public sealed partial class PassthroughHost
     private static SriovOutcome Refused(PciAddress pf, string reason, string message) =>
         new() { Address = pf, Applied = false, Reason = reason, Message = message };
 
-    private SriovOutcome Resize(PciAddress pf, int numVfs, bool? autoprobe, WatchedFileSystem watched, HostWork work)
+    private SriovOutcome Resize(PciAddress pf, int numVfs, bool? autoprobe, bool sameNumber, WatchedFileSystem watched, HostWork work)
     {
         string folder = SysfsPaths.Device(pf);
         int? Now() => Inventory.Number(watched.ReadText($"{folder}/sriov_numvfs"));
@@ -107,6 +136,8 @@ public sealed partial class PassthroughHost
             }
 
             int now = Now() ?? 0;
+            if (sameNumber && now != numVfs)
+                return Refused(pf, HoldingReasons.Busy, $"Somebody else changes the number of VFs of {pf}, from {numVfs} to {now}.") with { NumVfs = now };
             if (numVfs < 0 || numVfs > total)
                 return Refused(pf, HoldingReasons.SriovFailed, $"{pf} can have 0 to {total} VFs; {numVfs} is not possible.") with { NumVfs = now };
             if (now != numVfs && Inventory.DriverOf(watched, pf) is var driver && (driver is null || VfioDrivers.IsVfio(driver)))

@@ -9,6 +9,9 @@ namespace PciOperator.Sandbox.Hosts;
 /// </summary>
 internal sealed class SimulatedKernel(SimulatedState state, Action changed, Action<Uevent> emit)
 {
+    // PFs whose VFs are being removed.
+    private readonly HashSet<SimulatedFunction> configuring = [];
+
     /// <summary>Held by every call; pulsed when a process closes its files.</summary>
     public object Gate { get; } = new();
 
@@ -71,6 +74,20 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
         Unbind(f);
     }
 
+    /// <summary>Reading these waits for the device's lock, as since Linux 5.6.</summary>
+    public byte[] ShowNumVfs(SimulatedFunction pf)
+    {
+        WaitForDeviceLock(pf);
+        return System.Text.Encoding.UTF8.GetBytes($"{pf.Sriov!.NumVfs}\n");
+    }
+
+    /// <summary>See <see cref="ShowNumVfs"/>.</summary>
+    public byte[] ShowOverride(SimulatedFunction f)
+    {
+        WaitForDeviceLock(f);
+        return System.Text.Encoding.UTF8.GetBytes($"{f.Override ?? "(null)"}\n");
+    }
+
     public void WriteNumVfs(SimulatedFunction pf, string value)
     {
         SimulatedSriov sriov = pf.Sriov!;
@@ -85,7 +102,17 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
             throw Error("sriov_numvfs", Errnos.ENOENT);
         if (wanted == 0)
         {
-            RemoveVfs(pf);
+            configuring.Add(pf);
+            try
+            {
+                RemoveVfs(pf);
+            }
+            finally
+            {
+                configuring.Remove(pf);
+                Monitor.PulseAll(Gate);
+            }
+
             return;
         }
 
@@ -290,6 +317,8 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
 
     public void WaitForDeviceLock(SimulatedFunction f)
     {
+        while (configuring.Contains(f))
+            Monitor.Wait(Gate);
         while (f.UnbindingFrom is not null)
         {
             if (!IsOpen(f))

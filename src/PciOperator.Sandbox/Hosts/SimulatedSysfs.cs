@@ -58,7 +58,7 @@ internal static class SimulatedSysfs
         tree.Text($"{folder}/class", $"0x{f.Class:x6}");
         tree.Text($"{folder}/numa_node", f.Numa.ToString(CultureInfo.InvariantCulture));
         tree.Text($"{folder}/modalias", $"pci:v0000{ids[0].ToUpperInvariant()}d0000{ids[1].ToUpperInvariant()}sv0000{subsystem[0].ToUpperInvariant()}sd0000{subsystem[1].ToUpperInvariant()}bc{f.Class >> 16:X2}sc{(f.Class >> 8) & 0xff:X2}i{f.Class & 0xff:X2}");
-        tree.Text($"{folder}/driver_override", f.Override ?? "(null)", value => kernel.WriteOverride(f, value));
+        tree.Put($"{folder}/driver_override", new FileTree.File(() => kernel.ShowOverride(f), value => kernel.WriteOverride(f, value)));
         tree.Put($"{folder}/subsystem", new FileTree.Link($"{up}bus/pci"));
         tree.Put($"{folder}/config", new FileTree.File(() => f.OffTheBus ? AllOnes() : Config(f, ids), null));
         AddHealth(tree, folder, f);
@@ -131,7 +131,7 @@ internal static class SimulatedSysfs
     private static void AddSriov(FileTree tree, SimulatedState state, SimulatedKernel kernel, string folder, SimulatedFunction pf, SimulatedSriov sriov)
     {
         tree.Text($"{folder}/sriov_totalvfs", $"{sriov.Total}");
-        tree.Text($"{folder}/sriov_numvfs", $"{sriov.NumVfs}", value => kernel.WriteNumVfs(pf, value));
+        tree.Put($"{folder}/sriov_numvfs", new FileTree.File(() => kernel.ShowNumVfs(pf), value => kernel.WriteNumVfs(pf, value)));
         tree.Text($"{folder}/sriov_vf_device", sriov.VfProduct);
         tree.Text($"{folder}/sriov_offset", $"{sriov.Offset}");
         tree.Text($"{folder}/sriov_stride", $"{sriov.Stride}");
