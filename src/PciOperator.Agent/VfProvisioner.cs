@@ -37,6 +37,16 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
         }
     }
 
+    /// <summary>Whether a number is being changed now.</summary>
+    public bool IsWorking
+    {
+        get
+        {
+            lock (_lock)
+                return _attempts.Values.Any(a => a.Running);
+        }
+    }
+
     /// <summary>Starts what is due.</summary>
     public void Look(PciNode node, HostSnapshot snapshot, CompiledRules rules, CancellationToken ct)
     {
