@@ -43,7 +43,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
         get
         {
             lock (_lock)
-                return _attempts.Values.Any(a => a.Running);
+                return _running.Count > 0;
         }
     }
 

@@ -77,7 +77,11 @@ public sealed partial class PassthroughHost
             {
                 StopIfAbandoned(work);
                 if (examination.Devices.Any(f => f.Address == device.At && f.Function.Type == DeviceType.Pf))
+                {
                     binder.RemoveVfs(device.At);
+                    Forgive(examination.Vfs.Where(vf => vf.Function.ParentAddress == device.At), watched);
+                }
+
                 binder.Bind(device);
             }
 

@@ -146,7 +146,8 @@ public sealed partial class PassthroughHost
                     $"{pf} is on {driver ?? "no driver"}, and only its own driver can change the number of its VFs: bind it to that first.") with { NumVfs = now };
             }
 
-            if (now != numVfs && now > 0 && UseOfVfs(pf, watched) is { } refusal)
+            List<HostFunction> going = [];
+            if (now != numVfs && now > 0 && UseOfVfs(pf, watched, out going) is { } refusal)
                 return refusal with { NumVfs = now };
             string? probe = autoprobe switch { true => "1", false => "0", null => null };
             if (probe is not null && watched.ReadText($"{folder}/sriov_drivers_autoprobe") is { } current && current != probe)
@@ -160,6 +161,7 @@ public sealed partial class PassthroughHost
                 Write($"removing the VFs of {pf}", 0);
                 if (Now() is var left and not 0)
                     return Refused(pf, HoldingReasons.SriovFailed, $"The kernel took 0 as the number of VFs of {pf}, and shows {left}; the kernel log (dmesg) says why.") with { NumVfs = left, Changed = true };
+                Forgive(going, watched);
             }
 
             if (now != numVfs && numVfs > 0)
@@ -218,11 +220,11 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>Why the VFs that would go must stay; null when nothing uses them.</summary>
-    private SriovOutcome? UseOfVfs(PciAddress pf, WatchedFileSystem watched)
+    private SriovOutcome? UseOfVfs(PciAddress pf, WatchedFileSystem watched, out List<HostFunction> vfs)
     {
         var inventory = new Inventory(watched);
         var use = HostUse.Read(watched);
-        List<HostFunction> vfs = inventory.ReadNow(inventory.VfsOf(pf), use);
+        vfs = inventory.ReadNow(inventory.VfsOf(pf), use);
         if (vfs.Count == 0)
             return null;
         try
@@ -240,9 +242,24 @@ public sealed partial class PassthroughHost
     /// <summary>A claim's binder, with ears for what can't be put back about VFs.</summary>
     private DeviceBinder NewBinder(WatchedFileSystem watched, HostWork work) => new(watched, work)
     {
-        NotClean = (device, why) => logger.LogError("{Address} is kept from other claims: {Why}", device.Address, why),
+        NotClean = (device, why) => Withhold(device, why, watched),
         Warn = message => logger.LogWarning("{Message}", message),
     };
+
+    /// <summary>A VF that keeps what its owner left goes to nobody else; that is on disk before its claim is forgotten.</summary>
+    private void Withhold(JournalDevice device, string why, WatchedFileSystem watched)
+    {
+        why = $"{why} It is kept from claims until the agent makes its PF's VFs again (another sriov.numVfs, or a claim for the PF) or the host is rebooted.";
+        logger.LogError("{Message}", why);
+        memory.Update(watched, Key(device), device.At, r => r with { NotClean = new NotCleanMark(bootId!, why, time.GetUtcNow()) });
+    }
+
+    /// <summary>VFs that were removed: what comes in their place is as new.</summary>
+    private void Forgive(IEnumerable<HostFunction> vfs, WatchedFileSystem watched)
+    {
+        foreach (HostFunction vf in vfs.Where(f => memory.Find(Key(f))?.NotClean is not null))
+            memory.Update(watched, Key(vf), vf.Address, r => r with { NotClean = null });
+    }
 
     /// <summary>What is on record of a device's VFs, or of it as a VF: as first found in this boot, before an owner could change it.</summary>
     private static JournalDevice WithVfs(JournalDevice device, HostFunction found, JournalDevice? known, bool sameBoot, IReadOnlyList<HostFunction> vfs, DeviceBinder binder)

@@ -155,6 +155,47 @@ public class VfSettingsTests
         Assert.Equal(before, Settings(lab));
     }
 
+    [Theory]
+    [InlineData("vlan", "vlan is 100 qos 3 proto 802.1ad instead of 0")]
+    [InlineData("mac", "mac is 52:54:00:aa:bb:cc instead of 6a:")]
+    [InlineData("trust", "trust is on instead of off")]
+    public async Task A_VF_that_keeps_what_its_owner_left_goes_to_nobody_until_it_is_made_again(string refused, string says)
+    {
+        var lab = new Lab();
+        await lab.Prepare("claim-1", Lab.X710Vf);
+        lab.Simulated.Files.WriteVfSettings("ens4", 1, Tenants);
+        lab.Simulated.Change(Lab.X710, f => f.Sriov!.RefusedSettings.Add(refused));
+
+        // The claim itself leaves.
+        Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
+        Assert.Equal("iavf", lab.Sim(Lab.X710Vf).Driver);
+        HostFunction vf = lab.Seen(Lab.X710Vf);
+        Assert.Equal("NotClean", vf.WithheldBy);
+        Assert.Contains("VF 1 of 0000:82:00.0 keeps what its last owner left", vf.Withheld, StringComparison.Ordinal);
+        Assert.Contains(says, vf.Withheld, StringComparison.Ordinal);
+        Assert.Contains("EOPNOTSUPP", vf.Withheld, StringComparison.Ordinal);
+        lab.RestartAgent();
+        Assert.Equal((HoldingState.Rejected, HoldingReasons.Withheld), (await lab.Prepare("claim-2", Lab.X710Vf)) is var next ? (next.State, next.Reason) : default);
+
+        Assert.True((await lab.Agent.SetVfsAsync(X710, 3)).Applied);
+        Assert.Null(lab.Seen(Lab.X710Vf).Withheld);
+        Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-2", Lab.X710Vf)).State);
+    }
+
+    [Fact]
+    public async Task A_VF_whose_PF_has_gone_to_another_network_namespace_is_named()
+    {
+        var lab = new Lab();
+        await lab.Prepare("claim-1", Lab.X710Vf);
+        lab.Simulated.Files.WriteVfSettings("ens4", 1, Tenants);
+        lab.Simulated.Change(Lab.X710, f => f.Interfaces[0].InPod = true);
+        Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
+        Assert.Contains("no network interface of 0000:82:00.0 shows its VF 1", lab.Seen(Lab.X710Vf).Withheld, StringComparison.Ordinal);
+        lab.Reboot();
+        lab.Simulated.Files.Write($"/sys/bus/pci/devices/{Lab.X710}/sriov_numvfs", "4");
+        Assert.Null(lab.Seen(Lab.X710Vf).Withheld);
+    }
+
     [Fact]
     public async Task The_VFs_of_a_PF_that_was_claimed_are_as_they_were()
     {

@@ -58,6 +58,7 @@ public sealed class VfProvisionerTests
         Assert.Equal(before + 1, agent.Attempts);
 
         // So is a PF whose driver was loaded again.
+        await agent.LookAsync(6);
         agent.Simulated.Change(X710, f => (f.Driver, f.Sriov!.Errno) = (null, 0));
         await agent.LookAsync(6);
         Assert.Contains("bind it to that first", agent.Note, StringComparison.Ordinal);
