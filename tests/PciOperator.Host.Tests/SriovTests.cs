@@ -105,30 +105,30 @@ public class SriovTests
         var lab = new Lab(time: time);
         lab.Simulated.Change(Lab.Igb, f => f.Sriov!.Slow = true);
         Task<SriovOutcome> making = lab.Agent.SetVfsAsync(Igb, 3);
-        while (!making.IsCompleted)
+        int looks = 0;
+        while (await IsWaiting(making))
         {
+            looks++;
             time.Advance(TimeSpan.FromMilliseconds(50));
-            await Task.Yield();
         }
 
         SriovOutcome late = await making;
+        Assert.Equal(200, looks);
         Assert.Equal((false, 3, HoldingReasons.SriovFailed), (late.Applied, late.NumVfs, late.Reason));
         Assert.Contains("counts 3 VFs, and only 0 of them are there after 10 s", late.Message, StringComparison.Ordinal);
 
         // The next attempt writes nothing and waits on.
         int writes = lab.Simulated.Log.Count;
         making = lab.Agent.SetVfsAsync(Igb, 3);
-        time.Advance(TimeSpan.FromSeconds(1));
-        Assert.False(making.IsCompleted);
+        Assert.True(await IsWaiting(making));
         lab.Simulated.ShowVfs(Lab.Igb);
-        while (!making.IsCompleted)
-        {
-            time.Advance(TimeSpan.FromMilliseconds(50));
-            await Task.Yield();
-        }
-
+        time.Advance(TimeSpan.FromMilliseconds(50));
+        Assert.False(await IsWaiting(making));
         Assert.True((await making).Applied);
         Assert.Equal(writes, lab.Simulated.Log.Count);
+
+        // The clock moves only while the work waits for it.
+        async Task<bool> IsWaiting(Task work) => await Task.WhenAny(work, time.WaitForTimerAsync(TimeSpan.FromMilliseconds(50))) != work;
     }
 
     [Fact]
