@@ -102,9 +102,8 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     /// <summary>Where the device's record lies that could not be understood; null when it has none.</summary>
     public string? UnreadablePath(string key)
     {
-        string name = FileName(key);
         lock (gate)
-            return unreadable.Contains(name) ? $"{quarantine}/{name}" : null;
+            return unreadable.Count > 0 && FileName(key) is var name && unreadable.Contains(name) ? $"{quarantine}/{name}" : null;
     }
 
     /// <summary>Changes a record, on disk when it returns. What is added counts from now on even if writing it fails.</summary>
