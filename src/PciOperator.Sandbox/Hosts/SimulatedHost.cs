@@ -605,10 +605,22 @@ public sealed class SimulatedHost
             int index = Interlocked.Increment(ref changes);
             host.Fault?.Invoke(new SimulatedAccess(operation, path, value, Before: true, index));
             CheckAlive();
-            lock (host.kernel.Gate)
-                change();
+            HostIoException? refused = null;
+            try
+            {
+                lock (host.kernel.Gate)
+                    change();
+            }
+            catch (HostIoException e)
+            {
+                refused = e;
+            }
+
+            // Also after what the kernel refused: the agent may end before it hears of it.
             host.Fault?.Invoke(new SimulatedAccess(operation, path, value, Before: false, index));
             CheckAlive();
+            if (refused is not null)
+                throw refused;
         }
 
         private void CheckAlive()
