@@ -6,7 +6,10 @@ namespace PciOperator.Core;
 /// </summary>
 public sealed class AddressGlob
 {
-    // domain, bus, slot, function; -1 is any
+    private const int Any = -1;
+    private const int None = -2;
+
+    // A number, any or none.
     private readonly long domain;
     private readonly int bus;
     private readonly int slot;
@@ -25,7 +28,10 @@ public sealed class AddressGlob
 
     /// <summary>Parses a glob.</summary>
     /// <exception cref="SpecFormatException">Too many fields, a field that is not a hexadecimal number, or one that is too large.</exception>
-    public static AddressGlob Parse(string text)
+    public static AddressGlob Parse(string text) => Parse(text, false);
+
+    /// <summary>The same; a negative field is one that no device has, where Nova's words are read, else an error.</summary>
+    internal static AddressGlob Parse(string text, bool asNova)
     {
         ArgumentNullException.ThrowIfNull(text);
         ReadOnlySpan<char> rest = text;
@@ -43,16 +49,16 @@ public sealed class AddressGlob
         ReadOnlySpan<char> domainText = colons == 2 ? Cut(ref rest) : "*";
         ReadOnlySpan<char> busText = colons >= 1 ? Cut(ref rest) : "*";
         return new AddressGlob(
-            Field("domain", domainText, uint.MaxValue),
-            (int)Field("bus", busText, 0xff),
-            (int)Field("slot", rest, 0x1f),
-            (int)Field("function", functionText, 7, blankIsAny: false));
+            Field("domain", domainText, uint.MaxValue, asNova),
+            (int)Field("bus", busText, 0xff, asNova),
+            (int)Field("slot", rest, 0x1f, asNova),
+            (int)Field("function", functionText, 7, asNova, blankIsAny: false));
     }
 
     /// <summary>Whether the glob covers the address.</summary>
     public bool Matches(PciAddress address) =>
-        (domain < 0 || domain == address.Domain) && (bus < 0 || bus == address.Bus)
-        && (slot < 0 || slot == address.Slot) && (function < 0 || function == address.Function);
+        (domain == Any || domain == address.Domain) && (bus == Any || bus == address.Bus)
+        && (slot == Any || slot == address.Slot) && (function == Any || function == address.Function);
 
     private static ReadOnlySpan<char> Cut(ref ReadOnlySpan<char> rest)
     {
@@ -62,15 +68,15 @@ public sealed class AddressGlob
         return first;
     }
 
-    private static long Field(string name, ReadOnlySpan<char> text, uint maximum, bool blankIsAny = true)
+    private static long Field(string name, ReadOnlySpan<char> text, uint maximum, bool asNova, bool blankIsAny = true)
     {
         ReadOnlySpan<char> trimmed = text.Trim();
         if ((trimmed.Length == 0 && blankIsAny) || trimmed is "*")
-            return -1;
-        if (!Hex.TryParseAsNova(trimmed, out long value) || value < 0)
+            return Any;
+        if (!Hex.TryParseAsNova(trimmed, out long value) || (value < 0 && !asNova))
             throw new SpecFormatException("address", $"address: {name} '{Text.Shorten(text)}' is not a hexadecimal number; a field is a whole number, empty or *.");
         if (value > maximum)
             throw new SpecFormatException("address", $"address: {name} '{Text.Shorten(text)}' is larger than {maximum:x}, the largest {name}.");
-        return value;
+        return value < 0 ? None : value;
     }
 }

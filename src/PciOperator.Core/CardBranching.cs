@@ -19,6 +19,9 @@ internal sealed class CardBranching
         open.Push((new int[sizes.Count], [.. sizes]));
     }
 
+    /// <summary>Nodes looked at so far.</summary>
+    public long Nodes { get; private set; }
+
     /// <summary>Goes on for so many nodes.</summary>
     /// <param name="nodes">How many.</param>
     /// <param name="answer">By class, the number of PFs, when there is an answer.</param>
@@ -27,6 +30,7 @@ internal sealed class CardBranching
     {
         for (int n = 0; n < nodes && open.Count > 0; n++)
         {
+            Nodes++;
             (int[] low, int[] high) = open.Pop();
             if (!relaxation.Solve(low, high, x))
                 continue;

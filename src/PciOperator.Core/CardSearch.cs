@@ -33,11 +33,14 @@ internal sealed class CardSearch
 
     private const int FirstRound = 512;
 
+    private const int StepsPerNode = 32;
+
     private readonly int sets;
     private readonly long[] need;
     private readonly List<CardClass> classes = [];
     private long[][] upper = [];
     private long steps;
+    private CardBranching? branching;
     private HashSet<State>? failed;
     private int[] memoRows = [];
     private int[] choice = [];
@@ -59,8 +62,8 @@ internal sealed class CardSearch
         RoundOver,
     }
 
-    /// <summary>Steps taken so far.</summary>
-    public long Steps => steps;
+    /// <summary>Work so far, in steps; a node of the relaxation is worth <see cref="StepsPerNode"/>, and the two searches take turns.</summary>
+    public long Steps => Math.Max(steps, (branching?.Nodes ?? 0) * StepsPerNode);
 
     /// <summary>Adds a card; cards of equal vectors are taken together.</summary>
     /// <param name="card">Its number.</param>
@@ -88,14 +91,13 @@ internal sealed class CardSearch
         classes.Sort();
         choice = new int[classes.Count];
         Prepare();
-        CardBranching? branching = null;
         for (long round = FirstRound; ; round *= 4)
         {
             Outcome outcome = Descend(0, Math.Min(steps + round, MostSteps));
             if (outcome == Outcome.RoundOver)
             {
                 branching ??= new CardBranching(classes.ConvertAll(c => c.Pf), classes.ConvertAll(c => c.Vfs), classes.ConvertAll(c => c.Cards.Count), need);
-                outcome = branching.Run((int)(round / FirstRound) * 16, choice) switch
+                outcome = branching.Run((int)(round / StepsPerNode), choice) switch
                 {
                     true => Outcome.Found,
                     false => Outcome.None,

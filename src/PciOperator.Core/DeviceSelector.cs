@@ -48,10 +48,11 @@ public sealed class DeviceSelector
     private readonly AddressPattern? pattern;
     private readonly string? deviceName;
 
-    private DeviceSelector(DeviceSelectorFields fields)
+    private DeviceSelector(DeviceSelectorFields fields, bool asNova)
     {
-        vendorId = Id("vendorId", fields.VendorId);
-        productId = Id("productId", fields.ProductId);
+        IdsOfNone = asNova && (IsNegative(fields.VendorId) || IsNegative(fields.ProductId));
+        vendorId = asNova && IsNegative(fields.VendorId) ? null : Id("vendorId", fields.VendorId);
+        productId = asNova && IsNegative(fields.ProductId) ? null : Id("productId", fields.ProductId);
         subsystemVendorId = Id("subsystemVendorId", fields.SubsystemVendorId);
         subsystemProductId = Id("subsystemProductId", fields.SubsystemProductId);
         (classCode, classMask) = Class(fields.ClassCode);
@@ -61,7 +62,7 @@ public sealed class DeviceSelector
             throw new SpecFormatException("deviceName", "deviceName and address both say where the device is; give one of them.");
         if (address && fields.AddressPattern is not null)
             throw new SpecFormatException("addressPattern", "address and addressPattern both say where the device is; give one of them.");
-        glob = address ? AddressGlob.Parse(fields.Address!) : null;
+        glob = address ? AddressGlob.Parse(fields.Address!, asNova) : null;
         pattern = fields.AddressPattern is { } p ? AddressPattern.Parse(p) : null;
         deviceName = name ? fields.DeviceName : null;
         FullAddress = glob is { } g ? g.FullAddress : pattern?.FullAddress;
@@ -84,13 +85,20 @@ public sealed class DeviceSelector
     /// <summary>The network interface that it names, if it does.</summary>
     public string? DeviceName => deviceName;
 
+    /// <summary>Whether an id is a negative number, so that no device has it.</summary>
+    internal bool IdsOfNone { get; }
+
     /// <summary>Parses a selector.</summary>
     /// <exception cref="SpecFormatException">A field can't be meant; the error names it and says what would be right.</exception>
     public static DeviceSelector Parse(DeviceSelectorFields fields)
     {
         ArgumentNullException.ThrowIfNull(fields);
-        return new DeviceSelector(fields);
+        return new DeviceSelector(fields, false);
     }
+
+    /// <summary>The same for Nova's <c>device_spec</c>, where a negative id or address field is a number that no device has.</summary>
+    /// <exception cref="SpecFormatException">As for <see cref="Parse"/>.</exception>
+    internal static DeviceSelector ParseAsNova(DeviceSelectorFields fields) => new(fields, true);
 
     /// <summary>Whether the selector means this function.</summary>
     /// <param name="f">The function.</param>
@@ -99,7 +107,8 @@ public sealed class DeviceSelector
     {
         ArgumentNullException.ThrowIfNull(f);
         ArgumentNullException.ThrowIfNull(host);
-        return (vendorId is null || vendorId == f.VendorId)
+        return !IdsOfNone
+            && (vendorId is null || vendorId == f.VendorId)
             && (productId is null || productId == f.ProductId)
             && (subsystemVendorId is null || subsystemVendorId == f.SubsystemVendorId)
             && (subsystemProductId is null || subsystemProductId == f.SubsystemProductId)
@@ -121,6 +130,8 @@ public sealed class DeviceSelector
         // A VF's parent is SR-IOV capable by what it is, listed or not.
         return FullAddress is { } full && f.IsVirtual && f.ParentAddress == full;
     }
+
+    private static bool IsNegative(string? text) => Hex.TryParseAsNova(text, out long value) && value < 0;
 
     private static PciId? Id(string field, string? text)
     {

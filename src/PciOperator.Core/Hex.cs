@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace PciOperator.Core;
 
 /// <summary>Hexadecimal digits without a prefix, sign or blank: what sysfs writes.</summary>
@@ -57,7 +59,8 @@ internal static class Hex
                 digitBefore = false;
                 continue;
             }
-            if (!char.IsAsciiHexDigit(c))
+            // Python takes any script's decimal digits.
+            if (!char.IsAsciiHexDigit(c) && !char.IsDigit(c))
                 return false;
             digitBefore = true;
             if (value <= uint.MaxValue)
@@ -70,5 +73,7 @@ internal static class Hex
         return digitBefore;
     }
 
-    private static int Convert(char c) => c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
+    private static int Convert(char c) => c <= '9' ? c - '0'
+        : char.IsAscii(c) ? (c | 0x20) - 'a' + 10
+        : CharUnicodeInfo.GetDecimalDigitValue(c);
 }

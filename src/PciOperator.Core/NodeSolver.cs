@@ -210,29 +210,22 @@ internal readonly ref struct NodeSolver
     {
         const byte OwnWanted = 1;
         const byte ParentWanted = 2;
-        const byte Linked = 4;
         ReadOnlySpan<Bucket> buckets = shape.Buckets;
         Span<byte> sides = scratch.Sides(shape.Cards);
         sides.Clear();
-        bool linked = false;
         for (int i = 0; i < buckets.Length; i++)
         {
+            Bucket b = buckets[i];
+            // A VF in the group of its own PF goes along with it and never by itself.
+            if (b.Own >= 0 && b.Own == b.Parent)
+                bucketMasks[i] = 0;
             if (bucketMasks[i] == 0)
                 continue;
-            Bucket b = buckets[i];
             if (b.Own >= 0)
                 sides[b.Own] |= OwnWanted;
             if (b.Parent >= 0)
                 sides[b.Parent] |= ParentWanted;
-            if (b.Own >= 0 && b.Parent >= 0)
-            {
-                // A VF that shares its group with another PF ties the two cards' modes together.
-                linked = true;
-                sides[b.Own] |= Linked;
-                sides[b.Parent] |= Linked;
-            }
         }
-        bool open = false;
         for (int card = 0; card < modes.Length; card++)
         {
             modes[card] = (sides[card] & (OwnWanted | ParentWanted)) switch
@@ -241,48 +234,16 @@ internal readonly ref struct NodeSolver
                 OwnWanted | ParentWanted => -1,
                 _ => 0,
             };
-            open |= modes[card] < 0;
         }
-        if (!open)
-            return TryModes(ref tooComplex);
-        return linked ? TryLinked(0, sides, ref tooComplex) : TryModes(ref tooComplex);
-    }
-
-    // Tries both modes of each card that a linked VF ties to another: such hosts have next to no isolation between slots,
-    // so they have few groups; each level drops a mode that leaves too little even if all open cards gave both.
-    private bool TryLinked(int card, ReadOnlySpan<byte> sides, ref bool tooComplex)
-    {
-        while (card < modes.Length && !(modes[card] < 0 && (sides[card] & 4) != 0))
-            card++;
-        if (card == modes.Length)
-            return TryModes(ref tooComplex);
-        for (sbyte mode = 0; mode <= 1; mode++)
-        {
-            modes[card] = mode;
-            if (Possible() && TryLinked(card + 1, sides, ref tooComplex))
-                return true;
-        }
-        modes[card] = -1;
-        return false;
+        return TryModes(ref tooComplex);
     }
 
     private bool Usable(Bucket b) => (b.Own < 0 || modes[b.Own] == 1) && (b.Parent < 0 || modes[b.Parent] == 0);
 
-    private bool Possible()
-    {
-        Span<int> counts = scratch.Counts(plan.Sets);
-        counts.Clear();
-        for (int i = 0; i < bucketMasks.Length; i++)
-        {
-            Bucket b = shape.Buckets[i];
-            if ((b.Own < 0 || modes[b.Own] != 0) && (b.Parent < 0 || modes[b.Parent] != 1))
-                counts[bucketMasks[i]] += b.Free;
-        }
-        counts[0] = 0;
-        Span<int> supply = scratch.Supply(plan.Sets);
-        Hall.Supply(counts, supply);
-        return Hall.Met(supply, plan.Demand);
-    }
+    private bool IsOpen(int card) => card >= 0 && modes[card] < 0;
+
+    // Not usable, whatever is decided for the cards that are still open.
+    private bool IsOut(Bucket b) => (b.Own >= 0 && modes[b.Own] == 0) || (b.Parent >= 0 && modes[b.Parent] == 1);
 
     private bool TryModes(ref bool tooComplex)
     {
@@ -298,7 +259,7 @@ internal readonly ref struct NodeSolver
             if (Usable(b))
                 counts[bucketMasks[i]] += b.Free;
             else
-                open |= (b.Own >= 0 && modes[b.Own] < 0) || (b.Parent >= 0 && modes[b.Parent] < 0);
+                open |= !IsOut(b);
         }
         Span<int> supply = scratch.Supply(plan.Sets);
         Hall.Supply(counts, supply);
@@ -318,9 +279,10 @@ internal readonly ref struct NodeSolver
         {
             Bucket b = buckets[i];
             int mask = bucketMasks[i];
-            int at = mask == 0 ? -1
-                : b.Own >= 0 && modes[b.Own] < 0 && b.Parent < 0 ? b.Own * 2
-                : b.Parent >= 0 && modes[b.Parent] < 0 && b.Own < 0 ? (b.Parent * 2) + 1
+            int at = mask == 0 || IsOut(b) ? -1
+                : IsOpen(b.Own) && IsOpen(b.Parent) ? -1
+                : IsOpen(b.Own) ? b.Own * 2
+                : IsOpen(b.Parent) ? (b.Parent * 2) + 1
                 : -1;
             if (at < 0)
                 continue;
@@ -372,17 +334,70 @@ internal readonly ref struct NodeSolver
         return false;
     }
 
+    // A VF that shares its group with another card's PF is usable when that card is in PF mode and its own is not: a link. It is
+    // one more thing to choose, which the modes of the two cards allow or not.
     private bool Search(ReadOnlySpan<int> vectors, ReadOnlySpan<int> fixedSupply, ref bool tooComplex)
     {
         int width = plan.Sets;
-        var search = new CardSearch(plan.Demand, fixedSupply);
+        List<(int Own, int Parent)> links = [];
+        for (int i = 0; i < bucketMasks.Length; i++)
+        {
+            Bucket b = shape.Buckets[i];
+            if (bucketMasks[i] != 0 && IsOpen(b.Own) && IsOpen(b.Parent) && !links.Contains((b.Own, b.Parent)))
+                links.Add((b.Own, b.Parent));
+        }
+        int rows = width + (links.Count * 2);
+        var need = new int[rows];
+        var given = new int[rows];
+        plan.Demand.CopyTo(need, 0);
+        fixedSupply.CopyTo(given);
+        var pf = new int[rows];
+        var vfs = new int[rows];
+        for (int link = 0; link < links.Count; link++)
+        {
+            // own - link >= 0, and -parent - link >= -1.
+            given[width + (link * 2) + 1] = 1;
+        }
+        var search = new CardSearch(need, given);
         for (int card = 0; card < modes.Length; card++)
         {
-            if (modes[card] < 0)
-                search.Add(card, vectors.Slice(card * 2 * width, width), vectors.Slice(((card * 2) + 1) * width, width));
+            if (modes[card] >= 0)
+                continue;
+            Array.Clear(pf);
+            vectors.Slice(card * 2 * width, width).CopyTo(pf);
+            vectors.Slice(((card * 2) + 1) * width, width).CopyTo(vfs);
+            for (int link = 0; link < links.Count; link++)
+            {
+                if (links[link].Own == card)
+                    pf[width + (link * 2)] = 1;
+                if (links[link].Parent == card)
+                    pf[width + (link * 2) + 1] = -1;
+            }
+            search.Add(card, pf, vfs);
         }
-        bool? found = search.Run(modes);
+        Array.Clear(vfs);
+        for (int link = 0; link < links.Count; link++)
+        {
+            Array.Clear(pf);
+            pf[width + (link * 2)] = pf[width + (link * 2) + 1] = -1;
+            for (int i = 0; i < bucketMasks.Length; i++)
+            {
+                Bucket b = shape.Buckets[i];
+                for (int set = 1; (b.Own, b.Parent) == links[link] && set < width; set++)
+                {
+                    if ((set & bucketMasks[i]) != 0)
+                        pf[set] += b.Free;
+                }
+            }
+            search.Add(modes.Length + link, pf, vfs);
+        }
+        Span<sbyte> answer = links.Count == 0 ? modes : new sbyte[modes.Length + links.Count];
+        modes.CopyTo(answer);
+        bool? found = search.Run(answer);
+        scratch.MostCardSteps = Math.Max(scratch.MostCardSteps, search.Steps);
         tooComplex |= found is null;
+        if (found is true)
+            answer[..modes.Length].CopyTo(modes);
         return found is true;
     }
 

@@ -94,12 +94,14 @@ public sealed record NovaAlias
         ArgumentNullException.ThrowIfNull(values);
         var aliases = new Dictionary<string, AliasDefinition>(StringComparer.Ordinal);
         var first = new Dictionary<string, NovaAlias>(StringComparer.Ordinal);
+        var all = new List<NovaAlias>();
         foreach (NovaAlias value in values)
         {
+            all.Add(value);
             if (!first.TryGetValue(value.Name, out NovaAlias? other))
             {
                 first[value.Name] = value;
-                aliases[value.Name] = new AliasDefinition { Name = value.Name, AnyOf = [value.ToSelector()], NumaPolicy = value.NumaPolicy };
+                aliases[value.Name] = new AliasDefinition { Name = value.Name, AnyOf = [.. value.Selectors()], NumaPolicy = value.NumaPolicy };
                 continue;
             }
             if (value.NumaPolicy != other.NumaPolicy)
@@ -108,21 +110,22 @@ public sealed record NovaAlias
                 throw new SpecFormatException("device_type", $"Alias {value.Name} is given more than once; then each must say its device_type.");
             if (value.DeviceType != other.DeviceType)
                 throw new SpecFormatException("device_type", $"Alias {value.Name} is given with device_type {other.DeviceType.Value.ToNova()} and {value.DeviceType.Value.ToNova()}; here an alias has one.");
-            aliases[value.Name] = aliases[value.Name] with { AnyOf = [.. aliases[value.Name].AnyOf, value.ToSelector()] };
+            aliases[value.Name] = aliases[value.Name] with { AnyOf = [.. aliases[value.Name].AnyOf, .. value.Selectors()] };
         }
-        foreach (AliasDefinition alias in aliases.Values)
+        foreach (NovaAlias value in all)
         {
-            foreach (AliasSelector s in alias.AnyOf)
+            if ((value.VendorId is null || value.ProductId is null) && value.ResourceClass is null)
             {
-                if ((s.VendorId is null || s.ProductId is null) && s.ResourceClass is null)
-                {
-                    throw new SpecFormatException(
-                        s.VendorId is null ? "vendor_id" : "product_id", $"Alias {Text.Shorten(alias.Name)} needs vendor_id and product_id, or a resource_class.");
-                }
+                throw new SpecFormatException(
+                    value.VendorId is null ? "vendor_id" : "product_id", $"Alias {Text.Shorten(value.Name)} needs vendor_id and product_id, or a resource_class.");
             }
         }
         return aliases;
     }
+
+    // What it describes; nothing when an id ends in a line break, which Nova's schema lets through and no device has.
+    private IEnumerable<AliasSelector> Selectors() =>
+        (VendorId?.EndsWith('\n') ?? false) || (ProductId?.EndsWith('\n') ?? false) ? [] : [ToSelector()];
 
     private AliasSelector ToSelector()
     {
@@ -143,8 +146,10 @@ public sealed record NovaAlias
         string? text = NovaJson.TextOf(field, members);
         if (text is null)
             return null;
-        bool ok = text.Length == 4;
-        foreach (char c in text)
+        // $ in Python's expressions matches before a last line break, too.
+        ReadOnlySpan<char> digits = text.EndsWith('\n') ? text.AsSpan(..^1) : text;
+        bool ok = digits.Length == 4;
+        foreach (char c in digits)
             ok &= char.IsAsciiHexDigit(c);
         return ok ? text : throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not four hexadecimal digits, for example 8086.");
     }

@@ -54,6 +54,8 @@ public static class NovaDeviceSpec
             if (selector.VendorId is { } vendor && vendor != named.VendorId)
                 throw new SpecFormatException("vendor_id", $"vendor_id {vendor} is not that of the PF {named.Address}, {named.VendorId}.");
             PciId? ofVfs = named.VfProductId ?? host.FirstOrDefault(f => f.IsVirtual && f.ParentAddress == named.Address)?.ProductId;
+            if (selector.IdsOfNone)
+                throw new SpecFormatException("product_id", $"A negative id is not that of the VFs of {named.Address}.");
             if (selector.ProductId is { } product && product == ofVfs)
                 continue;
             if (selector.ProductId is null || selector.ProductId == named.ProductId)
@@ -73,7 +75,8 @@ public static class NovaDeviceSpec
         {
             VendorId = NovaJson.TextOf("vendor_id", members)?.Trim(),
             ProductId = NovaJson.TextOf("product_id", members),
-            DeviceName = members.TryGetValue("devname", out JsonElement device) && !NovaJson.IsEmpty(device) ? NovaJson.TextOf("devname", members)!.Trim() : null,
+            // A devname that is no text names no interface: Nova looks for a file of that name.
+            DeviceName = members.TryGetValue("devname", out JsonElement device) && !NovaJson.IsEmpty(device) ? Plain(device) : null,
         };
         if (members.TryGetValue("address", out JsonElement address) && !NovaJson.IsEmpty(address))
         {
@@ -87,7 +90,7 @@ public static class NovaDeviceSpec
         DeviceSelector selector;
         try
         {
-            selector = DeviceSelector.Parse(fields);
+            selector = DeviceSelector.ParseAsNova(fields);
         }
         catch (SpecFormatException e)
         {

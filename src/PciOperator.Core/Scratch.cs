@@ -21,6 +21,9 @@ internal sealed class Scratch
     private int[] numaTotals = new int[32];
     private int[] vectors = new int[64];
 
+    /// <summary>The most steps that one search for cards' modes has taken on this thread: what the bound is measured by.</summary>
+    public long MostCardSteps { get; set; }
+
     public static Scratch Mine => mine ??= new Scratch();
 
     public Span<int> ClassMasks(int length) => Need(ref classMasks, length);

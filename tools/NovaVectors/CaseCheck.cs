@@ -21,7 +21,7 @@ internal static class CaseCheck
         NovaError? novaApi = NovaError.Of(nova, "extra_spec_error");
         bool error = novaSpec is not null || novaAlias is not null || novaRequest is not null || novaApi is not null;
 
-        Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError);
+        Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError, VectorHost.VfProductUnsaid(line.GetProperty("device_specs"), host.Functions));
         Compare(result, DifferenceKind.Alias, "aliases", [novaAlias], aliasError);
         string text = line.GetProperty("request").GetString()!;
         (ClaimRequirements? claim, SpecFormatException? requestError) = Claim(line, text, aliases);
@@ -68,14 +68,17 @@ internal static class CaseCheck
     }
 
     // Both accept, or both refuse over the same field.
-    internal static void Compare(LineResult result, DifferenceKind kind, string what, NovaError?[] nova, SpecFormatException? ours)
+    internal static void Compare(LineResult result, DifferenceKind kind, string what, NovaError?[] nova, SpecFormatException? ours, bool vfProductUnsaid = false)
     {
         NovaError[] errors = [.. nova.OfType<NovaError>()];
         if (errors.Length == 0 ? ours is null : ours is not null && errors.Any(e => e.IsAbout(ours.Field)))
             return;
         result.Differ(new Difference(
             kind, what, errors.Length == 0 ? "accepted" : string.Join(" / ", errors.Select(e => e.ToString())),
-            ours is null ? "accepted" : $"{ours.Field}: {ours.Message}", ours is not null, errors.Length > 0));
+            ours is null ? "accepted" : $"{ours.Field}: {ours.Message}", ours is not null, errors.Length > 0)
+        {
+            VfProductUnsaid = vfProductUnsaid,
+        });
     }
 
     private static void CompareMatches(LineResult result, JsonElement line, JsonElement nova, IReadOnlyDictionary<PciAddress, DeviceRule> matched)

@@ -14,6 +14,9 @@ public sealed record Difference(DifferenceKind Kind, string What, string Nova, s
     /// <summary>The names of tags in the specs that a pool has as keys of its own.</summary>
     public bool ReservedTags { get; init; }
 
+    /// <summary>Whether a remote-managed spec names, by its netdev, a PF for which the case does not say the product id of VFs.</summary>
+    public bool VfProductUnsaid { get; init; }
+
     /// <summary>Whether Nova's tracker raised an error in the middle of a claim or rescan.</summary>
     public bool RaisedHalfWay { get; init; }
 
@@ -60,6 +63,10 @@ public sealed record Deviation(string Name, string Reason, Func<Difference, bool
         new("remote-managed-pf-address",
             "Nova bug: for a remote-managed spec with a PF's address it looks up the text of the address object, which is never found; here the PF's VFs are meant, and the product id must be theirs.",
             d => d.Kind == DifferenceKind.Spec && d.Nova.StartsWith("PciDeviceNotFoundById", StringComparison.Ordinal) && d.Nova.Contains("Spec object", StringComparison.Ordinal)),
+        new("vf-product-unsaid",
+            "Nova reads the product id of a PF's VFs from sysfs; where a case does not say it, that of its VFs is taken here, and without VFs any id that is not the PF's.",
+            d => d is { Kind: DifferenceKind.Spec, WeRefuse: false, NovaRefuses: true, VfProductUnsaid: true }
+                && (d.Nova.StartsWith("PciDeviceInvalidPFRemoteManaged", StringComparison.Ordinal) || d.Nova.Contains("do not match the expected VF IDs", StringComparison.Ordinal))),
         new("resource-class-alias",
             "Nova takes an alias by resource class alone only with Placement; here the class is matched directly.",
             d => d is { Kind: DifferenceKind.Alias or DifferenceKind.Request, WeRefuse: false } && d.Nova.StartsWith("PciInvalidAlias", StringComparison.Ordinal)
@@ -68,12 +75,6 @@ public sealed record Deviation(string Name, string Reason, Func<Difference, bool
         new("count-zero",
             "Nova bug: a count of 0 is accepted, and served only if some pool matches; here it is refused.",
             d => d is { Kind: DifferenceKind.Request, WeRefuse: true } && d.Ours.StartsWith("count:", StringComparison.Ordinal) && d.Ours.Contains(" is 0;", StringComparison.Ordinal)),
-        new("devname-not-text",
-            "Nova looks a devname that is no text up as a file name and so matches nothing; here it is refused.",
-            d => d is { Kind: DifferenceKind.Spec, WeRefuse: true, NovaRefuses: false } && d.Ours.StartsWith("devname:", StringComparison.Ordinal) && d.Ours.Contains(" is not text", StringComparison.Ordinal)),
-        new("negative-number",
-            "Nova takes a negative id or address field, which no device can have; here it is refused.",
-            d => d is { Kind: DifferenceKind.Spec, WeRefuse: true, NovaRefuses: false } && d.Ours.Contains("'-", StringComparison.Ordinal)),
         new("undescribed-alias",
             "Nova's Placement mode takes an alias that describes no device at all; here it must have ids or a resource class.",
             d => d is { Kind: DifferenceKind.Alias or DifferenceKind.Request, WeRefuse: true, NovaRefuses: false } && d.Ours.Contains("or a resource_class", StringComparison.Ordinal)),

@@ -16,7 +16,7 @@ internal static class OpsCheck
         List<PciFunction> functions = [.. host.Functions];
         (IReadOnlyList<DeviceRule> rules, SpecFormatException? specError) = VectorHost.Rules(line.GetProperty("device_specs"), functions);
         NovaError? novaSpec = NovaError.Of(nova, "spec_error");
-        CaseCheck.Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError);
+        CaseCheck.Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError, VectorHost.VfProductUnsaid(line.GetProperty("device_specs"), host.Functions));
         if (novaSpec is not null || specError is not null)
             return;
         (IReadOnlyDictionary<string, AliasDefinition> aliases, _, SpecFormatException? aliasError) = VectorHost.Aliases(line.GetProperty("aliases"));
@@ -58,7 +58,7 @@ internal static class OpsCheck
                     {
                         (IReadOnlyList<DeviceRule> next, SpecFormatException? error) = VectorHost.Rules(specs, functions);
                         NovaError? novaError = NovaError.Of(step, "error");
-                        CaseCheck.Compare(result, DifferenceKind.Spec, what, [novaError], error);
+                        CaseCheck.Compare(result, DifferenceKind.Spec, what, [novaError], error, VectorHost.VfProductUnsaid(specs, functions));
                         if (novaError is not null || error is not null)
                             return;
                         rules = next;

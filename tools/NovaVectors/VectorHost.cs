@@ -75,6 +75,25 @@ public sealed class VectorHost
         return (rules, null);
     }
 
+    /// <summary>Whether a remote-managed spec names, by its netdev, a PF for which the case does not say the product id of VFs.</summary>
+    public static bool VfProductUnsaid(JsonElement specs, IReadOnlyList<PciFunction> host)
+    {
+        foreach (JsonElement spec in specs.EnumerateArray())
+        {
+            try
+            {
+                if (NovaDeviceSpec.Parse(RawText(spec)).Any(r => r.Tags.RemoteManaged && r.Selectors.Any(s =>
+                    s.DeviceName is { } name && host.Any(f => f.NetDevice == name && f is { Type: DeviceType.Pf, VfProductId: null }))))
+                    return true;
+            }
+            catch (SpecFormatException)
+            {
+                // Compared for itself.
+            }
+        }
+        return false;
+    }
+
     /// <summary>The aliases of a case, or the first error.</summary>
     public static (IReadOnlyDictionary<string, AliasDefinition> Aliases, IReadOnlyList<NovaAlias> Values, SpecFormatException? Error) Aliases(JsonElement aliases)
     {
