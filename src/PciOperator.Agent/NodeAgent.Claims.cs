@@ -54,6 +54,9 @@ public sealed partial class NodeAgent
                 if (assignment.Devices.Any(d => holders.TryGetValue(PciAddress.Parse(d.Address), out var holder) && holder != uid))
                     continue;
                 var request = Translate.Request(assignment);
+                // After a boot its VF may not have been made yet: the end of that wakes us.
+                if (_vfs.MayBringVfs && request.Devices.Any(d => !_seen.ContainsKey(d.Address)))
+                    continue;
                 if (Begin("prepare/" + uid, uid, Circumstances(request, known), () => PrepareAsync(request, known, ct), ct))
                     _begun[uid] = assignment;
             }

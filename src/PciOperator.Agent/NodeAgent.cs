@@ -181,8 +181,10 @@ public sealed partial class NodeAgent : IAsyncDisposable
         _host.GuardOverrides = Translate.Overrides(node.Spec.Rules, _options.NodeName);
         Look();
         var wanted = (node.Spec.Assignments ?? []).ToDictionary(a => a.ClaimUid);
-        StartWork(wanted, ct);
+
+        // VFs first: after a boot there are none, and claims wait for theirs.
         _vfs.Look(node, _snapshot!, rules, ct);
+        StartWork(wanted, ct);
         await PublishAsync(node, rules, wanted, ct);
         Volatile.Write(ref _notReady, null);
     }

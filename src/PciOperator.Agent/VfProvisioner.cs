@@ -19,12 +19,16 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
 {
     private const int LongestRetry = 150;
     private const int MostNamed = 3;
+    private static readonly TimeSpan s_soon = TimeSpan.FromSeconds(16);
     private readonly Lock _lock = new();
     private readonly Retries _retries = new(retry, time, LongestRetry);
     private readonly HashSet<PciAddress> _running = [];
 
     // Where trying again can't help before a person has changed something.
     private readonly HashSet<PciAddress> _refused = [];
+
+    // Where it may, in the half minute that a PF's driver may need after a boot.
+    private readonly HashSet<PciAddress> _soon = [];
     private readonly Dictionary<PciAddress, string> _notes = [];
 
     /// <summary>Why a PF has not the number of VFs that its rule asks for, a sentence for each.</summary>
@@ -44,6 +48,16 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
         {
             lock (_lock)
                 return _running.Count > 0;
+        }
+    }
+
+    /// <summary>Whether VFs that aren't there may be there soon: a number is being changed, or is about to be tried again.</summary>
+    public bool MayBringVfs
+    {
+        get
+        {
+            lock (_lock)
+                return _running.Count > 0 || _soon.Count > 0;
         }
     }
 
@@ -101,6 +115,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
     {
         _retries.Forget($"{pf}");
         _refused.Remove(pf);
+        _soon.Remove(pf);
     }
 
     private void Start(PciAddress pf, Wish wish, CancellationToken ct)
@@ -148,6 +163,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
             {
                 again = _retries.Failed($"{pf}");
                 _ = needsPerson ? _refused.Add(pf) : _refused.Remove(pf);
+                _ = !needsPerson && again <= s_soon ? _soon.Add(pf) : _soon.Remove(pf);
                 if (!known || !_notes.ContainsKey(pf))
                     Note(pf, failure);
             }

@@ -32,12 +32,12 @@ public sealed partial class PassthroughHost
 
         if (IsSo(pf, numVfs, autoprobe))
             return new SriovOutcome { Address = pf, Applied = true, NumVfs = numVfs };
-        bool sameNumber = HasNumber(pf, numVfs);
+        bool sameNumber = HasNumber(pf, numVfs), hasVfs = !HasNumber(pf, 0);
         lock (gate)
         {
             if (Running(pf) is { } busy)
                 return busy;
-            IReadOnlyList<(string ClaimUid, string Claim)> holders = reservations.HoldersOf(pf);
+            IReadOnlyList<(string ClaimUid, string Claim)> holders = reservations.HoldersOf(pf, hasVfs);
             if (holders.Count > 0 && !sameNumber)
             {
                 return Refused(pf, HoldingReasons.OwnedByOther, $"{pf} can't have {numVfs} VFs now: it or its VFs are held by {string.Join(", ", holders.Select(h => h.Claim))}. It is done when they are released.") with

@@ -33,9 +33,11 @@ internal sealed class Reservations
     }
 
     /// <summary>Claims that hold the PF or a VF of it.</summary>
-    public IReadOnlyList<(string ClaimUid, string Claim)> HoldersOf(PciAddress pf) =>
+    /// <param name="pf">The PF.</param>
+    /// <param name="hasVfs">False: it has none now, so that who held one before a reboot can only gain by there being some.</param>
+    public IReadOnlyList<(string ClaimUid, string Claim)> HoldersOf(PciAddress pf, bool hasVfs) =>
     [
-        .. shares.Where(s => s.Value.Addresses.Contains(pf) || s.Value.Parents.Contains(pf))
+        .. shares.Where(s => s.Value.Addresses.Contains(pf) || (hasVfs && s.Value.Parents.Contains(pf)))
             .Select(s => (s.Key, s.Value.Claim)).OrderBy(s => s.Key, StringComparer.Ordinal),
     ];
 

@@ -88,14 +88,14 @@ public sealed class VfProvisionerTests
     public async Task A_VF_that_the_host_uses_keeps_the_number_until_it_is_not_used()
     {
         var agent = new Provisioning();
-        agent.Simulated.Change("0000:82:02.1", f => f.Interfaces[0].Up = true);
+        agent.Simulated.Change("0000:82:02.1", f => f.Interfaces[0].Address = true);
         await agent.LookAsync(2);
         Assert.Contains("2 VFs wanted, has 4: The VFs of 0000:82:00.0 can't be removed: ", agent.Note, StringComparison.Ordinal);
         await agent.LookAsync(2);
         Assert.Empty(agent.Simulated.Log);
 
         // No clock moves: the host's change is enough.
-        agent.Simulated.Change("0000:82:02.1", f => f.Interfaces[0].Up = false);
+        agent.Simulated.Change("0000:82:02.1", f => f.Interfaces[0].Address = false);
         await agent.LookAsync(2);
         Assert.Equal((null, 2), (agent.Note, agent.Vfs));
     }

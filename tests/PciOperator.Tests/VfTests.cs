@@ -46,6 +46,33 @@ public sealed class VfTests
     }
 
     [Fact]
+    public async Task A_claim_gets_its_VF_back_after_a_reboot_that_left_none()
+    {
+        await using var lab = await (await LabCluster.StartAsync(real: false)).WithNodesAsync(1);
+        await lab.ApplyAsync(Spec(2));
+        await lab.ApplyAsync("""
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PciAlias
+            metadata: { name: vf }
+            spec: { devices: [{ vendorId: "8086", productId: "10ca", deviceType: type-VF }] }
+            """);
+        await VfsAsync(lab, 2);
+        await lab.ClaimAsync("nic", "vf:1");
+        var vf = Assert.Single((await lab.ReadyAsync("nic")).Status!.Devices!).Address;
+        await lab.Cluster.Nodes["node-1"].StopAgentAsync();
+        lab.Host("node-1").Reboot();
+        Assert.Null(lab.Host("node-1").Find(vf));
+        var boot = lab.Host("node-1").BootId;
+        await lab.Cluster.Nodes["node-1"].StartAgentAsync();
+        await lab.UntilAsync("the agent's word of this boot", () => lab.Client.GetAsync<PciNode>("node-1"),
+            n => n.Status?.BootId == boot && n.Status.Assignments?.SingleOrDefault()?.State == AssignmentState.Prepared);
+        var claim = await lab.ReadyAsync("nic");
+        Assert.Equal(vf, Assert.Single(claim.Status!.Devices!).Address);
+        Assert.Empty(claim.Status.Refusals ?? []);
+        Assert.Equal("vfio-pci", lab.Driver("node-1", vf));
+    }
+
+    [Fact]
     public async Task A_number_that_changed_while_the_PF_was_claimed_counts_after_its_release()
     {
         await using var lab = await (await LabCluster.StartAsync(real: false)).WithNodesAsync(1);
