@@ -1,0 +1,55 @@
+using System.Text.Json;
+using PciOperator.Core;
+
+namespace PciOperator.NovaVectors;
+
+/// <summary>What Nova said to a claim in a sequence, and whether its own greedy way through its pools explains a refusal or an error.</summary>
+/// <param name="Explained">Whether it does.</param>
+/// <param name="Touched">After an error in the middle: the devices that it had in hand and their relatives; null without, or unexplained.</param>
+internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
+{
+    public static NovaClaim? Of(JsonElement op, JsonElement step, JsonElement? before, IReadOnlyList<NovaAlias> aliases, IReadOnlyList<PciFunction> host, IReadOnlyDictionary<int, int?> sockets)
+    {
+        NovaError? error = NovaError.Of(step, "error");
+        bool refused = error is null && step.TryGetProperty("supported", out JsonElement supported) && supported.ValueKind == JsonValueKind.False;
+        if (error is null && !refused)
+            return null;
+        // A refusal changes no pool; before a first claim that fails, pools are those of a tracker that has done nothing.
+        JsonElement? pools = refused ? step.GetProperty("pools") : before?.GetProperty("pools");
+        IReadOnlyList<NovaRequest> requests;
+        NumaPolicy? policy;
+        try
+        {
+            requests = NovaRequestString.Parse(op.GetProperty("request").GetString()!);
+            policy = NovaRequestString.EffectivePolicy(VectorHost.Text(op, "numa_policy"), null);
+        }
+        catch (SpecFormatException)
+        {
+            return null;
+        }
+        if (requests.Any(r => !aliases.Any(a => a.Name == r.Alias)))
+            return null;
+        var parentOf = host.Where(f => f is { IsVirtual: true, ParentAddress: not null }).ToDictionary(f => f.Address.ToString(), f => f.ParentAddress!.Value.ToString());
+        if (pools is null)
+        {
+            // Nobody has anything yet: only a claim of a PF and a VF of one card can fail.
+            return new NovaClaim(error is { Class: "PciDeviceRequestFailed" } && parentOf.Count > 0, [.. parentOf.Keys, .. parentOf.Values]);
+        }
+        int[]? cells = op.TryGetProperty("numa_cells", out JsonElement c) && c.ValueKind == JsonValueKind.Array ? [.. c.EnumerateArray().Select(n => n.GetInt32())] : null;
+        var greedy = NovaGreedy.Of(pools.Value, requests, aliases, policy, cells, sockets);
+        if (refused)
+            return new NovaClaim(!greedy.Supported(), null);
+        IReadOnlyList<string>? taken = greedy.Consumed(parentOf);
+        if (error!.Class == "PciDeviceRequestFailed")
+            return new NovaClaim(greedy.Supported() && taken is null, null);
+        string[] hit = [.. (taken ?? []).Where(d => Relatives(d).Any(IsTaken))];
+        return new NovaClaim(hit.Length > 0, hit.Length > 0 ? [.. taken!, .. taken!.SelectMany(Relatives)] : null);
+
+        IEnumerable<string> Relatives(string device) => parentOf.TryGetValue(device, out string? pf)
+            ? [device, pf, .. parentOf.Where(p => p.Value == pf).Select(p => p.Key)]
+            : [device, .. parentOf.Where(p => p.Value == device).Select(p => p.Key)];
+
+        // By Nova's own states before the claim.
+        bool IsTaken(string device) => before is { } last && last.GetProperty("states").TryGetProperty(device, out JsonElement state) && state[0].GetString() is not "available";
+    }
+}

@@ -1,0 +1,113 @@
+using System.Text.Json;
+using PciOperator.Core;
+
+namespace PciOperator.NovaVectors;
+
+/// <summary>
+/// Nova's own way through its pools, as far as it explains a refusal: each request in turn, pools in their order, within a pool
+/// the last device; no way back. Pools and states are those that Nova had.
+/// </summary>
+internal sealed class NovaGreedy
+{
+    private readonly List<Pool> pools;
+    private readonly IReadOnlyList<Item> items;
+    private readonly int[]? cells;
+    private readonly IReadOnlyDictionary<int, int?> sockets;
+
+    private NovaGreedy(List<Pool> pools, IReadOnlyList<Item> items, int[]? cells, IReadOnlyDictionary<int, int?> sockets) =>
+        (this.pools, this.items, this.cells, this.sockets) = (pools, items, cells, sockets);
+
+    /// <param name="pools">Nova's, in its order, each with its devices.</param>
+    /// <param name="requests">Parsed.</param>
+    /// <param name="aliases">Nova's alias values.</param>
+    /// <param name="policy">The flavor's policy, which wins over the aliases'.</param>
+    /// <param name="cells">The NUMA nodes that the guest sits on; null or empty: none.</param>
+    /// <param name="sockets">The socket of each NUMA node.</param>
+    public static NovaGreedy Of(
+        JsonElement pools, IReadOnlyList<NovaRequest> requests, IReadOnlyList<NovaAlias> aliases, NumaPolicy? policy, int[]? cells, IReadOnlyDictionary<int, int?> sockets) =>
+        new(
+            [.. pools.EnumerateArray().Select(p => new Pool(
+                p.EnumerateObject().Where(k => k.Name is not ("count" or "devices")).ToDictionary(k => k.Name, k => k.Value.ValueKind == JsonValueKind.Null ? null : k.Value.ToString()),
+                [.. p.GetProperty("devices").EnumerateArray().Select(d => d.GetString()!)]))],
+            [.. requests.Select(r => new Item([.. aliases.Where(a => a.Name == r.Alias)], checked((int)Math.Min(r.Count, int.MaxValue)), policy ?? aliases.First(a => a.Name == r.Alias).NumaPolicy))],
+            cells is { Length: 0 } ? null : cells,
+            sockets);
+
+    /// <summary>Whether Nova's filter and claim test let the requests through: it does not look at what a PF and its VFs mean for one another.</summary>
+    public bool Supported() => Take(null) is not null;
+
+    /// <summary>The devices that its claim would take, in order; null when it runs out.</summary>
+    /// <param name="parentOf">The PF of each VF.</param>
+    public IReadOnlyList<string>? Consumed(IReadOnlyDictionary<string, string> parentOf) => Take(parentOf);
+
+    private List<string>? Take(IReadOnlyDictionary<string, string>? parentOf)
+    {
+        List<Pool> left = [.. pools.Select(p => p with { Devices = [.. p.Devices] })];
+        var taken = new List<string>();
+        foreach (Item item in items)
+        {
+            int need = item.Count;
+            foreach (Pool pool in Usable(left, item))
+            {
+                for (int n = Math.Min(need, pool.Devices.Count); n > 0 && pool.Devices.Count > 0; n--, need--)
+                {
+                    string device = pool.Devices[^1];
+                    pool.Devices.RemoveAt(pool.Devices.Count - 1);
+                    taken.Add(device);
+                    if (parentOf is null)
+                        continue;
+                    foreach (Pool other in left)
+                        other.Devices.RemoveAll(d => parentOf.GetValueOrDefault(d) == device || parentOf.GetValueOrDefault(device) == d);
+                }
+            }
+            if (need > 0)
+                return null;
+        }
+        return taken;
+    }
+
+    // The filters in Nova's order; each that leaves too few ends it.
+    private List<Pool> Usable(List<Pool> all, Item item)
+    {
+        List<Pool> found = [.. all.Where(p => p.Devices.Count > 0 && item.Specs.Any(s => Matches(s, p)))];
+        if (Sum(found) < item.Count)
+            return [];
+        found = Near(found, item);
+        bool pf = item.Specs.Any(s => s.DeviceType == DeviceType.Pf);
+        found.RemoveAll(p => (!pf && p.Keys["dev_type"] == "type-PF") || p.Keys["dev_type"] == "vdpa" || IsTrue(p.Keys.GetValueOrDefault("remote_managed")));
+        return Sum(found) < item.Count ? [] : found;
+    }
+
+    private List<Pool> Near(List<Pool> found, Item item)
+    {
+        if (cells is null)
+            return found;
+        List<Pool> here = [.. found.Where(p => Node(p) is { } n && cells.Contains(n))];
+        if (item.Policy == NumaPolicy.Required || Sum(here) >= item.Count)
+            return here;
+        if (item.Policy == NumaPolicy.Socket)
+        {
+            return sockets.Values.Any(s => s is null) ? []
+                : [.. found.Where(p => Node(p) is { } n && sockets.TryGetValue(n, out int? socket) && cells.Any(c => sockets.TryGetValue(c, out int? own) && own == socket))];
+        }
+        List<Pool> unknownToo = [.. found.Where(p => Node(p) is not { } n || cells.Contains(n))];
+        return item.Policy == NumaPolicy.Legacy || Sum(unknownToo) >= item.Count ? unknownToo : [.. unknownToo, .. found.Except(unknownToo)];
+    }
+
+    private static bool Matches(NovaAlias s, Pool p) =>
+        Is(p, "vendor_id", s.VendorId) && Is(p, "product_id", s.ProductId) && Is(p, "dev_type", s.DeviceType?.ToNova())
+        && Is(p, "capability_type", s.CapabilityType) && Is(p, "live_migratable", s.LiveMigratable is { } live ? live ? "true" : "false" : null);
+
+    private static bool Is(Pool p, string key, string? wanted) =>
+        wanted is null || string.Equals(p.Keys.GetValueOrDefault(key), wanted, StringComparison.OrdinalIgnoreCase);
+
+    private static bool IsTrue(string? value) => value?.Trim().ToLowerInvariant() is "1" or "t" or "true" or "on" or "y" or "yes";
+
+    private static int? Node(Pool p) => p.Keys.GetValueOrDefault("numa_node") is { } n ? int.Parse(n) : null;
+
+    private static int Sum(List<Pool> found) => found.Sum(p => p.Devices.Count);
+
+    private sealed record Pool(Dictionary<string, string?> Keys, List<string> Devices);
+
+    private sealed record Item(NovaAlias[] Specs, int Count, NumaPolicy Policy);
+}
