@@ -45,6 +45,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
     private readonly WatchCache<PciNode> _cache;
     private readonly NodeStatusWriter _status;
     private readonly NetDeviceNames _names;
+    private readonly FreeRequests _freeing;
 
     // Beyond it a look at everything is as quick.
     private const int MostHeard = 4096;
@@ -57,6 +58,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
     private volatile bool _rescan = true;
     private List<Uevent> _heard = [];
     private HostSnapshot? _snapshot;
+    private IReadOnlyList<Holding> _heldBeforeScan = [];
     private Dictionary<PciAddress, HostFunction> _seen = [];
     private string? _notReady = "the first look at the host is not finished";
 
@@ -68,6 +70,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
         _cache = new WatchCache<PciNode>(client, options: new ListOptions { FieldSelector = $"metadata.name={options.NodeName}" }, time: time, logger: log, metrics: metrics);
         _status = new NodeStatusWriter(client, metrics);
         _names = new NetDeviceNames(files, stateDirectory);
+        _freeing = new FreeRequests(host, files, stateDirectory);
         _retries = new Retries(options.Retry, time);
         _preparing = metrics.Histogram("pcioperator_agent_prepare_duration_seconds", "Time to check, bind and verify one assignment, by outcome.", null, "outcome");
         _releasing = metrics.Histogram("pcioperator_agent_release_duration_seconds", "Time to give one assignment's devices back to the host.");
@@ -179,6 +182,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
 
         var rules = CompiledRules.Of(node.Spec.Rules);
         _host.GuardOverrides = Translate.Overrides(node.Spec.Rules, _options.NodeName);
+        _rescan |= Free(node);
         Look();
         var wanted = (node.Spec.Assignments ?? []).ToDictionary(a => a.ClaimUid);
 
@@ -200,6 +204,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
             return;
         if (everything)
             _rescan = false;
+        _heldBeforeScan = _host.Holdings;
         try
         {
             // What is remembered of cards (serial numbers) may be another card's when one came or went.
@@ -232,14 +237,26 @@ public sealed partial class NodeAgent : IAsyncDisposable
             finally
             {
                 lock (_lock)
-                {
                     _work.Remove(uid);
-                }
-
                 _rescan = true;
                 Wake();
             }
         });
+    }
+
+    /// <summary>Frees the used-once devices that an administrator names on the PciNode. True when the host has to be looked at again.</summary>
+    private bool Free(PciNode node)
+    {
+        var answers = _freeing.Answer(node);
+        foreach (var (address, freed) in answers)
+        {
+            if (freed)
+                _events.Normal(node, "Freed", $"{address} was used once, and an administrator has freed it: it is offered again", "Free");
+            else
+                _events.Warning(node, "NothingToFree", $"{address} is named in {PciOperatorApi.FreeAnnotation}, and is not withheld as used once, or a claim has it", "Free");
+        }
+
+        return answers.Any(a => a.Freed);
     }
 
     private async Task PublishAsync(PciNode node, CompiledRules rules, Dictionary<string, PciAssignment> wanted, CancellationToken ct)
@@ -248,6 +265,9 @@ public sealed partial class NodeAgent : IAsyncDisposable
         lock (_lock)
         {
             var held = _host.Holdings.ToDictionary(h => h.ClaimUid);
+            // What was given back after the scan looks free in it, and may be withheld: it is held until the next look.
+            foreach (var gone in _heldBeforeScan)
+                held.TryAdd(gone.ClaimUid, gone with { State = HoldingState.Releasing, Reason = null, Message = null });
             foreach (var (uid, refusal) in _refusals)
                 held.TryAdd(uid, refusal);
             // What is being looked at may be held in a moment, also when it is withdrawn meanwhile: nobody may think it is not there.

@@ -8,6 +8,10 @@ internal static class ClaimStatus
 {
     private const int MostRefusals = 64;
 
+    // A device that its node withholds is shown so: as soon as it is not, nothing is against it.
+    private const string Withheld = "Withheld";
+    private static readonly TimeSpan s_brief = TimeSpan.FromSeconds(30);
+
     /// <summary>No node: why.</summary>
     public static PassthroughClaimStatus Pending(PassthroughClaim claim, string reason, string message, DateTimeOffset now) =>
         Unplaced(claim, reason, message, claim.Status?.Refusals, now);
@@ -21,7 +25,7 @@ internal static class ClaimStatus
             Addresses = [.. (report.Devices ?? []).Select(d => d.Address)],
             Reason = report.Reason,
             Message = report.Message,
-            Until = DateTimeOffset.FromUnixTimeSeconds((now + period).ToUnixTimeSeconds()),
+            Until = DateTimeOffset.FromUnixTimeSeconds((now + (report.Reason == Withheld && period > s_brief ? s_brief : period)).ToUnixTimeSeconds()),
         };
         var refusals = (claim.Status?.Refusals ?? []).Where(r => r.Until is null || r.Until > now).Append(refusal).TakeLast(MostRefusals).ToList();
         return Unplaced(claim, "Refused", $"node {node} refused: {report.Message}", refusals, now);

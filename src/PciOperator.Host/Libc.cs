@@ -75,7 +75,10 @@ internal static partial class Libc
     public static unsafe partial nint ReceiveFrom(int fd, byte* buffer, nuint size, int flags, ref NetlinkAddress from, ref uint fromLength);
 
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
-    public static partial int Poll(ref PollEntry entry, nuint count, int milliseconds);
+    public static unsafe partial int Poll(PollEntry* entries, nuint count, int milliseconds);
+
+    [LibraryImport("libc", EntryPoint = "eventfd", SetLastError = true)]
+    public static partial int EventDescriptor(uint initial, int flags);
 
     /// <summary>The device number of the node at the path; null when it isn't a node; the errno in <paramref name="errno"/>.</summary>
     public static DeviceNumber? DeviceAt(string path, out int errno)

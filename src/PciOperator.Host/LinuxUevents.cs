@@ -22,16 +22,23 @@ public sealed class LinuxUevents : IUeventSource
     private const short POLLIN = 1;
     private const int EAGAIN = 11;
     private const int ReceiveBuffer = 8 << 20;
-    private const int PollMilliseconds = 5_000;
+    private const int Forever = -1;
 
     /// <inheritdoc/>
     /// <exception cref="HostIoException">The socket can't be made.</exception>
     public async IAsyncEnumerable<Uevent> ReadAsync([EnumeratorCancellation] CancellationToken ct)
     {
         int fd = Open();
+        int stop = Libc.EventDescriptor(0, Libc.O_CLOEXEC);
+        if (stop < 0)
+        {
+            int errno = Marshal.GetLastPInvokeError();
+            _ = Libc.Close(fd);
+            throw new HostIoException("open", "eventfd", errno);
+        }
+
         var events = Channel.CreateUnbounded<Uevent>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
-        var reader = new Thread(() => Receive(fd, events.Writer, stop.Token)) { IsBackground = true, Name = "uevents" };
+        var reader = new Thread(() => Receive(fd, stop, events.Writer)) { IsBackground = true, Name = "uevents" };
         reader.Start();
         try
         {
@@ -40,7 +47,10 @@ public sealed class LinuxUevents : IUeventSource
         }
         finally
         {
-            await stop.CancelAsync();
+            Stop(stop);
+            reader.Join();
+            _ = Libc.Close(fd);
+            _ = Libc.Close(stop);
         }
     }
 
@@ -90,16 +100,33 @@ public sealed class LinuxUevents : IUeventSource
         throw new HostIoException("bind", "netlink uevent socket", errno);
     }
 
-    private static unsafe void Receive(int fd, ChannelWriter<Uevent> events, CancellationToken stop)
+    private static unsafe void Stop(int stop)
+    {
+        ulong one = 1;
+        _ = Libc.Write(stop, (byte*)&one, sizeof(ulong));
+    }
+
+    /// <summary>Sleeps in the kernel until there is something to hear, or <paramref name="stop"/> can be read.</summary>
+    private static unsafe void Receive(int fd, int stop, ChannelWriter<Uevent> events)
     {
         byte[] buffer = new byte[64 << 10];
+        Libc.PollEntry* poll = stackalloc Libc.PollEntry[2];
+        poll[0] = new Libc.PollEntry { Descriptor = fd, Events = POLLIN };
+        poll[1] = new Libc.PollEntry { Descriptor = stop, Events = POLLIN };
         try
         {
-            while (!stop.IsCancellationRequested)
+            while (true)
             {
-                var poll = new Libc.PollEntry { Descriptor = fd, Events = POLLIN };
-                if (Libc.Poll(ref poll, 1, PollMilliseconds) <= 0)
+                if (Libc.Poll(poll, 2, Forever) < 0)
+                {
+                    int failure = Marshal.GetLastPInvokeError();
+                    if (failure != Errnos.EINTR)
+                        throw new HostIoException("poll", "netlink uevent socket", failure);
                     continue;
+                }
+
+                if (poll[1].Returned != 0)
+                    break;
                 Libc.NetlinkAddress from = default;
                 uint fromLength = 12;
                 nint n;
@@ -119,10 +146,6 @@ public sealed class LinuxUevents : IUeventSource
         catch (HostIoException e)
         {
             events.TryComplete(e);
-        }
-        finally
-        {
-            _ = Libc.Close(fd);
         }
     }
 }

@@ -27,7 +27,7 @@ public sealed partial class PassthroughHost
         try
         {
             bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
-            examination = ExamineAndReserve(WithGroupsOf(before, request), watched, work, handedOut);
+            examination = ExamineAndReserve(WithGroupsOf(before, request, watched), watched, work, handedOut);
             if (handedOut)
             {
                 string? user = binder.Verify(before!) is null ? null : binder.FindUser(before!);
@@ -193,13 +193,14 @@ public sealed partial class PassthroughHost
 
     /// <summary>
     /// The number of a group means something within one boot only: a claim that was held before a reboot is held to whole
-    /// groups, whatever their numbers are now; one that is held in this boot, to the group that it had then.
+    /// groups, whatever their numbers are now; one that is held in this boot, to the group that it had then, unless it left the
+    /// bus and came back since: then it has a new one.
     /// </summary>
-    private AssignmentRequest WithGroupsOf(JournalEntry? before, AssignmentRequest request) => before is null
+    private AssignmentRequest WithGroupsOf(JournalEntry? before, AssignmentRequest request, WatchedFileSystem watched) => before is null
         ? request
         : request with
         {
-            Devices = [.. request.Devices.Select(d => d with { IommuGroup = before.BootId == bootId ? before.Devices.FirstOrDefault(h => h.At == d.Address)?.IommuGroup : null })],
+            Devices = [.. request.Devices.Select(d => d with { IommuGroup = before.BootId == bootId && !IsForgotten(d.Address, watched) ? before.Devices.FirstOrDefault(h => h.At == d.Address)?.IommuGroup : null })],
         };
 
     /// <summary>What is about to be done and how to undo it; what an earlier attempt of this boot found stays.</summary>

@@ -78,15 +78,15 @@ public sealed partial class PassthroughHost
             {
                 other.Add(difference + DeviceIdentity.Elsewhere(device.At, given, found.Values));
             }
-            else if (now.Function.IommuGroup != device.IommuGroup)
+            else if (now.Function.IommuGroup != device.IommuGroup && IsStillOurs(now))
             {
                 other.Add($"{device.Address} is in {GroupName(now.Function.IommuGroup)} now and was in {GroupName(device.IommuGroup)} when it was bound.");
             }
         }
 
         HashSet<PciAddress> own = [.. entry.Devices.Select(d => d.At)];
-        // The number of a group that has gone is given to the next one.
-        HashSet<int> groups = [.. entry.Devices.Where(d => found.ContainsKey(d.At)).Select(d => d.IommuGroup).OfType<int>()];
+        // The number of a group that has gone is given to the next one; a device that came back has a new group, whose number says nothing.
+        HashSet<int> groups = [.. entry.Devices.Where(d => found.TryGetValue(d.At, out HostFunction? f) && IsStillOurs(f)).Select(d => d.IommuGroup).OfType<int>()];
         foreach (HostFunction stranger in found.Values.Where(f => f.Function.IommuGroup is { } g && groups.Contains(g) && !f.Function.IsBridge && !own.Contains(f.Address)))
             other.Add($"IOMMU group {stranger.Function.IommuGroup} also holds {stranger.Address} ({stranger.Function.VendorId}:{stranger.Function.ProductId}) now, which came after the group was given.");
 
@@ -112,6 +112,10 @@ public sealed partial class PassthroughHost
 
     /// <summary>The kernel still has what was done to a function: it never left the bus.</summary>
     internal static bool IsStillOurs(HostFunction function) => function.DriverOverride is not null || VfioDrivers.IsVfio(function.Driver);
+
+    /// <summary>The kernel has forgotten what was done to a function: it left the bus and came back.</summary>
+    private static bool IsForgotten(PciAddress address, IHostFileSystem files) =>
+        Inventory.OverrideOf(files, address) is null && !VfioDrivers.IsVfio(Inventory.DriverOf(files, address));
 
     private string VfsOf(JournalDevice device) =>
         device.Parent is { } pf && Inventory.Number(files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs")) is { } count

@@ -1,0 +1,57 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using PciOperator.Api;
+using PciOperator.Core;
+using PciOperator.Host;
+
+namespace PciOperator.Agent;
+
+/// <summary>
+/// Frees devices of one-time use that an administrator names in the PciNode's annotation <c>pcioperator.io/free</c>. Each name
+/// is answered once, also over restarts of the agent: a device that is used once more while its name still stands there stays
+/// withheld until the name has gone and is written again.
+/// </summary>
+internal sealed class FreeRequests(PassthroughHost host, IHostFileSystem files, string stateDirectory)
+{
+    private readonly string _path = stateDirectory.TrimEnd('/') + "/free-requests.json";
+    private HashSet<string>? _answered;
+
+    /// <summary>Frees what is newly named and withheld.</summary>
+    /// <returns>Each newly named device, and whether it was freed; false: there was nothing to free, or a claim holds it.</returns>
+    /// <exception cref="HostIoException">It can't be written down.</exception>
+    public IReadOnlyList<(PciAddress Address, bool Freed)> Answer(PciNode node)
+    {
+        _answered ??= Read();
+        var named = PciOperatorApi.FreedBy(node.Metadata.Annotations?.GetValueOrDefault(PciOperatorApi.FreeAnnotation));
+        if (named.Count == 0 && _answered.Count == 0)
+            return [];
+
+        var held = host.Holdings.SelectMany(h => h.Request.Devices).Select(d => d.Address).ToHashSet();
+        var answers = named.Where(a => !_answered.Contains(a.ToString())).Select(a => (a, !held.Contains(a) && host.Free(a))).ToList();
+
+        // Written after the deed: whoever comes back from a kill finds nothing left to free.
+        var answered = named.Select(a => a.ToString()).ToHashSet();
+        if (!answered.SetEquals(_answered))
+        {
+            files.WriteDurably(_path, JsonSerializer.SerializeToUtf8Bytes(answered.Order(StringComparer.Ordinal).ToArray(), FreeRequestsJson.Default.StringArray));
+            _answered = answered;
+        }
+
+        return answers;
+    }
+
+    private HashSet<string> Read()
+    {
+        try
+        {
+            return files.ReadText(_path) is { } text ? [.. JsonSerializer.Deserialize(text, FreeRequestsJson.Default.StringArray) ?? []] : [];
+        }
+        catch (JsonException)
+        {
+            return [];
+        }
+    }
+}
+
+[JsonSerializable(typeof(string[]))]
+internal sealed partial class FreeRequestsJson : JsonSerializerContext;
