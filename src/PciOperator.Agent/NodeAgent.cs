@@ -221,29 +221,6 @@ public sealed partial class NodeAgent : IAsyncDisposable
         }
     }
 
-    private void Start(string uid, Func<Task> work)
-    {
-        _work[uid] = Task.Run(async () =>
-        {
-            try
-            {
-                await work();
-            }
-            catch (Exception error) when (error is not OperationCanceledException)
-            {
-                _log.LogError(error, "{Work}: failed and is tried again: {Message}", uid, error.Message);
-                await Task.Delay(_options.Retry, _time);
-            }
-            finally
-            {
-                lock (_lock)
-                    _work.Remove(uid);
-                _rescan = true;
-                Wake();
-            }
-        });
-    }
-
     /// <summary>Frees the used-once devices that an administrator names on the PciNode. True when the host has to be looked at again.</summary>
     private bool Free(PciNode node)
     {

@@ -1,0 +1,152 @@
+using PciOperator.Api;
+using PciOperator.Core;
+using PciOperator.Host;
+
+namespace PciOperator.Agent;
+
+/// <summary>The claim that has a device, and whether it is bound for it.</summary>
+internal sealed record Ownership(string ClaimUid, bool Bound);
+
+/// <summary>What a PciNode says of each device: the state that follows from its owners, its guards and what withholds it. Pure.</summary>
+internal sealed class NodeDevices
+{
+    private const int MostProblems = 8;
+    private const string NoReset = "NoReset";
+    private readonly IReadOnlyDictionary<PciAddress, string> _matched;
+    private readonly CompiledRules _rules;
+    private readonly IReadOnlyDictionary<PciAddress, Ownership> _owners;
+    private readonly IReadOnlyDictionary<PciAddress, string> _vfNotes;
+    private readonly HashSet<PciAddress> _present;
+
+    // For each PF, one of its VFs that is given away.
+    private readonly Dictionary<PciAddress, PciAddress> _heldVfs = [];
+    private readonly Dictionary<PciAddress, string> _strangers = [];
+    private readonly Dictionary<PciAddress, (string By, string Why)> _withheld = [];
+
+    // For each IOMMU group, a member that is withheld: the group goes as a whole.
+    private readonly Dictionary<int, PciAddress> _withheldGroups = [];
+
+    public NodeDevices(HostSnapshot host, IReadOnlyDictionary<PciAddress, string> matched, CompiledRules rules, IReadOnlyDictionary<PciAddress, Ownership> owners,
+        IReadOnlyList<Holding> known, IReadOnlyDictionary<PciAddress, string> vfNotes)
+    {
+        (_matched, _rules, _owners, _vfNotes) = (matched, rules, owners, vfNotes);
+        _present = host.Functions.Select(f => f.Address).ToHashSet();
+        foreach (var vf in host.Functions.Where(f => f.Function.ParentAddress is not null && owners.ContainsKey(f.Address)))
+            _heldVfs.TryAdd(vf.Function.ParentAddress!.Value, vf.Address);
+        FindStrangers(host, known);
+        FindWithheld(host);
+    }
+
+    /// <summary>One device.</summary>
+    public PciNodeDevice Of(HostFunction function)
+    {
+        var f = function.Function;
+        var rule = _matched.GetValueOrDefault(f.Address);
+        var (state, reason) = State(function, rule is not null && !_rules.Policy(rule).Managed);
+        string? withheldBy = null;
+        if (state == PciDeviceState.Available && _withheld.TryGetValue(f.Address, out var withheld))
+            (state, reason, withheldBy) = (PciDeviceState.Unavailable, withheld.Why, withheld.By);
+        else if (state == PciDeviceState.Available && f.IommuGroup is { } group && _withheldGroups.TryGetValue(group, out var member))
+            (state, reason) = (PciDeviceState.Unavailable, $"its IOMMU group {group} goes as a whole, and {member} is withheld: {_withheld[member].Why}");
+        if (state is PciDeviceState.Claimed or PciDeviceState.Allocated && _strangers.TryGetValue(f.Address, out var stranger))
+            (state, reason) = (PciDeviceState.Unavailable, stranger);
+        if (_vfNotes.TryGetValue(f.Address, out var note))
+            reason = reason is null ? note : $"{reason}; {note}";
+        return new PciNodeDevice
+        {
+            Address = f.Address.ToString(),
+            StableId = f.StableId,
+            VendorId = f.VendorId.ToString(),
+            ProductId = f.ProductId.ToString(),
+            SubsystemVendorId = f.SubsystemVendorId?.ToString(),
+            SubsystemProductId = f.SubsystemProductId?.ToString(),
+            ClassCode = f.ClassCode.ToString("x6"),
+            Name = function.Name,
+            Type = Translate.Type(f.Type),
+            ParentAddress = f.ParentAddress?.ToString(),
+            NumaNode = f.NumaNode,
+            Socket = f.Socket,
+            IommuGroup = f.IommuGroup,
+            Driver = function.Driver,
+            DeviceName = f.NetDevice,
+            Serial = f.CardSerial,
+            TotalVfs = f.Type == DeviceType.Pf ? f.SriovTotalVfs : null,
+            NumVfs = f.Type == DeviceType.Pf ? function.NumVfs : null,
+            ResetMethods = function.ResetMethods is { Count: > 0 } methods ? methods : null,
+            ProvenReset = function.ProvenReset,
+            Bridge = f.IsBridge ? true : null,
+            Rule = rule,
+            State = f.IsBridge ? null : state,
+            Reason = NodeStatusBuilder.Short(reason, 1024),
+            WithheldBy = f.IsBridge ? null : withheldBy,
+            Problems = function.Problems is { Count: > 0 } problems
+                ? [.. problems.DistinctBy(p => p.Type).Take(MostProblems).Select(p => new PciDeviceProblem { Type = p.Type, Message = NodeStatusBuilder.Short(p.Message, 1024) })]
+                : null,
+        };
+    }
+
+    private (PciDeviceState State, string? Reason) State(HostFunction function, bool unmanaged)
+    {
+        var f = function.Function;
+        if (_owners.TryGetValue(f.Address, out var owner))
+            return _present.Contains(f.Address) ? (owner.Bound ? PciDeviceState.Allocated : PciDeviceState.Claimed, null) : (PciDeviceState.Removed, function.GuardReason);
+        if (f.ParentAddress is { } parent && _owners.TryGetValue(parent, out var parentOwner))
+            return (parentOwner.Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its physical function {parent} is given away");
+        if (_heldVfs.TryGetValue(f.Address, out var vf))
+            return (_owners[vf].Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its virtual function {vf} is given away");
+        // What an administrator bound to VFIO is somebody else's, unless a spec says managed: false; then it has to be so.
+        if (function.GuardReason is { } refusal && !(unmanaged && function.GuardName == HoldingReasons.ForeignVfioBinding))
+            return (PciDeviceState.Unavailable, refusal);
+        if (unmanaged && function.Driver?.StartsWith("vfio", StringComparison.Ordinal) != true)
+            return (PciDeviceState.Unavailable, $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to vfio-pci");
+        return f.IommuGroup is null
+            ? (PciDeviceState.Unavailable, "it is in no IOMMU group: is the IOMMU on (intel_iommu=on or amd_iommu=on, and VT-d or AMD-Vi in the firmware)?")
+            : (PciDeviceState.Available, null);
+    }
+
+    /// <summary>Addresses at which there is another card now than the one that a claim holds, with that claim's words.</summary>
+    private void FindStrangers(HostSnapshot host, IReadOnlyList<Holding> known)
+    {
+        var functions = host.Functions.ToDictionary(f => f.Address, f => f.Function);
+        foreach (var holding in known.Where(h => h is { State: HoldingState.Stuck, Reason: HoldingReasons.DriftDetected }))
+        {
+            foreach (var device in holding.Request.Devices)
+            {
+                if (functions.TryGetValue(device.Address, out var now)
+                    && (now.VendorId != device.VendorId || now.ProductId != device.ProductId || (device.StableId is { } id && now.StableId != id)))
+                    _strangers[device.Address] = $"claim {holding.Request.ClaimNamespace}/{holding.Request.ClaimName} holds what was here: {holding.Message}";
+            }
+        }
+    }
+
+    /// <summary>What keeps devices that nobody has from being offered.</summary>
+    private void FindWithheld(HostSnapshot host)
+    {
+        foreach (var group in host.Functions.Where(f => f.Function is { IommuGroup: not null, IsBridge: false }).GroupBy(f => f.Function.IommuGroup!.Value))
+        {
+            var members = group.ToList();
+            var mustReset = members.Select(m => _matched.GetValueOrDefault(m.Address)).FirstOrDefault(r => r is not null && _rules.Policy(r).Reset == ResetPolicy.Required);
+            foreach (var member in members)
+            {
+                if (Withheld(member, mustReset, members.Count == 1) is not { } withheld)
+                    continue;
+                _withheld[member.Address] = withheld;
+                _withheldGroups.TryAdd(group.Key, member.Address);
+            }
+        }
+    }
+
+    /// <summary>What keeps a free device from being offered, in one word and in a sentence; null: nothing.</summary>
+    /// <param name="function">The device.</param>
+    /// <param name="mustReset">The spec that says <c>reset: required</c> of it or of a member of its group; null: none does.</param>
+    /// <param name="alone">No other device goes with it.</param>
+    private static (string By, string Why)? Withheld(HostFunction function, string? mustReset, bool alone)
+    {
+        if (function.Withheld is { } sentence && (function.WithheldBy != NoReset || mustReset is not null))
+            return (function.WithheldBy ?? "Withheld", sentence);
+        // Functions of a card without a way of their own may be reset together through VFIO: that is tried when they are first bound.
+        return mustReset is not null && alone && function is { ResetMethods.Count: 0, ProvenReset: null }
+            ? (NoReset, $"it can't be reset, and PciDeviceSpec {mustReset} says reset: required")
+            : null;
+    }
+}
