@@ -74,21 +74,31 @@ internal sealed class CardRelaxation
         return true;
     }
 
+    // The set that misses most, and at once all violated conditions in the upper part, where those of linked VFs are (they come after the sets).
     private bool AddViolated(double[] x)
     {
+        int sets = 1 << System.Numerics.BitOperations.Log2((uint)need.Length);
         int worst = -1;
         double most = 1e-6;
+        bool added = false;
         for (int set = 1; set < need.Length; set++)
         {
             double missing = need[set];
             for (int k = 0; k < sizes.Length; k++)
                 missing -= (sizes[k] * vfs[k][set]) + (x[k] * gains[k][set]);
-            if (missing > most && !rows.Contains(set))
+            if (missing <= (set < sets ? most : 1e-6) || rows.Contains(set))
+                continue;
+            if (set < sets)
+            {
                 (worst, most) = (set, missing);
+                continue;
+            }
+            rows.Add(set);
+            added = true;
         }
         if (worst >= 0)
             rows.Add(worst);
-        return worst >= 0;
+        return added || worst >= 0;
     }
 
     // Nonbasic variables are the columns: classes 0..K-1, or slack K + 1 + row; K is z. Each row gives its basic variable as a sum over them.

@@ -43,6 +43,9 @@ internal sealed class CardSearch
     private CardBranching? branching;
     private HashSet<State>? failed;
     private int[] memoRows = [];
+
+    // By depth and row of memoRows: the most that the classes from there on can take away.
+    private long[][] swing = [];
     private int[] choice = [];
 
     /// <param name="demand">By set.</param>
@@ -154,6 +157,14 @@ internal sealed class CardSearch
                 matters.Add(set);
         }
         memoRows = [.. matters];
+        swing = new long[classes.Count + 1][];
+        swing[classes.Count] = new long[memoRows.Length];
+        for (int k = classes.Count - 1; k >= 0; k--)
+        {
+            swing[k] = new long[memoRows.Length];
+            for (int i = 0; i < memoRows.Length; i++)
+                swing[k][i] = swing[k + 1][i] + (classes[k].Cards.Count * Math.Abs(classes[k].Gain[memoRows[i]]));
+        }
         failed ??= [];
     }
 
@@ -236,11 +247,7 @@ internal sealed class CardSearch
         left[0] = (short)k;
         for (int i = 0; i < memoRows.Length; i++)
         {
-            int row = memoRows[i];
-            long most = 0;
-            for (int later = k; later < classes.Count; later++)
-                most += classes[later].Cards.Count * Math.Abs(classes[later].Gain[row]);
-            left[i + 1] = (short)Math.Min(Math.Min(now[row], most), short.MaxValue);
+            left[i + 1] = (short)Math.Min(Math.Min(now[memoRows[i]], swing[k][i]), short.MaxValue);
         }
         return new State(left);
     }

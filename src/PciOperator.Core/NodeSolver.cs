@@ -395,6 +395,7 @@ internal readonly ref struct NodeSolver
         modes.CopyTo(answer);
         bool? found = search.Run(answer);
         scratch.MostCardSteps = Math.Max(scratch.MostCardSteps, search.Steps);
+        scratch.CardSteps += search.Steps;
         tooComplex |= found is null;
         if (found is true)
             answer[..modes.Length].CopyTo(modes);

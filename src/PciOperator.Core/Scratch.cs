@@ -24,6 +24,9 @@ internal sealed class Scratch
     /// <summary>The most steps that one search for cards' modes has taken on this thread: what the bound is measured by.</summary>
     public long MostCardSteps { get; set; }
 
+    /// <summary>The steps of all such searches on this thread.</summary>
+    public long CardSteps { get; set; }
+
     public static Scratch Mine => mine ??= new Scratch();
 
     public Span<int> ClassMasks(int length) => Need(ref classMasks, length);
