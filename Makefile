@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-vm bench nova-vectors crds crds-check format images
+.PHONY: help demo sandbox test test-vm bench idle nova-vectors crds crds-check format images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -11,6 +11,7 @@ export DOTNET_SKIP_FIRST_TIME_EXPERIENCE := 1
 CONFIGURATION := Release
 # The packages are those of the lock files, on every machine.
 LOCKED := -p:RestoreLockedMode=true
+IDLE_SECONDS ?= 60
 TAG ?= 0.1.0
 REGISTRY ?= pcioperator
 
@@ -46,6 +47,11 @@ test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/
 
 bench: ## Run the benchmarks
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'
+
+idle: ## Show what the published agent costs on a host with 256 functions while nothing happens (IDLE_SECONDS=60)
+	@mkdir -p artifacts
+	@dotnet publish src/PciOperator.Agent -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/agent > artifacts/publish.log 2>&1 || { cat artifacts/publish.log; exit 1; }
+	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- idle artifacts/publish/agent/pcioperator-agent $(IDLE_SECONDS)
 
 nova-vectors: ## Compare with Nova's own answers: make nova-vectors DIR=<folder of cases.jsonl, expected.jsonl, exact.jsonl>
 	$(call build,tools/NovaVectors)
