@@ -73,7 +73,7 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
 
         string? errors = Errors(f, folder, memory);
         if (!gone && link is null && errors is null)
-            return f;
+            return f.Problems.Count == 0 && f.WithheldBy != ConfigSpaceGone ? f : f with { Problems = [], Withheld = null, WithheldBy = null };
         string silent = $"{f.Address} doesn't answer any more (its configuration space reads ffff): it has fallen off the bus. Look at its power and its seat; echo 1 > {folder}/remove and echo 1 > /sys/bus/pci/rescan find it again, or a reboot does.";
         var problems = new List<DeviceProblem>();
         if (gone)
@@ -85,8 +85,8 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
         return f with
         {
             Problems = problems,
-            Withheld = f.Withheld ?? (gone ? silent : null),
-            WithheldBy = f.WithheldBy ?? (gone ? ConfigSpaceGone : null),
+            Withheld = gone ? silent : null,
+            WithheldBy = gone ? ConfigSpaceGone : null,
         };
     }
 
