@@ -75,7 +75,7 @@ public sealed record HostFunction
     /// <summary>Why it is not to be offered although nothing uses it (used once, not clean, can't be reset, doesn't answer), as a sentence; null: nothing is against it.</summary>
     public string? Withheld { get; init; }
 
-    /// <summary>One word for <see cref="Withheld"/>: "UsedOnce", "NotClean", "NoReset" or "ConfigSpaceGone".</summary>
+    /// <summary>One word for <see cref="Withheld"/>: "UsedOnce", "NotClean", "NoReset", "ConfigSpaceGone" or "NotAnswering".</summary>
     public string? WithheldBy { get; init; }
 
     /// <summary>The reset that has worked on this device ("flr", "pm", "bus", "vfio hot reset"); null: none has been tried, or none works.</summary>

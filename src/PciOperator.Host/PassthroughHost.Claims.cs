@@ -42,7 +42,7 @@ public sealed partial class PassthroughHost
             }
 
             if (before is not { Used: true })
-                RefuseWithheld(request, examination);
+                RefuseWithheld(request, examination, watched);
             foreach (GuardRefusal overridden in examination.CheckGuards(watched, guards, IsOurs, Administrators, disks))
                 logger.LogWarning("Claim {Namespace}/{Name}: the guard {Guard} is overridden: {Sentence}", request.ClaimNamespace, request.ClaimName, overridden.Guard, overridden.Sentence);
             intent = Intent(request, before, examination, binder, watched);

@@ -35,9 +35,9 @@ public sealed partial class PassthroughHost
             Holding? after = drift switch
             {
                 // A claim that is Stuck for another reason is worked on: what it waits for is the last word of that.
-                { Reason: HoldingReasons.NotBound } when before is { State: HoldingState.Prepared } => Held(entry, files, HoldingState.Stuck, drift.Reason, drift.Message),
-                { Reason: HoldingReasons.NotBound } or null when before is { State: HoldingState.Stuck } && IsDrift(before.Reason) => Held(entry, files, HoldingState.Preparing),
-                { Reason: not HoldingReasons.NotBound } => Held(entry, files, HoldingState.Stuck, drift.Reason, drift.Message),
+                { Reason: HoldingReasons.NotBound } when before is { State: HoldingState.Prepared } => Held(entry, looked, HoldingState.Stuck, drift.Reason, drift.Message),
+                { Reason: HoldingReasons.NotBound } or null when before is { State: HoldingState.Stuck } && IsDrift(before.Reason) => Held(entry, looked, HoldingState.Preparing),
+                { Reason: not HoldingReasons.NotBound } => Held(entry, looked, HoldingState.Stuck, drift.Reason, drift.Message),
                 _ => null,
             };
             if (after is not null)
@@ -118,7 +118,7 @@ public sealed partial class PassthroughHost
         Inventory.OverrideOf(files, address) is null && !VfioDrivers.IsVfio(Inventory.DriverOf(files, address));
 
     private string VfsOf(JournalDevice device) =>
-        device.Parent is { } pf && Inventory.Number(files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs")) is { } count
+        device.Parent is { } pf && Inventory.Number(BootFacts.Optional(() => looked.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) is { } count
             ? $": its physical function {pf} has {count} virtual functions now"
             : "";
 

@@ -27,7 +27,10 @@ public sealed partial class PassthroughHost
                 return false;
         }
 
-        HostFunction? function = new Inventory(files).ReadNow([address], HostUse.Read(files)).SingleOrDefault();
+        LookOutcome<HostFunction?> look = looked.Run(() => new Inventory(looked).ReadNow([address], HostUse.Read(looked)).SingleOrDefault(), options.LookTimeout, () => Changed?.Invoke());
+        if (look.Hangs is { } hangs)
+            throw new HostIoException("look", $"{SysfsPaths.Device(address)}", Errnos.ETIMEDOUT, $"{address} can't be looked at: {hangs}.");
+        HostFunction? function = look.Seen;
         bool freed = memory.Free(files, DeviceMemory.Key(function?.Function.StableId, address), address);
         if (freed)
             Changed?.Invoke();
@@ -72,9 +75,9 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>A device that is withheld is not given to a claim that doesn't have it already, whoever asks.</summary>
-    private void RefuseWithheld(AssignmentRequest request, Examination examination)
+    private void RefuseWithheld(AssignmentRequest request, Examination examination, IHostFileSystem watched)
     {
-        string kernel = HostFacts.KernelVersion(files);
+        string kernel = HostFacts.KernelVersion(watched);
         foreach ((AssignmentDevice asked, HostFunction found) in request.Devices.Zip(examination.Devices))
         {
             if (Withholding(found, bootId!, kernel) is not var (by, why))

@@ -20,9 +20,8 @@ public sealed partial class PassthroughHost
     /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
     public async Task<SriovOutcome> SetVfsAsync(PciAddress pf, int numVfs, bool? autoprobe = null, CancellationToken ct = default)
     {
-        HostWork work;
-        var result = new TaskCompletionSource<SriovOutcome>(TaskCreationOptions.RunContinuationsAsynchronously);
         string? stalledAt = null;
+        SriovOutcome NotYet() => Refused(pf, HoldingReasons.WriteBlocked, $"{pf} doesn't have {numVfs} VFs yet: the kernel has not finished {stalledAt} for {options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use a VF: stop it. The work goes on when the kernel does.");
         lock (gate)
         {
             Load();
@@ -30,9 +29,20 @@ public sealed partial class PassthroughHost
                 return busy;
         }
 
-        if (IsSo(pf, numVfs, autoprobe))
+        // Reading the number waits for the device's lock, which somebody else's write may hold.
+        var look = new HostWork(time, options.WriteTimeout) { Stalled = doing => stalledAt = doing };
+        Task<(bool IsSo, bool SameNumber, bool HasVfs)> looking = Run(look, $"sriov {pf}", () =>
+        {
+            var watched = new WatchedFileSystem(files, look);
+            return IsSo(pf, numVfs, autoprobe, watched) ? (true, true, true) : (false, HasNumber(pf, numVfs, watched), !HasNumber(pf, 0, watched));
+        });
+        await look.EndedOrStalled.WaitAsync(ct);
+        if (!looking.IsCompleted && !look.Ended.IsCompleted)
+            return NotYet();
+        (bool isSo, bool sameNumber, bool hasVfs) = await looking;
+        if (isSo)
             return new SriovOutcome { Address = pf, Applied = true, NumVfs = numVfs };
-        bool sameNumber = HasNumber(pf, numVfs), hasVfs = !HasNumber(pf, 0);
+        HostWork work;
         lock (gate)
         {
             if (Running(pf) is { } busy)
@@ -50,17 +60,11 @@ public sealed partial class PassthroughHost
             reservations.Resizing[pf] = work;
         }
 
-        work.Start($"sriov {pf}", () =>
+        Task<SriovOutcome> result = Run(work, $"sriov {pf}", () =>
         {
             try
             {
-                result.TrySetResult(Resize(pf, numVfs, autoprobe, sameNumber, new WatchedFileSystem(files, work), work));
-            }
-#pragma warning disable CA1031 // handed to whoever waits for the result
-            catch (Exception e)
-#pragma warning restore CA1031
-            {
-                result.TrySetException(e);
+                return Resize(pf, numVfs, autoprobe, sameNumber, new WatchedFileSystem(files, work), work);
             }
             finally
             {
@@ -70,9 +74,7 @@ public sealed partial class PassthroughHost
             }
         });
         await work.EndedOrStalled.WaitAsync(ct);
-        return result.Task.IsCompleted || work.Ended.IsCompleted
-            ? await result.Task
-            : Refused(pf, HoldingReasons.WriteBlocked, $"The kernel has not finished {stalledAt} for {options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use a VF: stop it. The work goes on when the kernel does.");
+        return result.IsCompleted || work.Ended.IsCompleted ? await result : NotYet();
     }
 
     private SriovOutcome? Running(PciAddress pf) => reservations.Resizing.TryGetValue(pf, out HostWork? running)
@@ -94,10 +96,10 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>Then nothing goes that somebody could hold: only autoprobe is set, or VFs are waited for.</summary>
-    private bool HasNumber(PciAddress pf, int numVfs) =>
+    private static bool HasNumber(PciAddress pf, int numVfs, IHostFileSystem files) =>
         Inventory.Number(Attempt(() => files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) == numVfs;
 
-    private bool IsSo(PciAddress pf, int numVfs, bool? autoprobe)
+    private static bool IsSo(PciAddress pf, int numVfs, bool? autoprobe, IHostFileSystem files)
     {
         try
         {
@@ -113,6 +115,26 @@ public sealed partial class PassthroughHost
         }
     }
 
+    /// <summary>Starts work that answers.</summary>
+    private static Task<T> Run<T>(HostWork work, string name, Func<T> body)
+    {
+        var result = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
+        work.Start(name, () =>
+        {
+            try
+            {
+                result.TrySetResult(body());
+            }
+#pragma warning disable CA1031 // handed to whoever waits for the result
+            catch (Exception e)
+#pragma warning restore CA1031
+            {
+                result.TrySetException(e);
+            }
+        });
+        return result.Task;
+    }
+
     /// <summary>VFs that can be used: linked from their PF, and there.</summary>
     private static int Present(PciAddress pf, IHostFileSystem files) =>
         Inventory.NumberedVfsOf(files, pf).Values.Count(vf => Inventory.IdsOf(files, vf) is not null);
@@ -125,6 +147,7 @@ public sealed partial class PassthroughHost
         string folder = SysfsPaths.Device(pf);
         int? Now() => Inventory.Number(watched.ReadText($"{folder}/sriov_numvfs"));
         bool changed = false;
+        string? probeBefore = null;
         try
         {
             int? total = Inventory.Number(watched.ReadText($"{folder}/sriov_totalvfs"));
@@ -153,6 +176,7 @@ public sealed partial class PassthroughHost
             if (probe is not null && watched.ReadText($"{folder}/sriov_drivers_autoprobe") is { } current && current != probe)
             {
                 changed = true;
+                probeBefore = current;
                 watched.Write($"{folder}/sriov_drivers_autoprobe", probe);
             }
 
@@ -170,7 +194,10 @@ public sealed partial class PassthroughHost
         }
         catch (HostIoException e)
         {
-            return Refused(pf, HoldingReasons.SriovFailed, e.Message) with { NumVfs = Inventory.Number(Attempt(() => files.ReadText($"{folder}/sriov_numvfs"))), Changed = changed };
+            // Whoever makes VFs next must find it as it was.
+            if (probeBefore is not null)
+                Attempt(() => { watched.Write($"{folder}/sriov_drivers_autoprobe", probeBefore); return null; });
+            return Refused(pf, HoldingReasons.SriovFailed, e.Message) with { NumVfs = Inventory.Number(Attempt(() => watched.ReadText($"{folder}/sriov_numvfs"))), Changed = changed };
         }
 
         void Write(string purpose, int number)

@@ -10,6 +10,9 @@ public sealed record PassthroughHostOptions
     /// <summary>How long one call of the kernel may take before its holding is called Stuck. The work goes on when it returns.</summary>
     public TimeSpan WriteTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>How long reading one file may hold up a look at everything; a device that takes longer is withheld until it answers.</summary>
+    public TimeSpan LookTimeout { get; init; } = TimeSpan.FromSeconds(5);
+
     /// <summary>How long VFs that the kernel counts may take to be there.</summary>
     public TimeSpan VfTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
@@ -35,9 +38,8 @@ public sealed partial class PassthroughHost
     private readonly ILogger logger;
     private readonly PassthroughHostOptions options;
     private readonly Guards guards;
-    private readonly Inventory inventory;
+    private readonly LookedAtFileSystem looked;
     private readonly HostDiagnosis diagnosis;
-    private readonly DeviceHealth health;
     private readonly Journal journal;
     private readonly DeviceMemory memory;
     private readonly Reservations reservations = new();
@@ -46,6 +48,8 @@ public sealed partial class PassthroughHost
     private readonly Dictionary<string, ClaimWork> works = new(StringComparer.Ordinal);
     private string? bootId;
     private bool? vfioLoadable;
+    private volatile Sight sight;
+    private volatile IReadOnlyList<HostFunction> lastSeen = [];
 
     /// <summary>A host seen through <paramref name="files"/>, with its journal under <paramref name="stateDirectory"/> (absolute, on the host).</summary>
     public PassthroughHost(IHostFileSystem files, string stateDirectory, TimeProvider? time = null, ILogger? logger = null, PassthroughHostOptions? options = null)
@@ -55,9 +59,9 @@ public sealed partial class PassthroughHost
         this.logger = logger ?? NullLogger.Instance;
         this.options = options ?? new PassthroughHostOptions();
         guards = new Guards(this.options.DeniedDrivers);
-        inventory = new Inventory(files);
-        diagnosis = new HostDiagnosis(files);
-        health = new DeviceHealth(files, this.time);
+        looked = new LookedAtFileSystem(files, this.time);
+        sight = new Sight(looked, this.time);
+        diagnosis = new HostDiagnosis(looked);
         journal = new Journal(files, stateDirectory.TrimEnd('/'));
         memory = new DeviceMemory(files, stateDirectory.TrimEnd('/'));
     }
@@ -108,25 +112,59 @@ public sealed partial class PassthroughHost
 
     private HostSnapshot Scan(IReadOnlyCollection<Uevent>? heard, bool fresh)
     {
+        while (true)
+        {
+            LookOutcome<HostSnapshot> outcome = looked.Run(() => Look(heard, fresh), options.LookTimeout, () => Changed?.Invoke());
+            if (outcome.Seen is { } snapshot)
+                return snapshot;
+
+            // What that look has locked and remembers stays with it.
+            logger.LogWarning("A device is left out of looks at the host until it answers: {What}.", outcome.Hangs);
+            sight = new Sight(looked, time);
+        }
+    }
+
+    private HostSnapshot Look(IReadOnlyCollection<Uevent>? heard, bool fresh)
+    {
         List<JournalEntry> settled = Settled();
         var problems = new List<string>();
-        var use = HostUse.Read(files);
-        List<HostFunction> functions = See(heard, settled, use, fresh, problems);
+        var use = HostUse.Read(looked);
+        List<HostFunction> functions = WithSilent(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems));
         NoticeDrift(settled, functions);
-        vfioLoadable ??= HostFacts.IsLoadable(files);
-        IommuFacts iommu = HostFacts.Iommu(files, diagnosis.Boot);
-        string kernel = HostFacts.KernelVersion(files);
-        string boot = HostFacts.BootId(files);
+        vfioLoadable ??= HostFacts.IsLoadable(looked);
+        IommuFacts iommu = HostFacts.Iommu(looked, diagnosis.Boot);
+        string kernel = HostFacts.KernelVersion(looked);
+        string boot = HostFacts.BootId(looked);
         return new HostSnapshot
         {
             Functions = Remembered(Guarded(functions, use), boot, kernel),
             KernelVersion = kernel,
             BootId = boot,
             Iommu = iommu,
-            Vfio = HostFacts.Vfio(files, vfioLoadable),
+            Vfio = HostFacts.Vfio(looked, vfioLoadable),
             Facts = diagnosis.Facts(iommu, functions),
             Problems = problems,
         };
+    }
+
+    /// <summary>Devices that don't answer are there as they were seen last, withheld.</summary>
+    private List<HostFunction> WithSilent(List<HostFunction> functions)
+    {
+        IReadOnlyList<HostFunction> before = lastSeen;
+        lastSeen = functions;
+        if (looked.Silent.Count == 0)
+            return functions;
+        HashSet<PciAddress> seen = [.. functions.Select(f => f.Address)];
+        List<HostFunction> silent = [.. before.Where(f => !seen.Contains(f.Address) && looked.Silent.ContainsKey(f.Address))];
+        lastSeen = [.. functions.Concat(silent).OrderBy(f => f.Address)];
+        return
+        [
+            .. functions.Concat(silent.Select(f => f with
+            {
+                WithheldBy = "NotAnswering",
+                Withheld = $"{f.Address} doesn't answer: the kernel has not finished {looked.Silent.GetValueOrDefault(f.Address, "a read")}, as when a driver can't let go of the device. A process may still use it: stop it.",
+            })).OrderBy(f => f.Address),
+        ];
     }
 
     /// <summary>Loads the journal; entries stay as they are until they are prepared or released again.</summary>
@@ -162,14 +200,14 @@ public sealed partial class PassthroughHost
                     return unknown;
                 if (!works.TryGetValue(request.ClaimUid, out ClaimWork? running))
                 {
-                    running = new ClaimWork(this, request.ClaimUid, isPrepare: true);
+                    running = new ClaimWork(this, request.ClaimUid, request);
                     works[request.ClaimUid] = running;
                     mine = true;
                 }
 
                 work = running;
                 if (!mine && work.Work.IsStalled)
-                    return holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request);
+                    return holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request, work);
             }
 
             if (mine)
@@ -178,7 +216,7 @@ public sealed partial class PassthroughHost
             if (!work.Work.Ended.IsCompleted)
             {
                 lock (gate)
-                    return holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request);
+                    return holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request, work);
             }
 
             if (work.IsPrepare)
@@ -207,7 +245,7 @@ public sealed partial class PassthroughHost
                 {
                     if (!entries.ContainsKey(claimUid))
                         return null;
-                    running = new ClaimWork(this, claimUid, isPrepare: false);
+                    running = new ClaimWork(this, claimUid, null);
                     works[claimUid] = running;
                     mine = true;
                 }
@@ -247,12 +285,13 @@ public sealed partial class PassthroughHost
     private static Holding Rejected(AssignmentRequest request, string reason, string message) =>
         new() { Request = request, State = HoldingState.Rejected, Reason = reason, Message = message };
 
-    private Holding Stalled(AssignmentRequest request) => new()
+    /// <summary>Work that has no journal entry yet, and so no holding, while the host doesn't answer.</summary>
+    private Holding Stalled(AssignmentRequest request, ClaimWork work) => new()
     {
         Request = request,
         State = HoldingState.Stuck,
         Reason = HoldingReasons.WriteBlocked,
-        Message = $"The host has not answered for {options.WriteTimeout.TotalSeconds:0} s.",
+        Message = $"{string.Join(", ", request.Devices.Select(d => d.Address))} can't be looked at: the kernel has not finished {work.StalledAt ?? "an answer"} for {options.WriteTimeout.TotalSeconds:0} s. The work goes on when the kernel does.",
     };
 
     private bool IsHeld(PciAddress address)
@@ -410,21 +449,28 @@ public sealed partial class PassthroughHost
         private readonly PassthroughHost host;
         private readonly string uid;
         private readonly TaskCompletionSource<Holding?> result = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly AssignmentRequest? request;
         private Holding? beforeStall;
 
-        public ClaimWork(PassthroughHost host, string uid, bool isPrepare)
+        /// <param name="host">The host.</param>
+        /// <param name="uid">The claim's.</param>
+        /// <param name="request">What is prepared; null: a release.</param>
+        public ClaimWork(PassthroughHost host, string uid, AssignmentRequest? request)
         {
             this.host = host;
             this.uid = uid;
-            IsPrepare = isPrepare;
+            this.request = request;
             Work = new HostWork(host.time, host.options.WriteTimeout) { Stalled = OnStalled, Resumed = OnResumed };
         }
 
-        public bool IsPrepare { get; }
+        public bool IsPrepare => request is not null;
 
         public HostWork Work { get; }
 
         public Task<Holding?> Result => result.Task;
+
+        /// <summary>What the kernel has not finished, when the work is or was stalled.</summary>
+        public string? StalledAt { get; private set; }
 
         public void Start(string name, Func<Holding?> body) => Work.Start(name, () =>
         {
@@ -453,25 +499,25 @@ public sealed partial class PassthroughHost
 
         private void OnStalled(string doing)
         {
+            StalledAt = doing;
             lock (host.gate)
-            {
                 beforeStall = host.holdings.GetValueOrDefault(uid);
-                if (beforeStall is null)
-                    return;
-            }
-
-            host.Publish(uid, beforeStall with
+            if (beforeStall is null && request is not null)
             {
-                State = HoldingState.Stuck,
-                Reason = HoldingReasons.WriteBlocked,
-                Message = $"The kernel has not finished {doing} for {host.options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.",
-            });
+                // Nothing is in the journal yet; but the claim isn't free to go before the kernel has answered.
+                host.Publish(uid, host.Stalled(request, this));
+            }
+            else if (beforeStall is not null)
+            {
+                host.Publish(uid, beforeStall with
+                {
+                    State = HoldingState.Stuck,
+                    Reason = HoldingReasons.WriteBlocked,
+                    Message = $"The kernel has not finished {doing} for {host.options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.",
+                });
+            }
         }
 
-        private void OnResumed()
-        {
-            if (beforeStall is not null)
-                host.Publish(uid, beforeStall);
-        }
+        private void OnResumed() => host.Publish(uid, beforeStall);
     }
 }

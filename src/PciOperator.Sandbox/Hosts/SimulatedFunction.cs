@@ -115,6 +115,10 @@ public sealed class SimulatedFunction
     /// <summary>It has fallen off the bus: whatever is read from it is all ones; the kernel hasn't noticed.</summary>
     public bool OffTheBus { get; set; }
 
+    /// <summary>Some write of the kernel's is under way that holds the device's lock.</summary>
+    [JsonIgnore]
+    internal bool Locked { get; set; }
+
     [JsonIgnore]
     internal PciAddress At => PciAddress.Parse(Address);
 

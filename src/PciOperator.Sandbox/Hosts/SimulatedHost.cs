@@ -65,6 +65,7 @@ public sealed class SimulatedHost
     private readonly List<Channel<Uevent>> listeners = [];
     private readonly SortedSet<string> claimed = new(StringComparer.Ordinal);
     private FileTree? tree;
+    private int held;
     private string? savedAt;
     private volatile bool muted;
     private AgentFiles agent;
@@ -72,7 +73,7 @@ public sealed class SimulatedHost
     internal SimulatedHost(SimulatedState state)
     {
         this.state = state;
-        kernel = new SimulatedKernel(state, Touch, Emit);
+        kernel = new SimulatedKernel(state, Touch, Emit) { Waits = () => Waits?.Invoke() };
         resets = new SimulatedResets(state, kernel);
         agent = new AgentFiles(this);
         Uevents = new Events(this);
@@ -99,6 +100,34 @@ public sealed class SimulatedHost
     /// call <see cref="CrashAgent"/>.
     /// </summary>
     public Action<SimulatedAccess>? Fault { get; set; }
+
+    /// <summary>
+    /// Whether the kernel holds a change: it is begun, keeps its device locked, and ends, with its effect, after
+    /// <see cref="LetGo"/>, also when the agent that asked for it is dead by then. Called with the host's lock held.
+    /// </summary>
+    public Func<SimulatedAccess, bool>? Holds { get; set; }
+
+    /// <summary>Called when a call begins to wait for a device's lock, with the host's lock held.</summary>
+    public Action? Waits { get; set; }
+
+    /// <summary>What the kernel holds goes on, and has had its effect when this returns.</summary>
+    public void LetGo()
+    {
+        lock (kernel.Gate)
+        {
+            Holds = null;
+            kernel.Closed();
+            while (held > 0)
+                Monitor.Wait(kernel.Gate);
+        }
+    }
+
+    /// <summary>The regular files below a folder, with their content.</summary>
+    public IReadOnlyDictionary<string, byte[]> FilesBelow(string folder)
+    {
+        lock (kernel.Gate)
+            return state.Files.Where(f => f.Key.StartsWith(folder + "/", StringComparison.Ordinal)).ToDictionary(f => f.Key, f => f.Value, StringComparer.Ordinal);
+    }
 
     /// <summary>Another one after each boot.</summary>
     public string BootId => state.BootId;
@@ -337,7 +366,7 @@ public sealed class SimulatedHost
             {
                 f.Override = null;
                 f.UnbindingFrom = null;
-                (f.ChosenResets, f.OffTheBus, f.Dirty) = (null, false, false);
+                (f.ChosenResets, f.OffTheBus, f.Dirty, f.Locked) = (null, false, false, false);
                 f.Driver = f.HostDriver is { } driver && !f.FailingDrivers.Contains(driver) ? driver : null;
                 if (f.Sriov is not null)
                     (f.Sriov.NumVfs, f.Sriov.Autoprobe) = (0, true);
@@ -347,6 +376,21 @@ public sealed class SimulatedHost
             kernel.Closed();
             Touch();
         }
+    }
+
+    private void Hold(SimulatedAccess access)
+    {
+        string address = access.Path.StartsWith("/sys/bus/pci/devices/", StringComparison.Ordinal) ? access.Path.Split('/')[5] : access.Value.Trim();
+        string boot = state.BootId;
+        held++;
+        kernel.Locked(access.Operation == SimulatedOperation.Write ? kernel.Find(address) : null, () =>
+        {
+            while (Holds is not null && state.BootId == boot)
+                Monitor.Wait(kernel.Gate);
+            held--;
+        });
+        if (state.BootId != boot)
+            throw new SimulatedCrashException();
     }
 
     internal static string BootIdOf(int boot) => $"b0070000-0000-4000-8000-{boot:x12}";
@@ -609,7 +653,19 @@ public sealed class SimulatedHost
             try
             {
                 lock (host.kernel.Gate)
+                {
+                    var access = new SimulatedAccess(operation, path, value, Before: true, index);
+                    if (host.Holds?.Invoke(access) == true)
+                    {
+                        host.Hold(access);
+
+                        // Replacing a file takes several calls: one that hangs is the dead agent's last.
+                        if (operation != SimulatedOperation.Write)
+                            CheckAlive();
+                    }
+
                     change();
+                }
             }
             catch (HostIoException e)
             {

@@ -9,11 +9,11 @@ namespace PciOperator.Sandbox.Hosts;
 /// </summary>
 internal sealed class SimulatedKernel(SimulatedState state, Action changed, Action<Uevent> emit)
 {
-    // PFs whose VFs are being removed.
-    private readonly HashSet<SimulatedFunction> configuring = [];
-
     /// <summary>Held by every call; pulsed when a process closes its files.</summary>
     public object Gate { get; } = new();
+
+    /// <summary>A call begins to wait for a device's lock.</summary>
+    public Action? Waits { get; init; }
 
     public SimulatedFunction? Find(string address) => state.Functions.Find(f => f.Address == address);
 
@@ -96,23 +96,18 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
         if (wanted > sriov.Total)
             throw Error("sriov_numvfs", Errnos.ERANGE);
         WaitForDeviceLock(pf);
+        Locked(pf, () => SetNumVfs(pf, sriov, wanted));
+    }
+
+    private void SetNumVfs(SimulatedFunction pf, SimulatedSriov sriov, int wanted)
+    {
         if (wanted == sriov.NumVfs)
             return;
         if (!pf.HasHostDriver)
             throw Error("sriov_numvfs", Errnos.ENOENT);
         if (wanted == 0)
         {
-            configuring.Add(pf);
-            try
-            {
-                RemoveVfs(pf);
-            }
-            finally
-            {
-                configuring.Remove(pf);
-                Monitor.PulseAll(Gate);
-            }
-
+            RemoveVfs(pf);
             return;
         }
 
@@ -243,10 +238,9 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
     {
         foreach (SimulatedFunction vf in state.Functions.Where(f => f.PhysFn == pf.Address).ToList())
         {
+            WaitForDeviceLock(vf);
             if (vf.Driver is not null)
                 Unbind(vf);
-            else
-                WaitForDeviceLock(vf);
             state.Functions.Remove(vf);
             emit(Event("remove", vf));
         }
@@ -315,19 +309,36 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
         emit(Event("unbind", f));
     }
 
+    /// <summary>Does something that may wait, with the device locked; null: no device.</summary>
+    public void Locked(SimulatedFunction? f, Action action)
+    {
+        try
+        {
+            if (f is not null)
+                f.Locked = true;
+            action();
+        }
+        finally
+        {
+            if (f is not null)
+                f.Locked = false;
+            Monitor.PulseAll(Gate);
+        }
+    }
+
+    /// <summary>As reading driver_override and sriov_numvfs does, too (pci-sysfs.c, iov.c: device_lock).</summary>
     public void WaitForDeviceLock(SimulatedFunction f)
     {
-        while (configuring.Contains(f))
-            Monitor.Wait(Gate);
-        while (f.UnbindingFrom is not null)
+        while (f.UnbindingFrom is not null || f.Locked)
         {
-            if (!IsOpen(f))
+            if (!f.Locked && !IsOpen(f))
             {
                 f.UnbindingFrom = null;
                 changed();
                 return;
             }
 
+            Waits?.Invoke();
             Monitor.Wait(Gate);
         }
     }

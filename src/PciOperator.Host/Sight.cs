@@ -3,28 +3,29 @@ using PciOperator.Core;
 namespace PciOperator.Host;
 
 /// <summary>What was seen of the functions last, so that a uevent costs a look at what it concerns and not at the whole bus.</summary>
-public sealed partial class PassthroughHost
+internal sealed class Sight(IHostFileSystem files, TimeProvider time)
 {
     // One look after the other: a slow one must not put what it saw in the place of what a later one saw.
     private readonly Lock seeing = new();
+    private readonly Inventory inventory = new(files);
+    private readonly DeviceHealth health = new(files, time);
     private IReadOnlyList<HostFunction>? seen;
     private HashSet<PciAddress> passedOver = [];
     private HashSet<JournalEntry> seenSettled = new(ReferenceEqualityComparer.Instance);
 
-    /// <summary>The functions with their health; with <paramref name="heard"/>, only what that concerns is read.</summary>
-    private List<HostFunction> See(IReadOnlyCollection<Uevent>? heard, List<JournalEntry> settled, HostUse use, bool fresh, List<string> problems)
+    /// <summary>The functions with their health; with <paramref name="heard"/>, only what that concerns is read; what is locked is as it was.</summary>
+    public List<HostFunction> See(IReadOnlyCollection<Uevent>? heard, List<JournalEntry> settled, HostUse use, Func<PciAddress, bool> isHeld, IReadOnlySet<PciAddress> locked, bool fresh, List<string> problems)
     {
         lock (seeing)
         {
             ScanScope? scope = heard is null || seen is null ? null : ScanScope.Of(heard, seen);
 
             // What a claim has come to hold since: the uevents of that may still be on their way.
-            HashSet<PciAddress> locked = Locked();
             scope?.Touched.UnionWith(passedOver);
             scope?.Touched.UnionWith(settled.Where(e => !seenSettled.Contains(e)).SelectMany(e => e.Devices).Select(d => d.At));
             List<HostFunction> functions = scope is null
-                ? health.Look(inventory.ReadAll(use, fresh, problems, seen, locked), IsHeld, fresh)
-                : health.Look(inventory.ReadAgain(seen!, scope, use, problems, locked), IsHeld, fresh: true, scope.Touched);
+                ? health.Look(inventory.ReadAll(use, fresh, problems, seen, locked), isHeld, fresh)
+                : health.Look(inventory.ReadAgain(seen!, scope, use, problems, locked), isHeld, fresh: true, scope.Touched);
             seenSettled = new HashSet<JournalEntry>(settled, ReferenceEqualityComparer.Instance);
             seen = functions;
 
