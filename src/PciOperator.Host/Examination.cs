@@ -13,7 +13,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
     public static Examination Of(AssignmentRequest request, IHostFileSystem files, bool inUse)
     {
         var inventory = new Inventory(files);
-        var use = HostUse.Read(files);
+        var use = HostLooks.Use(files);
         Dictionary<PciAddress, HostFunction> found = inventory.ReadNow(request.Devices.Select(d => d.Address), use).ToDictionary(f => f.Address);
         foreach (AssignmentDevice device in request.Devices)
         {
@@ -80,7 +80,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
     /// <exception cref="Refusal">See <see cref="CheckGuards"/>.</exception>
     public void CheckGuardsAgain(
         IHostFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, DiskClaims claims) =>
-        (this with { Use = HostUse.Read(files) }).CheckGuards(files, guards, ours, administrators, claims);
+        (this with { Use = HostLooks.Use(files) }).CheckGuards(files, guards, ours, administrators, claims);
 
     /// <summary>The kernel knows who has a disk, also where nothing shows it; and once it is ours, nobody else gets it.</summary>
     private void ClaimDisks(IHostFileSystem files, List<HostFunction> free, DiskClaims claims)

@@ -16,6 +16,8 @@ internal sealed class HostWork : IDisposable
     private TaskCompletionSource stalled = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private (string Operation, string Path)? doing;
     private long since;
+    private long calls;
+    private bool armed;
 
     public HostWork(TimeProvider time, TimeSpan limit)
     {
@@ -86,14 +88,21 @@ internal sealed class HostWork : IDisposable
     /// <summary>Since a <see cref="Timestamp"/>.</summary>
     public TimeSpan Elapsed(long timestamp) => time.GetElapsedTime(timestamp);
 
+    /// <summary>How many calls have begun or returned.</summary>
+    public long Calls => Volatile.Read(ref calls);
+
     /// <summary>A call begins: "reading" and a path, for example.</summary>
     public void Enter(string operation, string path)
     {
         lock (gate)
         {
+            calls++;
             doing = (operation, path);
             since = time.GetTimestamp();
-            timer.Change(limit, Timeout.InfiniteTimeSpan);
+
+            // The timer is set when it goes off, not at each call: there are hundreds of those, and they are short.
+            if (!armed)
+                armed = timer.Change(limit, Timeout.InfiniteTimeSpan);
         }
     }
 
@@ -103,8 +112,8 @@ internal sealed class HostWork : IDisposable
         bool resumed;
         lock (gate)
         {
+            calls++;
             doing = null;
-            timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
             resumed = stalled.Task.IsCompleted;
             if (resumed)
                 stalled = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -121,8 +130,10 @@ internal sealed class HostWork : IDisposable
         string what;
         lock (gate)
         {
-            // The timer may have been on its way when the call returned.
-            if (doing is null || time.GetElapsedTime(since) < limit)
+            // It was set at an earlier call.
+            TimeSpan left = doing is null ? limit : limit - time.GetElapsedTime(since);
+            armed = doing is not null && left > TimeSpan.Zero && timer.Change(left, Timeout.InfiniteTimeSpan);
+            if (doing is null || left > TimeSpan.Zero)
                 return;
             what = Purpose ?? $"{doing.Value.Operation} {doing.Value.Path}";
         }
@@ -137,8 +148,14 @@ internal sealed class HostWork : IDisposable
 }
 
 /// <summary>Every call of the host is watched by the work that makes it.</summary>
-internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work) : IHostFileSystem
+internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work, HostLooks? looks = null) : IHostFileSystem
 {
+    /// <summary>Looks that are shared with other work on the same host; null: none.</summary>
+    public HostLooks? Looks { get; } = looks;
+
+    /// <summary>How many calls have begun or returned.</summary>
+    public long Calls => work.Calls;
+
     public bool Exists(string path) => Watch("looking for", path, static (f, p) => f.Exists(p));
 
     public string? ReadText(string path) => Watch("reading", path, static (f, p) => f.ReadText(p));

@@ -44,7 +44,7 @@ internal sealed class Inventory(IHostFileSystem files)
                 continue;
             try
             {
-                if (!untouched.Passes(address) && Read(address, use, surroundings) is { } function)
+                if (!untouched.Passes(address) && Read(address, use, surroundings, locked?.Contains(address) == true) is { } function)
                     functions.Add(function);
             }
             catch (HostIoException e)
@@ -82,7 +82,7 @@ internal sealed class Inventory(IHostFileSystem files)
             {
                 try
                 {
-                    if (Read(address, use, surroundings) is { } function)
+                    if (Read(address, use, surroundings, locked?.Contains(address) == true) is { } function)
                         read[address] = function;
                 }
                 catch (HostIoException e)
@@ -192,7 +192,8 @@ internal sealed class Inventory(IHostFileSystem files)
             : null;
     }
 
-    private HostFunction? Read(PciAddress address, HostUse use, Surroundings around)
+    // Of a locked one, what the kernel shows only to who can lock the device is left out.
+    private HostFunction? Read(PciAddress address, HostUse use, Surroundings around, bool locked = false)
     {
         string folder = SysfsPaths.Device(address);
         string? link = files.ReadLink(folder);
@@ -236,8 +237,8 @@ internal sealed class Inventory(IHostFileSystem files)
                 IsBridge = isBridge,
             },
             Driver = driver,
-            DriverOverride = OverrideOf(files, address),
-            NumVfs = totalVfs > 0 ? Number(files.ReadText($"{folder}/sriov_numvfs")) : null,
+            DriverOverride = locked ? null : OverrideOf(files, address),
+            NumVfs = totalVfs > 0 && !locked ? Number(files.ReadText($"{folder}/sriov_numvfs")) : null,
             VfsAutoprobe = totalVfs > 0 ? Optional($"{folder}/sriov_drivers_autoprobe") switch { "1" => true, "0" => false, _ => null } : null,
             ResetMethods = isBridge ? [] : Optional($"{folder}/reset_method")?.Split(' ', StringSplitOptions.RemoveEmptyEntries) ?? [],
             VfioGroupNode = groupNode,

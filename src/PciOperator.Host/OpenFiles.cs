@@ -1,11 +1,9 @@
-using System.Text;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
 
 /// <summary>
-/// Which process has a device open or mapped: every /proc/PID/fd is compared by device number, whatever the name it was opened by, and
-/// /proc/PID/maps by name, since what is mapped may be closed. The agent itself doesn't count.
+/// Which process has a device open or mapped.
 /// </summary>
 internal sealed class OpenFiles(IHostFileSystem files)
 {
@@ -55,65 +53,8 @@ internal sealed class OpenFiles(IHostFileSystem files)
     /// <summary>"process 4242 (qemu-system-x86) has /dev/vfio/13 open"; null when none has any of them.</summary>
     /// <param name="nodes">Device nodes that nobody may have open, with their names.</param>
     /// <param name="functions">Functions whose BARs (resourceN files) nobody may have open either.</param>
-    public string? FindUser(IReadOnlyDictionary<DeviceNumber, string> nodes, IReadOnlyCollection<PciAddress> functions)
-    {
-        if (nodes.Count == 0 && functions.Count == 0)
-            return null;
-        string[] bars = [.. functions.Select(f => $"/{f}/resource")];
-        string[] names = [.. bars.Concat(nodes.Values.Where(n => n.StartsWith('/')))];
-        string? self = files.ReadLink("/proc/self");
-        foreach (string pid in files.List("/proc"))
-        {
-            if (!char.IsAsciiDigit(pid[0]) || pid == self)
-                continue;
-            if ((Open(pid, nodes, functions, bars) ?? Mapped(pid, names)) is { } user)
-                return $"process {pid} ({files.ReadText($"/proc/{pid}/comm") ?? "gone"}) has {user}";
-        }
-
-        return null;
-    }
-
-    private string? Open(string pid, IReadOnlyDictionary<DeviceNumber, string> nodes, IReadOnlyCollection<PciAddress> functions, string[] bars)
-    {
-        foreach (string fd in files.List($"/proc/{pid}/fd"))
-        {
-            string path = $"/proc/{pid}/fd/{fd}";
-            if (files.ReadLink(path) is not { } target)
-                continue;
-
-            // A VFIO device that outlives its group's file: since Linux 6.17 the kernel says which.
-            if (functions.Count > 0 && target.Contains("[vfio-device]", StringComparison.Ordinal)
-                && files.ReadText($"/proc/{pid}/fdinfo/{fd}") is { } info
-                && functions.FirstOrDefault(f => info.Contains($"/{f}\n", StringComparison.Ordinal) || info.EndsWith($"/{f}", StringComparison.Ordinal)) is var function
-                && functions.Contains(function))
-                return $"{function} open through VFIO";
-            if (!target.StartsWith('/'))
-                continue;
-            if (bars.Any(bar => target.Contains(bar, StringComparison.Ordinal)))
-                return $"{target} open";
-            if (nodes.Count > 0 && files.DeviceAt(path) is { } number && nodes.TryGetValue(number, out string? node))
-                return $"{node} open";
-        }
-
-        return null;
-    }
-
-    private string? Mapped(string pid, string[] names)
-    {
-        // "7f0000000000-7f0000001000 rw-s 00000000 00:16 4711     /sys/devices/pci0000:00/0000:00:02.0/resource0"
-        if (names.Length == 0 || files.ReadBytes($"/proc/{pid}/maps", int.MaxValue) is not { } maps
-            || (maps.AsSpan().IndexOf("/resource"u8) < 0 && maps.AsSpan().IndexOf("/dev/"u8) < 0))
-            return null;
-        foreach (string line in Encoding.UTF8.GetString(maps).Split('\n'))
-        {
-            int at = line.IndexOf('/', StringComparison.Ordinal);
-            string path = at < 0 ? "" : line[at..];
-            if (names.Any(name => name.StartsWith("/dev/", StringComparison.Ordinal) ? path == name : path.Contains(name, StringComparison.Ordinal)))
-                return $"{path} mapped";
-        }
-
-        return null;
-    }
+    public string? FindUser(IReadOnlyDictionary<DeviceNumber, string> nodes, IReadOnlyCollection<PciAddress> functions) =>
+        nodes.Count == 0 && functions.Count == 0 ? null : HostLooks.Processes(files).FindUser(nodes, functions);
 
     private void Collect(string folder, Dictionary<DeviceNumber, string> nodes, int depth)
     {

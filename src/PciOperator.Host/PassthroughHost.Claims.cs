@@ -8,7 +8,7 @@ public sealed partial class PassthroughHost
 {
     private Holding Prepare(AssignmentRequest request, HostWork work)
     {
-        var watched = new WatchedFileSystem(files, work);
+        var watched = new WatchedFileSystem(files, work, looks);
         DeviceBinder binder = NewBinder(watched, work);
         JournalEntry? before;
         lock (gate)
@@ -115,7 +115,7 @@ public sealed partial class PassthroughHost
 
     private Holding? Release(string claimUid, HostWork work)
     {
-        var watched = new WatchedFileSystem(files, work);
+        var watched = new WatchedFileSystem(files, work, looks);
         DeviceBinder binder = NewBinder(watched, work);
         JournalEntry entry;
         lock (gate)

@@ -64,7 +64,7 @@ public sealed partial class PassthroughHost
         {
             try
             {
-                return Resize(pf, numVfs, autoprobe, sameNumber, new WatchedFileSystem(files, work), work);
+                return Resize(pf, numVfs, autoprobe, sameNumber, new WatchedFileSystem(files, work, looks), work);
             }
             finally
             {
@@ -81,7 +81,10 @@ public sealed partial class PassthroughHost
         ? Refused(pf, HoldingReasons.Busy, $"The number of VFs of {pf} is being changed already{(running.IsStalled ? ", and the kernel has not finished" : "")}.")
         : null;
 
-    /// <summary>Functions that the kernel may be keeping locked for us.</summary>
+    /// <summary>
+    /// Functions that the kernel may be keeping locked for us: those that are being worked on, and those on which an agent
+    /// before us was working in this boot, since a thread that unbinds a device in use outlives its process.
+    /// </summary>
     private HashSet<PciAddress> Locked()
     {
         lock (gate)
@@ -89,6 +92,7 @@ public sealed partial class PassthroughHost
             return
             [
                 .. reservations.Resizing.Keys,
+                .. inherited.SelectMany(uid => entries.GetValueOrDefault(uid)?.Devices ?? []).Select(d => d.At),
                 .. works.Where(w => w.Value.Work.Purpose is not null)
                     .SelectMany(w => entries.GetValueOrDefault(w.Key)?.Devices ?? [], (_, device) => device.At),
             ];
@@ -250,7 +254,7 @@ public sealed partial class PassthroughHost
     private SriovOutcome? UseOfVfs(PciAddress pf, WatchedFileSystem watched, out List<HostFunction> vfs)
     {
         var inventory = new Inventory(watched);
-        var use = HostUse.Read(watched);
+        var use = HostLooks.Use(watched);
         vfs = inventory.ReadNow(inventory.VfsOf(pf), use);
         if (vfs.Count == 0)
             return null;

@@ -43,9 +43,13 @@ public sealed partial class PassthroughHost
     private readonly Journal journal;
     private readonly DeviceMemory memory;
     private readonly Reservations reservations = new();
+    private readonly HostLooks looks = new();
     private readonly Dictionary<string, JournalEntry> entries = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Holding> holdings = new(StringComparer.Ordinal);
     private readonly Dictionary<string, ClaimWork> works = new(StringComparer.Ordinal);
+
+    // Half done by an agent before us, in this boot, and not worked on since.
+    private readonly HashSet<string> inherited = new(StringComparer.Ordinal);
     private string? bootId;
     private bool? vfioLoadable;
     private volatile Sight sight;
@@ -353,6 +357,8 @@ public sealed partial class PassthroughHost
             entries[entry.ClaimUid] = entry;
             reservations.Reserve(entry.ClaimUid, Reservations.Share.Of(entry));
             holdings[entry.ClaimUid] = AsLoaded(entry, boot);
+            if (entry.BootId == boot && entry.Stage != JournalStage.Prepared)
+                inherited.Add(entry.ClaimUid);
         }
 
         foreach (string uid in journal.Quarantined())
@@ -490,7 +496,11 @@ public sealed partial class PassthroughHost
             if (failure is null)
                 host.Publish(uid, holding);
             lock (host.gate)
+            {
                 host.works.Remove(uid);
+                host.inherited.Remove(uid);
+            }
+
             if (failure is null)
                 result.TrySetResult(holding);
             else

@@ -12,7 +12,6 @@ namespace PciOperator.Vm.Guest;
 internal sealed class Measurement
 {
     private const string VfioPci = "vfio-pci";
-    private const string Script = "script";
 
     private readonly LinuxFileSystem _files = new();
     private readonly PassthroughHost _host;
@@ -26,59 +25,61 @@ internal sealed class Measurement
     }
 
     /// <summary>Runs all rounds and prints what they took.</summary>
+    /// <param name="rounds">How often all VFs are bound and given back at once; one by one it is done once, and with resets too.</param>
     /// <exception cref="IOException">A VF is not on the driver where it should be.</exception>
     public void Run(int rounds)
     {
         Console.WriteLine($"{_vfs.Length} VFs: {string.Join(", ", _vfs.GroupBy(vf => vf.Driver ?? "no driver").Select(group => $"{group.Count()} on {group.Key}"))}");
-        (string Name, Action<Action<Vf>> All)[] ways = [("all at once", AllAtOnce), ("one by one", OneByOne)];
-        (string Name, Action<Vf> Bind, Action<Vf> GiveBack)[] contenders =
-        [
-            ("PassthroughHost", vf => Prepare(vf, ResetMode.Skip), Release),
-            ("PassthroughHost with reset", vf => Prepare(vf, ResetMode.BestEffort), Release),
-            (Script, vf => Write(vf, vf.Driver, VfioPci), vf => Write(vf, VfioPci, null)),
-        ];
-        var times = new Dictionary<(string Way, string Contender, string Step), List<Cost>>();
-        for (var round = 0; round <= rounds; round++)
-        {
-            foreach (var (way, all) in ways)
-            {
-                // Who goes first alternates; round 0 only warms up.
-                foreach (var (name, bind, giveBack) in round % 2 == 0 ? contenders : contenders.Reverse())
-                {
-                    Time("bind", bind, vf => VfioPci);
-                    Time("give back", giveBack, vf => vf.Driver);
+        var host = new Contender("PassthroughHost", vf => Prepare(vf, ResetMode.Skip), Release);
+        var script = new Contender("script", vf => Write(vf, vf.Driver, VfioPci), vf => Write(vf, VfioPci, null));
+        var withResets = new Contender("PassthroughHost with resets", vf => Prepare(vf, ResetMode.BestEffort), Release);
 
-                    void Time(string step, Action<Vf> work, Func<Vf, string?> driverAfter)
-                    {
-                        var cost = Cost.Of(() => all(work));
-                        foreach (var vf in _vfs)
-                        {
-                            if (DriverOf(vf) != driverAfter(vf))
-                                throw new IOException($"{vf.Function.Address} is on {DriverOf(vf) ?? "no driver"} instead of {driverAfter(vf) ?? "none"} after: {step}, {name}, {way}");
-                        }
-                        if (!times.TryGetValue((way, name, step), out var known))
-                            times[(way, name, step)] = known = [];
-                        if (round > 0)
-                            known.Add(cost);
-                    }
-                }
-            }
-        }
-
-        foreach (var (way, _) in ways)
-        {
-            foreach (var step in new[] { "bind", "give back" })
-            {
-                var script = Cost.Median(times[(way, Script, step)]);
-                Console.WriteLine($"{step}, {way}: {Script} {script}");
-                foreach (var (name, _, _) in contenders.Where(contender => contender.Name != Script))
-                {
-                    var host = Cost.Median(times[(way, name, step)]);
-                    Console.WriteLine($"{step}, {way}: {name} {host}, ratio {host.Wall / script.Wall:0.00}");
-                }
-            }
-        }
+        // The first of all is not counted: it opens each VF through VFIO, and the program is not warm.
+        Compare("all at once", AllAtOnce, 0, host, script);
+        Compare("all at once", AllAtOnce, rounds, host, script);
+        Compare("one by one", OneByOne, 1, host, script);
+        Compare("all at once", AllAtOnce, 1, withResets, script);
         Console.WriteLine("measured");
+    }
+
+    /// <summary>Lets both do the same in turns; who goes first alternates.</summary>
+    /// <param name="way">In words.</param>
+    /// <param name="all">Does something with all VFs.</param>
+    /// <param name="rounds">How often; 0: once, and nothing is printed.</param>
+    /// <param name="ours">Ours.</param>
+    /// <param name="theirs">What ours is compared with.</param>
+    private void Compare(string way, Action<Action<Vf>> all, int rounds, Contender ours, Contender theirs)
+    {
+        var costs = new Dictionary<(Contender, string), List<Cost>>();
+        for (var round = 0; round < Math.Max(rounds, 1); round++)
+        {
+            foreach (var contender in round % 2 == 0 ? new[] { ours, theirs } : [theirs, ours])
+            {
+                Time(contender, "bind", contender.Bind, _ => VfioPci);
+                Time(contender, "give back", contender.GiveBack, vf => vf.Driver);
+            }
+        }
+
+        if (rounds == 0)
+            return;
+        foreach (var step in new[] { "bind", "give back" })
+        {
+            var (mine, other) = (Cost.Median(costs[(ours, step)]), Cost.Median(costs[(theirs, step)]));
+            Console.WriteLine($"{step}, {way}: {ours.Name} {mine}; {theirs.Name} {other}; ratio {mine.Wall / other.Wall:0.00}");
+        }
+
+        void Time(Contender contender, string step, Action<Vf> work, Func<Vf, string?> driverAfter)
+        {
+            var cost = Cost.Of(() => all(work));
+            foreach (var vf in _vfs)
+            {
+                if (DriverOf(vf) != driverAfter(vf))
+                    throw new IOException($"{vf.Function.Address} is on {DriverOf(vf) ?? "no driver"} instead of {driverAfter(vf) ?? "none"} after: {step}, {contender.Name}, {way}");
+            }
+            if (!costs.TryGetValue((contender, step), out var known))
+                costs[(contender, step)] = known = [];
+            known.Add(cost);
+        }
     }
 
     private void AllAtOnce(Action<Vf> work)
@@ -149,6 +150,11 @@ internal sealed class Measurement
     }
 
     private string? DriverOf(Vf vf) => _files.ReadLink($"{vf.Folder}/driver")?.Split('/')[^1];
+
+    /// <param name="Name">For the report.</param>
+    /// <param name="Bind">Brings a VF to vfio-pci.</param>
+    /// <param name="GiveBack">Brings it back to its own driver.</param>
+    private sealed record Contender(string Name, Action<Vf> Bind, Action<Vf> GiveBack);
 
     private sealed record Vf(PciFunction Function, string? Driver)
     {

@@ -145,7 +145,7 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         // Not even an agent that starts again offers it, or waits for it.
         await Cluster.KillAgentAsync();
         await Cluster.StartAgentAsync();
-        await WaitUntilWorkWaitsInAsync("vfio", "device_release", "mutex", "device_driver_detach");
+        await WaitUntilWorkWaitsInAsync("vfio", "driver_override", "unbind", "device");
         await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != PciDeviceState.Available);
 
         await LetGoAsync();

@@ -43,7 +43,7 @@ internal static class Topology
         var vfs = hardware.NvmeVfs;
         string[] lines =
         [
-            $"-machine q35 -accel tcg,thread=multi -cpu max,la57=off -m {memoryMiB}M -smp {cpus},sockets=2",
+            $"-machine q35 -accel tcg,thread={(hardware.OneThread ? "single" : "multi")} -cpu max,la57=off -m {memoryMiB}M -smp {cpus},sockets=2",
             $"-object memory-backend-ram,id=memory0,size={memoryMiB / 2}M -object memory-backend-ram,id=memory1,size={memoryMiB / 2}M",
             $"-numa node,nodeid=0,memdev=memory0,cpus=0-{cpus / 2 - 1} -numa node,nodeid=1,memdev=memory1,cpus={cpus / 2}-{cpus - 1}",
             // The IOMMU comes before every device that it translates for.
@@ -94,4 +94,8 @@ internal sealed record Hardware
 
     /// <summary>How many VFs <see cref="Topology.Nvme"/> can have.</summary>
     public int NvmeVfs { get; init; } = 4;
+
+    /// <summary>Processors take turns on one thread: where dozens of devices come and go at once, QEMU 10 can end with an assertion
+    /// (iotlb_to_section) when they have threads of their own.</summary>
+    public bool OneThread { get; init; }
 }
