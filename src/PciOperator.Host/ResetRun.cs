@@ -73,13 +73,38 @@ internal sealed class ResetRun(IHostFileSystem files, HostWork work, TimeProvide
             string? now = files.ReadText(path);
             if (now is null || now == original)
                 return null;
-            files.Write(path, original.Length > 0 ? original : "\n");
+            string possible = original;
+            try
+            {
+                files.Write(path, original.Length > 0 ? original : "\n");
+            }
+            catch (HostIoException e) when (e.Errno == Errnos.EINVAL && original.Contains(' ', StringComparison.Ordinal))
+            {
+                // The kernel listed the methods when it found the function. What has become impossible since (a reset of a bus onto
+                // which other functions came) it doesn't take back.
+                possible = string.Join(' ', original.Split(' ').Where(method => IsPossible(path, method)));
+                files.Write(path, possible.Length > 0 ? possible : "default");
+            }
+
             now = files.ReadText(path);
-            return now is null || now == original ? null : $"reset_method of {device.Address} is '{now}' instead of '{original}'.";
+            return now is null || now == possible || possible.Length == 0 ? null : $"reset_method of {device.Address} is '{now}' instead of '{possible}'.";
         }
         catch (HostIoException e)
         {
             return $"reset_method of {device.Address} can't be put back to '{original}': {e.Message}";
+        }
+    }
+
+    private bool IsPossible(string path, string method)
+    {
+        try
+        {
+            files.Write(path, method);
+            return true;
+        }
+        catch (HostIoException e) when (e.Errno == Errnos.EINVAL)
+        {
+            return false;
         }
     }
 
