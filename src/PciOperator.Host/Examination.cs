@@ -10,10 +10,10 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
     /// <param name="files">The host.</param>
     /// <param name="inUse">The devices are handed out already.</param>
     /// <exception cref="Refusal">DeviceGone, DriftDetected, NoIommuGroup, GroupNotViable or InvalidRequest.</exception>
-    public static Examination Of(AssignmentRequest request, IHostFileSystem files, bool inUse)
+    /// <param name="use">How the host uses its devices.</param>
+    public static Examination Of(AssignmentRequest request, IHostFileSystem files, bool inUse, HostUse use)
     {
         var inventory = new Inventory(files);
-        var use = HostLooks.Use(files);
         Dictionary<PciAddress, HostFunction> found = inventory.ReadNow(request.Devices.Select(d => d.Address), use).ToDictionary(f => f.Address);
         foreach (AssignmentDevice device in request.Devices)
         {

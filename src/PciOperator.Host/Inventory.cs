@@ -161,8 +161,17 @@ internal sealed class Inventory(IHostFileSystem files)
     }
 
     /// <summary>A VF's number on its PF; null when it is none of its VFs now.</summary>
-    public static int? VfIndexOf(IHostFileSystem files, PciAddress pf, PciAddress vf) =>
-        NumberedVfsOf(files, pf).Where(v => v.Value == vf).Select(v => (int?)v.Key).FirstOrDefault();
+    public static int? VfIndexOf(IHostFileSystem files, PciAddress pf, PciAddress vf)
+    {
+        // Where SR-IOV puts a VF: the PF's number on its bus, and the offset, and so many times the stride (PCIe 9.3.3.9, 9.3.3.10).
+        string folder = SysfsPaths.Device(pf);
+        static int Routing(PciAddress a) => (a.Bus << 8) | (a.Slot << 3) | a.Function;
+        if (Number(files.ReadText($"{folder}/sriov_offset")) is { } offset && Number(files.ReadText($"{folder}/sriov_stride")) is { } stride and > 0
+            && Routing(vf) - Routing(pf) - offset is >= 0 and var distance
+            && SysfsPaths.LastName(files.ReadLink($"{folder}/virtfn{distance / stride}")) == vf.ToString())
+            return distance / stride;
+        return NumberedVfsOf(files, pf).Where(v => v.Value == vf).Select(v => (int?)v.Key).FirstOrDefault();
+    }
 
     /// <summary>A function's driver; null when none.</summary>
     public static string? DriverOf(IHostFileSystem files, PciAddress address) =>

@@ -158,7 +158,8 @@ public sealed partial class PassthroughHost
             Refusal? refusal = null;
             try
             {
-                first = Examination.Of(request, watched, handedOut);
+                // What the host uses is asked by the second look.
+                first = Examination.Of(request, watched, handedOut, HostUse.NotRead);
             }
             catch (Refusal e)
             {
@@ -183,7 +184,7 @@ public sealed partial class PassthroughHost
             }
 
             if (resizing is null)
-                return first is null ? throw refusal! : Examination.Of(request, watched, handedOut);
+                return first is null ? throw refusal! : Examination.Of(request, watched, handedOut, HostLooks.Use(watched));
             if (resizing.IsStalled)
                 throw new Refusal(HoldingReasons.Busy, "The number of VFs of this device's PF is being changed, and the kernel has not finished.");
             resizing.EndedOrStalled.Wait();

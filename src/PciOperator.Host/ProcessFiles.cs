@@ -26,8 +26,13 @@ internal sealed class ProcessFiles
         {
             if (!char.IsAsciiDigit(pid[0]) || pid == self)
                 continue;
+
+            // Without memory of its own: one of the kernel's threads, or what is left of a process that has ended.
+            byte[]? maps = files.ReadBytes($"/proc/{pid}/maps", int.MaxValue);
+            if (maps is { Length: 0 })
+                continue;
             List<OpenFile> open = Open(files, pid);
-            List<string> mapped = Mapped(files, pid);
+            List<string> mapped = Mapped(maps);
             if (open.Count + mapped.Count > 0)
                 found.processes.Add(new Process(pid, files.ReadText($"/proc/{pid}/comm") ?? "gone", open, mapped));
         }
@@ -89,11 +94,10 @@ internal sealed class ProcessFiles
         return open;
     }
 
-    private static List<string> Mapped(IHostFileSystem files, string pid)
+    private static List<string> Mapped(byte[]? maps)
     {
         // "7f0000000000-7f0000001000 rw-s 00000000 00:16 4711     /sys/devices/pci0000:00/0000:00:02.0/resource0"
-        if (files.ReadBytes($"/proc/{pid}/maps", int.MaxValue) is not { } maps
-            || (maps.AsSpan().IndexOf("/resource"u8) < 0 && maps.AsSpan().IndexOf("/dev/"u8) < 0))
+        if (maps is null || (maps.AsSpan().IndexOf("/resource"u8) < 0 && maps.AsSpan().IndexOf("/dev/"u8) < 0))
             return [];
         return
         [
