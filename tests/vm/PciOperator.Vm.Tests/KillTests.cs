@@ -110,7 +110,7 @@ public sealed class KillTests(ClusterFixture fixture) : ClusterTest(fixture)
         await CloseGateAsync(path);
         await Cluster.Client.DeleteAsync<Api.PassthroughClaim>("nic", "default");
         await WaitAtGateAsync();
-        await AssertJournalAsync("Releasing");
+        await AssertJournalAsync("Restoring");
     }
 
     private async Task AssertJournalAsync(string stage) =>
