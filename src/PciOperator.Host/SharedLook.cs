@@ -8,7 +8,7 @@ internal sealed class SharedLook<T>
     where T : class
 {
     /// <summary>A look in which no call has returned for so long is not waited for: the kernel may be holding it up.</summary>
-    private static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(5);
 
     private readonly object gate = new();
     private Look? running;
