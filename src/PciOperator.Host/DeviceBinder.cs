@@ -6,7 +6,7 @@ namespace PciOperator.Host;
 /// Binds and restores devices by driver_override and drivers_probe (never new_id). Every step looks at what is there
 /// first, so that it can be begun again after any interruption; results are read back, since a probe that failed says OK too.
 /// </summary>
-internal sealed partial class DeviceBinder(IHostFileSystem files, HostWork work)
+internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork work)
 {
     // A write of zero bytes changes nothing: a newline clears the override.
     private const string Clear = "\n";
@@ -73,11 +73,11 @@ internal sealed partial class DeviceBinder(IHostFileSystem files, HostWork work)
     /// <summary>The process that has a device of the entry open through VFIO, in words; null when none.</summary>
     public string? FindUser(JournalEntry entry)
     {
-        var open = new OpenFiles(files);
+        var those = new DeviceNodes(files);
         var nodes = new Dictionary<DeviceNumber, string>();
-        foreach (KeyValuePair<DeviceNumber, string> node in entry.Devices.SelectMany(d => open.VfioNodesOf(d.At, d.IommuGroup)))
+        foreach (KeyValuePair<DeviceNumber, string> node in entry.Devices.SelectMany(d => those.VfioOf(d.At, d.IommuGroup)))
             nodes[node.Key] = node.Value;
-        return open.FindUser(nodes, []);
+        return nodes.Count == 0 ? null : files.Processes().FindUser(nodes, []);
     }
 
     /// <summary>Puts every device back as it was, last first; all are tried.</summary>

@@ -3,16 +3,19 @@ using PciOperator.Core;
 namespace PciOperator.Host;
 
 /// <summary>The devices of a request as the host shows them now, known to be the ones that were asked for.</summary>
-internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnlyList<HostFunction> Vfs, HostUse Use)
+internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnlyList<HostFunction> Vfs, HostSight Sight)
 {
+    private HostUse Use => Sight.Use;
+
     /// <summary>Reads the devices and compares them with the request: identity, and groups whole.</summary>
     /// <param name="request">What was asked for.</param>
     /// <param name="files">The host.</param>
     /// <param name="inUse">The devices are handed out already.</param>
     /// <exception cref="Refusal">DeviceGone, DriftDetected, NoIommuGroup, GroupNotViable or InvalidRequest.</exception>
-    /// <param name="use">How the host uses its devices.</param>
-    public static Examination Of(AssignmentRequest request, IHostFileSystem files, bool inUse, HostUse use)
+    /// <param name="sight">How the host uses its devices.</param>
+    public static Examination Of(AssignmentRequest request, WatchedFileSystem files, bool inUse, HostSight sight)
     {
+        HostUse use = sight.Use;
         var inventory = new Inventory(files);
         Dictionary<PciAddress, HostFunction> found = inventory.ReadNow(request.Devices.Select(d => d.Address), use).ToDictionary(f => f.Address);
         foreach (AssignmentDevice device in request.Devices)
@@ -38,7 +41,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
             vfs.AddRange(inventory.ReadNow(addresses, use));
         }
 
-        return new Examination([.. request.Devices.Select(d => found[d.Address])], vfs, use);
+        return new Examination([.. request.Devices.Select(d => found[d.Address])], vfs, sight);
     }
 
     /// <summary>All guards on all that would be taken: the devices and the VFs that go with a PF.</summary>
@@ -50,7 +53,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
     /// <returns>What guards said that a person has overridden.</returns>
     /// <exception cref="Refusal">GuardRefused, ForeignVfioBinding, NotBound or InUse.</exception>
     public IReadOnlyList<GuardRefusal> CheckGuards(
-        IHostFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, DiskClaims claims)
+        WatchedFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, DiskClaims claims)
     {
         var overridden = new List<GuardRefusal>();
         foreach (HostFunction f in Devices.Concat(Vfs))
@@ -79,8 +82,8 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
     /// </summary>
     /// <exception cref="Refusal">See <see cref="CheckGuards"/>.</exception>
     public void CheckGuardsAgain(
-        IHostFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, DiskClaims claims) =>
-        (this with { Use = HostLooks.Use(files) }).CheckGuards(files, guards, ours, administrators, claims);
+        WatchedFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, DiskClaims claims) =>
+        (this with { Sight = files.Sight() }).CheckGuards(files, guards, ours, administrators, claims);
 
     /// <summary>The kernel knows who has a disk, also where nothing shows it; and once it is ours, nobody else gets it.</summary>
     private void ClaimDisks(IHostFileSystem files, List<HostFunction> free, DiskClaims claims)
@@ -113,18 +116,18 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
     /// <param name="files">The host.</param>
     /// <param name="taken">What would be bound.</param>
     /// <param name="free">That, without what a person has overridden: of these the VFIO nodes alone count.</param>
-    private void CheckOpen(IHostFileSystem files, List<HostFunction> taken, List<HostFunction> free)
+    private void CheckOpen(WatchedFileSystem files, List<HostFunction> taken, List<HostFunction> free)
     {
-        var open = new OpenFiles(files);
+        var those = new DeviceNodes(files);
         var nodes = new Dictionary<DeviceNumber, string>();
-        foreach (KeyValuePair<DeviceNumber, string> node in free.SelectMany(f => open.NodesOf(f.Address))
+        foreach (KeyValuePair<DeviceNumber, string> node in free.SelectMany(f => those.Of(f.Address))
                      .Concat(free.SelectMany(f => Use.DisksOf(f.Address)).Select(d => KeyValuePair.Create(d.Number, d.Node)))
-                     .Concat(taken.Union(Devices).SelectMany(f => open.VfioNodesOf(f.Address, f.Function.IommuGroup))))
+                     .Concat(taken.Union(Devices).SelectMany(f => those.VfioOf(f.Address, f.Function.IommuGroup))))
             nodes[node.Key] = node.Value;
         PciAddress[] addresses = [.. free.Select(f => f.Address)];
-        if (open.FindUser(nodes, addresses) is { } user)
+        if (nodes.Count + addresses.Length > 0 && Sight.Processes.FindUser(nodes, addresses) is { } user)
             throw new Refusal(HoldingReasons.GuardRefused, $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process.");
-        if (free.Any(f => Use.InterfacesOf(f.Address).Count > 0) && new OtherNamespaces(files).FindUser(addresses) is { } other)
+        if (free.Any(f => Use.InterfacesOf(f.Address).Count > 0) && files.Namespaces().FindUser(addresses) is { } other)
             throw new Refusal(HoldingReasons.GuardRefused, other);
     }
 

@@ -17,9 +17,6 @@ internal sealed class HostUse
     {
     }
 
-    /// <summary>For who only wants to know the devices: nothing of it has been looked at.</summary>
-    public static HostUse NotRead { get; } = new();
-
     /// <summary>Why nothing may be taken at all: what PID 1 uses can't be seen from here. Null when all was read.</summary>
     public string? Blindness { get; private set; }
 

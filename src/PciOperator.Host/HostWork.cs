@@ -16,6 +16,7 @@ internal sealed class HostWork : IDisposable
     private TaskCompletionSource stalled = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private (string Operation, string Path)? doing;
     private long since;
+    private long began;
     private long calls;
     private bool armed;
 
@@ -91,12 +92,16 @@ internal sealed class HostWork : IDisposable
     /// <summary>How many calls have begun or returned.</summary>
     public long Calls => Volatile.Read(ref calls);
 
+    /// <summary>Whether one call has lasted for so long, by the real clock: others don't wait for it meanwhile.</summary>
+    public bool Stands(TimeSpan patience) => Volatile.Read(ref began) is var at and not 0 && Environment.TickCount64 - at >= patience.TotalMilliseconds;
+
     /// <summary>A call begins: "reading" and a path, for example.</summary>
     public void Enter(string operation, string path)
     {
         lock (gate)
         {
             calls++;
+            began = Environment.TickCount64;
             doing = (operation, path);
             since = time.GetTimestamp();
 
@@ -113,6 +118,7 @@ internal sealed class HostWork : IDisposable
         lock (gate)
         {
             calls++;
+            began = 0;
             doing = null;
             resumed = stalled.Task.IsCompleted;
             if (resumed)
@@ -147,14 +153,25 @@ internal sealed class HostWork : IDisposable
     }
 }
 
-/// <summary>Every call of the host is watched by the work that makes it.</summary>
-internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work, HostLooks? looks = null) : IHostFileSystem
+/// <summary>Every call of the host is watched by the work that makes it; looks at all of the host are shared with other work.</summary>
+internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work, HostLooks looks) : IHostFileSystem
 {
-    /// <summary>Looks that are shared with other work on the same host; null: none.</summary>
-    public HostLooks? Looks { get; } = looks;
+    /// <summary>Until it is disposed, others wait for this work's <see cref="Sight"/> a little, so that one look does for all.</summary>
+    public IDisposable ExpectSight() => looks.Sight.Expect(work);
 
-    /// <summary>How many calls have begun or returned.</summary>
-    public long Calls => work.Calls;
+    /// <summary>As <see cref="ExpectSight"/>, for <see cref="Processes"/>.</summary>
+    public IDisposable ExpectProcesses() => looks.Processes.Expect(work);
+
+    /// <summary>How the host uses its devices now, and what its processes have open.</summary>
+    public HostSight Sight() => looks.Sight.Take(this, work);
+
+    /// <summary>What processes have open now.</summary>
+    /// <exception cref="HostIoException">It can't be read.</exception>
+    public ProcessFiles Processes() => looks.Processes.Take(this, work);
+
+    /// <summary>What other network namespaces have now.</summary>
+    /// <exception cref="HostIoException">It can't be read.</exception>
+    public OtherNamespaces Namespaces() => looks.Namespaces.Take(this, work);
 
     public bool Exists(string path) => Watch("looking for", path, static (f, p) => f.Exists(p));
 

@@ -173,6 +173,14 @@ internal sealed class Inventory(IHostFileSystem files)
         return NumberedVfsOf(files, pf).Where(v => v.Value == vf).Select(v => (int?)v.Key).FirstOrDefault();
     }
 
+    /// <summary>A VF's PF; null when it is no VF.</summary>
+    public static PciAddress? ParentOf(IHostFileSystem files, PciAddress address) =>
+        PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(address)}/physfn")), out PciAddress pf) ? pf : null;
+
+    /// <summary>A function's IOMMU group; null when none.</summary>
+    public static int? GroupOf(IHostFileSystem files, PciAddress address) =>
+        Number(SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(address)}/iommu_group")));
+
     /// <summary>A function's driver; null when none.</summary>
     public static string? DriverOf(IHostFileSystem files, PciAddress address) =>
         SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(address)}/driver"));
@@ -195,7 +203,7 @@ internal sealed class Inventory(IHostFileSystem files)
         known.TryRemove(address, out _);
         if (files.ReadLink(folder) is not { } link || IdsOf(files, address) is not { } ids)
             return null;
-        PciAddress? parent = PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{folder}/physfn")), out PciAddress pf) ? pf : null;
+        PciAddress? parent = ParentOf(files, address);
         return Facts(address, folder, ids.Vendor, ids.Product, parent is not null) is { } card
             ? new KnownDevice(ids.Vendor, ids.Product, StableId(address, parent, link, card.Vpd ?? card.Dsn, new Surroundings(files)))
             : null;
@@ -210,15 +218,15 @@ internal sealed class Inventory(IHostFileSystem files)
         PciId? product = Id(files.ReadText($"{folder}/device"));
         if (link is null || vendor is null || product is null)
             return null;
-        PciAddress? parent = PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{folder}/physfn")), out PciAddress pf) ? pf : null;
+        PciAddress? parent = ParentOf(files, address);
         if (Facts(address, folder, vendor.Value, product.Value, parent is not null) is not { } card)
             return null;
         uint classCode = card.ClassCode;
         bool isBridge = classCode >> 16 == BridgeClass;
         int totalVfs = parent is null && !isBridge ? Number(files.ReadText($"{folder}/sriov_totalvfs")) ?? 0 : 0;
         int? numa = Number(Optional($"{folder}/numa_node")) is { } node and >= 0 ? node : null;
-        string? driver = SysfsPaths.LastName(files.ReadLink($"{folder}/driver"));
-        int? group = Number(SysfsPaths.LastName(files.ReadLink($"{folder}/iommu_group")));
+        string? driver = DriverOf(files, address);
+        int? group = GroupOf(files, address);
         bool onVfio = VfioDrivers.IsVfio(driver);
         string? groupNode = group is { } g && onVfio && files.Exists(SysfsPaths.GroupNode(g)) ? SysfsPaths.GroupNode(g) : null;
         return new HostFunction
@@ -353,7 +361,7 @@ internal sealed class Inventory(IHostFileSystem files)
         {
             if (!any)
                 return false;
-            bool passes = PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(address)}/physfn")), out PciAddress pf) && locked!.Contains(pf)
+            bool passes = ParentOf(files, address) is { } pf && locked!.Contains(pf)
                 || (locked!.Contains(address) && last.Any(f => f.Address == address));
             if (passes)
                 passed.Add(address);

@@ -12,13 +12,18 @@ internal static partial class Libc
     public const int O_EXCL = 0x80;
     public const int O_NONBLOCK = 0x800;
     public const int O_TRUNC = 0x200;
+    public const int O_DIRECTORY = 0x10000;
     public const int O_CLOEXEC = 0x80000;
     public const int AT_FDCWD = -100;
+    public const byte DT_UNKNOWN = 0;
+    public const byte DT_DIR = 4;
 
+    private const int AT_SYMLINK_NOFOLLOW = 0x100;
     private const int AT_NO_AUTOMOUNT = 0x800;
     private const int AT_STATX_DONT_SYNC = 0x4000;
     private const uint StatxTypeAndMode = 3;
     private const int S_IFMT = 0xf000;
+    private const int S_IFDIR = 0x4000;
     private const int S_IFCHR = 0x2000;
     private const int S_IFBLK = 0x6000;
 
@@ -37,6 +42,9 @@ internal static partial class Libc
     // Variadic in C; with an integer or a pointer as its third argument the call is the same on Linux' 64-bit ABIs.
     [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
     public static unsafe partial int Ioctl(int fd, nuint request, void* argument);
+
+    [LibraryImport("libc", EntryPoint = "getdents64", SetLastError = true)]
+    public static unsafe partial nint GetEntries(int folder, byte* entries, nuint size);
 
     [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
     public static partial int Close(int fd);
@@ -97,6 +105,23 @@ internal static partial class Libc
             S_IFCHR => new DeviceNumber(false, stat.DeviceMajor, stat.DeviceMinor),
             _ => null,
         };
+    }
+
+    /// <summary>Whether a folder is at the path: a link to one is none.</summary>
+    public static bool IsFolder(string path) =>
+        Statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, StatxTypeAndMode, out StatxBuffer stat) == 0 && (stat.Mode & S_IFMT) == S_IFDIR;
+
+    /// <summary>struct linux_dirent64: d_ino, d_off, d_reclen, d_type, then the name, up to a zero.</summary>
+    [StructLayout(LayoutKind.Explicit)]
+    public struct FolderEntry
+    {
+        public const int NameAt = 19;
+
+        [FieldOffset(16)]
+        public ushort Length;
+
+        [FieldOffset(18)]
+        public byte Type;
     }
 
     /// <summary>struct sockaddr_nl.</summary>

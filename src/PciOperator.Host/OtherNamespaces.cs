@@ -6,19 +6,47 @@ namespace PciOperator.Host;
 /// What other network namespaces have of a device: one of its interfaces, or a macvlan, ipvlan or VLAN that stands on one. Neither is to be
 /// seen from the host's. Each namespace is looked at through the sysfs of a process in it.
 /// </summary>
-internal sealed class OtherNamespaces(IHostFileSystem files)
+internal sealed class OtherNamespaces
 {
+    private readonly IHostFileSystem files;
+
+    // Of the host's own interfaces on PCI functions, by their numbers; only when another namespace has something that stands on one.
+    private readonly Dictionary<int, (string Name, List<PciAddress> Functions)> own = [];
+    private readonly List<Interface> found = [];
+
+    private OtherNamespaces(IHostFileSystem files) => this.files = files;
+
+    /// <summary>Looks at all of them.</summary>
+    public static OtherNamespaces Read(IHostFileSystem files)
+    {
+        var namespaces = new OtherNamespaces(files);
+        namespaces.Read();
+        return namespaces;
+    }
+
     /// <summary>A sentence for the first that is found; null when none is.</summary>
     /// <param name="functions">The functions that nobody may have.</param>
     public string? FindUser(IReadOnlyCollection<PciAddress> functions)
     {
-        string? own = files.ReadLink("/proc/1/ns/net");
+        foreach (Interface there in found)
+        {
+            if (there.Functions.FirstOrDefault(functions.Contains) is var function && functions.Contains(function))
+                return $"{function} has the interface {there.Name} in the network namespace of process {there.Process}: end what runs there.";
+            if (there.Below is { } below && own.TryGetValue(below, out var lower) && lower.Functions.FirstOrDefault(functions.Contains) is var carrier && functions.Contains(carrier))
+                return $"{carrier} is the host's interface {lower.Name}, which carries the interface {there.Name} of process {there.Process} in another network namespace: end what runs there.";
+        }
+
+        return null;
+    }
+
+    private void Read()
+    {
+        string? host = files.ReadLink("/proc/1/ns/net");
         var seen = new HashSet<string>(StringComparer.Ordinal);
         Dictionary<string, string>? here = null;
-        Dictionary<int, string>? lowers = null;
         foreach (string pid in files.List("/proc"))
         {
-            if (!char.IsAsciiDigit(pid[0]) || Link($"/proc/{pid}/ns/net") is not { } space || space == own || seen.Contains(space)
+            if (!char.IsAsciiDigit(pid[0]) || Link($"/proc/{pid}/ns/net") is not { } space || space == host || seen.Contains(space)
                 || !seen.Add($"{space} {Link($"/proc/{pid}/ns/mnt")}"))
                 continue;
             string folder = $"/proc/{pid}/root/sys/class/net";
@@ -32,32 +60,28 @@ internal sealed class OtherNamespaces(IHostFileSystem files)
             if (there.Any(t => SysfsPaths.FunctionsOn(t.Value).Count > 0 && here.TryGetValue(t.Key, out string? path) && path == t.Value))
                 continue;
             seen.Add(space);
-            lowers ??= Lowers(functions, here);
             foreach ((string name, string path) in there)
             {
-                if (SysfsPaths.FunctionsOn(path).FirstOrDefault(functions.Contains) is var function && functions.Contains(function))
-                    return $"{function} has the interface {name} in the network namespace of process {pid} ({Text($"/proc/{pid}/comm") ?? "gone"}): end what runs there.";
-                if (IsStackable($"{folder}/{name}") && Inventory.Number(Text($"{folder}/{name}/iflink")) is { } below
-                    && lowers.TryGetValue(below, out string? lower) && Inventory.Number(Text($"{folder}/{name}/ifindex")) != below)
-                    return $"{lower} carries the interface {name} of process {pid} ({Text($"/proc/{pid}/comm") ?? "gone"}) in another network namespace: end what runs there.";
+                List<PciAddress> functions = SysfsPaths.FunctionsOn(path);
+                int? below = IsStackable($"{folder}/{name}") && Inventory.Number(Text($"{folder}/{name}/iflink")) is { } lower
+                    && Inventory.Number(Text($"{folder}/{name}/ifindex")) != lower ? lower : null;
+                if (functions.Count > 0 || below is not null)
+                    found.Add(new Interface(name, $"{pid} ({Text($"/proc/{pid}/comm") ?? "gone"})", functions, below));
             }
         }
 
-        return null;
+        if (found.Any(f => f.Below is not null))
+            ReadOwn(here!);
     }
 
-    /// <summary>The interfaces of the functions by number: "0000:21:00.0 is the host's interface ens1, which".</summary>
-    private Dictionary<int, string> Lowers(IReadOnlyCollection<PciAddress> functions, Dictionary<string, string> here)
+    private void ReadOwn(Dictionary<string, string> here)
     {
-        var found = new Dictionary<int, string>();
         foreach ((string name, string path) in here)
         {
-            if (SysfsPaths.FunctionsOn(path).FirstOrDefault(functions.Contains) is var function && functions.Contains(function)
-                && Inventory.Number(files.ReadText($"/sys/class/net/{name}/ifindex")) is { } index)
-                found[index] = $"{function} is the host's interface {name}, which";
+            List<PciAddress> functions = SysfsPaths.FunctionsOn(path);
+            if (functions.Count > 0 && Inventory.Number(files.ReadText($"/sys/class/net/{name}/ifindex")) is { } index)
+                own[index] = (name, functions);
         }
-
-        return found;
     }
 
     /// <summary>What stands on an interface of another namespace says so; a veth's other end has a number there, too.</summary>
@@ -100,4 +124,10 @@ internal sealed class OtherNamespaces(IHostFileSystem files)
             return null;
         }
     }
+
+    /// <param name="Name">"eth0".</param>
+    /// <param name="Process">"4242 (nginx)": one of those that are in its namespace.</param>
+    /// <param name="Functions">The functions that it is on.</param>
+    /// <param name="Below">The number of the host's interface that it stands on; null: it stands on none.</param>
+    private sealed record Interface(string Name, string Process, List<PciAddress> Functions, int? Below);
 }

@@ -19,15 +19,25 @@ public sealed partial class PassthroughHost
                 $"The claim holds {string.Join(", ", before.Devices.Select(d => d.Address))} here, and the assignment names {string.Join(", ", request.Devices.Select(d => d.Address))}: release it first.");
         }
 
+        try
+        {
+            Reserve(request, before, watched, work);
+        }
+        catch (Exception e) when (e is Refusal or HostIoException)
+        {
+            return Refuse(request, before, e, binder, watched, work);
+        }
+
         Examination examination;
         JournalEntry intent;
         using var disks = new DiskClaims();
+        using IDisposable sights = watched.ExpectSight();
         bool IsOurs(HostFunction f) => IsBoundFor(before, f);
         BindDriver? Administrators(HostFunction f) => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver;
         try
         {
             bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
-            examination = ExamineAndReserve(WithGroupsOf(before, request, watched), watched, work, handedOut);
+            examination = Examination.Of(WithGroupsOf(before, request, watched), watched, handedOut, watched.Sight());
             if (handedOut)
             {
                 string? user = binder.Verify(before!) is null ? null : binder.FindUser(before!);
@@ -64,6 +74,7 @@ public sealed partial class PassthroughHost
         try
         {
             examination.CheckGuardsAgain(watched, guards, IsOurs, Administrators, disks);
+            sights.Dispose();
         }
         catch (Exception e) when (e is Refusal or HostIoException)
         {
@@ -116,6 +127,7 @@ public sealed partial class PassthroughHost
     private Holding? Release(string claimUid, HostWork work)
     {
         var watched = new WatchedFileSystem(files, work, looks);
+        using IDisposable processes = watched.ExpectProcesses();
         DeviceBinder binder = NewBinder(watched, work);
         JournalEntry entry;
         lock (gate)
@@ -129,7 +141,7 @@ public sealed partial class PassthroughHost
                 PublishReleasing(entry, watched);
                 if (binder.FindUser(entry) is { } user)
                     return Held(entry, watched, HoldingState.Releasing, HoldingReasons.InUse, $"Waiting: {user}.");
-
+                processes.Dispose();
                 GiveBack(entry, binder, watched, work);
             }
 
@@ -147,44 +159,33 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>
-    /// The devices as they are, reserved for the claim. Looked at again after the reservation: from then on no other claim
-    /// and no change of VFs can come between.
+    /// Reserves the devices, their groups and their PFs for the claim, before they are examined: from then on no other claim and no
+    /// change of VFs can come between.
     /// </summary>
-    private Examination ExamineAndReserve(AssignmentRequest request, WatchedFileSystem watched, HostWork work, bool handedOut)
+    /// <exception cref="Refusal">OwnedByOther or Busy.</exception>
+    private void Reserve(AssignmentRequest request, JournalEntry? before, WatchedFileSystem watched, HostWork work)
     {
         while (true)
         {
-            Examination? first = null;
-            Refusal? refusal = null;
-            try
-            {
-                // What the host uses is asked by the second look.
-                first = Examination.Of(request, watched, handedOut, HostUse.NotRead);
-            }
-            catch (Refusal e)
-            {
-                refusal = e;
-            }
-
+            (Reservations.Share wanted, bool isWhole) = Reservations.Share.Of(request, watched);
             HostWork? resizing;
             lock (gate)
             {
-                // A device that isn't there may be a VF that is about to appear.
-                resizing = first is null
-                    ? reservations.Resizing.Values.FirstOrDefault(w => !w.IsStalled)
-                    : reservations.Resizing.Where(r => first.Devices.Any(d => d.Address == r.Key || d.Function.ParentAddress == r.Key))
-                        .Select(r => r.Value).FirstOrDefault();
-                if (resizing is null && first is not null)
+                // A device that isn't there, or not wholly, may be a VF that is about to appear.
+                resizing = reservations.Resizing
+                    .Where(r => isWhole ? wanted.Addresses.Contains(r.Key) || wanted.Parents.Contains(r.Key) : !r.Value.IsStalled)
+                    .Select(r => r.Value).FirstOrDefault();
+                if (resizing is null)
                 {
-                    var wanted = Reservations.Share.Of(request, first);
                     if (reservations.Conflict(request.ClaimUid, wanted) is var (owner, what))
                         throw new Refusal(HoldingReasons.OwnedByOther, $"The claim {owner} holds {what} here.");
-                    reservations.Reserve(request.ClaimUid, wanted);
+
+                    // What can't be seen now is what it was.
+                    reservations.Reserve(request.ClaimUid, isWhole || before is null ? wanted : wanted.And(Reservations.Share.Of(before)));
+                    return;
                 }
             }
 
-            if (resizing is null)
-                return first is null ? throw refusal! : Examination.Of(request, watched, handedOut, HostLooks.Use(watched));
             if (resizing.IsStalled)
                 throw new Refusal(HoldingReasons.Busy, "The number of VFs of this device's PF is being changed, and the kernel has not finished.");
             resizing.EndedOrStalled.Wait();

@@ -33,7 +33,7 @@ public sealed partial class PassthroughHost
         var look = new HostWork(time, options.WriteTimeout) { Stalled = doing => stalledAt = doing };
         Task<(bool IsSo, bool SameNumber, bool HasVfs)> looking = Run(look, $"sriov {pf}", () =>
         {
-            var watched = new WatchedFileSystem(files, look);
+            var watched = new WatchedFileSystem(files, look, looks);
             return IsSo(pf, numVfs, autoprobe, watched) ? (true, true, true) : (false, HasNumber(pf, numVfs, watched), !HasNumber(pf, 0, watched));
         });
         await look.EndedOrStalled.WaitAsync(ct);
@@ -254,14 +254,14 @@ public sealed partial class PassthroughHost
     private SriovOutcome? UseOfVfs(PciAddress pf, WatchedFileSystem watched, out List<HostFunction> vfs)
     {
         var inventory = new Inventory(watched);
-        var use = HostLooks.Use(watched);
-        vfs = inventory.ReadNow(inventory.VfsOf(pf), use);
+        HostSight sight = watched.Sight();
+        vfs = inventory.ReadNow(inventory.VfsOf(pf), sight.Use);
         if (vfs.Count == 0)
             return null;
         try
         {
             using var claims = new DiskClaims();
-            new Examination(vfs, [], use).CheckGuards(watched, guards, ours: _ => false, administrators: _ => null, claims);
+            new Examination(vfs, [], sight).CheckGuards(watched, guards, ours: _ => false, administrators: _ => null, claims);
             return null;
         }
         catch (Refusal refusal)

@@ -13,6 +13,9 @@ public sealed record PassthroughHostOptions
     /// <summary>How long reading one file may hold up a look at everything; a device that takes longer is withheld until it answers.</summary>
     public TimeSpan LookTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>How long one call of the kernel may hold up the looks that other claims share with who makes it, by the real clock.</summary>
+    internal TimeSpan LookPatience { get; init; } = TimeSpan.FromMilliseconds(25);
+
     /// <summary>How long VFs that the kernel counts may take to be there.</summary>
     public TimeSpan VfTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
@@ -43,7 +46,7 @@ public sealed partial class PassthroughHost
     private readonly Journal journal;
     private readonly DeviceMemory memory;
     private readonly Reservations reservations = new();
-    private readonly HostLooks looks = new();
+    private readonly HostLooks looks;
     private readonly Dictionary<string, JournalEntry> entries = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Holding> holdings = new(StringComparer.Ordinal);
     private readonly Dictionary<string, ClaimWork> works = new(StringComparer.Ordinal);
@@ -63,6 +66,7 @@ public sealed partial class PassthroughHost
         this.logger = logger ?? NullLogger.Instance;
         this.options = options ?? new PassthroughHostOptions();
         guards = new Guards(this.options.DeniedDrivers);
+        looks = new HostLooks(this.options.LookPatience);
         looked = new LookedAtFileSystem(files, this.time);
         sight = new Sight(looked, this.time);
         diagnosis = new HostDiagnosis(looked);

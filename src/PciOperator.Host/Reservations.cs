@@ -50,11 +50,32 @@ internal sealed class Reservations
             entry.Devices.Select(d => d.Parent).OfType<PciAddress>().ToHashSet(),
             entry.Devices.Select(d => d.IommuGroup).OfType<int>().ToHashSet());
 
-        public static Share Of(AssignmentRequest request, Examination examination) => new(
-            $"{request.ClaimNamespace}/{request.ClaimName}",
-            examination.Devices.Select(d => d.Address).ToHashSet(),
-            examination.Devices.Select(d => d.Function.ParentAddress).OfType<PciAddress>().ToHashSet(),
-            examination.Devices.Select(d => d.Function.IommuGroup).OfType<int>().ToHashSet());
+        /// <summary>What a request's devices are part of now, and whether each of them is there with its group.</summary>
+        public static (Share Share, bool IsWhole) Of(AssignmentRequest request, IHostFileSystem files)
+        {
+            var parents = new HashSet<PciAddress>();
+            var groups = new HashSet<int>();
+            bool isWhole = true;
+            foreach (AssignmentDevice device in request.Devices)
+            {
+                if (Inventory.ParentOf(files, device.Address) is { } pf)
+                    parents.Add(pf);
+                if (Inventory.GroupOf(files, device.Address) is { } group)
+                    groups.Add(group);
+                else
+                    isWhole = false;
+            }
+
+            return (new Share($"{request.ClaimNamespace}/{request.ClaimName}", request.Devices.Select(d => d.Address).ToHashSet(), parents, groups), isWhole);
+        }
+
+        /// <summary>Both together.</summary>
+        public Share And(Share other) => this with
+        {
+            Addresses = Addresses.Union(other.Addresses).ToHashSet(),
+            Parents = Parents.Union(other.Parents).ToHashSet(),
+            Groups = Groups.Union(other.Groups).ToHashSet(),
+        };
 
         public string? Collision(Share other)
         {

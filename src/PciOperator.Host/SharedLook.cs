@@ -1,83 +1,210 @@
 namespace PciOperator.Host;
 
 /// <summary>
-/// A look at the host that many claims want at the same time, taken once for all of them: whoever asks gets one that began
-/// after the question, so it is as fresh as a look of one's own.
+/// A look at the host that many claims want at about the same time, taken once for all of them: whoever asks gets one that began
+/// after the question, so it is as fresh as a look of one's own. Who looks waits for those that are about to ask too.
 /// </summary>
-internal sealed class SharedLook<T>
+/// <param name="read">The look.</param>
+/// <param name="isWhole">Whether others may have what it saw; one that failed is nobody else's.</param>
+/// <param name="patience">How long one call of the kernel may hold up somebody else: who stands still longer is not waited for.</param>
+internal sealed class SharedLook<T>(Func<IHostFileSystem, T> read, Func<T, bool> isWhole, TimeSpan patience)
     where T : class
 {
-    /// <summary>A look in which no call has returned for so long is not waited for: the kernel may be holding it up.</summary>
-    private static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(5);
+    /// <summary>Those that are about to ask are not waited for any longer, though they move.</summary>
+    private static readonly TimeSpan LongestGathering = TimeSpan.FromMilliseconds(250);
 
     private readonly object gate = new();
+    private readonly HashSet<HostWork> expected = [];
+    private readonly HashSet<HostWork> here = [];
     private Look? running;
     private Look? next;
 
+    /// <summary>The work is going to ask, perhaps more than once, until the result is disposed.</summary>
+    public IDisposable Expect(HostWork work)
+    {
+        lock (gate)
+            expected.Add(work);
+        return new Expectation(this, work);
+    }
+
     /// <summary>Looks, or waits for somebody else's look.</summary>
     /// <param name="files">The host, as it is looked at when it is our turn.</param>
-    /// <param name="read">The look. One that fails is nobody else's.</param>
-    public T Take(WatchedFileSystem files, Func<IHostFileSystem, T> read)
+    /// <param name="work">Who asks.</param>
+    public T Take(IHostFileSystem files, HostWork work)
     {
-        Look mine;
-        lock (gate)
+        while (true)
         {
-            mine = next ??= new Look();
-            while (!mine.Ended && running is { } other)
+            Look look;
+            lock (gate)
             {
-                long calls = other.Files!.Calls;
-                if (!Monitor.Wait(gate, Patience) && other.Files.Calls == calls)
-                    break;
+                look = next ??= new Look(work);
+                here.Add(work);
+                if (AllAreHere())
+                    Monitor.PulseAll(gate);
+                if (look.By != work)
+                {
+                    WaitFor(look);
+                    here.Remove(work);
+                }
+                else
+                {
+                    Gather();
+                    running = look;
+                    next = null;
+                }
             }
 
-            if (!mine.Ended && running is null)
-            {
-                mine.Files = files;
-                running = mine;
-                next = null;
-            }
+            if (look.By == work)
+                return Lead(look, files);
+            if (look.Seen is { } seen)
+                return seen;
         }
+    }
 
-        if (!ReferenceEquals(mine.Files, files))
-            return mine.Result ?? read(files);
+    private T Lead(Look look, IHostFileSystem files)
+    {
+        T? seen = null;
         try
         {
-            return mine.Result = read(files);
+            return seen = read(files);
         }
         finally
         {
             lock (gate)
             {
-                mine.Ended = true;
-                running = null;
+                look.Seen = seen is not null && isWhole(seen) ? seen : null;
+                look.Ended = true;
+                here.Remove(look.By);
+                if (running == look)
+                    running = null;
                 Monitor.PulseAll(gate);
             }
         }
     }
 
-    private sealed class Look
+    /// <summary>Until a look of somebody else's has ended or stands still. One of those who wait looks after it, so that the others can sleep.</summary>
+    private void WaitFor(Look look)
     {
-        /// <summary>Who looks; null until it begins.</summary>
-        public WatchedFileSystem? Files { get; set; }
+        bool watching = false;
+        while (!look.Ended && !look.Stands)
+        {
+            if (!watching && look.Watched)
+            {
+                Monitor.Wait(gate);
+                continue;
+            }
+
+            watching = look.Watched = true;
+            if (!Monitor.Wait(gate, patience) && running == look)
+                LeaveIfStanding(look);
+        }
+    }
+
+    /// <summary>Until nobody else looks, and those who are about to ask are here, or stand still.</summary>
+    private void Gather()
+    {
+        long began = Environment.TickCount64;
+        while (running is not null || (Environment.TickCount64 - began < LongestGathering.TotalMilliseconds && !AllAreHere()))
+        {
+            long steps = Steps();
+            if (Monitor.Wait(gate, patience))
+                continue;
+            if (running is { } other)
+                LeaveIfStanding(other);
+            else if (Steps() == steps)
+                break;
+        }
+    }
+
+    private void LeaveIfStanding(Look look)
+    {
+        if (!look.By.Stands(patience))
+            return;
+        look.Stands = true;
+        running = null;
+        Monitor.PulseAll(gate);
+    }
+
+    private bool AllAreHere() => expected.All(work => here.Contains(work) || work.Stands(patience));
+
+    private long Steps() => expected.Where(work => !here.Contains(work)).Sum(work => work.Calls);
+
+    private sealed class Look(HostWork by)
+    {
+        /// <summary>Who looks.</summary>
+        public HostWork By { get; } = by;
+
+        /// <summary>One of those who wait sees to it that it goes on.</summary>
+        public bool Watched { get; set; }
+
+        /// <summary>The kernel holds it up: nobody waits for it any more.</summary>
+        public bool Stands { get; set; }
 
         public bool Ended { get; set; }
 
         /// <summary>Null until it has ended well.</summary>
-        public T? Result { get; set; }
+        public T? Seen { get; set; }
+    }
+
+    private sealed class Expectation(SharedLook<T> look, HostWork work) : IDisposable
+    {
+        public void Dispose()
+        {
+            lock (look.gate)
+            {
+                if (look.expected.Remove(work) && look.next is not null && look.AllAreHere())
+                    Monitor.PulseAll(look.gate);
+            }
+        }
     }
 }
 
-/// <summary>What every claim's guards look at, whatever its devices are.</summary>
-internal sealed class HostLooks
+/// <summary>What guards look at, whatever the devices are: how the host uses its devices, and what its processes have open.</summary>
+internal sealed class HostSight
 {
-    private readonly SharedLook<HostUse> use = new();
-    private readonly SharedLook<ProcessFiles> processes = new();
+    private readonly HostIoException? failure;
+    private readonly ProcessFiles? processes;
 
-    /// <summary>How the host uses its devices now.</summary>
-    public static HostUse Use(IHostFileSystem files) =>
-        files is WatchedFileSystem { Looks: { } looks } watched ? looks.use.Take(watched, HostUse.Read) : HostUse.Read(files);
+    private HostSight(HostUse use, ProcessFiles? processes, HostIoException? failure)
+    {
+        Use = use;
+        this.processes = processes;
+        this.failure = failure;
+    }
 
-    /// <summary>What processes have open now.</summary>
-    public static ProcessFiles Processes(IHostFileSystem files) =>
-        files is WatchedFileSystem { Looks: { } looks } watched ? looks.processes.Take(watched, ProcessFiles.Read) : ProcessFiles.Read(files);
+    /// <summary>How the host uses its devices.</summary>
+    public HostUse Use { get; }
+
+    /// <summary>What its processes have open.</summary>
+    /// <exception cref="HostIoException">It could not be read.</exception>
+    public ProcessFiles Processes => processes ?? throw failure!;
+
+    /// <summary>Nothing of it failed.</summary>
+    public bool IsWhole => failure is null && Use.Blindness is null;
+
+    public static HostSight Read(IHostFileSystem files)
+    {
+        var use = HostUse.Read(files);
+        try
+        {
+            return new HostSight(use, ProcessFiles.Read(files), null);
+        }
+        catch (HostIoException e)
+        {
+            return new HostSight(use, null, e);
+        }
+    }
+}
+
+/// <summary>The looks that claims share.</summary>
+internal sealed class HostLooks(TimeSpan patience)
+{
+    /// <summary>For the guards of who takes devices.</summary>
+    public SharedLook<HostSight> Sight { get; } = new(HostSight.Read, sight => sight.IsWhole, patience);
+
+    /// <summary>For who gives devices back: whether somebody still has them open.</summary>
+    public SharedLook<ProcessFiles> Processes { get; } = new(ProcessFiles.Read, _ => true, patience);
+
+    /// <summary>For who takes network interfaces: what other network namespaces have of them.</summary>
+    public SharedLook<OtherNamespaces> Namespaces { get; } = new(OtherNamespaces.Read, _ => true, patience);
 }

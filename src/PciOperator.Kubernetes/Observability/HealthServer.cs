@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
@@ -25,13 +26,18 @@ public sealed record HealthServerOptions
 /// Answers <c>GET /healthz</c> (alive), <c>/readyz</c> (of use) and <c>/metrics</c>. A health answer is 200 <c>ok</c>, or 503
 /// with the failed checks, one a line; <c>?verbose</c> lists all.
 /// </summary>
-public sealed class HealthServer(HealthServerOptions options, MetricsRegistry metrics, ILogger? logger = null) : IAsyncDisposable
+public sealed class HealthServer(HealthServerOptions options, MetricsRegistry metrics, ILogger? logger = null, TimeProvider? time = null) : IAsyncDisposable
 {
+    private static readonly TimeSpan BetweenTries = TimeSpan.FromSeconds(2);
+
     private readonly Lock _lock = new();
     private readonly List<(string Name, Func<string?> Check)> _liveness = [];
     private readonly List<(string Name, Func<string?> Check)> _readiness = [];
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
+    private readonly TimeProvider _time = time ?? TimeProvider.System;
+    private readonly CancellationTokenSource _stop = new();
     private WebApplication? _app;
+    private Task _later = Task.CompletedTask;
 
     /// <summary>Adds a check of life; when it fails the kubelet restarts the program.</summary>
     /// <param name="name">A word that names it.</param>
@@ -50,12 +56,49 @@ public sealed class HealthServer(HealthServerOptions options, MetricsRegistry me
             _readiness.Add((name, check));
     }
 
-    /// <summary>The port that it listens on, once started.</summary>
+    /// <summary>The port that it listens on; 0 before it does.</summary>
     public int Port { get; private set; }
 
-    /// <summary>Begins to listen.</summary>
-    /// <exception cref="IOException">The port is taken.</exception>
+    /// <summary>
+    /// Begins to listen. A port that somebody has is tried again until it is free: what the program is there for does not wait for
+    /// it. (A program that was killed while the kernel held one of its threads keeps its ports until that thread returns.)
+    /// </summary>
+    /// <exception cref="IOException">This machine has no such address.</exception>
     public async Task StartAsync(CancellationToken ct = default)
+    {
+        try
+        {
+            await ListenAsync(ct);
+        }
+        catch (IOException e) when (e.InnerException is AddressInUseException)
+        {
+            _logger.LogError("Port {Port} is taken (ss -ltnp says by whom), so health and metrics are not served; it is tried again until it is free.", options.Port);
+            _later = ListenLaterAsync();
+        }
+    }
+
+    private async Task ListenLaterAsync()
+    {
+        while (true)
+        {
+            try
+            {
+                await Task.Delay(BetweenTries, _time, _stop.Token);
+                await ListenAsync(_stop.Token);
+                return;
+            }
+            catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (IOException)
+            {
+                // Said once.
+            }
+        }
+    }
+
+    private async Task ListenAsync(CancellationToken ct)
     {
         // The empty builder: the others watch their folder for changes and read configuration from it.
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
@@ -65,19 +108,42 @@ public sealed class HealthServer(HealthServerOptions options, MetricsRegistry me
             kestrel.Listen(options.Address, options.Port);
         });
         builder.Services.AddSingleton<ILoggerFactory>(NullLoggerFactory.Instance);
-        _app = builder.Build();
-        _app.Run(AnswerAsync);
-        await _app.StartAsync(ct);
-        var address = _app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
+        var app = builder.Build();
+        app.Run(AnswerAsync);
+        try
+        {
+            await app.StartAsync(ct);
+        }
+        catch
+        {
+            await app.DisposeAsync();
+            throw;
+        }
+
+        _app = app;
+        var address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
         Port = new Uri(address).Port;
         _logger.LogInformation("Health and metrics on port {Port}.", Port);
     }
 
     /// <summary>Stops listening.</summary>
-    public Task StopAsync(CancellationToken ct = default) => _app?.StopAsync(ct) ?? Task.CompletedTask;
+    public async Task StopAsync(CancellationToken ct = default)
+    {
+        await _stop.CancelAsync();
+        await _later;
+        if (_app is not null)
+            await _app.StopAsync(ct);
+    }
 
     /// <inheritdoc/>
-    public ValueTask DisposeAsync() => _app?.DisposeAsync() ?? ValueTask.CompletedTask;
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync();
+        await _later;
+        if (_app is not null)
+            await _app.DisposeAsync();
+        _stop.Dispose();
+    }
 
     private async Task AnswerAsync(HttpContext context)
     {

@@ -157,7 +157,8 @@ internal sealed class FaultLab
         return at < 0 ? "" : text[(at + 10)..text.IndexOf('"', at + 10)];
     }
 
-    public PassthroughHost NewAgent() => new(Host.Files, SimulatedHost.StateDirectory, clock, log);
+    /// <remarks>Thousands of runs wait that long for a call that never returns.</remarks>
+    public PassthroughHost NewAgent() => new(Host.Files, SimulatedHost.StateDirectory, clock, log, new PassthroughHostOptions { LookPatience = TimeSpan.FromMilliseconds(5) });
 }
 
 /// <summary>An agent's log.</summary>

@@ -155,6 +155,28 @@ public sealed class MetricsTests
     }
 
     [Fact]
+    public async Task A_health_port_that_is_taken_is_served_as_soon_as_it_is_free()
+    {
+        var time = new FakeTimeProvider();
+        var owner = new HealthServer(new HealthServerOptions { Address = IPAddress.Loopback, Port = 0 }, _metrics);
+        await owner.StartAsync();
+        var port = owner.Port;
+        await using var server = new HealthServer(new HealthServerOptions { Address = IPAddress.Loopback, Port = port }, _metrics, time: time);
+        await server.StartAsync();
+        Assert.Equal(0, server.Port);
+
+        await owner.DisposeAsync();
+        while (server.Port == 0)
+        {
+            await time.WaitForTimersAsync(delays => delays.Count > 0 || server.Port != 0);
+            time.Advance(TimeSpan.FromSeconds(2));
+        }
+
+        using var http = new HttpClient();
+        Assert.Equal("ok", await http.GetStringAsync(new Uri($"http://127.0.0.1:{port}/healthz")));
+    }
+
+    [Fact]
     public void Log_lines_are_json_objects()
     {
         using var output = new MemoryStream();

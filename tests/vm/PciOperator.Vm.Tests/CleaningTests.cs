@@ -48,8 +48,21 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Machine.WaitUntilAsync("grep -q . /run/agent.log");
         await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Unavailable);
 
-        Cluster.Kubectl($"kubectl annotate pcinode {Cluster.Node} pcioperator.io/free={Topology.Nic1}");
+        await FreeAsync();
         await Cluster.WaitUntilReadyAsync("next");
+
+        // Each time anew.
+        await Cluster.ReleaseAsync("next");
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Unavailable);
+        await FreeAsync();
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Available);
+    }
+
+    /// <summary>As an administrator does. The controller takes the annotation away when nothing is withheld by it any more: only then it can be made again.</summary>
+    private async Task FreeAsync()
+    {
+        await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, node => node.Metadata.Annotations?.ContainsKey("pcioperator.io/free") != true);
+        Cluster.Kubectl($"kubectl annotate pcinode {Cluster.Node} pcioperator.io/free={Topology.Nic1}");
     }
 
     private Task<string> WriteAsync() => Machine.OutputOfAsync($"setpci -s {Topology.Nic1} {Register}={Left}");

@@ -2,10 +2,8 @@ using PciOperator.Core;
 
 namespace PciOperator.Host;
 
-/// <summary>
-/// Which process has a device open or mapped.
-/// </summary>
-internal sealed class OpenFiles(IHostFileSystem files)
+/// <summary>The nodes by which processes can have a device open: <see cref="ProcessFiles"/> says who has.</summary>
+internal sealed class DeviceNodes(IHostFileSystem files)
 {
     /// <summary>USB hubs and SAS expanders nest; no link is followed, so that nothing goes in circles.</summary>
     private const int DeepestFolder = 32;
@@ -14,7 +12,7 @@ internal sealed class OpenFiles(IHostFileSystem files)
     private const uint NvidiaMajor = 195;
 
     /// <summary>The device nodes of a function and of everything on it (disks, NVMe and RDMA characters, DRM, sound, USB, …), with their names.</summary>
-    public Dictionary<DeviceNumber, string> NodesOf(PciAddress address)
+    public Dictionary<DeviceNumber, string> Of(PciAddress address)
     {
         var nodes = new Dictionary<DeviceNumber, string>();
         string device = SysfsPaths.Device(address);
@@ -37,7 +35,7 @@ internal sealed class OpenFiles(IHostFileSystem files)
     }
 
     /// <summary>The VFIO nodes of a function: its group's and its own.</summary>
-    public Dictionary<DeviceNumber, string> VfioNodesOf(PciAddress address, int? group)
+    public Dictionary<DeviceNumber, string> VfioOf(PciAddress address, int? group)
     {
         var nodes = new Dictionary<DeviceNumber, string>();
         string?[] paths = [group is { } g ? SysfsPaths.GroupNode(g) : null, Inventory.VfioDevice(files, address)];
@@ -49,12 +47,6 @@ internal sealed class OpenFiles(IHostFileSystem files)
 
         return nodes;
     }
-
-    /// <summary>"process 4242 (qemu-system-x86) has /dev/vfio/13 open"; null when none has any of them.</summary>
-    /// <param name="nodes">Device nodes that nobody may have open, with their names.</param>
-    /// <param name="functions">Functions whose BARs (resourceN files) nobody may have open either.</param>
-    public string? FindUser(IReadOnlyDictionary<DeviceNumber, string> nodes, IReadOnlyCollection<PciAddress> functions) =>
-        nodes.Count == 0 && functions.Count == 0 ? null : HostLooks.Processes(files).FindUser(nodes, functions);
 
     private void Collect(string folder, Dictionary<DeviceNumber, string> nodes, int depth)
     {
