@@ -80,7 +80,7 @@ public sealed record DeviceRule
     public bool Matches(PciFunction f, Func<PciAddress, PciFunction?> host)
     {
         ArgumentNullException.ThrowIfNull(f);
-        if (Tags.RemoteManaged && string.IsNullOrWhiteSpace(f.CardSerial))
+        if (Tags.RemoteManaged && string.IsNullOrEmpty(f.CardSerial))
             return false;
         foreach (DeviceSelector selector in Selectors)
         {
