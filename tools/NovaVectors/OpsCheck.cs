@@ -14,9 +14,10 @@ internal static class OpsCheck
         bool mutates = line.GetProperty("mutates").GetBoolean();
         VectorHost host = VectorHost.Of(line.GetProperty("devices"), line.TryGetProperty("host_cells", out JsonElement cells) ? cells : default);
         List<PciFunction> functions = [.. host.Functions];
-        (IReadOnlyList<DeviceRule> rules, SpecFormatException? specError) = VectorHost.Rules(line.GetProperty("device_specs"), functions);
+        JsonElement specs = line.GetProperty("device_specs");
+        (IReadOnlyList<DeviceRule> rules, SpecFormatException? specError) = VectorHost.Rules(specs, functions);
         NovaError? novaSpec = NovaError.Of(nova, "spec_error");
-        CaseCheck.Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError, VectorHost.VfProductUnsaid(line.GetProperty("device_specs"), host.Functions));
+        CaseCheck.Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError, VectorHost.VfProductUnsaid(specs, functions));
         if (novaSpec is not null || specError is not null)
             return;
         (IReadOnlyDictionary<string, AliasDefinition> aliases, IReadOnlyList<NovaAlias> values, SpecFormatException? aliasError) = VectorHost.Aliases(line.GetProperty("aliases"));
@@ -66,15 +67,14 @@ internal static class OpsCheck
                     ledger.Sync(functions, rules);
                     break;
                 case "restart":
-                    if (op.TryGetProperty("device_specs", out JsonElement specs))
-                    {
-                        (IReadOnlyList<DeviceRule> next, SpecFormatException? error) = VectorHost.Rules(specs, functions);
-                        NovaError? novaError = NovaError.Of(step, "error");
-                        CaseCheck.Compare(result, DifferenceKind.Spec, what, [novaError], error, VectorHost.VfProductUnsaid(specs, functions));
-                        if (novaError is not null || error is not null)
-                            return;
-                        rules = next;
-                    }
+                    // Without new ones, the old specs are read again, on the host as it is now.
+                    if (op.TryGetProperty("device_specs", out JsonElement changed))
+                        specs = changed;
+                    (rules, SpecFormatException? error) = VectorHost.Rules(specs, functions);
+                    NovaError? novaError = NovaError.Of(step, "error");
+                    CaseCheck.Compare(result, DifferenceKind.Spec, what, [novaError], error, VectorHost.VfProductUnsaid(specs, functions));
+                    if (novaError is not null || error is not null)
+                        return;
                     ledger.Sync(functions, rules, atStart: true);
                     ledger.Forget();
                     break;
@@ -145,6 +145,11 @@ internal static class OpsCheck
             if (ours is not null)
                 ledger.Claim(owner, [.. ours.Devices.Select(d => d.Address)]);
             return ours is not null;
+        }
+        if (taken is { Length: 0 })
+        {
+            result.Differ(new Difference(DifferenceKind.Verdict, what, "served with nothing", CaseCheck.Describe(verdict), ours is null, false) { ServedNothing = true });
+            return false;
         }
         if (taken is null)
         {
