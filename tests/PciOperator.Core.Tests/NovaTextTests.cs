@@ -80,6 +80,15 @@ public class NovaTextTests
     }
 
     [Fact]
+    public void A_remote_managed_PF_is_meant_where_its_VFs_have_its_product_id_and_that_is_given()
+    {
+        PciFunction pf = Function("0000:10:00.0", DeviceType.Pf) with { NetDevice = "eth0", CardSerial = "SN1", VfProductId = PciId.Parse("10ca") };
+        Assert.True(Matches("""{"devname": "eth0", "remote_managed": "true", "product_id": "10ca"}""", pf));
+        Assert.False(Matches("""{"devname": "eth0", "remote_managed": "true", "product_id": "10ca"}""", pf with { VfProductId = PciId.Parse("10ed") }));
+        Assert.False(Matches("""{"devname": "eth0", "remote_managed": "true"}""", pf));
+    }
+
+    [Fact]
     public void A_devname_means_the_VFs_of_the_PF_that_has_it_now()
     {
         const string Spec = """{"devname": "eth0"}""";
