@@ -109,6 +109,15 @@ public sealed class VectorLinesTests : IDisposable
     }
 
     [Fact]
+    public void Classes_and_traits_play_no_part_in_the_yardstick()
+    {
+        Write("cases.jsonl", $$"""{"id": 1, "devices": [{{Vf}}], "device_specs": [{}], "aliases": [{"name": "a1", "resource_class": "CUSTOM_A16", "traits": "big"}], "request": "a1:1", "report_in_placement": true, "pci_in_placement": true}""");
+        Write("expected.jsonl", """{"id": 1}""");
+        Write("exact.jsonl", """{"id": 1, "feasible": true}""");
+        Assert.Equal(1, VectorSet.Read(folder).Check().Passed);
+    }
+
+    [Fact]
     public void A_wide_domain_may_have_a_prefix()
     {
         Case("[]", """[{"address": "0x10000:00:00.0"}]""",

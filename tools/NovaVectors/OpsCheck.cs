@@ -25,6 +25,7 @@ internal static class OpsCheck
         ledger.Sync(functions, rules);
         JsonElement[] steps = [.. nova.GetProperty("steps").EnumerateArray()];
         var overwritten = new HashSet<string>();
+        var parentOf = new Dictionary<string, string>();
         int at = 0;
         foreach (JsonElement op in line.GetProperty("ops").EnumerateArray())
         {
@@ -34,6 +35,8 @@ internal static class OpsCheck
             JsonElement step = steps[at++];
             HashSet<string>? excused = null;
             string kind = op.GetProperty("op").GetString()!;
+            foreach (PciFunction f in functions.Where(f => f is { IsVirtual: true, ParentAddress: not null }))
+                parentOf[f.Address.ToString()] = f.ParentAddress!.Value.ToString();
             string what = $"step {at}, {kind}";
             string? owner = VectorHost.Text(op, "instance") is { } instance ? $"00000000-0000-0000-0000-{instance.PadLeft(12, '0')}" : null;
             if (owner is not null && kind.StartsWith("claim", StringComparison.Ordinal) && TakenBy(step) is not null
@@ -89,11 +92,11 @@ internal static class OpsCheck
                 result.Differ(new Difference(DifferenceKind.State, what, raised.ToString(), "a claim or rescan is done whole or not at all", false, true) { RaisedHalfWay = excused is not null });
                 // What the error does not explain is still compared.
                 if (excused is not null)
-                    CompareStates(result, what, step, ledger, overwritten, excused);
+                    CompareStates(result, what, step, ledger, parentOf, overwritten, excused);
                 mutates = true;
             }
             if (!mutates)
-                CompareStates(result, what, step, ledger, overwritten, []);
+                CompareStates(result, what, step, ledger, parentOf, overwritten, []);
             ledger.Forget();
         }
         if (at != steps.Length)
@@ -182,7 +185,7 @@ internal static class OpsCheck
         error.Class is "PciDeviceVFInvalidStatus" or "PciDevicePFInvalidStatus" or "PciDeviceInvalidStatus" or "PciDevicePoolEmpty" or "PciDeviceInvalidOwner";
 
     // excused: devices that an error of Nova's, explained already, left in between, with their relatives.
-    private static void CompareStates(LineResult result, string what, JsonElement step, DeviceLedger ledger, HashSet<string> overwritten, HashSet<string> excused)
+    private static void CompareStates(LineResult result, string what, JsonElement step, DeviceLedger ledger, IReadOnlyDictionary<string, string> parentOf, HashSet<string> overwritten, HashSet<string> excused)
     {
         var theirs = new SortedDictionary<string, string>(StringComparer.Ordinal);
         foreach (JsonProperty p in step.GetProperty("states").EnumerateObject())
@@ -202,14 +205,21 @@ internal static class OpsCheck
                 continue;
             a1.Add($"{address} {t}");
             b1.Add($"{address} {o}");
-            // Nobody's either way, and only whether a relative's owner keeps it from others differs.
+            // Nobody's either way, and ours is what its relatives' owners, by Nova's own states, mean for it.
             bool nobodys = t is "available" or "unclaimable" or "unavailable" && o is "available" or "unclaimable" or "unavailable";
-            dependent &= nobodys;
+            dependent &= nobodys && o == Meant(address);
             lost &= nobodys || (t.StartsWith("claimed ", StringComparison.Ordinal) && overwritten.Contains(t[8..]));
         }
         if (a1.Count == 0)
             return;
         result.Differ(new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false) { Sound = dependent, ClaimLost = lost && !dependent });
+
+        string Meant(string address)
+        {
+            string[] relatives = [.. theirs.Where(p => parentOf.GetValueOrDefault(p.Key) == address || parentOf.GetValueOrDefault(address) == p.Key).Select(p => p.Value)];
+            return relatives.Any(r => r.StartsWith("allocated ", StringComparison.Ordinal)) ? "unavailable"
+                : relatives.Any(r => r.StartsWith("claimed ", StringComparison.Ordinal)) ? "unclaimable" : "available";
+        }
     }
 
     // One owner a device (by how it is kept), and never a PF and a VF of it both with an owner.
