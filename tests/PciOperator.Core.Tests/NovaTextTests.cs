@@ -71,6 +71,14 @@ public class NovaTextTests
         Assert.Equal(matches, Matches(Spec(expression), Function("0000:10:00.0", DeviceType.Pci)));
 
     [Fact]
+    public void An_empty_policy_of_a_flavor_is_none_and_one_of_an_image_is_an_error()
+    {
+        Assert.Null(NovaRequestString.EffectivePolicy("", null));
+        Assert.Equal(NumaPolicy.Socket, NovaRequestString.EffectivePolicy("", "socket"));
+        Assert.Equal("numa_policy", Assert.Throws<SpecFormatException>(() => NovaRequestString.EffectivePolicy(null, "")).Field);
+    }
+
+    [Fact]
     public void A_card_serial_of_blanks_is_a_serial()
     {
         const string Spec = """{"remote_managed": "true"}""";

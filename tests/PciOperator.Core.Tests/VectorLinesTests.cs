@@ -118,6 +118,15 @@ public sealed class VectorLinesTests : IDisposable
     }
 
     [Fact]
+    public void An_image_with_a_bad_policy_is_an_error_about_the_policy()
+    {
+        Write("cases.jsonl", $$"""{"id": 1, "devices": [], "device_specs": [], "aliases": {{Alias}}, "request": "a1:1", "image_numa_policy": "bogus"}""");
+        Write("expected.jsonl", """{"id": 1, "request_error": {"class": "ValueError", "message": "Field value bogus is invalid"}}""");
+        Write("exact.jsonl", "");
+        Assert.Equal(1, VectorSet.Read(folder).Check().Passed);
+    }
+
+    [Fact]
     public void A_wide_domain_may_have_a_prefix()
     {
         Case("[]", """[{"address": "0x10000:00:00.0"}]""",
