@@ -127,6 +127,15 @@ public sealed class VectorLinesTests : IDisposable
     }
 
     [Fact]
+    public void Repeated_items_of_a_request_are_decided_together()
+    {
+        Case($"[{Pf}]", "[{}]", """{"id": 1}""");
+        Write("cases.jsonl", File.ReadAllText(Path.Combine(folder, "cases.jsonl")).Replace("a1:1", string.Join(',', Enumerable.Repeat("a1:1", 20)), StringComparison.Ordinal));
+        Write("exact.jsonl", """{"id": 1, "feasible": false}""");
+        Assert.Equal(1, VectorSet.Read(folder).Check().Passed);
+    }
+
+    [Fact]
     public void A_wide_domain_may_have_a_prefix()
     {
         Case("[]", """[{"address": "0x10000:00:00.0"}]""",

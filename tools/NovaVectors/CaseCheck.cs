@@ -59,13 +59,8 @@ internal static class CaseCheck
             NumaPolicy? policy = NovaRequestString.EffectivePolicy(
                 VectorHost.Text(line, "flavor_numa_policy") ?? VectorHost.Text(line, "numa_policy"), VectorHost.Text(line, "image_numa_policy"));
             // Resource classes and traits are Placement's there; an alias by class alone then means any device of its kind.
-            IReadOnlyList<DeviceRequest> requests =
-            [
-                .. NovaRequestString.Resolve(text, aliases).Select(r => r with
-                {
-                    Alias = r.Alias with { AnyOf = [.. r.Alias.AnyOf.Select(s => s with { ResourceClass = null, Traits = [] })] },
-                }),
-            ];
+            IReadOnlyList<DeviceRequest> requests = NovaRequestString.Resolve(
+                text, aliases.ToDictionary(a => a.Key, a => a.Value with { AnyOf = [.. a.Value.AnyOf.Select(s => s with { ResourceClass = null, Traits = [] })] }));
             return (new ClaimRequirements { ClaimUid = "instance", Requests = requests, NumaPolicy = policy, GuestNuma = VectorHost.Guest(line) }, null);
         }
         catch (SpecFormatException e)
