@@ -135,6 +135,22 @@ public sealed class VectorLinesTests : IDisposable
         Assert.Equal(1, VectorSet.Read(folder).Check().Passed);
     }
 
+    [Theory]
+    [InlineData("available", 0)]
+    [InlineData("unclaimable", 0)]
+    [InlineData("unavailable", 1)]
+    public void A_stored_state_is_excused_only_where_the_owners_in_Novas_answer_mean_ours(string vf, int passed)
+    {
+        // Here the VF of an allocated PF is unavailable. Where Nova's answer has the PF as only claimed, ours is not what its owners mean.
+        string Step(string pf) => $$"""{"op": "claim+allocate", "devices": ["0000:11:00.0"], "pools": [], "states": {"0000:11:00.0": ["{{pf}}", "00000000-0000-0000-0000-000000000001"], "0000:11:02.0": ["{{vf}}", null]}, "supported": true}""";
+        string[] ops = ["""{"op": "claim+allocate", "instance": "1", "request": "a1:1"}"""];
+        Sequence($"[{Pf}, {Vf}]", "[{}]", ops, [Step("allocated")]);
+        Report report = VectorSet.Read(folder).Check();
+        Assert.Equal((passed, 0, 1 - passed), (report.Passed, report.Failed, report.Deviated));
+        Sequence($"[{Pf}, {Vf}]", "[{}]", ops, [Step("claimed")]);
+        Assert.Equal(1, VectorSet.Read(folder).Check().Failed);
+    }
+
     [Fact]
     public void A_wide_domain_may_have_a_prefix()
     {

@@ -26,6 +26,7 @@ internal static class OpsCheck
         JsonElement[] steps = [.. nova.GetProperty("steps").EnumerateArray()];
         var overwritten = new HashSet<string>();
         var parentOf = new Dictionary<string, string>();
+        NoteParents();
         int at = 0;
         foreach (JsonElement op in line.GetProperty("ops").EnumerateArray())
         {
@@ -35,8 +36,6 @@ internal static class OpsCheck
             JsonElement step = steps[at++];
             HashSet<string>? excused = null;
             string kind = op.GetProperty("op").GetString()!;
-            foreach (PciFunction f in functions.Where(f => f is { IsVirtual: true, ParentAddress: not null }))
-                parentOf[f.Address.ToString()] = f.ParentAddress!.Value.ToString();
             string what = $"step {at}, {kind}";
             string? owner = VectorHost.Text(op, "instance") is { } instance ? $"00000000-0000-0000-0000-{instance.PadLeft(12, '0')}" : null;
             if (owner is not null && kind.StartsWith("claim", StringComparison.Ordinal) && TakenBy(step) is not null
@@ -67,6 +66,7 @@ internal static class OpsCheck
                     if (!named && NovaError.Of(step, "error") is { Class: "PciDevicePoolEmpty" } empty && before is { } last && excused.FirstOrDefault(a => empty.Message.Contains(a, StringComparison.Ordinal)) is { } lost
                         && last.GetProperty("pools").EnumerateArray().Any(p => p.GetProperty("devices").EnumerateArray().Any(d => d.GetString() == lost)))
                         excused = null;
+                    NoteParents();
                     ledger.Sync(functions, rules);
                     break;
                 case "restart":
@@ -101,6 +101,13 @@ internal static class OpsCheck
         }
         if (at != steps.Length)
             result.Fail("steps", $"{steps.Length} steps", $"{at} operations", "each operation has one answer");
+
+        // The PF of each VF that was ever there: one in use is kept when it is gone.
+        void NoteParents()
+        {
+            foreach (PciFunction f in functions.Where(f => f is { IsVirtual: true, ParentAddress: not null }))
+                parentOf[f.Address.ToString()] = f.ParentAddress!.Value.ToString();
+        }
     }
 
     // Whether devices were claimed.
@@ -197,6 +204,7 @@ internal static class OpsCheck
         var b1 = new List<string>();
         bool dependent = true;
         bool lost = true;
+        bool claims = false;
         foreach (string address in theirs.Keys.Union(ours.Keys))
         {
             string t = theirs.GetValueOrDefault(address, "not there");
@@ -208,11 +216,13 @@ internal static class OpsCheck
             // Nobody's either way, and ours is what its relatives' owners, by Nova's own states, mean for it.
             bool nobodys = t is "available" or "unclaimable" or "unavailable" && o is "available" or "unclaimable" or "unavailable";
             dependent &= nobodys && o == Meant(address);
-            lost &= nobodys || (t.StartsWith("claimed ", StringComparison.Ordinal) && overwritten.Contains(t[8..]));
+            bool first = t.StartsWith("claimed ", StringComparison.Ordinal) && overwritten.Contains(t[8..]);
+            lost &= nobodys || first;
+            claims |= first;
         }
         if (a1.Count == 0)
             return;
-        result.Differ(new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false) { Sound = dependent, ClaimLost = lost && !dependent });
+        result.Differ(new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false) { Sound = dependent, ClaimLost = lost && claims });
 
         string Meant(string address)
         {
