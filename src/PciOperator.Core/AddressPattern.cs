@@ -46,6 +46,7 @@ public sealed class AddressPattern
     private sealed class Field
     {
         private const int Longest = 256;
+        private const string Escapes = "AbBdDsSwWZafnrtvxuU";
         private readonly Regex? regex;
         private readonly string? literal;
         private readonly string format;
@@ -119,38 +120,71 @@ public sealed class AddressPattern
             }
         }
 
-        // Python's spellings that .NET has otherwise: (?P<n>…), (?P=n), {,n} and \Z.
+        // Python's spellings that .NET has otherwise, (?P<n>…), (?P=n), {,n} and \Z. What .NET has and Python has not is
+        // no expression: escapes such as \z and \p, names such as (?<n>…) and (?'n'…), a repeated place (^*), a range from a class ([\d-a]).
         private static string FromPython(string text)
         {
-            if (!text.Contains("(?P", StringComparison.Ordinal) && !text.Contains("{,", StringComparison.Ordinal) && !text.Contains(@"\Z", StringComparison.Ordinal))
-                return text;
             var result = new StringBuilder(text.Length);
+            // Where the set of characters that the expression is in the middle of begins.
+            int set = -1;
+            bool place = false;
             for (int i = 0; i < text.Length; i++)
             {
+                ReadOnlySpan<char> rest = text.AsSpan(i);
+                bool afterPlace = place;
+                place = false;
                 if (text[i] == '\\' && i + 1 < text.Length)
                 {
-                    result.Append('\\').Append(text[i + 1] == 'Z' ? 'z' : text[i + 1]);
-                    i++;
+                    char escaped = text[++i];
+                    if (char.IsAsciiLetter(escaped) && !Escapes.Contains(escaped))
+                        throw new ArgumentException($"\\{escaped} means nothing.");
+                    if (set >= 0 && "dDsSwW".Contains(escaped) && rest is [_, _, '-', not ']', ..])
+                        throw new ArgumentException($"\\{escaped} begins no range.");
+                    place = set < 0 && "AbBZ".Contains(escaped);
+                    result.Append('\\').Append(escaped == 'Z' ? 'z' : escaped);
                 }
-                else if (text.AsSpan(i).StartsWith("(?P<", StringComparison.Ordinal))
+                else if (set >= 0)
+                {
+                    if (text[i] == ']' && i > set + (text[set + 1] == '^' ? 2 : 1))
+                        set = -1;
+                    result.Append(text[i]);
+                }
+                else if (afterPlace && (text[i] is '*' or '+' or '?' || Repeats(rest)))
+                    throw new ArgumentException("A place can't be repeated.");
+                else if (rest.StartsWith("(?P<", StringComparison.Ordinal))
                 {
                     result.Append("(?<");
                     i += 3;
                 }
-                else if (text.AsSpan(i).StartsWith("(?P=", StringComparison.Ordinal) && text.IndexOf(')', i) is var end and > 0)
+                else if (rest.StartsWith("(?P=", StringComparison.Ordinal) && text.IndexOf(')', i) is var end and > 0)
                 {
                     result.Append(@"\k<").Append(text, i + 4, end - i - 4).Append('>');
                     i = end;
                 }
-                else if (text.AsSpan(i).StartsWith("{,", StringComparison.Ordinal))
+                else if (rest.StartsWith("(?'", StringComparison.Ordinal) || (rest.StartsWith("(?<", StringComparison.Ordinal) && rest is not ['(', '?', '<', '=' or '!', ..]))
+                    throw new ArgumentException("A group's name is written (?P<name>…).");
+                else if (rest.StartsWith("{,", StringComparison.Ordinal))
                 {
                     result.Append("{0,");
                     i++;
                 }
                 else
+                {
+                    if (text[i] == '[' && i + 1 < text.Length)
+                        set = i;
+                    place = text[i] is '^' or '$';
                     result.Append(text[i]);
+                }
             }
             return result.ToString();
+        }
+
+        // {n}, {n,}, {,n} or {n,m}
+        private static bool Repeats(ReadOnlySpan<char> text)
+        {
+            int end = text.IndexOf('}');
+            return text[0] == '{' && end > 1 && text[1..end].IndexOfAnyExceptInRange('0', '9') is var comma
+                && (comma < 0 || (text[1 + comma] == ',' && !text[(2 + comma)..end].ContainsAnyExceptInRange('0', '9')));
         }
     }
 }

@@ -75,17 +75,19 @@ public sealed record DeviceRule
     /// <param name="host">The host's function at an address, or null.</param>
     /// <remarks>
     /// A remote-managed device needs a card serial in its VPD; and a rule for remote-managed devices that names one PF
-    /// means that PF's VFs, never the PF (Nova's intent: the PF belongs to the SmartNIC).
+    /// means that PF's VFs, not the PF (Nova's intent: the PF belongs to the SmartNIC). Where both have the one product id that it
+    /// gives, it means both, as in Nova: the PF is remote-managed then, and no later rule can offer it as if it were not.
     /// </remarks>
     public bool Matches(PciFunction f, Func<PciAddress, PciFunction?> host)
     {
         ArgumentNullException.ThrowIfNull(f);
-        if (Tags.RemoteManaged && string.IsNullOrWhiteSpace(f.CardSerial))
+        if (Tags.RemoteManaged && string.IsNullOrEmpty(f.CardSerial))
             return false;
         foreach (DeviceSelector selector in Selectors)
         {
             if (selector.Matches(f, host)
-                && !(Tags.RemoteManaged && f.Type == DeviceType.Pf && (selector.FullAddress is not null || selector.DeviceName is not null)))
+                && !(Tags.RemoteManaged && f.Type == DeviceType.Pf && (selector.FullAddress is not null || selector.DeviceName is not null)
+                    && (selector.ProductId is null || selector.ProductId != f.VfProductId)))
                 return true;
         }
         return false;

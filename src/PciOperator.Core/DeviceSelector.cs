@@ -86,7 +86,7 @@ public sealed class DeviceSelector
     public string? DeviceName => deviceName;
 
     /// <summary>Whether an id is a negative number, so that no device has it.</summary>
-    internal bool IdsOfNone { get; }
+    public bool IdsOfNone { get; }
 
     /// <summary>Parses a selector.</summary>
     /// <exception cref="SpecFormatException">A field can't be meant; the error names it and says what would be right.</exception>
@@ -121,7 +121,7 @@ public sealed class DeviceSelector
         if (deviceName is not null)
         {
             return f.NetDevice == deviceName
-                || (f.IsVirtual && ((f.ParentAddress is { } pf && host(pf)?.NetDevice == deviceName) || f.ParentNetDevice == deviceName));
+                || (f.IsVirtual && f.ParentAddress is { } pf && host(pf)?.NetDevice == deviceName);
         }
         if (glob is null && pattern is null)
             return true;

@@ -44,31 +44,33 @@ public sealed record NovaAlias
             if (key is not ("name" or "vendor_id" or "product_id" or "device_type" or "numa_policy" or "capability_type" or "resource_class" or "traits" or "live_migratable"))
                 throw new SpecFormatException(Text.Shorten(key), $"An alias has no field '{Text.Shorten(key)}'.");
         }
-        string name = NovaJson.TextOf("name", members) ?? throw new SpecFormatException("name", "An alias needs a name.");
-        if (name.Length is 0 or > 256)
-            throw new SpecFormatException("name", $"An alias' name has 1 to 256 characters, not {name.Length}.");
-        string? capability = NovaJson.TextOf("capability_type", members);
-        if (capability is not (null or "pci"))
-            throw new SpecFormatException("capability_type", $"capability_type '{Text.Shorten(capability)}' is not pci, the only one.");
+        if (!members.ContainsKey("name"))
+            throw new SpecFormatException("name", "An alias needs a name.");
+        // Of several bad fields the one is named that Nova names: the last by name.
         string? vendor = Id("vendor_id", members);
-        string? product = Id("product_id", members);
-        string? resourceClass = NovaJson.TextOf("resource_class", members);
         string? traits = NovaJson.TextOf("traits", members);
+        string? resourceClass = NovaJson.TextOf("resource_class", members);
+        string? product = Id("product_id", members);
+        NumaPolicy policy = NumaPolicy.Legacy;
+        if (NovaJson.TextOf("numa_policy", members) is { } policyText && !Spelling.TryParseNumaPolicy(policyText, out policy))
+            throw new SpecFormatException("numa_policy", $"numa_policy '{Text.Shorten(policyText)}' is none; expected required, socket, preferred or legacy.");
+        string name = NovaJson.TextOf("name", members)!;
+        int length = name.EnumerateRunes().Count();
+        if (length is 0 or > 256)
+            throw new SpecFormatException("name", $"An alias' name has 1 to 256 characters, not {length}.");
+        _ = NovaJson.TextOf("live_migratable", members);
         DeviceType? type = null;
         if (NovaJson.TextOf("device_type", members) is { } typeText)
         {
             type = Spelling.TryParseDeviceType(typeText, out DeviceType parsed) && parsed != Core.DeviceType.Vdpa ? parsed
                 : throw new SpecFormatException("device_type", $"device_type '{Text.Shorten(typeText)}' is none; expected type-PCI, type-PF or type-VF.");
         }
-        NumaPolicy policy = NumaPolicy.Legacy;
-        if (NovaJson.TextOf("numa_policy", members) is { } policyText && !Spelling.TryParseNumaPolicy(policyText, out policy))
-            throw new SpecFormatException("numa_policy", $"numa_policy '{Text.Shorten(policyText)}' is none; expected required, socket, preferred or legacy.");
+        string? capability = NovaJson.TextOf("capability_type", members);
+        if (capability is not (null or "pci"))
+            throw new SpecFormatException("capability_type", $"capability_type '{Text.Shorten(capability)}' is not pci, the only one.");
         bool? live = null;
         if (members.TryGetValue("live_migratable", out JsonElement liveValue))
-        {
-            _ = NovaJson.TextOf("live_migratable", members);
             live = NovaBoolean.Strict("live_migratable", liveValue);
-        }
         return new NovaAlias
         {
             Name = name.Trim(),
@@ -123,9 +125,10 @@ public sealed record NovaAlias
         return aliases;
     }
 
-    // What it describes; nothing when an id ends in a line break, which Nova's schema lets through and no device has.
-    private IEnumerable<AliasSelector> Selectors() =>
-        (VendorId?.EndsWith('\n') ?? false) || (ProductId?.EndsWith('\n') ?? false) ? [] : [ToSelector()];
+    // What it describes; nothing when an id has what Nova's schema lets through and no device has: a line break, digits of other scripts.
+    private IEnumerable<AliasSelector> Selectors() => OfNone(VendorId) || OfNone(ProductId) ? [] : [ToSelector()];
+
+    private static bool OfNone(string? id) => id is not null && !id.All(char.IsAsciiHexDigit);
 
     private AliasSelector ToSelector()
     {
@@ -146,11 +149,11 @@ public sealed record NovaAlias
         string? text = NovaJson.TextOf(field, members);
         if (text is null)
             return null;
-        // $ in Python's expressions matches before a last line break, too.
+        // $ in Python's expressions matches before a last line break, too, and \d any script's decimal digits.
         ReadOnlySpan<char> digits = text.EndsWith('\n') ? text.AsSpan(..^1) : text;
         bool ok = digits.Length == 4;
         foreach (char c in digits)
-            ok &= char.IsAsciiHexDigit(c);
+            ok &= char.IsAsciiHexDigit(c) || char.IsDigit(c);
         return ok ? text : throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not four hexadecimal digits, for example 8086.");
     }
 }

@@ -49,7 +49,7 @@ public static class NovaDeviceSpec
                 ? host.FirstOrDefault(f => f.NetDevice == netDevice)
                     ?? throw new SpecFormatException("devname", $"devname {netDevice} of a remote-managed device is no network interface of this host.")
                 : selector.FullAddress is { } address ? host.FirstOrDefault(f => f.Address == address) : null;
-            if (named is not { Type: DeviceType.Pf })
+            if (named is not { Type: DeviceType.Pf, SriovTotalVfs: > 0 })
                 continue;
             if (selector.VendorId is { } vendor && vendor != named.VendorId)
                 throw new SpecFormatException("vendor_id", $"vendor_id {vendor} is not that of the PF {named.Address}, {named.VendorId}.");
@@ -71,15 +71,18 @@ public static class NovaDeviceSpec
     private static DeviceRule ParseOne(JsonElement value, string name)
     {
         Dictionary<string, JsonElement> members = NovaJson.Members("device_spec", value);
-        var fields = new DeviceSelectorFields
-        {
-            VendorId = NovaJson.TextOf("vendor_id", members)?.Trim(),
-            ProductId = NovaJson.TextOf("product_id", members),
-            // A devname that is no text names no interface: Nova looks for a file of that name.
-            DeviceName = members.TryGetValue("devname", out JsonElement device) && !NovaJson.IsEmpty(device) ? Plain(device) : null,
-        };
+        // Field by field, so that of several bad ones the one is named that Nova names.
+        var fields = new DeviceSelectorFields { VendorId = NovaJson.TextOf("vendor_id", members)?.Trim() };
+        _ = Selector(fields);
+        fields = fields with { ProductId = NovaJson.TextOf("product_id", members) };
+        _ = Selector(fields);
+        // A devname that is no text names no interface: Nova looks for a file of that name.
+        if (members.TryGetValue("devname", out JsonElement device) && !NovaJson.IsEmpty(device))
+            fields = fields with { DeviceName = Plain(device) };
         if (members.TryGetValue("address", out JsonElement address) && !NovaJson.IsEmpty(address))
         {
+            if (fields.DeviceName is not null)
+                throw new SpecFormatException("devname", "devname and address both say where the device is; give one of them.");
             fields = address.ValueKind switch
             {
                 JsonValueKind.String => fields with { Address = address.GetString() },
@@ -87,17 +90,20 @@ public static class NovaDeviceSpec
                 _ => throw new SpecFormatException("address", $"address {Text.Shorten(address.GetRawText())} is neither text nor an object of regular expressions."),
             };
         }
-        DeviceSelector selector;
+        return new DeviceRule { Name = name, Selectors = [Selector(fields)], Tags = Tags(members) };
+    }
+
+    private static DeviceSelector Selector(DeviceSelectorFields fields)
+    {
         try
         {
-            selector = DeviceSelector.ParseAsNova(fields);
+            return DeviceSelector.ParseAsNova(fields);
         }
         catch (SpecFormatException e)
         {
             string field = NovaNames.GetValueOrDefault(e.Field, e.Field);
             throw new SpecFormatException(field, e.Message.Replace(e.Field, field, StringComparison.Ordinal), e);
         }
-        return new DeviceRule { Name = name, Selectors = [selector], Tags = Tags(members) };
     }
 
     private static AddressPatternFields Pattern(JsonElement value)

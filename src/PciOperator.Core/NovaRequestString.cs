@@ -47,11 +47,11 @@ public static class NovaRequestString
         return resolved;
     }
 
-    /// <summary>The policy of a flavor (<c>hw:pci_numa_affinity_policy</c>) and image (<c>hw_pci_numa_affinity_policy</c>); null: the aliases' own.</summary>
+    /// <summary>The policy of a flavor (<c>hw:pci_numa_affinity_policy</c>) and image (<c>hw_pci_numa_affinity_policy</c>); null: the aliases' own. An empty one of the flavor is none, as in Nova.</summary>
     /// <exception cref="SpecFormatException">One is no policy, or the two differ.</exception>
     public static NumaPolicy? EffectivePolicy(string? flavor, string? image)
     {
-        NumaPolicy? ofFlavor = Policy(flavor);
+        NumaPolicy? ofFlavor = string.IsNullOrEmpty(flavor) ? null : Policy(flavor);
         NumaPolicy? ofImage = Policy(image);
         if (ofFlavor is { } a && ofImage is { } b && a != b)
             throw new SpecFormatException("numa_policy", $"The flavor asks for NUMA policy {a.ToNova()} and the image for {b.ToNova()}; they must be the same, or one of them left out.");

@@ -25,9 +25,9 @@ internal static class CaseCheck
         Compare(result, DifferenceKind.Alias, "aliases", [novaAlias], aliasError);
         string text = line.GetProperty("request").GetString()!;
         (ClaimRequirements? claim, SpecFormatException? requestError) = Claim(line, text, aliases);
-        // Where the aliases are bad, or Nova's Placement can't take them, all requests fail with the same words.
+        // Where the aliases are bad, or Nova's Placement can't take them, all requests fail with the same words; what else Nova would have named is not known.
         bool sameAsAlias = novaAlias is not null && novaRequest?.Message == novaAlias.Message;
-        if (aliasError is null && !(sameAsAlias && novaApi is null))
+        if (aliasError is null && !(sameAsAlias && (novaApi is null || requestError is not null)))
             Compare(result, DifferenceKind.Request, $"request '{text}'", sameAsAlias ? [novaApi] : [novaRequest, novaApi], requestError);
         if (result.Failed || error || specError is not null || aliasError is not null || claim is null)
             return;
@@ -48,7 +48,7 @@ internal static class CaseCheck
             return;
         }
         CompareMatches(result, line, nova, matched);
-        ComparePools(result, nova, node, ReservedTags(line));
+        ComparePools(result, nova, node, ReservedTags(line), NullTag(line));
         CompareRequests(result, nova, text, claim, values);
     }
 
@@ -58,7 +58,9 @@ internal static class CaseCheck
         {
             NumaPolicy? policy = NovaRequestString.EffectivePolicy(
                 VectorHost.Text(line, "flavor_numa_policy") ?? VectorHost.Text(line, "numa_policy"), VectorHost.Text(line, "image_numa_policy"));
-            IReadOnlyList<DeviceRequest> requests = NovaRequestString.Resolve(text, aliases);
+            // Resource classes and traits are Placement's there; an alias by class alone then means any device of its kind.
+            IReadOnlyList<DeviceRequest> requests = NovaRequestString.Resolve(
+                text, aliases.ToDictionary(a => a.Key, a => a.Value with { AnyOf = [.. a.Value.AnyOf.Select(s => s with { ResourceClass = null, Traits = [] })] }));
             return (new ClaimRequirements { ClaimUid = "instance", Requests = requests, NumaPolicy = policy, GuestNuma = VectorHost.Guest(line) }, null);
         }
         catch (SpecFormatException e)
@@ -98,7 +100,11 @@ internal static class CaseCheck
         line.GetProperty("device_specs").EnumerateArray().Any(s => s.ValueKind == JsonValueKind.Object
             && s.EnumerateObject().Any(p => PoolKeys.Contains(p.Name) && p.Name is not ("vendor_id" or "product_id" or "address")));
 
-    private static void ComparePools(LineResult result, JsonElement nova, NodeInventory node, bool reservedTags)
+    private static bool NullTag(JsonElement line) =>
+        line.GetProperty("device_specs").EnumerateArray().Any(s => s.ValueKind == JsonValueKind.Object
+            && s.EnumerateObject().Any(p => p.Value.ValueKind == JsonValueKind.Null && p.Name is not ("address" or "devname")));
+
+    private static void ComparePools(LineResult result, JsonElement nova, NodeInventory node, bool reservedTags, bool nullTag)
     {
         if (!nova.TryGetProperty("pools", out JsonElement expected) || expected.ValueKind != JsonValueKind.Array)
             return;
@@ -107,7 +113,7 @@ internal static class CaseCheck
         string a = PoolText.Show(theirs, ours);
         string b = PoolText.Show(ours, theirs);
         if (a != b)
-            result.Differ(new Difference(DifferenceKind.Pools, "pools", a, b, false, false) { ReservedTags = reservedTags });
+            result.Differ(new Difference(DifferenceKind.Pools, "pools", a, b, false, false) { ReservedTags = reservedTags, NullTag = nullTag && PoolText.Same(expected, node.Pools) });
     }
 
     private static void CompareRequests(LineResult result, JsonElement nova, string text, ClaimRequirements claim, IReadOnlyList<NovaAlias> values)

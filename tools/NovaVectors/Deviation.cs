@@ -23,6 +23,12 @@ public sealed record Difference(DifferenceKind Kind, string What, string Nova, s
     /// <summary>Whether all that differs belongs to an instance that claimed again before its first claim was allocated.</summary>
     public bool ClaimLost { get; init; }
 
+    /// <summary>Whether the pools are the same but for their tags, and a spec has a null tag.</summary>
+    public bool NullTag { get; init; }
+
+    /// <summary>Whether Nova says that it serves a request, and gives no device.</summary>
+    public bool ServedNothing { get; init; }
+
     /// <summary>For a served request: whether the independent check found our devices right.</summary>
     public bool Sound { get; init; }
 }
@@ -59,7 +65,7 @@ public sealed record Deviation(string Name, string Reason, Func<Difference, bool
             d => d.NovaRefuses && d.Nova.StartsWith("PlacementPci", StringComparison.Ordinal)),
         new("wide-domain",
             "PCI domains have up to 32 bits (Intel VMD counts from 10000); Nova knows 16.",
-            d => d.Kind == DifferenceKind.Spec && Regex.IsMatch(d.Nova, @"property domain \([0-9a-fA-F]{5,8}\) is greater")),
+            d => d.Kind == DifferenceKind.Spec && Regex.IsMatch(d.Nova, @"property domain \(\+?(0[xX])?[0-9a-fA-F_]{5,}\) is greater")),
         new("remote-managed-pf-address",
             "Nova bug: for a remote-managed spec with a PF's address it looks up the text of the address object, which is never found; here the PF's VFs are meant, and the product id must be theirs.",
             d => d.Kind == DifferenceKind.Spec && d.Nova.StartsWith("PciDeviceNotFoundById", StringComparison.Ordinal) && d.Nova.Contains("Spec object", StringComparison.Ordinal)),
@@ -81,12 +87,18 @@ public sealed record Deviation(string Name, string Reason, Func<Difference, bool
         new("reserved-tag",
             "Nova bug: a tag named like a key of the pool overwrites it; here such tags are kept apart.",
             d => d is { Kind: DifferenceKind.Pools, ReservedTags: true }),
+        new("null-tag",
+            "Nova bug: a null tag equals an absent one, so a device with one joins a like pool that has as many tags, another among them; here a null tag is no tag.",
+            d => d is { Kind: DifferenceKind.Pools, NullTag: true }),
         new("nova-not-exact",
             "Nova bug: its greedy matching, or a pool that it forgot to refill, refuses or fails a request that can be served; its own way through its own pools is seen to fail, and ours passed the independent check.",
             d => d is { Kind: DifferenceKind.Verdict, WeRefuse: false, NovaRefuses: true, Sound: true }),
         new("raised-half-way",
             "Nova bug: its tracker raises an error in the middle of a claim or rescan and keeps what it had done so far, as its own pools and states foretell; what it had not in hand is compared at that step, the rest of the sequence is checked for the invariants alone.",
             d => d is { Kind: DifferenceKind.State, RaisedHalfWay: true }),
+        new("served-nothing",
+            "Nova bug: a pool goes on offering a device that is gone; where the tracker has no other left, the claim is served with none; here it is refused.",
+            d => d is { Kind: DifferenceKind.Verdict, ServedNothing: true, WeRefuse: true }),
         new("claim-overwritten",
             "Nova bug: a second claim of an instance overwrites its first in the tracker's list, whose devices then stay claimed for ever; here an owner has all that it claimed.",
             d => d is { Kind: DifferenceKind.State, ClaimLost: true }),

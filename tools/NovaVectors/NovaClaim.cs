@@ -42,14 +42,16 @@ internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
         IReadOnlyList<string>? taken = greedy.Consumed(parentOf);
         if (error!.Class == "PciDeviceRequestFailed")
             return new NovaClaim(greedy.Supported() && taken is null, null);
-        string[] hit = [.. (taken ?? []).Where(d => Relatives(d).Any(IsTaken))];
+        string[] hit = [.. (taken ?? []).Where(d => IsGone(d) || taken!.Count(t => t == d) > 1 || Relatives(d).Any(IsTaken))];
         return new NovaClaim(hit.Length > 0, hit.Length > 0 ? [.. taken!, .. taken!.SelectMany(Relatives)] : null);
 
         IEnumerable<string> Relatives(string device) => parentOf.TryGetValue(device, out string? pf)
             ? [device, pf, .. parentOf.Where(p => p.Value == pf).Select(p => p.Key)]
             : [device, .. parentOf.Where(p => p.Value == device).Select(p => p.Key)];
 
-        // By Nova's own states before the claim.
+        // By Nova's own states before the claim; a pool may go on offering a device that is gone, or one device twice.
+        bool IsGone(string device) => before is { } last && !last.GetProperty("states").TryGetProperty(device, out _);
+
         bool IsTaken(string device) => before is { } last && last.GetProperty("states").TryGetProperty(device, out JsonElement state) && state[0].GetString() is not "available";
     }
 }

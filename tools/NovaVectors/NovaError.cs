@@ -36,6 +36,7 @@ public sealed record NovaError(string Class, string Message)
         ("^PciInvalidAlias.*(vendor_id|product_id)", ["vendor_id", "product_id"]),
         ("^PciRequestAliasNotDefined", ["alias"]),
         ("^(ImagePCINUMAPolicyForbidden|InvalidPCINUMAAffinity)", ["numa_policy"]),
+        ("^ValueError: Field value .* is invalid", ["numa_policy"]),
         ("^ValueError", ["request", "count"]),
         ("^ValidationError", ["request", "count"]),
     ];

@@ -14,9 +14,10 @@ internal static class OpsCheck
         bool mutates = line.GetProperty("mutates").GetBoolean();
         VectorHost host = VectorHost.Of(line.GetProperty("devices"), line.TryGetProperty("host_cells", out JsonElement cells) ? cells : default);
         List<PciFunction> functions = [.. host.Functions];
-        (IReadOnlyList<DeviceRule> rules, SpecFormatException? specError) = VectorHost.Rules(line.GetProperty("device_specs"), functions);
+        JsonElement specs = line.GetProperty("device_specs");
+        (IReadOnlyList<DeviceRule> rules, SpecFormatException? specError) = VectorHost.Rules(specs, functions);
         NovaError? novaSpec = NovaError.Of(nova, "spec_error");
-        CaseCheck.Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError, VectorHost.VfProductUnsaid(line.GetProperty("device_specs"), host.Functions));
+        CaseCheck.Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError, VectorHost.VfProductUnsaid(specs, functions));
         if (novaSpec is not null || specError is not null)
             return;
         (IReadOnlyDictionary<string, AliasDefinition> aliases, IReadOnlyList<NovaAlias> values, SpecFormatException? aliasError) = VectorHost.Aliases(line.GetProperty("aliases"));
@@ -24,6 +25,8 @@ internal static class OpsCheck
         ledger.Sync(functions, rules);
         JsonElement[] steps = [.. nova.GetProperty("steps").EnumerateArray()];
         var overwritten = new HashSet<string>();
+        var parentOf = new Dictionary<string, string>();
+        NoteParents();
         int at = 0;
         foreach (JsonElement op in line.GetProperty("ops").EnumerateArray())
         {
@@ -63,18 +66,18 @@ internal static class OpsCheck
                     if (!named && NovaError.Of(step, "error") is { Class: "PciDevicePoolEmpty" } empty && before is { } last && excused.FirstOrDefault(a => empty.Message.Contains(a, StringComparison.Ordinal)) is { } lost
                         && last.GetProperty("pools").EnumerateArray().Any(p => p.GetProperty("devices").EnumerateArray().Any(d => d.GetString() == lost)))
                         excused = null;
+                    NoteParents();
                     ledger.Sync(functions, rules);
                     break;
                 case "restart":
-                    if (op.TryGetProperty("device_specs", out JsonElement specs))
-                    {
-                        (IReadOnlyList<DeviceRule> next, SpecFormatException? error) = VectorHost.Rules(specs, functions);
-                        NovaError? novaError = NovaError.Of(step, "error");
-                        CaseCheck.Compare(result, DifferenceKind.Spec, what, [novaError], error, VectorHost.VfProductUnsaid(specs, functions));
-                        if (novaError is not null || error is not null)
-                            return;
-                        rules = next;
-                    }
+                    // Without new ones, the old specs are read again, on the host as it is now.
+                    if (op.TryGetProperty("device_specs", out JsonElement changed))
+                        specs = changed;
+                    (rules, SpecFormatException? error) = VectorHost.Rules(specs, functions);
+                    NovaError? novaError = NovaError.Of(step, "error");
+                    CaseCheck.Compare(result, DifferenceKind.Spec, what, [novaError], error, VectorHost.VfProductUnsaid(specs, functions));
+                    if (novaError is not null || error is not null)
+                        return;
                     ledger.Sync(functions, rules, atStart: true);
                     ledger.Forget();
                     break;
@@ -89,15 +92,22 @@ internal static class OpsCheck
                 result.Differ(new Difference(DifferenceKind.State, what, raised.ToString(), "a claim or rescan is done whole or not at all", false, true) { RaisedHalfWay = excused is not null });
                 // What the error does not explain is still compared.
                 if (excused is not null)
-                    CompareStates(result, what, step, ledger, overwritten, excused);
+                    CompareStates(result, what, step, ledger, parentOf, overwritten, excused);
                 mutates = true;
             }
             if (!mutates)
-                CompareStates(result, what, step, ledger, overwritten, []);
+                CompareStates(result, what, step, ledger, parentOf, overwritten, []);
             ledger.Forget();
         }
         if (at != steps.Length)
             result.Fail("steps", $"{steps.Length} steps", $"{at} operations", "each operation has one answer");
+
+        // The PF of each VF that was ever there: one in use is kept when it is gone.
+        void NoteParents()
+        {
+            foreach (PciFunction f in functions.Where(f => f is { IsVirtual: true, ParentAddress: not null }))
+                parentOf[f.Address.ToString()] = f.ParentAddress!.Value.ToString();
+        }
     }
 
     // Whether devices were claimed.
@@ -146,6 +156,11 @@ internal static class OpsCheck
                 ledger.Claim(owner, [.. ours.Devices.Select(d => d.Address)]);
             return ours is not null;
         }
+        if (taken is { Length: 0 })
+        {
+            result.Differ(new Difference(DifferenceKind.Verdict, what, "served with nothing", CaseCheck.Describe(verdict), ours is null, false) { ServedNothing = true });
+            return false;
+        }
         if (taken is null)
         {
             if (ours is not null)
@@ -177,7 +192,7 @@ internal static class OpsCheck
         error.Class is "PciDeviceVFInvalidStatus" or "PciDevicePFInvalidStatus" or "PciDeviceInvalidStatus" or "PciDevicePoolEmpty" or "PciDeviceInvalidOwner";
 
     // excused: devices that an error of Nova's, explained already, left in between, with their relatives.
-    private static void CompareStates(LineResult result, string what, JsonElement step, DeviceLedger ledger, HashSet<string> overwritten, HashSet<string> excused)
+    private static void CompareStates(LineResult result, string what, JsonElement step, DeviceLedger ledger, IReadOnlyDictionary<string, string> parentOf, HashSet<string> overwritten, HashSet<string> excused)
     {
         var theirs = new SortedDictionary<string, string>(StringComparer.Ordinal);
         foreach (JsonProperty p in step.GetProperty("states").EnumerateObject())
@@ -189,6 +204,7 @@ internal static class OpsCheck
         var b1 = new List<string>();
         bool dependent = true;
         bool lost = true;
+        bool claims = false;
         foreach (string address in theirs.Keys.Union(ours.Keys))
         {
             string t = theirs.GetValueOrDefault(address, "not there");
@@ -197,14 +213,23 @@ internal static class OpsCheck
                 continue;
             a1.Add($"{address} {t}");
             b1.Add($"{address} {o}");
-            // Nobody's either way, and only whether a relative's owner keeps it from others differs.
+            // Nobody's either way, and ours is what its relatives' owners, by Nova's own states, mean for it.
             bool nobodys = t is "available" or "unclaimable" or "unavailable" && o is "available" or "unclaimable" or "unavailable";
-            dependent &= nobodys;
-            lost &= nobodys || (t.StartsWith("claimed ", StringComparison.Ordinal) && overwritten.Contains(t[8..]));
+            dependent &= nobodys && o == Meant(address);
+            bool first = t.StartsWith("claimed ", StringComparison.Ordinal) && overwritten.Contains(t[8..]);
+            lost &= nobodys || first;
+            claims |= first;
         }
         if (a1.Count == 0)
             return;
-        result.Differ(new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false) { Sound = dependent, ClaimLost = lost && !dependent });
+        result.Differ(new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false) { Sound = dependent, ClaimLost = lost && claims });
+
+        string Meant(string address)
+        {
+            string[] relatives = [.. theirs.Where(p => parentOf.GetValueOrDefault(p.Key) == address || parentOf.GetValueOrDefault(address) == p.Key).Select(p => p.Value)];
+            return relatives.Any(r => r.StartsWith("allocated ", StringComparison.Ordinal)) ? "unavailable"
+                : relatives.Any(r => r.StartsWith("claimed ", StringComparison.Ordinal)) ? "unclaimable" : "available";
+        }
     }
 
     // One owner a device (by how it is kept), and never a PF and a VF of it both with an owner.

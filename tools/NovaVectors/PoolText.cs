@@ -9,7 +9,9 @@ namespace PciOperator.NovaVectors;
 /// </summary>
 internal static class PoolText
 {
-    public static SortedDictionary<string, SortedSet<string>> Of(JsonElement pools)
+    private static readonly HashSet<string> OwnKeys = ["vendor_id", "product_id", "dev_type", "address", "numa_node"];
+
+    public static SortedDictionary<string, SortedSet<string>> Of(JsonElement pools, bool tags = true)
     {
         var result = new SortedDictionary<string, SortedSet<string>>(StringComparer.Ordinal);
         foreach (JsonElement pool in pools.EnumerateArray())
@@ -19,7 +21,7 @@ internal static class PoolText
             var keys = new SortedDictionary<string, string>(StringComparer.Ordinal);
             foreach (JsonProperty p in pool.EnumerateObject())
             {
-                if (p.Name is "count" or "devices" or "rp_uuid" || p.Value.ValueKind == JsonValueKind.Null)
+                if (p.Name is "count" or "devices" or "rp_uuid" || p.Value.ValueKind == JsonValueKind.Null || (!tags && !OwnKeys.Contains(p.Name)))
                     continue;
                 string value = p.Value.ValueKind == JsonValueKind.String ? p.Value.GetString()! : p.Value.GetRawText();
                 keys[p.Name] = p.Name is "remote_managed" or "trusted" ? IsTrue(value) ? "true" : "false" : value;
@@ -29,7 +31,7 @@ internal static class PoolText
         return result;
     }
 
-    public static SortedDictionary<string, SortedSet<string>> Of(IReadOnlyList<DevicePool> pools)
+    public static SortedDictionary<string, SortedSet<string>> Of(IReadOnlyList<DevicePool> pools, bool tags = true)
     {
         var result = new SortedDictionary<string, SortedSet<string>>(StringComparer.Ordinal);
         foreach (DevicePool pool in pools.Where(p => p.Free.Count > 0))
@@ -43,13 +45,24 @@ internal static class PoolText
             };
             if (pool.NumaNode is { } numa)
                 keys["numa_node"] = numa.ToString();
-            if (pool.ParentNetDevice is { } parent)
+            if (tags && pool.ParentNetDevice is { } parent)
                 keys["parent_ifname"] = parent;
-            foreach ((string key, string value) in pool.Tags)
-                keys[key] = value;
+            if (tags)
+            {
+                foreach ((string key, string value) in pool.Tags)
+                    keys[key] = value;
+            }
             Add(result, keys, pool.Free.Select(a => a.ToString()));
         }
         return result;
+    }
+
+    /// <summary>Whether pools are the same but for tags (the name of a PF's interface is one of them here).</summary>
+    public static bool Same(JsonElement theirs, IReadOnlyList<DevicePool> ours)
+    {
+        SortedDictionary<string, SortedSet<string>> a = Of(theirs, tags: false);
+        SortedDictionary<string, SortedSet<string>> b = Of(ours, tags: false);
+        return Show(a, b) == Show(b, a);
     }
 
     // Nova keeps the word as written and reads it so.

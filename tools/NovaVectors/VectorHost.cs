@@ -17,13 +17,17 @@ public sealed class VectorHost
 
     public static VectorHost Of(JsonElement devices, JsonElement cells)
     {
+        List<PciFunction> functions = Of(devices);
         var sockets = new Dictionary<int, int?>();
         if (cells.ValueKind == JsonValueKind.Array)
         {
             foreach (JsonElement cell in cells.EnumerateArray())
                 sockets[cell.GetProperty("id").GetInt32()] = Number(cell, "socket");
+            // A device's node that is no cell of the host shares a socket with none, and makes none unknown.
+            foreach (int node in functions.Select(f => f.NumaNode).OfType<int>())
+                sockets.TryAdd(node, -1 - node);
         }
-        return new VectorHost(Of(devices), sockets);
+        return new VectorHost(functions, sockets);
     }
 
     public static List<PciFunction> Of(JsonElement devices)
@@ -34,15 +38,17 @@ public sealed class VectorHost
             if (!PciAddress.TryParse(Text(d, "address"), out PciAddress address) || address.Domain > 0xffff)
                 continue;
             PciAddress? parent = PciAddress.TryParse(Text(d, "parent_addr"), out PciAddress p) ? p : null;
+            DeviceType type = Spelling.ParseDeviceType(Text(d, "dev_type")!);
             functions.Add(new PciFunction
             {
                 Address = address,
                 VendorId = PciId.Parse(Text(d, "vendor_id")!),
                 ProductId = PciId.Parse(Text(d, "product_id")!),
-                Type = Spelling.ParseDeviceType(Text(d, "dev_type")!),
+                Type = type,
                 ParentAddress = parent,
                 NumaNode = Number(d, "numa_node"),
-                SriovTotalVfs = Number(d, "sriov_totalvfs") ?? 0,
+                // A PF of which a case does not say it can have VFs.
+                SriovTotalVfs = Number(d, "sriov_totalvfs") ?? (type == DeviceType.Pf ? 1 : 0),
                 VfProductId = PciId.TryParse(Text(d, "vf_product_id"), out PciId vf) ? vf : null,
                 NetDevice = Text(d, "ifname"),
                 ParentNetDevice = Text(d, "parent_ifname"),
@@ -64,7 +70,7 @@ public sealed class VectorHost
                 foreach (DeviceRule rule in NovaDeviceSpec.Parse(RawText(spec)))
                 {
                     NovaDeviceSpec.CheckOnHost(rule, host);
-                    rules.Add(rule with { Name = $"{rules.Count}" });
+                    rules.Add(OnHost(rule, host) with { Name = $"{rules.Count}" });
                 }
             }
             catch (SpecFormatException e)
@@ -73,6 +79,26 @@ public sealed class VectorHost
             }
         }
         return (rules, null);
+    }
+
+    // Nova decides once, when it reads a spec, whether the address in it is a PF's. On a real host that can't differ from what a look at a VF
+    // tells (the PF is there), but a case may hide a PF and go on showing its VFs; then they are not meant.
+    private static DeviceRule OnHost(DeviceRule rule, IReadOnlyList<PciFunction> host)
+    {
+        return rule with { Selectors = [.. rule.Selectors.Select(Narrowed)] };
+
+        DeviceSelector Narrowed(DeviceSelector s)
+        {
+            PciAddress? named = s.FullAddress ?? host.FirstOrDefault(f => f is { Type: DeviceType.Pf, SriovTotalVfs: 0, NetDevice: { } n } && n == s.DeviceName)?.Address;
+            if (s.IdsOfNone || named is not { } a || host.Any(f => f.Address == a && f is { Type: DeviceType.Pf, SriovTotalVfs: > 0 }))
+                return s;
+            return DeviceSelector.Parse(new DeviceSelectorFields
+            {
+                VendorId = s.VendorId?.ToString(),
+                ProductId = s.ProductId?.ToString(),
+                AddressPattern = new($"{a.Domain:x4}$", $"{a.Bus:x2}$", $"{a.Slot:x2}$", $"{a.Function}$"),
+            });
+        }
     }
 
     /// <summary>Whether a remote-managed spec names, by its netdev, a PF for which the case does not say the product id of VFs.</summary>
