@@ -26,7 +26,9 @@ internal sealed partial class DeviceBinder
 
     /// <summary>What a PF keeps for a VF; null when it isn't a VF, or nothing is known.</summary>
     public VfSettings? SettingsOf(HostFunction vf) =>
-        vf.Function.ParentAddress is { } pf && Inventory.VfIndexOf(files, pf, vf.Address) is { } index ? Find(pf, index)?.Settings : null;
+        vf.Function.ParentAddress is { } pf && files.List($"{SysfsPaths.Device(pf)}/net").Count > 0 && Inventory.VfIndexOf(files, pf, vf.Address) is { } index
+            ? Find(pf, index)?.Settings
+            : null;
 
     /// <summary>How a PF's free VFs are, to make them so again.</summary>
     public List<JournalVf> VfsAsTheyAre(PciAddress pf, IReadOnlyList<HostFunction> vfs)

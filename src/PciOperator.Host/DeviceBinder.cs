@@ -39,7 +39,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
         if (driver == device.TargetDriver)
             return;
         Unbind(device.At, driver);
-        Probe(device.At);
+        Probe(device.At, device.TargetDriver);
         driver = Inventory.DriverOf(files, device.At);
         if (driver != device.TargetDriver)
             throw new Refusal(HoldingReasons.BindFailed, $"The kernel did not bind {device.Address} to {device.TargetDriver} (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
@@ -154,11 +154,21 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
         if (!device.Managed)
             return;
         string? driver = Inventory.DriverOf(files, device.At);
+        if (driver is null && IsLeaving(device))
+            throw new Refusal(HoldingReasons.WriteBlocked, $"The kernel has not finished unbinding {device.Address} from {device.TargetDriver}, which an agent before this one began; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.");
         if ((driver == device.TargetDriver || driver is null) && driver != device.OriginalDriver)
             Rebind(device.At, driver, device.OriginalDriver, device.OriginalOverride);
         SetOverride(device.At, device.OriginalOverride);
         RestoreVfs(device);
     }
+
+    /// <summary>
+    /// Whether the kernel is still unbinding the device from VFIO for somebody: it shows no driver from the beginning on, and
+    /// takes the group's node away at the end. A probe says OK then, and binds nothing.
+    /// </summary>
+    private bool IsLeaving(JournalDevice device) =>
+        VfioDrivers.IsVfio(device.TargetDriver) && device.IommuGroup is { } group && files.Exists(SysfsPaths.GroupNode(group))
+        && !new Inventory(files).GroupMembers(group).Exists(member => VfioDrivers.IsVfio(Inventory.DriverOf(files, member)));
 
     /// <summary>From one driver to another. Its override is the new driver's name then, so that no other driver that knows the device gets it.</summary>
     private void Rebind(PciAddress address, string? from, string? to, string? overrideWithout)
@@ -168,7 +178,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
         if (to is null)
             return;
         LoadHostDriver(address, to);
-        Probe(address);
+        Probe(address, to);
         if (Inventory.DriverOf(files, address) is var driver && driver != to)
             throw new Refusal(HoldingReasons.RestoreFailed, $"The kernel did not bind {address} to its own driver {to} again (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
     }
@@ -188,8 +198,8 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
             Do($"unbinding {address} from {driver}", () => files.Write($"{SysfsPaths.Device(address)}/driver/unbind", address.ToString()));
     }
 
-    private void Probe(PciAddress address) =>
-        Do($"binding {address} to {Inventory.OverrideOf(files, address) ?? "its driver"}", () => files.Write(SysfsPaths.DriversProbe, address.ToString()));
+    private void Probe(PciAddress address, string driver) =>
+        Do($"binding {address} to {driver}", () => files.Write(SysfsPaths.DriversProbe, address.ToString()));
 
     /// <summary>The host's driver may have been unloaded meanwhile: its module is known by the device's modalias.</summary>
     private void LoadHostDriver(PciAddress address, string driver)

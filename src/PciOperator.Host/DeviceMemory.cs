@@ -72,6 +72,9 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
             return records.GetValueOrDefault(key);
     }
 
+    /// <summary>Whether anything is remembered that may keep the device from somebody.</summary>
+    public bool Knows(string key, PciAddress address) => Find(key) is { } record && (record.NoReset is not null || record.NotClean is not null) || MarkOf(key, address) is not null || UnreadablePath(key) is not null;
+
     /// <summary>The devices that the host shows now, for <see cref="MarkOf"/>.</summary>
     public void Seen(IEnumerable<KeyValuePair<string, PciAddress>> devices)
     {

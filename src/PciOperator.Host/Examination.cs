@@ -127,7 +127,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
         PciAddress[] addresses = [.. free.Select(f => f.Address)];
         if (nodes.Count + addresses.Length > 0 && Sight.Processes.FindUser(nodes, addresses) is { } user)
             throw new Refusal(HoldingReasons.GuardRefused, $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process.");
-        if (free.Any(f => Use.InterfacesOf(f.Address).Count > 0) && files.Namespaces().FindUser(addresses) is { } other)
+        if (free.Any(f => Use.InterfacesOf(f.Address).Count > 0) && Sight.Namespaces.FindUser(addresses) is { } other)
             throw new Refusal(HoldingReasons.GuardRefused, other);
     }
 

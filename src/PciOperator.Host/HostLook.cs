@@ -27,7 +27,7 @@ internal sealed class LookedAtFileSystem(IHostFileSystem files, TimeProvider tim
     {
         var mine = new HostLook(time);
         var result = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
-        var thread = new Thread(() =>
+        void Look()
         {
             current = mine;
             try
@@ -41,17 +41,17 @@ internal sealed class LookedAtFileSystem(IHostFileSystem files, TimeProvider tim
                 result.TrySetException(e);
             }
 
+            current = null;
             if (!mine.IsGivenUp)
                 return;
             if (mine.GivenUpFor is { } device)
                 silent.TryRemove(device, out _);
             answered();
-        })
-        { IsBackground = true, Name = "look" };
+        }
 
         // The clock runs before the look does.
         Task answer = result.Task.WaitAsync(limit, time);
-        thread.Start();
+        WorkThread.Run("look", Look);
         while (true)
         {
             try

@@ -62,23 +62,18 @@ internal sealed class HostWork : IDisposable
     /// <summary>What the next calls do, for the sentence about a stall ("unbinding 0000:21:00.0 from igb"); null: the call's own words.</summary>
     public string? Purpose { get; set; }
 
-    public void Start(string name, Action body)
+    public void Start(string name, Action body) => WorkThread.Run(name, () =>
     {
-        var thread = new Thread(() =>
+        try
         {
-            try
-            {
-                body();
-            }
-            finally
-            {
-                timer.Dispose();
-                ended.TrySetResult();
-            }
-        })
-        { IsBackground = true, Name = name };
-        thread.Start();
-    }
+            body();
+        }
+        finally
+        {
+            timer.Dispose();
+            ended.TrySetResult();
+        }
+    });
 
     /// <summary>Lets time pass before something is tried or looked at again. No call of the kernel's is under way then.</summary>
     public void Pause(TimeSpan delay) => Task.Delay(delay, time).GetAwaiter().GetResult();
@@ -96,12 +91,15 @@ internal sealed class HostWork : IDisposable
     public bool Stands(TimeSpan patience) => Volatile.Read(ref began) is var at and not 0 && Environment.TickCount64 - at >= patience.TotalMilliseconds;
 
     /// <summary>A call begins: "reading" and a path, for example.</summary>
-    public void Enter(string operation, string path)
+    /// <param name="operation">What it does.</param>
+    /// <param name="path">To what.</param>
+    /// <param name="ends">It waits for a disk at most, and for no device.</param>
+    public void Enter(string operation, string path, bool ends = false)
     {
         lock (gate)
         {
             calls++;
-            began = Environment.TickCount64;
+            began = ends ? 0 : Environment.TickCount64;
             doing = (operation, path);
             since = time.GetTimestamp();
 
@@ -156,22 +154,12 @@ internal sealed class HostWork : IDisposable
 /// <summary>Every call of the host is watched by the work that makes it; looks at all of the host are shared with other work.</summary>
 internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work, HostLooks looks) : IHostFileSystem
 {
-    /// <summary>Until it is disposed, others wait for this work's <see cref="Sight"/> a little, so that one look does for all.</summary>
-    public IDisposable ExpectSight() => looks.Sight.Expect(work);
-
-    /// <summary>As <see cref="ExpectSight"/>, for <see cref="Processes"/>.</summary>
-    public IDisposable ExpectProcesses() => looks.Processes.Expect(work);
-
-    /// <summary>How the host uses its devices now, and what its processes have open.</summary>
+    /// <summary>How the host uses its devices now, what its processes have open, and other namespaces.</summary>
     public HostSight Sight() => looks.Sight.Take(this, work);
 
     /// <summary>What processes have open now.</summary>
     /// <exception cref="HostIoException">It can't be read.</exception>
     public ProcessFiles Processes() => looks.Processes.Take(this, work);
-
-    /// <summary>What other network namespaces have now.</summary>
-    /// <exception cref="HostIoException">It can't be read.</exception>
-    public OtherNamespaces Namespaces() => looks.Namespaces.Take(this, work);
 
     public bool Exists(string path) => Watch("looking for", path, static (f, p) => f.Exists(p));
 
@@ -193,7 +181,7 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work, Ho
 
     public void WriteDurably(string path, ReadOnlySpan<byte> content)
     {
-        work.Enter("writing", path);
+        work.Enter("writing", path, ends: true);
         try
         {
             files.WriteDurably(path, content);

@@ -31,7 +31,6 @@ public sealed partial class PassthroughHost
         Examination examination;
         JournalEntry intent;
         using var disks = new DiskClaims();
-        using IDisposable sights = watched.ExpectSight();
         bool IsOurs(HostFunction f) => IsBoundFor(before, f);
         BindDriver? Administrators(HostFunction f) => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver;
         try
@@ -74,7 +73,7 @@ public sealed partial class PassthroughHost
         try
         {
             examination.CheckGuardsAgain(watched, guards, IsOurs, Administrators, disks);
-            sights.Dispose();
+            looks.Sight.Leave(work);
         }
         catch (Exception e) when (e is Refusal or HostIoException)
         {
@@ -127,7 +126,6 @@ public sealed partial class PassthroughHost
     private Holding? Release(string claimUid, HostWork work)
     {
         var watched = new WatchedFileSystem(files, work, looks);
-        using IDisposable processes = watched.ExpectProcesses();
         DeviceBinder binder = NewBinder(watched, work);
         JournalEntry entry;
         lock (gate)
@@ -141,7 +139,7 @@ public sealed partial class PassthroughHost
                 PublishReleasing(entry, watched);
                 if (binder.FindUser(entry) is { } user)
                     return Held(entry, watched, HoldingState.Releasing, HoldingReasons.InUse, $"Waiting: {user}.");
-                processes.Dispose();
+                looks.Processes.Leave(work);
                 GiveBack(entry, binder, watched, work);
             }
 
@@ -188,7 +186,9 @@ public sealed partial class PassthroughHost
 
             if (resizing.IsStalled)
                 throw new Refusal(HoldingReasons.Busy, "The number of VFs of this device's PF is being changed, and the kernel has not finished.");
+            looks.Sight.Leave(work);
             resizing.EndedOrStalled.Wait();
+            looks.Sight.Expect(work);
             StopIfAbandoned(work);
         }
     }
@@ -326,7 +326,7 @@ public sealed partial class PassthroughHost
             Save(entry with { Stage = JournalStage.Restoring }, watched);
         }
 
-        Run(watched, work).RestoreMethods(entry.Devices.Where(binder.IsThere));
+        Run(watched, work).RestoreMethods(entry.Devices, binder.IsThere);
         binder.Restore(entry, d => memory.Find(Key(d))?.NotClean?.BootId == bootId);
     }
 

@@ -77,10 +77,10 @@ public sealed partial class PassthroughHost
     /// <summary>A device that is withheld is not given to a claim that doesn't have it already, whoever asks.</summary>
     private void RefuseWithheld(AssignmentRequest request, Examination examination, IHostFileSystem watched)
     {
-        string kernel = HostFacts.KernelVersion(watched);
+        string? kernel = null;
         foreach ((AssignmentDevice asked, HostFunction found) in request.Devices.Zip(examination.Devices))
         {
-            if (Withholding(found, bootId!, kernel) is not var (by, why))
+            if (!memory.Knows(Key(found), found.Address) || Withholding(found, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is not var (by, why))
                 continue;
             if (by == UsedOnce && memory.MarkOf(Key(found), found.Address)?.Mark.ClaimUid == request.ClaimUid)
                 continue;

@@ -482,7 +482,17 @@ public sealed partial class PassthroughHost
         /// <summary>What the kernel has not finished, when the work is or was stalled.</summary>
         public string? StalledAt { get; private set; }
 
-        public void Start(string name, Func<Holding?> body) => Work.Start(name, () =>
+        public void Start(string name, Func<Holding?> body)
+        {
+            // Known before it runs, so that those who come together look together.
+            if (IsPrepare)
+                host.looks.Sight.Expect(Work);
+            else
+                host.looks.Processes.Expect(Work);
+            Work.Start(name, () => Run(body));
+        }
+
+        private void Run(Func<Holding?> body)
         {
             Holding? holding = null;
             Exception? failure = null;
@@ -497,6 +507,8 @@ public sealed partial class PassthroughHost
                 failure = e;
             }
 
+            host.looks.Sight.Leave(Work);
+            host.looks.Processes.Leave(Work);
             if (failure is null)
                 host.Publish(uid, holding);
             lock (host.gate)
@@ -509,7 +521,7 @@ public sealed partial class PassthroughHost
                 result.TrySetResult(holding);
             else
                 result.TrySetException(failure);
-        });
+        }
 
         private void OnStalled(string doing)
         {

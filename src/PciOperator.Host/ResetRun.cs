@@ -56,14 +56,16 @@ internal sealed class ResetRun(IHostFileSystem files, HostWork work, TimeProvide
     }
 
     /// <summary>Puts reset_method back as it was found.</summary>
+    /// <param name="devices">The claim's.</param>
+    /// <param name="isThere">Whether the very device is at its address.</param>
     /// <exception cref="Refusal">RestoreFailed.</exception>
-    public void RestoreMethods(IEnumerable<JournalDevice> devices)
+    public void RestoreMethods(IEnumerable<JournalDevice> devices, Func<JournalDevice, bool> isThere)
     {
-        if (devices.Select(RestoreMethods).FirstOrDefault(wrong => wrong is not null) is { } failure)
+        if (devices.Select(d => RestoreMethods(d, isThere)).FirstOrDefault(wrong => wrong is not null) is { } failure)
             throw new Refusal(HoldingReasons.RestoreFailed, failure);
     }
 
-    private string? RestoreMethods(JournalDevice device)
+    private string? RestoreMethods(JournalDevice device, Func<JournalDevice, bool> isThere)
     {
         if (device.OriginalResetMethods is not { } original)
             return null;
@@ -71,7 +73,7 @@ internal sealed class ResetRun(IHostFileSystem files, HostWork work, TimeProvide
         try
         {
             string? now = files.ReadText(path);
-            if (now is null || now == original)
+            if (now is null || now == original || !isThere(device))
                 return null;
             string possible = original;
             try
@@ -142,7 +144,7 @@ internal sealed class ResetRun(IHostFileSystem files, HostWork work, TimeProvide
         finally
         {
             // Said again, and then insisted on, when the device is given back.
-            _ = RestoreMethods(device);
+            _ = RestoreMethods(device, _ => true);
         }
     }
 

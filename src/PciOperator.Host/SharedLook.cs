@@ -11,7 +11,7 @@ internal sealed class SharedLook<T>(Func<IHostFileSystem, T> read, Func<T, bool>
     where T : class
 {
     /// <summary>Those that are about to ask are not waited for any longer, though they move.</summary>
-    private static readonly TimeSpan LongestGathering = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan LongestGathering = TimeSpan.FromSeconds(1);
 
     private readonly object gate = new();
     private readonly HashSet<HostWork> expected = [];
@@ -19,12 +19,21 @@ internal sealed class SharedLook<T>(Func<IHostFileSystem, T> read, Func<T, bool>
     private Look? running;
     private Look? next;
 
-    /// <summary>The work is going to ask, perhaps more than once, until the result is disposed.</summary>
-    public IDisposable Expect(HostWork work)
+    /// <summary>The work is about to ask, perhaps more than once: others wait for it a little, so that one look does for all.</summary>
+    public void Expect(HostWork work)
     {
         lock (gate)
             expected.Add(work);
-        return new Expectation(this, work);
+    }
+
+    /// <summary>The work is not going to ask for now.</summary>
+    public void Leave(HostWork work)
+    {
+        lock (gate)
+        {
+            if (expected.Remove(work) && next is not null && AllAreHere())
+                Monitor.PulseAll(gate);
+        }
     }
 
     /// <summary>Looks, or waits for somebody else's look.</summary>
@@ -145,31 +154,27 @@ internal sealed class SharedLook<T>(Func<IHostFileSystem, T> read, Func<T, bool>
         /// <summary>Null until it has ended well.</summary>
         public T? Seen { get; set; }
     }
-
-    private sealed class Expectation(SharedLook<T> look, HostWork work) : IDisposable
-    {
-        public void Dispose()
-        {
-            lock (look.gate)
-            {
-                if (look.expected.Remove(work) && look.next is not null && look.AllAreHere())
-                    Monitor.PulseAll(look.gate);
-            }
-        }
-    }
 }
 
-/// <summary>What guards look at, whatever the devices are: how the host uses its devices, and what its processes have open.</summary>
+/// <summary>What guards look at, whatever the devices are.</summary>
 internal sealed class HostSight
 {
-    private readonly HostIoException? failure;
     private readonly ProcessFiles? processes;
+    private readonly OtherNamespaces? namespaces;
+    private readonly HostIoException? failure;
 
-    private HostSight(HostUse use, ProcessFiles? processes, HostIoException? failure)
+    private HostSight(IHostFileSystem files)
     {
-        Use = use;
-        this.processes = processes;
-        this.failure = failure;
+        Use = HostUse.Read(files);
+        try
+        {
+            processes = ProcessFiles.Read(files);
+            namespaces = OtherNamespaces.Read(files);
+        }
+        catch (HostIoException e)
+        {
+            failure = e;
+        }
     }
 
     /// <summary>How the host uses its devices.</summary>
@@ -179,21 +184,14 @@ internal sealed class HostSight
     /// <exception cref="HostIoException">It could not be read.</exception>
     public ProcessFiles Processes => processes ?? throw failure!;
 
+    /// <summary>What other network namespaces have of its interfaces.</summary>
+    /// <exception cref="HostIoException">It could not be read.</exception>
+    public OtherNamespaces Namespaces => namespaces ?? throw failure!;
+
     /// <summary>Nothing of it failed.</summary>
     public bool IsWhole => failure is null && Use.Blindness is null;
 
-    public static HostSight Read(IHostFileSystem files)
-    {
-        var use = HostUse.Read(files);
-        try
-        {
-            return new HostSight(use, ProcessFiles.Read(files), null);
-        }
-        catch (HostIoException e)
-        {
-            return new HostSight(use, null, e);
-        }
-    }
+    public static HostSight Read(IHostFileSystem files) => new(files);
 }
 
 /// <summary>The looks that claims share.</summary>
@@ -204,7 +202,4 @@ internal sealed class HostLooks(TimeSpan patience)
 
     /// <summary>For who gives devices back: whether somebody still has them open.</summary>
     public SharedLook<ProcessFiles> Processes { get; } = new(ProcessFiles.Read, _ => true, patience);
-
-    /// <summary>For who takes network interfaces: what other network namespaces have of them.</summary>
-    public SharedLook<OtherNamespaces> Namespaces { get; } = new(OtherNamespaces.Read, _ => true, patience);
 }

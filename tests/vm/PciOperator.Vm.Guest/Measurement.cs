@@ -6,12 +6,12 @@ namespace PciOperator.Vm.Guest;
 
 /// <summary>
 /// What journal, guards and read-back cost: every VF of the host is bound to vfio-pci and given back, by a
-/// <see cref="PassthroughHost"/> (one claim a VF) and by a script that only writes the same files, all at once and one by
-/// one, in turns on the same host. Prints medians and ratios.
+/// <see cref="PassthroughHost"/> (one claim a VF), by a shell script that only writes the same files, and by threads of this
+/// process that make just those writes; all at once and one by one, in turns on the same host. Prints medians and ratios.
 /// </summary>
 internal sealed class Measurement
 {
-    private const string VfioPci = "vfio-pci";
+    private const string VfioPci = "vfio-pci", ScriptFile = "/run/bind.sh";
 
     private readonly LinuxFileSystem _files = new();
     private readonly PassthroughHost _host;
@@ -30,30 +30,32 @@ internal sealed class Measurement
     public void Run(int rounds)
     {
         Console.WriteLine($"{_vfs.Length} VFs: {string.Join(", ", _vfs.GroupBy(vf => vf.Driver ?? "no driver").Select(group => $"{group.Count()} on {group.Key}"))}");
-        var host = new Contender("PassthroughHost", vf => Prepare(vf, ResetMode.Skip), Release);
-        var script = new Contender("script", vf => Write(vf, vf.Driver, VfioPci), vf => Write(vf, VfioPci, null));
-        var withResets = new Contender("PassthroughHost with resets", vf => Prepare(vf, ResetMode.BestEffort), Release);
+        var host = new Contender("PassthroughHost", EachAsync(vf => PrepareAsync(vf, ResetMode.Skip)), EachAsync(ReleaseAsync));
+        var script = new Contender("script", atOnce => RunScript(atOnce, vf => Writes(vf, vf.Driver, VfioPci)), atOnce => RunScript(atOnce, vf => Writes(vf, VfioPci, null)));
+        var threads = new Contender("bare writes", Each(vf => Write(Writes(vf, vf.Driver, VfioPci))), Each(vf => Write(Writes(vf, VfioPci, null))));
+        var withResets = new Contender("PassthroughHost with resets", EachAsync(vf => PrepareAsync(vf, ResetMode.BestEffort)), EachAsync(ReleaseAsync));
 
         // The first of all is not counted: it opens each VF through VFIO, and the program is not warm.
-        Compare("all at once", AllAtOnce, 0, host, script);
-        Compare("all at once", AllAtOnce, rounds, host, script);
-        Compare("one by one", OneByOne, 1, host, script);
-        Compare("all at once", AllAtOnce, 1, withResets, script);
+        Compare(atOnce: true, 0, host, script, threads);
+        Compare(atOnce: true, rounds, host, script, threads);
+        Compare(atOnce: false, 1, host, script, threads);
+        Compare(atOnce: true, 1, withResets, script, threads);
         Console.WriteLine("measured");
     }
 
-    /// <summary>Lets both do the same in turns; who goes first alternates.</summary>
-    /// <param name="way">In words.</param>
-    /// <param name="all">Does something with all VFs.</param>
+    /// <summary>Lets all do the same in turns; who goes first alternates.</summary>
+    /// <param name="atOnce">All VFs at once, or one by one.</param>
     /// <param name="rounds">How often; 0: once, and nothing is printed.</param>
     /// <param name="ours">Ours.</param>
     /// <param name="theirs">What ours is compared with.</param>
-    private void Compare(string way, Action<Action<Vf>> all, int rounds, Contender ours, Contender theirs)
+    private void Compare(bool atOnce, int rounds, Contender ours, params Contender[] theirs)
     {
+        var way = atOnce ? "all at once" : "one by one";
+        Contender[] all = [ours, .. theirs];
         var costs = new Dictionary<(Contender, string), List<Cost>>();
         for (var round = 0; round < Math.Max(rounds, 1); round++)
         {
-            foreach (var contender in round % 2 == 0 ? new[] { ours, theirs } : [theirs, ours])
+            foreach (var contender in round % 2 == 0 ? all : all.Reverse())
             {
                 Time(contender, "bind", contender.Bind, _ => VfioPci);
                 Time(contender, "give back", contender.GiveBack, vf => vf.Driver);
@@ -64,13 +66,18 @@ internal sealed class Measurement
             return;
         foreach (var step in new[] { "bind", "give back" })
         {
-            var (mine, other) = (Cost.Median(costs[(ours, step)]), Cost.Median(costs[(theirs, step)]));
-            Console.WriteLine($"{step}, {way}: {ours.Name} {mine}; {theirs.Name} {other}; ratio {mine.Wall / other.Wall:0.00}");
+            var mine = Cost.Median(costs[(ours, step)]);
+            Console.WriteLine($"{step}, {way}: {ours.Name} {mine}");
+            foreach (var other in theirs)
+            {
+                var cost = Cost.Median(costs[(other, step)]);
+                Console.WriteLine($"  {other.Name} {cost}; ratio {mine.Wall / cost.Wall:0.00}");
+            }
         }
 
-        void Time(Contender contender, string step, Action<Vf> work, Func<Vf, string?> driverAfter)
+        void Time(Contender contender, string step, Action<bool> work, Func<Vf, string?> driverAfter)
         {
-            var cost = Cost.Of(() => all(work));
+            var cost = Cost.Of(() => work(atOnce));
             foreach (var vf in _vfs)
             {
                 if (DriverOf(vf) != driverAfter(vf))
@@ -81,6 +88,23 @@ internal sealed class Measurement
             known.Add(cost);
         }
     }
+
+    /// <summary>As the agent does it: it waits for none of its claims with a thread.</summary>
+    private Action<bool> EachAsync(Func<Vf, Task> work) => atOnce =>
+    {
+        if (atOnce)
+            Task.WhenAll(_vfs.Select(work)).GetAwaiter().GetResult();
+        else
+            Array.ForEach(_vfs, vf => work(vf).GetAwaiter().GetResult());
+    };
+
+    private Action<bool> Each(Action<Vf> work) => atOnce =>
+    {
+        if (atOnce)
+            AllAtOnce(work);
+        else
+            Array.ForEach(_vfs, vf => work(vf));
+    };
 
     private void AllAtOnce(Action<Vf> work)
     {
@@ -106,15 +130,9 @@ internal sealed class Measurement
             throw new IOException(failure.Message, failure);
     }
 
-    private void OneByOne(Action<Vf> work)
+    private async Task PrepareAsync(Vf vf, ResetMode reset)
     {
-        foreach (var vf in _vfs)
-            work(vf);
-    }
-
-    private void Prepare(Vf vf, ResetMode reset)
-    {
-        var holding = _host.PrepareAsync(new()
+        var holding = await _host.PrepareAsync(new()
         {
             ClaimUid = vf.ClaimUid,
             ClaimNamespace = "default",
@@ -128,33 +146,50 @@ internal sealed class Measurement
                 IommuGroup = vf.Function.IommuGroup,
                 Reset = reset,
             }],
-        }).GetAwaiter().GetResult();
+        });
         if (holding.State != HoldingState.Prepared)
             throw new IOException($"{vf.Function.Address}: {holding.State}: {holding.Message}");
     }
 
-    private void Release(Vf vf)
+    private async Task ReleaseAsync(Vf vf)
     {
-        if (_host.ReleaseAsync(vf.ClaimUid).GetAwaiter().GetResult() is { } left)
+        if (await _host.ReleaseAsync(vf.ClaimUid) is { } left)
             throw new IOException($"{vf.Function.Address}: {left.State}: {left.Message}");
     }
 
     /// <summary>What a script does: override, unbind, probe.</summary>
-    private void Write(Vf vf, string? from, string? to)
+    private static IEnumerable<(string Path, string Text)> Writes(Vf vf, string? from, string? to)
     {
-        _files.Write($"{vf.Folder}/driver_override", to ?? "\n");
+        yield return ($"{vf.Folder}/driver_override", to ?? "");
         if (from is not null)
-            _files.Write($"{vf.Folder}/driver/unbind", vf.Function.Address.ToString());
+            yield return ($"{vf.Folder}/driver/unbind", vf.Function.Address.ToString());
         if (to is not null || vf.Driver is not null)
-            _files.Write("/sys/bus/pci/drivers_probe", vf.Function.Address.ToString());
+            yield return ("/sys/bus/pci/drivers_probe", vf.Function.Address.ToString());
+    }
+
+    private void Write(IEnumerable<(string Path, string Text)> writes)
+    {
+        foreach (var (path, text) in writes)
+            _files.Write(path, text + "\n");
+    }
+
+    /// <summary>The same writes by echo, in a subshell for each VF.</summary>
+    private void RunScript(bool atOnce, Func<Vf, IEnumerable<(string Path, string Text)>> writes)
+    {
+        var lines = _vfs.Select(vf => $"({string.Join("; ", writes(vf).Select(w => $"echo {w.Text} > {w.Path}"))}){(atOnce ? " &" : "")}");
+        File.WriteAllLines(ScriptFile, lines.Append("wait"));
+        using var shell = Process.Start("/bin/sh", [ScriptFile]);
+        shell.WaitForExit();
+        if (shell.ExitCode != 0)
+            throw new IOException($"the script ended with {shell.ExitCode}");
     }
 
     private string? DriverOf(Vf vf) => _files.ReadLink($"{vf.Folder}/driver")?.Split('/')[^1];
 
     /// <param name="Name">For the report.</param>
-    /// <param name="Bind">Brings a VF to vfio-pci.</param>
-    /// <param name="GiveBack">Brings it back to its own driver.</param>
-    private sealed record Contender(string Name, Action<Vf> Bind, Action<Vf> GiveBack);
+    /// <param name="Bind">Brings all VFs to vfio-pci, at once or one by one.</param>
+    /// <param name="GiveBack">Brings them back to their own drivers.</param>
+    private sealed record Contender(string Name, Action<bool> Bind, Action<bool> GiveBack);
 
     private sealed record Vf(PciFunction Function, string? Driver)
     {

@@ -142,10 +142,12 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         Assert.Contains($"unbinding {Topology.Nic1} from vfio-pci", stuck.Message);
         await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != PciDeviceState.Available);
 
-        // Not even an agent that starts again offers it, or waits for it.
+        // Not even an agent that starts again offers it, or waits for it. The killed one keeps its port as long as its thread.
         await Cluster.KillAgentAsync();
         await Cluster.StartAgentAsync();
-        await WaitUntilWorkWaitsInAsync("vfio", "driver_override", "unbind", "device");
+        var inherited = await Cluster.WaitForAssignmentAsync("nic", assignment => assignment.State == AssignmentState.Stuck && assignment.Message != stuck.Message);
+        Assert.Equal("WriteBlocked", inherited.Reason);
+        Assert.Contains(Topology.Nic1, inherited.Message);
         await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != PciDeviceState.Available);
 
         await LetGoAsync();
