@@ -110,7 +110,7 @@ internal static class NodeStatusBuilder
             Reason = Short(holding.Reason, 64),
             Message = Short(holding.Message, 1024),
             Devices = holding.Devices.Count > 0
-                ? [.. holding.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString(), Driver = d.Driver, OriginalDriver = d.OriginalDriver, DeviceNode = d.DeviceNode })]
+                ? [.. holding.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString(), Driver = d.Driver, OriginalDriver = d.OriginalDriver, DeviceNode = d.DeviceNode ?? d.VfioDeviceNode })]
                 : [.. request.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString() })],
         };
     }

@@ -56,7 +56,9 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
                 return $"{device.Address} is on {driver ?? "no driver"} instead of {device.TargetDriver}.";
             if (device.Managed && Inventory.OverrideOf(files, device.At) != device.TargetDriver)
                 return $"driver_override of {device.Address} isn't {device.TargetDriver} any more.";
-            if (VfioDrivers.IsVfio(driver) && device.IommuGroup is { } group && !files.Exists(SysfsPaths.GroupNode(group)))
+
+            // A kernel with CONFIG_VFIO_GROUP=n has iommufd's node only.
+            if (VfioDrivers.IsVfio(driver) && device.IommuGroup is { } group && !files.Exists(SysfsPaths.GroupNode(group)) && Inventory.VfioDevice(files, device.At) is null)
                 return $"{device.Address} is on {driver}, but {SysfsPaths.GroupNode(group)} isn't there.";
         }
 

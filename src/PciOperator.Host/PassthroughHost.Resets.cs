@@ -143,6 +143,9 @@ public sealed partial class PassthroughHost
                     continue;
             }
 
+            // By its group: a kernel that has none leaves it to the VMM to find out.
+            if (!watched.Exists(SysfsPaths.GroupNode(device.IommuGroup!.Value)))
+                continue;
             work.Purpose = $"opening {device.Address} through VFIO";
             try
             {

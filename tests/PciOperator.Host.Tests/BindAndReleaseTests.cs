@@ -40,6 +40,25 @@ public class BindAndReleaseTests
     }
 
     [Fact]
+    public async Task A_kernel_without_VFIO_groups_hands_out_iommufds_device_nodes()
+    {
+        var lab = new Lab();
+        lab.Simulated.DropVfioGroups();
+        string before = lab.Picture();
+        Holding holding = await lab.Prepare("claim-1", Lab.GpuFunctions);
+        Assert.Equal(HoldingState.Prepared, holding.State);
+        Assert.All(holding.Devices, d => Assert.Null(d.DeviceNode));
+        Assert.All(holding.Devices, d => Assert.StartsWith("/dev/vfio/devices/vfio", d.VfioDeviceNode, StringComparison.Ordinal));
+
+        // A VMM that has it open is seen as through a group.
+        int pid = lab.Simulated.StartProcess("qemu", holding.Devices[0].VfioDeviceNode!);
+        Assert.Contains($"process {pid} (qemu)", (await lab.Agent.ReleaseAsync("claim-1"))!.Message, StringComparison.Ordinal);
+        lab.Simulated.StopProcess(pid);
+        Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
+        Assert.Equal(before, lab.Picture());
+    }
+
+    [Fact]
     public async Task A_PF_loses_its_VFs_while_it_is_claimed_and_has_them_again_afterwards()
     {
         var lab = new Lab();

@@ -245,6 +245,16 @@ public sealed class SimulatedHost
         }
     }
 
+    /// <summary>A kernel whose VFIO has iommufd's device nodes only (CONFIG_VFIO_GROUP=n).</summary>
+    public void DropVfioGroups()
+    {
+        lock (kernel.Gate)
+        {
+            state.VfioGroups = false;
+            Touch();
+        }
+    }
+
     /// <summary>A process has files mapped, and not open any more.</summary>
     public void Map(int pid, params string[] paths)
     {

@@ -74,7 +74,7 @@ internal sealed class SimulatedResets(SimulatedState state, SimulatedKernel kern
         foreach (int group in groups)
         {
             List<SimulatedFunction> members = [.. state.Functions.Where(m => m.Group == group && !m.IsBridge)];
-            if (!members.Exists(m => m.OnVfio))
+            if (!state.VfioGroups || !members.Exists(m => m.OnVfio))
                 throw Error($"open /dev/vfio/{group}", Errnos.ENOENT);
             if (members.Exists(kernel.IsOpen))
                 throw Error($"open /dev/vfio/{group}", Errnos.EBUSY);

@@ -24,6 +24,9 @@ internal sealed class SimulatedState
 
     public bool UnsafeNoIommu { get; set; }
 
+    /// <summary>VFIO has group nodes (CONFIG_VFIO_GROUP), beside those of iommufd.</summary>
+    public bool VfioGroups { get; set; } = true;
+
     public string PciIds { get; set; } = "";
 
     public List<SimulatedFunction> Functions { get; set; } = [];

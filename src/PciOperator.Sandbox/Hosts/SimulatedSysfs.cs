@@ -73,7 +73,7 @@ internal static class SimulatedSysfs
             tree.Put($"{folder}/iommu_group", new FileTree.Link($"{up}kernel/iommu_groups/{group}"));
             tree.Put($"/sys/kernel/iommu_groups/{group}/devices/{f.Address}", new FileTree.Link($"../../../..{devPath}"));
             if (f.OnVfio)
-                AddVfio(tree, folder, f, group);
+                AddVfio(tree, folder, f, group, state.VfioGroups);
         }
 
         if (f.ResetMethods.Length > 0 && !f.IsBridge)
@@ -117,9 +117,10 @@ internal static class SimulatedSysfs
         }
     }
 
-    private static void AddVfio(FileTree tree, string folder, SimulatedFunction f, int group)
+    private static void AddVfio(FileTree tree, string folder, SimulatedFunction f, int group, bool hasGroups)
     {
-        tree.Put($"/dev/vfio/{group}", new FileTree.Node(new DeviceNumber(false, VfioGroupMajor, (uint)group)));
+        if (hasGroups)
+            tree.Put($"/dev/vfio/{group}", new FileTree.Node(new DeviceNumber(false, VfioGroupMajor, (uint)group)));
         if (f.Driver is null)
             return;
         string name = SimulatedKernel.CdevName(f);
