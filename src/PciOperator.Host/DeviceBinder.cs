@@ -85,10 +85,11 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
     /// <summary>Puts every device back as it was, last first; all are tried.</summary>
     /// <param name="entry">The claim.</param>
     /// <param name="unclean">A device whose reset failed: its host driver may not take it, and that is no reason to keep the claim.</param>
-    /// <exception cref="Refusal">RestoreFailed, with every device that couldn't be put back.</exception>
+    /// <exception cref="Refusal">RestoreFailed, with every device that couldn't be put back; WriteBlocked when the kernel is still at it.</exception>
     public void Restore(JournalEntry entry, Func<JournalDevice, bool> unclean)
     {
         var failures = new List<string>();
+        bool blocked = true;
         foreach (JournalDevice device in entry.Devices.Reverse())
         {
             try
@@ -99,13 +100,15 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
             catch (Exception e) when (e is HostIoException or Refusal)
             {
                 // Pulled out meanwhile: there is nothing to put back.
-                if (!IsGone(device.At) && !(unclean(device) && LeftUnbound(device)))
-                    failures.Add(e is Refusal ? e.Message : $"{device.Address}: {e.Message}");
+                if (IsGone(device.At) || (unclean(device) && LeftUnbound(device)))
+                    continue;
+                failures.Add(e is Refusal ? e.Message : $"{device.Address}: {e.Message}");
+                blocked &= e is Refusal { Reason: HoldingReasons.WriteBlocked };
             }
         }
 
         if (failures.Count > 0)
-            throw new Refusal(HoldingReasons.RestoreFailed, string.Join(' ', failures));
+            throw new Refusal(blocked ? HoldingReasons.WriteBlocked : HoldingReasons.RestoreFailed, string.Join(' ', failures));
     }
 
     /// <summary>Whether the very device is at its address: not gone, and not another card in its place.</summary>

@@ -13,7 +13,8 @@ namespace PciOperator.Benchmarks;
 /// <summary>
 /// What the published agent costs while nothing happens: a process of its own on the files of a host with 256 functions,
 /// against the sandbox's API server, which counts its requests. CPU time and memory are the kernel's own counts
-/// of that process alone (proc_pid_stat(5): utime and stime, which getrusage(2) gives too).
+/// of that process alone (proc_pid_stat(5): utime and stime, which getrusage(2) gives too, in ticks; and the scheduler's
+/// nanoseconds of each thread, /proc/PID/task/TID/schedstat).
 /// </summary>
 internal static class IdleAgent
 {
@@ -51,10 +52,13 @@ internal static class IdleAgent
                 await Task.Delay(span);
                 var after = Usage.Of(process.Id);
                 Console.WriteLine($"{devices} devices in status; {span.TotalSeconds:0} s in which nothing happened:");
-                var cpu = (after.Ticks - before.Ticks) * 10;
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"CPU        {cpu} ms, user and system ({cpu / span.TotalMilliseconds:0.00 %} of a processor; counted in steps of 10 ms)"));
-                Console.WriteLine($"wake-ups   {after.Waits.Sum(t => t.Value - before.Waits.GetValueOrDefault(t.Key))}");
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"memory     {after.Resident / 1024.0:0.0} MiB resident, {after.Anonymous / 1024.0:0.0} MiB of it its own (anonymous), {after.Waits.Count} threads"));
+                var threads = after.Threads.Select(t => (t.Value.Name, Ran: (t.Value.Nanoseconds - (before.Threads.GetValueOrDefault(t.Key)?.Nanoseconds ?? 0)) / 1e6, Woken: t.Value.Waits - (before.Threads.GetValueOrDefault(t.Key)?.Waits ?? 0)))
+                    .OrderByDescending(t => t.Ran).ToList();
+                var cpu = threads.Sum(t => t.Ran);
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"CPU        {cpu:0.0} ms by the scheduler ({cpu / span.TotalMilliseconds:0.000 %} of a processor); {(after.Ticks - before.Ticks) * 10} ms, user and system, in steps of 10 ms"));
+                foreach (var (name, ran, woken) in threads.Where(t => t.Woken > 0))
+                    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"             {ran:0.0} ms, {woken} wake-ups: {name}"));
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"memory     {after.Resident / 1024.0:0.0} MiB resident, {after.Anonymous / 1024.0:0.0} MiB of it its own (anonymous), {after.Threads.Count} threads"));
                 Console.WriteLine($"requests   {requests.Values.Sum()} to the API server{string.Concat(requests.OrderBy(r => r.Key, StringComparer.Ordinal).Select(r => $"\n             {r.Value} x {r.Key}"))}");
                 var writes = requests.Where(r => !r.Key.StartsWith("GET ", StringComparison.Ordinal)).Sum(r => r.Value);
                 Console.WriteLine($"writes     {writes}");
@@ -94,21 +98,27 @@ internal static class IdleAgent
     }
 
     /// <param name="Ticks">utime and stime, in hundredths of a second.</param>
-    /// <param name="Waits">Times that each thread gave the processor up by itself.</param>
+    /// <param name="Threads">By number.</param>
     /// <param name="Resident">VmRSS, KiB.</param>
     /// <param name="Anonymous">RssAnon, KiB.</param>
-    private sealed record Usage(long Ticks, IReadOnlyDictionary<string, long> Waits, long Resident, long Anonymous)
+    private sealed record Usage(long Ticks, IReadOnlyDictionary<string, ThreadUsage> Threads, long Resident, long Anonymous)
     {
         public static Usage Of(int pid)
         {
-            var waits = Directory.GetDirectories($"/proc/{pid}/task").ToDictionary(t => t, t => Number($"{t}/status", "voluntary_ctxt_switches:"));
+            var threads = Directory.GetDirectories($"/proc/{pid}/task").ToDictionary(t => t, t => new ThreadUsage(
+                File.ReadAllText($"{t}/comm").Trim(), long.Parse(File.ReadAllText($"{t}/schedstat").Split(' ')[0], CultureInfo.InvariantCulture), Number($"{t}/status", "voluntary_ctxt_switches:")));
             var stat = File.ReadAllText($"/proc/{pid}/stat");
             var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-            return new Usage(long.Parse(fields[11], CultureInfo.InvariantCulture) + long.Parse(fields[12], CultureInfo.InvariantCulture), waits,
+            return new Usage(long.Parse(fields[11], CultureInfo.InvariantCulture) + long.Parse(fields[12], CultureInfo.InvariantCulture), threads,
                 Number($"/proc/{pid}/status", "VmRSS:"), Number($"/proc/{pid}/status", "RssAnon:"));
         }
 
         private static long Number(string file, string field) =>
             long.Parse(File.ReadLines(file).First(l => l.StartsWith(field, StringComparison.Ordinal))[field.Length..].Replace("kB", "", StringComparison.Ordinal), CultureInfo.InvariantCulture);
     }
+
+    /// <param name="Name">As the kernel shows it.</param>
+    /// <param name="Nanoseconds">On a processor.</param>
+    /// <param name="Waits">Times that it gave the processor up by itself.</param>
+    private sealed record ThreadUsage(string Name, long Nanoseconds, long Waits);
 }

@@ -6,8 +6,9 @@ namespace PciOperator.Vm.Guest;
 
 /// <summary>
 /// What journal, guards and read-back cost: every VF of the host is bound to vfio-pci and given back, by a
-/// <see cref="PassthroughHost"/> (one claim a VF), by a shell script that only writes the same files, and by threads of this
-/// process that make just those writes; all at once and one by one, in turns on the same host. Prints medians and ratios.
+/// <see cref="PassthroughHost"/> (one claim a VF), by a shell script that only writes the same files, by threads of this
+/// process that make just those writes, and by threads that also put on disk, durably, what a journal must have before and after: what no
+/// journal can be without. All at once and one by one, in turns on the same host. Prints medians and ratios.
 /// </summary>
 internal sealed class Measurement
 {
@@ -15,11 +16,13 @@ internal sealed class Measurement
 
     private readonly LinuxFileSystem _files = new();
     private readonly PassthroughHost _host;
+    private readonly string _state;
     private readonly Vf[] _vfs;
 
     /// <param name="state">A folder for the journal, on a disk.</param>
     public Measurement(string state)
     {
+        _state = state;
         _host = new PassthroughHost(_files, state);
         _vfs = [.. _host.Scan().Functions.Where(f => f.Function.ParentAddress is not null).Select(f => new Vf(f.Function, f.Driver))];
     }
@@ -33,13 +36,14 @@ internal sealed class Measurement
         var host = new Contender("PassthroughHost", EachAsync(vf => PrepareAsync(vf, ResetMode.Skip)), EachAsync(ReleaseAsync));
         var script = new Contender("script", atOnce => RunScript(atOnce, vf => Writes(vf, vf.Driver, VfioPci)), atOnce => RunScript(atOnce, vf => Writes(vf, VfioPci, null)));
         var threads = new Contender("bare writes", Each(vf => Write(Writes(vf, vf.Driver, VfioPci))), Each(vf => Write(Writes(vf, VfioPci, null))));
+        var journal = new Contender("bare writes and a journal", Each(vf => Journaled(vf, vf.Driver, VfioPci)), Each(vf => Journaled(vf, VfioPci, null)));
         var withResets = new Contender("PassthroughHost with resets", EachAsync(vf => PrepareAsync(vf, ResetMode.BestEffort)), EachAsync(ReleaseAsync));
 
         // The first of all is not counted: it opens each VF through VFIO, and the program is not warm.
-        Compare(atOnce: true, 0, host, script, threads);
-        Compare(atOnce: true, rounds, host, script, threads);
-        Compare(atOnce: false, 1, host, script, threads);
-        Compare(atOnce: true, 1, withResets, script, threads);
+        Compare(atOnce: true, 0, host, script, threads, journal);
+        Compare(atOnce: true, rounds, host, script, threads, journal);
+        Compare(atOnce: false, 1, host, script, threads, journal);
+        Compare(atOnce: true, 1, withResets, script);
         Console.WriteLine("measured");
     }
 
@@ -171,6 +175,19 @@ internal sealed class Measurement
     {
         foreach (var (path, text) in writes)
             _files.Write(path, text + "\n");
+    }
+
+    /// <summary>The writes between two entries of a journal; a released claim's entry goes in the end.</summary>
+    private void Journaled(Vf vf, string? from, string? to)
+    {
+        var file = $"{_state}/floor/{vf.ClaimUid}.json";
+        var entry = new byte[600];
+        _files.WriteDurably(file, entry);
+        Write(Writes(vf, from, to));
+        if (to is null)
+            _files.Delete(file);
+        else
+            _files.WriteDurably(file, entry);
     }
 
     /// <summary>The same writes by echo, in a subshell for each VF.</summary>
