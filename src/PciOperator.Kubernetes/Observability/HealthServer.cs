@@ -98,6 +98,12 @@ public sealed class HealthServer(HealthServerOptions options, MetricsRegistry me
         }
     }
 
+    private async Task StopTryingAsync()
+    {
+        await _stop.CancelAsync();
+        await _later;
+    }
+
     private async Task ListenAsync(CancellationToken ct)
     {
         // The empty builder: the others watch their folder for changes and read configuration from it.
@@ -129,8 +135,7 @@ public sealed class HealthServer(HealthServerOptions options, MetricsRegistry me
     /// <summary>Stops listening.</summary>
     public async Task StopAsync(CancellationToken ct = default)
     {
-        await _stop.CancelAsync();
-        await _later;
+        await StopTryingAsync();
         if (_app is not null)
             await _app.StopAsync(ct);
     }
@@ -138,8 +143,7 @@ public sealed class HealthServer(HealthServerOptions options, MetricsRegistry me
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        await _stop.CancelAsync();
-        await _later;
+        await StopTryingAsync();
         if (_app is not null)
             await _app.DisposeAsync();
         _stop.Dispose();
