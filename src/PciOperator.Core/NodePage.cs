@@ -1,8 +1,8 @@
 namespace PciOperator.Core;
 
 /// <summary>
-/// Up to 64 nodes, by name, with their free devices by class as columns: what a claim's first look at a node needs, next
-/// to each other in memory.
+/// Up to 64 nodes, by name, with their free devices by class and place as columns: what a claim's first look at a node needs,
+/// next to each other in memory.
 /// </summary>
 internal sealed class NodePage
 {
@@ -17,8 +17,21 @@ internal sealed class NodePage
         for (int i = 0; i < nodes.Length; i++)
             numbers.UnionWith(ClassNumbers[i] = NumbersOf(nodes[i], table));
         Classes = [.. numbers];
+        var columns = new SortedSet<(int Class, Place Place)>();
+        for (int i = 0; i < nodes.Length; i++)
+        {
+            foreach (ref readonly Bucket b in nodes[i].Shape.Buckets.AsSpan())
+                columns.Add((Array.BinarySearch(Classes, ClassNumbers[i][b.Class]), Place.Of(nodes[i].Shape, b)));
+        }
+        Places = [.. columns.Select(c => c.Place).Distinct().Order()];
+        PlaceOf = [.. columns.Select(c => Array.BinarySearch(Places, c.Place))];
+        Starts = new int[Classes.Length + 1];
+        foreach ((int c, _) in columns)
+            Starts[c + 1]++;
+        for (int c = 1; c < Starts.Length; c++)
+            Starts[c] += Starts[c - 1];
         Present = new ulong[Classes.Length];
-        Free = new ushort[Classes.Length * Most];
+        Free = new ushort[PlaceOf.Length * Most];
         Totals = new ushort[Most];
         for (int i = 0; i < nodes.Length; i++)
             Fill(i);
@@ -30,15 +43,15 @@ internal sealed class NodePage
         Nodes[at] = node;
         ClassNumbers = [.. old.ClassNumbers];
         ClassNumbers[at] = numbers;
-        Classes = old.Classes;
+        (Classes, Places, PlaceOf, Starts) = (old.Classes, old.Places, old.PlaceOf, old.Starts);
         Present = [.. old.Present];
         Free = [.. old.Free];
         Totals = [.. old.Totals];
-        for (int c = 0; c < Classes.Length; c++)
-        {
-            Present[c] &= ~(1ul << at);
-            Free[(c * Most) + at] = 0;
-        }
+        WithCards = old.WithCards & ~(1ul << at);
+        foreach (ref ulong present in Present.AsSpan())
+            present &= ~(1ul << at);
+        for (int column = 0; column < PlaceOf.Length; column++)
+            Free[(column * Most) + at] = 0;
         Fill(at);
     }
 
@@ -54,8 +67,20 @@ internal sealed class NodePage
     /// <summary>For each class, the nodes (bits) that have such a device, free or not.</summary>
     public ulong[] Present { get; }
 
-    /// <summary>For each class, the number of free devices of each of 64 nodes.</summary>
+    /// <summary>All places on the page that free devices are at.</summary>
+    public Place[] Places { get; }
+
+    /// <summary>For each column, its place's index. The columns of class k are those from Starts[k] to before Starts[k + 1].</summary>
+    public int[] PlaceOf { get; }
+
+    /// <summary>For each class, its first column; at the end the number of columns.</summary>
+    public int[] Starts { get; }
+
+    /// <summary>For each column, the number of free devices of each of 64 nodes.</summary>
     public ushort[] Free { get; }
+
+    /// <summary>The nodes (bits) with cards, whose PFs and VFs exclude each other: sums alone decide nothing for them.</summary>
+    public ulong WithCards { get; private set; }
 
     /// <summary>All free devices of each node.</summary>
     public ushort[] Totals { get; }
@@ -93,11 +118,8 @@ internal sealed class NodePage
                 : [new NodePage(more[..half], table), new NodePage(more[half..], table)];
         }
         int[] numbers = NumbersOf(node, table);
-        foreach (int number in numbers)
-        {
-            if (Array.BinarySearch(Classes, number) < 0)
-                return [new NodePage([.. Nodes.AsSpan(0, at), node, .. Nodes.AsSpan(at + 1)], table)];
-        }
+        if (!HasColumnsFor(node.Shape, numbers))
+            return [new NodePage([.. Nodes.AsSpan(0, at), node, .. Nodes.AsSpan(at + 1)], table)];
         return [new NodePage(this, at, node, numbers)];
     }
 
@@ -116,16 +138,61 @@ internal sealed class NodePage
         return numbers;
     }
 
+    private bool HasColumnsFor(NodeShape shape, int[] numbers)
+    {
+        foreach (int number in numbers)
+        {
+            if (Array.BinarySearch(Classes, number) < 0)
+                return false;
+        }
+        foreach (ref readonly Bucket b in shape.Buckets.AsSpan())
+        {
+            if (ColumnOf(shape, b, numbers) < 0)
+                return false;
+        }
+        return true;
+    }
+
+    private int ColumnOf(NodeShape shape, in Bucket b, int[] numbers)
+    {
+        int c = Array.BinarySearch(Classes, numbers[b.Class]);
+        Place place = Place.Of(shape, b);
+        for (int column = Starts[c]; column < Starts[c + 1]; column++)
+        {
+            if (Places[PlaceOf[column]] == place)
+                return column;
+        }
+        return -1;
+    }
+
     private void Fill(int at)
     {
         int[] numbers = ClassNumbers[at];
-        Totals[at] = (ushort)Math.Min(ushort.MaxValue, Nodes[at].Free);
+        NodeShape shape = Nodes[at].Shape;
+        Totals[at] = (ushort)Math.Min(ushort.MaxValue, shape.Free);
+        if (shape.Cards > 0)
+            WithCards |= 1ul << at;
         foreach (int number in numbers)
             Present[Array.BinarySearch(Classes, number)] |= 1ul << at;
-        foreach (Bucket b in Nodes[at].Shape.Buckets)
+        foreach (ref readonly Bucket b in shape.Buckets.AsSpan())
         {
-            int c = Array.BinarySearch(Classes, numbers[b.Class]);
-            Free[(c * Most) + at] = (ushort)Math.Min(ushort.MaxValue, Free[(c * Most) + at] + b.Free);
+            ref ushort free = ref Free[(ColumnOf(shape, b, numbers) * Most) + at];
+            free = (ushort)Math.Min(ushort.MaxValue, free + b.Free);
         }
     }
+}
+
+/// <summary>Where a device is, as NUMA policies see it.</summary>
+/// <param name="Numa">The NUMA node; -1: unknown.</param>
+/// <param name="Socket">
+/// The socket; on a node that doesn't know all its sockets, where the socket policy is no wider than the NUMA node, a number of
+/// the NUMA node's own, below 0.
+/// </param>
+internal readonly record struct Place(int Numa, int Socket) : IComparable<Place>
+{
+    public static Place Of(NodeShape shape, in Bucket b) =>
+        b.Numa < 0 ? new Place(-1, -1)
+        : new Place(shape.NumaNodes[b.Numa], shape.SocketUnknown ? -2 - shape.NumaNodes[b.Numa] : shape.Sockets[b.Numa]);
+
+    public int CompareTo(Place other) => Numa != other.Numa ? Numa.CompareTo(other.Numa) : Socket.CompareTo(other.Socket);
 }

@@ -240,6 +240,9 @@ internal readonly ref struct NodeSolver
 
     private bool Usable(Bucket b) => (b.Own < 0 || modes[b.Own] == 1) && (b.Parent < 0 || modes[b.Parent] == 0);
 
+    // A VF in the group of another card's PF, both cards open.
+    private bool IsLink(in Bucket b) => IsOpen(b.Own) && IsOpen(b.Parent);
+
     private bool IsOpen(int card) => card >= 0 && modes[card] < 0;
 
     // Not usable, whatever is decided for the cards that are still open.
@@ -280,7 +283,7 @@ internal readonly ref struct NodeSolver
             Bucket b = buckets[i];
             int mask = bucketMasks[i];
             int at = mask == 0 || IsOut(b) ? -1
-                : IsOpen(b.Own) && IsOpen(b.Parent) ? -1
+                : IsLink(b) ? -1
                 : IsOpen(b.Own) ? b.Own * 2
                 : IsOpen(b.Parent) ? (b.Parent * 2) + 1
                 : -1;
@@ -293,7 +296,50 @@ internal readonly ref struct NodeSolver
                     vector[set] += b.Free;
             }
         }
-        return TryFewestVfs(vectors, supply) || Search(vectors, supply, ref tooComplex);
+        return TryFewestVfs(vectors, supply) || (AnyNumberOfPfs(vectors, supply) && Search(vectors, supply, ref tooComplex));
+    }
+
+    // Whether some number of cards in PF mode could do, by each column alone and by all: at best those k cards are in PF mode that a column gains most
+    // from. Each further card gains it less, so the numbers that meet it are neighbours, from a least to a most.
+    private bool AnyNumberOfPfs(ReadOnlySpan<int> vectors, ReadOnlySpan<int> fixedSupply)
+    {
+        int width = plan.Sets;
+        Span<int> gains = scratch.Gains(modes.Length);
+        int least = 0;
+        int most = modes.Length;
+        for (int column = 0; column <= plan.Columns.Length; column++)
+        {
+            int set = column < plan.Columns.Length ? 1 << column : plan.All;
+            int open = 0;
+            int missing = plan.Demand[set] - fixedSupply[set];
+            for (int i = 0; i < bucketMasks.Length; i++)
+                missing -= (bucketMasks[i] & set) != 0 && IsLink(shape.Buckets[i]) ? shape.Buckets[i].Free : 0;
+            for (int card = 0; card < modes.Length; card++)
+            {
+                if (modes[card] >= 0)
+                    continue;
+                int vfs = vectors[(((card * 2) + 1) * width) + set];
+                gains[open++] = vectors[(card * 2 * width) + set] - vfs;
+                missing -= vfs;
+            }
+            gains[..open].Sort();
+            int first = -1;
+            int last = -1;
+            for (int k = 0; k <= open; k++)
+            {
+                if (k > 0)
+                    missing -= gains[open - k];
+                if (missing > 0)
+                    continue;
+                first = first < 0 ? k : first;
+                last = k;
+            }
+            least = Math.Max(least, first);
+            most = Math.Min(most, last);
+            if (first < 0 || least > most)
+                return false;
+        }
+        return true;
     }
 
     // Most often it is enough to give up the PFs with the fewest VFs, as many as it takes.
@@ -343,7 +389,7 @@ internal readonly ref struct NodeSolver
         for (int i = 0; i < bucketMasks.Length; i++)
         {
             Bucket b = shape.Buckets[i];
-            if (bucketMasks[i] != 0 && IsOpen(b.Own) && IsOpen(b.Parent) && !links.Contains((b.Own, b.Parent)))
+            if (bucketMasks[i] != 0 && IsLink(b) && !links.Contains((b.Own, b.Parent)))
                 links.Add((b.Own, b.Parent));
         }
         int rows = width + (links.Count * 2);

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.Intrinsics;
 
 namespace PciOperator.Core;
 
@@ -14,6 +15,12 @@ internal sealed class Placement
 {
     /// <summary>Nodes that serve the claim and pass the filters are compared up to this many.</summary>
     public const int MostCompared = 256;
+
+    private const ulong Everywhere = ulong.MaxValue;
+
+    // Pages with more different places than bits of a word are left to the look at each node; the same for the sets of more than four columns.
+    private const int MostPlaces = 63;
+    private const int MostSets = 16;
 
     private readonly ClusterInventory cluster;
     private readonly ClaimPlan plan;
@@ -38,9 +45,9 @@ internal sealed class Placement
     /// <summary>The best node that serves the claim; null without one.</summary>
     public NodeInventory? Best()
     {
+        refused = buffers.Refused(cluster.Pages.Length);
         int count = Candidates(out ReadOnlySpan<int> sorted);
         buffers.ForgetShapes(count);
-        refused = buffers.Refused(cluster.Pages.Length);
         NodeInventory? best = null;
         Fit bestFit = default;
         int serving = 0;
@@ -100,7 +107,7 @@ internal sealed class Placement
             }
             for (int c = 0; c < lacking.Length && open != 0; c++)
             {
-                Sum(page, 1 << c, sums);
+                Sum(page, 1 << c, Everywhere, sums);
                 for (ulong bits = open; bits != 0; bits &= bits - 1)
                 {
                     int at = BitOperations.TrailingZeroCount(bits);
@@ -113,6 +120,7 @@ internal sealed class Placement
                         tooFew[(c, sums[at])] = tooFew.GetValueOrDefault((c, sums[at])) + 1;
                 }
             }
+            open = ExplainWhole(page, open & refused[p], sums, reasons) | (open & ~refused[p]);
             for (; open != 0; open &= open - 1)
             {
                 int at = BitOperations.TrailingZeroCount(open);
@@ -127,6 +135,29 @@ internal sealed class Placement
         foreach (((int column, int free), int nodes) in tooFew)
             reasons.Add(Refusal.TooFew(plan, column, free), nodes);
         return reasons.All();
+    }
+
+    // Many nodes with enough for each column, refused as wholes, at once: too few for some set of columns anywhere, or enough for all sets (and no
+    // card whose PF and VFs exclude each other), so that only NUMA refuses them. The nodes that are left need a look of their own.
+    private ulong ExplainWhole(NodePage page, ulong whole, Span<ushort> sums, Tally reasons)
+    {
+        if (whole == 0 || plan.Sets > MostSets)
+            return whole;
+        ulong enough = whole;
+        for (int set = 3; set < plan.Sets; set++)
+        {
+            if (BitOperations.IsPow2(set))
+                continue;
+            Sum(page, set, Everywhere, sums);
+            enough &= AtLeast(sums, plan.Demand[set]);
+        }
+        if ((whole & ~enough) != 0)
+            reasons.Add(Refusal.Together, BitOperations.PopCount(whole & ~enough));
+        ulong plain = enough & ~page.WithCards;
+        if (plain == 0 || Refusal.SoleWithoutCards(plan) is not { } reason)
+            return enough;
+        reasons.Add(reason, BitOperations.PopCount(plain));
+        return enough & ~plain;
     }
 
     /// <summary>Counts by reason; the same object many times in a row costs next to nothing.</summary>
@@ -174,13 +205,16 @@ internal sealed class Placement
             ulong open = ulong.MaxValue >> (NodePage.Most - page.Nodes.Length);
             for (int c = 0; c < plan.Columns.Length && open != 0; c++)
             {
-                if (!Sum(page, 1 << c, sums))
+                if (!Sum(page, 1 << c, Everywhere, sums))
                 {
                     open = 0;
                     break;
                 }
                 open &= AtLeast(sums, plan.Columns[c].Count);
             }
+            ulong placed = open == 0 ? 0 : AtOnePlace(page, open, sums);
+            refused[p] = open & ~placed;
+            open = placed;
             for (; open != 0; open &= open - 1)
             {
                 int at = BitOperations.TrailingZeroCount(open);
@@ -203,31 +237,84 @@ internal sealed class Placement
         return options.Strategy == NodeStrategy.Pack ? free : PlacementBuffers.MostFree - free;
     }
 
-    // Free devices of each node that may serve a column; false when the page has none.
-    private bool Sum(NodePage page, int bit, Span<ushort> sums)
+    // The nodes that could meet the policies, each column and all columns of a policy taken alone. For a guest that may go
+    // anywhere there must be one place with enough; else enough at the guest's places.
+    private ulong AtOnePlace(NodePage page, ulong open, Span<ushort> sums)
+    {
+        if (plan.Guest.Kind == GuestNumaKind.None || (plan.Required | plan.Socket | plan.Legacy) == 0 || page.Places.Length > MostPlaces)
+            return open;
+        if (plan.Guest.Kind == GuestNumaKind.Nodes)
+        {
+            ulong near = 0;
+            ulong unknown = 0;
+            for (int i = 0; i < page.Places.Length; i++)
+            {
+                near |= Array.BinarySearch(plan.Guest.NodeArray, page.Places[i].Numa) >= 0 ? 1ul << i : 0;
+                unknown |= page.Places[i].Numa < 0 ? 1ul << i : 0;
+            }
+            return Enough(page, plan.Required, near, Enough(page, plan.Legacy, near | unknown, open, sums), sums);
+        }
+        if ((plan.Required | plan.Socket) == 0)
+            return open;
+        ulong served = 0;
+        for (int i = 0; i < page.Places.Length && served != open; i++)
+        {
+            Place guest = page.Places[i];
+            if (guest.Numa < 0)
+                continue;
+            ulong socket = 0;
+            for (int other = 0; other < page.Places.Length; other++)
+                socket |= page.Places[other].Numa >= 0 && page.Places[other].Socket == guest.Socket ? 1ul << other : 0;
+            ulong here = Enough(page, plan.Required, 1ul << i, open & ~served, sums);
+            served |= Enough(page, plan.Socket, socket, here, sums);
+        }
+        return served;
+    }
+
+    // The nodes of those open whose devices at these places are enough for each of the columns and for all of them.
+    private ulong Enough(NodePage page, int columns, ulong places, ulong open, Span<ushort> sums)
+    {
+        for (int rest = columns; rest != 0 && open != 0; rest &= rest - 1)
+            open &= Sum(page, rest & -rest, places, sums) ? AtLeast(sums, plan.Demand[rest & -rest]) : 0;
+        if ((columns & (columns - 1)) != 0 && open != 0)
+            open &= Sum(page, columns, places, sums) ? AtLeast(sums, plan.Demand[columns]) : 0;
+        return open;
+    }
+
+    // Free devices of each node, at these places, that may serve any of the columns; false when the page has none.
+    private bool Sum(NodePage page, int columns, ulong places, Span<ushort> sums)
     {
         sums.Clear();
         bool any = false;
         for (int k = 0; k < page.Classes.Length; k++)
         {
-            if ((masks[page.Classes[k]] & bit) == 0)
+            if ((masks[page.Classes[k]] & columns) == 0)
                 continue;
-            any = true;
-            ReadOnlySpan<ushort> free = page.Free.AsSpan(k * NodePage.Most, NodePage.Most);
-            int i = 0;
-            for (; i <= NodePage.Most - Vector<ushort>.Count; i += Vector<ushort>.Count)
-                (new Vector<ushort>(sums[i..]) + new Vector<ushort>(free[i..])).CopyTo(sums[i..]);
-            for (; i < NodePage.Most; i++)
-                sums[i] += free[i];
+            for (int column = page.Starts[k]; column < page.Starts[k + 1]; column++)
+            {
+                if (places != Everywhere && (places >> page.PlaceOf[column] & 1) == 0)
+                    continue;
+                any = true;
+                ReadOnlySpan<ushort> free = page.Free.AsSpan(column * NodePage.Most, NodePage.Most);
+                for (int i = 0; i < NodePage.Most; i += Vector128<ushort>.Count)
+                    (Vector128.Create<ushort>(sums[i..]) + Vector128.Create(free[i..])).CopyTo(sums[i..]);
+            }
         }
         return any;
     }
 
     private static ulong AtLeast(ReadOnlySpan<ushort> sums, int count)
     {
+        if (count > ushort.MaxValue)
+            return 0;
         ulong bits = 0;
-        for (int i = 0; i < sums.Length; i++)
-            bits |= (sums[i] >= count ? 1ul : 0) << i;
+        var least = Vector128.Create((ushort)count);
+        for (int i = 0; i < NodePage.Most; i += Vector128<byte>.Count)
+        {
+            Vector128<ushort> low = Vector128.GreaterThanOrEqual(Vector128.Create(sums[i..]), least);
+            Vector128<ushort> high = Vector128.GreaterThanOrEqual(Vector128.Create(sums[(i + Vector128<ushort>.Count)..]), least);
+            bits |= (ulong)Vector128.Narrow(low, high).ExtractMostSignificantBits() << i;
+        }
         return bits;
     }
 

@@ -5,7 +5,8 @@ internal static class Refusal
 {
     private const int MostReasons = 12;
 
-    private static readonly RefusalReason Together = new(RefusalCodes.Conflict, "have enough for each request but not for all together");
+    /// <summary>Enough for each request, not for all.</summary>
+    public static readonly RefusalReason Together = new(RefusalCodes.Conflict, "have enough for each request but not for all together");
 
     private static readonly RefusalReason[] Policies =
         [.. Enum.GetValues<NumaPolicy>().Select(p => new RefusalReason(RefusalCodes.NumaPolicy, $"fail NUMA policy {p.ToNova()}"))];
@@ -49,6 +50,12 @@ internal static class Refusal
         return Together;
     }
 
+    /// <summary>
+    /// The reason of every node without cards that has enough for every set of columns and is refused: the one policy that can refuse this claim. Null when
+    /// there are several, and each node needs a look.
+    /// </summary>
+    public static RefusalReason? SoleWithoutCards(ClaimPlan plan) => Sole(plan) is { } policy ? Policies[(int)policy] : null;
+
     public static RefusalReason NoDevice(ClaimPlan plan, int column) =>
         new(RefusalCodes.NoDevice, $"have no device of alias {plan.Columns[column].Alias.Name}");
 
@@ -82,18 +89,32 @@ internal static class Refusal
     // The policy without which the node could serve it; the strictest when no single one is to blame.
     private static NumaPolicy Culprit(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks)
     {
+        if (Sole(plan) is { } sole)
+            return sole;
         NumaPolicy? strictest = null;
-        int strict = Strict(plan);
-        bool one = (strict == plan.Required) || strict == plan.Socket || strict == plan.Legacy;
-        foreach (NumaPolicy policy in (ReadOnlySpan<NumaPolicy>)[NumaPolicy.Required, NumaPolicy.Socket, NumaPolicy.Legacy])
+        foreach (NumaPolicy policy in CanRefuse)
         {
-            if ((MaskOf(plan, policy) & strict) == 0)
+            if ((MaskOf(plan, policy) & Strict(plan)) == 0)
                 continue;
-            if (one || Serves(node, plan.WithoutPolicy(policy), classMasks))
+            if (Serves(node, plan.WithoutPolicy(policy), classMasks))
                 return policy;
             strictest ??= policy;
         }
         return strictest ?? NumaPolicy.Preferred;
+    }
+
+    private static ReadOnlySpan<NumaPolicy> CanRefuse => [NumaPolicy.Required, NumaPolicy.Socket, NumaPolicy.Legacy];
+
+    // The only policy of the claim that can refuse; null when there are several, or none.
+    private static NumaPolicy? Sole(ClaimPlan plan)
+    {
+        int strict = Strict(plan);
+        foreach (NumaPolicy policy in CanRefuse)
+        {
+            if (strict != 0 && MaskOf(plan, policy) == strict)
+                return policy;
+        }
+        return null;
     }
 
     // The columns whose policy can refuse: a preference can't, nor can legacy of a guest that may go anywhere.

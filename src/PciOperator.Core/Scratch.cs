@@ -20,6 +20,7 @@ internal sealed class Scratch
     private byte[] sides = new byte[64];
     private int[] numaTotals = new int[32];
     private int[] vectors = new int[64];
+    private int[] gains = new int[64];
 
     /// <summary>The most steps that one search for cards' modes has taken on this thread: what the bound is measured by.</summary>
     public long MostCardSteps { get; set; }
@@ -52,6 +53,8 @@ internal sealed class Scratch
     public Span<int> NumaTotals(int length) => Need(ref numaTotals, length);
 
     public Span<int> Vectors(int length) => Need(ref vectors, length);
+
+    public Span<int> Gains(int length) => Need(ref gains, length);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Span<T> Need<T>(ref T[] array, int length)

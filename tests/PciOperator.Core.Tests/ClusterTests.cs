@@ -93,7 +93,7 @@ public class ClusterTests
     [Fact]
     public void A_cluster_answers_as_its_nodes_do_one_by_one()
     {
-        for (int seed = 0; seed < 1000; seed++)
+        for (int seed = 0; seed < 4000; seed++)
         {
             var hosts = new RandomHosts(seed);
             var nodes = new List<NodeInventory>();
@@ -107,7 +107,10 @@ public class ClusterTests
                 claim = claim with { Excluded = nodes.Take(3).SelectMany(n => n.Devices.Take(2).Select(d => new DeviceExclusion(n.Name, d.Function.Address))).ToHashSet() };
             ClusterInventory built = ClusterInventory.Of(nodes);
             hosts.Shuffle(nodes);
-            ClusterInventory grown = nodes.Aggregate(ClusterInventory.Empty, (c, n) => c.With(n));
+            // Each was something else before.
+            ClusterInventory grown = nodes.Aggregate(ClusterInventory.Empty, (c, n) => c.With(NodeInventory.Build(n.Name, hosts.Devices(out Dictionary<int, int?> sockets), sockets)));
+            hosts.Shuffle(nodes);
+            grown = nodes.Aggregate(grown, (c, n) => c.With(n));
             RefusalReason? Filter(string name) => name is "n03" ? new RefusalReason("Cordoned", "are cordoned") : null;
             Decision decision = Allocator.Decide(built, claim, Filter);
             Decision same = Allocator.Decide(grown, claim, Filter);
