@@ -24,14 +24,21 @@ public class DecisionBenchmarks
     [Params(100, 1000, 5000)]
     public int Nodes { get; set; }
 
-    [GlobalSetup]
-    public void Build()
+    [GlobalSetup(Targets = [nameof(Typical), nameof(NothingFits_NoSuchDevice)])]
+    public void BuildMixed() => mixed = BenchmarkCluster.Of(Nodes, 64);
+
+    [GlobalSetup(Targets = [nameof(EverythingFits), nameof(NothingFits_TooFewFree), nameof(NothingFits_NumaRequired), nameof(AnyOf_NumaRequired), nameof(OneNodeChanges)])]
+    public void BuildSame()
     {
-        mixed = BenchmarkCluster.Of(Nodes, 64);
         same = BenchmarkCluster.Of(Nodes, 8);
+        changed = BenchmarkCluster.Node($"node-{Nodes / 2:d5}", [0, 1, 2, 3, 4, 5, 6, 7], new Random(3));
+    }
+
+    [GlobalSetup(Target = nameof(Vfs512))]
+    public void BuildVfs()
+    {
         var random = new Random(3);
         vfs = ClusterInventory.Of(Enumerable.Range(0, Nodes).Select(n => BenchmarkCluster.VfNode($"node-{n:d5}", random)));
-        changed = BenchmarkCluster.Node($"node-{Nodes / 2:d5}", [0, 1, 2, 3, 4, 5, 6, 7], random);
     }
 
     /// <summary>Two devices of an alias that one node in eight has.</summary>
