@@ -17,8 +17,8 @@ internal sealed class ClusterView
     private readonly HashSet<string> _assumed = [];
     private ClusterInventory _inventory = ClusterInventory.Empty;
 
-    /// <summary>Something became free or possible that was not before: claims that wait should be looked at again.</summary>
-    public event Action? MoreToOffer;
+    /// <summary>Something became free or possible that was not before, or is not for another reason: claims that wait may be served, or say that reason.</summary>
+    public event Action? OffersChanged;
 
     private sealed class NodeFacts
     {
@@ -34,17 +34,17 @@ internal sealed class ClusterView
     /// <summary>A Node changed or is gone (null).</summary>
     public void SetNode(string name, V1Node? node)
     {
-        bool more;
+        bool changed;
         lock (_lock)
         {
             var facts = Facts(name);
-            more = node is not null && (facts.Node is null || Fingerprint(facts.Node) != Fingerprint(node));
+            changed = Fingerprint(facts.Node) != Fingerprint(node);
             facts.Node = node;
             Rebuild(name, facts);
         }
 
-        if (more)
-            MoreToOffer?.Invoke();
+        if (changed)
+            OffersChanged?.Invoke();
     }
 
     /// <summary>A PciNode changed or is gone (null). What is older than what is known already changes nothing.</summary>
@@ -65,7 +65,7 @@ internal sealed class ClusterView
         }
 
         if (more)
-            MoreToOffer?.Invoke();
+            OffersChanged?.Invoke();
 
         static long Version(PciNode n) => long.TryParse(n.Metadata.ResourceVersion, out var version) ? version : 0;
     }
@@ -81,8 +81,7 @@ internal sealed class ClusterView
             facts.AgentReady = ready;
         }
 
-        if (ready)
-            MoreToOffer?.Invoke();
+        OffersChanged?.Invoke();
     }
 
     /// <summary>An alias changed, or is gone or unusable (null).</summary>
@@ -96,7 +95,7 @@ internal sealed class ClusterView
                 _aliases[name] = alias;
         }
 
-        MoreToOffer?.Invoke();
+        OffersChanged?.Invoke();
     }
 
     /// <summary>The usable alias of a name, or null.</summary>
@@ -205,7 +204,7 @@ internal sealed class ClusterView
         }
 
         if (more)
-            MoreToOffer?.Invoke();
+            OffersChanged?.Invoke();
     }
 
     /// <summary>How many devices a PciDeviceSpec matches, and on how many nodes.</summary>
@@ -231,8 +230,9 @@ internal sealed class ClusterView
     }
 
     /// <summary>What of a Node decides whether claims may be placed on it.</summary>
-    private static string Fingerprint(V1Node node) => string.Join('|',
+    private static string? Fingerprint(V1Node? node) => node is null ? null : string.Join('|',
     [
+        node.Metadata.DeletionTimestamp is null ? null : "going away",
         NodeFilters.Unusable(node)?.Code,
         .. (node.Spec?.Taints ?? []).Select(t => $"{t.Key}={t.Value}:{t.Effect}"),
         .. (node.Metadata.Labels ?? new Dictionary<string, string>()).OrderBy(p => p.Key, StringComparer.Ordinal).Select(p => $"{p.Key}={p.Value}"),

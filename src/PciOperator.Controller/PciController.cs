@@ -71,7 +71,7 @@ public sealed class PciController
             foreach (var node in caches.Nodes.List())
                 nodes.Enqueue(EntityKey.Of(node));
         });
-        view.MoreToOffer += pending.Trigger;
+        view.OffersChanged += pending.Trigger;
         Connect(caches, view, claims, nodes, pciNodes, counts, rules);
 
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);

@@ -155,6 +155,10 @@ public abstract class ClaimLifecycleTests
         await lab.WithSamplesAsync();
         var kubelet = lab.Cluster.Nodes["node-1"].Kubelet;
 
+        // A claim that no node can serve says what is against them now: then a change has reached the controller.
+        await lab.ClaimAsync("asking", "nvme:16");
+        await lab.PendingAsync("asking", "too few free");
+
         await lab.ClaimAsync("named", "nvme:1", s => s.NodeName = "elsewhere");
         await lab.PendingAsync("named", "node elsewhere");
         await lab.ClaimAsync("labelled", "nvme:1", s => s.NodeSelector = new Dictionary<string, string> { ["pool"] = "gpu" });
@@ -165,7 +169,7 @@ public abstract class ClaimLifecycleTests
         await lab.GoneAsync("labelled");
 
         await PatchNodeAsync(lab, """{"spec":{"unschedulable":true}}""");
-        await Task.Delay(50);
+        await lab.PendingAsync("asking", "cordoned");
         await lab.ClaimAsync("cordoned", "nvme:1");
         await lab.PendingAsync("cordoned", "cordoned");
         await PatchNodeAsync(lab, """{"spec":{"unschedulable":false}}""");
@@ -174,6 +178,7 @@ public abstract class ClaimLifecycleTests
         await lab.GoneAsync("cordoned");
 
         await PatchNodeAsync(lab, """{"spec":{"taints":[{"key":"gpu","value":"yes","effect":"NoSchedule"}]}}""");
+        await lab.PendingAsync("asking", "gpu=yes:NoSchedule");
         await lab.ClaimAsync("tainted", "nvme:1");
         await lab.PendingAsync("tainted", "gpu=yes:NoSchedule");
         await lab.ClaimAsync("tolerant", "nvme:1", s => s.Tolerations = [new ClaimToleration { Key = "gpu", Operator = TolerationOperator.Exists }]);
@@ -184,6 +189,7 @@ public abstract class ClaimLifecycleTests
         await PatchNodeAsync(lab, """{"spec":{"taints":null}}""");
 
         await kubelet.SetNodeReadyAsync(false);
+        await lab.PendingAsync("asking", "not Ready");
         await lab.ClaimAsync("unready", "nvme:1");
         await lab.PendingAsync("unready", "not Ready");
         await kubelet.SetNodeReadyAsync(true);
@@ -192,6 +198,7 @@ public abstract class ClaimLifecycleTests
         await lab.GoneAsync("unready");
 
         await kubelet.SetAgentReadyAsync(false);
+        await lab.PendingAsync("asking", "no agent that is ready");
         await lab.ClaimAsync("agentless", "nvme:1");
         await lab.PendingAsync("agentless", "no agent that is ready");
         await kubelet.SetAgentReadyAsync(true);
