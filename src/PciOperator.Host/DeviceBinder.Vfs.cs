@@ -26,21 +26,22 @@ internal sealed partial class DeviceBinder
 
     /// <summary>What a PF keeps for a VF; null when it isn't a VF, or nothing is known.</summary>
     public VfSettings? SettingsOf(HostFunction vf) =>
-        vf.Function.ParentAddress is { } pf && files.List($"{SysfsPaths.Device(pf)}/net").Count > 0 && Inventory.VfIndexOf(files, pf, vf.Address) is { } index
-            ? Find(pf, index)?.Settings
+        vf.Function.ParentAddress is { } pf && InterfacesOf(pf) is { Count: > 0 } interfaces && Inventory.VfIndexOf(files, pf, vf.Address) is { } index
+            ? Find(interfaces, index)?.Settings
             : null;
 
     /// <summary>How a PF's free VFs are, to make them so again.</summary>
     public List<JournalVf> VfsAsTheyAre(PciAddress pf, IReadOnlyList<HostFunction> vfs)
     {
         Dictionary<int, PciAddress> numbered = Inventory.NumberedVfsOf(files, pf);
+        IReadOnlyList<string> interfaces = InterfacesOf(pf);
         return
         [
             .. from vf in vfs
                where vf.Function.ParentAddress == pf
                from index in numbered.Where(v => v.Value == vf.Address).Select(v => v.Key)
                orderby index
-               select new JournalVf(index, vf.Driver, vf.DriverOverride, Find(pf, index)?.Settings),
+               select new JournalVf(index, vf.Driver, vf.DriverOverride, Find(interfaces, index)?.Settings),
         ];
     }
 
@@ -76,7 +77,7 @@ internal sealed partial class DeviceBinder
             {
                 for (int look = 0; look < 2; look++)
                 {
-                    if (Find(pf, index) is not var (netInterface, now))
+                    if (Find(InterfacesOf(pf), index) is not var (netInterface, now))
                     {
                         said = $"no network interface of {pf} shows its VF {index} (it may be in another network namespace)";
                         break;
@@ -102,9 +103,9 @@ internal sealed partial class DeviceBinder
     }
 
     /// <summary>The PF's interface that knows the VF (representors of VFs are under the PF too, and know none), and what it says.</summary>
-    private (string Interface, VfSettings Settings)? Find(PciAddress pf, int index)
+    private (string Interface, VfSettings Settings)? Find(IReadOnlyList<string> interfaces, int index)
     {
-        foreach (string name in files.List($"{SysfsPaths.Device(pf)}/net"))
+        foreach (string name in interfaces)
         {
             if (files.ReadVfSettings(name, index) is { } settings)
                 return (name, settings);
@@ -162,6 +163,8 @@ internal sealed partial class DeviceBinder
             Warn?.Invoke($"A VF that was made again is not as it was: {e.Message}");
         }
     }
+
+    private IReadOnlyList<string> InterfacesOf(PciAddress pf) => files.List($"{SysfsPaths.Device(pf)}/net");
 
     private int? NumVfs(PciAddress pf) => Inventory.Number(files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"));
 }

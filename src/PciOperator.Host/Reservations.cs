@@ -42,7 +42,7 @@ internal sealed class Reservations
     ];
 
     /// <summary>What one claim takes.</summary>
-    public sealed record Share(string Claim, IReadOnlySet<PciAddress> Addresses, IReadOnlySet<PciAddress> Parents, IReadOnlySet<int> Groups)
+    public sealed record Share(string Claim, HashSet<PciAddress> Addresses, HashSet<PciAddress> Parents, HashSet<int> Groups)
     {
         public static Share Of(JournalEntry entry) => new(
             $"{entry.ClaimNamespace}/{entry.ClaimName}",
@@ -79,15 +79,25 @@ internal sealed class Reservations
 
         public string? Collision(Share other)
         {
-            if (Addresses.Intersect(other.Addresses).Select(a => (PciAddress?)a).FirstOrDefault() is { } both)
+            if (Common(Addresses, other.Addresses) is { } both)
                 return $"{both}";
-            if (Groups.Intersect(other.Groups).Select(g => (int?)g).FirstOrDefault() is { } group)
+            if (Common(Groups, other.Groups) is { } group)
                 return $"a device of IOMMU group {group}";
-            if (Parents.Intersect(other.Addresses).Select(a => (PciAddress?)a).FirstOrDefault() is { } pf)
+            if (Common(Parents, other.Addresses) is { } pf)
                 return $"a VF of {pf}";
-            return Addresses.Intersect(other.Parents).Select(a => (PciAddress?)a).FirstOrDefault() is { } parent
-                ? $"{parent}, the PF of the VF"
-                : null;
+            return Common(Addresses, other.Parents) is { } parent ? $"{parent}, the PF of the VF" : null;
+        }
+
+        private static T? Common<T>(HashSet<T> some, HashSet<T> others)
+            where T : struct
+        {
+            foreach (T one in some)
+            {
+                if (others.Contains(one))
+                    return one;
+            }
+
+            return null;
         }
     }
 }

@@ -7,10 +7,10 @@ namespace PciOperator.Vm.Guest;
 /// <summary>
 /// What journal, guards and read-back cost: every VF of the host is bound to vfio-pci and given back, by a
 /// <see cref="PassthroughHost"/> (one claim a VF), by a shell script that only writes the same files, by threads of this
-/// process that make just those writes, and by threads that also put on disk, durably, what a journal must have before and after: what no
-/// journal can be without. All at once and one by one, in turns on the same host. Prints medians and ratios.
+/// process that make just those writes, and by threads that also put on disk, durably, what a journal must have before and after: in a file for
+/// each claim, and in one log for all. All at once and one by one, in turns on the same host. Prints medians and ratios.
 /// </summary>
-internal sealed class Measurement
+internal sealed class Measurement : IDisposable
 {
     private const string VfioPci = "vfio-pci", ScriptFile = "/run/bind.sh";
 
@@ -18,12 +18,14 @@ internal sealed class Measurement
     private readonly PassthroughHost _host;
     private readonly string _state;
     private readonly Vf[] _vfs;
+    private readonly SharedLog _log;
 
     /// <param name="state">A folder for the journal, on a disk.</param>
     public Measurement(string state)
     {
         _state = state;
         _host = new PassthroughHost(_files, state);
+        _log = new SharedLog($"{state}/log");
         _vfs = [.. _host.Scan().Functions.Where(f => f.Function.ParentAddress is not null).Select(f => new Vf(f.Function, f.Driver))];
     }
 
@@ -37,15 +39,18 @@ internal sealed class Measurement
         var script = new Contender("script", atOnce => RunScript(atOnce, vf => Writes(vf, vf.Driver, VfioPci)), atOnce => RunScript(atOnce, vf => Writes(vf, VfioPci, null)));
         var threads = new Contender("bare writes", Each(vf => Write(Writes(vf, vf.Driver, VfioPci))), Each(vf => Write(Writes(vf, VfioPci, null))));
         var journal = new Contender("bare writes and a journal", Each(vf => Journaled(vf, vf.Driver, VfioPci)), Each(vf => Journaled(vf, VfioPci, null)));
+        var log = new Contender("bare writes and one log", Each(vf => Logged(vf, vf.Driver, VfioPci)), Each(vf => Logged(vf, VfioPci, null)));
         var withResets = new Contender("PassthroughHost with resets", EachAsync(vf => PrepareAsync(vf, ResetMode.BestEffort)), EachAsync(ReleaseAsync));
 
         // The first of all is not counted: it opens each VF through VFIO, and the program is not warm.
-        Compare(atOnce: true, 0, host, script, threads, journal);
-        Compare(atOnce: true, rounds, host, script, threads, journal);
-        Compare(atOnce: false, 1, host, script, threads, journal);
+        Compare(atOnce: true, 0, host, script, threads, journal, log);
+        Compare(atOnce: true, rounds, host, script, threads, journal, log);
+        Compare(atOnce: false, 1, host, script, threads, journal, log);
         Compare(atOnce: true, 1, withResets, script);
         Console.WriteLine("measured");
     }
+
+    public void Dispose() => _log.Dispose();
 
     /// <summary>Lets all do the same in turns; who goes first alternates.</summary>
     /// <param name="atOnce">All VFs at once, or one by one.</param>
@@ -188,6 +193,15 @@ internal sealed class Measurement
             _files.Delete(file);
         else
             _files.WriteDurably(file, entry);
+    }
+
+    /// <summary>The same with entries in one log.</summary>
+    private void Logged(Vf vf, string? from, string? to)
+    {
+        var entry = new byte[600];
+        _log.Append(entry);
+        Write(Writes(vf, from, to));
+        _log.Append(entry);
     }
 
     /// <summary>The same writes by echo, in a subshell for each VF.</summary>

@@ -38,7 +38,8 @@ try
                 EduDevice.Copy(opened);
             return 0;
         case ["measure", var state, var rounds]:
-            new Measurement(state).Run(int.Parse(rounds));
+            using (var measurement = new Measurement(state))
+                measurement.Run(int.Parse(rounds));
             return 0;
         default:
             Console.Error.WriteLine(usage);

@@ -77,6 +77,8 @@ public sealed class KillTests(ClusterFixture fixture) : ClusterTest(fixture)
         var vf = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
         // What a reset would wipe out, and what a rebind would renumber.
         await Machine.OutputOfAsync($"setpci -s {device.Address} CAP_MSI+4.l=deadbee0");
+        // Interfaces that went and came say so for a while.
+        await Machine.WaitUntilAsync("now=$(cat /sys/kernel/uevent_seqnum); usleep 1500000; [ $(cat /sys/kernel/uevent_seqnum) = $now ]");
         var before = await TracesAsync();
 
         await Cluster.KillAgentAsync();

@@ -99,11 +99,11 @@ internal sealed class VirtualMachine : IAsyncDisposable
         await BootAsync();
     }
 
-    /// <summary>Runs a shell script in the guest to its end; a minute is enough unless said otherwise.</summary>
+    /// <summary>Runs a shell script in the guest to its end; two minutes are enough unless said otherwise.</summary>
     public async Task<CommandResult> RunAsync(string script, TimeSpan? timeout = null)
     {
         var shell = _shell ?? throw new InvalidOperationException($"{_options.Name} is not running");
-        using var patience = new CancellationTokenSource(timeout ?? TimeSpan.FromMinutes(1));
+        using var patience = new CancellationTokenSource(timeout ?? TimeSpan.FromMinutes(2));
         try
         {
             return await shell.RunAsync(script, patience.Token);
@@ -132,7 +132,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
     /// <exception cref="TimeoutException">It never did.</exception>
     public async Task WaitUntilAsync(string condition, TimeSpan? timeout = null)
     {
-        var seconds = (int)(timeout ?? TimeSpan.FromSeconds(30)).TotalSeconds;
+        var seconds = (int)(timeout ?? TimeSpan.FromSeconds(90)).TotalSeconds;
         var script = $"end=$(($(cut -d. -f1 /proc/uptime) + {seconds})); until {condition}; do [ $(cut -d. -f1 /proc/uptime) -lt $end ] || exit 1; usleep 50000; done";
         if ((await RunAsync(script, TimeSpan.FromSeconds(seconds * 2 + 30))).ExitCode != 0)
             throw new TimeoutException(WithConsole($"never held in the guest within {seconds} s: {condition}"));
@@ -150,7 +150,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
     /// <param name="id">As in <see cref="PlugInAsync"/>.</param>
     public async Task PullOutAsync(string id)
     {
-        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(3));
         while (await HasDeviceAsync(id))
         {
             try

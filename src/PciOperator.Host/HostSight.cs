@@ -1,0 +1,49 @@
+namespace PciOperator.Host;
+
+/// <summary>What guards look at, whatever the devices are.</summary>
+internal sealed class HostSight
+{
+    private readonly ProcessFiles? processes;
+    private readonly OtherNamespaces? namespaces;
+    private readonly HostIoException? failure;
+
+    private HostSight(IHostFileSystem files)
+    {
+        Use = HostUse.Read(files);
+        try
+        {
+            processes = ProcessFiles.Read(files);
+            namespaces = OtherNamespaces.Read(files);
+        }
+        catch (HostIoException e)
+        {
+            failure = e;
+        }
+    }
+
+    /// <summary>How the host uses its devices.</summary>
+    public HostUse Use { get; }
+
+    /// <summary>What its processes have open.</summary>
+    /// <exception cref="HostIoException">It could not be read.</exception>
+    public ProcessFiles Processes => processes ?? throw failure!;
+
+    /// <summary>What other network namespaces have of its interfaces.</summary>
+    /// <exception cref="HostIoException">It could not be read.</exception>
+    public OtherNamespaces Namespaces => namespaces ?? throw failure!;
+
+    /// <summary>Nothing of it failed.</summary>
+    public bool IsWhole => failure is null && Use.Blindness is null;
+
+    public static HostSight Read(IHostFileSystem files) => new(files);
+}
+
+/// <summary>The looks that claims share.</summary>
+internal sealed class HostLooks(TimeSpan patience)
+{
+    /// <summary>For the guards of who takes devices.</summary>
+    public SharedLook<HostSight> Sight { get; } = new(HostSight.Read, sight => sight.IsWhole, patience);
+
+    /// <summary>For who gives devices back: whether somebody still has them open.</summary>
+    public SharedLook<ProcessFiles> Processes { get; } = new(ProcessFiles.Read, _ => true, patience);
+}
