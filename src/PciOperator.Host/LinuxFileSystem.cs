@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
@@ -78,6 +79,7 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     }
 
     /// <inheritdoc/>
+    [SkipLocalsInit]
     public unsafe string? ReadLink(string path)
     {
         const int size = 4096;
@@ -267,6 +269,7 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
         Errnos.IsAbsence(errno) ? null : throw new HostIoException(operation, path, errno);
 
     /// <summary>The kernel tells an entry's type with its name: none has to be looked at for it.</summary>
+    [SkipLocalsInit]
     private unsafe string[] Names(string path, bool foldersOnly)
     {
         int fd = Libc.Open(At(path), Libc.O_RDONLY | Libc.O_DIRECTORY | Libc.O_NONBLOCK | Libc.O_CLOEXEC, 0);

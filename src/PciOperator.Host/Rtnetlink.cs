@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Net;
 using System.Runtime.InteropServices;
@@ -24,6 +25,9 @@ internal static class Rtnetlink
     private const int Header = 16;
     private const int Attempts = 5;
 
+    // The kernel gives a dump in pieces of at most half of this (netlink_dump).
+    private const int LargestDatagram = 64 << 10;
+
     /// <summary>All of it, of the namespace that the calling thread is in.</summary>
     /// <exception cref="HostIoException">The kernel refused.</exception>
     public static HostNetwork Read()
@@ -31,6 +35,7 @@ internal static class Rtnetlink
         int fd = Libc.Socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE);
         if (fd < 0)
             throw Error(Marshal.GetLastPInvokeError());
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(LargestDatagram);
         try
         {
             // What the dump leaves out: statistics (RTEXT_FILTER_SKIP_STATS).
@@ -38,13 +43,13 @@ internal static class Rtnetlink
             BinaryPrimitives.WriteUInt16LittleEndian(link.AsSpan(16), 8);
             BinaryPrimitives.WriteUInt16LittleEndian(link.AsSpan(18), 29);
             BinaryPrimitives.WriteUInt32LittleEndian(link.AsSpan(20), 1 << 3);
-            List<NetLink> links = Dump<NetLink>(fd, RTM_GETLINK, link, Link);
-            List<NetAddress> addresses = Dump<NetAddress>(fd, RTM_GETADDR, new byte[8], Address);
-            List<NetRoute> routes = Dump<NetRoute>(fd, RTM_GETROUTE, new byte[12], Routes);
+            List<NetLink> links = Dump<NetLink>(fd, buffer, RTM_GETLINK, link, Link);
+            List<NetAddress> addresses = Dump<NetAddress>(fd, buffer, RTM_GETADDR, new byte[8], Address);
+            List<NetRoute> routes = Dump<NetRoute>(fd, buffer, RTM_GETROUTE, new byte[12], Routes);
             try
             {
                 // With net.ipv4.nexthop_compat_mode=0 a route names a nexthop object instead of an interface.
-                routes.AddRange(Dump<NetRoute>(fd, RTM_GETNEXTHOP, new byte[8], Nexthop));
+                routes.AddRange(Dump<NetRoute>(fd, buffer, RTM_GETNEXTHOP, new byte[8], Nexthop));
             }
             catch (HostIoException e) when (e.Errno is Errnos.EOPNOTSUPP or Errnos.EINVAL)
             {
@@ -55,20 +60,20 @@ internal static class Rtnetlink
         }
         finally
         {
+            ArrayPool<byte>.Shared.Return(buffer);
             _ = Libc.Close(fd);
         }
     }
 
     internal delegate void Part<T>(ReadOnlySpan<byte> message, List<T> to);
 
-    private static unsafe List<T> Dump<T>(int fd, ushort type, ReadOnlySpan<byte> body, Part<T> parse)
+    private static unsafe List<T> Dump<T>(int fd, byte[] buffer, ushort type, ReadOnlySpan<byte> body, Part<T> parse)
     {
         byte[] request = new byte[Header + body.Length];
         BinaryPrimitives.WriteInt32LittleEndian(request, request.Length);
         BinaryPrimitives.WriteUInt16LittleEndian(request.AsSpan(4), type);
         BinaryPrimitives.WriteUInt16LittleEndian(request.AsSpan(6), RequestDump);
         body.CopyTo(request.AsSpan(Header));
-        byte[] buffer = new byte[64 << 10];
         var found = new List<T>();
         for (int attempt = 0; attempt < Attempts; attempt++)
         {
