@@ -30,23 +30,21 @@ internal sealed class Measurement : IDisposable
     }
 
     /// <summary>Runs all rounds and prints what they took.</summary>
-    /// <param name="rounds">How often all VFs are bound and given back at once; one by one it is done once, and with resets too.</param>
+    /// <param name="rounds">How often all VFs are bound and given back at once; one by one it is done once.</param>
     /// <exception cref="IOException">A VF is not on the driver where it should be.</exception>
     public void Run(int rounds)
     {
         Console.WriteLine($"{_vfs.Length} VFs: {string.Join(", ", _vfs.GroupBy(vf => vf.Driver ?? "no driver").Select(group => $"{group.Count()} on {group.Key}"))}");
-        var host = new Contender("PassthroughHost", EachAsync(vf => PrepareAsync(vf, ResetMode.Skip)), EachAsync(ReleaseAsync));
+        var host = new Contender("PassthroughHost", EachAsync(PrepareAsync), EachAsync(ReleaseAsync));
         var script = new Contender("script", atOnce => RunScript(atOnce, vf => Writes(vf, vf.Driver, VfioPci)), atOnce => RunScript(atOnce, vf => Writes(vf, VfioPci, null)));
         var threads = new Contender("bare writes", Each(vf => Write(Writes(vf, vf.Driver, VfioPci))), Each(vf => Write(Writes(vf, VfioPci, null))));
         var journal = new Contender("bare writes and a journal", Each(vf => Journaled(vf, vf.Driver, VfioPci)), Each(vf => Journaled(vf, VfioPci, null)));
         var log = new Contender("bare writes and one log", Each(vf => Logged(vf, vf.Driver, VfioPci)), Each(vf => Logged(vf, VfioPci, null)));
-        var withResets = new Contender("PassthroughHost with resets", EachAsync(vf => PrepareAsync(vf, ResetMode.BestEffort)), EachAsync(ReleaseAsync));
 
-        // The first of all is not counted: it opens each VF through VFIO, and the program is not warm.
+        // The first of all is not counted: the program is not warm.
         Compare(atOnce: true, 0, host, script, threads, journal, log);
         Compare(atOnce: true, rounds, host, script, threads, journal, log);
         Compare(atOnce: false, 1, host, script, threads, journal, log);
-        Compare(atOnce: true, 1, withResets, script);
         Console.WriteLine("measured");
     }
 
@@ -139,7 +137,7 @@ internal sealed class Measurement : IDisposable
             throw new IOException(failure.Message, failure);
     }
 
-    private async Task PrepareAsync(Vf vf, ResetMode reset)
+    private async Task PrepareAsync(Vf vf)
     {
         var holding = await _host.PrepareAsync(new()
         {
@@ -153,7 +151,7 @@ internal sealed class Measurement : IDisposable
                 ProductId = vf.Function.ProductId,
                 StableId = vf.Function.StableId,
                 IommuGroup = vf.Function.IommuGroup,
-                Reset = reset,
+                Reset = ResetMode.Skip,
             }],
         });
         if (holding.State != HoldingState.Prepared)
