@@ -34,10 +34,10 @@ internal sealed class NodePage
         Free = new ushort[PlaceOf.Length * Most];
         Totals = new ushort[Most];
         for (int i = 0; i < nodes.Length; i++)
-            Fill(i);
+            Fill(i, ColumnsOf(nodes[i].Shape, ClassNumbers[i])!);
     }
 
-    private NodePage(NodePage old, int at, NodeInventory node, int[] numbers)
+    private NodePage(NodePage old, int at, NodeInventory node, int[] numbers, int[] columns)
     {
         Nodes = [.. old.Nodes];
         Nodes[at] = node;
@@ -52,7 +52,7 @@ internal sealed class NodePage
             present &= ~(1ul << at);
         for (int column = 0; column < PlaceOf.Length; column++)
             Free[(column * Most) + at] = 0;
-        Fill(at);
+        Fill(at, columns);
     }
 
     /// <summary>The nodes by name.</summary>
@@ -118,9 +118,9 @@ internal sealed class NodePage
                 : [new NodePage(more[..half], table), new NodePage(more[half..], table)];
         }
         int[] numbers = NumbersOf(node, table);
-        if (!HasColumnsFor(node.Shape, numbers))
-            return [new NodePage([.. Nodes.AsSpan(0, at), node, .. Nodes.AsSpan(at + 1)], table)];
-        return [new NodePage(this, at, node, numbers)];
+        return ColumnsOf(node.Shape, numbers) is { } columns
+            ? [new NodePage(this, at, node, numbers, columns)]
+            : [new NodePage([.. Nodes.AsSpan(0, at), node, .. Nodes.AsSpan(at + 1)], table)];
     }
 
     public NodePage? Without(string name, DeviceClassTable table)
@@ -138,46 +138,38 @@ internal sealed class NodePage
         return numbers;
     }
 
-    private bool HasColumnsFor(NodeShape shape, int[] numbers)
+    // For each bucket its column; null when the page has none for one of its buckets or classes.
+    private int[]? ColumnsOf(NodeShape shape, int[] numbers)
     {
         foreach (int number in numbers)
         {
             if (Array.BinarySearch(Classes, number) < 0)
-                return false;
+                return null;
         }
-        foreach (ref readonly Bucket b in shape.Buckets.AsSpan())
+        var columns = new int[shape.Buckets.Length];
+        for (int i = 0; i < columns.Length; i++)
         {
-            if (ColumnOf(shape, b, numbers) < 0)
-                return false;
+            int c = Array.BinarySearch(Classes, numbers[shape.Buckets[i].Class]);
+            int place = Array.IndexOf(Places, Place.Of(shape, shape.Buckets[i]));
+            columns[i] = place < 0 ? -1 : Array.IndexOf(PlaceOf, place, Starts[c], Starts[c + 1] - Starts[c]);
+            if (columns[i] < 0)
+                return null;
         }
-        return true;
+        return columns;
     }
 
-    private int ColumnOf(NodeShape shape, in Bucket b, int[] numbers)
+    private void Fill(int at, int[] columns)
     {
-        int c = Array.BinarySearch(Classes, numbers[b.Class]);
-        Place place = Place.Of(shape, b);
-        for (int column = Starts[c]; column < Starts[c + 1]; column++)
-        {
-            if (Places[PlaceOf[column]] == place)
-                return column;
-        }
-        return -1;
-    }
-
-    private void Fill(int at)
-    {
-        int[] numbers = ClassNumbers[at];
         NodeShape shape = Nodes[at].Shape;
         Totals[at] = (ushort)Math.Min(ushort.MaxValue, shape.Free);
         if (shape.Cards > 0)
             WithCards |= 1ul << at;
-        foreach (int number in numbers)
+        foreach (int number in ClassNumbers[at])
             Present[Array.BinarySearch(Classes, number)] |= 1ul << at;
-        foreach (ref readonly Bucket b in shape.Buckets.AsSpan())
+        for (int i = 0; i < columns.Length; i++)
         {
-            ref ushort free = ref Free[(ColumnOf(shape, b, numbers) * Most) + at];
-            free = (ushort)Math.Min(ushort.MaxValue, free + b.Free);
+            ref ushort free = ref Free[(columns[i] * Most) + at];
+            free = (ushort)Math.Min(ushort.MaxValue, free + shape.Buckets[i].Free);
         }
     }
 }

@@ -282,8 +282,7 @@ internal readonly ref struct NodeSolver
         {
             Bucket b = buckets[i];
             int mask = bucketMasks[i];
-            int at = mask == 0 || IsOut(b) ? -1
-                : IsLink(b) ? -1
+            int at = mask == 0 || IsOut(b) || IsLink(b) ? -1
                 : IsOpen(b.Own) ? b.Own * 2
                 : IsOpen(b.Parent) ? (b.Parent * 2) + 1
                 : -1;

@@ -154,7 +154,7 @@ internal sealed class Placement
         if ((whole & ~enough) != 0)
             reasons.Add(Refusal.Together, BitOperations.PopCount(whole & ~enough));
         ulong plain = enough & ~page.WithCards;
-        if (plain == 0 || Refusal.SoleWithoutCards(plan) is not { } reason)
+        if (plain == 0 || Refusal.OfOnlyPolicy(plan) is not { } reason)
             return enough;
         reasons.Add(reason, BitOperations.PopCount(plain));
         return enough & ~plain;
@@ -203,15 +203,7 @@ internal sealed class Placement
         {
             NodePage page = cluster.Pages[p];
             ulong open = ulong.MaxValue >> (NodePage.Most - page.Nodes.Length);
-            for (int c = 0; c < plan.Columns.Length && open != 0; c++)
-            {
-                if (!Sum(page, 1 << c, Everywhere, sums))
-                {
-                    open = 0;
-                    break;
-                }
-                open &= AtLeast(sums, plan.Columns[c].Count);
-            }
+            open = EnoughForEach(page, plan.All, Everywhere, open, sums);
             ulong placed = open == 0 ? 0 : AtOnePlace(page, open, sums);
             refused[p] = open & ~placed;
             open = placed;
@@ -274,10 +266,16 @@ internal sealed class Placement
     // The nodes of those open whose devices at these places are enough for each of the columns and for all of them.
     private ulong Enough(NodePage page, int columns, ulong places, ulong open, Span<ushort> sums)
     {
-        for (int rest = columns; rest != 0 && open != 0; rest &= rest - 1)
-            open &= Sum(page, rest & -rest, places, sums) ? AtLeast(sums, plan.Demand[rest & -rest]) : 0;
+        open = EnoughForEach(page, columns, places, open, sums);
         if ((columns & (columns - 1)) != 0 && open != 0)
             open &= Sum(page, columns, places, sums) ? AtLeast(sums, plan.Demand[columns]) : 0;
+        return open;
+    }
+
+    private ulong EnoughForEach(NodePage page, int columns, ulong places, ulong open, Span<ushort> sums)
+    {
+        for (int rest = columns; rest != 0 && open != 0; rest &= rest - 1)
+            open &= Sum(page, rest & -rest, places, sums) ? AtLeast(sums, plan.Demand[rest & -rest]) : 0;
         return open;
     }
 

@@ -34,12 +34,11 @@ internal sealed class PlacementBuffers
 
     public Span<int> Starts() => starts;
 
-    /// <summary>A cleared word for each page.</summary>
+    /// <summary>A word for each page.</summary>
     public ulong[] Refused(int pages)
     {
         if (refused.Length < pages)
             refused = new ulong[pages * 2];
-        Array.Clear(refused, 0, pages);
         return refused;
     }
 

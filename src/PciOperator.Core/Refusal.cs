@@ -54,7 +54,7 @@ internal static class Refusal
     /// The reason of every node without cards that has enough for every set of columns and is refused: the one policy that can refuse this claim. Null when
     /// there are several, and each node needs a look.
     /// </summary>
-    public static RefusalReason? SoleWithoutCards(ClaimPlan plan) => Sole(plan) is { } policy ? Policies[(int)policy] : null;
+    public static RefusalReason? OfOnlyPolicy(ClaimPlan plan) => OnlyPolicy(plan) is { } policy ? Policies[(int)policy] : null;
 
     public static RefusalReason NoDevice(ClaimPlan plan, int column) =>
         new(RefusalCodes.NoDevice, $"have no device of alias {plan.Columns[column].Alias.Name}");
@@ -89,8 +89,8 @@ internal static class Refusal
     // The policy without which the node could serve it; the strictest when no single one is to blame.
     private static NumaPolicy Culprit(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks)
     {
-        if (Sole(plan) is { } sole)
-            return sole;
+        if (OnlyPolicy(plan) is { } only)
+            return only;
         NumaPolicy? strictest = null;
         foreach (NumaPolicy policy in CanRefuse)
         {
@@ -106,7 +106,7 @@ internal static class Refusal
     private static ReadOnlySpan<NumaPolicy> CanRefuse => [NumaPolicy.Required, NumaPolicy.Socket, NumaPolicy.Legacy];
 
     // The only policy of the claim that can refuse; null when there are several, or none.
-    private static NumaPolicy? Sole(ClaimPlan plan)
+    private static NumaPolicy? OnlyPolicy(ClaimPlan plan)
     {
         int strict = Strict(plan);
         foreach (NumaPolicy policy in CanRefuse)

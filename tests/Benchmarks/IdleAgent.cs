@@ -52,12 +52,11 @@ internal static class IdleAgent
                 await Task.Delay(span);
                 var after = Usage.Of(process.Id);
                 Console.WriteLine($"{devices} devices in status; {span.TotalSeconds:0} s in which nothing happened:");
-                var threads = after.Threads.Select(t => (t.Value.Name, Ran: (t.Value.Nanoseconds - (before.Threads.GetValueOrDefault(t.Key)?.Nanoseconds ?? 0)) / 1e6, Woken: t.Value.Waits - (before.Threads.GetValueOrDefault(t.Key)?.Waits ?? 0)))
-                    .OrderByDescending(t => t.Ran).ToList();
-                var cpu = threads.Sum(t => t.Ran);
+                var threads = after.Threads.Select(t => t.Value.Since(before.Threads.GetValueOrDefault(t.Key))).OrderByDescending(t => t.Nanoseconds).ToList();
+                var cpu = threads.Sum(t => t.Nanoseconds) / 1e6;
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"CPU        {cpu:0.0} ms by the scheduler ({cpu / span.TotalMilliseconds:0.000 %} of a processor); {(after.Ticks - before.Ticks) * 10} ms, user and system, in steps of 10 ms"));
-                foreach (var (name, ran, woken) in threads.Where(t => t.Woken > 0))
-                    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"             {ran:0.0} ms, {woken} wake-ups: {name}"));
+                foreach (var thread in threads.Where(t => t.Waits > 0))
+                    Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"             {thread.Nanoseconds / 1e6:0.0} ms, {thread.Waits} wake-ups: {thread.Name}"));
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"memory     {after.Resident / 1024.0:0.0} MiB resident, {after.Anonymous / 1024.0:0.0} MiB of it its own (anonymous), {after.Threads.Count} threads"));
                 Console.WriteLine($"requests   {requests.Values.Sum()} to the API server{string.Concat(requests.OrderBy(r => r.Key, StringComparer.Ordinal).Select(r => $"\n             {r.Value} x {r.Key}"))}");
                 var writes = requests.Where(r => !r.Key.StartsWith("GET ", StringComparison.Ordinal)).Sum(r => r.Value);
@@ -120,5 +119,10 @@ internal static class IdleAgent
     /// <param name="Name">As the kernel shows it.</param>
     /// <param name="Nanoseconds">On a processor.</param>
     /// <param name="Waits">Times that it gave the processor up by itself.</param>
-    private sealed record ThreadUsage(string Name, long Nanoseconds, long Waits);
+    private sealed record ThreadUsage(string Name, long Nanoseconds, long Waits)
+    {
+        /// <summary>From an earlier count on; null: the thread began later.</summary>
+        public ThreadUsage Since(ThreadUsage? earlier) =>
+            earlier is null ? this : this with { Nanoseconds = Nanoseconds - earlier.Nanoseconds, Waits = Waits - earlier.Waits };
+    }
 }
