@@ -117,9 +117,10 @@ public sealed partial class PassthroughHost
         {
             disks.Dispose();
             Refusal why = e as Refusal ?? new Refusal(HoldingReasons.BindFailed, e.Message);
-            if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is { } gone)
-                why = new Refusal(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
-            return Undo(intent, why, binder, watched, work);
+            if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is not { } gone)
+                return Undo(intent, why, binder, watched, work);
+            why = new Refusal(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
+            return intent.HandedOutIn is null ? Undo(intent, why, binder, watched, work) : Keep(intent, why, binder, watched, work);
         }
     }
 
@@ -293,6 +294,24 @@ public sealed partial class PassthroughHost
         return before.Stage == JournalStage.Prepared && before.BootId == bootId
             ? Held(before, watched, HoldingState.Stuck, refusal.Reason, refusal.Message)
             : Undo(before, refusal, binder, watched, work);
+    }
+
+    /// <summary>
+    /// A claim whose device left while it was bound again keeps its devices, as one whose device leaves at any other moment: the
+    /// next looks say what is missing and when it is back.
+    /// </summary>
+    private Holding Keep(JournalEntry intent, Refusal why, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
+    {
+        try
+        {
+            JournalEntry kept = intent with { Stage = JournalStage.Prepared };
+            Save(kept, watched);
+            return Held(kept, watched, HoldingState.Stuck, why.Reason, why.Message);
+        }
+        catch (HostIoException)
+        {
+            return Undo(intent, why, binder, watched, work);
+        }
     }
 
     /// <summary>Everything back as it was and the journal cleared: Rejected. When that fails too: Stuck.</summary>

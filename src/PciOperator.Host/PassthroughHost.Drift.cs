@@ -104,7 +104,7 @@ public sealed partial class PassthroughHost
         foreach (JournalDevice device in entry.Devices)
         {
             if (found.TryGetValue(device.At, out HostFunction? now) && now.Driver != device.TargetDriver)
-                return new Refusal(HoldingReasons.NotBound, $"{device.Address} is on {now.Driver ?? "no driver"} instead of {device.TargetDriver}: somebody else unbound it, or it was plugged in again.");
+                return new Refusal(HoldingReasons.NotBound, $"{device.Address} is on {now.Driver ?? "no driver"} instead of {device.TargetDriver}: somebody else unbound it, it is leaving the bus, or it was plugged in again.");
         }
 
         return null;

@@ -126,6 +126,40 @@ public class DriftTests
         Assert.Equal("vfio-pci", lab.Sim("0000:24:00.1").Driver);
     }
 
+    [Theory]
+    [InlineData("driver_override")]
+    [InlineData("drivers_probe")]
+    public async Task A_device_that_leaves_while_it_is_bound_again_stays_the_claims(string step)
+    {
+        // The kernel unbinds a card before it takes it off the bus, and a look may fall between.
+        var lab = new Lab();
+        AssignmentRequest request = lab.Request("claim-1", Lab.Igb);
+        string picture = lab.Picture();
+        await lab.Agent.PrepareAsync(request);
+        SimulatedFunction card = lab.Sim(Lab.Igb);
+        lab.Simulated.Change(Lab.Igb, f => (f.Driver, f.Override) = (null, null));
+        lab.Agent.Scan();
+        Assert.Equal(HoldingReasons.NotBound, Assert.Single(lab.Agent.Holdings).Reason);
+        lab.Simulated.Fault = a =>
+        {
+            if (a is not { Operation: SimulatedOperation.Write, Before: true } || !a.Path.EndsWith(step, StringComparison.Ordinal))
+                return;
+            lab.Simulated.Fault = null;
+            lab.Simulated.Remove(Lab.Igb);
+        };
+
+        Holding left = await lab.Agent.PrepareAsync(request);
+        Assert.Equal((HoldingState.Stuck, HoldingReasons.DeviceGone), (left.State, left.Reason));
+        lab.Agent.Scan(fresh: true);
+        Assert.Contains($"{Lab.Igb} is gone from the bus", Assert.Single(lab.Agent.Holdings).Message, StringComparison.Ordinal);
+
+        Replug(lab, card, Lab.Igb);
+        lab.Agent.Scan(fresh: true);
+        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
+        Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
+        Assert.Equal(picture, lab.Picture());
+    }
+
     [Fact]
     public async Task An_override_that_somebody_clears_is_set_again_under_a_running_guest()
     {
