@@ -37,8 +37,7 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         await ClaimNicAsync("nic", spec => spec.OneTimeUse = true);
         await Cluster.ReleaseAsync("nic");
-        var device = await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Unavailable);
-        Assert.Contains($"kubectl annotate pcinode {Cluster.Node} pcioperator.io/free={Topology.Nic1}", device.Reason);
+        await Cluster.WaitForUnavailableAsync(Topology.Nic1, $"kubectl annotate pcinode {Cluster.Node} pcioperator.io/free={Topology.Nic1}");
         await AssertGivenBackAsync(Topology.Nic1, "igb");
         await Cluster.ClaimAsync("next", "nic");
         await RefusalOfAsync("next");

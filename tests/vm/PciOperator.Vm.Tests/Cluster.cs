@@ -120,6 +120,10 @@ internal sealed partial class Cluster : IAsyncDisposable
         (await WaitForAsync<PciNode>(Node, null, node => node.Status?.Devices?.Any(device => device.Address == address && condition(device)) == true))
             .Status!.Devices!.Single(device => device.Address == address);
 
+    /// <summary>Waits until the PciNode says that a device is not offered, in a sentence that has these words (an earlier one may have others).</summary>
+    public Task<PciNodeDevice> WaitForUnavailableAsync(string address, string words) =>
+        WaitForDeviceAsync(address, device => device.State == PciDeviceState.Unavailable && device.Reason?.Contains(words, StringComparison.Ordinal) == true);
+
     /// <summary>Waits until the agent says of a claim what it should.</summary>
     public async Task<AssignmentStatus> WaitForAssignmentAsync(string claim, Func<AssignmentStatus, bool> condition) =>
         (await WaitForAsync<PciNode>(Node, null, node => node.Status?.Assignments?.Any(assignment => assignment.ClaimName == claim && condition(assignment)) == true))

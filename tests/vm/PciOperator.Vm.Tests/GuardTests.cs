@@ -32,8 +32,7 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Machine.OutputOfAsync("mkdir -p /mnt/disk && mount /dev/nvme0n1 /mnt/disk");
         await Cluster.ClaimAsync("too-early", "nvme");
         await RefusalOfAsync("too-early", "/mnt/disk");
-        var shown = await Cluster.WaitForDeviceAsync(Topology.Nvme, device => device.State == PciDeviceState.Unavailable);
-        Assert.Contains("/mnt/disk", shown.Reason);
+        await Cluster.WaitForUnavailableAsync(Topology.Nvme, "/mnt/disk");
         Assert.Equal("nvme", await Machine.DriverOfAsync(Topology.Nvme));
 
         await Cluster.ReleaseAsync("too-early");
@@ -62,8 +61,7 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Machine.WaitUntilAsync($"ip link set {nic} netns $(cat /run/holder.pid) && [ ! -e /sys/class/net/{nic} ]");
         await Cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, Nic);
         await Cluster.ClaimAsync("nic", "nic");
-        var shown = await Cluster.WaitForDeviceAsync(Topology.Nic1, device => device.State == PciDeviceState.Unavailable);
-        Assert.Contains("network namespace", shown.Reason);
+        await Cluster.WaitForUnavailableAsync(Topology.Nic1, "network namespace");
         await RefusalOfAsync("nic");
         Assert.Equal("igb", await Machine.DriverOfAsync(Topology.Nic1));
 
@@ -137,16 +135,14 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.WaitUntilReadyAsync("dual");
         await Cluster.ReleaseAsync("dual");
 
-        var stuck = await Cluster.WaitForAssignmentAsync("nic", assignment => assignment.State == AssignmentState.Stuck);
-        Assert.Equal("WriteBlocked", stuck.Reason);
+        var stuck = await Cluster.WaitForAssignmentAsync("nic", assignment => assignment is { State: AssignmentState.Stuck, Reason: "WriteBlocked" });
         Assert.Contains($"unbinding {Topology.Nic1} from vfio-pci", stuck.Message);
         await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != PciDeviceState.Available);
 
         // Not even an agent that starts again offers it, or waits for it. The killed one keeps its port as long as its thread.
         await Cluster.KillAgentAsync();
         await Cluster.StartAgentAsync();
-        var inherited = await Cluster.WaitForAssignmentAsync("nic", assignment => assignment.State == AssignmentState.Stuck && assignment.Message != stuck.Message);
-        Assert.Equal("WriteBlocked", inherited.Reason);
+        var inherited = await Cluster.WaitForAssignmentAsync("nic", assignment => assignment is { State: AssignmentState.Stuck, Reason: "WriteBlocked" } && assignment.Message != stuck.Message);
         Assert.Contains(Topology.Nic1, inherited.Message);
         await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != PciDeviceState.Available);
 

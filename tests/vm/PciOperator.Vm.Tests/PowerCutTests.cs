@@ -45,7 +45,7 @@ public sealed class PowerCutTests(ClusterFixture fixture) : ClusterTest(fixture)
         var boot = (await Cluster.Client.GetAsync<PciNode>(Cluster.Node))!.Status!.BootId;
         await Cluster.CutPowerAsync();
 
-        await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, node => node.Status?.BootId != boot && node.Status!.Assignments!.Any(assignment => assignment.State == AssignmentState.Prepared));
+        await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, node => node.Status?.BootId != boot && node.Status!.Assignments?.Any(assignment => assignment.State == AssignmentState.Prepared) == true);
         var after = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
         Assert.Equal(before.Address, after.Address);
         await AssertBoundAsync(after.Address, after.IommuGroup);
