@@ -10,11 +10,13 @@ internal sealed class NodeStatusWriter(IKubernetesClient client, MetricsRegistry
 {
     private readonly Counter _writes = metrics.Counter("pcioperator_agent_status_writes_total", "Writes of the PciNode's status.");
 
+    // What the PciNode that was compared with last says: most looks find the same one, and nothing new.
+    private (PciNode? Node, byte[] Status) _compared = (null, []);
+
     /// <summary>The node as written, or null when there was nothing to write.</summary>
     public async Task<PciNode?> WriteAsync(PciNode node, PciNodeStatus status, CancellationToken ct)
     {
-        var wanted = JsonSerializer.SerializeToUtf8Bytes(status, PciOperatorJsonContext.Default.PciNodeStatus);
-        if (node.Status is { } current && wanted.AsSpan().SequenceEqual(JsonSerializer.SerializeToUtf8Bytes(current, PciOperatorJsonContext.Default.PciNodeStatus)))
+        if (NewOf(node, status) is not { } wanted)
             return null;
 
         var patch = KubernetesPatch.Json($$"""
@@ -24,5 +26,16 @@ internal sealed class NodeStatusWriter(IKubernetesClient client, MetricsRegistry
         var written = await client.PatchAsync<PciNode>(node.Metadata.Name!, null, patch, "status", ct);
         _writes.Inc();
         return written;
+    }
+
+    /// <summary>A status as JSON, or null when it is what the PciNode says already.</summary>
+    internal byte[]? NewOf(PciNode node, PciNodeStatus status)
+    {
+        var wanted = JsonSerializer.SerializeToUtf8Bytes(status, PciOperatorJsonContext.Default.PciNodeStatus);
+        if (node.Status is null)
+            return wanted;
+        if (!ReferenceEquals(_compared.Node, node))
+            _compared = (node, JsonSerializer.SerializeToUtf8Bytes(node.Status, PciOperatorJsonContext.Default.PciNodeStatus));
+        return wanted.AsSpan().SequenceEqual(_compared.Status) ? null : wanted;
     }
 }

@@ -23,6 +23,9 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     private readonly string folder = $"{stateDirectory}/devices";
     private readonly string quarantine = $"{stateDirectory}/devices-quarantine";
     private readonly Dictionary<string, DeviceRecord> records = new(StringComparer.Ordinal);
+
+    // Those of them with a used-once mark: few, and asked for at each look at each device.
+    private readonly Dictionary<string, DeviceRecord> marked = new(StringComparer.Ordinal);
     private readonly HashSet<string> unreadable = new(StringComparer.Ordinal);
     private Dictionary<string, PciAddress> present = [];
     private bool loaded;
@@ -52,7 +55,7 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
                     continue;
                 if (Read(path, content) is { } record && FileName(record.StableId) == name)
                 {
-                    records[record.StableId] = record;
+                    Keep(record);
                     continue;
                 }
 
@@ -93,10 +96,12 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     {
         lock (gate)
         {
-            if (records.GetValueOrDefault(key)?.UsedOnce is { } own)
+            if (marked.Count == 0)
+                return null;
+            if (marked.GetValueOrDefault(key)?.UsedOnce is { } own)
                 return (key, own);
             string at = address.ToString();
-            return records.Values.FirstOrDefault(r => r.UsedOnce is not null && r.Address == at && r.StableId != key && present.GetValueOrDefault(r.StableId, address) == address) is { } moved
+            return marked.Values.FirstOrDefault(r => r.Address == at && r.StableId != key && present.GetValueOrDefault(r.StableId, address) == address) is { } moved
                 ? (moved.StableId, moved.UsedOnce!)
                 : null;
         }
@@ -119,7 +124,7 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
             after = change(before);
             if (after.Equals(before))
                 return;
-            records[key] = after = after with { FormatVersion = DeviceRecord.CurrentFormat, Address = address.ToString() };
+            Keep(after = after with { FormatVersion = DeviceRecord.CurrentFormat, Address = address.ToString() });
         }
 
         through.WriteDurably($"{folder}/{FileName(key)}", JsonSerializer.SerializeToUtf8Bytes(after, DeviceMemoryJson.Default.DeviceRecord));
@@ -128,10 +133,10 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     /// <summary>Removes the marks that a claim left on devices which it never had.</summary>
     public void Unmark(IHostFileSystem through, string claimUid)
     {
-        List<DeviceRecord> marked;
+        List<DeviceRecord> its;
         lock (gate)
-            marked = [.. records.Values.Where(r => r.UsedOnce?.ClaimUid == claimUid)];
-        foreach (DeviceRecord record in marked)
+            its = [.. marked.Values.Where(r => r.UsedOnce!.ClaimUid == claimUid)];
+        foreach (DeviceRecord record in its)
             Replace(through, record with { UsedOnce = null });
     }
 
@@ -148,7 +153,7 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
             any = true;
         }
 
-        if (MarkOf(key, address) is (var marked, _) && Find(marked) is { } record)
+        if (MarkOf(key, address) is (var holder, _) && Find(holder) is { } record)
         {
             Replace(through, record with { UsedOnce = null });
             any = true;
@@ -162,7 +167,16 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     {
         through.WriteDurably($"{folder}/{FileName(record.StableId)}", JsonSerializer.SerializeToUtf8Bytes(record, DeviceMemoryJson.Default.DeviceRecord));
         lock (gate)
-            records[record.StableId] = record;
+            Keep(record);
+    }
+
+    private void Keep(DeviceRecord record)
+    {
+        records[record.StableId] = record;
+        if (record.UsedOnce is null)
+            marked.Remove(record.StableId);
+        else
+            marked[record.StableId] = record;
     }
 
     /// <summary>The stable id with what a file name can't hold escaped; a digest of one that is too long.</summary>

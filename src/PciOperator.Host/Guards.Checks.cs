@@ -32,13 +32,15 @@ internal sealed partial class Guards
     {
         foreach (NetInterface net in use.InterfacesOf(f.Address))
         {
-            string what = $"{f.Address} is the host's interface {net.Name}, which has";
-            if (net.Address is { } address)
-                return $"{what} the address {address}{(net.Route is { } route ? " and " + route : "")}: when the host can do without, ip address flush dev {net.Name} frees it.";
-            if (net.Route is not null)
-                return $"{what} {net.Route}: when the host can do without, ip route flush dev {net.Name} frees it.";
-            if (net.LinkLocal is not null)
-                return $"{what} only the link-local address {net.LinkLocal}: ip link set {net.Name} down frees it.";
+            string? has = net switch
+            {
+                { Address: { } address } => $"the address {address}{(net.Route is { } route ? " and " + route : "")}: when the host can do without, ip address flush dev {net.Name} frees it.",
+                { Route: { } route } => $"{route}: when the host can do without, ip route flush dev {net.Name} frees it.",
+                { LinkLocal: { } address } => $"only the link-local address {address}: ip link set {net.Name} down frees it.",
+                _ => null,
+            };
+            if (has is not null)
+                return $"{f.Address} is the host's interface {net.Name}, which has {has}";
         }
 
         return null;

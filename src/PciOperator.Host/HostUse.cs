@@ -36,8 +36,12 @@ internal sealed class HostUse
     public string? MediatedDeviceOf(PciAddress address) => mediated.GetValueOrDefault(address);
 
     /// <summary>The function's own interface (of several, the one nearest to it, then by name).</summary>
-    public string? InterfaceOf(PciAddress address) =>
-        InterfacesOf(address).OrderBy(i => i.Path.Length - i.Name.Length).ThenBy(i => i.Name, StringComparer.Ordinal).FirstOrDefault()?.Name;
+    public string? InterfaceOf(PciAddress address) => InterfacesOf(address) switch
+    {
+        [] => null,
+        [var only] => only.Name,
+        var several => several.OrderBy(i => i.Path.Length - i.Name.Length).ThenBy(i => i.Name, StringComparer.Ordinal).First().Name,
+    };
 
     /// <summary>Reads it; what can't be read makes <see cref="Blindness"/>.</summary>
     public static HostUse Read(IHostFileSystem files)

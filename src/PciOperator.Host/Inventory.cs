@@ -69,7 +69,7 @@ internal sealed class Inventory(IHostFileSystem files)
     {
         foreach (PciAddress address in scope.Replaced)
             known.TryRemove(address, out _);
-        List<PciAddress> present = [.. files.List(SysfsPaths.Devices).Where(name => PciAddress.TryParse(name, out _)).Select(PciAddress.Parse)];
+        List<PciAddress> present = AddressesIn(SysfsPaths.Devices);
         HashSet<PciAddress> before = [.. last.Select(f => f.Address)];
         var untouched = new Untouched(files, last, locked);
         scope.Touched.UnionWith(present.Where(a => !before.Contains(a)));
@@ -137,11 +137,19 @@ internal sealed class Inventory(IHostFileSystem files)
     }
 
     /// <summary>All functions of an IOMMU group, bridges too.</summary>
-    public List<PciAddress> GroupMembers(int group) =>
-    [
-        .. files.List($"{SysfsPaths.IommuGroups}/{group}/devices")
-            .Where(name => PciAddress.TryParse(name, out _)).Select(PciAddress.Parse),
-    ];
+    public List<PciAddress> GroupMembers(int group) => AddressesIn($"{SysfsPaths.IommuGroups}/{group}/devices");
+
+    private List<PciAddress> AddressesIn(string folder)
+    {
+        var addresses = new List<PciAddress>();
+        foreach (string name in files.List(folder))
+        {
+            if (PciAddress.TryParse(name, out PciAddress address))
+                addresses.Add(address);
+        }
+
+        return addresses;
+    }
 
     /// <summary>The VFs that a PF has now, in their order.</summary>
     public List<PciAddress> VfsOf(PciAddress pf) => [.. NumberedVfsOf(files, pf).OrderBy(v => v.Key).Select(v => v.Value)];

@@ -51,9 +51,10 @@ public sealed partial class PassthroughHost
             {
                 if (f.Function.IsBridge)
                     return f;
-                bool noReset = memory.Find(Key(f))?.NoReset?.Holds(kernel, f.ResetMethods) == true;
-                f = f with { ProvenReset = noReset ? null : memory.Find(Key(f))?.ProvenReset };
-                return !held.Contains(f.Address) && Withholding(f, boot, kernel) is var (by, why) && (f.WithheldBy is null || by != NoReset)
+                string key = Key(f);
+                if (memory.Find(key) is { ProvenReset: { } proven } record && record.NoReset?.Holds(kernel, f.ResetMethods) != true)
+                    f = f with { ProvenReset = proven };
+                return memory.Knows(key, f.Address) && !held.Contains(f.Address) && Withholding(f, boot, kernel) is var (by, why) && (f.WithheldBy is null || by != NoReset)
                     ? f with { WithheldBy = by, Withheld = why }
                     : f;
             }),

@@ -317,21 +317,35 @@ public sealed partial class PassthroughHost
         Dictionary<PciAddress, GuardVerdict> verdicts = functions.Where(f => !f.Function.IsBridge)
             .ToDictionary(f => f.Address, f => guards.Check(f, use, held.Contains(f.Address)));
 
-        ILookup<PciAddress, HostFunction> vfs = functions.Where(f => f.Function.ParentAddress is not null).ToLookup(f => f.Function.ParentAddress!.Value);
-        ILookup<int, HostFunction> groups = functions.Where(f => f.Function.IommuGroup is not null).ToLookup(f => f.Function.IommuGroup!.Value);
-        GuardRefusal? Of(HostFunction f)
+        // A PF goes with its VFs, and any function with its group: its own refusal comes before theirs.
+        var alone = new Dictionary<PciAddress, GuardRefusal>();
+        foreach ((PciAddress address, GuardVerdict verdict) in verdicts)
         {
-            IEnumerable<HostFunction> group = f.Function.IommuGroup is { } g ? groups[g].OrderBy(m => m.Address != f.Address) : [f];
-            return group.SelectMany(m => vfs[m.Address].Prepend(m)).Select(m => verdicts.GetValueOrDefault(m.Address).Refusal).FirstOrDefault(r => r is not null);
+            if (verdict.Refusal is { } refusal)
+                alone[address] = refusal;
+        }
+
+        foreach (HostFunction f in functions)
+        {
+            if (f.Function.ParentAddress is { } pf && verdicts.GetValueOrDefault(f.Address).Refusal is { } refusal)
+                alone.TryAdd(pf, refusal);
+        }
+
+        var groups = new Dictionary<int, GuardRefusal>();
+        foreach (HostFunction f in functions)
+        {
+            if (f.Function.IommuGroup is { } group && alone.TryGetValue(f.Address, out GuardRefusal? refusal))
+                groups.TryAdd(group, refusal);
         }
 
         return
         [
-            .. functions.Select(f => f.Function.IsBridge ? f : f with
+            .. functions.Select(f =>
             {
-                GuardName = Of(f)?.Guard,
-                GuardReason = Of(f)?.Sentence,
-                Overridden = verdicts[f.Address].Overridden?.Sentence,
+                if (f.Function.IsBridge)
+                    return f;
+                GuardRefusal? refusal = alone.GetValueOrDefault(f.Address) ?? (f.Function.IommuGroup is { } group ? groups.GetValueOrDefault(group) : null);
+                return f with { GuardName = refusal?.Guard, GuardReason = refusal?.Sentence, Overridden = verdicts[f.Address].Overridden?.Sentence };
             }),
         ];
     }

@@ -1,9 +1,9 @@
-using System.Text.Json;
 using BenchmarkDotNet.Attributes;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
+using PciOperator.Kubernetes;
 using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Hosts;
 
@@ -18,6 +18,7 @@ public class HostBenchmarks
 {
     private readonly PciNode node = new() { Metadata = new V1ObjectMeta { Name = "node-1", Uid = "1" } };
     private readonly CompiledRules rules = CompiledRules.Of([new PciNodeRule { Name = "all", Devices = [new DeviceSelectorSpec()] }]);
+    private readonly NodeStatusWriter writer = new(null!, new MetricsRegistry());
     private DirectoryInfo? root;
     private Looks simulated = null!;
     private Looks onDisk = null!;
@@ -65,10 +66,7 @@ public class HostBenchmarks
     private PciNodeStatus Status(HostSnapshot seen) =>
         NodeStatusBuilder.Build(node, seen, rules, new Dictionary<string, PciAssignment>(), [], new Dictionary<PciAddress, string>(), "0.1.0", DateTimeOffset.UnixEpoch);
 
-    /// <summary>As the agent compares before it writes.</summary>
-    private bool IsNew(PciNodeStatus status) => !Bytes(status).AsSpan().SequenceEqual(Bytes(node.Status!));
-
-    private static byte[] Bytes(PciNodeStatus status) => JsonSerializer.SerializeToUtf8Bytes(status, PciOperatorJsonContext.Default.PciNodeStatus);
+    private bool IsNew(PciNodeStatus status) => writer.NewOf(node, status) is not null;
 
     private sealed class Looks(IHostFileSystem files)
     {
