@@ -70,7 +70,7 @@ public sealed class AddressGlob
 
     private static long Field(string name, ReadOnlySpan<char> text, uint maximum, bool asNova, bool blankIsAny = true)
     {
-        ReadOnlySpan<char> trimmed = text.Trim();
+        ReadOnlySpan<char> trimmed = Text.Strip(text);
         if ((trimmed.Length == 0 && blankIsAny) || trimmed is "*")
             return Any;
         if (!Hex.TryParseAsNova(trimmed, out long value) || (value < 0 && !asNova))

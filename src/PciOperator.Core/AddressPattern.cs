@@ -1,4 +1,3 @@
-using System.Text;
 using System.Text.RegularExpressions;
 
 namespace PciOperator.Core;
@@ -20,8 +19,9 @@ public sealed class AddressPattern
         bus = new Field("bus", fields.Bus, "x2", 256);
         slot = new Field("slot", fields.Slot, "x2", 32);
         function = new Field("function", fields.Function, "x1", 8);
+        // As sysfs writes it: in capitals or with zeros before the domain it is no device's.
         FullAddress = fields is { Domain: { } d, Bus: { } b, Slot: { } s, Function: { } f }
-            && PciAddress.TryParse($"{d}:{b}:{s}.{f}", out PciAddress address)
+            && PciAddress.TryParse($"{d}:{b}:{s}.{f}", out PciAddress address) && address.ToString() == $"{d}:{b}:{s}.{f}"
                 ? address
                 : null;
     }
@@ -45,8 +45,7 @@ public sealed class AddressPattern
     /// <summary>One field's expression; what small fields answer is remembered.</summary>
     private sealed class Field
     {
-        private const int Longest = 256;
-        private const string Escapes = "AbBdDsSwWZafnrtvxuU";
+        private const int Longest = 1024;
         private readonly Regex? regex;
         private readonly string? literal;
         private readonly string format;
@@ -68,11 +67,11 @@ public sealed class AddressPattern
             known = new sbyte[values];
             try
             {
-                regex = Compile(@"\A(?:" + FromPython(text) + ")");
+                regex = Compile(@"\A(?:" + PythonExpression.Translate(text) + ")");
             }
             catch (ArgumentException e)
             {
-                throw new SpecFormatException("addressPattern", $"addressPattern: {name} '{Text.Shorten(text)}' is not a regular expression; for example 8[1-3].", e);
+                throw new SpecFormatException("addressPattern", $"addressPattern: {name} '{Text.Shorten(text)}' is not a regular expression ({e.Message}); for example 8[1-3].", e);
             }
         }
 
@@ -118,73 +117,6 @@ public sealed class AddressPattern
             {
                 return new Regex(expression, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
             }
-        }
-
-        // Python's spellings that .NET has otherwise, (?P<n>…), (?P=n), {,n} and \Z. What .NET has and Python has not is
-        // no expression: escapes such as \z and \p, names such as (?<n>…) and (?'n'…), a repeated place (^*), a range from a class ([\d-a]).
-        private static string FromPython(string text)
-        {
-            var result = new StringBuilder(text.Length);
-            // Where the set of characters that the expression is in the middle of begins.
-            int set = -1;
-            bool place = false;
-            for (int i = 0; i < text.Length; i++)
-            {
-                ReadOnlySpan<char> rest = text.AsSpan(i);
-                bool afterPlace = place;
-                place = false;
-                if (text[i] == '\\' && i + 1 < text.Length)
-                {
-                    char escaped = text[++i];
-                    if (char.IsAsciiLetter(escaped) && !Escapes.Contains(escaped))
-                        throw new ArgumentException($"\\{escaped} means nothing.");
-                    if (set >= 0 && "dDsSwW".Contains(escaped) && rest is [_, _, '-', not ']', ..])
-                        throw new ArgumentException($"\\{escaped} begins no range.");
-                    place = set < 0 && "AbBZ".Contains(escaped);
-                    result.Append('\\').Append(escaped == 'Z' ? 'z' : escaped);
-                }
-                else if (set >= 0)
-                {
-                    if (text[i] == ']' && i > set + (text[set + 1] == '^' ? 2 : 1))
-                        set = -1;
-                    result.Append(text[i]);
-                }
-                else if (afterPlace && (text[i] is '*' or '+' or '?' || Repeats(rest)))
-                    throw new ArgumentException("A place can't be repeated.");
-                else if (rest.StartsWith("(?P<", StringComparison.Ordinal))
-                {
-                    result.Append("(?<");
-                    i += 3;
-                }
-                else if (rest.StartsWith("(?P=", StringComparison.Ordinal) && text.IndexOf(')', i) is var end and > 0)
-                {
-                    result.Append(@"\k<").Append(text, i + 4, end - i - 4).Append('>');
-                    i = end;
-                }
-                else if (rest.StartsWith("(?'", StringComparison.Ordinal) || (rest.StartsWith("(?<", StringComparison.Ordinal) && rest is not ['(', '?', '<', '=' or '!', ..]))
-                    throw new ArgumentException("A group's name is written (?P<name>…).");
-                else if (rest.StartsWith("{,", StringComparison.Ordinal))
-                {
-                    result.Append("{0,");
-                    i++;
-                }
-                else
-                {
-                    if (text[i] == '[' && i + 1 < text.Length)
-                        set = i;
-                    place = text[i] is '^' or '$';
-                    result.Append(text[i]);
-                }
-            }
-            return result.ToString();
-        }
-
-        // {n}, {n,}, {,n} or {n,m}
-        private static bool Repeats(ReadOnlySpan<char> text)
-        {
-            int end = text.IndexOf('}');
-            return text[0] == '{' && end > 1 && text[1..end].IndexOfAnyExceptInRange('0', '9') is var comma
-                && (comma < 0 || (text[1 + comma] == ',' && !text[(2 + comma)..end].ContainsAnyExceptInRange('0', '9')));
         }
     }
 }

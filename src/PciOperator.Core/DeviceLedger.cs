@@ -180,18 +180,14 @@ public sealed class DeviceLedger
 
     private IEnumerable<Entry> Relatives(Entry entry)
     {
-        if (entry.Function.IsVirtual)
+        if (entry.Function is { IsVirtual: true, ParentAddress: { } parent } && entries.TryGetValue(parent, out Entry? pf))
+            yield return pf;
+
+        // By the address alone, as offers go: what was a PF may have become something else under its VFs.
+        foreach (Entry other in entries.Values)
         {
-            if (entry.Function.ParentAddress is { } pf && entries.TryGetValue(pf, out Entry? parent))
-                yield return parent;
-        }
-        else if (entry.Function.Type == DeviceType.Pf)
-        {
-            foreach (Entry other in entries.Values)
-            {
-                if (other.Function is { IsVirtual: true, ParentAddress: { } pf } && pf == entry.Function.Address)
-                    yield return other;
-            }
+            if (other.Function is { IsVirtual: true, ParentAddress: { } its } && its == entry.Function.Address)
+                yield return other;
         }
     }
 

@@ -1,4 +1,4 @@
-using System.Globalization;
+using System.Text;
 
 namespace PciOperator.Core;
 
@@ -50,9 +50,9 @@ internal static class Hex
         if (text.Length == 0)
             return false;
         bool digitBefore = false;
-        foreach (char c in text)
+        foreach (Rune c in text.EnumerateRunes())
         {
-            if (c == '_')
+            if (c.Value == '_')
             {
                 if (!digitBefore)
                     return false;
@@ -60,7 +60,7 @@ internal static class Hex
                 continue;
             }
             // Python takes any script's decimal digits.
-            if (!char.IsAsciiHexDigit(c) && !char.IsDigit(c))
+            if (!(c.IsAscii && char.IsAsciiHexDigit((char)c.Value)) && !Rune.IsDigit(c))
                 return false;
             digitBefore = true;
             if (value <= uint.MaxValue)
@@ -73,7 +73,5 @@ internal static class Hex
         return digitBefore;
     }
 
-    private static int Convert(char c) => c <= '9' ? c - '0'
-        : char.IsAscii(c) ? (c | 0x20) - 'a' + 10
-        : CharUnicodeInfo.GetDecimalDigitValue(c);
+    private static int Convert(Rune c) => Rune.IsDigit(c) ? (int)Rune.GetNumericValue(c) : (c.Value | 0x20) - 'a' + 10;
 }

@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 
 namespace PciOperator.Core;
@@ -73,7 +74,7 @@ public sealed record NovaAlias
             live = NovaBoolean.Strict("live_migratable", liveValue);
         return new NovaAlias
         {
-            Name = name.Trim(),
+            Name = Text.Strip(name).ToString(),
             VendorId = vendor,
             ProductId = product,
             DeviceType = type,
@@ -151,9 +152,13 @@ public sealed record NovaAlias
             return null;
         // $ in Python's expressions matches before a last line break, too, and \d any script's decimal digits.
         ReadOnlySpan<char> digits = text.EndsWith('\n') ? text.AsSpan(..^1) : text;
-        bool ok = digits.Length == 4;
-        foreach (char c in digits)
-            ok &= char.IsAsciiHexDigit(c) || char.IsDigit(c);
-        return ok ? text : throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not four hexadecimal digits, for example 8086.");
+        int length = 0;
+        bool ok = true;
+        foreach (Rune c in digits.EnumerateRunes())
+        {
+            ok &= (c.IsAscii && char.IsAsciiHexDigit((char)c.Value)) || Rune.IsDigit(c);
+            length++;
+        }
+        return ok && length == 4 ? text : throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not four hexadecimal digits, for example 8086.");
     }
 }

@@ -18,7 +18,7 @@ internal static class NovaBoolean
     public static bool Lenient(JsonElement value) =>
         Find(value.ValueKind == JsonValueKind.String ? value.GetString()! : value.GetRawText()) ?? false;
 
-    private static bool? Find(string text) => text.Trim().ToLowerInvariant() switch
+    private static bool? Find(string text) => Text.Strip(text).ToString().ToLowerInvariant() switch
     {
         "1" or "t" or "true" or "on" or "y" or "yes" => true,
         "0" or "f" or "false" or "off" or "n" or "no" => false,

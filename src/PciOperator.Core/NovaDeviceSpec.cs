@@ -72,7 +72,7 @@ public static class NovaDeviceSpec
     {
         Dictionary<string, JsonElement> members = NovaJson.Members("device_spec", value);
         // Field by field, so that of several bad ones the one is named that Nova names.
-        var fields = new DeviceSelectorFields { VendorId = NovaJson.TextOf("vendor_id", members)?.Trim() };
+        var fields = new DeviceSelectorFields { VendorId = NovaJson.TextOf("vendor_id", members) is { } vendor ? Text.Strip(vendor).ToString() : null };
         _ = Selector(fields);
         fields = fields with { ProductId = NovaJson.TextOf("product_id", members) };
         _ = Selector(fields);

@@ -1,4 +1,4 @@
-using System.Globalization;
+using System.Text;
 
 namespace PciOperator.Core;
 
@@ -10,6 +10,9 @@ public readonly record struct NovaRequest(string Alias, long Count);
 /// <summary>A flavor's <c>pci_passthrough:alias</c>, <c>"a1:2,a2:1"</c>, and its NUMA policy.</summary>
 public static class NovaRequestString
 {
+    // Python's int() takes no more.
+    private const int MostDigits = 4300;
+
     /// <summary>
     /// Parses the text as Nova's API does: <c>name:count</c>, separated by commas; blanks go around a comma and inside a name,
     /// nowhere else. Names are trimmed; repetitions stay separate requests.
@@ -81,21 +84,20 @@ public static class NovaRequestString
             throw Bad(text, item);
         ReadOnlySpan<char> digits = item[(colon + 1)..];
         if (!last)
-            digits = digits.TrimEnd();
-        if (digits.Length == 0)
+            digits = Text.StripEnd(digits);
+        if (digits.Length is 0 or > MostDigits)
             throw Bad(text, item);
         long count = 0;
-        foreach (char c in digits)
+        foreach (Rune c in digits.EnumerateRunes())
         {
-            int digit = CharUnicodeInfo.GetDecimalDigitValue(c);
-            if (digit < 0)
+            if (!Rune.IsDigit(c))
                 throw Bad(text, item);
             // Beyond any host's devices the number does not matter.
-            count = count > long.MaxValue / 100 ? long.MaxValue / 100 : (count * 10) + digit;
+            count = count > long.MaxValue / 100 ? long.MaxValue / 100 : (count * 10) + (int)Rune.GetNumericValue(c);
         }
         if (count == 0)
             throw new SpecFormatException("count", $"The count in '{Text.Shorten(item)}' is 0; ask for 1 or more, or leave the alias out.");
-        return new NovaRequest(item[..colon].Trim().ToString(), count);
+        return new NovaRequest(Text.Strip(item[..colon]).ToString(), count);
     }
 
     private static SpecFormatException Bad(string text, ReadOnlySpan<char> item) =>

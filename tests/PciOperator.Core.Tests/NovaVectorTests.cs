@@ -29,6 +29,16 @@ public class NovaVectorTests
         Assert.All(documented, d => Assert.Equal(Answers.ByRule.GetValueOrDefault(d.Key), d.Value));
     }
 
+    [Fact]
+    public void Odd_texts_and_sequences_in_which_Nova_loses_track_are_answered_as_well()
+    {
+        Report odd = VectorSet.Read(Path.Combine(AppContext.BaseDirectory, "NovaOddities")).Check();
+        using var text = new StringWriter();
+        odd.Print(text);
+        Assert.True(odd.Failed == 0, text.ToString());
+        Assert.Equal(35, odd.Results.Count);
+    }
+
     private static string DocPath()
     {
         for (string? folder = AppContext.BaseDirectory; folder is not null; folder = Path.GetDirectoryName(folder))

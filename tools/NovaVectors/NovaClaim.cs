@@ -8,7 +8,14 @@ namespace PciOperator.NovaVectors;
 /// <param name="Touched">After an error in the middle: the devices that it had in hand and their relatives; null without, or unexplained.</param>
 internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
 {
-    public static NovaClaim? Of(JsonElement op, JsonElement step, JsonElement? before, IReadOnlyList<NovaAlias> aliases, IReadOnlyList<PciFunction> host, IReadOnlyDictionary<int, int?> sockets)
+    /// <param name="op">The operation.</param>
+    /// <param name="step">Nova's answer to it.</param>
+    /// <param name="before">Nova's answer to the operation before; null: this is the first.</param>
+    /// <param name="aliases">Nova's alias values.</param>
+    /// <param name="parentOf">The PF of each VF that was ever there.</param>
+    /// <param name="byNetDevice">Whether a spec names a netdev: one that is gone leaves its device's pool unfound.</param>
+    /// <param name="sockets">The socket of each NUMA node.</param>
+    public static NovaClaim? Of(JsonElement op, JsonElement step, JsonElement? before, IReadOnlyList<NovaAlias> aliases, IReadOnlyDictionary<string, string> parentOf, bool byNetDevice, IReadOnlyDictionary<int, int?> sockets)
     {
         NovaError? error = NovaError.Of(step, "error");
         bool refused = error is null && step.TryGetProperty("supported", out JsonElement supported) && supported.ValueKind == JsonValueKind.False;
@@ -29,7 +36,6 @@ internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
         }
         if (requests.Any(r => !aliases.Any(a => a.Name == r.Alias)))
             return null;
-        var parentOf = host.Where(f => f is { IsVirtual: true, ParentAddress: not null }).ToDictionary(f => f.Address.ToString(), f => f.ParentAddress!.Value.ToString());
         if (pools is null)
         {
             // Nobody has anything yet: only a claim of a PF and a VF of one card can fail.
@@ -42,7 +48,18 @@ internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
         IReadOnlyList<string>? taken = greedy.Consumed(parentOf);
         if (error!.Class == "PciDeviceRequestFailed")
             return new NovaClaim(greedy.Supported() && taken is null, null);
-        string[] hit = [.. (taken ?? []).Where(d => IsGone(d) || taken!.Count(t => t == d) > 1 || Relatives(d).Any(IsTaken))];
+        string[] hit;
+        if (byNetDevice && error.Class == "PciDevicePoolEmpty")
+        {
+            // It stopped where it was to take a device, or a relative of one that it had taken, out of a pool.
+            taken = greedy.Consumed(new Dictionary<string, string>());
+            hit = [.. (taken ?? []).Where(d => Relatives(d).Any(r => error.Message.Contains(r, StringComparison.Ordinal)))];
+        }
+        else
+        {
+            hit = [.. (taken ?? []).Where(d => IsGone(d) || taken!.Count(t => t == d || parentOf.GetValueOrDefault(t) == d || parentOf.GetValueOrDefault(d) == t) > 1 || Relatives(d).Any(IsTaken))];
+        }
+
         return new NovaClaim(hit.Length > 0, hit.Length > 0 ? [.. taken!, .. taken!.SelectMany(Relatives)] : null);
 
         IEnumerable<string> Relatives(string device) => parentOf.TryGetValue(device, out string? pf)

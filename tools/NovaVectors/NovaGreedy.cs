@@ -56,8 +56,9 @@ internal sealed class NovaGreedy
                     taken.Add(device);
                     if (parentOf is null)
                         continue;
-                    foreach (Pool other in left)
-                        other.Devices.RemoveAll(d => parentOf.GetValueOrDefault(d) == device || parentOf.GetValueOrDefault(device) == d);
+                    // One that is listed twice is removed once.
+                    foreach (string relative in left.SelectMany(p => p.Devices).Where(d => parentOf.GetValueOrDefault(d) == device || parentOf.GetValueOrDefault(device) == d).Distinct().ToList())
+                        left.First(p => p.Devices.Contains(relative)).Devices.Remove(relative);
                 }
             }
             if (need > 0)

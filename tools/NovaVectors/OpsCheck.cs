@@ -44,7 +44,7 @@ internal static class OpsCheck
             switch (kind)
             {
                 case "claim" or "claim+allocate":
-                    NovaClaim? said = mutates || aliasError is not null ? null : NovaClaim.Of(op, step, before, values, functions, host.Sockets);
+                    NovaClaim? said = mutates || aliasError is not null ? null : NovaClaim.Of(op, step, before, values, parentOf, IsNamed(), host.Sockets);
                     excused = said?.Touched;
                     // An instance's earlier claim stays a claim when this one is refused.
                     if (Claim(result, what, op, step, ledger, aliases, aliasError, host.Sockets, owner!, mutates, said) && kind == "claim+allocate")
@@ -62,8 +62,7 @@ internal static class OpsCheck
                     // What is gone or new, and its relatives: Nova's tracker stopped somewhere among them.
                     excused.SymmetricExceptWith(functions.Select(f => f.Address.ToString()));
                     // It does when a device to be removed is in none of its pools, or when its pool is looked up by a netdev that is gone with it.
-                    bool named = rules.Any(r => r.Selectors.Any(s => s.DeviceName is not null));
-                    if (!named && NovaError.Of(step, "error") is { Class: "PciDevicePoolEmpty" } empty && before is { } last && excused.FirstOrDefault(a => empty.Message.Contains(a, StringComparison.Ordinal)) is { } lost
+                    if (!IsNamed() && NovaError.Of(step, "error") is { Class: "PciDevicePoolEmpty" } empty && before is { } last && excused.FirstOrDefault(a => empty.Message.Contains(a, StringComparison.Ordinal)) is { } lost
                         && last.GetProperty("pools").EnumerateArray().Any(p => p.GetProperty("devices").EnumerateArray().Any(d => d.GetString() == lost)))
                         excused = null;
                     NoteParents();
@@ -101,6 +100,9 @@ internal static class OpsCheck
         }
         if (at != steps.Length)
             result.Fail("steps", $"{steps.Length} steps", $"{at} operations", "each operation has one answer");
+
+        // Whether a pool may have to be looked up by a netdev that is gone.
+        bool IsNamed() => rules.Any(r => r.Selectors.Any(s => s.DeviceName is not null));
 
         // The PF of each VF that was ever there: one in use is kept when it is gone.
         void NoteParents()
@@ -216,7 +218,8 @@ internal static class OpsCheck
             // Nobody's either way, and ours is what its relatives' owners, by Nova's own states, mean for it.
             bool nobodys = t is "available" or "unclaimable" or "unavailable" && o is "available" or "unclaimable" or "unavailable";
             dependent &= nobodys && o == Meant(address);
-            bool first = t.StartsWith("claimed ", StringComparison.Ordinal) && overwritten.Contains(t[8..]);
+            // After a restart Nova has the lost claim again, so that the instance's next allocation is of that one.
+            bool first = t.Split(' ') is ["claimed" or "allocated", var holder] && overwritten.Contains(holder);
             lost &= nobodys || first;
             claims |= first;
         }

@@ -1,0 +1,536 @@
+using System.Globalization;
+using System.Text;
+
+namespace PciOperator.Core;
+
+/// <summary>
+/// Writes a regular expression of Python's (re, version 3.11, of text) as one of .NET's that matches the same ASCII texts. What
+/// Python takes for no expression is none here either, also where .NET would take it for one of its own.
+/// </summary>
+internal sealed class PythonExpression
+{
+    private const string Places = "AbBZ";
+    private const string Classes = "dDsSwW";
+    private const string Controls = "afnrtv";
+    private const long Most = uint.MaxValue;
+    private readonly string text;
+    private readonly StringBuilder result = new();
+    private readonly List<Group> groups = [new Group("", (0, 0))];
+    private readonly List<int> asked = [];
+    private int at;
+    private bool verbose;
+
+    // Groups from here on are of the look-behind that is being read; int.MaxValue: none is.
+    private int behind = int.MaxValue;
+
+    private PythonExpression(string text) => this.text = text;
+
+    /// <summary>The expression as .NET spells it.</summary>
+    /// <exception cref="ArgumentException">It is none of Python's.</exception>
+    public static string Translate(string text)
+    {
+        var parser = new PythonExpression(text);
+        parser.ReadAlternatives(isStart: true);
+        if (parser.at < text.Length)
+            throw Wrong("a closing parenthesis has no opening one");
+        if (parser.asked.Exists(number => number >= parser.groups.Count))
+            throw Wrong("a condition asks for a group that isn't there");
+        return parser.result.ToString();
+    }
+
+    private bool IsAtEnd => at >= text.Length;
+
+    private ReadOnlySpan<char> Rest => text.AsSpan(at);
+
+    private static ArgumentException Wrong(string what) => new(what);
+
+    /// <summary>Branches up to a closing parenthesis or the end.</summary>
+    /// <param name="isStart">Flags for all of the expression may stand here.</param>
+    /// <returns>How many characters they match, at least and at most.</returns>
+    private (long Least, long Most) ReadAlternatives(bool isStart = false)
+    {
+        (long least, long most) = ReadSequence(isStart);
+        while (Skip("|"))
+        {
+            result.Append('|');
+            (long l, long m) = ReadSequence(false);
+            (least, most) = (Math.Min(least, l), Math.Max(most, m));
+        }
+
+        return (least, most);
+    }
+
+    private (long Least, long Most) ReadSequence(bool isStart)
+    {
+        (long least, long most) = (0, 0);
+
+        // The last item, which a quantifier repeats: where it begins, and how wide it is. Null: there is none that can be repeated.
+        (int Start, long Least, long Most)? item = null;
+        string whyNot = "nothing stands before a quantifier";
+        while (!IsAtEnd && text[at] is not ('|' or ')'))
+        {
+            if (verbose && SkipBlank())
+                continue;
+            if (ReadQuantifier() is var (min, max))
+            {
+                if (item is not { } repeated)
+                    throw Wrong(whyNot);
+                string times = max >= Most ? $"{{{min},}}" : $"{{{min},{max}}}";
+                if (Skip("?"))
+                    result.Append(times).Append('?');
+                else if (Skip("+"))
+                    result.Insert(repeated.Start, "(?>").Append(times).Append(')');
+                else
+                    result.Append(times);
+                least = Capped(least - repeated.Least + (repeated.Least * min));
+                most = Capped(most - repeated.Most + (repeated.Most >= Most || max >= Most && repeated.Most > 0 ? Most : repeated.Most * max));
+                (item, whyNot, isStart) = (null, "a quantifier follows a quantifier", false);
+                continue;
+            }
+
+            int start = result.Length;
+            if (ReadItem(isStart) is not var (l, m, canRepeat))
+                continue;
+            (least, most, isStart) = (Capped(least + l), Capped(most + m), false);
+            (item, whyNot) = (canRepeat ? (start, l, m) : null, "a place is repeated");
+        }
+
+        return (least, most);
+    }
+
+    private static long Capped(long width) => Math.Min(width, Most);
+
+    /// <summary>One character, set, place or group; null: something that stands for nothing (a comment, flags).</summary>
+    private (long Least, long Most, bool CanRepeat)? ReadItem(bool isStart)
+    {
+        char c = text[at];
+        switch (c)
+        {
+            case '(':
+                return ReadGroup(isStart);
+            case '[':
+                ReadSet();
+                return (1, 1, true);
+            case '.':
+                at++;
+                result.Append('.');
+                return (1, 1, true);
+            case '^' or '$':
+                at++;
+                result.Append(c);
+                return (0, 0, false);
+            case '\\':
+                return ReadEscape();
+            default:
+                AppendLiteral(ReadRune());
+                return (1, 1, true);
+        }
+    }
+
+    /// <summary>*, +, ?, {n}, {n,}, {,n} or {n,m}; null when none stands here.</summary>
+    private (long Min, long Max)? ReadQuantifier()
+    {
+        if (Skip("*"))
+            return (0, Most);
+        if (Skip("+"))
+            return (1, Most);
+        if (Skip("?"))
+            return (0, 1);
+        if (text[at] != '{' || Rest.StartsWith("{}"))
+            return null;
+        int begin = at++;
+        ReadOnlySpan<char> low = ReadDigits();
+        ReadOnlySpan<char> high = low;
+        bool open = Skip(",");
+        if (open)
+            high = ReadDigits();
+        if (!Skip("}"))
+        {
+            at = begin;
+            return null;
+        }
+
+        long min = low.Length == 0 ? 0 : Times(low);
+        long max = high.Length == 0 ? Most : Times(high);
+        return min <= max ? (min, max) : throw Wrong("the least number of times is more than the most");
+    }
+
+    // .NET counts no further than this, and no field is as long.
+    private static long Times(ReadOnlySpan<char> digits) =>
+        long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long times) && times < Most ? Math.Min(times, int.MaxValue) : throw Wrong("a number of times is too large");
+
+    private (long Least, long Most, bool CanRepeat)? ReadGroup(bool isStart)
+    {
+        at++;
+        if (!Skip("?"))
+            return ReadCapture("");
+        if (Skip("P<"))
+            return ReadCapture(ReadName('>'));
+        if (Skip("P="))
+            return AppendReference(NumberOf(ReadName(')')));
+        if (Skip("#"))
+        {
+            int end = text.IndexOf(')', at);
+            at = end < 0 ? throw Wrong("a comment doesn't end") : end + 1;
+            return null;
+        }
+
+        if (Skip(":"))
+            return ReadRestOfGroup("(?:");
+        if (Skip(">"))
+            return ReadRestOfGroup("(?>");
+        if (Skip("="))
+            return (0, 0, ReadRestOfGroup("(?=").CanRepeat);
+        if (Skip("!"))
+            return (0, 0, ReadRestOfGroup("(?!").CanRepeat);
+        if (Skip("<="))
+            return ReadLookBehind("(?<=");
+        if (Skip("<!"))
+            return ReadLookBehind("(?<!");
+        if (Skip("("))
+            return ReadCondition();
+        return ReadFlags(isStart);
+    }
+
+    private (long Least, long Most, bool CanRepeat) ReadCapture(string name)
+    {
+        int number = groups.Count;
+        if (name.Length > 0 && groups.Exists(g => g.Name == name))
+            throw Wrong($"two groups are called {Text.Shorten(name)}");
+        groups.Add(new Group(name, null));
+        (long least, long most, _) = ReadRestOfGroup($"(?<g{number}>");
+        groups[number] = new Group(name, (least, most));
+        return (least, most, true);
+    }
+
+    /// <summary>What is in a group, in the words of .NET, and its end; whether blanks count is as before after it.</summary>
+    private (long Least, long Most, bool CanRepeat) ReadRestOfGroup(string opening)
+    {
+        bool before = verbose;
+        result.Append(opening);
+        (long least, long most) = ReadAlternatives();
+        Close();
+        verbose = before;
+        return (least, most, true);
+    }
+
+    private void Close()
+    {
+        if (!Skip(")"))
+            throw Wrong("an opening parenthesis has no closing one");
+        result.Append(')');
+    }
+
+    private (long Least, long Most, bool CanRepeat) ReadLookBehind(string opening)
+    {
+        int before = behind;
+        behind = Math.Min(behind, groups.Count);
+        (long least, long most, _) = ReadRestOfGroup(opening);
+        behind = before;
+        return least == most ? (0, 0, true) : throw Wrong("a look-behind can match texts of different lengths");
+    }
+
+    /// <summary>(?(1)yes|no), (?(name)yes|no).</summary>
+    private (long Least, long Most, bool CanRepeat) ReadCondition()
+    {
+        string name = ReadUpTo(')');
+        int number;
+        if (name.Length > 0 && name.AsSpan().IndexOfAnyExceptInRange('0', '9') < 0)
+        {
+            number = int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n is > 0 and < int.MaxValue ? n : throw Wrong("a condition asks for a group that isn't there");
+            asked.Add(number);
+        }
+        else
+        {
+            number = NumberOf(IsIdentifier(name) ? name : throw Wrong("a group's name is none"));
+        }
+
+        if (number >= behind)
+            throw Wrong("a look-behind asks for a group of its own");
+        result.Append(CultureInfo.InvariantCulture, $"(?(g{number})");
+        (long least, long most) = ReadSequence(false);
+        (long otherLeast, long otherMost) = (0, 0);
+        if (Skip("|"))
+        {
+            result.Append('|');
+            (otherLeast, otherMost) = ReadSequence(false);
+            if (!IsAtEnd && text[at] == '|')
+                throw Wrong("a condition has more than two branches");
+        }
+
+        Close();
+        return (Math.Min(least, otherLeast), Math.Max(most, otherMost), true);
+    }
+
+    /// <summary>(?ims) for all of the expression, at its start alone; (?i-s:…) for a group.</summary>
+    private (long Least, long Most, bool CanRepeat)? ReadFlags(bool isStart)
+    {
+        string on = ReadFlagLetters();
+        bool forAll = !IsAtEnd && text[at] == ')';
+        if (on.Contains('L') || (on.Contains('a') && on.Contains('u')) || (on.Length == 0 && forAll))
+            throw Wrong("flags are none");
+        if (forAll)
+        {
+            if (!isStart)
+                throw Wrong("flags for all of the expression are not at its start");
+            at++;
+            verbose |= on.Contains('x');
+            string flags = Kept(on);
+            if (flags.Length > 0)
+                result.Append("(?").Append(flags).Append(')');
+            return null;
+        }
+
+        string off = "";
+        if (Skip("-"))
+        {
+            off = ReadFlagLetters();
+            if (off.Length == 0 || off.AsSpan().ContainsAny("aLu"))
+                throw Wrong("flags that are turned off are none");
+        }
+        else if (on.Length == 0)
+        {
+            throw Wrong("what follows (? means nothing");
+        }
+
+        if (!Skip(":") || on.AsSpan().ContainsAny(off))
+            throw Wrong("flags are none");
+        bool before = verbose;
+        verbose = (verbose || on.Contains('x')) && !off.Contains('x');
+        string kept = Kept(off) is { Length: > 0 } less ? $"{Kept(on)}-{less}" : Kept(on);
+        (long least, long most, bool canRepeat) = ReadRestOfGroup($"(?{kept}:");
+        verbose = before;
+        return (least, most, canRepeat);
+    }
+
+    private string ReadFlagLetters()
+    {
+        int begin = at;
+        while (!IsAtEnd && "aiLmsux".Contains(text[at]))
+            at++;
+        return text[begin..at];
+    }
+
+    // Blanks are left out here; texts are ASCII, so that a and u mean the same.
+    private static string Kept(string flags) => string.Concat("ims".Where(flags.Contains));
+
+    private (long Least, long Most, bool CanRepeat) ReadEscape()
+    {
+        char c = at + 1 < text.Length ? text[at + 1] : throw Wrong("a backslash stands at the end");
+        if (Places.Contains(c))
+        {
+            at += 2;
+            result.Append('\\').Append(c == 'Z' ? 'z' : c);
+            return (0, 0, false);
+        }
+
+        if (Classes.Contains(c))
+        {
+            at += 2;
+            result.Append('\\').Append(c);
+            return (1, 1, true);
+        }
+
+        // Three octal digits, or one that begins with 0, are a character; other digits are a group.
+        if (c is >= '1' and <= '9' && !(Rest.Length >= 4 && IsOctal(c) && IsOctal(Rest[2]) && IsOctal(Rest[3])))
+        {
+            int digits = Rest.Length > 2 && char.IsAsciiDigit(Rest[2]) ? 2 : 1;
+            int number = int.Parse(Rest.Slice(1, digits), NumberStyles.None, CultureInfo.InvariantCulture);
+            at += 1 + digits;
+            return AppendReference(number);
+        }
+
+        AppendLiteral(ReadEscapedCharacter(isInSet: false));
+        return (1, 1, true);
+    }
+
+    private static bool IsOctal(char c) => c is >= '0' and <= '7';
+
+    private (long Least, long Most, bool CanRepeat) AppendReference(int number)
+    {
+        if (number >= groups.Count || groups[number].Width is not { } width || number == 0)
+            throw Wrong("a group is asked for that isn't there, or not closed");
+        if (number >= behind)
+            throw Wrong("a look-behind asks for a group of its own");
+        result.Append(CultureInfo.InvariantCulture, $"\\k<g{number}>");
+        return (width.Least, width.Most, true);
+    }
+
+    /// <summary>The character of an escape that stands for one: \n, \x41, \101, \., …</summary>
+    private Rune ReadEscapedCharacter(bool isInSet)
+    {
+        at++;
+        char c = text[at];
+        if (IsOctal(c))
+        {
+            // Outside of a set only what begins with 0 or has three digits comes here.
+            int begin = at;
+            while (at < text.Length && at - begin < 3 && IsOctal(text[at]))
+                at++;
+            int value = text[begin..at].Aggregate(0, (sum, digit) => (sum * 8) + digit - '0');
+            return value <= 255 ? new Rune(value) : throw Wrong("an octal number is more than \\377");
+        }
+
+        switch (c)
+        {
+            case 'b' when isInSet:
+                at++;
+                return new Rune('\b');
+            case 'x':
+                return ReadNumber(2);
+            case 'u':
+                return ReadNumber(4);
+            case 'U':
+                return ReadNumber(8);
+            case 'N':
+                throw Wrong("\\N{…} names a character, which is understood as \\u and its number alone");
+        }
+
+        int control = Controls.IndexOf(c);
+        if (control >= 0)
+        {
+            at++;
+            return new Rune("\a\f\n\r\t\v"[control]);
+        }
+
+        return char.IsAsciiLetterOrDigit(c) ? throw Wrong($"\\{c} means nothing") : ReadRune();
+    }
+
+    private Rune ReadNumber(int digits)
+    {
+        at++;
+        if (Rest.Length < digits || !Hex.TryParse(Rest[..digits], out uint value) || value > 0x10ffff)
+            throw Wrong($"an escape has not the {digits} hexadecimal digits of a character");
+        at += digits;
+        return Rune.TryCreate(value, out Rune rune) ? rune : Rune.ReplacementChar;
+    }
+
+    private void ReadSet()
+    {
+        at++;
+        result.Append('[');
+        if (Skip("^"))
+            result.Append('^');
+        for (bool first = true; ; first = false)
+        {
+            if (IsAtEnd)
+                throw Wrong("a set of characters doesn't end");
+            if (!first && Skip("]"))
+                break;
+            Rune? from = ReadOfSet();
+            if (!Rest.StartsWith("-") || Rest.StartsWith("-]"))
+            {
+                AppendToSet(from);
+                continue;
+            }
+
+            at++;
+            if (IsAtEnd)
+                throw Wrong("a set of characters doesn't end");
+            if (from is not { } low || ReadOfSet() is not { } high || high < low)
+                throw Wrong("a range of characters is none");
+            AppendToSet(low);
+            result.Append('-');
+            AppendToSet(high);
+        }
+
+        result.Append(']');
+    }
+
+    /// <summary>A character of a set; null: a class of characters, written already.</summary>
+    private Rune? ReadOfSet()
+    {
+        if (text[at] != '\\')
+            return ReadRune();
+        char c = at + 1 < text.Length ? text[at + 1] : throw Wrong("a backslash stands at the end");
+        if (!Classes.Contains(c))
+            return ReadEscapedCharacter(isInSet: true);
+        at += 2;
+        result.Append('\\').Append(c);
+        return null;
+    }
+
+    // Beyond U+FFFF .NET has two characters for one; what is in the field is none of them.
+    private void AppendToSet(Rune? character)
+    {
+        if (character is { } rune)
+            AppendCharacter(rune.IsBmp ? (char)rune.Value : '\uffff');
+    }
+
+    private void AppendLiteral(Rune rune)
+    {
+        if (rune.IsBmp)
+            AppendCharacter((char)rune.Value);
+        else
+            result.Append("(?!)");
+    }
+
+    private void AppendCharacter(char c)
+    {
+        if (char.IsAsciiLetterOrDigit(c))
+            result.Append(c);
+        else
+            result.Append(CultureInfo.InvariantCulture, $"\\u{(int)c:x4}");
+    }
+
+    private Rune ReadRune()
+    {
+        // A surrogate without its other half is a character of Python's, and none of any field.
+        Rune.DecodeFromUtf16(Rest, out Rune rune, out int length);
+        at += length;
+        return rune;
+    }
+
+    private bool SkipBlank()
+    {
+        if (text[at] == '#')
+        {
+            int end = text.IndexOf('\n', at);
+            at = end < 0 ? text.Length : end + 1;
+            return true;
+        }
+
+        if (text[at] is not (' ' or '\t' or '\n' or '\r' or '\v' or '\f'))
+            return false;
+        at++;
+        return true;
+    }
+
+    private bool Skip(string what)
+    {
+        if (!Rest.StartsWith(what, StringComparison.Ordinal))
+            return false;
+        at += what.Length;
+        return true;
+    }
+
+    private ReadOnlySpan<char> ReadDigits()
+    {
+        int begin = at;
+        while (!IsAtEnd && char.IsAsciiDigit(text[at]))
+            at++;
+        return text.AsSpan(begin, at - begin);
+    }
+
+    private string ReadUpTo(char end)
+    {
+        int found = text.IndexOf(end, at);
+        if (found < 0)
+            throw Wrong("a group's name doesn't end");
+        string name = text[at..found];
+        at = found + 1;
+        return name;
+    }
+
+    private string ReadName(char end) => ReadUpTo(end) is var name && IsIdentifier(name) ? name : throw Wrong("a group's name is none");
+
+    private static bool IsIdentifier(string name) =>
+        name.Length > 0 && (char.IsLetter(name[0]) || name[0] == '_') && name.All(c => char.IsLetterOrDigit(c) || c == '_');
+
+    private int NumberOf(string name) =>
+        groups.FindIndex(g => g.Name == name) is > 0 and var number ? number : throw Wrong($"there is no group {Text.Shorten(name)}");
+
+    /// <param name="Name">Empty: it has none.</param>
+    /// <param name="Width">How many characters it matches; null while it is being read.</param>
+    private sealed record Group(string Name, (long Least, long Most)? Width);
+}
