@@ -14,19 +14,20 @@ internal sealed class Measurement : IDisposable
 {
     private const string VfioPci = "vfio-pci", ScriptFile = "/run/bind.sh";
 
+    // As long as a claim's entry is.
+    private static readonly byte[] s_entry = new byte[600];
+
     private readonly LinuxFileSystem _files = new();
     private readonly PassthroughHost _host;
-    private readonly string _state;
     private readonly Vf[] _vfs;
     private readonly SharedLog _log;
 
     /// <param name="state">A folder for the journal, on a disk.</param>
     public Measurement(string state)
     {
-        _state = state;
         _host = new PassthroughHost(_files, state);
         _log = new SharedLog($"{state}/log");
-        _vfs = [.. _host.Scan().Functions.Where(f => f.Function.ParentAddress is not null).Select(f => new Vf(f.Function, f.Driver))];
+        _vfs = [.. _host.Scan().Functions.Where(f => f.Function.ParentAddress is not null).Select(f => new Vf(f.Function, f.Driver, state))];
     }
 
     /// <summary>Runs all rounds and prints what they took.</summary>
@@ -37,9 +38,9 @@ internal sealed class Measurement : IDisposable
         Console.WriteLine($"{_vfs.Length} VFs: {string.Join(", ", _vfs.GroupBy(vf => vf.Driver ?? "no driver").Select(group => $"{group.Count()} on {group.Key}"))}");
         var host = new Contender("PassthroughHost", EachAsync(PrepareAsync), EachAsync(ReleaseAsync));
         var script = new Contender("script", atOnce => RunScript(atOnce, vf => Writes(vf, vf.Driver, VfioPci)), atOnce => RunScript(atOnce, vf => Writes(vf, VfioPci, null)));
-        var threads = new Contender("bare writes", Each(vf => Write(Writes(vf, vf.Driver, VfioPci))), Each(vf => Write(Writes(vf, VfioPci, null))));
-        var journal = new Contender("bare writes and a journal", Each(vf => Journaled(vf, vf.Driver, VfioPci)), Each(vf => Journaled(vf, VfioPci, null)));
-        var log = new Contender("bare writes and one log", Each(vf => Logged(vf, vf.Driver, VfioPci)), Each(vf => Logged(vf, VfioPci, null)));
+        var threads = Threads("bare writes", _ => { }, _ => { });
+        var journal = Threads("bare writes and a journal", vf => _files.WriteDurably(vf.Entry, s_entry), vf => _files.Delete(vf.Entry));
+        var log = Threads("bare writes and one log", _ => _log.Append(s_entry), _ => _log.Append(s_entry));
 
         // The first of all is not counted: the program is not warm.
         Compare(atOnce: true, 0, host, script, threads, journal, log);
@@ -180,27 +181,24 @@ internal sealed class Measurement : IDisposable
             _files.Write(path, text + "\n");
     }
 
-    /// <summary>The writes between two entries of a journal; a released claim's entry goes in the end.</summary>
-    private void Journaled(Vf vf, string? from, string? to)
-    {
-        var file = $"{_state}/floor/{vf.ClaimUid}.json";
-        var entry = new byte[600];
-        _files.WriteDurably(file, entry);
-        Write(Writes(vf, from, to));
-        if (to is null)
-            _files.Delete(file);
-        else
-            _files.WriteDurably(file, entry);
-    }
-
-    /// <summary>The same with entries in one log.</summary>
-    private void Logged(Vf vf, string? from, string? to)
-    {
-        var entry = new byte[600];
-        _log.Append(entry);
-        Write(Writes(vf, from, to));
-        _log.Append(entry);
-    }
+    /// <summary>Threads that make the writes between what they note, durably, before and after.</summary>
+    /// <param name="name">For the report.</param>
+    /// <param name="note">Notes what is about to be done to a VF, or what was.</param>
+    /// <param name="end">Notes that a VF was given back.</param>
+    private Contender Threads(string name, Action<Vf> note, Action<Vf> end) => new(
+        name,
+        Each(vf =>
+        {
+            note(vf);
+            Write(Writes(vf, vf.Driver, VfioPci));
+            note(vf);
+        }),
+        Each(vf =>
+        {
+            note(vf);
+            Write(Writes(vf, VfioPci, null));
+            end(vf);
+        }));
 
     /// <summary>The same writes by echo, in a subshell for each VF.</summary>
     private void RunScript(bool atOnce, Func<Vf, IEnumerable<(string Path, string Text)>> writes)
@@ -220,11 +218,14 @@ internal sealed class Measurement : IDisposable
     /// <param name="GiveBack">Brings them back to their own drivers.</param>
     private sealed record Contender(string Name, Action<bool> Bind, Action<bool> GiveBack);
 
-    private sealed record Vf(PciFunction Function, string? Driver)
+    private sealed record Vf(PciFunction Function, string? Driver, string State)
     {
         public string Folder { get; } = $"/sys/bus/pci/devices/{Function.Address}";
 
         public string ClaimUid { get; } = $"vf-{Function.Address.ToString().Replace(':', '-')}";
+
+        /// <summary>A file for the entries of a journal of one's own.</summary>
+        public string Entry => $"{State}/floor/{ClaimUid}.json";
     }
 
     /// <param name="Wall">Milliseconds until all was done.</param>
