@@ -12,10 +12,10 @@ internal sealed class PythonExpression
     private const string Places = "AbBZ";
     private const string Classes = "dDsSwW";
     private const string Controls = "afnrtv";
-    private const long Most = uint.MaxValue;
+    private const long Endless = uint.MaxValue;
     private readonly string text;
     private readonly StringBuilder result = new();
-    private readonly List<Group> groups = [new Group("", (0, 0))];
+    private readonly List<Group> groups = [new Group("", new Item(0, 0))];
     private readonly List<int> asked = [];
     private int at;
     private bool verbose;
@@ -46,26 +46,24 @@ internal sealed class PythonExpression
 
     /// <summary>Branches up to a closing parenthesis or the end.</summary>
     /// <param name="isStart">Flags for all of the expression may stand here.</param>
-    /// <returns>How many characters they match, at least and at most.</returns>
-    private (long Least, long Most) ReadAlternatives(bool isStart = false)
+    private Item ReadAlternatives(bool isStart = false)
     {
-        (long least, long most) = ReadSequence(isStart);
+        Item all = ReadSequence(isStart);
         while (Skip("|"))
         {
             result.Append('|');
-            (long l, long m) = ReadSequence(false);
-            (least, most) = (Math.Min(least, l), Math.Max(most, m));
+            all = all.Or(ReadSequence(false));
         }
 
-        return (least, most);
+        return all;
     }
 
-    private (long Least, long Most) ReadSequence(bool isStart)
+    private Item ReadSequence(bool isStart)
     {
         (long least, long most) = (0, 0);
 
-        // The last item, which a quantifier repeats: where it begins, and how wide it is. Null: there is none that can be repeated.
-        (int Start, long Least, long Most)? item = null;
+        // What a quantifier here would repeat, and where that begins; null: nothing.
+        (int Start, Item Item)? last = null;
         string whyNot = "nothing stands before a quantifier";
         while (!IsAtEnd && text[at] is not ('|' or ')'))
         {
@@ -73,35 +71,35 @@ internal sealed class PythonExpression
                 continue;
             if (ReadQuantifier() is var (min, max))
             {
-                if (item is not { } repeated)
+                if (last is not var (begin, repeated))
                     throw Wrong(whyNot);
-                string times = max >= Most ? $"{{{min},}}" : $"{{{min},{max}}}";
+                string times = max >= Endless ? $"{{{min},}}" : $"{{{min},{max}}}";
                 if (Skip("?"))
                     result.Append(times).Append('?');
                 else if (Skip("+"))
-                    result.Insert(repeated.Start, "(?>").Append(times).Append(')');
+                    result.Insert(begin, "(?>").Append(times).Append(')');
                 else
                     result.Append(times);
                 least = Capped(least - repeated.Least + (repeated.Least * min));
-                most = Capped(most - repeated.Most + (repeated.Most >= Most || max >= Most && repeated.Most > 0 ? Most : repeated.Most * max));
-                (item, whyNot, isStart) = (null, "a quantifier follows a quantifier", false);
+                most = Capped(most - repeated.Most + (repeated.Most >= Endless || (max >= Endless && repeated.Most > 0) ? Endless : repeated.Most * max));
+                (last, whyNot) = (null, "a quantifier follows a quantifier");
                 continue;
             }
 
             int start = result.Length;
-            if (ReadItem(isStart) is not var (l, m, canRepeat))
+            if (ReadItem(isStart) is not { } item)
                 continue;
-            (least, most, isStart) = (Capped(least + l), Capped(most + m), false);
-            (item, whyNot) = (canRepeat ? (start, l, m) : null, "a place is repeated");
+            (least, most, isStart) = (Capped(least + item.Least), Capped(most + item.Most), false);
+            (last, whyNot) = (item.CanRepeat ? (start, item) : null, "a place is repeated");
         }
 
-        return (least, most);
+        return new Item(least, most);
     }
 
-    private static long Capped(long width) => Math.Min(width, Most);
+    private static long Capped(long width) => Math.Min(width, Endless);
 
     /// <summary>One character, set, place or group; null: something that stands for nothing (a comment, flags).</summary>
-    private (long Least, long Most, bool CanRepeat)? ReadItem(bool isStart)
+    private Item? ReadItem(bool isStart)
     {
         char c = text[at];
         switch (c)
@@ -110,20 +108,20 @@ internal sealed class PythonExpression
                 return ReadGroup(isStart);
             case '[':
                 ReadSet();
-                return (1, 1, true);
+                return new Item(1, 1);
             case '.':
                 at++;
                 result.Append('.');
-                return (1, 1, true);
+                return new Item(1, 1);
             case '^' or '$':
                 at++;
                 result.Append(c);
-                return (0, 0, false);
+                return new Item(0, 0, CanRepeat: false);
             case '\\':
                 return ReadEscape();
             default:
                 AppendLiteral(ReadRune());
-                return (1, 1, true);
+                return new Item(1, 1);
         }
     }
 
@@ -131,9 +129,9 @@ internal sealed class PythonExpression
     private (long Min, long Max)? ReadQuantifier()
     {
         if (Skip("*"))
-            return (0, Most);
+            return (0, Endless);
         if (Skip("+"))
-            return (1, Most);
+            return (1, Endless);
         if (Skip("?"))
             return (0, 1);
         if (text[at] != '{' || Rest.StartsWith("{}"))
@@ -151,15 +149,15 @@ internal sealed class PythonExpression
         }
 
         long min = low.Length == 0 ? 0 : Times(low);
-        long max = high.Length == 0 ? Most : Times(high);
+        long max = high.Length == 0 ? Endless : Times(high);
         return min <= max ? (min, max) : throw Wrong("the least number of times is more than the most");
     }
 
     // .NET counts no further than this, and no field is as long.
     private static long Times(ReadOnlySpan<char> digits) =>
-        long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long times) && times < Most ? Math.Min(times, int.MaxValue) : throw Wrong("a number of times is too large");
+        long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long times) && times < Endless ? Math.Min(times, int.MaxValue) : throw Wrong("a number of times is too large");
 
-    private (long Least, long Most, bool CanRepeat)? ReadGroup(bool isStart)
+    private Item? ReadGroup(bool isStart)
     {
         at++;
         if (!Skip("?"))
@@ -180,9 +178,9 @@ internal sealed class PythonExpression
         if (Skip(">"))
             return ReadRestOfGroup("(?>");
         if (Skip("="))
-            return (0, 0, ReadRestOfGroup("(?=").CanRepeat);
+            return ReadRestOfGroup("(?=") with { Least = 0, Most = 0 };
         if (Skip("!"))
-            return (0, 0, ReadRestOfGroup("(?!").CanRepeat);
+            return ReadRestOfGroup("(?!") with { Least = 0, Most = 0 };
         if (Skip("<="))
             return ReadLookBehind("(?<=");
         if (Skip("<!"))
@@ -192,26 +190,26 @@ internal sealed class PythonExpression
         return ReadFlags(isStart);
     }
 
-    private (long Least, long Most, bool CanRepeat) ReadCapture(string name)
+    private Item ReadCapture(string name)
     {
         int number = groups.Count;
         if (name.Length > 0 && groups.Exists(g => g.Name == name))
             throw Wrong($"two groups are called {Text.Shorten(name)}");
         groups.Add(new Group(name, null));
-        (long least, long most, _) = ReadRestOfGroup($"(?<g{number}>");
-        groups[number] = new Group(name, (least, most));
-        return (least, most, true);
+        Item group = ReadRestOfGroup($"(?<g{number}>");
+        groups[number] = new Group(name, group);
+        return group;
     }
 
     /// <summary>What is in a group, in the words of .NET, and its end; whether blanks count is as before after it.</summary>
-    private (long Least, long Most, bool CanRepeat) ReadRestOfGroup(string opening)
+    private Item ReadRestOfGroup(string opening)
     {
         bool before = verbose;
         result.Append(opening);
-        (long least, long most) = ReadAlternatives();
+        Item all = ReadAlternatives();
         Close();
         verbose = before;
-        return (least, most, true);
+        return all;
     }
 
     private void Close()
@@ -221,17 +219,17 @@ internal sealed class PythonExpression
         result.Append(')');
     }
 
-    private (long Least, long Most, bool CanRepeat) ReadLookBehind(string opening)
+    private Item ReadLookBehind(string opening)
     {
         int before = behind;
         behind = Math.Min(behind, groups.Count);
-        (long least, long most, _) = ReadRestOfGroup(opening);
+        Item group = ReadRestOfGroup(opening);
         behind = before;
-        return least == most ? (0, 0, true) : throw Wrong("a look-behind can match texts of different lengths");
+        return group.Least == group.Most ? new Item(0, 0) : throw Wrong("a look-behind can match texts of different lengths");
     }
 
     /// <summary>(?(1)yes|no), (?(name)yes|no).</summary>
-    private (long Least, long Most, bool CanRepeat) ReadCondition()
+    private Item ReadCondition()
     {
         string name = ReadUpTo(')');
         int number;
@@ -248,22 +246,21 @@ internal sealed class PythonExpression
         if (number >= behind)
             throw Wrong("a look-behind asks for a group of its own");
         result.Append(CultureInfo.InvariantCulture, $"(?(g{number})");
-        (long least, long most) = ReadSequence(false);
-        (long otherLeast, long otherMost) = (0, 0);
+        Item yes = ReadSequence(false), no = new(0, 0);
         if (Skip("|"))
         {
             result.Append('|');
-            (otherLeast, otherMost) = ReadSequence(false);
+            no = ReadSequence(false);
             if (!IsAtEnd && text[at] == '|')
                 throw Wrong("a condition has more than two branches");
         }
 
         Close();
-        return (Math.Min(least, otherLeast), Math.Max(most, otherMost), true);
+        return yes.Or(no);
     }
 
     /// <summary>(?ims) for all of the expression, at its start alone; (?i-s:…) for a group.</summary>
-    private (long Least, long Most, bool CanRepeat)? ReadFlags(bool isStart)
+    private Item? ReadFlags(bool isStart)
     {
         string on = ReadFlagLetters();
         bool forAll = !IsAtEnd && text[at] == ')';
@@ -298,9 +295,9 @@ internal sealed class PythonExpression
         bool before = verbose;
         verbose = (verbose || on.Contains('x')) && !off.Contains('x');
         string kept = Kept(off) is { Length: > 0 } less ? $"{Kept(on)}-{less}" : Kept(on);
-        (long least, long most, bool canRepeat) = ReadRestOfGroup($"(?{kept}:");
+        Item group = ReadRestOfGroup($"(?{kept}:");
         verbose = before;
-        return (least, most, canRepeat);
+        return group;
     }
 
     private string ReadFlagLetters()
@@ -314,21 +311,21 @@ internal sealed class PythonExpression
     // Blanks are left out here; texts are ASCII, so that a and u mean the same.
     private static string Kept(string flags) => string.Concat("ims".Where(flags.Contains));
 
-    private (long Least, long Most, bool CanRepeat) ReadEscape()
+    private Item ReadEscape()
     {
         char c = at + 1 < text.Length ? text[at + 1] : throw Wrong("a backslash stands at the end");
         if (Places.Contains(c))
         {
             at += 2;
             result.Append('\\').Append(c == 'Z' ? 'z' : c);
-            return (0, 0, false);
+            return new Item(0, 0, CanRepeat: false);
         }
 
         if (Classes.Contains(c))
         {
             at += 2;
             result.Append('\\').Append(c);
-            return (1, 1, true);
+            return new Item(1, 1);
         }
 
         // Three octal digits, or one that begins with 0, are a character; other digits are a group.
@@ -341,19 +338,19 @@ internal sealed class PythonExpression
         }
 
         AppendLiteral(ReadEscapedCharacter(isInSet: false));
-        return (1, 1, true);
+        return new Item(1, 1);
     }
 
     private static bool IsOctal(char c) => c is >= '0' and <= '7';
 
-    private (long Least, long Most, bool CanRepeat) AppendReference(int number)
+    private Item AppendReference(int number)
     {
-        if (number >= groups.Count || groups[number].Width is not { } width || number == 0)
+        if (number >= groups.Count || groups[number].Item is not { } width || number == 0)
             throw Wrong("a group is asked for that isn't there, or not closed");
         if (number >= behind)
             throw Wrong("a look-behind asks for a group of its own");
         result.Append(CultureInfo.InvariantCulture, $"\\k<g{number}>");
-        return (width.Least, width.Most, true);
+        return width;
     }
 
     /// <summary>The character of an escape that stands for one: \n, \x41, \101, \., …</summary>
@@ -530,7 +527,16 @@ internal sealed class PythonExpression
     private int NumberOf(string name) =>
         groups.FindIndex(g => g.Name == name) is > 0 and var number ? number : throw Wrong($"there is no group {Text.Shorten(name)}");
 
+    /// <summary>A part of the expression.</summary>
+    /// <param name="Least">How many characters it matches at least.</param>
+    /// <param name="Most">At most; <see cref="Endless"/>: any number.</param>
+    /// <param name="CanRepeat">A quantifier may follow: it is no place, such as ^.</param>
+    private readonly record struct Item(long Least, long Most, bool CanRepeat = true)
+    {
+        public Item Or(Item other) => new(Math.Min(Least, other.Least), Math.Max(Most, other.Most));
+    }
+
     /// <param name="Name">Empty: it has none.</param>
-    /// <param name="Width">How many characters it matches; null while it is being read.</param>
-    private sealed record Group(string Name, (long Least, long Most)? Width);
+    /// <param name="Item">The group; null while it is being read.</param>
+    private sealed record Group(string Name, Item? Item);
 }
