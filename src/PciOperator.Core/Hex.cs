@@ -59,8 +59,7 @@ internal static class Hex
                 digitBefore = false;
                 continue;
             }
-            // Python takes any script's decimal digits.
-            if (!(c.IsAscii && char.IsAsciiHexDigit((char)c.Value)) && !Rune.IsDigit(c))
+            if (!IsDigitAsNova(c))
                 return false;
             digitBefore = true;
             if (value <= uint.MaxValue)
@@ -72,6 +71,9 @@ internal static class Hex
             value = -value;
         return digitBefore;
     }
+
+    /// <summary>Whether Python takes it for a hexadecimal digit: any script's decimal digits are.</summary>
+    public static bool IsDigitAsNova(Rune c) => Rune.IsDigit(c) || (c.IsAscii && char.IsAsciiHexDigit((char)c.Value));
 
     private static int Convert(Rune c) => Rune.IsDigit(c) ? (int)Rune.GetNumericValue(c) : (c.Value | 0x20) - 'a' + 10;
 }

@@ -156,7 +156,7 @@ public sealed record NovaAlias
         bool ok = true;
         foreach (Rune c in digits.EnumerateRunes())
         {
-            ok &= (c.IsAscii && char.IsAsciiHexDigit((char)c.Value)) || Rune.IsDigit(c);
+            ok &= Hex.IsDigitAsNova(c);
             length++;
         }
         return ok && length == 4 ? text : throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not four hexadecimal digits, for example 8086.");

@@ -139,8 +139,7 @@ internal sealed class PythonExpression
         int begin = at++;
         ReadOnlySpan<char> low = ReadDigits();
         ReadOnlySpan<char> high = low;
-        bool open = Skip(",");
-        if (open)
+        if (Skip(","))
             high = ReadDigits();
         if (!Skip("}"))
         {

@@ -38,10 +38,8 @@ internal sealed class Inventory(IHostFileSystem files)
         var surroundings = new Surroundings(files);
         var functions = new List<HostFunction>();
         var untouched = new Untouched(files, last ?? [], locked);
-        foreach (string name in files.List(SysfsPaths.Devices))
+        foreach (PciAddress address in AddressesIn(SysfsPaths.Devices))
         {
-            if (!PciAddress.TryParse(name, out PciAddress address))
-                continue;
             try
             {
                 if (!untouched.Passes(address) && Read(address, use, surroundings, locked?.Contains(address) == true) is { } function)
