@@ -127,7 +127,7 @@ public sealed partial class NodeAgent
                     _refusals[request.ClaimUid] = blame;
                 _refused.Inc(holding.Reason ?? "Unknown");
                 _log.LogWarning("claim {Claim} refused: {Message}", claim.Metadata.Name, holding.Message);
-                _events.Warning(claim, holding.Reason ?? "Rejected", holding.Message ?? "", "Bind");
+                _events.Warning(claim, TenantWords.Reason(holding.Reason, "Rejected"), TenantWords.Sentence(holding.Reason, _options.NodeName), "Bind");
                 return WorkEnd.Done;
             default:
                 return holding.Reason is HoldingReasons.InUse or HoldingReasons.NotBound ? WorkEnd.Waits : WorkEnd.Failed;
@@ -156,7 +156,9 @@ public sealed partial class NodeAgent
         _said[holding.ClaimUid] = now;
         if (holding.Message is not { } message || holding.Request.ClaimName.Length == 0)
             return;
-        _events.Warning(Translate.Claim(holding.Request), holding.Reason ?? holding.State.ToString(), message, holding.State == HoldingState.Releasing ? "Release" : "Bind");
+        // The sentence is in the PciNode's status; the claim's events are its tenant's to read.
+        _log.LogWarning("claim {Claim}: {Message}", $"{holding.Request.ClaimNamespace}/{holding.Request.ClaimName}", message);
+        _events.Warning(Translate.Claim(holding.Request), TenantWords.Reason(holding.Reason, holding.State.ToString()), TenantWords.Sentence(holding.Reason, _options.NodeName), holding.State == HoldingState.Releasing ? "Release" : "Bind");
     }
 
     /// <summary>What the work on some devices depends on, as far as a scan shows it: when it changes, what failed is worth trying again.</summary>

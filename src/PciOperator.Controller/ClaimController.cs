@@ -27,6 +27,9 @@ internal sealed class ClaimController(
     ILogger log,
     ControllerOptions options) : IEntityController<PassthroughClaim>
 {
+    /// <summary>The reason of a claim that is tied to too many others.</summary>
+    public const string CoLocationTooLarge = "CoLocationTooLarge";
+
     private readonly Counter _placements = metrics.Counter("pcioperator_placements_total", "Decisions for claims by outcome.", "outcome");
     private readonly Histogram _deciding = metrics.Histogram("pcioperator_placement_duration_seconds", "Time to decide where a claim goes.");
 
@@ -66,6 +69,8 @@ internal sealed class ClaimController(
         var report = node!.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
         if (report is { State: AssignmentState.Rejected } && IsAbout(report, assignment))
         {
+            // The agent's own words are the administrator's: on the PciNode, not in the tenant's claim.
+            events.Warning(node, TenantWords.Reason(report.Reason, "Refused"), $"refused to claim {EntityKey.Of(claim)}: {report.Message}", "Bind");
             claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriod), ct);
             await WithdrawAsync(claim, node.Metadata.Name!, ct);
             return ReconciliationResult.After(TimeSpan.Zero);
@@ -109,6 +114,8 @@ internal sealed class ClaimController(
         var group = CoLocation.GroupOf(claim, caches.Claims);
         if (group.Missing is { } missing)
             return await PendAsync(claim, "CoLocationPending", $"it waits for claim {missing}, which coLocateWith names and which does not exist", ct);
+        if (group.TooMany)
+            return await PendAsync(claim, CoLocationTooLarge, $"coLocateWith ties it to more claims than can be placed together: at most {CoLocation.Most}, those that name it and those over others included", ct);
         if (group.Nodes.Count > 1)
             return await PendAsync(claim, "CoLocationImpossible", $"the claims that coLocateWith names are on several nodes: {string.Join(", ", group.Nodes)}", ct);
 

@@ -23,12 +23,12 @@ internal static class ClaimStatus
         {
             NodeName = node,
             Addresses = [.. (report.Devices ?? []).Select(d => d.Address)],
-            Reason = report.Reason,
-            Message = report.Message,
+            Reason = TenantWords.Reason(report.Reason, "Refused"),
+            Message = TenantWords.Sentence(report.Reason, node),
             Until = DateTimeOffset.FromUnixTimeSeconds((now + (report.Reason == Withheld && period > s_brief ? s_brief : period)).ToUnixTimeSeconds()),
         };
         var refusals = (claim.Status?.Refusals ?? []).Where(r => r.Until is null || r.Until > now).Append(refusal).TakeLast(MostRefusals).ToList();
-        return Unplaced(claim, "Refused", $"node {node} refused: {report.Message}", refusals, now);
+        return Unplaced(claim, "Refused", $"node {node} refused {refusal.Addresses.Count} device(s): {refusal.Message}", refusals, now);
     }
 
     /// <summary>A node has it: as far as its agent is.</summary>
@@ -43,8 +43,8 @@ internal static class ClaimStatus
 
         var conditions = (claim.Status?.Conditions).With(Conditions.Scheduled, true, "Placed", $"placed on node {name}: {addresses}", generation, now);
         var (reason, message) = prepared ? ("Bound", $"{assignment.Devices.Count} device(s) bound and verified on node {name}")
-            : stuck ? (report!.Reason ?? "Stuck", report.Message ?? "a write to the kernel has not come back")
-            : (report?.Reason ?? "Preparing", report?.Message ?? $"the agent of node {name} is binding the devices");
+            : report?.Reason is null ? (stuck ? "Stuck" : "Preparing", stuck ? "a write to the kernel has not come back" : $"the agent of node {name} is binding the devices")
+            : (TenantWords.Reason(report.Reason, stuck ? "Stuck" : "Preparing"), $"{addresses}: {TenantWords.Sentence(report.Reason, name)}");
         conditions = conditions.With(Conditions.Prepared, prepared, reason, message, generation, now);
         conditions = prepared && stub
             ? conditions.With(Conditions.Ready, false, "StubDriver", "the devices are held by pci-stub, which only takes them from the host: no VM can use them", generation, now)

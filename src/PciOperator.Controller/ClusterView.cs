@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Kubernetes.Models;
@@ -11,11 +12,17 @@ namespace PciOperator.Controller;
 internal sealed class ClusterView
 {
     private readonly Lock _lock = new();
-    private readonly Dictionary<string, NodeFacts> _nodes = [];
+    private readonly ConcurrentDictionary<string, NodeFacts> _nodes = [];
+    private readonly ConcurrentDictionary<string, (long Version, GroupDecision Decision)> _refusedGroups = [];
     private readonly Dictionary<string, AliasDefinition> _aliases = [];
     private readonly SortedSet<(string ClaimUid, string Node)> _assigned = [];
     private readonly HashSet<string> _assumed = [];
     private ClusterInventory _inventory = ClusterInventory.Empty;
+    private long _version;
+    private long _decisions;
+
+    /// <summary>How many decisions have been worked out, for tests.</summary>
+    public long Decisions => Interlocked.Read(ref _decisions);
 
     /// <summary>Something became free or possible that was not before, or is not for another reason: claims that wait may be served, or say that reason.</summary>
     public event Action? OffersChanged;
@@ -79,6 +86,7 @@ internal sealed class ClusterView
             if (facts.AgentReady == ready)
                 return;
             facts.AgentReady = ready;
+            _version++;
         }
 
         OffersChanged?.Invoke();
@@ -93,6 +101,7 @@ internal sealed class ClusterView
                 _aliases.Remove(name);
             else
                 _aliases[name] = alias;
+            _version++;
         }
 
         OffersChanged?.Invoke();
@@ -120,75 +129,95 @@ internal sealed class ClusterView
     }
 
     /// <summary>
-    /// Places claims that belong together on one node, and counts their devices as taken until <see cref="Settle"/>.
+    /// Places claims that belong together on one node, and counts their devices as taken until <see cref="Settle"/>. What is decided outside the lock, from
+    /// a snapshot, is taken up only while the chosen node is as it was in it; else it is decided again.
     /// </summary>
     /// <param name="claims">One claim, or several that must be on the same node.</param>
     /// <param name="onlyNode">The node where others of theirs are already; null: any.</param>
     public GroupDecision Place(IReadOnlyList<ClaimToPlace> claims, string? onlyNode)
     {
-        lock (_lock)
+        const int attempts = 8;
+        for (var attempt = 0; attempt < attempts; attempt++)
         {
-            // Another worker, or this one a moment ago: its write, or the news of it, is on the way.
-            if (claims.Any(c => IsPlaced(c.Requirements.ClaimUid)))
-                return GroupDecision.Busy;
-
-            var first = claims[0];
-            RefusalReason? Filter(string name) =>
-                claims.Select(c => NodeFilters.Check(c.Claim, _nodes[name].Node, _nodes[name].PciNode, _nodes[name].AgentReady, onlyNode, name)).FirstOrDefault(r => r is not null);
-
-            if (claims.Count == 1)
+            ClusterInventory inventory;
+            long version;
+            lock (_lock)
             {
-                var decision = Allocator.Decide(_inventory, first.Requirements, Filter);
-                if (decision.Allocation is null)
-                    return new GroupDecision(null, [], decision.Summary + Hindrances.Of(_inventory.Nodes, Filter, first));
-                Assume(decision.Allocation.Node, first.Requirements.ClaimUid, decision.Allocation.Devices);
-                return new GroupDecision(decision.Allocation.Node, [decision.Allocation], decision.Summary);
+                // Another worker, or this one a moment ago: its write, or the news of it, is on the way.
+                if (claims.Any(c => IsPlaced(c.Requirements.ClaimUid)))
+                    return GroupDecision.Busy;
+                (inventory, version) = (_inventory, _version);
             }
 
-            return PlaceTogether(claims, Filter);
+            var decision = claims.Count == 1 ? PlaceAlone(inventory, claims[0], onlyNode) : PlaceTogether(inventory, version, claims, onlyNode);
+            if (decision.Node is null || TakeUp(inventory, claims, decision, onlyNode))
+                return decision;
+        }
+
+        return GroupDecision.Busy;
+    }
+
+    private GroupDecision PlaceAlone(ClusterInventory inventory, ClaimToPlace claim, string? onlyNode)
+    {
+        Interlocked.Increment(ref _decisions);
+        RefusalReason? Filter(string name) => WhyNot(claim.Claim, onlyNode, name);
+        var decision = Allocator.Decide(inventory, claim.Requirements, Filter);
+        return decision.Allocation is null
+            ? new GroupDecision(null, [], decision.Summary + Hindrances.Of(inventory.Nodes, Filter, claim, WordOf))
+            : new GroupDecision(decision.Allocation.Node, [decision.Allocation], decision.Summary);
+    }
+
+    /// <summary>Several claims on one node. A refusal is worked out once for all of them, and holds until something changes.</summary>
+    private GroupDecision PlaceTogether(ClusterInventory inventory, long version, IReadOnlyList<ClaimToPlace> claims, string? onlyNode)
+    {
+        const int mostKept = 1024;
+        var group = string.Join(';', claims.Select(Identity).Order(StringComparer.Ordinal)) + onlyNode;
+        if (_refusedGroups.TryGetValue(group, out var known) && known.Version == version)
+            return known.Decision;
+
+        Interlocked.Increment(ref _decisions);
+        RefusalReason? Filter(string name) => claims.Select(c => WhyNot(c.Claim, onlyNode, name)).FirstOrDefault(r => r is not null);
+        if (JointAllocator.Decide(inventory, [.. claims.Select(c => c.Requirements)], Filter, out var refusals) is { } allocations)
+            return new GroupDecision(allocations[0].Node, allocations, $"Placed together on node {allocations[0].Node}.");
+
+        var counts = string.Join(", ", refusals.Select(r => r.Reason.Of(r.Nodes)));
+        var names = string.Join(", ", claims.Select(c => c.Claim.Metadata.Name).Order(StringComparer.Ordinal));
+        var refused = new GroupDecision(null, [], $"0/{inventory.Count} nodes can serve the claims {names} together{(counts.Length > 0 ? ": " + counts : "")}.");
+        if (_refusedGroups.Count >= mostKept)
+            _refusedGroups.Clear();
+        _refusedGroups[group] = (version, refused);
+        return refused;
+
+        static string Identity(ClaimToPlace claim) => claim.Requirements.ClaimUid + string.Concat(claim.Requirements.Excluded.Select(e => $" {e.Node}/{e.Address}").Order(StringComparer.Ordinal));
+    }
+
+    /// <summary>The word by which a node withholds a device; null: it has none.</summary>
+    private string? WordOf(string node, PciAddress address)
+    {
+        var text = address.ToString();
+        return _nodes.GetValueOrDefault(node)?.PciNode?.Status?.Devices?.FirstOrDefault(d => d.Address == text)?.WithheldBy;
+    }
+
+    /// <summary>Counts a decision's devices as taken, if all that it was made from still holds.</summary>
+    private bool TakeUp(ClusterInventory inventory, IReadOnlyList<ClaimToPlace> claims, GroupDecision decision, string? onlyNode)
+    {
+        var node = decision.Node!;
+        lock (_lock)
+        {
+            if (!ReferenceEquals(_inventory.Find(node), inventory.Find(node))
+                || claims.Any(c => IsPlaced(c.Requirements.ClaimUid) || WhyNot(c.Claim, onlyNode, node) is not null))
+                return false;
+            foreach (var (claim, allocation) in claims.Zip(decision.Allocations))
+                Assume(node, claim.Requirements.ClaimUid, allocation.Devices);
+            return true;
         }
     }
 
-    /// <summary>Several claims on one node: each node is tried with one claim after the other.</summary>
-    private GroupDecision PlaceTogether(IReadOnlyList<ClaimToPlace> claims, Func<string, RefusalReason?> filter)
+    /// <summary>Why a claim may not be placed on a node, whatever its devices; null: it may. Needs no lock.</summary>
+    private RefusalReason? WhyNot(PassthroughClaim claim, string? onlyNode, string name)
     {
-        var refusals = new Dictionary<RefusalReason, int>();
-        foreach (var node in _inventory.Nodes)
-        {
-            var reason = filter(node.Name);
-            var current = node;
-            var allocations = new List<NodeAllocation>();
-            foreach (var claim in claims)
-            {
-                if (reason is not null)
-                    break;
-                switch (Allocator.TryNode(current, claim.Requirements))
-                {
-                    case NodeVerdict.Served(var allocation):
-                        allocations.Add(allocation);
-                        current = Build(node.Name, _nodes[node.Name], claims.Zip(allocations).ToDictionary(p => p.First.Requirements.ClaimUid, p => p.Second.Devices));
-                        break;
-                    case NodeVerdict.Refused(var why):
-                        reason = why;
-                        break;
-                    case NodeVerdict.TooComplex(var why):
-                        reason = why;
-                        break;
-                }
-            }
-
-            if (reason is null)
-            {
-                foreach (var (claim, allocation) in claims.Zip(allocations))
-                    Assume(node.Name, claim.Requirements.ClaimUid, allocation.Devices);
-                return new GroupDecision(node.Name, allocations, $"Placed together on node {node.Name}.");
-            }
-
-            refusals[reason] = refusals.GetValueOrDefault(reason) + 1;
-        }
-
-        var counts = string.Join(", ", refusals.OrderByDescending(p => p.Value).ThenBy(p => p.Key.Text, StringComparer.Ordinal).Select(p => p.Key.Of(p.Value)));
-        return new GroupDecision(null, [], $"0/{_inventory.Count} nodes can serve it together with {string.Join(", ", claims.Skip(1).Select(c => c.Claim.Metadata.Name))}{(counts.Length > 0 ? ": " + counts : "")}.");
+        var facts = _nodes.GetValueOrDefault(name);
+        return NodeFilters.Check(claim, facts?.Node, facts?.PciNode, facts?.AgentReady == true, onlyNode, name);
     }
 
     /// <summary>A decision has been written, or given up: the PciNode says the rest.</summary>
@@ -263,15 +292,16 @@ internal sealed class ClusterView
     /// <summary>Brings one node's part of the snapshot up to date. True when a device is free that was not, or is kept back for another reason: those that wait say it.</summary>
     private bool Rebuild(string name, NodeFacts facts)
     {
+        _version++;
         if (facts.Node is null && facts.PciNode is null)
         {
             if (!facts.AgentReady)
-                _nodes.Remove(name);
+                _nodes.TryRemove(name, out _);
             _inventory = _inventory.Without(name);
             return false;
         }
 
-        var built = Build(name, facts, null);
+        var built = Build(name, facts);
         _inventory = _inventory.With(built);
         var free = built.Devices.Where(d => d is { Owner: null, BlockedReason: null, Tags: not null }).Select(d => d.Function.Address).ToHashSet();
         var kept = built.Devices.Where(d => d is { Owner: null, BlockedReason: not null, Tags: not null }).Select(d => (d.Function.Address, d.BlockedReason)).ToHashSet();
@@ -281,14 +311,14 @@ internal sealed class ClusterView
         return more;
     }
 
-    private static NodeInventory Build(string name, NodeFacts facts, IReadOnlyDictionary<string, IReadOnlyList<AllocatedDevice>>? tried)
+    private static NodeInventory Build(string name, NodeFacts facts)
     {
         var status = facts.PciNode?.Status;
         if (status?.Devices is not { } devices)
             return NodeInventory.Build(name, []);
 
         var owners = new Dictionary<string, string>();
-        foreach (var (uid, taken) in facts.Assumed.Concat(tried ?? new Dictionary<string, IReadOnlyList<AllocatedDevice>>()))
+        foreach (var (uid, taken) in facts.Assumed)
         {
             foreach (var device in taken)
                 owners[device.Address.ToString()] = uid;

@@ -7,8 +7,12 @@ namespace PciOperator.Controller;
 /// <param name="Unplaced">Those without a node, the one asked about first.</param>
 /// <param name="Nodes">The nodes of those that have one.</param>
 /// <param name="Missing">A claim that is named and does not exist; null: none.</param>
-internal sealed record CoLocation(IReadOnlyList<PassthroughClaim> Unplaced, IReadOnlyList<string> Nodes, string? Missing)
+/// <param name="TooMany">Whether more are tied together than <see cref="Most"/>: then nothing else is said of them.</param>
+internal sealed record CoLocation(IReadOnlyList<PassthroughClaim> Unplaced, IReadOnlyList<string> Nodes, string? Missing, bool TooMany = false)
 {
+    /// <summary>So many claims can be tied together, over others too: what a decision for all of them may cost is bounded by it.</summary>
+    public const int Most = 16;
+
     /// <summary>All claims that a claim's <c>coLocateWith</c> ties to it, in either direction and over others.</summary>
     public static CoLocation GroupOf(PassthroughClaim claim, WatchCache<PassthroughClaim> claims)
     {
@@ -26,12 +30,16 @@ internal sealed record CoLocation(IReadOnlyList<PassthroughClaim> Unplaced, IRea
                     return new CoLocation([], [], name);
                 if (members.TryAdd(name, other))
                     open.Enqueue(other);
+                if (members.Count > Most)
+                    return new CoLocation([], [], null, TooMany: true);
             }
 
             foreach (var other in claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(member)))
             {
                 if (other.Metadata.DeletionTimestamp is null && members.TryAdd(other.Metadata.Name!, other))
                     open.Enqueue(other);
+                if (members.Count > Most)
+                    return new CoLocation([], [], null, TooMany: true);
             }
         }
 

@@ -3,50 +3,53 @@ using PciOperator.Core;
 namespace PciOperator.Controller;
 
 /// <summary>
-/// Devices that a claim could have had but for what their nodes say of them (a guard refuses, used once, not clean): named with the node's own
-/// words, after the count of nodes by reason. Pure.
+/// Devices that a claim could have had but for what their nodes say of them (a guard refuses, used once, not clean): how many, by the word that
+/// the node gives, after the count of nodes by reason. The node's own sentence is for its administrator, and stays on the PciNode. Pure.
 /// </summary>
 internal static class Hindrances
 {
-    private const int MostNamed = 3;
     private const int MostNodes = 512;
-    private const int LongestReason = 400;
+    private const string KeptByHost = "the host keeps it";
 
     /// <summary>A sentence to follow the summary; empty when no device is kept back.</summary>
     /// <param name="nodes">The cluster.</param>
     /// <param name="filter">Why the claim may not be placed on a node at all; null: it may.</param>
     /// <param name="claim">The claim.</param>
-    public static string Of(IEnumerable<NodeInventory> nodes, Func<string, RefusalReason?> filter, ClaimToPlace claim)
+    /// <param name="wordOf">The word by which a node withholds the device at an address; null: it has none.</param>
+    public static string Of(IEnumerable<NodeInventory> nodes, Func<string, RefusalReason?> filter, ClaimToPlace claim, Func<string, PciAddress, string?> wordOf)
     {
         var aliases = claim.Requirements.Requests.Select(r => r.Alias).Distinct().ToList();
         var refused = (claim.Claim.Status?.Refusals ?? []).ToLookup(r => r.NodeName);
-        var named = new List<string>();
+        var counts = new SortedDictionary<string, int>(StringComparer.Ordinal);
         foreach (var node in nodes.Where(n => filter(n.Name) is null).Take(MostNodes))
         {
-            var reason = node.Devices.Select(d => KeptBack(node, d, aliases)).FirstOrDefault(r => r is not null)
-                ?? refused[node.Name].FirstOrDefault(r => claim.Requirements.Excluded.Any(e => e.Node == node.Name && r.Addresses.Contains(e.Address.ToString())))?.Message;
-            if (reason is not null)
-                named.Add($"Not offered on {node.Name}: {Short(reason).TrimEnd('.', ' ')}.");
-            if (named.Count == MostNamed)
-                break;
+            foreach (var device in node.Devices)
+            {
+                if (!Matches(device, aliases))
+                    continue;
+                var address = device.Function.Address;
+                var word = KeptBackBy(node, device) is { } blocked ? Api.TenantWords.Reason(wordOf(node.Name, blocked), KeptByHost)
+                    : claim.Requirements.Excluded.Contains(new DeviceExclusion(node.Name, address))
+                        ? Api.TenantWords.Reason(refused[node.Name].FirstOrDefault(r => r.Addresses.Contains(address.ToString()))?.Reason, "Refused") : null;
+                if (word is not null)
+                    counts[word] = counts.GetValueOrDefault(word) + 1;
+            }
         }
 
-        return named.Count == 0 ? "" : " " + string.Join(' ', named);
+        return counts.Count == 0 ? "" : $" Not offered: {string.Join(", ", counts.Select(c => $"{c.Value} ({c.Key})"))}; the PciNodes say why.";
     }
 
-    /// <summary>What keeps a free device, or its group, from a claim that an alias of would have matched; null: nothing, or a claim has it.</summary>
-    private static string? KeptBack(NodeInventory node, NodeDevice device, List<AliasDefinition> aliases)
+    private static bool Matches(NodeDevice device, List<AliasDefinition> aliases) =>
+        device is { Owner: null, Tags: { } tags } && aliases.Any(a => a.Matches(device.Function, tags));
+
+    /// <summary>The device, or the one in its group, that its node keeps back; null: none, or a claim has it.</summary>
+    private static PciAddress? KeptBackBy(NodeInventory node, NodeDevice device)
     {
-        if (device.Owner is not null || device.Tags is not { } tags || node.WhyNotOffered(device.Function.Address) is null || !aliases.Any(a => a.Matches(device.Function, tags)))
+        if (node.WhyNotOffered(device.Function.Address) is null)
             return null;
         var blocked = device.BlockedReason is not null ? device
             : device.Function.IommuGroup is { } group ? node.Devices.FirstOrDefault(d => d.Function.IommuGroup == group && d is { Owner: null, BlockedReason: not null })
             : null;
-        if (blocked?.BlockedReason is not { } reason)
-            return null;
-        var address = blocked.Function.Address.ToString();
-        return reason.Contains(address, StringComparison.Ordinal) ? reason : $"{address}: {reason}";
+        return blocked?.Function.Address;
     }
-
-    private static string Short(string text) => text.Length > LongestReason ? text[..LongestReason] + "…" : text;
 }

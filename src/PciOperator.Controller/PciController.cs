@@ -71,8 +71,13 @@ public sealed class PciController
             foreach (var node in caches.Nodes.List())
                 nodes.Enqueue(EntityKey.Of(node));
         });
+        var tied = new Debounce(_options.KickDelay, _time, () =>
+        {
+            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByPending, "true").Where(c => c.Status.Reason(Conditions.Scheduled) == ClaimController.CoLocationTooLarge))
+                claims.Enqueue(EntityKey.Of(claim));
+        });
         view.OffersChanged += pending.Trigger;
-        Connect(caches, view, claims, nodes, pciNodes, counts, rules);
+        Connect(caches, view, claims, nodes, pciNodes, counts, rules, tied);
 
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
         List<Task> parts = [.. caches.Run(stop.Token)];
@@ -85,7 +90,7 @@ public sealed class PciController
             _notReady = null;
             _log.LogInformation("the controller works: {Nodes} nodes, {Claims} claims", caches.Nodes.List().Count, caches.Claims.List().Count);
             parts.AddRange([claims.RunAsync(stop.Token), nodes.RunAsync(stop.Token), pciNodes.RunAsync(stop.Token), specs.RunAsync(stop.Token), aliases.RunAsync(stop.Token),
-                pending.RunAsync(stop.Token), counts.RunAsync(stop.Token), rules.RunAsync(stop.Token)]);
+                pending.RunAsync(stop.Token), counts.RunAsync(stop.Token), rules.RunAsync(stop.Token), tied.RunAsync(stop.Token)]);
             await await Task.WhenAny(parts);
         }
         finally
@@ -97,7 +102,7 @@ public sealed class PciController
 
     /// <summary>What each change means for the other kinds.</summary>
     private static void Connect(ControllerCaches caches, ClusterView view, ControllerLoop<PassthroughClaim> claims, ControllerLoop<V1Node> nodes,
-        ControllerLoop<PciNode> pciNodes, Debounce counts, Debounce rules)
+        ControllerLoop<PciNode> pciNodes, Debounce counts, Debounce rules, Debounce tied)
     {
         void EnqueueClaim(string uid)
         {
@@ -152,6 +157,10 @@ public sealed class PciController
                 foreach (var other in caches.Claims.ByIndex(ControllerCaches.ByCoLocatedName, $"{claim.Metadata.NamespaceProperty}/{claim.Metadata.Name}"))
                     claims.Enqueue(EntityKey.Of(other));
             }
+
+            // Fewer are tied together now.
+            if (change.New is null)
+                tied.Trigger();
         });
 
         caches.AgentPods.OnChange(change =>

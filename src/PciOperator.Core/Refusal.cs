@@ -64,14 +64,14 @@ internal static class Refusal
             ? $"have too few free ({free} of {plan.Columns[column].Count})"
             : $"have too few free of alias {plan.Columns[column].Alias.Name} ({free} of {plan.Columns[column].Count})");
 
-    /// <summary>Too few free, or too few because of endpoints that no spec matches: then the first of those is named.</summary>
+    /// <summary>Too few free, or too few because of endpoints that no spec matches. Their addresses are the host's: the claim that reads this is a tenant's.</summary>
     public static RefusalReason TooFew(NodeInventory node, ClaimPlan plan, int column, int free)
     {
         (int held, PciAddress? endpoint) = node.HeldByStrangers(plan.Columns[column].Alias);
         return free + held < plan.Columns[column].Count || endpoint is null
             ? TooFew(plan, column, free)
             : new RefusalReason(RefusalCodes.GroupBlocked,
-                $"have devices of alias {plan.Columns[column].Alias.Name} in an IOMMU group with an endpoint that no device spec matches ({endpoint})");
+                $"have devices of alias {plan.Columns[column].Alias.Name} in an IOMMU group with an endpoint that no device spec matches");
     }
 
     /// <summary>The decision for a claim that no node serves.</summary>

@@ -245,7 +245,9 @@ public abstract class ClaimLifecycleTests
             var third = await lab.PendingAsync("third", "node");
             var refusal = Assert.Single(third.Status!.Refusals!);
             Assert.Equal((node, drive), (refusal.NodeName, Assert.Single(refusal.Addresses)));
-            Assert.Contains("open", refusal.Message, StringComparison.OrdinalIgnoreCase);
+            Assert.DoesNotContain("fio", refusal.Message, StringComparison.Ordinal);
+            Assert.Contains($"({refusal.Reason}); PciNode {node} says more", refusal.Message, StringComparison.Ordinal);
+            await lab.UntilAsync("the PciNode's event", async () => (await lab.Client.ListAsync<EventsV1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains("fio", StringComparison.Ordinal) == true), _ => true);
         }
     }
 

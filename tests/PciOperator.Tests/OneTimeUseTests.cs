@@ -40,8 +40,8 @@ public abstract class OneTimeUseTests
         var withheld = await WithheldAsync(lab, drive);
         Assert.Equal(PciDeviceState.Unavailable, withheld.State);
         Assert.Contains(command, withheld.Reason, StringComparison.Ordinal);
-        var waiting = await lab.PendingAsync("second", "Not offered on node-1");
-        Assert.Contains(command, waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message, StringComparison.Ordinal);
+        var waiting = await lab.PendingAsync("second", "Not offered: 1 (UsedOnce); the PciNodes say why.");
+        Assert.DoesNotContain(drive, waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message, StringComparison.Ordinal);
 
         await AnnotateAsync(lab, $" {drive} ,not-an-address");
         await lab.ReadyAsync("second");

@@ -69,6 +69,18 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
 
     private protected static V1Condition? Scheduled(PassthroughClaimStatus status) => status.Conditions?.FirstOrDefault(condition => condition.Type == Conditions.Scheduled);
 
+    /// <summary>Waits until a PciNode's event has these words: what an agent says of a claim that it refused; the claim itself has the reason only.</summary>
+    private protected async Task<string> ToldOnPciNodeAsync(string words)
+    {
+        for (var began = DateTimeOffset.UtcNow; ; await Task.Delay(200))
+        {
+            var told = (await Cluster.Client.ListAsync<EventsV1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains(words, StringComparison.Ordinal) == true);
+            if (told is not null)
+                return told.Note!;
+            Assert.True(DateTimeOffset.UtcNow - began < TimeSpan.FromMinutes(1), $"no PciNode has an event that says {words}");
+        }
+    }
+
     /// <summary>Waits until a claim is refused with a sentence that has these words (an earlier one may be of what was not offered yet); returns it.</summary>
     private protected async Task<string> RefusalOfAsync(string claim, string words = "") =>
         Scheduled((await Cluster.WaitForClaimAsync(claim, status => status.Phase == ClaimPhase.Pending && Scheduled(status) is { Status: "False" } scheduled && scheduled.Message!.Contains(words, StringComparison.Ordinal))).Status!)!.Message!;

@@ -31,7 +31,8 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         // No uevent tells of a mount: it is seen when a claim is about to get the device.
         await Machine.OutputOfAsync("mkdir -p /mnt/disk && mount /dev/nvme0n1 /mnt/disk");
         await Cluster.ClaimAsync("too-early", "nvme");
-        await RefusalOfAsync("too-early", "/mnt/disk");
+        await ToldOnPciNodeAsync("/mnt/disk");
+        Assert.DoesNotContain("/mnt/disk", await RefusalOfAsync("too-early"));
         await Cluster.WaitForUnavailableAsync(Topology.Nvme, "/mnt/disk");
         Assert.Equal("nvme", await Machine.DriverOfAsync(Topology.Nvme));
 
@@ -49,7 +50,8 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Machine.OutputOfAsync("rm /run/mounted; ! grep -q /mnt/disk /proc/1/mountinfo");
         await Cluster.OfferAsync("nvme", new() { Address = Topology.Nvme }, Nvme);
         await Cluster.ClaimAsync("nvme", "nvme");
-        await RefusalOfAsync("nvme", "nvme0n1");
+        await ToldOnPciNodeAsync("nvme0n1");
+        await RefusalOfAsync("nvme");
         Assert.Equal("nvme", await Machine.DriverOfAsync(Topology.Nvme));
     }
 
@@ -85,7 +87,7 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
             var pid = await HoldOpenAsync("hold", group, Topology.Nic1);
             await Cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, Nic, more: spec => spec.Managed = false);
             await Cluster.ClaimAsync("nic", "nic");
-            Assert.Contains($"/dev/vfio/{group}", await RefusalOfAsync("nic", $"process {pid} "));
+            Assert.Contains($"/dev/vfio/{group}", await ToldOnPciNodeAsync($"process {pid} "));
 
             await LetGoAsync();
             await Cluster.ReleaseAsync("nic");

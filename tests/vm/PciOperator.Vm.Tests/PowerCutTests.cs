@@ -59,7 +59,7 @@ public sealed class PowerCutTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.CutPowerAsync(new() { Nic1Model = "e1000e" });
         try
         {
-            var claim = await Cluster.WaitForClaimAsync("nic", status => status.Conditions?.Any(c => c is { Type: Conditions.Ready, Status: "False" } && c.Message!.Contains("8086:10d3", StringComparison.Ordinal)) == true
+            var claim = await Cluster.WaitForClaimAsync("nic", status => status.Conditions?.Any(c => c is { Type: Conditions.Ready, Status: "False" } && c.Reason == "DriftDetected") == true
                 || status.Refusals?.Any(refusal => refusal.Reason == "DriftDetected") == true);
             Assert.NotEqual(ClaimPhase.Allocated, claim.Status!.Phase);
             Assert.Equal("0x10d3", await Machine.SysfsAsync(Topology.Nic1, "device"));

@@ -50,7 +50,8 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
         if (hasDriver)
         {
             await Cluster.ClaimAsync("too-early", "edu");
-            await RefusalOfAsync("too-early", bridge);
+            await ToldOnPciNodeAsync(bridge);
+            await RefusalOfAsync("too-early");
             Assert.Equal("", await Machine.DriverOfAsync(Topology.Edu));
             await Cluster.ReleaseAsync("too-early");
             await Machine.OutputOfAsync($"echo {bridge} > /sys/bus/pci/devices/{bridge}/driver/unbind");
