@@ -36,6 +36,9 @@ internal sealed class ClaimController(
     // The generation at which an assignment was withdrawn: the agent has to have seen that one before the claim may go.
     private readonly ConcurrentDictionary<(string Uid, string Node), long> _withdrawn = new();
 
+    // When a claim that waits said so last.
+    private readonly ConcurrentDictionary<string, DateTimeOffset> _pended = new();
+
     /// <inheritdoc/>
     public Task DeletedAsync(PassthroughClaim entity, CancellationToken ct)
     {
@@ -195,10 +198,21 @@ internal sealed class ClaimController(
         var status = ClaimStatus.Pending(claim, reason, message, now);
         if (claim.Status.Reason(Conditions.Scheduled) != reason)
             events.Warning(claim, reason, message, "Place");
-        await WriteStatusAsync(claim, status, ct);
-
         // A change that makes room wakes it; refusals end by themselves.
         var until = (status.Refusals ?? []).Where(r => r.Until > now).Select(r => r.Until!.Value - now).DefaultIfEmpty(options.PendingRetry).Min();
+        var uid = claim.Metadata.Uid!;
+        if (_pended.TryGetValue(uid, out var last) && last + options.CountsPeriod > now && !ClaimStatus.Same(claim.Status, status) && ClaimStatus.SameButCounts(claim.Status, status))
+        {
+            // Of many claims that wait each would say new counts after every change: they are said later, once.
+            until = until < last + options.CountsPeriod - now ? until : last + options.CountsPeriod - now;
+        }
+        else
+        {
+            if (!ClaimStatus.Same(claim.Status, status))
+                _pended[uid] = now;
+            await WriteStatusAsync(claim, status, ct);
+        }
+
         return ReconciliationResult.After(until < options.PendingRetry ? until : options.PendingRetry);
     }
 
@@ -267,6 +281,7 @@ internal sealed class ClaimController(
 
     private void Forget(string uid)
     {
+        _pended.TryRemove(uid, out _);
         foreach (var key in _withdrawn.Keys.Where(k => k.Uid == uid))
             _withdrawn.TryRemove(key, out _);
     }

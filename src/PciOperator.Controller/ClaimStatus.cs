@@ -107,6 +107,19 @@ internal static class ClaimStatus
         a is not null && JsonSerializer.SerializeToUtf8Bytes(a, PciOperatorJsonContext.Default.PassthroughClaimStatus).AsSpan()
             .SequenceEqual(JsonSerializer.SerializeToUtf8Bytes(b, PciOperatorJsonContext.Default.PassthroughClaimStatus));
 
+    /// <summary>Whether two statuses of claims that wait say the same but for numbers: how many nodes there are, and how many for each reason.</summary>
+    public static bool SameButCounts(PassthroughClaimStatus? a, PassthroughClaimStatus b)
+    {
+        return a is { Phase: ClaimPhase.Pending } && b.Phase == ClaimPhase.Pending && Same(Bare(a), Bare(b)) && Words(a).SetEquals(Words(b));
+
+        static PassthroughClaimStatus Bare(PassthroughClaimStatus s) => s with { Conditions = [.. (s.Conditions ?? []).Select(c => c with { Message = "" })] };
+
+        // "7 have no device" and "1 has no device" differ in their counts alone, and the reasons' order follows from the counts.
+        static HashSet<string> Words(PassthroughClaimStatus s) =>
+            [.. (s.Conditions.Find(Conditions.Scheduled)?.Message ?? "").Split([' ', ',', ':', '(', ')', '.', ';', '/'], StringSplitOptions.RemoveEmptyEntries)
+                .Where(w => !w.All(char.IsAsciiDigit)).Select(w => w switch { "has" => "have", "is" => "are", "fails" => "fail", "doesn't" => "don't", _ => w })];
+    }
+
     /// <summary>The reason of a condition, or null.</summary>
     public static string? Reason(this PassthroughClaimStatus? status, string type) => status?.Conditions.Find(type)?.Reason;
 

@@ -24,7 +24,10 @@ internal sealed class ClusterView
     /// <summary>How many decisions have been worked out, for tests.</summary>
     public long Decisions => Interlocked.Read(ref _decisions);
 
-    /// <summary>Something became free or possible that was not before, or is not for another reason: claims that wait may be served, or say that reason.</summary>
+    private Dictionary<string, NodeChange> _changedNodes = [];
+    private HashSet<string> _changedAliases = [];
+
+    /// <summary>Something became free or possible that was not before: <see cref="TakeChanges"/> says for whom.</summary>
     public event Action? OffersChanged;
 
     private sealed class NodeFacts
@@ -33,24 +36,27 @@ internal sealed class ClusterView
         public PciNode? PciNode;
         public bool AgentReady;
         public Dictionary<string, IReadOnlyList<AllocatedDevice>> Assumed = [];
-        public HashSet<PciAddress> Free = [];
-        public HashSet<(PciAddress, string?)> Kept = [];
+        public Dictionary<PciAddress, Seen> Offered = [];
+        public HashSet<PciAddress> Kept = [];
+        public Dictionary<string, DeviceTags>? Tags;
         public MatchedDevices Matched = MatchedDevices.None;
     }
 
     /// <summary>A Node changed or is gone (null).</summary>
     public void SetNode(string name, V1Node? node)
     {
-        bool changed;
+        bool more;
         lock (_lock)
         {
             var facts = Facts(name);
-            changed = Fingerprint(facts.Node) != Fingerprint(node);
+            more = Fingerprint(facts.Node) != Fingerprint(node);
+            if (more)
+                Note(name, facts, []);
             facts.Node = node;
-            Rebuild(name, facts);
+            more |= Rebuild(name, facts);
         }
 
-        if (changed)
+        if (more)
             OffersChanged?.Invoke();
     }
 
@@ -67,12 +73,20 @@ internal sealed class ClusterView
                 _assigned.Remove((assignment.ClaimUid, name));
             foreach (var assignment in node?.Spec.Assignments ?? [])
                 _assigned.Add((assignment.ClaimUid, name));
+            more = Admits(facts.PciNode) != Admits(node);
+            if (more)
+                Note(name, facts, []);
+            if (!PciNodeRules.Same(facts.PciNode?.Spec.Rules, node?.Spec.Rules ?? []))
+                facts.Tags = null;
             facts.PciNode = node;
-            more = Rebuild(name, facts);
+            more |= Rebuild(name, facts);
         }
 
         if (more)
             OffersChanged?.Invoke();
+
+        // What of a PciNode NodeFilters looks at.
+        static bool Admits(PciNode? n) => n is { Metadata.DeletionTimestamp: null, Status: { } status } && status.Conditions.IsTrue(Conditions.InventoryReady);
 
         static long Version(PciNode n) => long.TryParse(n.Metadata.ResourceVersion, out var version) ? version : 0;
     }
@@ -85,6 +99,7 @@ internal sealed class ClusterView
             var facts = Facts(name);
             if (facts.AgentReady == ready)
                 return;
+            Note(name, facts, []);
             facts.AgentReady = ready;
             _version++;
         }
@@ -101,6 +116,7 @@ internal sealed class ClusterView
                 _aliases.Remove(name);
             else
                 _aliases[name] = alias;
+            _changedAliases.Add(name);
             _version++;
         }
 
@@ -274,6 +290,56 @@ internal sealed class ClusterView
         _assigned.GetViewBetween((claimUid, ""), (claimUid, "\uffff")).Any(a => !IsGone(a.Node))
         || _assumed.Contains(claimUid);
 
+    /// <summary>
+    /// What has changed since this was asked last, as a question about a claim that waits: whether it may help the claim, or is news for it. A node that is no longer
+    /// usable, devices that no alias of the claim means, and a change that the claim's own selectors and tolerations keep away from it, are not.
+    /// </summary>
+    public Func<PassthroughClaim, bool> TakeChanges()
+    {
+        const int mostNodes = 64;
+        lock (_lock)
+        {
+            var (nodes, aliases) = (_changedNodes, _changedAliases);
+            (_changedNodes, _changedAliases) = ([], []);
+            if (nodes.Count > mostNodes)
+                return _ => true;   // looking at so many for each claim costs more than it saves
+            return claim => claim.Spec.Requests.Any(r => aliases.Contains(r.Alias)) || nodes.Any(n => Concerns(claim, n.Key, n.Value));
+        }
+    }
+
+    private bool Concerns(PassthroughClaim claim, string name, NodeChange change)
+    {
+        if (WhyNot(claim, null, name) is not null)
+            return false;
+        var aliases = claim.Spec.Requests.Select(r => Alias(r.Alias)).OfType<AliasDefinition>().ToList();
+        if (change.News.Any(d => aliases.Any(a => a.Matches(d.Function, d.Tags))))
+            return true;
+        return NodeFilters.Check(claim, change.Node, change.PciNode, change.AgentReady, null, name) is not null
+            && _nodes.GetValueOrDefault(name)?.Matched is { } matched && aliases.Any(a => Means(matched, a));
+
+        bool Means(MatchedDevices matched, AliasDefinition alias)
+        {
+            lock (_lock)
+                return matched.Count(alias) > 0;
+        }
+    }
+
+    /// <summary>A node is about to change, or has news; what it was when the changes were last taken counts.</summary>
+    private void Note(string name, NodeFacts before, IEnumerable<Seen> news)
+    {
+        if (!_changedNodes.TryGetValue(name, out var change))
+            _changedNodes[name] = change = new NodeChange(before.Node, before.PciNode, before.AgentReady, []);
+        change.News.UnionWith(news);
+    }
+
+    /// <summary>A device as aliases see it.</summary>
+    private readonly record struct Seen(PciFunction Function, DeviceTags Tags);
+
+    private static Seen ToSeen(NodeDevice device) => new(device.Function, device.Tags!);
+
+    /// <summary>A node as it was, and what it offers or keeps back since.</summary>
+    private sealed record NodeChange(V1Node? Node, PciNode? PciNode, bool AgentReady, HashSet<Seen> News);
+
     private NodeFacts Facts(string name)
     {
         if (!_nodes.TryGetValue(name, out var facts))
@@ -289,7 +355,7 @@ internal sealed class ClusterView
         Rebuild(node, facts);
     }
 
-    /// <summary>Brings one node's part of the snapshot up to date. True when a device is free that was not, or is kept back for another reason: those that wait say it.</summary>
+    /// <summary>Brings one node's part of the snapshot up to date. True when a device is offered that was not, or is kept back now: those that wait for such a device say it.</summary>
     private bool Rebuild(string name, NodeFacts facts)
     {
         _version++;
@@ -303,12 +369,18 @@ internal sealed class ClusterView
 
         var built = Build(name, facts);
         _inventory = _inventory.With(built);
-        var free = built.Devices.Where(d => d is { Owner: null, BlockedReason: null, Tags: not null }).Select(d => d.Function.Address).ToHashSet();
-        var kept = built.Devices.Where(d => d is { Owner: null, BlockedReason: not null, Tags: not null }).Select(d => (d.Function.Address, d.BlockedReason)).ToHashSet();
-        var more = !free.IsSubsetOf(facts.Free) || !kept.SetEquals(facts.Kept);
-        (facts.Free, facts.Kept) = (free, kept);
+        var offered = built.Devices.Where(d => d.Tags is not null && built.WhyNotOffered(d.Function.Address) is null).ToDictionary(d => d.Function.Address, ToSeen);
+        var kept = built.Devices.Where(d => d is { Owner: null, BlockedReason: not null, Tags: not null }).Select(d => d.Function.Address).ToHashSet();
+        List<Seen> news =
+        [
+            .. offered.Where(d => !facts.Offered.TryGetValue(d.Key, out var before) || before != d.Value).Select(d => d.Value),
+            .. built.Devices.Where(d => kept.Contains(d.Function.Address) && !facts.Kept.Contains(d.Function.Address)).Select(ToSeen),
+        ];
+        if (news.Count > 0)
+            Note(name, facts, news);
+        (facts.Offered, facts.Kept) = (offered, kept);
         facts.Matched = facts.Matched.Update(built);
-        return more;
+        return news.Count > 0;
     }
 
     private static NodeInventory Build(string name, NodeFacts facts)
@@ -339,7 +411,8 @@ internal sealed class ClusterView
                 owners.TryAdd(device.Address, held.ClaimUid);
         }
 
-        var rules = (facts.PciNode.Spec.Rules ?? []).ToDictionary(r => r.Name, r => r.ToTags());
+        // One rule's tags are one object as long as the rules stay as they are: what they are given for compares as equal.
+        var rules = facts.Tags ??= (facts.PciNode.Spec.Rules ?? []).ToDictionary(r => r.Name, r => r.ToTags());
         return NodeInventory.Build(name,
         [
             .. devices.Select(d => new NodeDevice

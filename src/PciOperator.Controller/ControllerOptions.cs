@@ -24,6 +24,9 @@ public sealed record ControllerOptions
     /// <summary>How soon a claim that waits is looked at although nothing made room.</summary>
     public TimeSpan PendingRetry { get; init; } = TimeSpan.FromMinutes(5);
 
+    /// <summary>How long a claim that waits keeps what it says when only counts in it would change.</summary>
+    public TimeSpan CountsPeriod { get; init; } = TimeSpan.FromSeconds(30);
+
     /// <summary>How soon claims that wait are looked at after something made room: what comes together is one look.</summary>
     public TimeSpan KickDelay { get; init; } = TimeSpan.FromMilliseconds(100);
 

@@ -56,7 +56,8 @@ public sealed class PciController
 
         var pending = new Debounce(_options.KickDelay, _time, () =>
         {
-            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByPending, "true"))
+            var concerns = view.TakeChanges();
+            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByPending, "true").Where(concerns))
                 claims.Enqueue(EntityKey.Of(claim));
         });
         var counts = new Debounce(_options.CountDelay, _time, () =>
