@@ -3,7 +3,7 @@ namespace PciOperator.Core;
 /// <summary>Branch and bound on <see cref="CardRelaxation"/>: halves the range of a class whose number of PFs is fractional, until the rest is proved empty or an answer is found.</summary>
 internal sealed class CardBranching
 {
-    private const int MostRounded = 10;
+    private const int MostRounded = 6;
 
     private readonly CardRelaxation relaxation;
     private readonly Stack<(int[] Low, int[] High)> open = new();
@@ -70,7 +70,7 @@ internal sealed class CardBranching
         }
         if (fractional.Count > MostRounded)
             return false;
-        for (int ways = 0; ways < 1 << fractional.Count; ways++)
+        for (int ways = 0; ways < 1 << fractional.Count && relaxation.Work < relaxation.Limit; ways++)
         {
             for (int i = 0; i < fractional.Count; i++)
                 answer[fractional[i]] = (int)Math.Clamp(Math.Floor(x[fractional[i]]) + (ways >> i & 1), low[fractional[i]], high[fractional[i]]);
