@@ -26,6 +26,7 @@ internal sealed class ClusterView
         public PciNode? PciNode;
         public bool AgentReady;
         public Dictionary<string, IReadOnlyList<AllocatedDevice>> Assumed = [];
+        public IReadOnlyDictionary<int, int?> Sockets = new Dictionary<int, int?>();
         public HashSet<PciAddress> Free = [];
         public HashSet<(PciAddress, string?)> Kept = [];
         public MatchedDevices Matched = MatchedDevices.None;
@@ -260,7 +261,7 @@ internal sealed class ClusterView
         Rebuild(node, facts);
     }
 
-    /// <summary>Brings one node's part of the snapshot up to date. True when a device is free that was not, or is kept back for another reason: those that wait say it.</summary>
+    /// <summary>Brings one node's part of the snapshot up to date. True when a device is free that was not, or is kept back for another reason, or NUMA nodes are in other sockets: those that wait say it.</summary>
     private bool Rebuild(string name, NodeFacts facts)
     {
         if (facts.Node is null && facts.PciNode is null)
@@ -275,17 +276,22 @@ internal sealed class ClusterView
         _inventory = _inventory.With(built);
         var free = built.Devices.Where(d => d is { Owner: null, BlockedReason: null, Tags: not null }).Select(d => d.Function.Address).ToHashSet();
         var kept = built.Devices.Where(d => d is { Owner: null, BlockedReason: not null, Tags: not null }).Select(d => (d.Function.Address, d.BlockedReason)).ToHashSet();
-        var more = !free.IsSubsetOf(facts.Free) || !kept.SetEquals(facts.Kept);
+        var more = !free.IsSubsetOf(facts.Free) || !kept.SetEquals(facts.Kept) || !SameSockets(facts.Sockets, built.Sockets);
+        facts.Sockets = built.Sockets;
         (facts.Free, facts.Kept) = (free, kept);
         facts.Matched = facts.Matched.Update(built);
         return more;
     }
 
+    private static bool SameSockets(IReadOnlyDictionary<int, int?> a, IReadOnlyDictionary<int, int?> b) =>
+        a.Count == b.Count && a.All(p => b.TryGetValue(p.Key, out var socket) && socket == p.Value);
+
     private static NodeInventory Build(string name, NodeFacts facts, IReadOnlyDictionary<string, IReadOnlyList<AllocatedDevice>>? tried)
     {
         var status = facts.PciNode?.Status;
+        var sockets = SocketsOf(status);
         if (status?.Devices is not { } devices)
-            return NodeInventory.Build(name, []);
+            return NodeInventory.Build(name, [], sockets);
 
         var owners = new Dictionary<string, string>();
         foreach (var (uid, taken) in facts.Assumed.Concat(tried ?? new Dictionary<string, IReadOnlyList<AllocatedDevice>>()))
@@ -323,7 +329,18 @@ internal sealed class ClusterView
                     ? d.Reason ?? "it is not available"
                     : null,
             }),
-        ]);
+        ], sockets);
+    }
+
+    // The host's whole topology, as the agent sees it; what devices say of their own nodes is enough only where an older agent says nothing.
+    private static Dictionary<int, int?>? SocketsOf(PciNodeStatus? status)
+    {
+        if (status?.NumaNodes is not { } nodes)
+            return null;
+        var sockets = new Dictionary<int, int?>(nodes.Count);
+        foreach (var node in nodes)
+            sockets[node.Id] = node.Socket;
+        return sockets;
     }
 
     /// <summary>Whether the agent calls a device unavailable only because its PF or one of its VFs is given away: the allocator works that out itself from the owners.</summary>
