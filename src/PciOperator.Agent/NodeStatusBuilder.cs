@@ -10,6 +10,8 @@ internal static class NodeStatusBuilder
     /// <summary>The most devices that status can hold.</summary>
     internal const int MostDevices = 1024;
 
+    private const int MostNumaNodes = 128;
+
     public static PciNodeStatus Build(
         PciNode node,
         HostSnapshot host,
@@ -34,6 +36,7 @@ internal static class NodeStatusBuilder
             KernelVersion = host.KernelVersion,
             BootId = host.BootId,
             AgentVersion = version,
+            NumaNodes = [.. host.NumaNodes.OrderBy(n => n.Key).Take(MostNumaNodes).Select(n => new PciNodeNumaNode { Id = n.Key, Socket = n.Value })],
             Summary = new PciNodeSummary
             {
                 Devices = offered.Count,

@@ -145,6 +145,10 @@ public sealed record PciNodeStatus
     [Length(0, 64)]
     public string? AgentVersion { get; set; }
 
+    /// <summary>The host's NUMA nodes that have CPUs, with or without a device: what the policy `socket` is decided by.</summary>
+    [Items(0, 128), ListMapKeys("id")]
+    public IReadOnlyList<PciNodeNumaNode>? NumaNodes { get; set; }
+
     /// <summary>Devices by state.</summary>
     public PciNodeSummary? Summary { get; set; }
 
@@ -163,6 +167,17 @@ public sealed record PciNodeStatus
     /// <summary>`IommuEnabled`, `VfioReady`, `InventoryReady`, `InventoryTruncated`, `DevicesHealthy`, `DriftDetected`, and the facts of the host that help or hinder passthrough.</summary>
     [Items(0, 32), ListMapKeys("type")]
     public IReadOnlyList<V1Condition>? Conditions { get; set; }
+}
+
+/// <summary>One NUMA node of a host.</summary>
+public sealed record PciNodeNumaNode
+{
+    /// <summary>Its number.</summary>
+    [Required]
+    public int Id { get; set; }
+
+    /// <summary>The CPU socket that it is in; absent when the host doesn't know.</summary>
+    public int? Socket { get; set; }
 }
 
 /// <summary>A node's devices by state.</summary>

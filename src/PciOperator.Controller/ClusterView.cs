@@ -39,6 +39,7 @@ internal sealed class ClusterView
         public Dictionary<PciAddress, Seen> Offered = [];
         public HashSet<PciAddress> Kept = [];
         public Dictionary<string, DeviceTags>? Tags;
+        public IReadOnlyDictionary<int, int?> Sockets = new Dictionary<int, int?>();
         public MatchedDevices Matched = MatchedDevices.None;
     }
 
@@ -355,7 +356,7 @@ internal sealed class ClusterView
         Rebuild(node, facts);
     }
 
-    /// <summary>Brings one node's part of the snapshot up to date. True when a device is offered that was not, or is kept back now: those that wait for such a device say it.</summary>
+    /// <summary>Brings one node's part of the snapshot up to date. True when a device is offered that was not, or is kept back now, or NUMA nodes are in other sockets: those that wait for such a device say it.</summary>
     private bool Rebuild(string name, NodeFacts facts)
     {
         _version++;
@@ -371,9 +372,11 @@ internal sealed class ClusterView
         _inventory = _inventory.With(built);
         var offered = built.Devices.Where(d => d.Tags is not null && built.WhyNotOffered(d.Function.Address) is null).ToDictionary(d => d.Function.Address, ToSeen);
         var kept = built.Devices.Where(d => d is { Owner: null, BlockedReason: not null, Tags: not null }).Select(d => d.Function.Address).ToHashSet();
+        var moved = !SameSockets(facts.Sockets, built.Sockets);
+        facts.Sockets = built.Sockets;
         List<Seen> news =
         [
-            .. offered.Where(d => !facts.Offered.TryGetValue(d.Key, out var before) || before != d.Value).Select(d => d.Value),
+            .. offered.Where(d => moved || !facts.Offered.TryGetValue(d.Key, out var before) || before != d.Value).Select(d => d.Value),
             .. built.Devices.Where(d => kept.Contains(d.Function.Address) && !facts.Kept.Contains(d.Function.Address)).Select(ToSeen),
         ];
         if (news.Count > 0)
@@ -383,11 +386,15 @@ internal sealed class ClusterView
         return news.Count > 0;
     }
 
+    private static bool SameSockets(IReadOnlyDictionary<int, int?> a, IReadOnlyDictionary<int, int?> b) =>
+        a.Count == b.Count && a.All(p => b.TryGetValue(p.Key, out var socket) && socket == p.Value);
+
     private static NodeInventory Build(string name, NodeFacts facts)
     {
         var status = facts.PciNode?.Status;
+        var sockets = SocketsOf(status);
         if (status?.Devices is not { } devices)
-            return NodeInventory.Build(name, []);
+            return NodeInventory.Build(name, [], sockets);
 
         var owners = new Dictionary<string, string>();
         foreach (var (uid, taken) in facts.Assumed)
@@ -426,7 +433,18 @@ internal sealed class ClusterView
                     ? d.Reason ?? "it is not available"
                     : null,
             }),
-        ]);
+        ], sockets);
+    }
+
+    // The host's whole topology, as the agent sees it; what devices say of their own nodes is enough only where an older agent says nothing.
+    private static Dictionary<int, int?>? SocketsOf(PciNodeStatus? status)
+    {
+        if (status?.NumaNodes is not { } nodes)
+            return null;
+        var sockets = new Dictionary<int, int?>(nodes.Count);
+        foreach (var node in nodes)
+            sockets[node.Id] = node.Socket;
+        return sockets;
     }
 
     /// <summary>Whether the agent calls a device unavailable only because its PF or one of its VFs is given away: the allocator works that out itself from the owners.</summary>

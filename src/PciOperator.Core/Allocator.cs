@@ -8,8 +8,8 @@ namespace PciOperator.Core;
 /// Bounds. With R requests that differ in alias or policy (at most 8 by the resources; 12 here), one look at a node with B
 /// sets of alike devices costs B + R · 2^R steps for each NUMA node that the guest might be put on: at most 1,024 + 2,048. Only cards
 /// whose PF and whose VFs are both wanted by one claim need a search; <see cref="CardSearch"/> says what it costs at worst.
-/// The verdict <see cref="NodeVerdict.TooComplex"/> is left for more than 12 different requests, and for a search of more
-/// than 2^20 steps.
+/// The verdict <see cref="NodeVerdict.TooComplex"/> is left for more than 12 different requests, and for what is not
+/// proved within <see cref="WorkBounds"/>.
 /// </remarks>
 public static class Allocator
 {

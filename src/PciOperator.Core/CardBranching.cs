@@ -3,12 +3,13 @@ namespace PciOperator.Core;
 /// <summary>Branch and bound on <see cref="CardRelaxation"/>: halves the range of a class whose number of PFs is fractional, until the rest is proved empty or an answer is found.</summary>
 internal sealed class CardBranching
 {
-    private const int MostRounded = 10;
+    private const int MostRounded = 6;
 
     private readonly CardRelaxation relaxation;
     private readonly Stack<(int[] Low, int[] High)> open = new();
     private readonly int[] sizes;
     private readonly double[] x;
+    private readonly int[] weight;
 
     public CardBranching(List<int[]> pf, List<int[]> vfs, List<int> sizes, long[] need)
     {
@@ -17,20 +18,21 @@ internal sealed class CardBranching
         relaxation = new CardRelaxation(gains, [.. vfs], this.sizes, need);
         x = new double[sizes.Count];
         open.Push((new int[sizes.Count], [.. sizes]));
+        weight = [.. gains.Select(g => WeightOf(g, 1 << System.Numerics.BitOperations.Log2((uint)need.Length)))];
     }
 
-    /// <summary>Nodes looked at so far.</summary>
-    public long Nodes { get; private set; }
+    /// <summary>Work so far: numbers looked at.</summary>
+    public long Work => relaxation.Work;
 
-    /// <summary>Goes on for so many nodes.</summary>
-    /// <param name="nodes">How many.</param>
+    /// <summary>Goes on until so much work is done in all.</summary>
+    /// <param name="limit">How much.</param>
     /// <param name="answer">By class, the number of PFs, when there is an answer.</param>
     /// <returns>Whether there is one; null when that is not known yet.</returns>
-    public bool? Run(int nodes, int[] answer)
+    public bool? Run(long limit, int[] answer)
     {
-        for (int n = 0; n < nodes && open.Count > 0; n++)
+        relaxation.Limit = limit;
+        while (open.Count > 0 && relaxation.Work < limit)
         {
-            Nodes++;
             (int[] low, int[] high) = open.Pop();
             if (!relaxation.Solve(low, high, x))
                 continue;
@@ -39,6 +41,20 @@ internal sealed class CardBranching
             Branch(low, high);
         }
         return open.Count == 0 ? false : null;
+    }
+
+    // A linked VF's use follows from the modes of its two cards, so it is never branched on while a card is open; and the card with the most
+    // links decides most at once.
+    private static int WeightOf(int[] gain, int sets)
+    {
+        int links = 0;
+        for (int row = sets; row < gain.Length; row++)
+        {
+            links += gain[row] != 0 ? 1 : 0;
+            if (gain[row] < 0 && ((row - sets) & 1) == 0)
+                return 1;
+        }
+        return (1 + links) << 20;
     }
 
     // Every way to round the fractional numbers, when they are few.
@@ -54,7 +70,7 @@ internal sealed class CardBranching
         }
         if (fractional.Count > MostRounded)
             return false;
-        for (int ways = 0; ways < 1 << fractional.Count; ways++)
+        for (int ways = 0; ways < 1 << fractional.Count && relaxation.Work < relaxation.Limit; ways++)
         {
             for (int i = 0; i < fractional.Count; i++)
                 answer[fractional[i]] = (int)Math.Clamp(Math.Floor(x[fractional[i]]) + (ways >> i & 1), low[fractional[i]], high[fractional[i]]);
@@ -71,8 +87,8 @@ internal sealed class CardBranching
         for (int k = 0; k < x.Length; k++)
         {
             double fraction = Math.Min(x[k] - Math.Floor(x[k]), Math.Ceiling(x[k]) - x[k]);
-            if (fraction > most && low[k] < high[k])
-                (widest, most) = (k, fraction);
+            if (fraction * weight[k] > most && low[k] < high[k])
+                (widest, most) = (k, fraction * weight[k]);
         }
         int cut;
         if (widest >= 0)

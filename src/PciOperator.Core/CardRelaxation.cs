@@ -1,3 +1,5 @@
+using System.Numerics;
+
 namespace PciOperator.Core;
 
 /// <summary>
@@ -40,6 +42,12 @@ internal sealed class CardRelaxation
             rows.Add(need.Length - 1);
     }
 
+    /// <summary>Work so far: numbers looked at.</summary>
+    public long Work { get; private set; }
+
+    /// <summary>The work at which a solve ends without knowing.</summary>
+    public long Limit { get; set; } = long.MaxValue;
+
     /// <summary>Weights of the sets that prove that there is no answer, after a <see cref="Solve"/> that said so.</summary>
     public long[]? Proof { get; private set; }
 
@@ -55,7 +63,7 @@ internal sealed class CardRelaxation
             double shortfall = Simplex(low, high, x);
             if (shortfall > 1e-7)
                 return !Refuted(low, high);
-            if (!AddViolated(x))
+            if (Work > Limit || !AddViolated(x))
                 return true;
         }
     }
@@ -65,6 +73,7 @@ internal sealed class CardRelaxation
     {
         for (int set = 1; set < need.Length; set++)
         {
+            Work += sizes.Length;
             long left = -need[set];
             for (int k = 0; k < sizes.Length; k++)
                 left += ((long)sizes[k] * vfs[k][set]) + ((long)x[k] * gains[k][set]);
@@ -77,7 +86,8 @@ internal sealed class CardRelaxation
     // The set that misses most, and at once all violated conditions in the upper part, where those of linked VFs are (they come after the sets).
     private bool AddViolated(double[] x)
     {
-        int sets = 1 << System.Numerics.BitOperations.Log2((uint)need.Length);
+        int sets = 1 << BitOperations.Log2((uint)need.Length);
+        Work += (long)need.Length * sizes.Length;
         int worst = -1;
         double most = 1e-6;
         bool added = false;
@@ -106,6 +116,7 @@ internal sealed class CardRelaxation
     {
         int classes = sizes.Length;
         int m = rows.Count;
+        Work += 2L * m * classes;
         var missing = new double[m];
         int first = 0;
         for (int i = 0; i < m; i++)
@@ -147,6 +158,9 @@ internal sealed class CardRelaxation
         int zRow = first;
         for (int step = 0; step < 20_000; step++)
         {
+            Work += m + columns;
+            if (Work > Limit)
+                return Finish(low, x, zRow);
             int enter = Entering(table[zRow], columns, step > 5_000);
             if (enter < 0)
                 return Finish(low, x, zRow);
@@ -216,12 +230,22 @@ internal sealed class CardRelaxation
                 continue;
             double[] other = table[i];
             other[enter] = 0;
-            for (int j = 0; j < columns; j++)
-                other[j] += factor * row[j];
+            Work += columns;
+            AddTimes(other.AsSpan(0, columns), factor, row);
         }
         (basic[leave], nonbasic[enter]) = (nonbasic[enter], basic[leave]);
         value[leave] = entered;
         atUpper[nonbasic[enter]] = toUpper ? 1 : 0;
+    }
+
+    private static void AddTimes(Span<double> to, double factor, ReadOnlySpan<double> row)
+    {
+        var factors = new Vector<double>(factor);
+        int j = 0;
+        for (; j <= to.Length - Vector<double>.Count; j += Vector<double>.Count)
+            (new Vector<double>(to[j..]) + (factors * new Vector<double>(row[j..]))).CopyTo(to[j..]);
+        for (; j < to.Length; j++)
+            to[j] += factor * row[j];
     }
 
     private double Finish(int[] low, double[] x, int zRow)
@@ -255,21 +279,25 @@ internal sealed class CardRelaxation
     {
         var proof = new long[need.Length];
         long left = 0;
+        var used = new List<int>();
         for (int set = 1; set < need.Length; set++)
         {
             proof[set] = (long)Math.Round(weights[set] * (1 << 28));
             left -= proof[set] * need[set];
+            if (proof[set] != 0)
+                used.Add(set);
         }
         for (int k = 0; k < sizes.Length; k++)
         {
             long gain = 0;
-            for (int set = 1; set < need.Length; set++)
+            foreach (int set in used)
             {
                 left += proof[set] * sizes[k] * vfs[k][set];
                 gain += proof[set] * gains[k][set];
             }
             left += Math.Max(gain * low[k], gain * high[k]);
         }
+        Work += need.Length + (2L * used.Count * sizes.Length);
         Proof = left < 0 ? proof : null;
         return left < 0;
     }

@@ -10,7 +10,7 @@ namespace PciOperator.Core;
 /// </summary>
 /// <remarks>
 /// Cards with the same two vectors are interchangeable and form a class; for a class only the number x of cards in PF mode
-/// counts. Two searches take turns, each with more time than before; both are exact and end, so whichever is done first is right.
+/// counts. Two searches take turns, each with more work than before (the relaxation, which gets further with it, three times as much); both are exact and end, so whichever is done first is right.
 /// The one here is depth first over the classes, each x within the range that every set still allows; it drops a branch when the
 /// classes not yet decided can't lift some set to its demand even at the best of both modes, and remembers what failed. It
 /// is quick on small and on loose questions. <see cref="CardBranching"/> branches on the linear relaxation, which is quick on
@@ -25,21 +25,16 @@ namespace PciOperator.Core;
 /// </remarks>
 internal sealed class CardSearch
 {
-    /// <summary>
-    /// Steps (a class tried with one number of PFs) after which the search gives up; the relaxation's nodes, a 32nd as many, come on
-    /// top. The hardest questions found within the resources' limits take less than a hundredth of it (see the tests).
-    /// </summary>
-    public const long MostSteps = 1L << 20;
+    private const long FirstRound = 1L << 15;
 
-    private const int FirstRound = 512;
-
-    private const int StepsPerNode = 32;
+    // A class tried with one number of PFs: its range, the next sums, and whether they fail.
+    private const int PassesPerStep = 3;
 
     private readonly int sets;
     private readonly long[] need;
     private readonly List<CardClass> classes = [];
     private long[][] upper = [];
-    private long steps;
+    private long work;
     private CardBranching? branching;
     private HashSet<State>? failed;
     private int[] memoRows = [];
@@ -65,8 +60,8 @@ internal sealed class CardSearch
         RoundOver,
     }
 
-    /// <summary>Work so far, in steps; a node of the relaxation is worth <see cref="StepsPerNode"/>, and the two searches take turns.</summary>
-    public long Steps => Math.Max(steps, (branching?.Nodes ?? 0) * StepsPerNode);
+    /// <summary>Work of both searches so far: numbers looked at.</summary>
+    public long Work => work + (branching?.Work ?? 0);
 
     /// <summary>Adds a card; cards of equal vectors are taken together.</summary>
     /// <param name="card">Its number.</param>
@@ -87,8 +82,9 @@ internal sealed class CardSearch
 
     /// <summary>Searches.</summary>
     /// <param name="modes">By card: 1 for PF mode, 0 for VFs, where an answer exists.</param>
-    /// <returns>Whether it exists; null when the search gave up after <see cref="MostSteps"/>.</returns>
-    public bool? Run(Span<sbyte> modes)
+    /// <param name="mostWork">Where it gives up: <see cref="WorkBounds"/>.</param>
+    /// <returns>Whether it exists; null when the search gave up.</returns>
+    public bool? Run(Span<sbyte> modes, long mostWork)
     {
         // The widest choices first; ties by vectors, so that the answer does not depend on the order of cards.
         classes.Sort();
@@ -96,11 +92,11 @@ internal sealed class CardSearch
         Prepare();
         for (long round = FirstRound; ; round *= 4)
         {
-            Outcome outcome = Descend(0, Math.Min(steps + round, MostSteps));
+            Outcome outcome = Descend(0, Math.Min(work + round, mostWork - (branching?.Work ?? 0)));
             if (outcome == Outcome.RoundOver)
             {
                 branching ??= new CardBranching(classes.ConvertAll(c => c.Pf), classes.ConvertAll(c => c.Vfs), classes.ConvertAll(c => c.Cards.Count), need);
-                outcome = branching.Run((int)(round / StepsPerNode), choice) switch
+                outcome = branching.Run(Math.Min(branching.Work + (3 * round), mostWork - work), choice) switch
                 {
                     true => Outcome.Found,
                     false => Outcome.None,
@@ -118,7 +114,7 @@ internal sealed class CardSearch
                 }
                 return true;
             }
-            if (steps >= MostSteps)
+            if (Work >= mostWork)
                 return null;
         }
     }
@@ -189,7 +185,8 @@ internal sealed class CardSearch
         (int low, int high) = c.OneMode is { } only ? (only, only) : Range(c, now);
         for (int x = low; x <= high; x++)
         {
-            if (++steps > limit)
+            work += PassesPerStep * sets;
+            if (work > limit)
                 return Outcome.RoundOver;
             long[] next = upper[k + 1];
             Advance(now, c.Base, c.Gain, x, next);

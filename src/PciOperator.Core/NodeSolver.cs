@@ -47,49 +47,61 @@ internal readonly ref struct NodeSolver
     /// <summary>How many devices the answer takes of each bucket.</summary>
     public ReadOnlySpan<int> Taken => taken;
 
-    /// <summary>Decides.</summary>
+    /// <summary>Decides, within <see cref="WorkBounds.Deciding"/>.</summary>
     public Fit Solve()
     {
-        int preferred = plan.Guest.Kind == GuestNumaKind.None ? 0 : plan.Preferred;
-        bool unknown = plan.Guest.Kind == GuestNumaKind.Unknown;
-        bool tooComplex = false;
-        // For a guest that may go anywhere, devices on one node are better, asked for or not.
-        if (unknown && plan.Legacy != 0 && Attempt(preferred | plan.Legacy, preferred, ref tooComplex) is { Served: true } together)
-            return together;
-        if (preferred != 0 || !unknown || plan.Legacy == 0)
-        {
-            Fit whole = Attempt(preferred, preferred, ref tooComplex);
-            if (whole.Served)
-                return whole;
-        }
-        if (preferred != 0)
-        {
-            // What is preferred can't all be had: as much of it as can.
-            int kept = 0;
-            for (int bit = 1; bit <= preferred && (preferred & (preferred - 1)) != 0; bit <<= 1)
-            {
-                if ((preferred & bit) != 0 && Attempt(kept | bit, preferred, ref tooComplex).Served)
-                    kept |= bit;
-            }
-            Fit part = Attempt(kept, preferred, ref tooComplex);
-            if (part.Served)
-                return part;
-        }
-        else if (unknown && plan.Legacy != 0)
-        {
-            Fit anywhere = Attempt(0, 0, ref tooComplex);
-            if (anywhere.Served)
-                return anywhere;
-        }
-        return tooComplex ? Fit.TooComplex : Fit.Refused;
+        scratch.Begin(WorkBounds.Deciding);
+        return SolveWithin();
     }
 
-    /// <summary>For a guest without NUMA: whether an assignment exists, without choosing one.</summary>
-    public bool FitsAnywhere()
+    /// <summary>Decides within what is left of a bound that has begun.</summary>
+    public Fit SolveWithin()
+    {
+        int preferred = plan.Guest.Kind == GuestNumaKind.None ? 0 : plan.Preferred;
+        bool nearest = plan.Guest.Kind == GuestNumaKind.Unknown && plan.Legacy != 0;
+        bool ignored = false;
+        // Most claims get all that they would like at the first try; where that is hard to tell, a quarter of the bound is spent on it.
+        scratch.Allow(scratch.Left / 4);
+        // For a guest that may go anywhere, devices on one node are better, asked for or not.
+        if (nearest && Attempt(preferred | plan.Legacy, preferred, ref ignored) is { Served: true } together)
+            return together;
+        if (preferred != 0 && Attempt(preferred, preferred, ref ignored) is { Served: true } whole)
+            return whole;
+        // Without any preference the claim asks for least: what can't be served so can't be served at all.
+        long before = scratch.Left;
+        scratch.Allow(before);
+        bool tooComplex = false;
+        Fit least = Attempt(0, preferred, ref tooComplex);
+        if (!least.Served)
+            return tooComplex ? Fit.TooComplex : Fit.Refused;
+        return (preferred & (preferred - 1)) == 0 ? least : MostOf(preferred, before - scratch.Left);
+    }
+
+    // What is preferred can't all be had: as much of it as can. A try leaves enough of the bound to repeat the best one so far.
+    private Fit MostOf(int preferred, long costOfBest)
+    {
+        bool ignored = false;
+        int kept = 0;
+        for (int bit = 1; bit <= preferred; bit <<= 1)
+        {
+            if ((preferred & bit) == 0)
+                continue;
+            long before = scratch.Left;
+            scratch.Allow(Math.Min(before / 2, before - costOfBest));
+            if (Attempt(kept | bit, preferred, ref ignored).Served)
+                (kept, costOfBest) = (kept | bit, before - scratch.Left);
+        }
+        scratch.Allow(scratch.Left);
+        return Attempt(kept, preferred, ref ignored);
+    }
+
+    /// <summary>For a guest without NUMA: whether an assignment exists, without choosing one, within what is left of a bound; null when that is not enough to tell.</summary>
+    public bool? FitsAnywhere()
     {
         bool tooComplex = false;
         numaMasks.Fill(plan.All);
-        return Try(ref tooComplex);
+        scratch.Allow(scratch.Left);
+        return Try(ref tooComplex) ? true : tooComplex ? null : false;
     }
 
     // One try: the columns in strict, whose policy is only a preference, are held to it.
@@ -177,6 +189,12 @@ internal readonly ref struct NodeSolver
     private bool Try(ref bool tooComplex)
     {
         ReadOnlySpan<Bucket> buckets = shape.Buckets;
+        scratch.Spend(buckets.Length + plan.Sets);
+        if (scratch.Allowance < 0)
+        {
+            tooComplex = true;
+            return false;
+        }
         bool cards = false;
         int total = 0;
         for (int i = 0; i < buckets.Length; i++)
@@ -276,6 +294,7 @@ internal readonly ref struct NodeSolver
 
         // By card: what its PF's group adds to each set of columns, then what its VFs add.
         int width = plan.Sets;
+        scratch.Spend((long)width * (buckets.Length + (3 * modes.Length)));
         Span<int> vectors = scratch.Vectors(modes.Length * width * 2);
         vectors.Clear();
         for (int i = 0; i < buckets.Length; i++)
@@ -438,9 +457,8 @@ internal readonly ref struct NodeSolver
         }
         Span<sbyte> answer = links.Count == 0 ? modes : new sbyte[modes.Length + links.Count];
         modes.CopyTo(answer);
-        bool? found = search.Run(answer);
-        scratch.MostCardSteps = Math.Max(scratch.MostCardSteps, search.Steps);
-        scratch.CardSteps += search.Steps;
+        bool? found = search.Run(answer, scratch.Allowance);
+        scratch.Spend(search.Work);
         tooComplex |= found is null;
         if (found is true)
             answer[..modes.Length].CopyTo(modes);

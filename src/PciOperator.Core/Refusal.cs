@@ -8,6 +8,10 @@ internal static class Refusal
     /// <summary>Enough for each request, not for all.</summary>
     public static readonly RefusalReason Together = new(RefusalCodes.Conflict, "have enough for each request but not for all together");
 
+    /// <summary>No assignment was found, and that there is none was not proved within <see cref="WorkBounds.Deciding"/>.</summary>
+    private static readonly RefusalReason TooComplex = new(RefusalCodes.TooComplex,
+        "are too complex to decide (whole PFs and VFs of many different cards in one claim): ask for fewer different devices at once");
+
     private static readonly RefusalReason[] Policies =
         [.. Enum.GetValues<NumaPolicy>().Select(p => new RefusalReason(RefusalCodes.NumaPolicy, $"fail NUMA policy {p.ToNova()}"))];
 
@@ -19,7 +23,7 @@ internal static class Refusal
     public static RefusalReason Explain(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks, Fit fit)
     {
         if (fit.GaveUp)
-            return new RefusalReason(RefusalCodes.TooComplex, "are too complex to decide");
+            return TooComplex;
         for (int c = 0; c < plan.Columns.Length; c++)
         {
             bool any = false;
@@ -42,10 +46,14 @@ internal static class Refusal
         return ExplainWhole(node, plan, classMasks);
     }
 
-    /// <summary>Why a node that has enough free for each column can't serve all of them.</summary>
+    /// <summary>
+    /// Why a node that has enough free for each column can't serve all of them. Within <see cref="WorkBounds.Wording"/>: beyond it the reason is true and
+    /// says less.
+    /// </summary>
     public static RefusalReason ExplainWhole(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks)
     {
-        if (Strict(plan) != 0 && new NodeSolver(node.Shape, plan.WithoutNuma, classMasks).FitsAnywhere())
+        Scratch.Mine.Begin(WorkBounds.Wording);
+        if (Strict(plan) != 0 && new NodeSolver(node.Shape, plan.WithoutNuma, classMasks).FitsAnywhere() is true)
             return Policies[(int)Culprit(node, plan, classMasks)];
         return Together;
     }
@@ -60,9 +68,8 @@ internal static class Refusal
         new(RefusalCodes.NoDevice, $"have no device of alias {plan.Columns[column].Alias.Name}");
 
     public static RefusalReason TooFew(ClaimPlan plan, int column, int free) =>
-        new(RefusalCodes.TooFewFree, plan.Columns.Length == 1
-            ? $"have too few free ({free} of {plan.Columns[column].Count})"
-            : $"have too few free of alias {plan.Columns[column].Alias.Name} ({free} of {plan.Columns[column].Count})");
+        new(RefusalCodes.TooFewFree, (free == 0 ? "have none free" : "have too few free") + (plan.Columns.Length == 1 ? "" : $" of alias {plan.Columns[column].Alias.Name}")
+            + (free == 0 ? $" ({plan.Columns[column].Count} wanted)" : $" ({free} of {plan.Columns[column].Count})"));
 
     /// <summary>Too few free, or too few because of endpoints that no spec matches. Their addresses are the host's: the claim that reads this is a tenant's.</summary>
     public static RefusalReason TooFew(NodeInventory node, ClaimPlan plan, int column, int free)
@@ -134,5 +141,5 @@ internal static class Refusal
     };
 
     private static bool Serves(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks) =>
-        new NodeSolver(node.Shape, plan, classMasks).Solve().Served;
+        new NodeSolver(node.Shape, plan, classMasks).SolveWithin().Served;
 }

@@ -22,11 +22,28 @@ internal sealed class Scratch
     private int[] vectors = new int[64];
     private int[] gains = new int[64];
 
-    /// <summary>The most steps that one search for cards' modes has taken on this thread: what the bound is measured by.</summary>
-    public long MostCardSteps { get; set; }
+    /// <summary>All work that was done on this thread: what the bounds are tested by.</summary>
+    public long Work { get; private set; }
 
-    /// <summary>The steps of all such searches on this thread.</summary>
-    public long CardSteps { get; set; }
+    /// <summary>What is left of the bound (<see cref="WorkBounds"/>) for what is decided or worded now.</summary>
+    public long Left { get; private set; }
+
+    /// <summary>What of that the try that is going on may take.</summary>
+    public long Allowance { get; private set; }
+
+    /// <summary>Something new is decided or worded.</summary>
+    public void Begin(long bound) => Left = Allowance = bound;
+
+    /// <summary>The next try may take so much, if there is as much.</summary>
+    public void Allow(long work) => Allowance = Math.Min(Left, work);
+
+    /// <summary>Counts work that was done.</summary>
+    public void Spend(long work)
+    {
+        Work += work;
+        Left -= work;
+        Allowance -= work;
+    }
 
     public static Scratch Mine => mine ??= new Scratch();
 

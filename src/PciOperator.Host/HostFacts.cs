@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace PciOperator.Host;
 
 /// <summary>Facts of the host that explain why devices can or can't be handed out.</summary>
@@ -10,6 +12,33 @@ internal static class HostFacts
 
     /// <summary>As uname -r.</summary>
     public static string KernelVersion(IHostFileSystem files) => files.ReadText("/proc/sys/kernel/osrelease")?.Trim() ?? "";
+
+    /// <summary>The socket of each NUMA node that has CPUs: no guest's CPUs can be on one without (memory of an accelerator or of CXL).</summary>
+    public static IReadOnlyDictionary<int, int?> NumaNodes(IHostFileSystem files)
+    {
+        var sockets = new SortedDictionary<int, int?>();
+        foreach (string name in files.List("/sys/devices/system/node"))
+        {
+            if (name.StartsWith("node", StringComparison.Ordinal) && int.TryParse(name.AsSpan(4), NumberStyles.None, CultureInfo.InvariantCulture, out int node)
+                && FirstCpu(files, node) is not null)
+                sockets[node] = SocketOf(files, node);
+        }
+        return sockets;
+    }
+
+    /// <summary>The CPU socket of a NUMA node; null when the host doesn't know: a kernel without that knowledge says package -1.</summary>
+    public static int? SocketOf(IHostFileSystem files, int node) =>
+        FirstCpu(files, node) is { } cpu
+        && int.TryParse(files.ReadText($"/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id")?.Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out int socket)
+            ? socket
+            : null;
+
+    private static int? FirstCpu(IHostFileSystem files, int node)
+    {
+        string? cpus = files.ReadText($"/sys/devices/system/node/node{node}/cpulist")?.Trim();
+        int end = cpus?.AsSpan().IndexOfAny(',', '-') ?? -1;
+        return int.TryParse(end < 0 ? cpus : cpus![..end], NumberStyles.None, CultureInfo.InvariantCulture, out int first) ? first : null;
+    }
 
     /// <param name="files">The host.</param>
     /// <param name="boot">What it booted with, when that is known already.</param>

@@ -14,6 +14,9 @@ public sealed record HostSnapshot
     /// <summary>/proc/sys/kernel/random/boot_id: another one after each boot.</summary>
     public required string BootId { get; init; }
 
+    /// <summary>The socket of each NUMA node that has CPUs; null: not known.</summary>
+    public IReadOnlyDictionary<int, int?> NumaNodes { get; init; } = new Dictionary<int, int?>();
+
     /// <summary>Whether the host isolates devices.</summary>
     public required IommuFacts Iommu { get; init; }
 

@@ -394,10 +394,7 @@ internal sealed class Inventory(IHostFileSystem files)
         {
             if (sockets.TryGetValue(node, out int? socket))
                 return socket;
-            string? cpus = files.ReadText($"/sys/devices/system/node/node{node}/cpulist");
-            int end = cpus?.AsSpan().IndexOfAny(',', '-') ?? -1;
-            int? first = Number(end < 0 ? cpus : cpus![..end]);
-            socket = first is { } cpu ? Number(files.ReadText($"/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id")) : null;
+            socket = HostFacts.SocketOf(files, node);
             sockets[node] = socket;
             return socket;
         }

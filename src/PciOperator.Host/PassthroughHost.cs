@@ -148,6 +148,7 @@ public sealed partial class PassthroughHost
             Functions = Remembered(Guarded(functions, use), boot, kernel),
             KernelVersion = kernel,
             BootId = boot,
+            NumaNodes = HostFacts.NumaNodes(looked),
             Iommu = iommu,
             Vfio = HostFacts.Vfio(looked, vfioLoadable),
             Facts = diagnosis.Facts(iommu, functions),

@@ -1,5 +1,6 @@
 using BenchmarkDotNet.Attributes;
 using PciOperator.Core;
+using PciOperator.Core.Tests;
 
 namespace PciOperator.Benchmarks;
 
@@ -14,6 +15,9 @@ public class NodeBenchmarks
     private readonly ClaimRequirements required = BenchmarkCluster.Claim(NumaPolicy.Required, (BenchmarkCluster.Alias(1, 5), 2));
     private readonly ClaimRequirements both = BenchmarkCluster.Claim(null, (BenchmarkCluster.Sriov(DeviceType.Vf), 16), (BenchmarkCluster.Sriov(DeviceType.Pf), 2));
 
+    private readonly HostFile hard = HostFile.Read("too-complex");
+    private readonly HostFile worded = HostFile.Read("slow-explanation");
+
     [Benchmark(Baseline = true)]
     public NodeVerdict Fits() => Allocator.TryNode(node, two);
 
@@ -25,4 +29,12 @@ public class NodeBenchmarks
 
     [Benchmark]
     public NodeVerdict Vfs512_WithPfs() => Allocator.TryNode(vfNode, both);
+
+    /// <summary>Near the bound: no assignment exists.</summary>
+    [Benchmark]
+    public NodeVerdict Hardest_ToDecide() => Allocator.TryNode(hard.Node, hard.Claim);
+
+    /// <summary>No assignment exists, and that NUMA is why is hard to tell.</summary>
+    [Benchmark]
+    public NodeVerdict Hardest_ToWord() => Allocator.TryNode(worded.Node, worded.Claim);
 }

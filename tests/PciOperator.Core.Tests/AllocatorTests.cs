@@ -58,13 +58,13 @@ public class AllocatorTests
         List<NodeDevice> devices = [.. Card(1, 2)];
         devices[1] = devices[1] with { Owner = "x" };
         NodeInventory vfTaken = NodeInventory.Build("n", devices);
-        Assert.Equal("have too few free (0 of 1)", Refused(vfTaken, Claim((Pf, 1))).Text);
+        Assert.Equal("have none free (1 wanted)", Refused(vfTaken, Claim((Pf, 1))).Text);
         Assert.Equal("0000:01:00.0's VF 0000:01:10.0 belongs to a claim", vfTaken.WhyNotOffered(PciAddress.Parse("0000:01:00.0")));
         Assert.Equal("0000:01:10.1", Addresses(Served(vfTaken, Claim((Vf, 1)))));
 
         devices = [.. Card(1, 2)];
         devices[0] = devices[0] with { Owner = "x" };
-        Assert.Equal("have too few free (0 of 1)", Refused(NodeInventory.Build("n", devices), Claim((Vf, 1))).Text);
+        Assert.Equal("have none free (1 wanted)", Refused(NodeInventory.Build("n", devices), Claim((Vf, 1))).Text);
     }
 
     [Fact]

@@ -78,7 +78,7 @@ public abstract class ClaimLifecycleTests
         await lab.ClaimAsync("desktop", "nv2080vga:1,nv2080aud:1,nv2080usb:1,nv2080ucs:1");
         await lab.ReadyAsync("desktop");
         await lab.ClaimAsync("third", "nv2080:1");
-        await lab.PendingAsync("third", "too few free");
+        await lab.PendingAsync("third", "none free");
         await lab.NoDeviceHasTwoOwnersAsync();
 
         await lab.DeleteAsync("render");
@@ -141,7 +141,7 @@ public abstract class ClaimLifecycleTests
         await lab.ClaimAsync("all", $"any-vf:{free}");
         await lab.ReadyAsync("all");
         await lab.ClaimAsync("one-more", "any-vf:1,nvme:1");
-        var waiting = await lab.PendingAsync("one-more", "too few free");
+        var waiting = await lab.PendingAsync("one-more", "none free");
         Assert.Equal("0/1 nodes can serve it: ", waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message[.."0/1 nodes can serve it: ".Length]);
 
         await lab.DeleteAsync("all");

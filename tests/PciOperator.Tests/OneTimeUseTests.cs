@@ -32,7 +32,7 @@ public abstract class OneTimeUseTests
         await lab.ClaimAsync("first", "nvme:1");
         var drive = (await lab.ReadyAsync("first")).Status!.Devices![0].Address;
         await lab.ClaimAsync("second", "nvme:1");
-        await lab.PendingAsync("second", "too few free");
+        await lab.PendingAsync("second", "none free");
 
         await lab.DeleteAsync("first");
         await lab.GoneAsync("first");
