@@ -100,6 +100,9 @@ internal sealed class ClaimController(
 
     private async Task<ReconciliationResult> PlaceAsync(PassthroughClaim claim, CancellationToken ct)
     {
+        // What that PciNode assigns nobody can see now; it is not gone, and no claim moves for it.
+        if (claim.Status?.NodeName is { Length: > 0 } unseen && caches.PciNodes.IsUnreadable(unseen))
+            return ReconciliationResult.After(options.PendingRetry);
         if (claim.Status is { NodeName: { Length: > 0 } lost, Phase: ClaimPhase.Claimed or ClaimPhase.Allocated })
         {
             var why = view.IsGone(lost) ? $"node {lost} is gone" : $"its devices on node {lost} were withdrawn";
@@ -238,6 +241,8 @@ internal sealed class ClaimController(
     /// <summary>Why a node may still hold a claim's devices; null: it does not.</summary>
     private string? Unsettled(string uid, string name)
     {
+        if (caches.PciNodes.IsUnreadable(name))
+            return $"the PciNode {name} can't be read";
         if (caches.PciNodes.Get(name) is not { } node)
             return null;
         if (node.Spec.Assignments?.Any(a => a.ClaimUid == uid) == true)

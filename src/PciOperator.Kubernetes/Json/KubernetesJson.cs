@@ -24,6 +24,10 @@ public static class KubernetesJson
             Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
             TypeInfoResolver = JsonTypeInfoResolver.Combine([.. entityTypes, KubernetesJsonContext.Default]),
         };
+        // What a server can store must be readable: one odd scalar is no reason to know nothing of an object.
+        options.Converters.Add(new LenientTimeConverter());
+        options.Converters.Add(new LenientInt32Converter());
+        options.Converters.Add(new LenientInt64Converter());
         options.MakeReadOnly();
         return options;
     }

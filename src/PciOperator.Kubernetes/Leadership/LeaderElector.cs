@@ -174,7 +174,7 @@ public sealed class LeaderElector
             }
             catch (Exception e) when (IsTransient(e, ct))
             {
-                _logger.LogWarning("Cannot read or take the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Message);
+                _logger.LogWarning("Cannot read or take the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Cause());
             }
 
             double part;
@@ -242,7 +242,7 @@ public sealed class LeaderElector
             }
             catch (Exception e) when (IsTransient(e, ct))
             {
-                _logger.LogWarning("Cannot renew the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Message);
+                _logger.LogWarning("Cannot renew the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Cause());
             }
             catch (OperationCanceledException)
             {
@@ -299,7 +299,7 @@ public sealed class LeaderElector
         {
             _logger.LogWarning(
                 "Could not release the lease {Namespace}/{Name}; the next leader waits {Seconds} s. {Message}",
-                _options.Namespace, _options.Name, (int)_options.LeaseDuration.TotalSeconds, e.Message);
+                _options.Namespace, _options.Name, (int)_options.LeaseDuration.TotalSeconds, e.Cause());
         }
     }
 
