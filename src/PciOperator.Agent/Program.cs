@@ -37,6 +37,7 @@ command.SetAction((parsed, _) =>
         });
         await using var agent = new NodeAgent(options, context.Client, host, files, parsed.GetValue(state)!, new LinuxUevents(), TimeProvider.System, context.Log, context.Metrics, context.Events);
         context.Health?.AddReadinessCheck("agent", agent.NotReady);
+        context.Health?.AddLivenessCheck("agent", agent.WhyStuck);
         await agent.RunAsync(ct);
     });
 });

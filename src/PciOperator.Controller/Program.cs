@@ -37,6 +37,7 @@ command.SetAction((parsed, _) =>
     {
         var controller = new PciController(context.Client, options, TimeProvider.System, context.Log, context.Metrics, context.Events);
         context.Health?.AddReadinessCheck("controller", controller.NotReady);
+        context.Health?.AddLivenessCheck("controller", controller.WhyStuck);
         await controller.RunAsync(ct);
     });
 });
