@@ -292,16 +292,15 @@ internal sealed class ClaimController(
     }
 
     private async Task<PassthroughClaim> AddFinalizerAsync(PassthroughClaim claim, CancellationToken ct) =>
-        await PatchFinalizersAsync(claim, [.. claim.Metadata.Finalizers ?? [], PciOperatorApi.ClaimFinalizer], ct);
+        await PatchFinalizersAsync(claim, MetadataPatch.AddFinalizer(claim.Metadata, PciOperatorApi.ClaimFinalizer), ct);
 
     private async Task RemoveFinalizerAsync(PassthroughClaim claim, CancellationToken ct) =>
-        await PatchFinalizersAsync(claim, [.. (claim.Metadata.Finalizers ?? []).Where(f => f != PciOperatorApi.ClaimFinalizer)], ct);
+        await PatchFinalizersAsync(claim, MetadataPatch.RemoveFinalizer(claim.Metadata, PciOperatorApi.ClaimFinalizer), ct);
 
-    private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, IReadOnlyList<string> finalizers, CancellationToken ct)
+    private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, KubernetesPatch patch, CancellationToken ct)
     {
-        var patch = MetadataPatch.Finalizers(claim.Metadata, finalizers);
         var written = await client.PatchAsync<PassthroughClaim>(claim.Metadata.Name!, claim.Metadata.NamespaceProperty, patch, ct: ct);
-        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 })
+        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 } || written.Metadata.ForeignFinalizers > 0)
             caches.Claims.Observe(written);
         return written;
     }
