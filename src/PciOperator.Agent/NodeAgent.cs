@@ -86,7 +86,10 @@ public sealed partial class NodeAgent : IAsyncDisposable
     }
 
     /// <summary>Why the agent is not ready, or null: for <c>/readyz</c>.</summary>
-    public string? NotReady() => Volatile.Read(ref _notReady);
+    public string? NotReady() => Volatile.Read(ref _notReady) ?? _cache.WhyOld();
+
+    /// <summary>Why only a restart helps, or null: for <c>/healthz</c>. A server that is away is no reason.</summary>
+    public string? WhyStuck() => _cache.WhyStuck();
 
     /// <summary>Runs until cancelled. What is under way on the host then is finished or undone by the next start.</summary>
     public async Task RunAsync(CancellationToken ct)
@@ -162,7 +165,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
                 if (error is KubernetesException { IsConflict: true })
                     _log.LogDebug("the PciNode changed meanwhile: {Message}", error.Message);
                 else
-                    _log.LogWarning(error, "a round failed and is tried again: {Message}", error.Message);
+                    _log.LogWarning(error, "a round failed and is tried again: {Message}", error.Cause());
                 _ = WakeAfterAsync(_options.Retry, ct);
             }
 

@@ -9,8 +9,8 @@ var node = new Option<string>("--node-name") { Description = "The Node that it r
 var kubeconfig = new Option<string?>("--kubeconfig") { Description = "A kubeconfig file; without it $KUBECONFIG, ~/.kube/config or the pod's service account." };
 var root = new Option<string>("--host-root") { Description = "Where the host's /sys, /proc and /dev are.", DefaultValueFactory = _ => "/" };
 var state = new Option<string>("--state-dir") { Description = "Where the journal is kept, on the host.", DefaultValueFactory = _ => "/var/lib/pcioperator" };
-var health = new Option<string>("--health-address") { Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "127.0.0.1:8081" };
-var denied = new Option<string>("--denied-drivers") { Description = "Drivers whose devices are never taken, comma-separated, beyond the built-in list.", DefaultValueFactory = _ => "" };
+var health = new Option<string>("--health-address") { Arity = ArgumentArity.ZeroOrOne, Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "127.0.0.1:8081" };
+var denied = new Option<string>("--denied-drivers") { Arity = ArgumentArity.ZeroOrOne, Description = "Drivers whose devices are never taken, comma-separated, beyond the built-in list.", DefaultValueFactory = _ => "" };
 var level = new Option<LogLevel>("--log-level") { Description = "trace, debug, information, warning, error or critical.", DefaultValueFactory = _ => LogLevel.Information };
 var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
 
@@ -23,7 +23,7 @@ command.SetAction((parsed, _) =>
         Name = "pcioperator-agent",
         Instance = options.NodeName,
         Kubeconfig = parsed.GetValue(kubeconfig),
-        HealthAddress = parsed.GetValue(health)!,
+        HealthAddress = TextOf(parsed, health),
         LogLevel = parsed.GetValue(level),
         LogFormat = parsed.GetValue(format),
         EntityTypes = PciOperatorJsonContext.Default,
@@ -33,11 +33,16 @@ command.SetAction((parsed, _) =>
         var host = new PassthroughHost(files, parsed.GetValue(state)!, logger: context.Log, options: new PassthroughHostOptions
         {
             NodeName = options.NodeName,
-            DeniedDrivers = [.. DeniedDrivers.BuiltIn, .. parsed.GetValue(denied)!.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)],
+            DeniedDrivers = [.. DeniedDrivers.BuiltIn, .. TextOf(parsed, denied).Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)],
         });
         await using var agent = new NodeAgent(options, context.Client, host, files, parsed.GetValue(state)!, new LinuxUevents(), TimeProvider.System, context.Log, context.Metrics, context.Events);
         context.Health?.AddReadinessCheck("agent", agent.NotReady);
+        context.Health?.AddLivenessCheck("agent", agent.WhyStuck);
         await agent.RunAsync(ct);
     });
 });
 return await command.Parse(args).InvokeAsync();
+
+// To System.CommandLine "--option=" is an option without an argument, which has its default; here it says: nothing.
+static string TextOf(ParseResult parsed, Option<string> option) =>
+    parsed.GetResult(option) is { Implicit: false, Tokens.Count: 0 } ? "" : parsed.GetValue(option)!;

@@ -14,6 +14,7 @@ namespace PciOperator.Api;
 [AdditionalPrinterColumn(".status.summary.devices", "Devices", Priority = 1)]
 [AdditionalPrinterColumn(".status.conditions[?(@.type==\"Ready\")].message", "Message", Priority = 1)]
 [AdditionalPrinterColumn(".metadata.creationTimestamp", "Age", "date")]
+[Kubernetes.LeanMetadata(PciOperatorApi.ClaimFinalizer)]
 public sealed partial record PassthroughClaim : IKubernetesObject<V1ObjectMeta>
 {
     /// <inheritdoc/>

@@ -108,6 +108,9 @@ internal sealed class ClaimController(
 
     private async Task<ReconciliationResult> PlaceAsync(PassthroughClaim claim, CancellationToken ct)
     {
+        // What that PciNode assigns nobody can see now; it is not gone, and no claim moves for it.
+        if (claim.Status?.NodeName is { Length: > 0 } unseen && caches.PciNodes.IsUnreadable(unseen))
+            return ReconciliationResult.After(options.PendingRetry);
         if (claim.Status is { NodeName: { Length: > 0 } lost, Phase: ClaimPhase.Claimed or ClaimPhase.Allocated })
         {
             var why = view.IsGone(lost) ? $"node {lost} is gone" : $"its devices on node {lost} were withdrawn";
@@ -259,6 +262,8 @@ internal sealed class ClaimController(
     /// <summary>Why a node may still hold a claim's devices; null: it does not.</summary>
     private string? Unsettled(string uid, string name)
     {
+        if (caches.PciNodes.IsUnreadable(name))
+            return $"the PciNode {name} can't be read";
         if (caches.PciNodes.Get(name) is not { } node)
             return null;
         if (node.Spec.Assignments?.Any(a => a.ClaimUid == uid) == true)
@@ -309,16 +314,15 @@ internal sealed class ClaimController(
     }
 
     private async Task<PassthroughClaim> AddFinalizerAsync(PassthroughClaim claim, CancellationToken ct) =>
-        await PatchFinalizersAsync(claim, [.. claim.Metadata.Finalizers ?? [], PciOperatorApi.ClaimFinalizer], ct);
+        await PatchFinalizersAsync(claim, MetadataPatch.AddFinalizer(claim.Metadata, PciOperatorApi.ClaimFinalizer), ct);
 
     private async Task RemoveFinalizerAsync(PassthroughClaim claim, CancellationToken ct) =>
-        await PatchFinalizersAsync(claim, [.. (claim.Metadata.Finalizers ?? []).Where(f => f != PciOperatorApi.ClaimFinalizer)], ct);
+        await PatchFinalizersAsync(claim, MetadataPatch.RemoveFinalizer(claim.Metadata, PciOperatorApi.ClaimFinalizer), ct);
 
-    private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, IReadOnlyList<string> finalizers, CancellationToken ct)
+    private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, KubernetesPatch patch, CancellationToken ct)
     {
-        var patch = MetadataPatch.Finalizers(claim.Metadata, finalizers);
         var written = await client.PatchAsync<PassthroughClaim>(claim.Metadata.Name!, claim.Metadata.NamespaceProperty, patch, ct: ct);
-        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 })
+        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 } || written.Metadata.ForeignFinalizers > 0)
             caches.Claims.Observe(written);
         return written;
     }

@@ -66,6 +66,14 @@ internal sealed class ControllerCaches
         Nodes.WaitForSyncAsync(ct), PciNodes.WaitForSyncAsync(ct), Specs.WaitForSyncAsync(ct),
         Aliases.WaitForSyncAsync(ct), Claims.WaitForSyncAsync(ct), AgentPods.WaitForSyncAsync(ct));
 
+    /// <summary>Why what one of them has may be old, or null.</summary>
+    public string? WhyOld() =>
+        Nodes.WhyOld() ?? PciNodes.WhyOld() ?? Specs.WhyOld() ?? Aliases.WhyOld() ?? Claims.WhyOld() ?? AgentPods.WhyOld();
+
+    /// <summary>Why one of them no longer tries, or null.</summary>
+    public string? WhyStuck() =>
+        Nodes.WhyStuck() ?? PciNodes.WhyStuck() ?? Specs.WhyStuck() ?? Aliases.WhyStuck() ?? Claims.WhyStuck() ?? AgentPods.WhyStuck();
+
     public bool HaveSynced =>
         Nodes.HasSynced && PciNodes.HasSynced && Specs.HasSynced && Aliases.HasSynced && Claims.HasSynced && AgentPods.HasSynced;
 

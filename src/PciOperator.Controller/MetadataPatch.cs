@@ -8,10 +8,25 @@ namespace PciOperator.Controller;
 /// <summary>Patches of metadata that hold only for the version that was looked at.</summary>
 internal static class MetadataPatch
 {
-    /// <summary>Sets an object's finalizers.</summary>
-    public static KubernetesPatch Finalizers(V1ObjectMeta metadata, IReadOnlyList<string> finalizers) =>
-        KubernetesPatch.Merge(JsonSerializer.Serialize(
-            new FinalizersPatch(new(metadata.ResourceVersion, metadata.Uid, finalizers)), MetadataPatchJson.Default.FinalizersPatch));
+    /// <summary>Adds a finalizer to those that are there, of which a cache may know no more than the number.</summary>
+    public static KubernetesPatch AddFinalizer(V1ObjectMeta metadata, string finalizer)
+    {
+        var name = JsonSerializer.Serialize(finalizer, MetadataPatchJson.Default.String);
+        var any = metadata.ForeignFinalizers > 0 || metadata.Finalizers is { Count: > 0 };
+        return ForVersion(metadata, any
+            ? $$"""{"op":"add","path":"/metadata/finalizers/-","value":{{name}}}"""
+            : $$"""{"op":"add","path":"/metadata/finalizers","value":[{{name}}]}""");
+    }
+
+    /// <summary>Removes a finalizer that is there; the others stay.</summary>
+    public static KubernetesPatch RemoveFinalizer(V1ObjectMeta metadata, string finalizer)
+    {
+        var known = (metadata.Finalizers ?? []).TakeWhile(f => f != finalizer).Count();
+        var place = $"/metadata/finalizers/{metadata.ForeignFinalizersBefore + known}";
+        return ForVersion(metadata, $$"""
+            {"op":"test","path":"{{place}}","value":{{JsonSerializer.Serialize(finalizer, MetadataPatchJson.Default.String)}}},{"op":"remove","path":"{{place}}"}
+            """);
+    }
 
     /// <summary>Removes an annotation that still has the value that was seen.</summary>
     public static KubernetesPatch WithoutAnnotation(V1ObjectMeta metadata, string name, string value)
@@ -24,12 +39,11 @@ internal static class MetadataPatch
             """);
     }
 
-    internal sealed record FinalizersPatch(FinalizersPatchMetadata Metadata);
-
-    internal sealed record FinalizersPatchMetadata(string? ResourceVersion, string? Uid, IReadOnlyList<string> Finalizers);
+    /// <summary>Another version or UID in the result is what the server calls a conflict (409); a failed <c>test</c> would be a 422.</summary>
+    private static KubernetesPatch ForVersion(V1ObjectMeta metadata, string operations) => KubernetesPatch.Json($$"""
+        [{"op":"add","path":"/metadata/uid","value":"{{metadata.Uid}}"},{"op":"add","path":"/metadata/resourceVersion","value":"{{metadata.ResourceVersion}}"},{{operations}}]
+        """);
 }
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
-[JsonSerializable(typeof(MetadataPatch.FinalizersPatch))]
 [JsonSerializable(typeof(string))]
 internal sealed partial class MetadataPatchJson : JsonSerializerContext;

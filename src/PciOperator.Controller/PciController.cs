@@ -18,13 +18,19 @@ public sealed class PciController
     private readonly MetricsRegistry _metrics;
     private readonly EventRecorder _events;
     private volatile string? _notReady = "the caches are not filled yet";
+    private volatile Func<string?>? _whyOld;
+    private volatile Func<string?>? _whyStuck;
+    private volatile LeaderElector? _elector;
 
     /// <summary>A controller over a cluster.</summary>
     public PciController(IKubernetesClient client, ControllerOptions options, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events) =>
         (_client, _options, _time, _log, _metrics, _events) = (client, options, time, log, metrics, events);
 
     /// <summary>Why the controller is not ready, or null: for <c>/readyz</c>. One that waits to lead is ready.</summary>
-    public string? NotReady() => _notReady;
+    public string? NotReady() => _notReady ?? _elector?.WhyNotWell() ?? _whyOld?.Invoke();
+
+    /// <summary>Why only a restart helps, or null: for <c>/healthz</c>. A server that is away is no reason.</summary>
+    public string? WhyStuck() => _whyStuck?.Invoke();
 
     /// <summary>Runs until cancelled, or until leadership is lost: then the process has to end.</summary>
     public async Task RunAsync(CancellationToken ct)
@@ -37,6 +43,7 @@ public sealed class PciController
 
         _notReady = null;
         var elector = new LeaderElector(_client, new LeaseLock { Namespace = _options.Namespace, Name = _options.LeaseName, Identity = _options.Identity }, _time, _log, _metrics);
+        _elector = elector;
         await elector.RunAsync(LeadAsync, ct);
     }
 
@@ -80,6 +87,7 @@ public sealed class PciController
         view.OffersChanged += pending.Trigger;
         Connect(caches, view, claims, nodes, pciNodes, counts, rules, tied);
 
+        _whyStuck = () => caches.WhyStuck() ?? claims.WhyStuck() ?? nodes.WhyStuck() ?? pciNodes.WhyStuck() ?? specs.WhyStuck() ?? aliases.WhyStuck();
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
         List<Task> parts = [.. caches.Run(stop.Token)];
         try
@@ -89,6 +97,7 @@ public sealed class PciController
                 await await Task.WhenAny(parts);
             await synced;
             _notReady = null;
+            _whyOld = caches.WhyOld;
             _log.LogInformation("the controller works: {Nodes} nodes, {Claims} claims", caches.Nodes.List().Count, caches.Claims.List().Count);
             parts.AddRange([claims.RunAsync(stop.Token), nodes.RunAsync(stop.Token), pciNodes.RunAsync(stop.Token), specs.RunAsync(stop.Token), aliases.RunAsync(stop.Token),
                 pending.RunAsync(stop.Token), counts.RunAsync(stop.Token), rules.RunAsync(stop.Token), tied.RunAsync(stop.Token)]);
@@ -96,6 +105,7 @@ public sealed class PciController
         }
         finally
         {
+            (_whyOld, _whyStuck) = (null, null);
             await stop.CancelAsync();
             await Task.WhenAll(parts.Select(p => p.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default)));
         }

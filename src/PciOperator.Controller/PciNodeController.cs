@@ -49,8 +49,7 @@ internal sealed class PciNodeController(
     {
         if (entity.Metadata.Finalizers?.Contains(PciOperatorApi.NodeFinalizer) == true)
         {
-            var rest = entity.Metadata.Finalizers.Where(f => f != PciOperatorApi.NodeFinalizer).ToList();
-            entity = await client.PatchAsync<PciNode>(entity.Metadata.Name!, null, MetadataPatch.Finalizers(entity.Metadata, rest), ct: ct);
+            entity = await client.PatchAsync<PciNode>(entity.Metadata.Name!, null, MetadataPatch.RemoveFinalizer(entity.Metadata, PciOperatorApi.NodeFinalizer), ct: ct);
         }
 
         if (entity.Metadata.DeletionTimestamp is null)
@@ -67,9 +66,8 @@ internal sealed class PciNodeController(
             return ReconciliationResult.Done;
         }
 
-        var rest = (entity.Metadata.Finalizers ?? []).Where(f => f != PciOperatorApi.NodeFinalizer).ToList();
-        if (rest.Count != (entity.Metadata.Finalizers?.Count ?? 0))
-            await client.PatchAsync<PciNode>(entity.Metadata.Name!, null, MetadataPatch.Finalizers(entity.Metadata, rest), ct: ct);
+        if (entity.Metadata.Finalizers?.Contains(PciOperatorApi.NodeFinalizer) == true)
+            await client.PatchAsync<PciNode>(entity.Metadata.Name!, null, MetadataPatch.RemoveFinalizer(entity.Metadata, PciOperatorApi.NodeFinalizer), ct: ct);
         return ReconciliationResult.Done;
     }
 

@@ -9,7 +9,7 @@ var ns = new Option<string>("--namespace") { Description = "The namespace of the
 var selector = new Option<string>("--agent-selector") { Description = "Labels of the agents' pods.", DefaultValueFactory = _ => new ControllerOptions().AgentSelector };
 var elect = new Option<bool>("--leader-elect") { Description = "Work only while holding the Lease.", DefaultValueFactory = _ => true };
 var refusal = new Option<TimeSpan>("--refusal-period") { Description = "How long a device that an agent refused to give to a claim is kept out for that claim.", DefaultValueFactory = _ => new ControllerOptions().RefusalPeriod };
-var health = new Option<string>("--health-address") { Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "0.0.0.0:8080" };
+var health = new Option<string>("--health-address") { Arity = ArgumentArity.ZeroOrOne, Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "0.0.0.0:8080" };
 var level = new Option<LogLevel>("--log-level") { Description = "trace, debug, information, warning, error or critical.", DefaultValueFactory = _ => LogLevel.Information };
 var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
 
@@ -29,7 +29,7 @@ command.SetAction((parsed, _) =>
         Name = "pcioperator-controller",
         Instance = Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName,
         Kubeconfig = parsed.GetValue(kubeconfig),
-        HealthAddress = parsed.GetValue(health)!,
+        HealthAddress = TextOf(parsed, health),
         LogLevel = parsed.GetValue(level),
         LogFormat = parsed.GetValue(format),
         EntityTypes = PciOperatorJsonContext.Default,
@@ -37,7 +37,12 @@ command.SetAction((parsed, _) =>
     {
         var controller = new PciController(context.Client, options, TimeProvider.System, context.Log, context.Metrics, context.Events);
         context.Health?.AddReadinessCheck("controller", controller.NotReady);
+        context.Health?.AddLivenessCheck("controller", controller.WhyStuck);
         await controller.RunAsync(ct);
     });
 });
 return await command.Parse(args).InvokeAsync();
+
+// To System.CommandLine "--option=" is an option without an argument, which has its default; here it says: nothing.
+static string TextOf(ParseResult parsed, Option<string> option) =>
+    parsed.GetResult(option) is { Implicit: false, Tokens.Count: 0 } ? "" : parsed.GetValue(option)!;

@@ -11,11 +11,13 @@ namespace PciOperator.Kubernetes;
 /// Resource versions are compared as integers (KEP-5504). <c>_streamVersion</c> is how far list and watch have told
 /// everything; what a write's answer says about an older moment is therefore known already, or it was deleted since.
 /// </remarks>
-internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed)
+internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action<UnreadableObject>? becameUnreadable = null)
     where T : class, IKubernetesObject<V1ObjectMeta>
 {
     private readonly Dictionary<EntityKey, T> _objects = [];
     private readonly Dictionary<string, ObjectIndex<T>> _indexes = new(StringComparer.Ordinal);
+    // Of these _objects may have an earlier state, which stays: an object that can't be read is not gone.
+    private readonly Dictionary<EntityKey, UnreadableObject> _unreadable = [];
     private ulong _streamVersion;
     private T[]? _list = [];
 
@@ -33,6 +35,10 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed)
 
     public T[] List() => _list ??= [.. _objects.Values];
 
+    public UnreadableObject[] Unreadable() => [.. _unreadable.Values];
+
+    public bool IsUnreadable(EntityKey key) => _unreadable.ContainsKey(key);
+
     public T[] ByIndex(string index, string key) =>
         _indexes.TryGetValue(index, out var found)
             ? found.Lookup(key)
@@ -45,44 +51,86 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed)
         var listVersion = Parse(list.ResourceVersion);
         var sameHistory = listVersion >= _streamVersion;
         _streamVersion = listVersion;
-        var present = new HashSet<EntityKey>(list.Items.Count);
+        var present = new HashSet<EntityKey>(list.Items.Count + list.Unreadable.Count);
+        var unreadable = new List<UnreadableObject>(list.Unreadable);
         foreach (var obj in list.Items)
         {
             var key = EntityKey.Of(obj);
             present.Add(key);
-            if (!sameHistory || !_objects.TryGetValue(key, out var known) || IsNewer(obj, known))
-                Put(key, obj);
+            if (WhyNot(obj) is { } why)
+                unreadable.Add(why);
+            else if (!sameHistory || !_objects.TryGetValue(key, out var known) || IsNewer(obj, known))
+                Put(key, obj, otherHistory: !sameHistory);
+            else if (!IsNewer(known, obj))
+                _unreadable.Remove(key);
+        }
+
+        foreach (var obj in unreadable)
+        {
+            present.Add(obj.Key);
+            PutUnreadable(obj, otherHistory: !sameHistory);
         }
 
         // Something observed after the list was made is not missing from it.
         var gone = _objects.Where(o => !present.Contains(o.Key) && !(sameHistory && VersionOf(o.Value) > listVersion)).ToList();
         foreach (var (key, _) in gone)
             Remove(key);
+        foreach (var key in _unreadable.Keys.Where(k => !present.Contains(k)).ToList())
+            _unreadable.Remove(key);
         return sameHistory;
     }
 
     /// <summary>An event of the watch.</summary>
-    public void Apply(WatchEvent<T> watchEvent)
+    /// <returns>False when it is older than what the stream has told already: the server has another past than the one we knew.</returns>
+    public bool Apply(WatchEvent<T> watchEvent)
     {
         var eventVersion = Parse(watchEvent.ResourceVersion);
         var isRepeated = eventVersion <= _streamVersion;
+        var isInOrder = eventVersion >= _streamVersion;
         if (!isRepeated)
             _streamVersion = eventVersion;
-        if (watchEvent.Object is not { } obj)
-            return;
+        if (watchEvent.Object is { } obj)
+            Apply(watchEvent.Type, obj, isRepeated);
+        else if (watchEvent.Unreadable is { } unreadable)
+            ApplyUnreadable(watchEvent.Type, unreadable, isRepeated);
+        return isInOrder;
+    }
+
+    private void Apply(WatchEventType type, T obj, bool isRepeated)
+    {
         var key = EntityKey.Of(obj);
         var known = Get(key);
-        if (watchEvent.Type == WatchEventType.Deleted)
+        if (type == WatchEventType.Deleted)
         {
             // The deletion of an earlier object of that name must not take away its successor.
             if (known is not null && (known.Metadata.Uid == obj.Metadata.Uid || !IsNewer(known, obj)))
                 Remove(key);
+            if (_unreadable.TryGetValue(key, out var unreadable) && unreadable.Uid == obj.Metadata.Uid)
+                _unreadable.Remove(key);
         }
         else if (known is null ? !isRepeated : IsNewer(obj, known))
         {
             // An object that is not known although its event is a repetition was deleted since.
-            Put(key, obj);
+            if (WhyNot(obj) is { } why)
+                PutUnreadable(why, otherHistory: false);
+            else
+                Put(key, obj);
         }
+    }
+
+    private void ApplyUnreadable(WatchEventType type, UnreadableObject obj, bool isRepeated)
+    {
+        if (type != WatchEventType.Deleted)
+        {
+            if (!isRepeated)
+                PutUnreadable(obj, otherHistory: false);
+            return;
+        }
+
+        if (Get(obj.Key) is { } known && (known.Metadata.Uid == obj.Uid || VersionOf(known) <= Parse(obj.ResourceVersion)))
+            Remove(obj.Key);
+        if (_unreadable.TryGetValue(obj.Key, out var unreadable) && unreadable.Uid == obj.Uid)
+            _unreadable.Remove(obj.Key);
     }
 
     /// <summary>A write's answer, when it is news.</summary>
@@ -92,18 +140,55 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed)
         var version = VersionOf(obj);
         if (version <= _streamVersion || (Get(key) is { } known && VersionOf(known) >= version))
             return;
-        Put(key, obj);
+        if (WhyNot(obj) is { } why)
+            PutUnreadable(why, otherHistory: false);
+        else
+            Put(key, obj);
     }
 
-    private void Put(EntityKey key, T obj)
+    /// <summary>Why an object is of no use although its JSON could be read; null: it is. (An index may find a null that its schema rules out.)</summary>
+    private UnreadableObject? WhyNot(T obj)
     {
+        try
+        {
+            VersionOf(obj);
+            foreach (var index in _indexes.Values)
+                index.Check(obj);
+            return null;
+        }
+#pragma warning disable CA1031 // Whatever it is, it is about this object and no other.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            return new UnreadableObject(EntityKey.Of(obj), obj.Metadata.Uid, obj.Metadata.ResourceVersion, e.Message);
+        }
+    }
+
+    private void PutUnreadable(UnreadableObject obj, bool otherHistory)
+    {
+        var known = Get(obj.Key);
+        var isVersion = ulong.TryParse(obj.ResourceVersion, NumberStyles.None, CultureInfo.InvariantCulture, out var version);
+        if (known is not null && !otherHistory && isVersion && VersionOf(known) >= version)
+            return;
+        // Another object of the same name: what was known of the first is over.
+        if (known is not null && obj.Uid is not null && known.Metadata.Uid != obj.Uid)
+            Remove(obj.Key);
+        var isNews = !_unreadable.TryGetValue(obj.Key, out var before) || before.ResourceVersion != obj.ResourceVersion || before.Uid != obj.Uid;
+        _unreadable[obj.Key] = obj;
+        if (isNews)
+            becameUnreadable?.Invoke(obj);
+    }
+
+    private void Put(EntityKey key, T obj, bool otherHistory = false)
+    {
+        _unreadable.Remove(key);
         var old = Get(key);
         if (old is not null && old.Metadata.Uid != obj.Metadata.Uid)
         {
             Remove(key);
             old = null;
         }
-        else if (old is not null && old.Metadata.ResourceVersion == obj.Metadata.ResourceVersion)
+        else if (old is not null && !otherHistory && old.Metadata.ResourceVersion == obj.Metadata.ResourceVersion)
         {
             return;
         }
@@ -145,6 +230,14 @@ internal sealed class ObjectIndex<T>(Func<T, IEnumerable<string>> keysOf)
     private readonly Dictionary<string, Dictionary<EntityKey, T>> _byKey = new(StringComparer.Ordinal);
 
     public T[] Lookup(string key) => _byKey.TryGetValue(key, out var found) ? [.. found.Values] : [];
+
+    /// <summary>Works out an object's keys and forgets them: what that throws is about the object.</summary>
+    public void Check(T obj)
+    {
+        foreach (var _ in keysOf(obj))
+        {
+        }
+    }
 
     public void Replace(EntityKey entity, T? old, T? now)
     {

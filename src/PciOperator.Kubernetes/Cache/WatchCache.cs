@@ -18,6 +18,10 @@ public sealed class WatchCache<T> : IAsyncDisposable
 {
     // A server sends a bookmark about every minute; one that is silent for longer than this is taken for dead.
     private static readonly TimeSpan s_silence = TimeSpan.FromMinutes(2.5);
+    // The silence that is put up with, and the time to get over it.
+    private static readonly TimeSpan s_oldAfter = TimeSpan.FromMinutes(4);
+    // Every list, watch and pause ends long before.
+    private static readonly TimeSpan s_stuckAfter = TimeSpan.FromMinutes(15);
     private static readonly TimeSpan s_minBackoff = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan s_maxBackoff = TimeSpan.FromSeconds(30);
 
@@ -35,7 +39,11 @@ public sealed class WatchCache<T> : IAsyncDisposable
     private readonly CancellationTokenSource _stop = new();
     private readonly Counter? _lists;
     private readonly Counter? _events;
-    private readonly Gauge? _objects;
+    private readonly Counter? _unreadable;
+    private readonly Gauge? _lastSuccess;
+    private long _heardAt;
+    private long _triedAt;
+    private string? _lastError;
     private Task? _run;
 
     /// <summary>Makes an empty cache; <see cref="RunAsync"/> fills it.</summary>
@@ -61,11 +69,20 @@ public sealed class WatchCache<T> : IAsyncDisposable
         _time = time ?? TimeProvider.System;
         _logger = logger ?? NullLogger.Instance;
         _random = random ?? Random.Shared;
-        _store = new ObjectStore<T>(Announce);
+        _heardAt = _triedAt = _time.GetTimestamp();
+        _store = new ObjectStore<T>(Announce, BecameUnreadable);
         _lists = metrics?.Counter("pcioperator_watch_cache_lists_total", "Full lists, the first and those after a watch was lost.", "kind");
         _events = metrics?.Counter("pcioperator_watch_cache_events_total", "Watch events received, bookmarks included.", "kind");
-        _objects = metrics?.Gauge("pcioperator_watch_cache_objects", "Objects in the cache.", "kind");
-        metrics?.OnCollect(() => _objects!.Set(List().Count, EntityType<T>.Kind));
+        _unreadable = metrics?.Counter("pcioperator_watch_cache_unreadable_total", "States of objects that could not be read and were left alone.", "kind");
+        _unreadable?.Add(0, EntityType<T>.Kind);
+        _lastSuccess = metrics?.Gauge("pcioperator_watch_cache_last_success_timestamp_seconds", "When the server was last heard of a kind: by a list, an event or a bookmark.", "kind");
+        var objects = metrics?.Gauge("pcioperator_watch_cache_objects", "Objects in the cache.", "kind");
+        var unreadableNow = metrics?.Gauge("pcioperator_watch_cache_unreadable_objects", "Objects that the server has now and that can't be read.", "kind");
+        metrics?.OnCollect(() =>
+        {
+            objects!.Set(List().Count, EntityType<T>.Kind);
+            unreadableNow!.Set(Unreadable.Count, EntityType<T>.Kind);
+        });
     }
 
     /// <summary>Adds an index for <see cref="ByIndex"/>.</summary>
@@ -119,6 +136,43 @@ public sealed class WatchCache<T> : IAsyncDisposable
             return _store.List();
     }
 
+    /// <summary>The objects that the server has and that can't be read: a snapshot. Where an earlier state of one could be read,
+    /// <see cref="Get"/> and <see cref="List"/> still have that.</summary>
+    public IReadOnlyCollection<UnreadableObject> Unreadable
+    {
+        get
+        {
+            lock (_lock)
+                return _store.Unreadable();
+        }
+    }
+
+    /// <summary>Whether the server has an object of that name that can't be read: it is not gone then, whatever <see cref="Get"/> says.</summary>
+    public bool IsUnreadable(string name, string? ns = null)
+    {
+        lock (_lock)
+            return _store.IsUnreadable(new EntityKey(string.IsNullOrEmpty(ns) ? null : ns, name));
+    }
+
+    /// <summary>Why what the cache has may be old, or null: for <c>/readyz</c>.</summary>
+    public string? WhyOld()
+    {
+        var error = Volatile.Read(ref _lastError) is { } last ? $": {last}" : "";
+        if (!HasSynced)
+            return $"the first list of {EntityType<T>.Plural} is not in{error}";
+        var silence = _time.GetElapsedTime(Volatile.Read(ref _heardAt));
+        return silence > s_oldAfter ? $"nothing was heard of {EntityType<T>.Plural} for {silence.TotalSeconds:0} s{error}" : null;
+    }
+
+    /// <summary>Why the cache does not even try any more, or null: for <c>/healthz</c>, since only a restart helps then. A server that is away is no reason.</summary>
+    public string? WhyStuck()
+    {
+        if (_run is { IsCompleted: true })
+            return $"the cache of {EntityType<T>.Plural} has stopped";
+        var idle = _time.GetElapsedTime(Volatile.Read(ref _triedAt));
+        return _run is not null && idle > s_stuckAfter ? $"the cache of {EntityType<T>.Plural} has done nothing for {idle.TotalSeconds:0} s" : null;
+    }
+
     /// <summary>The objects that have a key in an index: a snapshot.</summary>
     public IReadOnlyCollection<T> ByIndex(string index, string key)
     {
@@ -168,6 +222,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
         while (!either.IsCancellationRequested)
         {
             var started = _time.GetTimestamp();
+            Volatile.Write(ref _triedAt, started);
 #pragma warning disable CA1031 // A cache outlives whatever goes wrong with its server.
             try
             {
@@ -191,13 +246,30 @@ public sealed class WatchCache<T> : IAsyncDisposable
                 if (failures == 1)
                     continue;
             }
+            catch (HistoryWentBackException e)
+            {
+                _logger.LogWarning("{Message} The server has another past (etcd was restored?); listing {Kind} anew.", e.Message, EntityType<T>.Plural);
+                version = null;
+                failures++;
+                if (failures == 1)
+                    continue;
+            }
+            catch (TimeoutException e)
+            {
+                // A server that was set back says nothing until it has come to our version again, and not what it did till then.
+                _logger.LogInformation("{Message} Listing {Kind} anew.", e.Message, EntityType<T>.Plural);
+                Volatile.Write(ref _lastError, e.Message);
+                version = null;
+                failures = 1;
+            }
             catch (Exception e)
             {
                 failures++;
+                Volatile.Write(ref _lastError, e.Cause());
                 _logger.Log(
                     failures > 3 ? LogLevel.Warning : LogLevel.Information,
                     "{Verb} of {Kind} failed ({Failures} times in a row): {Message}",
-                    version is null ? "List" : "Watch", EntityType<T>.Plural, failures, e.Message);
+                    version is null ? "List" : "Watch", EntityType<T>.Plural, failures, e.Cause());
                 // Whatever it is that can't be got over from here, a new list may.
                 if (failures % 5 == 0)
                     version = null;
@@ -227,6 +299,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
                 _logger.LogWarning("The version of {Kind} went backwards to {Version}: the server was set back; taking over what it has now.", EntityType<T>.Plural, list.ResourceVersion);
         }
 
+        Heard();
         _notices.Writer.TryWrite(() => _synced.TrySetResult());
         return list.ResourceVersion;
     }
@@ -261,10 +334,32 @@ public sealed class WatchCache<T> : IAsyncDisposable
 
             var watchEvent = events.Current;
             _events?.Inc(EntityType<T>.Kind);
+            bool inOrder;
             lock (_lock)
-                _store.Apply(watchEvent);
+                inOrder = _store.Apply(watchEvent);
+            if (!inOrder)
+                throw new HistoryWentBackException($"The watch of {EntityType<T>.Plural} told of version {watchEvent.ResourceVersion}, which is older than what it told before.");
+            Heard();
             yield return watchEvent.ResourceVersion;
         }
+    }
+
+    private void Heard()
+    {
+        Volatile.Write(ref _lastError, null);
+        var now = _time.GetTimestamp();
+        Volatile.Write(ref _heardAt, now);
+        Volatile.Write(ref _triedAt, now);
+        _lastSuccess?.Set(_time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0, EntityType<T>.Kind);
+    }
+
+    /// <summary>Under the lock; once for each state.</summary>
+    private void BecameUnreadable(UnreadableObject obj)
+    {
+        _unreadable?.Inc(EntityType<T>.Kind);
+        _logger.LogError(
+            "{Kind} {Name} can't be read and is left as it is; everything else goes on. {Reason}",
+            EntityType<T>.Kind, obj.Key.Name.Length > 0 ? obj.Key.ToString() : "without a readable name", obj.Reason);
     }
 
     private async Task DelayAsync(int failures, CancellationToken ct)
@@ -316,4 +411,6 @@ public sealed class WatchCache<T> : IAsyncDisposable
             // Stopped.
         }
     }
+
+    private sealed class HistoryWentBackException(string message) : Exception(message);
 }

@@ -83,6 +83,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
         if (list.Continue is null)
             return list;
         var items = new List<T>(list.Items);
+        var unreadable = new List<UnreadableObject>(list.Unreadable);
         var first = list;
         while (list.Continue is not null)
         {
@@ -97,9 +98,10 @@ public class KubernetesClient : IKubernetesClient, IDisposable
             }
 
             items.AddRange(list.Items);
+            unreadable.AddRange(list.Unreadable);
         }
 
-        return first with { Items = items, Continue = null, RemainingItemCount = null };
+        return first with { Items = items, Unreadable = unreadable, Continue = null, RemainingItemCount = null };
     }
 
     /// <inheritdoc/>
@@ -289,6 +291,11 @@ public class KubernetesClient : IKubernetesClient, IDisposable
             await using var stream = await response.Content.ReadAsStreamAsync(both.Token);
             return await read(stream, both.Token);
         }
+        catch (JsonException e)
+        {
+            // It concerns this call alone, and whoever made it tries again as after any other failure.
+            throw new HttpRequestException(HttpRequestError.InvalidResponse, $"{call.Verb} {call.Path}: the answer can't be read: {e.Message}", e);
+        }
         catch (Exception e) when (IsBroken(e, ct))
         {
             throw Broken(call, e);
@@ -299,7 +306,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
         e is IOException || (e is OperationCanceledException && !ct.IsCancellationRequested);
 
     private static HttpRequestException Broken(KubernetesCall call, Exception e) =>
-        new(HttpRequestError.ResponseEnded, $"{call.Verb} {call.Path}: the answer broke off: {e.Message}", e);
+        new(HttpRequestError.ResponseEnded, $"{call.Verb} {call.Path}: the answer broke off: {e.Cause()}", e);
 
     private int WatchSeconds()
     {

@@ -153,7 +153,7 @@ internal sealed class KubernetesTransport : IDisposable
             catch (HttpRequestException e) when (attempt < MaxAttempts && (call.Idempotent || NeverSent(e)))
             {
                 wait = TimeSpan.FromMilliseconds(25 * Math.Pow(4, attempt - 1));
-                _logger.LogDebug("{Method} {Path}: {Message} Again in {Delay}.", call.Method, call.Path, e.Message, wait);
+                _logger.LogDebug("{Method} {Path}: {Message} Again in {Delay}.", call.Method, call.Path, e.Cause(), wait);
             }
 
             await Task.Delay(wait, _time, ct);

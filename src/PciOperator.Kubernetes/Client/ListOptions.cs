@@ -32,6 +32,9 @@ public sealed record ListOptions
 /// <summary>Objects of a list and the version of the collection that they are from.</summary>
 public sealed record KubernetesList<T>(IReadOnlyList<T> Items, string ResourceVersion)
 {
+    /// <summary>Objects that the list has too, and that can't be read here.</summary>
+    public IReadOnlyList<UnreadableObject> Unreadable { get; init; } = [];
+
     /// <summary>Token for the next page; null on the last.</summary>
     public string? Continue { get; init; }
 
@@ -57,12 +60,16 @@ public enum WatchEventType
 
 /// <summary>One event of a watch.</summary>
 /// <param name="Type">What happened.</param>
-/// <param name="Object">The object: after the change, or its last state when deleted; null for a bookmark.</param>
+/// <param name="Object">The object: after the change, or its last state when deleted; null for a bookmark, and when it can't be read.</param>
 /// <param name="ResourceVersion">Where a later watch can go on from.</param>
 #pragma warning disable CA1720 // "Object" is the API's own word
 public readonly record struct WatchEvent<T>(WatchEventType Type, T? Object, string ResourceVersion)
 #pragma warning restore CA1720
-    where T : class;
+    where T : class
+{
+    /// <summary>What is known of an object that can't be read; then <see cref="Object"/> is null.</summary>
+    public UnreadableObject? Unreadable { get; init; }
+}
 
 /// <summary>How to delete.</summary>
 public sealed record DeleteOptions

@@ -25,6 +25,7 @@ internal static class ListReader
 
         return new KubernetesList<T>(parser.Items, parser.Meta.ResourceVersion ?? "")
         {
+            Unreadable = parser.Unreadable,
             Continue = parser.Meta.Continue is { Length: > 0 } token ? token : null,
             RemainingItemCount = parser.Meta.RemainingItemCount,
         };
@@ -40,10 +41,12 @@ internal static class ListReader
     private sealed class Parser<T>(JsonTypeInfo<T> itemType, JsonTypeInfo<V1ListMeta> metaType)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        private JsonReaderState _state;
+        private JsonReaderState _state = new(ObjectReader.ReaderOptions);
         private Place _place;
 
         public List<T> Items { get; } = [];
+
+        public List<UnreadableObject> Unreadable { get; } = [];
 
         public V1ListMeta Meta { get; private set; } = new();
 
@@ -85,8 +88,11 @@ internal static class ListReader
 
                     if (!TryValue(ref reader, bytes, out var item))
                         return false;
-                    if (JsonSerializer.Deserialize(item, itemType) is { } obj)
-                        Items.Add(EntityType<T>.WithKind(obj));
+                    var (obj, unreadable) = ObjectReader.Read(item, itemType);
+                    if (obj is not null)
+                        Items.Add(obj);
+                    if (unreadable is not null)
+                        Unreadable.Add(unreadable);
                     return true;
 
                 default:

@@ -49,7 +49,7 @@ internal static class WatchReader
     internal static WatchEvent<T> ParseEvent<T>(ReadOnlySpan<byte> line, JsonTypeInfo<T> objectType, JsonTypeInfo<V1Status> statusType)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        var reader = new Utf8JsonReader(line);
+        var reader = new Utf8JsonReader(line, ObjectReader.ReaderOptions);
         string? type = null;
         ReadOnlySpan<byte> value = default;
         reader.Read();
@@ -57,34 +57,30 @@ internal static class WatchReader
             throw new JsonException("A watch event is not a JSON object.");
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
-            if (reader.ValueTextEquals("type"u8))
+            var isType = reader.ValueTextEquals("type"u8);
+            var isObject = reader.ValueTextEquals("object"u8);
+            reader.Read();
+            if (isType)
             {
-                reader.Read();
                 type = TypeOf(ref reader);
+                continue;
             }
-            else
-            {
-                var isObject = reader.ValueTextEquals("object"u8);
-                reader.Read();
-                // The object comes last from every server: with the type known it is read in place.
-                if (isObject && type is "ADDED" or "MODIFIED" or "DELETED")
-                    return Changed(type, JsonSerializer.Deserialize(ref reader, objectType));
-                var start = (int)reader.TokenStartIndex;
-                reader.Skip();
-                if (isObject)
-                    value = line[start..(int)reader.BytesConsumed];
-            }
+
+            var start = (int)reader.TokenStartIndex;
+            reader.Skip();
+            if (isObject)
+                value = line[start..(int)reader.BytesConsumed];
         }
 
         switch (type)
         {
             case "BOOKMARK":
-                return new WatchEvent<T>(WatchEventType.Bookmark, null, ResourceVersionOf(value));
+                return new WatchEvent<T>(WatchEventType.Bookmark, null, VersionOf(ObjectReader.Unreadable(value, "")));
             case "ERROR":
-                var status = JsonSerializer.Deserialize(value, statusType) ?? new V1Status();
+                var status = StatusOf(value, statusType);
                 throw new KubernetesException((HttpStatusCode)(status.Code ?? 500), status);
             case "ADDED" or "MODIFIED" or "DELETED":
-                return Changed(type, JsonSerializer.Deserialize(value, objectType));
+                return Changed(type, value, objectType);
             default:
                 throw new JsonException($"A watch event has type '{type}'; expected ADDED, MODIFIED, DELETED, BOOKMARK or ERROR.");
         }
@@ -97,37 +93,38 @@ internal static class WatchReader
         : reader.ValueTextEquals("BOOKMARK"u8) ? "BOOKMARK"
         : reader.GetString();
 
-    private static WatchEvent<T> Changed<T>(string type, T? obj)
+    private static V1Status StatusOf(ReadOnlySpan<byte> value, JsonTypeInfo<V1Status> statusType)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(value, statusType) ?? new V1Status();
+        }
+        catch (JsonException e)
+        {
+            return new V1Status { Message = $"The server ended the watch with an error that can't be read: {e.Message}" };
+        }
+    }
+
+    private static WatchEvent<T> Changed<T>(string type, ReadOnlySpan<byte> value, JsonTypeInfo<T> objectType)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        if (obj is null)
-            throw new JsonException($"A watch event {type} has no object.");
-        EntityType<T>.WithKind(obj);
         var kind = type switch
         {
             "ADDED" => WatchEventType.Added,
             "MODIFIED" => WatchEventType.Modified,
             _ => WatchEventType.Deleted,
         };
-        return new WatchEvent<T>(kind, obj, obj.Metadata.ResourceVersion ?? "");
+        if (value.IsEmpty)
+            throw new JsonException($"A watch event {type} has no object.");
+        var (obj, unreadable) = ObjectReader.Read(value, objectType);
+        if (unreadable is not null)
+            return new WatchEvent<T>(kind, null, VersionOf(unreadable)) { Unreadable = unreadable };
+        return obj is null
+            ? throw new JsonException($"A watch event {type} has no object.")
+            : new WatchEvent<T>(kind, obj, obj.Metadata.ResourceVersion ?? "");
     }
 
-    /// <summary><c>metadata.resourceVersion</c> of an object, without reading the rest.</summary>
-    private static string ResourceVersionOf(ReadOnlySpan<byte> obj)
-    {
-        var reader = new Utf8JsonReader(obj);
-        reader.Read();
-        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
-        {
-            var found = reader.ValueTextEquals(reader.CurrentDepth == 1 ? "metadata"u8 : "resourceVersion"u8);
-            var depth = reader.CurrentDepth;
-            reader.Read();
-            if (found && depth == 2)
-                return reader.GetString() ?? "";
-            if (!found)
-                reader.Skip();
-        }
-
-        throw new JsonException("A bookmark has no metadata.resourceVersion.");
-    }
+    /// <summary>Without a version nobody knows where the watch is: it has to begin anew.</summary>
+    private static string VersionOf(UnreadableObject obj) =>
+        obj.ResourceVersion ?? throw new JsonException($"An event of the watch has no metadata.resourceVersion. {obj.Reason}");
 }

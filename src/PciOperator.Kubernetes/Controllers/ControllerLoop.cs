@@ -15,6 +15,8 @@ namespace PciOperator.Kubernetes;
 public sealed class ControllerLoop<TEntity> : IDisposable
     where TEntity : class, IKubernetesObject<V1ObjectMeta>
 {
+    private static readonly TimeSpan s_stuckAfter = TimeSpan.FromMinutes(10);
+
     private readonly string _name;
     private readonly WatchCache<TEntity> _cache;
     private readonly IEntityController<TEntity> _controller;
@@ -29,12 +31,13 @@ public sealed class ControllerLoop<TEntity> : IDisposable
     private readonly Counter? _errors;
     private readonly Histogram? _durations;
     private readonly Gauge? _active;
+    private readonly Gauge? _lastSuccess;
 
     /// <summary>Joins a cache, which the caller runs, to a controller.</summary>
     /// <param name="name">What metrics and logs call the controller.</param>
     /// <param name="cache">The entities.</param>
     /// <param name="controller">What to do for them.</param>
-    /// <param name="queue">The queue; null: one of the loop's own, named after it.</param>
+    /// <param name="queue">The queue; null: one of the loop's own, named after it, in which namespaces take turns.</param>
     /// <param name="workers">How many entities at a time.</param>
     /// <param name="logger">Log.</param>
     /// <param name="metrics">Where <c>pcioperator_reconcile_*</c> go.</param>
@@ -57,7 +60,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         _cache = cache;
         _controller = controller;
         _time = time ?? TimeProvider.System;
-        _queue = queue ?? new WorkQueue<EntityKey>(name, _time, metrics);
+        _queue = queue ?? new WorkQueue<EntityKey>(name, _time, metrics, turnOf: key => key.Namespace ?? "");
         _ownsQueue = queue is null;
         _workers = workers;
         _logger = logger ?? NullLogger.Instance;
@@ -66,9 +69,17 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         _errors = metrics?.Counter("pcioperator_reconcile_errors_total", "Reconciles that failed with an error.", "controller");
         _durations = metrics?.Histogram("pcioperator_reconcile_duration_seconds", "How long a reconcile took.", null, "controller");
         _active = metrics?.Gauge("pcioperator_active_workers", "Workers that reconcile right now.", "controller");
+        _lastSuccess = metrics?.Gauge("pcioperator_reconcile_last_success_timestamp_seconds", "When an object of the controller's kind was last reconciled without an error.", "kind");
         _errors?.Add(0, name);
         _active?.Set(0, name);
         _cache.OnChange(Changed);
+    }
+
+    /// <summary>Why the controller makes no headway, or null: for <c>/healthz</c>. Every call has a time limit far below this.</summary>
+    public string? WhyStuck()
+    {
+        var still = _queue.StandsStillFor;
+        return still > s_stuckAfter ? $"the queue of {_name} has stood still for {still.TotalSeconds:0} s with {_queue.Count} waiting" : null;
     }
 
     /// <summary>Looks at an entity although it did not change, e.g. because something that it depends on did.</summary>
@@ -136,6 +147,8 @@ public sealed class ControllerLoop<TEntity> : IDisposable
                 _active?.Add(-1, _name);
                 _durations?.Observe(Stopwatch.GetElapsedTime(started).TotalSeconds, _name);
                 _reconciles?.Inc(_name, result);
+                if (result is not ("error" or "conflict"))
+                    _lastSuccess?.Set(_time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0, EntityType<TEntity>.Kind);
                 _queue.Done(key);
             }
         }
@@ -175,7 +188,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         }
         catch (Exception e)
         {
-            _logger.LogError(e, "{Controller}: reconciling {Key} failed ({Failures} times in a row); it will be tried again.", _name, key, _queue.Failures(key) + 1);
+            _logger.LogError(e, "{Controller}: reconciling {Key} failed ({Failures} times in a row); it will be tried again: {Message}", _name, key, _queue.Failures(key) + 1, e.Cause());
             _errors?.Inc(_name);
             _queue.AddRateLimited(key);
             return "error";

@@ -12,7 +12,7 @@ public sealed class WorkQueue<TKey> : IDisposable
     private readonly TimeProvider _time;
     private readonly TimeSpan _minBackoff;
     private readonly TimeSpan _maxBackoff;
-    private readonly Queue<TKey> _ready = new();
+    private readonly TurnQueue<TKey> _ready;
     private readonly Dictionary<TKey, long> _dirty = [];
     private readonly Dictionary<TKey, long> _processing = [];
     private readonly Dictionary<TKey, int> _failures = [];
@@ -22,6 +22,7 @@ public sealed class WorkQueue<TKey> : IDisposable
     private readonly SemaphoreSlim _signal = new(0);
     private readonly CancellationTokenSource _shutDown = new();
     private readonly WorkQueueMetrics? _metrics;
+    private long _movedAt;
 
     /// <summary>Makes an empty queue.</summary>
     /// <param name="name">What metrics call it.</param>
@@ -29,9 +30,14 @@ public sealed class WorkQueue<TKey> : IDisposable
     /// <param name="metrics">Where <c>workqueue_*</c> go.</param>
     /// <param name="minBackoff">Delay after the first failure, doubled with each; default 5 ms as in client-go.</param>
     /// <param name="maxBackoff">The longest delay; default 1,000 s as in client-go.</param>
-    public WorkQueue(string name, TimeProvider? time = null, MetricsRegistry? metrics = null, TimeSpan? minBackoff = null, TimeSpan? maxBackoff = null)
+    /// <param name="turnOf">Whose turn a key waits for: of those that have keys ready each has one worked on after the other, so that one
+    /// with very many does not keep the others waiting. Null: first come, first served.</param>
+    public WorkQueue(
+        string name, TimeProvider? time = null, MetricsRegistry? metrics = null, TimeSpan? minBackoff = null, TimeSpan? maxBackoff = null, Func<TKey, string>? turnOf = null)
     {
         _time = time ?? TimeProvider.System;
+        _ready = new TurnQueue<TKey>(turnOf);
+        _movedAt = _time.GetTimestamp();
         _minBackoff = minBackoff ?? TimeSpan.FromMilliseconds(5);
         _maxBackoff = maxBackoff ?? TimeSpan.FromSeconds(1000);
         _timer = _time.CreateTimer(_ => MoveDue(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
@@ -46,6 +52,16 @@ public sealed class WorkQueue<TKey> : IDisposable
         {
             lock (_lock)
                 return _ready.Count;
+        }
+    }
+
+    /// <summary>How long keys have been ready or worked on without one being taken or finished; zero when there are none.</summary>
+    public TimeSpan StandsStillFor
+    {
+        get
+        {
+            lock (_lock)
+                return _ready.Count == 0 && _processing.Count == 0 ? TimeSpan.Zero : _time.GetElapsedTime(_movedAt);
         }
     }
 
@@ -128,7 +144,7 @@ public sealed class WorkQueue<TKey> : IDisposable
         {
             var key = _ready.Dequeue();
             _dirty.Remove(key, out var since);
-            var now = _time.GetTimestamp();
+            var now = _movedAt = _time.GetTimestamp();
             _processing.Add(key, now);
             _metrics?.Taken(_time.GetElapsedTime(since, now), _ready.Count);
             return key;
@@ -142,6 +158,7 @@ public sealed class WorkQueue<TKey> : IDisposable
         {
             if (!_processing.Remove(key, out var since))
                 throw new InvalidOperationException($"{key} is not being worked on.");
+            _movedAt = _time.GetTimestamp();
             _metrics?.Finished(_time.GetElapsedTime(since));
             if (_dirty.ContainsKey(key))
                 Push(key);
@@ -162,6 +179,8 @@ public sealed class WorkQueue<TKey> : IDisposable
 
     private void Push(TKey key)
     {
+        if (_ready.Count == 0 && _processing.Count == 0)
+            _movedAt = _time.GetTimestamp();
         _ready.Enqueue(key);
         _metrics?.Depth(_ready.Count);
         _signal.Release();

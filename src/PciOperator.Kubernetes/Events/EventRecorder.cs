@@ -22,6 +22,7 @@ public sealed class EventRecorder : IAsyncDisposable
     private static readonly TimeSpan s_seriesEnd = TimeSpan.FromMinutes(6);
     // A series is written at once when it begins and then at most this often.
     private static readonly TimeSpan s_writeEvery = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan s_tellEvery = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan s_flushLimit = TimeSpan.FromSeconds(5);
 
     private readonly IKubernetesClient _client;
@@ -35,7 +36,10 @@ public sealed class EventRecorder : IAsyncDisposable
     private readonly Dictionary<SeriesKey, Series> _series = [];
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _run;
+    private readonly Lock _dropLock = new();
     private long _nameTick;
+    private int _untold;
+    private long? _toldAt;
 
     /// <summary>Starts a recorder.</summary>
     /// <param name="client">The server.</param>
@@ -96,7 +100,26 @@ public sealed class EventRecorder : IAsyncDisposable
             Truncate(note, 1024),
             Truncate(action, 128));
         if (!_queue.Writer.TryWrite(new Occurrence(key, meta.ResourceVersion, _time.GetUtcNow(), _time.GetTimestamp())))
-            _dropped?.Inc();
+            Dropped(key);
+    }
+
+    /// <summary>Counted each time, and told at most once a minute: whoever records too much must not fill the log as well.</summary>
+    private void Dropped(SeriesKey key)
+    {
+        _dropped?.Inc();
+        int untold;
+        lock (_dropLock)
+        {
+            _untold++;
+            if (_toldAt is { } told && _time.GetElapsedTime(told) < s_tellEvery)
+                return;
+            (untold, _untold) = (_untold, 0);
+            _toldAt = _time.GetTimestamp();
+        }
+
+        _logger.LogWarning(
+            "{Count} events were left out, since {Waiting} wait to be written; the last is {Reason} for {Kind} {Name}.",
+            untold, QueueLength, key.Reason, key.Kind, key.Name);
     }
 
     private async Task RunAsync()
@@ -236,13 +259,15 @@ public sealed class EventRecorder : IAsyncDisposable
                 // The first attempt arrived after all.
                 return true;
             }
-            catch (Exception e) when (e is KubernetesException or HttpRequestException or KubeconfigException)
+#pragma warning disable CA1031 // One event that can't be written must not end the writing of all.
+            catch (Exception e) when (e is not OperationCanceledException || !ct.IsCancellationRequested)
+#pragma warning restore CA1031
             {
                 // A refusal is final; a server in trouble is asked again.
                 var final = e is KubernetesException { StatusCode: < System.Net.HttpStatusCode.InternalServerError, IsTooManyRequests: false };
                 if (final || attempt == Attempts)
                 {
-                    _logger.LogWarning("Event {Reason} for {Kind} {Name} was not written: {Message}", key.Reason, key.Kind, key.Name, e.Message);
+                    _logger.LogWarning("Event {Reason} for {Kind} {Name} was not written: {Message}", key.Reason, key.Kind, key.Name, e.Cause());
                     _dropped?.Inc();
                     return false;
                 }

@@ -60,7 +60,7 @@ public static class ProgramHost
             var metrics = new MetricsRegistry();
             metrics.AddProcessMetrics();
             using var client = new KubernetesClient(configuration, options.EntityTypes, logger: log, wrap: options.Wrap, userAgent: options.Name, fieldManager: options.Name, metrics: metrics);
-            await using var events = new EventRecorder(client, options.Name, options.Instance, logger: log);
+            await using var events = new EventRecorder(client, options.Name, options.Instance, logger: log, metrics: metrics);
             await using var health = options.HealthAddress.Length > 0 ? new HealthServer(Endpoint(options.HealthAddress), metrics, log) : null;
             if (health is not null)
                 await health.StartAsync(stop.Token);
@@ -76,7 +76,7 @@ public static class ProgramHost
         catch (Exception error)
 #pragma warning restore CA1031
         {
-            log.LogCritical(error, "{Program} ends: {Message}", options.Name, error.Message);
+            log.LogCritical(error, "{Program} ends: {Message}", options.Name, error.Cause());
             return 1;
         }
     }

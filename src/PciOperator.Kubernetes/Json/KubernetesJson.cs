@@ -22,8 +22,12 @@ public static class KubernetesJson
             DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
             // The answers go to an API server, never into HTML.
             Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-            TypeInfoResolver = JsonTypeInfoResolver.Combine([.. entityTypes, KubernetesJsonContext.Default]),
+            TypeInfoResolver = JsonTypeInfoResolver.Combine([.. entityTypes, KubernetesJsonContext.Default]).WithAddedModifier(LeanMetadataConverter.Modify),
         };
+        // What a server can store must be readable: one odd scalar is no reason to know nothing of an object.
+        options.Converters.Add(new LenientTimeConverter());
+        options.Converters.Add(new LenientInt32Converter());
+        options.Converters.Add(new LenientInt64Converter());
         options.MakeReadOnly();
         return options;
     }
@@ -44,6 +48,7 @@ public static class KubernetesJson
     UseStringEnumConverter = true)]
 [JsonSerializable(typeof(V1Status))]
 [JsonSerializable(typeof(V1ListMeta))]
+[JsonSerializable(typeof(V1ObjectMeta))]
 [JsonSerializable(typeof(V1Lease))]
 [JsonSerializable(typeof(V1Node))]
 [JsonSerializable(typeof(V1Pod))]

@@ -21,6 +21,8 @@ public sealed class LeaderElector
     private V1Lease? _observed;
     private long _observedAt;
     private long _leadsUntil;
+    private long _heardAt;
+    private string? _lastError;
     private volatile bool _leading;
 
     /// <summary>Makes a candidate.</summary>
@@ -41,6 +43,22 @@ public sealed class LeaderElector
         _random = random ?? Random.Shared;
         _status = metrics?.Gauge("leader_election_master_status", "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.", "name");
         _status?.Set(0, _options.Name);
+        _heardAt = _time.GetTimestamp();
+    }
+
+    /// <summary>Why the lease can be neither renewed nor watched, or null: for <c>/readyz</c>. Whoever waits to lead is well.</summary>
+    public string? WhyNotWell()
+    {
+        var silence = _time.GetElapsedTime(Volatile.Read(ref _heardAt));
+        return silence > _options.LeaseDuration * 2
+            ? $"the lease {_options.Namespace}/{_options.Name} was neither read nor renewed for {silence.TotalSeconds:0} s{(Volatile.Read(ref _lastError) is { } error ? $": {error}" : "")}"
+            : null;
+    }
+
+    private void Heard()
+    {
+        Volatile.Write(ref _heardAt, _time.GetTimestamp());
+        Volatile.Write(ref _lastError, null);
     }
 
     /// <summary>Whether this candidate may lead at this moment.</summary>
@@ -166,7 +184,9 @@ public sealed class LeaderElector
                 using var limit = new CancellationTokenSource(_options.RenewDeadline, _time);
                 using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, limit.Token);
                 // An answer that took so long that the right to lead is over is no right to lead.
-                if (await TryAcquireAsync(either.Token) is { } mine && _time.GetElapsedTime(sentAt) < _options.RenewDeadline)
+                var acquired = await TryAcquireAsync(either.Token);
+                Heard();
+                if (acquired is { } mine && _time.GetElapsedTime(sentAt) < _options.RenewDeadline)
                 {
                     _observed = mine;
                     return sentAt;
@@ -174,7 +194,8 @@ public sealed class LeaderElector
             }
             catch (Exception e) when (IsTransient(e, ct))
             {
-                _logger.LogWarning("Cannot read or take the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Message);
+                Volatile.Write(ref _lastError, e.Cause());
+                _logger.LogWarning("Cannot read or take the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Cause());
             }
 
             double part;
@@ -238,11 +259,13 @@ public sealed class LeaderElector
                     return;
                 }
 
+                Heard();
                 Extend(deadline, sentAt);
             }
             catch (Exception e) when (IsTransient(e, ct))
             {
-                _logger.LogWarning("Cannot renew the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Message);
+                Volatile.Write(ref _lastError, e.Cause());
+                _logger.LogWarning("Cannot renew the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Cause());
             }
             catch (OperationCanceledException)
             {
@@ -299,7 +322,7 @@ public sealed class LeaderElector
         {
             _logger.LogWarning(
                 "Could not release the lease {Namespace}/{Name}; the next leader waits {Seconds} s. {Message}",
-                _options.Namespace, _options.Name, (int)_options.LeaseDuration.TotalSeconds, e.Message);
+                _options.Namespace, _options.Name, (int)_options.LeaseDuration.TotalSeconds, e.Cause());
         }
     }
 

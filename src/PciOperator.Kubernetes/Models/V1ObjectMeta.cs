@@ -45,6 +45,14 @@ public sealed record V1ObjectMeta
     /// <summary>Who still has to act before the object may vanish.</summary>
     public IReadOnlyList<string>? Finalizers { get; set; }
 
+    /// <summary>How many finalizers it has besides those in <see cref="Finalizers"/>: see <see cref="LeanMetadataAttribute"/>.</summary>
+    [JsonIgnore]
+    public int ForeignFinalizers { get; set; }
+
+    /// <summary>How many of them stand before those in <see cref="Finalizers"/>.</summary>
+    [JsonIgnore]
+    public int ForeignFinalizersBefore { get; set; }
+
     /// <summary>Objects whose deletion takes this one along.</summary>
     public IReadOnlyList<V1OwnerReference>? OwnerReferences { get; set; }
 }

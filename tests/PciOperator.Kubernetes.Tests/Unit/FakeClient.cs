@@ -65,6 +65,8 @@ internal sealed class ScriptedServer : FakeClient
     public void NextList(int version, params V1ConfigMap[] items) =>
         _lists.Writer.TryWrite(new KubernetesList<V1ConfigMap>(items, version.ToString()));
 
+    public void NextList(KubernetesList<V1ConfigMap> list) => _lists.Writer.TryWrite(list);
+
     public void NextList(Exception error) => _lists.Writer.TryWrite(error);
 
     /// <summary>The next watch that the cache opens.</summary>
@@ -97,6 +99,9 @@ internal sealed class ScriptedWatch(string from)
 
     public void Send(WatchEventType type, V1ConfigMap map) =>
         Script.Writer.TryWrite(new WatchEvent<V1ConfigMap>(type, map, map.Metadata.ResourceVersion!));
+
+    public void Unreadable(WatchEventType type, UnreadableObject obj) =>
+        Script.Writer.TryWrite(new WatchEvent<V1ConfigMap>(type, null, obj.ResourceVersion!) { Unreadable = obj });
 
     public void Bookmark(int version) =>
         Script.Writer.TryWrite(new WatchEvent<V1ConfigMap>(WatchEventType.Bookmark, null, version.ToString()));

@@ -102,14 +102,13 @@ public sealed class WatchCacheTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Duplicates_and_old_events_change_nothing()
+    public async Task Duplicates_change_nothing()
     {
         var watch = await StartAsync(10, Map("a", 9));
         await ChangesAreAsync("Added - a@9");
-        watch.Send(WatchEventType.Added, Map("a", 9));
         watch.Send(WatchEventType.Modified, Map("a", 12));
-        watch.Send(WatchEventType.Modified, Map("a", 11));
         watch.Send(WatchEventType.Modified, Map("a", 12));
+        watch.Bookmark(12);
         watch.Send(WatchEventType.Deleted, Map("unknown", 13));
         await ChangesAreAsync("Updated a@9 a@12");
         await SettleAsync(watch, 14);
@@ -219,8 +218,83 @@ public sealed class WatchCacheTests : IAsyncLifetime
         await _time.WaitForTimerAsync(TimeSpan.FromMinutes(2.5));
         _time.Advance(TimeSpan.FromMinutes(2.5));
         await _time.WaitForTimersAsync(delays => delays.Any(d => d < TimeSpan.FromSeconds(1)));
+        // A server that was set back is silent too, to whoever knows more than it: so everything is listed anew.
+        _server.NextList(7, Map("a", 3));
         _time.Advance(TimeSpan.FromSeconds(1));
-        Assert.Equal("34", (await _server.WatchOpenedAsync()).From);
+        Assert.Equal("7", (await _server.WatchOpenedAsync()).From);
+        Assert.Equal(["a@3"], _cache.List().Select(Show));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_bookmark_or_event_from_before_what_was_known_means_a_new_list(bool bookmark)
+    {
+        var watch = await StartAsync(100, Map("a", 90, "uid-1"), Map("same", 3, data: "old"), Map("gone", 91));
+        await ChangesAreAsync("Added - a@90", "Added - same@3", "Added - gone@91");
+        _server.NextList(52, Map("a", 50, "uid-1"), Map("same", 3, data: "of another past"));
+        if (bookmark)
+            watch.Bookmark(51);
+        else
+            watch.Send(WatchEventType.Modified, Map("a", 50, "uid-1"));
+        watch = await _server.WatchOpenedAsync();
+        Assert.Equal("52", watch.From);
+        await ChangesAreAsync("Updated a@90 a@50", "Updated same@3 same@3", "Deleted gone@91 -");
+        Assert.Equal("of another past", _cache.Get("same", "ns")!.Data!["d"]);
+        watch.Send(WatchEventType.Modified, Map("a", 53, "uid-1"));
+        await ChangesAreAsync("Updated a@50 a@53");
+    }
+
+    [Fact]
+    public async Task A_version_from_the_future_means_a_new_list()
+    {
+        var watch = await StartAsync(100, Map("a", 90));
+        await ChangesAreAsync("Added - a@90");
+        _server.NextList(52, Map("a", 50));
+        watch.Fail(new KubernetesException(System.Net.HttpStatusCode.GatewayTimeout, new V1Status
+        {
+            Code = 504, Reason = "Timeout", Details = new V1StatusDetails { Causes = [new V1StatusCause { Reason = "ResourceVersionTooLarge", Message = "Too large resource version" }] },
+        }));
+        Assert.Equal("52", (await _server.WatchOpenedAsync()).From);
+        await ChangesAreAsync("Updated a@90 a@50");
+    }
+
+    [Fact]
+    public async Task It_says_when_what_it_has_may_be_old_and_when_it_was_last_heard_of()
+    {
+        Assert.Contains("first list", _cache.WhyOld(), StringComparison.Ordinal);
+        Assert.Null(_cache.WhyStuck());
+        var watch = await StartAsync(10);
+        Assert.Null(_cache.WhyOld());
+        var first = _time.GetUtcNow().ToUnixTimeSeconds();
+        Assert.Contains($"pcioperator_watch_cache_last_success_timestamp_seconds{{kind=\"ConfigMap\"}} {first}", MetricsTests.Text(_metrics), StringComparison.Ordinal);
+        await _time.WaitForTimerAsync(TimeSpan.FromMinutes(2.5));
+        _time.Advance(TimeSpan.FromMinutes(2.5));
+        await _time.WaitForTimersAsync(delays => delays.Any(d => d < TimeSpan.FromSeconds(1)));
+        Assert.Null(_cache.WhyOld());
+        _time.Advance(TimeSpan.FromMinutes(2));
+        Assert.Contains("nothing was heard of configmaps for 270 s", _cache.WhyOld(), StringComparison.Ordinal);
+        _server.NextList(new HttpRequestException("An error occurred while sending the request.", new IOException("The certificate has expired.")));
+        await _time.WaitForTimersAsync(delays => delays.Any(d => d < TimeSpan.FromSeconds(1)));
+        Assert.Contains("The certificate has expired.", _cache.WhyOld(), StringComparison.Ordinal);
+        Assert.Null(_cache.WhyStuck());
+        _server.NextList(11);
+        _time.Advance(TimeSpan.FromSeconds(1));
+        await _server.WatchOpenedAsync();
+        Assert.Null(_cache.WhyOld());
+    }
+
+    [Fact]
+    public async Task It_is_stuck_when_it_has_stopped_or_does_nothing()
+    {
+        using var stop = new CancellationTokenSource();
+        var run = _cache.RunAsync(stop.Token);
+        Assert.Null(_cache.WhyStuck());
+        _time.Advance(TimeSpan.FromMinutes(16));
+        Assert.Contains("has done nothing for 960 s", _cache.WhyStuck(), StringComparison.Ordinal);
+        await stop.CancelAsync();
+        await run;
+        Assert.Contains("has stopped", _cache.WhyStuck(), StringComparison.Ordinal);
     }
 
     [Fact]

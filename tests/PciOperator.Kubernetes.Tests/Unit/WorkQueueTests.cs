@@ -15,6 +15,43 @@ public sealed class WorkQueueTests : IDisposable
     private async Task<string> GetAsync() => await _queue.GetAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30));
 
     [Fact]
+    public async Task Namespaces_take_turns_so_that_many_keys_of_one_do_not_delay_another()
+    {
+        using var queue = new WorkQueue<EntityKey>("fair", _time, turnOf: key => key.Namespace ?? "");
+        for (var i = 0; i < 1500; i++)
+            queue.Add(new EntityKey("busy", $"c{i}"));
+        queue.Add(new EntityKey("quiet", "only"));
+        queue.Add(new EntityKey(null, "cluster"));
+        var taken = new List<string>();
+        for (var i = 0; i < 5; i++)
+        {
+            var key = await queue.GetAsync();
+            taken.Add(key.ToString());
+            queue.Done(key);
+        }
+
+        Assert.Equal(["busy/c0", "quiet/only", "cluster", "busy/c1", "busy/c2"], taken);
+        Assert.Equal(1497, queue.Count);
+    }
+
+    [Fact]
+    public async Task A_queue_stands_still_when_what_is_ready_is_not_taken_and_what_is_taken_not_finished()
+    {
+        _time.Advance(TimeSpan.FromHours(1));
+        Assert.Equal(TimeSpan.Zero, _queue.StandsStillFor);
+        _queue.Add("a");
+        Assert.Equal(TimeSpan.Zero, _queue.StandsStillFor);
+        _time.Advance(TimeSpan.FromMinutes(3));
+        Assert.Equal(TimeSpan.FromMinutes(3), _queue.StandsStillFor);
+        var key = await _queue.GetAsync();
+        Assert.Equal(TimeSpan.Zero, _queue.StandsStillFor);
+        _time.Advance(TimeSpan.FromMinutes(2));
+        Assert.Equal(TimeSpan.FromMinutes(2), _queue.StandsStillFor);
+        _queue.Done(key);
+        Assert.Equal(TimeSpan.Zero, _queue.StandsStillFor);
+    }
+
+    [Fact]
     public async Task A_key_is_in_it_once()
     {
         _queue.Add("a");

@@ -195,7 +195,7 @@ internal static partial class SchemaValidation
 
     private static bool HasFormat(string text, string format) => format switch
     {
-        "date-time" => DateTime().IsMatch(text) && DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.None, out _),
+        "date-time" => IsDateTime(text),
         "date" => System.DateTime.TryParseExact(text, "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.None, out _),
         "uuid" => Guid.TryParse(text, out _),
         "ipv4" => System.Net.IPAddress.TryParse(text, out var four) && four.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork && text.Count(c => c == '.') == 3,
@@ -208,6 +208,18 @@ internal static partial class SchemaValidation
 
     private static string Number(double number) => number.ToString("R", CultureInfo.InvariantCulture);
 
-    [GeneratedRegex(@"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$", RegexOptions.CultureInvariant)]
+    /// <summary>As loose as the real server's (k8s.io/kube-openapi strfmt): any offset of four digits, the year 0, small letters.</summary>
+    private static bool IsDateTime(string text)
+    {
+        var match = DateTime().Match(text);
+        if (!match.Success)
+            return false;
+        int Part(int group) => int.Parse(match.Groups[group].ValueSpan, CultureInfo.InvariantCulture);
+        // Year 0 is a leap year, and .NET has none; 2000 is one as well.
+        var year = Part(1) == 0 ? 2000 : Part(1);
+        return Part(2) is >= 1 and <= 12 && Part(3) >= 1 && Part(3) <= System.DateTime.DaysInMonth(year, Part(2)) && Part(4) <= 23 && Part(5) <= 59 && Part(6) <= 59;
+    }
+
+    [GeneratedRegex("^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$", RegexOptions.CultureInvariant)]
     private static partial Regex DateTime();
 }

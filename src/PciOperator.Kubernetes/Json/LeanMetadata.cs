@@ -1,0 +1,98 @@
+using System.Reflection;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Kubernetes;
+
+/// <summary>Of this kind's metadata only what tells objects apart, times, and the program's own finalizer are read: whoever can write such
+/// an object can fill labels, annotations, owners and finalizers with a megabyte each, and nothing here needs them. Writing is
+/// as ever.</summary>
+/// <param name="finalizer">The program's own finalizer; others are counted (<see cref="V1ObjectMeta.ForeignFinalizers"/>).</param>
+[AttributeUsage(AttributeTargets.Class)]
+public sealed class LeanMetadataAttribute(string finalizer) : Attribute
+{
+    /// <summary>The program's own finalizer.</summary>
+    public string Finalizer { get; } = finalizer;
+}
+
+/// <summary>Reads metadata without what is not kept, so that it is never in memory.</summary>
+internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1ObjectMeta>
+{
+    /// <summary>Puts the converter where an entity asks for it.</summary>
+    public static void Modify(JsonTypeInfo type)
+    {
+        if (type.Kind != JsonTypeInfoKind.Object || type.Type.GetCustomAttribute<LeanMetadataAttribute>() is not { } lean)
+            return;
+        foreach (var property in type.Properties)
+        {
+            if (property.PropertyType == typeof(V1ObjectMeta))
+                property.CustomConverter = new LeanMetadataConverter(lean.Finalizer);
+        }
+    }
+
+    public override V1ObjectMeta Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+    {
+        if (reader.TokenType != JsonTokenType.StartObject)
+            throw new JsonException($"Expected metadata, got a JSON {reader.TokenType}.");
+        var meta = new V1ObjectMeta();
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+            Property(ref reader, meta);
+        return meta;
+    }
+
+    public override void Write(Utf8JsonWriter writer, V1ObjectMeta value, JsonSerializerOptions options) =>
+        JsonSerializer.Serialize(writer, value, options.TypeInfo<V1ObjectMeta>());
+
+    private void Property(ref Utf8JsonReader reader, V1ObjectMeta meta)
+    {
+        if (Take(ref reader, "name"u8))
+            meta.Name = reader.GetString();
+        else if (Take(ref reader, "namespace"u8))
+            meta.NamespaceProperty = reader.GetString();
+        else if (Take(ref reader, "uid"u8))
+            meta.Uid = reader.GetString();
+        else if (Take(ref reader, "resourceVersion"u8))
+            meta.ResourceVersion = reader.GetString();
+        else if (Take(ref reader, "generation"u8))
+            meta.Generation = reader.TokenType == JsonTokenType.Null ? null : LenientInt64Converter.Read(ref reader);
+        else if (Take(ref reader, "creationTimestamp"u8))
+            meta.CreationTimestamp = KubernetesTime.Read(ref reader);
+        else if (Take(ref reader, "deletionTimestamp"u8))
+            meta.DeletionTimestamp = KubernetesTime.Read(ref reader);
+        else if (Take(ref reader, "finalizers"u8) && reader.TokenType == JsonTokenType.StartArray)
+            Finalizers(ref reader, meta);
+        else if (reader.TokenType == JsonTokenType.PropertyName)
+            SkipProperty(ref reader);
+        else
+            reader.Skip();
+    }
+
+    private void Finalizers(ref Utf8JsonReader reader, V1ObjectMeta meta)
+    {
+        while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
+        {
+            if (reader.TokenType == JsonTokenType.String && reader.ValueTextEquals(finalizer))
+            {
+                meta.Finalizers = [finalizer];
+                meta.ForeignFinalizersBefore = meta.ForeignFinalizers;
+            }
+            else
+            {
+                reader.Skip();
+                meta.ForeignFinalizers++;
+            }
+        }
+    }
+
+    /// <summary>Goes on to the value when the property has that name.</summary>
+    private static bool Take(ref Utf8JsonReader reader, ReadOnlySpan<byte> name) =>
+        reader.TokenType == JsonTokenType.PropertyName && reader.ValueTextEquals(name) && reader.Read();
+
+    private static void SkipProperty(ref Utf8JsonReader reader)
+    {
+        reader.Read();
+        reader.Skip();
+    }
+}

@@ -1,0 +1,93 @@
+using System.Text;
+using System.Text.Json.Serialization;
+using PciOperator.Kubernetes.Models;
+using PciOperator.Testing;
+
+namespace PciOperator.Kubernetes.Tests.Contract;
+
+public abstract partial class ApiContract
+{
+    private static readonly string[] s_storableTimes =
+        ["2016-12-31t23:59:59z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2016-12-31T23:59:59.1234567890123Z"];
+
+    [ContractFact]
+    public async Task A_time_or_number_that_the_server_stores_is_read()
+    {
+        for (var i = 0; i < s_storableTimes.Length; i++)
+        {
+            await RawAsync($$$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"w{{{{i}}}}"},"spec":{"parts":[{"name":"p","count":9223372036854775807}]}}""");
+            await Client.PatchAsync<Widget>($"w{i}", Ns, KubernetesPatch.Merge($$"""{"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":"{{s_storableTimes[i]}}"}]} }"""), "status", Ct);
+        }
+
+        var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
+        Assert.Empty(list.Unreadable);
+        Assert.Equal(s_storableTimes.Length, list.Items.Count);
+        Assert.All(list.Items, w => Assert.NotNull(w.Status!.Conditions!.Single().LastTransitionTime));
+        Assert.All(list.Items, w => Assert.Equal(int.MaxValue, w.Spec.Parts!.Single().Count));
+    }
+
+    [ContractFact]
+    public async Task An_object_that_cannot_be_read_is_named_while_the_others_are_listed_and_watched()
+    {
+        await CreateAsync("a");
+        await ShapeAsync("bad", "triangular");
+        using var client = Server.Client(ShapedJsonContext.Default);
+        await using var cache = new WatchCache<ShapedWidget>(client, Ns);
+        using var changes = new ChangeLog<ShapedWidget>(cache, w => $"{w.Metadata.Name} {w.Spec.Shape}");
+        _ = cache.RunAsync(Ct);
+        await cache.WaitForSyncAsync(Ct);
+        Assert.Equal("Added a Round", await changes.NextAsync(Ct));
+        Assert.True(cache.IsUnreadable("bad", Ns));
+
+        await ShapeAsync("worse", "hexagonal");
+        await Client.PatchAsync<Widget>("a", Ns, KubernetesPatch.Merge("""{"spec":{"shape":"oval"}}"""), ct: Ct);
+        await ShapeAsync("b", "square");
+        Assert.Equal("Added b Square", await changes.NextAsync(Ct));
+        Assert.Equal(["a", "bad", "worse"], cache.Unreadable.Select(u => u.Key.Name).Order());
+        Assert.Equal(ShapedWidget.WidgetShape.Round, cache.Get("a", Ns)!.Spec.Shape);
+
+        await Client.DeleteAsync<Widget>("worse", Ns, ct: Ct);
+        await Client.DeleteAsync<Widget>("a", Ns, ct: Ct);
+        Assert.Equal("Deleted a Round", await changes.NextAsync(Ct));
+        Assert.Equal(["bad"], cache.Unreadable.Select(u => u.Key.Name));
+        await Client.PatchAsync<Widget>("bad", Ns, KubernetesPatch.Merge("""{"spec":{"shape":"round"}}"""), ct: Ct);
+        Assert.Equal("Added bad Round", await changes.NextAsync(Ct));
+        Assert.Empty(cache.Unreadable);
+    }
+
+    private Task ShapeAsync(string name, string shape) =>
+        RawAsync($$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"{{{name}}}"},"spec":{"shape":"{{{shape}}}"} }""");
+
+    private async Task RawAsync(string json)
+    {
+        using var made = await Client.SendRawAsync(HttpMethod.Post, $"/apis/contract.pcioperator.test/v1/namespaces/{Ns}/widgets", Encoding.UTF8.GetBytes(json), ct: Ct);
+    }
+}
+
+/// <summary>A reader of Widgets that is stricter than their schema, as a program is whose kinds the server has in a later version.</summary>
+[KubernetesEntity(Group = "contract.pcioperator.test", ApiVersion = "v1", Kind = "Widget", PluralName = "widgets")]
+public sealed record ShapedWidget : IKubernetesObject<V1ObjectMeta>
+{
+    public string? ApiVersion { get; set; }
+
+    public string? Kind { get; set; }
+
+    public V1ObjectMeta Metadata { get; set; } = new();
+
+    public ShapedSpec Spec { get; set; } = new();
+
+    public sealed record ShapedSpec
+    {
+        public WidgetShape? Shape { get; set; }
+    }
+
+    public enum WidgetShape
+    {
+        Round,
+        Square,
+    }
+}
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, UseStringEnumConverter = true)]
+[JsonSerializable(typeof(ShapedWidget))]
+public sealed partial class ShapedJsonContext : JsonSerializerContext;

@@ -1,0 +1,92 @@
+using System.Net;
+using System.Text;
+using System.Text.Json;
+using PciOperator.Api;
+using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Models;
+
+namespace PciOperator.Tests;
+
+/// <summary>What a tenant puts into a claim's metadata is not kept, and not lost either.</summary>
+public sealed class LeanClaimTests
+{
+    private const int Claims = 100;
+
+    [Fact]
+    public async Task A_hundred_claims_of_1_4_MB_cost_under_32_MB()
+    {
+        var claim = Claim();
+        Assert.InRange(claim.Length, 1_400_000, 1_500_000);
+        using var client = new KubernetesClient(
+            new KubernetesClientConfiguration { Server = new Uri("http://localhost") }, PciOperatorJsonContext.Default, wrap: _ => new ListOf(claim));
+        // All that is allocated for them, kept or not: so at no moment they cost more.
+        var before = GC.GetTotalAllocatedBytes(precise: true);
+        var list = await client.ListAsync<PassthroughClaim>();
+        var allocated = GC.GetTotalAllocatedBytes(precise: true) - before;
+        Assert.Equal(Claims, list.Items.Count);
+        Assert.InRange(allocated, 0, 32 * 1024 * 1024);
+        var meta = list.Items[0].Metadata;
+        Assert.Equal(("c", "ns", "u", "7", 3L), (meta.Name, meta.NamespaceProperty, meta.Uid, meta.ResourceVersion, meta.Generation));
+        Assert.Equal([PciOperatorApi.ClaimFinalizer], meta.Finalizers);
+        Assert.Equal((10_002, 10_000), (meta.ForeignFinalizers, meta.ForeignFinalizersBefore));
+        Assert.Null(meta.Labels);
+        Assert.Null(meta.Annotations);
+        Assert.Null(meta.OwnerReferences);
+        Assert.NotNull(meta.CreationTimestamp);
+        Assert.Equal("a1", list.Items[0].Spec.Requests[0].Alias);
+    }
+
+    [Fact]
+    public void A_claim_is_written_whole()
+    {
+        var claim = new PassthroughClaim { Metadata = new V1ObjectMeta { Name = "c", Labels = new Dictionary<string, string> { ["a"] = "b" }, Finalizers = ["x/y"] } };
+        var json = JsonSerializer.Serialize(claim, KubernetesJson.OptionsWith(PciOperatorJsonContext.Default).TypeInfo<PassthroughClaim>());
+        Assert.Contains("\"labels\":{\"a\":\"b\"}", json, StringComparison.Ordinal);
+        Assert.Contains("\"finalizers\":[\"x/y\"]", json, StringComparison.Ordinal);
+        Assert.DoesNotContain("foreign", json, StringComparison.OrdinalIgnoreCase);
+    }
+
+    private static byte[] Claim()
+    {
+        string Many(int count, Func<int, string> each) => string.Join(",", Enumerable.Range(0, count).Select(each));
+        return Encoding.UTF8.GetBytes($$$"""
+            {"metadata":{"name":"c","namespace":"ns","uid":"u","resourceVersion":"7","generation":3,"creationTimestamp":"2026-01-01T00:00:00Z",
+             "labels":{ {{{Many(5000, i => $"\"label-{i}\":\"{new string('v', 40)}\"")}}} },
+             "annotations":{"a":"{{{new string('x', 250_000)}}}"},
+             "finalizers":[{{{Many(10_000, i => $"\"tenant.example/f{i}\"")}}},"pcioperator.io/release","x/a","x/b"],
+             "ownerReferences":[{{{Many(3000, i => $"{{\"kind\":\"K\",\"name\":\"n{i}\",\"uid\":\"u{i}\"}}")}}}],
+             "managedFields":[{"fieldsV1":{"f:{{{new string('m', 520_000)}}}":{} } }]},
+             "spec":{"requests":[{"name":"r","alias":"a1"}]}}
+            """);
+    }
+
+    /// <summary>Answers with a list that is made while it is read.</summary>
+    private sealed class ListOf(byte[] item) : HttpMessageHandler
+    {
+        protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) =>
+            Task.FromResult(new HttpResponseMessage(HttpStatusCode.OK) { Content = new StreamContent(new Repeated(item)), RequestMessage = request });
+    }
+
+    private sealed class Repeated(byte[] item) : MemoryStream
+    {
+        private readonly Queue<byte[]> _parts = new(
+            [.. Enumerable.Range(0, Claims).SelectMany(i => new[] { i == 0 ? "{\"metadata\":{\"resourceVersion\":\"9\"},\"items\":["u8.ToArray() : ","u8.ToArray(), item }), "]}"u8.ToArray()]);
+        private int _at;
+
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            if (!_parts.TryPeek(out var part))
+                return ValueTask.FromResult(0);
+            var count = Math.Min(buffer.Length, part.Length - _at);
+            part.AsMemory(_at, count).CopyTo(buffer);
+            _at += count;
+            if (_at == part.Length)
+            {
+                _parts.Dequeue();
+                _at = 0;
+            }
+
+            return ValueTask.FromResult(count);
+        }
+    }
+}
