@@ -119,7 +119,6 @@ public sealed partial class NodeAgent
                 if (before?.State == HoldingState.Prepared)
                     return WorkEnd.Done;   // looked at again after a restart of the agent
                 _log.LogInformation("claim {Claim}: {Devices} bound", claim.Metadata.Name, string.Join(", ", request.Devices.Select(d => d.Address)));
-                _events.Normal(claim, "Prepared", $"{request.Devices.Count} device(s) bound and verified on {_options.NodeName}", "Bind");
                 return WorkEnd.Done;
             case HoldingState.Rejected:
                 var blame = Translate.Blame(holding, _host.Scan());
@@ -127,7 +126,6 @@ public sealed partial class NodeAgent
                     _refusals[request.ClaimUid] = blame;
                 _refused.Inc(holding.Reason ?? "Unknown");
                 _log.LogWarning("claim {Claim} refused: {Message}", claim.Metadata.Name, holding.Message);
-                _events.Warning(claim, TenantWords.Reason(holding.Reason, "Rejected"), TenantWords.Sentence(holding.Reason, _options.NodeName), "Bind");
                 return WorkEnd.Done;
             default:
                 return holding.Reason is HoldingReasons.InUse or HoldingReasons.NotBound ? WorkEnd.Waits : WorkEnd.Failed;
@@ -156,9 +154,11 @@ public sealed partial class NodeAgent
         _said[holding.ClaimUid] = now;
         if (holding.Message is not { } message || holding.Request.ClaimName.Length == 0)
             return;
-        // The sentence is in the PciNode's status; the claim's events are its tenant's to read.
-        _log.LogWarning("claim {Claim}: {Message}", $"{holding.Request.ClaimNamespace}/{holding.Request.ClaimName}", message);
-        _events.Warning(Translate.Claim(holding.Request), TenantWords.Reason(holding.Reason, holding.State.ToString()), TenantWords.Sentence(holding.Reason, _options.NodeName), holding.State == HoldingState.Releasing ? "Release" : "Bind");
+        var claim = $"{holding.Request.ClaimNamespace}/{holding.Request.ClaimName}";
+        _log.LogWarning("claim {Claim}: {Message}", claim, message);
+        // What a tenant is to hear of it the controller says: an agent writes about its own node alone.
+        if (_cache.Get(_options.NodeName) is { } node)
+            _events.Warning(node, TenantWords.Reason(holding.Reason, holding.State.ToString()), $"claim {claim}: {message}", holding.State == HoldingState.Releasing ? "Release" : "Bind");
     }
 
     /// <summary>What the work on some devices depends on, as far as a scan shows it: when it changes, what failed is worth trying again.</summary>

@@ -39,6 +39,9 @@ internal sealed class ClaimController(
     // When a claim that waits said so last.
     private readonly ConcurrentDictionary<string, DateTimeOffset> _pended = new();
 
+    // What was said last of a deleted claim's devices that don't come back.
+    private readonly ConcurrentDictionary<string, string> _waits = new();
+
     /// <inheritdoc/>
     public Task DeletedAsync(PassthroughClaim entity, CancellationToken ct)
     {
@@ -74,6 +77,7 @@ internal sealed class ClaimController(
         {
             // The agent's own words are the administrator's: on the PciNode, not in the tenant's claim.
             events.Warning(node, TenantWords.Reason(report.Reason, "Refused"), $"refused to claim {EntityKey.Of(claim)}: {report.Message}", "Bind");
+            events.Warning(claim, TenantWords.Reason(report.Reason, "Refused"), TenantWords.Sentence(report.Reason, node.Metadata.Name!), "Bind");
             claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriod), ct);
             await WithdrawAsync(claim, node.Metadata.Name!, ct);
             return ReconciliationResult.After(TimeSpan.Zero);
@@ -241,6 +245,7 @@ internal sealed class ClaimController(
             if (!gone && Unsettled(uid, name) is { } why)
             {
                 log.LogDebug("claim {Claim} waits: {Reason}", EntityKey.Of(claim), why);
+                AnnounceWait(claim, name);
                 return ReconciliationResult.Done;   // the PciNode's next change brings it back
             }
 
@@ -287,6 +292,7 @@ internal sealed class ClaimController(
     private void Forget(string uid)
     {
         _pended.TryRemove(uid, out _);
+        _waits.TryRemove(uid, out _);
         foreach (var key in _withdrawn.Keys.Where(k => k.Uid == uid))
             _withdrawn.TryRemove(key, out _);
     }
@@ -309,8 +315,30 @@ internal sealed class ClaimController(
             events.Normal(before, "Placed", $"placed on node {status.NodeName}", "Place");
         }
 
+        if (status.Conditions.Find(Conditions.Prepared) is { } prepared && status.NodeName is { } node)
+            AnnouncePrepared(before, prepared, status.Devices?.Count ?? 0, node);
         if (status.Conditions.IsTrue(Conditions.Ready) && !before.Status?.Conditions.IsTrue(Conditions.Ready) == true)
             events.Normal(before, "Ready", $"its devices on node {status.NodeName} can be used", "Place");
+    }
+
+    /// <summary>What the node's agent has come to, or what keeps it, once each.</summary>
+    private void AnnouncePrepared(PassthroughClaim before, V1Condition now, int devices, string node)
+    {
+        var was = before.Status?.Conditions.Find(Conditions.Prepared);
+        if (now.Status == "True" && was?.Status != "True")
+            events.Normal(before, "Prepared", $"{devices} device(s) bound and verified on {node}", "Bind");
+        else if (now.Status != "True" && now.Reason != was?.Reason && now.Reason is { Length: > 0 } reason and not ("Preparing" or "NotPlaced" or "Releasing"))
+            events.Warning(before, reason, TenantWords.Sentence(reason, node), "Bind");
+    }
+
+    /// <summary>What keeps the devices of a deleted claim, once for each reason.</summary>
+    private void AnnounceWait(PassthroughClaim claim, string node)
+    {
+        var reason = caches.PciNodes.Get(node)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != AssignmentState.Rejected)?.Reason;
+        if (reason is not { Length: > 0 } || _waits.TryGetValue(claim.Metadata.Uid!, out var said) && said == reason)
+            return;
+        _waits[claim.Metadata.Uid!] = reason;
+        events.Warning(claim, TenantWords.Reason(reason, "Releasing"), TenantWords.Sentence(reason, node), "Release");
     }
 
     private async Task<PassthroughClaim> AddFinalizerAsync(PassthroughClaim claim, CancellationToken ct) =>

@@ -38,8 +38,8 @@ public sealed class LabCluster : IAsyncDisposable
             await Kubectl.RunAsync(server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
             options = options with
             {
-                ControllerAccess = await ServiceAccounts.AccessAsync(server, "pcioperator-controller"),
-                AgentAccess = await ServiceAccounts.AccessAsync(server, "pcioperator-agent") is var agent ? _ => agent : null,
+                ControllerAccess = ServiceAccounts.Access(server, "pcioperator-controller"),
+                AgentAccess = node => ServiceAccounts.Access(server, "pcioperator-agent", node),
             };
         }
 

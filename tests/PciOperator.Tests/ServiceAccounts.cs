@@ -1,5 +1,7 @@
 using System.Text;
+using System.Text.Json.Nodes;
 using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
@@ -9,18 +11,39 @@ namespace PciOperator.Tests;
 internal static class ServiceAccounts
 {
     /// <summary>The server's configuration with the account's token in place of the administrator's credentials.</summary>
-    public static async Task<KubernetesClientConfiguration> AccessAsync(TestApiServer server, string name)
+    /// <param name="server">The server.</param>
+    /// <param name="name">The account's name.</param>
+    /// <param name="node">The node that the token names, as a pod's does; null: none. It has to exist when the token is used first.</param>
+    /// <param name="ns">The account's namespace.</param>
+    public static KubernetesClientConfiguration Access(TestApiServer server, string name, string? node = null, string ns = SandboxCluster.Namespace)
     {
         // The test server takes the name for a token; others are asked for one.
-        var token = RealServer.Binary is not null ? $"system:serviceaccount:{SandboxCluster.Namespace}:{name}" : await RequestAsync(server, name);
-        return server.Configuration with { ClientCertificate = null, ClientCertificateChain = null, Credentials = CredentialSource.FromToken(token) };
+        var credentials = RealServer.Binary is not null
+            ? CredentialSource.FromToken($"system:serviceaccount:{ns}:{name}{(node is null ? "" : "@" + node)}")
+            : new RequestedToken(server, ns, name, node);
+        return server.Configuration with { ClientCertificate = null, ClientCertificateChain = null, Credentials = credentials };
     }
 
-    private static async Task<string> RequestAsync(TestApiServer server, string name)
+    /// <summary>A token that is asked for when it is needed first, bound to the Node if there is one (KEP-4193).</summary>
+    private sealed class RequestedToken(TestApiServer server, string ns, string name, string? node) : CredentialSource
     {
-        using var client = server.Client();
-        using var answer = await client.SendRawAsync(HttpMethod.Post, $"/api/v1/namespaces/{SandboxCluster.Namespace}/serviceaccounts/{name}/token",
-            Encoding.UTF8.GetBytes("""{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"expirationSeconds":3600}}"""));
-        return answer.RootElement.GetProperty("status").GetProperty("token").GetString()!;
+        private Credential? _credential;
+
+        public override async ValueTask<Credential> GetAsync(CancellationToken ct)
+        {
+            if (_credential is not null)
+                return _credential;
+            using var client = server.Client();
+            var spec = new JsonObject { ["expirationSeconds"] = 3600 };
+            if (node is not null)
+            {
+                var uid = (await client.GetAsync<V1Node>(node, ct: ct))?.Metadata.Uid;
+                spec["boundObjectRef"] = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Node", ["name"] = node, ["uid"] = uid };
+            }
+
+            var request = new JsonObject { ["apiVersion"] = "authentication.k8s.io/v1", ["kind"] = "TokenRequest", ["spec"] = spec };
+            using var answer = await client.SendRawAsync(HttpMethod.Post, $"/api/v1/namespaces/{ns}/serviceaccounts/{name}/token", Encoding.UTF8.GetBytes(request.ToJsonString()), ct: ct);
+            return _credential = new Credential(answer.RootElement.GetProperty("status").GetProperty("token").GetString()!);
+        }
     }
 }
