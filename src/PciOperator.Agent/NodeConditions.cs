@@ -9,28 +9,37 @@ internal static class NodeConditions
 {
     // As many devices as a sentence can name.
     private const int MostNamed = 8;
+    private const int LongestMessage = 4096;
 
     /// <summary>The conditions as they are now; those that nothing says any more are gone.</summary>
+    /// <param name="before">As they were.</param>
+    /// <param name="host">What the host shows.</param>
+    /// <param name="devices">The devices that status shows.</param>
+    /// <param name="known">What the agent holds.</param>
+    /// <param name="devicesLeftOut">How many devices status has no room for.</param>
+    /// <param name="claimsLeftOut">How many claims it has no room for.</param>
+    /// <param name="now">The time.</param>
     public static IReadOnlyList<V1Condition> Of(IReadOnlyList<V1Condition>? before, HostSnapshot host, IReadOnlyList<PciNodeDevice> devices,
-        IReadOnlyList<Holding> known, bool truncated, DateTimeOffset now)
+        IReadOnlyList<Holding> known, int devicesLeftOut, int claimsLeftOut, DateTimeOffset now)
     {
         var conditions = before;
+        var truncated = devicesLeftOut > 0 || claimsLeftOut > 0;
         var said = new HashSet<string>();
         void Say(string type, bool? status, string reason, string message)
         {
             // The generation is status.observedGeneration's to say: these conditions are about the host.
-            conditions = conditions.With(type, status, reason, message, null, now);
+            conditions = conditions.With(type, status, reason, NodeStatusBuilder.Short(message, LongestMessage)!, null, now);
             said.Add(type);
         }
 
         Say(Conditions.IommuEnabled, host.Iommu.Enabled, host.Iommu.Enabled ? "Enabled" : "Disabled",
             host.Iommu.Enabled ? $"{host.Iommu.Groups} IOMMU groups" : host.Iommu.WhyNot ?? "the kernel has no IOMMU groups");
         Say(Conditions.VfioReady, host.Vfio.Ready, host.Vfio.Ready ? "Ready" : "NotReady", host.Vfio.Ready ? "vfio-pci is there" : host.Vfio.WhyNot ?? "vfio-pci is not there");
-        Say(Conditions.InventoryReady, true, "Complete", truncated ? $"the first {NodeStatusBuilder.MostDevices} devices are shown" : $"{devices.Count} devices are shown");
+        Say(Conditions.InventoryReady, true, "Complete", $"{devices.Count} devices are shown{(devicesLeftOut > 0 ? $", {devicesLeftOut} are not" : "")}");
         if (truncated || before.Find(Conditions.InventoryTruncated) is not null)
         {
             Say(Conditions.InventoryTruncated, truncated, truncated ? "TooMany" : "Complete", truncated
-                ? $"more than {NodeStatusBuilder.MostDevices} devices match: narrow the PciDeviceSpecs, since those beyond are not offered"
+                ? $"a PciNode has no room for {devicesLeftOut} of {devices.Count + devicesLeftOut} devices{(claimsLeftOut > 0 ? $" and {claimsLeftOut} claims" : "")}: these devices are not offered; narrow the PciDeviceSpecs"
                 : "every device is shown");
         }
 

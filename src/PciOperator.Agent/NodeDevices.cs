@@ -11,6 +11,7 @@ internal sealed record Ownership(string ClaimUid, bool Bound);
 internal sealed class NodeDevices
 {
     private const int MostProblems = 8;
+    private const int LongestId = 255;
     private const string NoReset = "NoReset";
     private readonly IReadOnlyDictionary<PciAddress, string> _matched;
     private readonly CompiledRules _rules;
@@ -55,25 +56,25 @@ internal sealed class NodeDevices
         return new PciNodeDevice
         {
             Address = f.Address.ToString(),
-            StableId = f.StableId,
+            StableId = f.StableId is { Length: > LongestId } ? null : f.StableId,
             VendorId = f.VendorId.ToString(),
             ProductId = f.ProductId.ToString(),
             SubsystemVendorId = f.SubsystemVendorId?.ToString(),
             SubsystemProductId = f.SubsystemProductId?.ToString(),
             ClassCode = f.ClassCode.ToString("x6"),
-            Name = function.Name,
+            Name = NodeStatusBuilder.Short(function.Name, 255),
             Type = Translate.Type(f.Type),
             ParentAddress = f.ParentAddress?.ToString(),
             NumaNode = f.NumaNode,
             Socket = f.Socket,
             IommuGroup = f.IommuGroup,
-            Driver = function.Driver,
+            Driver = NodeStatusBuilder.Short(function.Driver, 64),
             DeviceName = f.NetDevice,
-            Serial = f.CardSerial,
+            Serial = NodeStatusBuilder.Short(f.CardSerial, 128),
             TotalVfs = f.Type == DeviceType.Pf ? f.SriovTotalVfs : null,
             NumVfs = f.Type == DeviceType.Pf ? function.NumVfs : null,
-            ResetMethods = function.ResetMethods is { Count: > 0 } methods ? methods : null,
-            ProvenReset = function.ProvenReset,
+            ResetMethods = function.ResetMethods is { Count: > 0 } methods ? [.. methods.Where(m => m.Length is > 0 and <= 32).Take(16)] : null,
+            ProvenReset = NodeStatusBuilder.Short(function.ProvenReset, 64),
             Bridge = f.IsBridge ? true : null,
             Rule = rule,
             State = f.IsBridge ? null : state,

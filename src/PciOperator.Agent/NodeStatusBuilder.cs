@@ -7,9 +7,6 @@ namespace PciOperator.Agent;
 /// <summary>Works out a PciNode's status from what the host shows, what the rules say and what is given away. Pure.</summary>
 internal static class NodeStatusBuilder
 {
-    /// <summary>The most devices that status can hold.</summary>
-    internal const int MostDevices = 1024;
-
     private const int MostNumaNodes = 128;
 
     public static PciNodeStatus Build(
@@ -25,14 +22,16 @@ internal static class NodeStatusBuilder
         var matched = rules.Match(host);
         var owners = Owners(wanted, known);
         var present = host.Functions.Select(f => f.Address).ToHashSet();
-        var shown = Shown(host, matched, owners, known, present, out var truncated);
+        var shown = Shown(host, matched, owners, known, present);
         var view = new NodeDevices(host, matched, rules, owners, known, vfNotes);
-        var devices = shown.Select(view.Of).ToList();
+        var assignments = StatusShare.Assignments([.. known.Select(h => Assignment(h, wanted))], wanted.ContainsKey, out var complete);
+        var devices = StatusShare.Devices([.. shown.Select(view.Of)], d => owners.ContainsKey(PciAddress.Parse(d.Address)), assignments);
         var offered = devices.Where(d => d.Rule is not null).ToList();
 
         return new PciNodeStatus
         {
-            ObservedGeneration = node.Metadata.Generation,
+            // A generation is taken up when every claim that it takes back is answered for below.
+            ObservedGeneration = complete ? node.Metadata.Generation : node.Status?.ObservedGeneration,
             KernelVersion = host.KernelVersion,
             BootId = host.BootId,
             AgentVersion = version,
@@ -46,9 +45,9 @@ internal static class NodeStatusBuilder
                 Claims = known.Count(h => h.State != HoldingState.Rejected),
             },
             Devices = devices,
-            Assignments = [.. known.Select(h => Assignment(h, wanted))],
-            Pools = Pools(offered),
-            Conditions = NodeConditions.Of(node.Status?.Conditions, host, devices, known, truncated, now),
+            Assignments = assignments,
+            Pools = StatusShare.Pools(Pools(offered)),
+            Conditions = NodeConditions.Of(node.Status?.Conditions, host, devices, known, shown.Count - devices.Count, known.Count - assignments.Count, now),
         };
     }
 
@@ -71,9 +70,9 @@ internal static class NodeStatusBuilder
         return owners;
     }
 
-    /// <summary>Matched and given-away functions with the rest of their IOMMU groups, in order of address, up to the limit.</summary>
+    /// <summary>Matched and given-away functions with the rest of their IOMMU groups, in order of address.</summary>
     private static List<HostFunction> Shown(HostSnapshot host, IReadOnlyDictionary<PciAddress, string> matched,
-        Dictionary<PciAddress, Ownership> owners, IReadOnlyList<Holding> known, HashSet<PciAddress> present, out bool truncated)
+        Dictionary<PciAddress, Ownership> owners, IReadOnlyList<Holding> known, HashSet<PciAddress> present)
     {
         var groups = host.Functions
             .Where(f => f.Function.IommuGroup is not null && (matched.ContainsKey(f.Function.Address) || owners.ContainsKey(f.Function.Address)))
@@ -95,8 +94,7 @@ internal static class NodeStatusBuilder
             });
         }
 
-        truncated = all.Count > MostDevices;
-        return truncated ? all[..MostDevices] : all;
+        return all;
     }
 
     private static AssignmentStatus Assignment(Holding holding, IReadOnlyDictionary<string, PciAssignment> wanted)

@@ -17,6 +17,9 @@ public static class Conditions
     /// <summary>Specs' and aliases': whether they can be used.</summary>
     public const string Accepted = "Accepted";
 
+    /// <summary>Specs': whether every node that one is for has room for it; absent: it has never been otherwise.</summary>
+    public const string Applied = "Applied";
+
     /// <summary>PciNodes': whether the kernel has an IOMMU on.</summary>
     public const string IommuEnabled = "IommuEnabled";
 

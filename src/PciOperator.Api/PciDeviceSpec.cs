@@ -58,7 +58,7 @@ public sealed record PciDeviceSpecStatus
     /// <summary>Devices that it matches, on all nodes.</summary>
     public int? Devices { get; set; }
 
-    /// <summary>`Accepted`: whether the spec can be used.</summary>
+    /// <summary>`Accepted`: whether the spec can be used. `Applied`, if False: which nodes have no room for it.</summary>
     [Items(0, 16), ListMapKeys("type")]
     public IReadOnlyList<V1Condition>? Conditions { get; set; }
 }

@@ -155,6 +155,13 @@ internal sealed class ClaimController(
             return await PendAsync(claim, "NoNodeFits", decision.Summary, ct);
         }
 
+        if (decision.Allocations.FirstOrDefault(a => a.Devices.Count > NodeShares.MostDevices) is { } much)
+        {
+            foreach (var placed in toPlace)
+                view.Settle(decision.Node, placed.Requirements.ClaimUid);
+            return await PendAsync(claim, "TooManyDevices", $"with the rest of their IOMMU groups it would take {much.Devices.Count} devices, and a claim holds {NodeShares.MostDevices} at most", ct);
+        }
+
         try
         {
             var written = await writer.ChangeAsync(decision.Node, node => Assign(node, toPlace, decision), ct);
@@ -196,6 +203,8 @@ internal sealed class ClaimController(
             assignments.Add(Assignments.Of(claim.Claim, allocation, node));
         }
 
+        if (!NodeShares.Fits(assignments))
+            throw new PlacementConflictException($"PciNode {node.Metadata.Name} has no room for more claims by now");
         return assignments.Count == (node.Spec.Assignments?.Count ?? 0) ? null : node.Spec with { Assignments = assignments };
     }
 

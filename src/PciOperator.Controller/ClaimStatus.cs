@@ -7,6 +7,7 @@ namespace PciOperator.Controller;
 internal static class ClaimStatus
 {
     private const int MostRefusals = 64;
+    private const int MostNumaNodes = 64;
 
     // A device that its node withholds is shown so: as soon as it is not, nothing is against it.
     private const string Withheld = "Withheld";
@@ -74,7 +75,7 @@ internal static class ClaimStatus
                     Companion = d.Companion,
                 }),
             ],
-            NumaNodes = [.. assignment.Devices.Where(d => d.Companion != true && d.NumaNode is not null).Select(d => d.NumaNode!.Value).Distinct().Order()],
+            NumaNodes = [.. assignment.Devices.Where(d => d.Companion != true && d.NumaNode is not null).Select(d => d.NumaNode!.Value).Distinct().Order().Take(MostNumaNodes)],
             NumaPreferenceMet = assignment.NumaPreferenceMet,
             Refusals = claim.Status?.Refusals,
             Conditions = conditions,
@@ -129,10 +130,13 @@ internal static class ClaimStatus
         var along = devices.Count - asked.Count;
         return new ClaimSummary
         {
-            Requests = string.Join(',', claim.Spec.Requests.Select(r => $"{r.Alias}:{r.Count}")),
-            Devices = devices.Count == 0 ? null : string.Join(',', asked) + (along > 0 ? $" (+{along})" : ""),
+            Requests = Short(string.Join(',', claim.Spec.Requests.Select(r => $"{r.Alias}:{r.Count}")), 2048),
+            Devices = devices.Count == 0 ? null : Short(string.Join(',', asked), 4000) + (along > 0 ? $" (+{along})" : ""),
         };
     }
+
+    /// <summary>A text cut to what a field takes.</summary>
+    internal static string Short(string text, int most) => text.Length > most ? text[..(most - 1)] + "…" : text;
 
     private static PassthroughClaimStatus Unplaced(PassthroughClaim claim, string reason, string message, IReadOnlyList<ClaimRefusal>? refusals, DateTimeOffset now)
     {

@@ -87,7 +87,7 @@ internal sealed class ClusterView
             OffersChanged?.Invoke();
 
         // What of a PciNode NodeFilters looks at.
-        static bool Admits(PciNode? n) => n is { Metadata.DeletionTimestamp: null, Status: { } status } && status.Conditions.IsTrue(Conditions.InventoryReady);
+        static bool Admits(PciNode? n) => n is { Metadata.DeletionTimestamp: null, Status: { } status } && !NodeShares.IsFull(n.Spec) && status.Conditions.IsTrue(Conditions.InventoryReady);
 
         static long Version(PciNode n) => long.TryParse(n.Metadata.ResourceVersion, out var version) ? version : 0;
     }

@@ -10,7 +10,7 @@ namespace PciOperator.Controller;
 [EntityRbac("", "nodes", "get,list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch,create,patch")]
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "get,list,watch")]
-internal sealed class NodeController(IKubernetesClient client, ControllerCaches caches, ClusterView view, PciNodeWriter writer, ILogger log) : IEntityController<V1Node>
+internal sealed class NodeController(IKubernetesClient client, ControllerCaches caches, ClusterView view, PciNodeWriter writer, LeftOutSpecs leftOut, ILogger log) : IEntityController<V1Node>
 {
     /// <inheritdoc/>
     public async Task<ReconciliationResult> ReconcileAsync(V1Node entity, CancellationToken ct)
@@ -19,7 +19,9 @@ internal sealed class NodeController(IKubernetesClient client, ControllerCaches 
             return ReconciliationResult.Done;
 
         var name = entity.Metadata.Name!;
-        var rules = Rules(entity);
+        var (rules, without) = NodeShares.Fit(Rules(entity));
+        if (leftOut.Set(name, without) && without.Count > 0)
+            log.LogWarning("node {Node}: there is no room for {Count} PciDeviceSpecs of the lowest priority: {Specs}", name, without.Count, string.Join(", ", without.Take(8)));
         var current = caches.PciNodes.Get(name);
         if (current is null)
         {
@@ -35,7 +37,11 @@ internal sealed class NodeController(IKubernetesClient client, ControllerCaches 
     }
 
     /// <inheritdoc/>
-    public Task DeletedAsync(V1Node entity, CancellationToken ct) => Task.CompletedTask;
+    public Task DeletedAsync(V1Node entity, CancellationToken ct)
+    {
+        leftOut.Set(entity.Metadata.Name!, []);
+        return Task.CompletedTask;
+    }
 
     private async Task CreateAsync(V1Node node, IReadOnlyList<PciNodeRule> rules, CancellationToken ct)
     {

@@ -25,6 +25,8 @@ internal static class NodeFilters
             return new("Taint", $"have the taint {taint} that the claim doesn't tolerate");
         if (pciNode?.Metadata.DeletionTimestamp is not null)
             return new("NodeGone", "are going away");
+        if (NodeShares.IsFull(pciNode?.Spec))
+            return new("NodeFull", "have as many claims as a PciNode can hold");
         if (!agentReady)
             return new("AgentNotReady", "have no agent that is ready");
         return pciNode?.Status is null || !pciNode.Status.Conditions.IsTrue(Conditions.InventoryReady)

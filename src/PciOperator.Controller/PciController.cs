@@ -51,14 +51,15 @@ public sealed class PciController
     {
         var caches = new ControllerCaches(_client, _options, _time, _log, _metrics);
         var view = new ClusterView();
+        var leftOut = new LeftOutSpecs();
         var writer = new PciNodeWriter(_client, caches.PciNodes, _metrics);
 
         var claims = new ControllerLoop<PassthroughClaim>("claims", caches.Claims,
             new ClaimController(_client, caches, view, writer, _events, _metrics, _time, _log, _options), workers: _options.ClaimWorkers, logger: _log, metrics: _metrics, time: _time);
-        var nodes = new ControllerLoop<V1Node>("nodes", caches.Nodes, new NodeController(_client, caches, view, writer, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
+        var nodes = new ControllerLoop<V1Node>("nodes", caches.Nodes, new NodeController(_client, caches, view, writer, leftOut, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
         var pciNodes = new ControllerLoop<PciNode>("pcinodes", caches.PciNodes,
             new PciNodeController(_client, caches, view, writer, _events, _time, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
-        var specs = new ControllerLoop<PciDeviceSpec>("specs", caches.Specs, new PciDeviceSpecController(_client, caches, view, _time), logger: _log, metrics: _metrics, time: _time);
+        var specs = new ControllerLoop<PciDeviceSpec>("specs", caches.Specs, new PciDeviceSpecController(_client, caches, view, leftOut, _time), logger: _log, metrics: _metrics, time: _time);
         var aliases = new ControllerLoop<PciAlias>("aliases", caches.Aliases, new PciAliasController(_client, caches, view, _time), logger: _log, metrics: _metrics, time: _time);
 
         var pending = new Debounce(_options.KickDelay, _time, () =>
@@ -85,6 +86,7 @@ public sealed class PciController
                 claims.Enqueue(EntityKey.Of(claim));
         });
         view.OffersChanged += pending.Trigger;
+        leftOut.Changed += counts.Trigger;
         Connect(caches, view, claims, nodes, pciNodes, counts, rules, tied);
 
         _whyStuck = () => caches.WhyStuck() ?? claims.WhyStuck() ?? nodes.WhyStuck() ?? pciNodes.WhyStuck() ?? specs.WhyStuck() ?? aliases.WhyStuck();

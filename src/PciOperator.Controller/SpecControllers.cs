@@ -1,6 +1,7 @@
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;
@@ -8,8 +9,10 @@ namespace PciOperator.Controller;
 /// <summary>Says on each PciDeviceSpec whether it can be used and what it matches.</summary>
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "get,list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs/status", "update")]
-internal sealed class PciDeviceSpecController(IKubernetesClient client, ControllerCaches caches, ClusterView view, TimeProvider time) : IEntityController<PciDeviceSpec>
+internal sealed class PciDeviceSpecController(IKubernetesClient client, ControllerCaches caches, ClusterView view, LeftOutSpecs leftOut, TimeProvider time) : IEntityController<PciDeviceSpec>
 {
+    private const int MostNamed = 8;
+
     /// <inheritdoc/>
     public async Task<ReconciliationResult> ReconcileAsync(PciDeviceSpec entity, CancellationToken ct)
     {
@@ -20,9 +23,10 @@ internal sealed class PciDeviceSpecController(IKubernetesClient client, Controll
             ObservedGeneration = entity.Metadata.Generation,
             Nodes = nodes,
             Devices = devices,
-            Conditions = (entity.Status?.Conditions).With(Conditions.Accepted, accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow()),
+            Conditions = Applied((entity.Status?.Conditions).With(Conditions.Accepted, accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow()), entity),
         };
         if (entity.Status is { } now && now.ObservedGeneration == status.ObservedGeneration && now.Nodes == nodes && now.Devices == devices
+            && now.Conditions.Find(Conditions.Applied) == status.Conditions.Find(Conditions.Applied)
             && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted))
             return ReconciliationResult.Done;
         caches.Specs.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
@@ -31,6 +35,18 @@ internal sealed class PciDeviceSpecController(IKubernetesClient client, Controll
 
     /// <inheritdoc/>
     public Task DeletedAsync(PciDeviceSpec entity, CancellationToken ct) => Task.CompletedTask;
+
+    /// <summary>Says which nodes have no room for the spec, if there are such or were.</summary>
+    private IReadOnlyList<V1Condition> Applied(IReadOnlyList<V1Condition> conditions, PciDeviceSpec spec)
+    {
+        var nodes = leftOut.NodesWithout(spec.Metadata.Name!);
+        if (nodes.Count == 0 && conditions.Find(Conditions.Applied) is null)
+            return conditions;
+        var (reason, message) = nodes.Count == 0 ? ("Applied", "every node that it is for has it")
+            : ("TooManySpecs", $"{nodes.Count} node(s) have no room for it beside the specs that come before it (a node takes {NodeShares.MostRules}, or {StoredSize.Rules / 1000} kB of them), and it offers nothing there: "
+                + $"{string.Join(", ", nodes.Take(MostNamed))}{(nodes.Count > MostNamed ? " …" : "")}. Give it a higher priority, or join specs");
+        return conditions.With(Conditions.Applied, nodes.Count == 0, reason, message, spec.Metadata.Generation, time.GetUtcNow());
+    }
 
     /// <summary>Whether something parses, and if not, which field is wrong and what would be right.</summary>
     internal static (bool Accepted, string Reason, string Message) Judge(Func<object> parse)
@@ -77,8 +93,8 @@ internal sealed class PciAliasController(IKubernetesClient client, ControllerCac
     public Task DeletedAsync(PciAlias entity, CancellationToken ct) => Task.CompletedTask;
 
     /// <summary><c>8086:10ca type-VF, 8086:154c type-VF</c>.</summary>
-    private static string Summary(PciAliasSpec spec) => string.Join(", ", spec.Devices.Select(d => string.Join(' ',
-        new[] { d.VendorId is null && d.ProductId is null ? null : $"{d.VendorId ?? "*"}:{d.ProductId ?? "*"}", d.ResourceClass, Spell(d.DeviceType) }.OfType<string>())));
+    private static string Summary(PciAliasSpec spec) => ClaimStatus.Short(string.Join(", ", spec.Devices.Select(d => string.Join(' ',
+        new[] { d.VendorId is null && d.ProductId is null ? null : $"{d.VendorId ?? "*"}:{d.ProductId ?? "*"}", d.ResourceClass, Spell(d.DeviceType) }.OfType<string>()))), 4096);
 
     private static string? Spell(PciAliasDeviceType? type) => type switch
     {

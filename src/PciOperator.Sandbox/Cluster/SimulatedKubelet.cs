@@ -23,7 +23,35 @@ public sealed class SimulatedKubelet(IKubernetesClient client, string node, stri
             ["kind"] = "Node",
             ["metadata"] = new JsonObject { ["name"] = node, ["labels"] = all },
         }, ct);
+        (await client.SendRawAsync(HttpMethod.Patch, $"/api/v1/nodes/{node}/status", Encoding.UTF8.GetBytes(Facts().ToJsonString()), "application/merge-patch+json", ct)).Dispose();
         await SetNodeReadyAsync(true, ct);
+    }
+
+    /// <summary>What <c>kubectl describe node</c> shows of a machine.</summary>
+    private JsonObject Facts()
+    {
+        static JsonObject Resources(string cpu, string memory) => new() { ["cpu"] = cpu, ["memory"] = memory, ["ephemeral-storage"] = "100Gi", ["pods"] = "110" };
+        return new JsonObject
+        {
+            ["status"] = new JsonObject
+            {
+                ["capacity"] = Resources("64", "256Gi"),
+                ["allocatable"] = Resources("63", "250Gi"),
+                ["addresses"] = new JsonArray(new JsonObject { ["type"] = "Hostname", ["address"] = node }),
+                ["nodeInfo"] = new JsonObject
+                {
+                    ["architecture"] = "amd64",
+                    ["operatingSystem"] = "linux",
+                    ["osImage"] = "simulated",
+                    ["kernelVersion"] = "simulated",
+                    ["kubeletVersion"] = "v1.36.0-simulated",
+                    ["kubeProxyVersion"] = "",
+                    ["containerRuntimeVersion"] = "simulated://1",
+                    ["machineID"] = node,
+                    ["systemUUID"] = node,
+                },
+            },
+        };
     }
 
     /// <summary>Sets the Node's Ready condition, and leaves others alone.</summary>
