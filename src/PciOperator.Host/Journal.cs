@@ -16,6 +16,7 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
     private const string Suffix = ".json";
     private readonly string folder = $"{stateDirectory}/journal";
     private readonly string quarantine = $"{stateDirectory}/journal-quarantine";
+    private readonly SortedDictionary<string, string> unreadable = new(StringComparer.Ordinal);
 
     /// <summary>Whether a UID can name a file.</summary>
     public static bool IsUid(string uid) =>
@@ -27,36 +28,26 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
     public List<JournalEntry> Load()
     {
         var entries = new List<JournalEntry>();
+        unreadable.Clear();
         foreach (string name in files.List(folder))
         {
-            string path = $"{folder}/{name}";
-            if (name.EndsWith(".tmp", StringComparison.Ordinal))
-            {
-                files.Delete(path);
+            if (StateFolder.IsLeftOver(files, folder, name) || !name.EndsWith(Suffix, StringComparison.Ordinal))
                 continue;
-            }
-
-            if (!name.EndsWith(Suffix, StringComparison.Ordinal) || files.ReadBytes(path, LargestEntry) is not { } content)
-                continue;
-            if (Read(path, content) is { } entry && entry.ClaimUid == name[..^Suffix.Length])
-            {
+            string path = $"{folder}/{name}", uid = name[..^Suffix.Length];
+            byte[]? content = StateFolder.TryRead(files, path, LargestEntry, out bool failed);
+            if (content is not null && IsUid(uid) && Read(path, content) is { } entry && entry.ClaimUid == uid)
                 entries.Add(entry);
-                continue;
-            }
-
-            files.WriteDurably($"{quarantine}/{name}", content);
-            files.Delete(path);
+            else if (content is not null || failed)
+                unreadable[uid] = StateFolder.PutAside(files, path, $"{quarantine}/{name}", content);
         }
 
+        foreach (string name in files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)))
+            unreadable[name[..^Suffix.Length]] = $"{quarantine}/{name}";
         return entries;
     }
 
-    /// <summary>UIDs of the entries in quarantine.</summary>
-    public IReadOnlyList<string> Quarantined() =>
-        [.. files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)).Select(name => name[..^Suffix.Length])];
-
-    /// <summary>Where a quarantined entry lies.</summary>
-    public string QuarantinePath(string uid) => $"{quarantine}/{uid}{Suffix}";
+    /// <summary>What can't be understood, as <see cref="Load"/> found it: names of files without their suffix (claims' UIDs, as a rule), and where they lie.</summary>
+    public IReadOnlyDictionary<string, string> Unreadable => unreadable;
 
     /// <summary>On disk, durably, when it returns.</summary>
     public void Save(IHostFileSystem through, JournalEntry entry) =>
@@ -73,7 +64,7 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
             if (version > JournalEntry.CurrentFormat)
                 throw new JournalException($"The journal entry {path} has format {version}, and this agent knows {JournalEntry.CurrentFormat}: it was written by a newer agent. Run that one, or release the claim with it first.");
             JournalEntry? entry = version < 1 ? null : JsonSerializer.Deserialize(content, JournalJson.Default.JournalEntry);
-            return entry is not null && entry.Devices.Count > 0 && entry.Devices.All(IsWhole) ? entry.Upgraded() : null;
+            return entry is not null && entry.Devices.Count > 0 && entry.Devices.All(IsWhole) && entry.IsNamed ? entry.Upgraded() : null;
         }
         catch (JsonException)
         {

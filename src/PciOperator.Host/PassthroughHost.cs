@@ -46,6 +46,7 @@ public sealed partial class PassthroughHost
     private readonly Journal journal;
     private readonly DeviceMemory memory;
     private readonly Reservations reservations = new();
+    private readonly Twins twins = new();
     private readonly HostLooks looks;
     private readonly Dictionary<string, JournalEntry> entries = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Holding> holdings = new(StringComparer.Ordinal);
@@ -137,7 +138,7 @@ public sealed partial class PassthroughHost
         List<JournalEntry> settled = Settled();
         var problems = new List<string>();
         var use = HostUse.Read(looked);
-        List<HostFunction> functions = WithSilent(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems));
+        List<HostFunction> functions = WithSilent(twins.Tell(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
         NoticeDrift(settled, functions);
         vfioLoadable ??= HostFacts.IsLoadable(looked);
         IommuFacts iommu = HostFacts.Iommu(looked, diagnosis.Boot);
@@ -303,6 +304,19 @@ public sealed partial class PassthroughHost
         Message = $"{string.Join(", ", request.Devices.Select(d => d.Address))} can't be looked at: the kernel has not finished {work.StalledAt ?? "an answer"} for {options.WriteTimeout.TotalSeconds:0} s. The work goes on when the kernel does.",
     };
 
+    /// <summary>The id under which the journal has a function that never left, also while its serial number can't be read.</summary>
+    private string? HeldId(HostFunction f)
+    {
+        if (!IsStillOurs(f))
+            return null;
+        lock (gate)
+        {
+            return entries.Count == 0 || !reservations.IsHeld(f.Address) ? null
+                : entries.Values.Where(e => e.BootId == bootId).SelectMany(e => e.Devices)
+                    .FirstOrDefault(d => d.At == f.Address && DeviceIdentity.Difference(d.At, KnownDevice.Of(d), KnownDevice.Of(f), stillOurs: true) is null)?.StableId;
+        }
+    }
+
     private bool IsHeld(PciAddress address)
     {
         lock (gate)
@@ -356,7 +370,7 @@ public sealed partial class PassthroughHost
     {
         if (holdings.GetValueOrDefault(uid) is not { Reason: HoldingReasons.JournalCorrupt } holding)
             return null;
-        if (files.Exists(journal.QuarantinePath(uid)))
+        if (journal.Unreadable.GetValueOrDefault(uid) is { } path && files.Exists(path))
             return holding;
         holdings.Remove(uid);
         return null;
@@ -380,15 +394,18 @@ public sealed partial class PassthroughHost
                 inherited.Add(entry.ClaimUid);
         }
 
-        foreach (string uid in journal.Quarantined())
+        foreach ((string uid, string path) in journal.Unreadable)
         {
-            logger.LogError("The journal entry of claim {Uid} can't be read; it is kept at {Path}.", uid, journal.QuarantinePath(uid));
+            // A name that no claim can have is nobody's: it is said, and holds up nothing.
+            logger.LogError("The journal entry of claim {Uid} can't be read; it is kept at {Path}.", uid, path);
+            if (!Journal.IsUid(uid) || entries.ContainsKey(uid))
+                continue;
             holdings[uid] = new Holding
             {
                 Request = new AssignmentRequest { ClaimUid = uid, ClaimNamespace = "", ClaimName = "", Devices = [] },
                 State = HoldingState.Stuck,
                 Reason = HoldingReasons.JournalCorrupt,
-                Message = $"The journal entry of this claim can't be read, so what it holds is unknown. Look for devices with a driver_override, put them back, then delete {journal.QuarantinePath(uid)} on the host.",
+                Message = $"The journal entry of this claim can't be read, so what it holds is unknown. Look for devices with a driver_override, put them back, then delete {path} on the host.",
             };
         }
 

@@ -318,11 +318,14 @@ public sealed class SimulatedHost
     }
 
     /// <summary>Puts a regular file on the host.</summary>
-    public void PutFile(string path, string content)
+    public void PutFile(string path, string content) => PutFile(path, System.Text.Encoding.UTF8.GetBytes(content));
+
+    /// <summary>Puts a regular file on the host.</summary>
+    public void PutFile(string path, byte[] content)
     {
         lock (kernel.Gate)
         {
-            state.Files[path] = System.Text.Encoding.UTF8.GetBytes(content);
+            state.Files[path] = content;
             Touch();
         }
     }
