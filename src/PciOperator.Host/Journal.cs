@@ -6,6 +6,9 @@ namespace PciOperator.Host;
 /// <summary>The journal was written by a newer agent, or can't be read at all.</summary>
 public sealed class JournalException(string message, Exception? inner = null) : Exception(message, inner);
 
+/// <summary>Another agent has the state folder: this one must not act.</summary>
+public sealed class StateFolderInUseException(string message) : Exception(message);
+
 /// <summary>
 /// One JSON file for each claim, STATE/journal/UID.json. A file that can't be understood is moved to STATE/journal-quarantine
 /// and stands for a claim that holds something unknown until a person removes it there.
@@ -13,6 +16,8 @@ public sealed class JournalException(string message, Exception? inner = null) : 
 internal sealed class Journal(IHostFileSystem files, string stateDirectory)
 {
     private const int LargestEntry = 4 << 20;
+    private const int LongestUid = 64;
+    private const int LongestDriver = 64;
     private const string Suffix = ".json";
     private readonly string folder = $"{stateDirectory}/journal";
     private readonly string quarantine = $"{stateDirectory}/journal-quarantine";
@@ -20,7 +25,7 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
 
     /// <summary>Whether a UID can name a file.</summary>
     public static bool IsUid(string uid) =>
-        uid.Length is > 0 and <= 128 && char.IsAsciiLetterOrDigit(uid[0]) && uid.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
+        uid.Length is > 0 and <= LongestUid && char.IsAsciiLetterOrDigit(uid[0]) && uid.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
 
     /// <summary>All entries.</summary>
     /// <exception cref="JournalException">An entry is of a newer format.</exception>
@@ -37,7 +42,7 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
             byte[]? content = StateFolder.TryRead(files, path, LargestEntry, out bool failed);
             if (content is not null && IsUid(uid) && Read(path, content) is { } entry && entry.ClaimUid == uid)
                 entries.Add(entry);
-            else if (content is not null || failed)
+            else if (content is not null || failed || !IsUid(uid))
                 unreadable[uid] = StateFolder.PutAside(files, path, $"{quarantine}/{name}", content);
         }
 
@@ -54,7 +59,18 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
         through.WriteDurably($"{folder}/{entry.ClaimUid}{Suffix}", JsonSerializer.SerializeToUtf8Bytes(entry, JournalJson.Default.JournalEntry));
 
     /// <summary>Gone from disk, durably, when it returns.</summary>
-    public void Remove(IHostFileSystem through, string uid) => through.Delete($"{folder}/{uid}{Suffix}");
+    public void Remove(IHostFileSystem through, string uid)
+    {
+        string path = $"{folder}/{uid}{Suffix}";
+        try
+        {
+            through.Delete(path);
+        }
+        catch (HostIoException e) when (e.Errno == Errnos.EROFS && !through.Exists(path))
+        {
+            // Where nothing can be written the kernel refuses before it has looked; what isn't there needs no removing.
+        }
+    }
 
     private static JournalEntry? Read(string path, byte[] content)
     {
@@ -74,5 +90,9 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
 
     private static bool IsWhole(JournalDevice device) =>
         PciAddress.TryParse(device.Address, out _) && PciId.TryParse(device.VendorId, out _) && PciId.TryParse(device.ProductId, out _)
-        && (device.ParentAddress is null || PciAddress.TryParse(device.ParentAddress, out _));
+        && (device.ParentAddress is null || PciAddress.TryParse(device.ParentAddress, out _))
+        && IsDriver(device.TargetDriver) && (device.OriginalDriver is null || IsDriver(device.OriginalDriver)) && (device.OriginalOverride is null || IsDriver(device.OriginalOverride));
+
+    /// <summary>It becomes a part of paths, and of what is written to the kernel.</summary>
+    private static bool IsDriver(string name) => name.Length is > 0 and <= LongestDriver && name.All(c => c is > ' ' and <= '~' and not '/');
 }

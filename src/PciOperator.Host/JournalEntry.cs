@@ -21,6 +21,7 @@ internal enum JournalStage
 internal sealed record JournalEntry
 {
     public const int CurrentFormat = 2;
+    private const int LongestNamespace = 63;
     private const int LongestName = 253;
 
     public required int FormatVersion { get; init; }
@@ -51,7 +52,7 @@ internal sealed record JournalEntry
 
     /// <summary>Whether namespace and name can be an object's.</summary>
     [JsonIgnore]
-    public bool IsNamed => ClaimNamespace.Length <= LongestName && ClaimName.Length <= LongestName
+    public bool IsNamed => ClaimNamespace.Length <= LongestNamespace && ClaimName.Length <= LongestName
         && !ClaimNamespace.AsSpan().ContainsAnyExceptInRange('!', '~') && !ClaimName.AsSpan().ContainsAnyExceptInRange('!', '~');
 
     [JsonIgnore]

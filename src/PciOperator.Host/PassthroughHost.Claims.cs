@@ -117,13 +117,17 @@ public sealed partial class PassthroughHost
         catch (Exception e) when (e is Refusal or HostIoException)
         {
             disks.Dispose();
-            Refusal why = e as Refusal ?? new Refusal(HoldingReasons.BindFailed, e.Message);
+            Refusal why = e as Refusal ?? (e is HostIoException io && IsOfStateFolder(io)
+                ? new Refusal(HoldingReasons.JournalFailed, $"What must outlive the agent can't be written: {e.Message}")
+                : new Refusal(HoldingReasons.BindFailed, e.Message));
             if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is not { } gone)
                 return Undo(intent, why, binder, watched, work);
             why = new Refusal(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
             return intent.HandedOutIn is null ? Undo(intent, why, binder, watched, work) : Keep(intent, why, binder, watched, work);
         }
     }
+
+    private bool IsOfStateFolder(HostIoException e) => e.Path.StartsWith(stateFolder + "/", StringComparison.Ordinal);
 
     private void Bind(JournalDevice device, DeviceBinder binder, WatchedFileSystem watched)
     {
@@ -170,7 +174,7 @@ public sealed partial class PassthroughHost
         }
         catch (HostIoException e)
         {
-            return Held(entry, watched, HoldingState.Releasing, HoldingReasons.HostUnreadable, e.Message);
+            return Held(entry, watched, HoldingState.Releasing, IsOfStateFolder(e) ? HoldingReasons.JournalFailed : HoldingReasons.HostUnreadable, e.Message);
         }
     }
 

@@ -43,6 +43,7 @@ public sealed partial class PassthroughHost
     private readonly Guards guards;
     private readonly LookedAtFileSystem looked;
     private readonly HostDiagnosis diagnosis;
+    private readonly string stateFolder;
     private readonly Journal journal;
     private readonly DeviceMemory memory;
     private readonly Reservations reservations = new();
@@ -71,8 +72,9 @@ public sealed partial class PassthroughHost
         looked = new LookedAtFileSystem(files, this.time);
         sight = new Sight(looked, this.time);
         diagnosis = new HostDiagnosis(looked);
-        journal = new Journal(files, stateDirectory.TrimEnd('/'));
-        memory = new DeviceMemory(files, stateDirectory.TrimEnd('/'));
+        stateFolder = stateDirectory.TrimEnd('/');
+        journal = new Journal(files, stateFolder);
+        memory = new DeviceMemory(files, stateFolder);
     }
 
     /// <summary>A holding was added, changed or removed. Raised outside of locks, from any thread.</summary>
@@ -179,6 +181,7 @@ public sealed partial class PassthroughHost
 
     /// <summary>Loads the journal; entries stay as they are until they are prepared or released again.</summary>
     /// <exception cref="JournalException">An entry is of a newer format: this agent must not act.</exception>
+    /// <exception cref="StateFolderInUseException">Another agent works on this host.</exception>
     /// <exception cref="HostIoException">The journal can't be read.</exception>
     public Task RecoverAsync(CancellationToken ct = default)
     {
@@ -380,6 +383,8 @@ public sealed partial class PassthroughHost
     {
         if (bootId is not null)
             return;
+        if (files.TakeFolder(stateFolder) is { } other)
+            throw new StateFolderInUseException($"Another agent works on this host: {other} has {stateFolder}. Two would undo each other's work, so this one stays still until that one ends.");
         string boot = HostFacts.BootId(files);
         if (boot.Length == 0)
             throw new HostIoException("read", "/proc/sys/kernel/random/boot_id", Errnos.ENOENT);
