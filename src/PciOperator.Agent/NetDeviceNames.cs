@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Microsoft.Extensions.Logging;
 using PciOperator.Host;
 
 namespace PciOperator.Agent;
@@ -8,7 +9,7 @@ namespace PciOperator.Agent;
 /// The network interface that each function had when it last had one. A NIC loses its interface when it is bound to
 /// VFIO; without this a spec that names the interface would stop matching it then (as Nova's does).
 /// </summary>
-internal sealed class NetDeviceNames(IHostFileSystem files, string stateDirectory)
+internal sealed class NetDeviceNames(IHostFileSystem files, string stateDirectory, ILogger? log = null)
 {
     private readonly string _path = stateDirectory.TrimEnd('/') + "/net-device-names.json";
     private Dictionary<string, NetDeviceName>? _known;
@@ -33,7 +34,7 @@ internal sealed class NetDeviceNames(IHostFileSystem files, string stateDirector
         }
 
         if (changed)
-            files.WriteDurably(_path, JsonSerializer.SerializeToUtf8Bytes(_known, NetDeviceNamesJson.Default.DictionaryStringNetDeviceName));
+            Write();
 
         return snapshot with
         {
@@ -50,13 +51,26 @@ internal sealed class NetDeviceNames(IHostFileSystem files, string stateDirector
         };
     }
 
+    /// <summary>They are known all the same, to this agent.</summary>
+    private void Write()
+    {
+        try
+        {
+            files.WriteDurably(_path, JsonSerializer.SerializeToUtf8Bytes(_known!, NetDeviceNamesJson.Default.DictionaryStringNetDeviceName));
+        }
+        catch (HostIoException e)
+        {
+            log?.LogWarning("The names of network interfaces are forgotten when the agent restarts: {Message}", e.Message);
+        }
+    }
+
     private Dictionary<string, NetDeviceName> Read()
     {
         try
         {
             return files.ReadText(_path) is { } text ? JsonSerializer.Deserialize(text, NetDeviceNamesJson.Default.DictionaryStringNetDeviceName) ?? [] : [];
         }
-        catch (JsonException)
+        catch (Exception e) when (e is JsonException or HostIoException)
         {
             // Names come back with the interfaces; a torn file only costs those that are on VFIO now.
             return [];

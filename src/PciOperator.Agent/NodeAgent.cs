@@ -69,8 +69,8 @@ public sealed partial class NodeAgent : IAsyncDisposable
         (_options, _host, _uevents, _time, _log, _events) = (options, host, uevents, time, log, events);
         _cache = new WatchCache<PciNode>(client, options: new ListOptions { FieldSelector = $"metadata.name={options.NodeName}" }, time: time, logger: log, metrics: metrics);
         _status = new NodeStatusWriter(client, metrics);
-        _names = new NetDeviceNames(files, stateDirectory);
-        _freeing = new FreeRequests(host, files, stateDirectory);
+        _names = new NetDeviceNames(files, stateDirectory, log);
+        _freeing = new FreeRequests(host, files, stateDirectory, log);
         _retries = new Retries(options.Retry, time);
         _preparing = metrics.Histogram("pcioperator_agent_prepare_duration_seconds", "Time to check, bind and verify one assignment, by outcome.", null, "outcome");
         _releasing = metrics.Histogram("pcioperator_agent_release_duration_seconds", "Time to give one assignment's devices back to the host.");
@@ -94,7 +94,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
     /// <summary>Runs until cancelled. What is under way on the host then is finished or undone by the next start.</summary>
     public async Task RunAsync(CancellationToken ct)
     {
-        await _host.RecoverAsync(ct);
+        await RecoverAsync(ct);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
         Task[] parts = [_cache.RunAsync(stop.Token), ListenAsync(stop.Token), TickAsync(stop.Token), RoundsAsync(stop.Token)];
         try
@@ -105,6 +105,26 @@ public sealed partial class NodeAgent : IAsyncDisposable
         {
             await stop.CancelAsync();
             await Task.WhenAll(parts.Select(p => p.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default)));
+        }
+    }
+
+    /// <summary>Loads the journal. While another agent works on this host, this one says so and does nothing.</summary>
+    private async Task RecoverAsync(CancellationToken ct)
+    {
+        for (string? said = null; ;)
+        {
+            try
+            {
+                await _host.RecoverAsync(ct);
+                return;
+            }
+            catch (StateFolderInUseException other)
+            {
+                if (said != other.Message)
+                    _log.LogError("{Message}", other.Message);
+                Volatile.Write(ref _notReady, said = other.Message);
+                await Task.Delay(_options.Retry, _time, ct);
+            }
         }
     }
 
@@ -187,7 +207,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
         _host.GuardOverrides = Translate.Overrides(node.Spec.Rules, _options.NodeName);
         _rescan |= Free(node);
         Look();
-        var wanted = (node.Spec.Assignments ?? []).ToDictionary(a => a.ClaimUid);
+        var wanted = (node.Spec.Assignments ?? []).DistinctBy(a => a.ClaimUid).ToDictionary(a => a.ClaimUid);
 
         // VFs first: after a boot there are none, and claims wait for theirs.
         _vfs.Look(node, _snapshot!, rules, ct);

@@ -13,6 +13,7 @@ internal sealed class NodeDevices
     private const int MostProblems = 8;
     private const int LongestId = 255;
     private const string NoReset = "NoReset";
+    private const string CannotBind = "CannotBind";
     private readonly IReadOnlyDictionary<PciAddress, string> _matched;
     private readonly CompiledRules _rules;
     private readonly IReadOnlyDictionary<PciAddress, Ownership> _owners;
@@ -129,13 +130,19 @@ internal sealed class NodeDevices
             var mustReset = members.Select(m => _matched.GetValueOrDefault(m.Address)).FirstOrDefault(r => r is not null && _rules.Policy(r).Reset == ResetPolicy.Required);
             foreach (var member in members)
             {
-                if (Withheld(member, mustReset, members.Count == 1) is not { } withheld)
+                if ((Withheld(member, mustReset, members.Count == 1) ?? Unbindable(member)) is not { } withheld)
                     continue;
                 _withheld[member.Address] = withheld;
                 _withheldGroups.TryAdd(group.Key, member.Address);
             }
         }
     }
+
+    /// <summary>What no VFIO driver takes is of use to who wants it off the host only.</summary>
+    private (string By, string Why)? Unbindable(HostFunction member) =>
+        member.Unbindable is { } why && !(_matched.GetValueOrDefault(member.Address) is { } rule && _rules.Policy(rule) is var policy && (!policy.Managed || policy.Driver == PassthroughDriver.PciStub))
+            ? (CannotBind, why)
+            : null;
 
     /// <summary>What keeps a free device from being offered, in one word and in a sentence; null: nothing.</summary>
     /// <param name="function">The device.</param>

@@ -62,7 +62,7 @@ internal static class Translate
     {
         var now = host.Functions.ToDictionary(f => f.Address);
         var blamed = refusal.Request.Devices.Where(d => !now.TryGetValue(d.Address, out var f)
-            || f.GuardReason is not null || f.Withheld is not null || f.Function.VendorId != d.VendorId || f.Function.ProductId != d.ProductId).ToList();
+            || f.GuardReason is not null || f.Withheld is not null || f.Unbindable is not null || f.Function.VendorId != d.VendorId || f.Function.ProductId != d.ProductId).ToList();
         return blamed.Count == 0 ? refusal : refusal with { Devices = [.. blamed.Select(d => new HeldDevice { Address = d.Address, Driver = now.GetValueOrDefault(d.Address)?.Driver })] };
     }
 

@@ -99,8 +99,8 @@ public static class CoreMapping
             : claim.Spec.NumaNodes is { Count: > 0 } nodes ? Core.GuestNuma.On(nodes)
             : Core.GuestNuma.Unknown,
         Excluded = (claim.Status?.Refusals ?? [])
-            .Where(r => r.Until is null || r.Until > now)
-            .SelectMany(r => r.Addresses.Select(a => new DeviceExclusion(r.NodeName, PciAddress.Parse(a))))
+            .Where(r => r.IsInForce(now))
+            .SelectMany(r => r.Addresses.Where(a => PciAddress.TryParse(a, out _)).Select(a => new DeviceExclusion(r.NodeName, PciAddress.Parse(a))))
             .ToHashSet(),
     };
 

@@ -237,4 +237,10 @@ public sealed record ClaimRefusal
 
     /// <summary>Until when they are kept out.</summary>
     public DateTimeOffset? Until { get; set; }
+
+    /// <summary>Whether it counts: status is no input, so an end beyond any that the controller gives is none, and neither is one that is missing.</summary>
+    /// <param name="now">The time.</param>
+    public bool IsInForce(DateTimeOffset now) => Until is { } until && until > now && until - now <= Longest;
+
+    private static readonly TimeSpan Longest = TimeSpan.FromDays(7);
 }

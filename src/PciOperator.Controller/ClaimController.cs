@@ -215,7 +215,7 @@ internal sealed class ClaimController(
         if (claim.Status.Reason(Conditions.Scheduled) != reason)
             events.Warning(claim, reason, message, "Place");
         // A change that makes room wakes it; refusals end by themselves.
-        var until = (status.Refusals ?? []).Where(r => r.Until > now).Select(r => r.Until!.Value - now).DefaultIfEmpty(options.PendingRetry).Min();
+        var until = (status.Refusals ?? []).Where(r => r.IsInForce(now)).Select(r => r.Until!.Value - now).DefaultIfEmpty(options.PendingRetry).Min();
         var uid = claim.Metadata.Uid!;
         if (_pended.TryGetValue(uid, out var last) && last + options.CountsPeriod > now && !ClaimStatus.Same(claim.Status, status) && ClaimStatus.SameButCounts(claim.Status, status))
         {

@@ -28,7 +28,7 @@ internal static class ClaimStatus
             Message = TenantWords.Sentence(report.Reason, node),
             Until = DateTimeOffset.FromUnixTimeSeconds((now + (report.Reason == Withheld && period > s_brief ? s_brief : period)).ToUnixTimeSeconds()),
         };
-        var refusals = (claim.Status?.Refusals ?? []).Where(r => r.Until is null || r.Until > now).Append(refusal).TakeLast(MostRefusals).ToList();
+        var refusals = (claim.Status?.Refusals ?? []).Where(r => r.IsInForce(now)).Append(refusal).TakeLast(MostRefusals).ToList();
         return Unplaced(claim, "Refused", $"node {node} refused {refusal.Addresses.Count} device(s): {refusal.Message}", refusals, now);
     }
 
@@ -100,7 +100,7 @@ internal static class ClaimStatus
 
     /// <summary>Whether an assignment is of devices that a node has refused to give to this claim.</summary>
     public static bool RulesOut(PassthroughClaim claim, string node, PciAssignment assignment, DateTimeOffset now) =>
-        (claim.Status?.Refusals ?? []).Any(r => r.NodeName == node && (r.Until is null || r.Until > now)
+        (claim.Status?.Refusals ?? []).Any(r => r.NodeName == node && r.IsInForce(now)
             && r.Addresses.Any(a => assignment.Devices.Any(d => d.Address == a)));
 
     /// <summary>Whether two statuses read the same on the wire.</summary>

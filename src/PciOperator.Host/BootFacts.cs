@@ -42,6 +42,9 @@ internal sealed partial record BootFacts
     /// <summary>Ids that vfio-pci was given by the command line or modprobe's configuration, and where that is said.</summary>
     public IReadOnlyList<(string Ids, string Where)> VfioIds { get; init; } = [];
 
+    /// <summary>vfio-pci will be loaded with disable_denylist on.</summary>
+    public bool DenylistOff { get; init; }
+
     public static BootFacts Read(IHostFileSystem files)
     {
         var commandLine = new KernelCommandLine(Optional(() => files.ReadText("/proc/cmdline")) ?? "");
@@ -61,6 +64,7 @@ internal sealed partial record BootFacts
             DmarInterruptRemapping = dmar?.Length > DmarFlags ? (dmar[DmarFlags] & 1) != 0 : null,
             InterruptRemapping = RemapsInterrupts(files),
             VfioIds = FindVfioIds(files, commandLine),
+            DenylistOff = IsDenylistOff(files, commandLine),
         };
     }
 
@@ -83,15 +87,28 @@ internal sealed partial record BootFacts
         if (commandLine.Values("vfio-pci.ids") is { Count: > 0 } booted)
             found.Add((string.Join(',', booted), "vfio-pci.ids= on the kernel command line"));
 
-        // In a container the host's files are under the root of its first process.
-        string folder = Optional(() => files.List("/proc/1/root/etc/modprobe.d")) is { Count: > 0 } ? "/proc/1/root/etc/modprobe.d" : "/etc/modprobe.d";
-        foreach (string name in (Optional(() => files.List(folder)) ?? []).Where(n => n.EndsWith(".conf", StringComparison.Ordinal)))
+        foreach ((string name, string text) in ModprobeFiles(files))
         {
-            foreach (Match option in VfioOption().Matches(Optional(() => files.ReadText($"{folder}/{name}")) ?? ""))
+            foreach (Match option in VfioOption().Matches(text))
                 found.Add((option.Groups[1].Value, $"the options of vfio-pci in /etc/modprobe.d/{name}"));
         }
 
         return found;
+    }
+
+    /// <summary>The kernel takes y, Y, 1, "on", or nothing at all for a switch that is on (kstrtobool).</summary>
+    private static bool IsDenylistOff(IHostFileSystem files, KernelCommandLine commandLine) =>
+        (commandLine.Has("vfio-pci.disable_denylist") && commandLine.Values("vfio-pci.disable_denylist").All(IsOn))
+        || ModprobeFiles(files).SelectMany(f => DenylistOption().Matches(f.Text)).Any(o => IsOn(o.Groups[1].Value));
+
+    private static bool IsOn(string value) => value.Length == 0 || value[0] is 'y' or 'Y' or '1' or 't' or 'T' || value.Equals("on", StringComparison.OrdinalIgnoreCase);
+
+    private static IEnumerable<(string Name, string Text)> ModprobeFiles(IHostFileSystem files)
+    {
+        // In a container the host's files are under the root of its first process.
+        string folder = Optional(() => files.List("/proc/1/root/etc/modprobe.d")) is { Count: > 0 } ? "/proc/1/root/etc/modprobe.d" : "/etc/modprobe.d";
+        return (Optional(() => files.List(folder)) ?? []).Where(n => n.EndsWith(".conf", StringComparison.Ordinal))
+            .Select(name => (name, Optional(() => files.ReadText($"{folder}/{name}")) ?? ""));
     }
 
     /// <summary>Nothing is decided by it: an error is as good as its absence.</summary>
@@ -110,6 +127,9 @@ internal sealed partial record BootFacts
 
     [GeneratedRegex(@"^flags\s*:.*\bhypervisor\b", RegexOptions.Multiline)]
     private static partial Regex Hypervisor();
+
+    [GeneratedRegex(@"^\s*options\s+vfio[-_]pci\s(?:.*\s)?disable_denylist(?:=(\S*))?(?:\s|$)", RegexOptions.Multiline)]
+    private static partial Regex DenylistOption();
 
     [GeneratedRegex(@"^\s*options\s+vfio[-_]pci\s.*?\bids=(\S+)", RegexOptions.Multiline)]
     private static partial Regex VfioOption();

@@ -119,8 +119,21 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
         string? set = Inventory.OverrideOf(files, device.At);
         bool ours = set is not null && (set == device.TargetDriver || set == device.OriginalDriver)
             || Inventory.DriverOf(files, device.At) == device.TargetDriver;
-        return new Inventory(files).IdentityOf(device.At) is not { } now
+        return ours || new Inventory(files).IdentityOf(device.At) is not { } now
             || DeviceIdentity.Difference(device.At, KnownDevice.Of(device), now, ours) is null;
+    }
+
+    /// <summary>A device of the entry that is still on the claim's driver, as a sentence; null when none is.</summary>
+    public string? StillBound(JournalEntry entry)
+    {
+        foreach (JournalDevice device in entry.Devices.Where(d => d.Managed && d.TargetDriver != d.OriginalDriver))
+        {
+            if (Inventory.IdsOf(files, device.At) is { } ids && ids.Vendor.ToString() == device.VendorId && ids.Product.ToString() == device.ProductId
+                && Inventory.DriverOf(files, device.At) == device.TargetDriver)
+                return $"{device.Address} is still on {device.TargetDriver}, and the claim can't go before it is back on {device.OriginalDriver ?? "no driver"}: driverctl unset-override {device.Address} puts it back by hand.";
+        }
+
+        return null;
     }
 
     /// <summary>Whether nothing is at an address; false when that can't be seen.</summary>

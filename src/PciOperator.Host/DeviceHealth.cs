@@ -4,8 +4,8 @@ using PciOperator.Core;
 namespace PciOperator.Host;
 
 /// <summary>
-/// What is wrong with devices: configuration space that doesn't answer, errors that they report (AER), links below what
-/// both ends can do. Looked at in each scan, never polled, and never by waking a device that sleeps.
+/// What is wrong with devices: configuration space that doesn't answer, errors that they report (AER), links below the best
+/// that the agent has seen them have here. Looked at in each scan, never polled, and never by waking a device that sleeps.
 /// </summary>
 /// <remarks>
 /// What would come and go by itself is not said: a GPU's or an accelerator's link speed follows its load, and correctable
@@ -35,9 +35,8 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
     /// <summary>The functions with their problems; one whose configuration space is gone is withheld.</summary>
     /// <param name="functions">As the inventory read them.</param>
     /// <param name="isHeld">Whether a claim holds it: its configuration space may be locked by a reset, and is left alone.</param>
-    /// <param name="fresh">Cards may have been changed: their links' limits are read anew.</param>
     /// <param name="only">The functions to look at; the others are given back as they are. Null: all.</param>
-    public List<HostFunction> Look(IReadOnlyList<HostFunction> functions, Func<PciAddress, bool> isHeld, bool fresh, IReadOnlySet<PciAddress>? only = null)
+    public List<HostFunction> Look(IReadOnlyList<HostFunction> functions, Func<PciAddress, bool> isHeld, IReadOnlySet<PciAddress>? only = null)
     {
         lock (gate)
         {
@@ -48,15 +47,16 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
                     memories.Remove(gone);
             }
 
-            return [.. functions.Select(f => f.Function.IsBridge || f.Function.ParentAddress is not null || only?.Contains(f.Address) == false ? f : Look(f, isHeld(f.Address), fresh))];
+            return [.. functions.Select(f => f.Function.IsBridge || f.Function.ParentAddress is not null || only?.Contains(f.Address) == false ? f : Look(f, isHeld(f.Address)))];
         }
     }
 
-    private HostFunction Look(HostFunction f, bool held, bool fresh)
+    private HostFunction Look(HostFunction f, bool held)
     {
-        string ids = $"{f.Function.VendorId}:{f.Function.ProductId}";
-        if (!memories.TryGetValue(f.Address, out Memory? memory) || memory.Ids != ids)
-            memories[f.Address] = memory = new Memory(ids);
+        // Another card begins anew.
+        var device = KnownDevice.Of(f);
+        if (!memories.TryGetValue(f.Address, out Memory? memory) || DeviceIdentity.Difference(f.Address, memory.Device, device, stillOurs: true) is not null)
+            memories[f.Address] = memory = new Memory(device);
         string folder = SysfsPaths.Device(f.Address);
 
         // Any look at the configuration space or the link of a device that sleeps would wake it, or find it silent.
@@ -68,7 +68,7 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
         {
             int? width = Inventory.Number(Text($"{folder}/current_link_width"));
             gone = width == WidthOfAllOnes || (!held && !VfioDrivers.IsVfio(f.Driver) && IsAllOnes($"{folder}/config"));
-            link = gone ? null : Link(f, folder, width, memory, fresh);
+            link = gone ? null : Link(f, folder, width, memory);
         }
 
         string? errors = Errors(f, folder, memory);
@@ -93,33 +93,29 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
     private bool IsAllOnes(string config) =>
         BootFacts.Optional(() => files.ReadBytes(config, 4)) is { Length: 4 } first && first.AsSpan().IndexOfAnyExcept((byte)0xff) < 0;
 
-    /// <summary>Lanes and speed against what the device and the port above it can both do: a slot with fewer lanes is no fault.</summary>
-    private string? Link(HostFunction f, string folder, int? width, Memory memory, bool fresh)
+    /// <summary>
+    /// Lanes and speed against the best that the device has had at this place: what chip and port could do says little, since ports share
+    /// lanes, and boards wire fewer than their chips have.
+    /// </summary>
+    private string? Link(HostFunction f, string folder, int? width, Memory memory)
     {
         if (width is not (> 0 and <= WidestLink and var lanes))
             return null;
-        LinkLimits limits = fresh || memory.Limits is null ? memory.Limits = LimitsOf(folder) : memory.Limits;
         var words = new List<string>();
-        if (limits.Lanes is { } most && lanes < most)
-            words.Add($"with {lanes} of {most} lanes");
+        memory.Lanes = Math.Max(memory.Lanes, lanes);
+        if (lanes < memory.Lanes)
+            words.Add($"with {lanes} of {memory.Lanes} lanes");
         bool paced = f.Function.ClassCode >> 16 is DisplayClass or AcceleratorClass;
-        if (!paced && limits.Speed is { } fastest && Speed(Text($"{folder}/current_link_speed")) is { } speed && speed < fastest)
-            words.Add(string.Create(CultureInfo.InvariantCulture, $"at {speed:0.0} of {fastest:0.0} GT/s"));
+        if (!paced && Speed(Text($"{folder}/current_link_speed")) is { } speed)
+        {
+            memory.Speed = Math.Max(memory.Speed, speed);
+            if (speed < memory.Speed)
+                words.Add(string.Create(CultureInfo.InvariantCulture, $"at {speed:0.0} of {memory.Speed:0.0} GT/s"));
+        }
+
         return words.Count == 0 ? null
-            : $"{f.Address}: its PCIe link runs {string.Join(" and ", words)}, below what the device and its slot can do: reseat the card, look at its riser and cable, and at the slot's settings in the BIOS{(words.Exists(w => w.StartsWith("at ", StringComparison.Ordinal)) ? " (a device that saves power may also lower its speed)" : "")}.";
+            : $"{f.Address}: its PCIe link runs {string.Join(" and ", words)}, below what it has had here: reseat the card, look at its riser and cable, and at the slot's settings in the BIOS{(words.Exists(w => w.StartsWith("at ", StringComparison.Ordinal)) ? " (a device that saves power may also lower its speed)" : "")}.";
     }
-
-    private LinkLimits LimitsOf(string folder)
-    {
-        LinkLimits own = ReadLimits(folder);
-        return BootFacts.Optional(() => files.ReadLink(folder)) is { } place && SysfsPaths.FunctionsOn(place) is [.., var port, _]
-            ? own.Within(ReadLimits(SysfsPaths.Device(port)))
-            : own;
-    }
-
-    private LinkLimits ReadLimits(string folder) => new(
-        Inventory.Number(Text($"{folder}/max_link_width")) is > 0 and <= WidestLink and var lanes ? lanes : null,
-        Speed(Text($"{folder}/max_link_speed")));
 
     /// <summary>"8.0 GT/s PCIe" as 8.0; null for "Unknown".</summary>
     private static double? Speed(string? text) =>
@@ -185,20 +181,16 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
 
     private string? Text(string path) => BootFacts.Optional(() => files.ReadText(path));
 
-    /// <summary>Capabilities of a link; null: unknown.</summary>
-    private sealed record LinkLimits(int? Lanes, double? Speed)
-    {
-        public LinkLimits Within(LinkLimits port) => new(
-            Lanes is { } lanes ? Math.Min(lanes, port.Lanes ?? lanes) : null,
-            Speed is { } speed ? Math.Min(speed, port.Speed ?? speed) : null);
-    }
-
     /// <summary>What earlier looks at one device found.</summary>
-    private sealed class Memory(string ids)
+    private sealed class Memory(KnownDevice device)
     {
-        public string Ids => ids;
+        public KnownDevice Device => device;
 
-        public LinkLimits? Limits { get; set; }
+        /// <summary>The most lanes that its link has had here.</summary>
+        public int Lanes { get; set; }
+
+        /// <summary>The highest speed that its link has had here, in GT/s.</summary>
+        public double Speed { get; set; }
 
         public (long Nonfatal, long Fatal) First { get; set; }
 

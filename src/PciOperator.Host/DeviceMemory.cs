@@ -26,7 +26,12 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
 
     // Those of them with a used-once mark: few, and asked for at each look at each device.
     private readonly Dictionary<string, DeviceRecord> marked = new(StringComparer.Ordinal);
-    private readonly HashSet<string> unreadable = new(StringComparer.Ordinal);
+
+    // The ids of records by the address that they name.
+    private readonly Dictionary<string, SortedSet<string>> places = new(StringComparer.Ordinal);
+
+    // Names of files that can't be understood, and where each lies.
+    private readonly Dictionary<string, string> unreadable = new(StringComparer.Ordinal);
     private Dictionary<string, PciAddress> present = [];
     private bool loaded;
 
@@ -44,46 +49,43 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
                 return;
             foreach (string name in files.List(folder))
             {
+                if (StateFolder.IsLeftOver(files, folder, name) || !name.EndsWith(Suffix, StringComparison.Ordinal))
+                    continue;
                 string path = $"{folder}/{name}";
-                if (name.EndsWith(".tmp", StringComparison.Ordinal))
-                {
-                    files.Delete(path);
-                    continue;
-                }
-
-                if (!name.EndsWith(Suffix, StringComparison.Ordinal) || files.ReadBytes(path, LargestRecord) is not { } content)
-                    continue;
-                if (Read(path, content) is { } record && FileName(record.StableId) == name)
-                {
+                byte[]? content = StateFolder.TryRead(files, path, LargestRecord, out bool failed);
+                if (content is not null && Read(path, content) is { } record && FileName(record.StableId) == name)
                     Keep(record);
-                    continue;
-                }
-
-                files.WriteDurably($"{quarantine}/{name}", content);
-                files.Delete(path);
+                else if (content is not null || failed)
+                    unreadable[name] = StateFolder.PutAside(files, path, $"{quarantine}/{name}", content);
             }
 
-            unreadable.UnionWith(files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)));
+            foreach (string name in files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)))
+                unreadable[name] = $"{quarantine}/{name}";
             loaded = true;
         }
     }
 
     /// <summary>What is remembered of the device; null when nothing.</summary>
-    public DeviceRecord? Find(string key)
+    public DeviceRecord? Find(string key, PciAddress address)
     {
         lock (gate)
-            return records.GetValueOrDefault(key);
+            return Locate(key, address);
     }
 
     /// <summary>Whether anything is remembered that may keep the device from somebody.</summary>
-    public bool Knows(string key, PciAddress address) => Find(key) is { } record && (record.NoReset is not null || record.NotClean is not null) || MarkOf(key, address) is not null || UnreadablePath(key) is not null;
+    public bool Knows(string key, PciAddress address) =>
+        Find(key, address) is { NoReset: not null } or { NotClean: not null } || NotCleanOf(key, address) is not null || MarkOf(key, address) is not null || UnreadablePath(key) is not null;
 
     /// <summary>The devices that the host shows now, for <see cref="MarkOf"/>.</summary>
     public void Seen(IEnumerable<KeyValuePair<string, PciAddress>> devices)
     {
         var seen = new Dictionary<string, PciAddress>(StringComparer.Ordinal);
         foreach ((string key, PciAddress address) in devices)
-            seen[key] = address;
+        {
+            foreach (string alias in DeviceIdentity.Aliases(key))
+                seen[alias] = address;
+        }
+
         lock (gate)
             present = seen;
     }
@@ -98,20 +100,43 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
         {
             if (marked.Count == 0)
                 return null;
-            if (marked.GetValueOrDefault(key)?.UsedOnce is { } own)
-                return (key, own);
-            string at = address.ToString();
-            return marked.Values.FirstOrDefault(r => r.Address == at && r.StableId != key && present.GetValueOrDefault(r.StableId, address) == address) is { } moved
+            if (Locate(key, address) is { UsedOnce: { } own } record)
+                return (record.StableId, own);
+            return At(address).FirstOrDefault(r => r.UsedOnce is not null && r.StableId != key && present.GetValueOrDefault(r.StableId, address) == address) is { } moved
                 ? (moved.StableId, moved.UsedOnce!)
                 : null;
         }
+    }
+
+    /// <summary>
+    /// Why the device at an address is not clean, which holds for the boot that it names. Within a boot the address counts as much as the
+    /// id, which a guest can change.
+    /// </summary>
+    public NotCleanMark? NotCleanOf(string key, PciAddress address)
+    {
+        lock (gate)
+            return NotClean(key, address).Select(r => r.NotClean).MaxBy(m => m!.At);
+    }
+
+    /// <summary>What is at the address now is as new.</summary>
+    public void Forgive(IHostFileSystem through, string key, PciAddress address)
+    {
+        List<DeviceRecord> its;
+        lock (gate)
+            its = [.. NotClean(key, address)];
+        foreach (DeviceRecord record in its)
+            Replace(through, record with { NotClean = null });
     }
 
     /// <summary>Where the device's record lies that could not be understood; null when it has none.</summary>
     public string? UnreadablePath(string key)
     {
         lock (gate)
-            return unreadable.Count > 0 && FileName(key) is var name && unreadable.Contains(name) ? $"{quarantine}/{name}" : null;
+        {
+            // Twins once had one record between them, and nobody knows whose this was.
+            return unreadable.Count == 0 ? null
+                : DeviceIdentity.Aliases(key).Concat(DeviceIdentity.Aliases(DeviceIdentity.WithoutPlace(key))).Select(id => unreadable.GetValueOrDefault(FileName(id))).FirstOrDefault(path => path is not null);
+        }
     }
 
     /// <summary>Changes a record, on disk when it returns. What is added counts from now on even if writing it fails.</summary>
@@ -120,14 +145,14 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
         DeviceRecord after;
         lock (gate)
         {
-            DeviceRecord before = records.GetValueOrDefault(key) ?? new DeviceRecord { FormatVersion = DeviceRecord.CurrentFormat, StableId = key };
+            DeviceRecord before = Locate(key, address) ?? new DeviceRecord { FormatVersion = DeviceRecord.CurrentFormat, StableId = key };
             after = change(before);
             if (after.Equals(before))
                 return;
             Keep(after = after with { FormatVersion = DeviceRecord.CurrentFormat, Address = address.ToString() });
         }
 
-        through.WriteDurably($"{folder}/{FileName(key)}", JsonSerializer.SerializeToUtf8Bytes(after, DeviceMemoryJson.Default.DeviceRecord));
+        through.WriteDurably($"{folder}/{FileName(after.StableId)}", JsonSerializer.SerializeToUtf8Bytes(after, DeviceMemoryJson.Default.DeviceRecord));
     }
 
     /// <summary>Removes the marks that a claim left on devices which it never had.</summary>
@@ -145,15 +170,21 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     public bool Free(IHostFileSystem through, string key, PciAddress address)
     {
         bool any = false;
-        if (UnreadablePath(key) is { } path)
+        while (UnreadablePath(key) is { } path)
         {
             through.Delete(path);
             lock (gate)
-                unreadable.Remove(FileName(key));
+                unreadable.Remove(unreadable.First(u => u.Value == path).Key);
             any = true;
         }
 
-        if (MarkOf(key, address) is (var holder, _) && Find(holder) is { } record)
+        if (Find(key, address) is { NotBound: not null } unbound)
+        {
+            Replace(through, unbound with { NotBound = null });
+            any = true;
+        }
+
+        while (MarkOf(key, address) is (var holder, _) && Exactly(holder) is { } record)
         {
             Replace(through, record with { UsedOnce = null });
             any = true;
@@ -161,6 +192,28 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
 
         return any;
     }
+
+    private DeviceRecord? Exactly(string stableId)
+    {
+        lock (gate)
+            return records.GetValueOrDefault(stableId);
+    }
+
+    /// <summary>
+    /// The record of a device: by its id; else by an id that it was known by at this address (alone, before another card of its number
+    /// came); else as an agent before this one wrote it.
+    /// </summary>
+    private DeviceRecord? Locate(string key, PciAddress address) =>
+        records.GetValueOrDefault(key)
+        ?? At(address).FirstOrDefault(r => DeviceIdentity.MayBeSame(r.StableId, key))
+        ?? DeviceIdentity.Aliases(key).Skip(1).Where(id => DeviceIdentity.IsSerial(id)).Select(id => records.GetValueOrDefault(id)).FirstOrDefault(r => r is not null);
+
+    private IEnumerable<DeviceRecord> NotClean(string key, PciAddress address) =>
+        At(address).Append(Locate(key, address)).OfType<DeviceRecord>().Where(r => r.NotClean is not null).Distinct();
+
+    /// <summary>Records that were last written of a device at an address.</summary>
+    private IEnumerable<DeviceRecord> At(PciAddress address) =>
+        places.GetValueOrDefault(address.ToString())?.Select(id => records[id]) ?? [];
 
     /// <summary>Disk first: what goes counts until it is gone there.</summary>
     private void Replace(IHostFileSystem through, DeviceRecord record)
@@ -172,6 +225,15 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
 
     private void Keep(DeviceRecord record)
     {
+        if (records.GetValueOrDefault(record.StableId)?.Address is { } old && old != record.Address && places.TryGetValue(old, out SortedSet<string>? there))
+            there.Remove(record.StableId);
+        if (record.Address is { } address)
+        {
+            if (!places.TryGetValue(address, out SortedSet<string>? here))
+                places[address] = here = new SortedSet<string>(StringComparer.Ordinal);
+            here.Add(record.StableId);
+        }
+
         records[record.StableId] = record;
         if (record.UsedOnce is null)
             marked.Remove(record.StableId);
@@ -223,6 +285,9 @@ internal sealed record DeviceRecord
     public UsedOnceMark? UsedOnce { get; init; }
 
     public NotCleanMark? NotClean { get; init; }
+
+    /// <summary>The kernel did not bind it to a VFIO driver; null: it did, or none was tried.</summary>
+    public NotBoundMark? NotBound { get; init; }
 }
 
 /// <summary>No reset worked on a device that a claim wanted reset. What could change that ends it: another kernel, other methods, or more of its card in the claim.</summary>
@@ -233,6 +298,17 @@ internal sealed record NoResetMark(string Why, DateTimeOffset At, string Kernel,
         devices.Select(d => d.ToString()).ToHashSet(StringComparer.Ordinal).IsSubsetOf(Claimed.Split(' '));
 
     public bool Holds(string kernel, IEnumerable<string> methods) => Kernel == kernel && Methods == string.Join(' ', methods);
+}
+
+/// <summary>
+/// A VFIO driver did not take a device. That belongs to device and kernel: another kernel, another driver or other settings of it end it, or an
+/// administrator.
+/// </summary>
+internal sealed record NotBoundMark(string Why, DateTimeOffset At, string Kernel, string Driver, string Setting)
+{
+    /// <param name="kernel">The kernel's version now.</param>
+    /// <param name="setting">The driver's setting now; empty: it isn't loaded, which says nothing.</param>
+    public bool Holds(string kernel, string setting) => Kernel == kernel && (setting.Length == 0 || setting == Setting);
 }
 
 /// <summary>A claim with oneTimeUse had (or was about to have) the device.</summary>

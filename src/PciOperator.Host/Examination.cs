@@ -24,7 +24,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
             {
                 CheckIdentity(device, found.GetValueOrDefault(device.Address), use, files, inUse);
             }
-            catch (Refusal drift) when (PassthroughHost.IsDrift(drift.Reason) && Inventory.IsSerial(device.StableId))
+            catch (Refusal drift) when (PassthroughHost.IsDrift(drift.Reason) && DeviceIdentity.IsSerial(device.StableId))
             {
                 string elsewhere = DeviceIdentity.Elsewhere(device.Address, KnownDevice.Of(device), inventory.ReadAll(use, fresh: true, []));
                 throw elsewhere.Length == 0 ? drift : new Refusal(drift.Reason, drift.Message + elsewhere);
@@ -136,7 +136,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
         if (found is null)
             throw new Refusal(HoldingReasons.DeviceGone, $"There is no device at {device.Address}.");
         PciFunction f = found.Function;
-        if (DeviceIdentity.Difference(device.Address, KnownDevice.Of(device), KnownDevice.Of(f), inUse && PassthroughHost.IsStillOurs(found)) is { } difference)
+        if (DeviceIdentity.Difference(device.Address, KnownDevice.Of(device), KnownDevice.Of(found), inUse && PassthroughHost.IsStillOurs(found)) is { } difference)
             throw new Refusal(HoldingReasons.DriftDetected, difference);
         if (f.IsBridge)
             throw new Refusal(HoldingReasons.InvalidRequest, $"{device.Address} is a bridge: bridges are not handed out.");

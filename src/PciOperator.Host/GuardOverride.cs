@@ -17,6 +17,6 @@ public sealed record GuardOverride(PciAddress Address, string? Ids, string? Seri
             return false;
         return (Ids is null || Ids.Equals($"{f.VendorId}:{f.ProductId}", StringComparison.OrdinalIgnoreCase))
             && (Serial is null || Serial.Equals(f.CardSerial, StringComparison.OrdinalIgnoreCase)
-                || (Inventory.IsSerial(f.StableId) && f.StableId!.Equals($"serial:{Serial}.{f.Address.Function}", StringComparison.OrdinalIgnoreCase)));
+                || (DeviceIdentity.IsSerial(f.StableId) && DeviceIdentity.WithoutPlace(f.StableId!).Equals($"{DeviceIdentity.DsnPrefix}{Serial}.{f.Address.Function}", StringComparison.OrdinalIgnoreCase)));
     }
 }

@@ -17,7 +17,7 @@ internal static class HostFacts
     public static IReadOnlyDictionary<int, int?> NumaNodes(IHostFileSystem files)
     {
         var sockets = new SortedDictionary<int, int?>();
-        foreach (string name in files.List("/sys/devices/system/node"))
+        foreach (string name in BootFacts.Optional(() => files.List("/sys/devices/system/node")) ?? [])
         {
             if (name.StartsWith("node", StringComparison.Ordinal) && int.TryParse(name.AsSpan(4), NumberStyles.None, CultureInfo.InvariantCulture, out int node)
                 && FirstCpu(files, node) is not null)
@@ -29,13 +29,13 @@ internal static class HostFacts
     /// <summary>The CPU socket of a NUMA node; null when the host doesn't know: a kernel without that knowledge says package -1.</summary>
     public static int? SocketOf(IHostFileSystem files, int node) =>
         FirstCpu(files, node) is { } cpu
-        && int.TryParse(files.ReadText($"/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id")?.Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out int socket)
+        && int.TryParse(BootFacts.Optional(() => files.ReadText($"/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id"))?.Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out int socket)
             ? socket
             : null;
 
     private static int? FirstCpu(IHostFileSystem files, int node)
     {
-        string? cpus = files.ReadText($"/sys/devices/system/node/node{node}/cpulist")?.Trim();
+        string? cpus = BootFacts.Optional(() => files.ReadText($"/sys/devices/system/node/node{node}/cpulist"))?.Trim();
         int end = cpus?.AsSpan().IndexOfAny(',', '-') ?? -1;
         return int.TryParse(end < 0 ? cpus : cpus![..end], NumberStyles.None, CultureInfo.InvariantCulture, out int first) ? first : null;
     }
@@ -65,6 +65,29 @@ internal static class HostFacts
             Iommufd = files.Exists("/dev/iommu"),
             WhyNot = found ? null : $"The kernel {KernelVersion(files)} has no vfio-pci: install the package with its modules (linux-modules-extra-{KernelVersion(files)} on Ubuntu, kernel-modules on RHEL).",
         };
+    }
+
+    /// <summary>
+    /// Whether vfio-pci's denylist is off (its parameter disable_denylist); null when that isn't said. What the loaded module says
+    /// counts, else what it will be loaded with.
+    /// </summary>
+    public static bool? DenylistIsOff(IHostFileSystem files, BootFacts boot) =>
+        BootFacts.Optional(() => files.ReadText("/sys/module/vfio_pci/parameters/disable_denylist"))?.Trim() switch
+        {
+            "Y" or "1" => true,
+            "N" or "0" => false,
+            _ => boot.DenylistOff ? true : null,
+        };
+
+    /// <summary>
+    /// A loaded driver's module and its settings, as far as they decide what it binds: another build, or another parameter, is another
+    /// driver. Empty: it isn't loaded now, or is built in.
+    /// </summary>
+    public static string DriverSetting(IHostFileSystem files, string driver)
+    {
+        string module = $"/sys/module/{driver.Replace('-', '_')}";
+        return string.Join(' ', ((string[])["srcversion", "parameters/disable_denylist"])
+            .Select(name => (Name: name, Text: BootFacts.Optional(() => files.ReadText($"{module}/{name}")))).Where(f => f.Text is not null).Select(f => $"{f.Name}={f.Text!.Trim()}"));
     }
 
     /// <summary>Whether modprobe would find vfio-pci (in a container the host's modules are under /proc/1/root).</summary>

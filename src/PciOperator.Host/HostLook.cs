@@ -107,6 +107,8 @@ internal sealed class LookedAtFileSystem(IHostFileSystem files, TimeProvider tim
 
     public void Delete(string path) => throw NotByLooking();
 
+    public string? TakeFolder(string folder) => throw NotByLooking();
+
     public void LoadModule(string name) => throw NotByLooking();
 
     public void WriteVfSettings(string pfInterface, int vf, VfSettings settings) => throw NotByLooking();

@@ -81,11 +81,17 @@ public sealed record HostFunction
     /// <summary>One word for <see cref="Withheld"/>: "UsedOnce", "NotClean", "NoReset", "ConfigSpaceGone" or "NotAnswering".</summary>
     public string? WithheldBy { get; init; }
 
+    /// <summary>Why no VFIO driver of this kernel binds it (the driver's own denylist, or an attempt that failed), as a sentence; null: nothing is known against it.</summary>
+    public string? Unbindable { get; init; }
+
     /// <summary>The reset that has worked on this device ("flr", "pm", "bus", "vfio hot reset"); null: none has been tried, or none works.</summary>
     public string? ProvenReset { get; init; }
 
     /// <summary>What is wrong with it without keeping it from its users: errors it reports, a link below its capability.</summary>
     public IReadOnlyList<DeviceProblem> Problems { get; init; } = [];
+
+    /// <summary>All that it can be known by; <see cref="PciFunction.StableId"/> is the best of it.</summary>
+    internal Evidence? Evidence { get; init; }
 
     /// <summary>The display that the firmware and the kernel's console used at boot.</summary>
     internal bool BootVga { get; init; }

@@ -198,6 +198,8 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work, Ho
         return true;
     });
 
+    public string? TakeFolder(string folder) => Watch("taking", folder, static (f, p) => f.TakeFolder(p));
+
     public DeviceNumber? DeviceAt(string path) => Watch("looking at", path, static (f, p) => f.DeviceAt(p));
 
     public IDisposable? ClaimBlockDevice(string node) => Watch("opening", node, static (f, p) => f.ClaimBlockDevice(p));

@@ -44,6 +44,11 @@ public interface IHostFileSystem
     /// <summary>Removes a file of ours, with fsync of the folder; nothing happens when it is absent.</summary>
     void Delete(string path);
 
+    /// <summary>Takes a folder of ours for this process, until it ends; making it when it isn't there. Done again it changes nothing.</summary>
+    /// <returns>Null: it is this process's. Otherwise who has it, in words.</returns>
+    /// <exception cref="HostIoException">It can't be told who has it.</exception>
+    string? TakeFolder(string folder);
+
     /// <summary>The number of the device node at the path (links followed, also /proc/PID/fd/N); null for anything else.</summary>
     DeviceNumber? DeviceAt(string path);
 

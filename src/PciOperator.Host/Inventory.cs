@@ -7,7 +7,6 @@ namespace PciOperator.Host;
 /// <summary>Reads PCI functions from sysfs. Facts of the host's use (netdevs, guards) come from <see cref="HostUse"/>.</summary>
 internal sealed class Inventory(IHostFileSystem files)
 {
-    private const string SerialPrefix = "serial:";
     private const int NetworkClass = 0x02;
     private const int DisplayClass = 0x03;
     private const int AcceleratorClass = 0x12;
@@ -22,6 +21,9 @@ internal sealed class Inventory(IHostFileSystem files)
     // What a card never changes is read once: serial numbers wake a sleeping device and are slow to read.
     private readonly ConcurrentDictionary<PciAddress, FixedFacts> known = [];
 
+    // What was known of functions that are to be read again: a number that can't be read now is still what it was.
+    private readonly ConcurrentDictionary<PciAddress, FixedFacts> before = [];
+
     /// <summary>All functions by address; what can't be read is left out and named in <paramref name="problems"/>.</summary>
     /// <param name="use">How the host uses its devices.</param>
     /// <param name="problems">Gets a sentence for each function that is left out.</param>
@@ -33,8 +35,8 @@ internal sealed class Inventory(IHostFileSystem files)
     /// </param>
     public List<HostFunction> ReadAll(HostUse use, bool fresh, List<string> problems, IReadOnlyList<HostFunction>? last = null, IReadOnlySet<PciAddress>? locked = null)
     {
-        if (fresh)
-            known.Clear();
+        foreach (PciAddress address in fresh ? known.Keys : [])
+            ReadAgain(address);
         var surroundings = new Surroundings(files);
         var functions = new List<HostFunction>();
         var untouched = new Untouched(files, last ?? [], locked);
@@ -51,9 +53,12 @@ internal sealed class Inventory(IHostFileSystem files)
             }
         }
 
-        functions.AddRange(untouched.Functions);
-        foreach (PciAddress gone in known.Keys.Except(functions.Select(f => f.Address)))
-            known.TryRemove(gone, out _);
+        // A VF that goes has no link to its PF for a moment, and is read for itself: as it was counts for more.
+        List<HostFunction> asTheyWere = [.. untouched.Functions];
+        HashSet<PciAddress> those = [.. asTheyWere.Select(f => f.Address)];
+        functions = [.. functions.Where(f => !those.Contains(f.Address)), .. asTheyWere];
+        foreach (PciAddress gone in known.Keys.Concat(before.Keys).Except(functions.Select(f => f.Address)))
+            Forget(gone);
         return Complete(functions);
     }
 
@@ -66,11 +71,11 @@ internal sealed class Inventory(IHostFileSystem files)
     public List<HostFunction> ReadAgain(IReadOnlyList<HostFunction> last, ScanScope scope, HostUse use, List<string> problems, IReadOnlySet<PciAddress>? locked = null)
     {
         foreach (PciAddress address in scope.Replaced)
-            known.TryRemove(address, out _);
+            Forget(address);
         List<PciAddress> present = AddressesIn(SysfsPaths.Devices);
-        HashSet<PciAddress> before = [.. last.Select(f => f.Address)];
+        HashSet<PciAddress> earlier = [.. last.Select(f => f.Address)];
         var untouched = new Untouched(files, last, locked);
-        scope.Touched.UnionWith(present.Where(a => !before.Contains(a)));
+        scope.Touched.UnionWith(present.Where(a => !earlier.Contains(a)));
         scope.Touched.RemoveWhere(untouched.Passes);
         var surroundings = new Surroundings(files);
         var read = new Dictionary<PciAddress, HostFunction>();
@@ -101,8 +106,8 @@ internal sealed class Inventory(IHostFileSystem files)
         ];
         ReadThese(parents);
         there.UnionWith(untouched.Functions.Select(f => f.Address));
-        foreach (PciAddress gone in before.Where(a => !there.Contains(a)))
-            known.TryRemove(gone, out _);
+        foreach (PciAddress gone in earlier.Where(a => !there.Contains(a)))
+            Forget(gone);
         return
         [
             .. last.Where(f => there.Contains(f.Address) && !scope.Touched.Contains(f.Address)).Select(f => WithInterfaces(f, use))
@@ -126,7 +131,7 @@ internal sealed class Inventory(IHostFileSystem files)
         var functions = new List<HostFunction>();
         foreach (PciAddress address in addresses)
         {
-            known.TryRemove(address, out _);
+            ReadAgain(address);
             if (Read(address, use, surroundings) is { } function)
                 functions.Add(function);
         }
@@ -146,7 +151,8 @@ internal sealed class Inventory(IHostFileSystem files)
                 addresses.Add(address);
         }
 
-        return addresses;
+        // A folder that changes while it is listed may name an entry twice.
+        return [.. addresses.Distinct()];
     }
 
     /// <summary>The VFs that a PF has now, in their order.</summary>
@@ -206,13 +212,14 @@ internal sealed class Inventory(IHostFileSystem files)
     public KnownDevice? IdentityOf(PciAddress address)
     {
         string folder = SysfsPaths.Device(address);
-        known.TryRemove(address, out _);
+        ReadAgain(address);
         if (files.ReadLink(folder) is not { } link || IdsOf(files, address) is not { } ids)
             return null;
         PciAddress? parent = ParentOf(files, address);
-        return Facts(address, folder, ids.Vendor, ids.Product, parent is not null) is { } card
-            ? new KnownDevice(ids.Vendor, ids.Product, StableId(address, parent, link, card.Vpd ?? card.Dsn, new Surroundings(files)))
-            : null;
+        if (Facts(address, folder, ids.Vendor, ids.Product, parent is not null) is not { } card)
+            return null;
+        Evidence evidence = EvidenceOf(address, parent, link, card, new Surroundings(files));
+        return new KnownDevice(ids.Vendor, ids.Product, StableId(address, parent, evidence), evidence);
     }
 
     // Of a locked one, what the kernel shows only to who can lock the device is left out.
@@ -234,6 +241,7 @@ internal sealed class Inventory(IHostFileSystem files)
         string? driver = DriverOf(files, address);
         int? group = GroupOf(files, address);
         bool onVfio = VfioDrivers.IsVfio(driver);
+        Evidence evidence = EvidenceOf(address, parent, link, card, around);
         string? groupNode = group is { } g && onVfio && files.Exists(SysfsPaths.GroupNode(g)) ? SysfsPaths.GroupNode(g) : null;
         return new HostFunction
         {
@@ -255,10 +263,11 @@ internal sealed class Inventory(IHostFileSystem files)
                 VfProductId = totalVfs > 0 ? Id(Optional($"{folder}/sriov_vf_device")) : null,
                 NetDevice = classCode >> 16 == NetworkClass ? use.InterfaceOf(address) : null,
                 ParentNetDevice = parent is { } p ? use.InterfaceOf(p) : null,
-                CardSerial = card.Vpd,
-                StableId = StableId(address, parent, link, card.Vpd ?? card.Dsn, around),
+                CardSerial = card.Vpd.Number,
+                StableId = StableId(address, parent, evidence),
                 IsBridge = isBridge,
             },
+            Evidence = evidence,
             Driver = driver,
             DriverOverride = locked ? null : OverrideOf(files, address),
             NumVfs = totalVfs > 0 && !locked ? Number(files.ReadText($"{folder}/sriov_numvfs")) : null,
@@ -297,32 +306,54 @@ internal sealed class Inventory(IHostFileSystem files)
         if (files.ReadText($"{folder}/class") is not { } classText || !uint.TryParse(Digits(classText), NumberStyles.AllowHexSpecifier, null, out uint classCode))
             return null;
         bool hasSerial = !isVf && classCode >> 16 != BridgeClass;
-        string? vpd = hasSerial && classCode >> 16 is (NetworkClass or AcceleratorClass) && OptionalBytes($"{folder}/vpd", VpdBytes) is { } bytes
-            ? SerialNumber.FromVpd(bytes)
-            : null;
-        string? dsn = hasSerial && OptionalBytes($"{folder}/config", ConfigSpace) is { } config ? SerialNumber.FromConfig(config) : null;
+        ReadSerial vpd = hasSerial && classCode >> 16 is (NetworkClass or AcceleratorClass) ? SerialNumber.ReadVpd(() => files.ReadBytes($"{folder}/vpd", VpdBytes)) : default;
+        ReadSerial dsn = hasSerial ? SerialNumber.ReadDsn(() => files.ReadBytes($"{folder}/config", ConfigSpace)) : default;
+        if (before.TryRemove(address, out FixedFacts? old) && old.Vendor == vendor && old.Product == product && old.IsVf == isVf)
+            (vpd, dsn) = (StillThe(old.Vpd, vpd, old.Dsn, dsn), StillThe(old.Dsn, dsn, old.Vpd, vpd));
         return known[address] = new FixedFacts(
             vendor, product, isVf, classCode, Id(Optional($"{folder}/subsystem_vendor")), Id(Optional($"{folder}/subsystem_device")), vpd, dsn);
     }
 
-    /// <summary>
-    /// What a device is known by when addresses move: its serial number (functions of a card share it), else its physical
-    /// slot, else where it sits below the host bridge. A VF is known by its PF's path and its own device and function.
-    /// </summary>
-    private static string StableId(PciAddress address, PciAddress? parent, string link, string? serial, Surroundings around)
+    /// <summary>A number that can't be read is what it was, unless the card's other number says that it is another card.</summary>
+    private static ReadSerial StillThe(ReadSerial was, ReadSerial now, ReadSerial otherWas, ReadSerial otherNow) =>
+        now.Unreadable && (otherNow.Unreadable || otherNow.Number == otherWas.Number) ? was : now;
+
+    private void ReadAgain(PciAddress address)
     {
-        if (parent is null && serial is not null)
-            return $"{SerialPrefix}{serial}.{address.Function}";
-        if (parent is null && around.SlotOf(address) is { } slot)
-            return $"slot:{slot}.{address.Function}";
-        int root = link.IndexOf("/pci", StringComparison.Ordinal);
-        IEnumerable<string> steps = SysfsPaths.FunctionsOn(link).Select(f => $"{f.Slot:x2}.{f.Function}");
-        string start = root < 0 ? "" : link[(root + 1)..].Split('/')[0];
-        return $"path:{start}/{string.Join('/', steps)}";
+        if (known.TryRemove(address, out FixedFacts? facts))
+            before[address] = facts;
     }
 
-    /// <summary>Whether a stable id is a serial number.</summary>
-    internal static bool IsSerial(string? stableId) => stableId?.StartsWith(SerialPrefix, StringComparison.Ordinal) == true;
+    private void Forget(PciAddress address)
+    {
+        known.TryRemove(address, out _);
+        before.TryRemove(address, out _);
+    }
+
+    private static Evidence EvidenceOf(PciAddress address, PciAddress? parent, string link, FixedFacts card, Surroundings around) =>
+        new(card.Vpd, card.Dsn, parent is null && around.SlotOf(address) is { } slot ? $"slot:{slot}.{address.Function}" : PathOf(address, parent, link));
+
+    /// <summary>
+    /// What a device is known by when addresses move: its serial number (functions of a card share it), else its physical
+    /// slot, else where it sits below the host bridge. A VF is known by its PF's path and its own bus, device and function.
+    /// </summary>
+    private static string StableId(PciAddress address, PciAddress? parent, Evidence evidence) =>
+        parent is not null ? evidence.Place
+        : evidence.Vpd.Number is { } vpd ? $"{DeviceIdentity.VpdPrefix}{vpd}.{address.Function}"
+        : evidence.Dsn.Number is { } dsn ? $"{DeviceIdentity.DsnPrefix}{dsn}.{address.Function}"
+        : evidence.Place;
+
+    /// <summary>"path:pci0000:20/03.0/00.0". The VFs of a PF may be on the buses after its own, and sysfs shows all of them beside it.</summary>
+    private static string PathOf(PciAddress address, PciAddress? parent, string link)
+    {
+        int root = link.IndexOf("/pci", StringComparison.Ordinal);
+        string start = root < 0 ? "" : link[(root + 1)..].Split('/')[0];
+        int buses = parent is { } pf ? address.Bus - pf.Bus : 0;
+        string[] steps = [.. SysfsPaths.FunctionsOn(link).Select(f => $"{f.Slot:x2}.{f.Function}")];
+        if (buses != 0 && steps.Length > 0)
+            steps[^1] = $"+{buses}:{steps[^1]}";
+        return $"path:{start}/{string.Join('/', steps)}";
+    }
 
     /// <summary>An attribute that nothing is decided or restored by: an error is as good as its absence.</summary>
     private string? Optional(string path)
@@ -330,18 +361,6 @@ internal sealed class Inventory(IHostFileSystem files)
         try
         {
             return files.ReadText(path);
-        }
-        catch (HostIoException)
-        {
-            return null;
-        }
-    }
-
-    private byte[]? OptionalBytes(string path, int max)
-    {
-        try
-        {
-            return files.ReadBytes(path, max);
         }
         catch (HostIoException)
         {
@@ -361,14 +380,16 @@ internal sealed class Inventory(IHostFileSystem files)
     {
         private readonly bool any = locked is { Count: > 0 };
         private readonly HashSet<PciAddress> passed = [];
+        private readonly Dictionary<PciAddress, PciAddress?> parents = locked is { Count: > 0 } ? last.DistinctBy(f => f.Address).ToDictionary(f => f.Address, f => f.Function.ParentAddress) : [];
 
         /// <summary>Whether a function that is there is not to be read.</summary>
         public bool Passes(PciAddress address)
         {
             if (!any)
                 return false;
-            bool passes = ParentOf(files, address) is { } pf && locked!.Contains(pf)
-                || (locked!.Contains(address) && last.Any(f => f.Address == address));
+            // A VF that goes has no link to its PF any more for a moment.
+            bool passes = (ParentOf(files, address) ?? parents.GetValueOrDefault(address)) is { } pf && locked!.Contains(pf)
+                || (locked!.Contains(address) && parents.ContainsKey(address));
             if (passes)
                 passed.Add(address);
             return passes;
@@ -381,7 +402,7 @@ internal sealed class Inventory(IHostFileSystem files)
 
     /// <summary>What stays the same as long as the same device is at the address.</summary>
     private sealed record FixedFacts(
-        PciId Vendor, PciId Product, bool IsVf, uint ClassCode, PciId? SubsystemVendor, PciId? SubsystemProduct, string? Vpd, string? Dsn);
+        PciId Vendor, PciId Product, bool IsVf, uint ClassCode, PciId? SubsystemVendor, PciId? SubsystemProduct, ReadSerial Vpd, ReadSerial Dsn);
 
     /// <summary>What is read once for a scan and only when some function needs it.</summary>
     private sealed class Surroundings(IHostFileSystem files)

@@ -6,6 +6,9 @@ namespace PciOperator.Host;
 /// <summary>The journal was written by a newer agent, or can't be read at all.</summary>
 public sealed class JournalException(string message, Exception? inner = null) : Exception(message, inner);
 
+/// <summary>Another agent has the state folder: this one must not act.</summary>
+public sealed class StateFolderInUseException(string message) : Exception(message);
+
 /// <summary>
 /// One JSON file for each claim, STATE/journal/UID.json. A file that can't be understood is moved to STATE/journal-quarantine
 /// and stands for a claim that holds something unknown until a person removes it there.
@@ -13,13 +16,16 @@ public sealed class JournalException(string message, Exception? inner = null) : 
 internal sealed class Journal(IHostFileSystem files, string stateDirectory)
 {
     private const int LargestEntry = 4 << 20;
+    private const int LongestUid = 64;
+    private const int LongestDriver = 64;
     private const string Suffix = ".json";
     private readonly string folder = $"{stateDirectory}/journal";
     private readonly string quarantine = $"{stateDirectory}/journal-quarantine";
+    private readonly SortedDictionary<string, string> unreadable = new(StringComparer.Ordinal);
 
     /// <summary>Whether a UID can name a file.</summary>
     public static bool IsUid(string uid) =>
-        uid.Length is > 0 and <= 128 && char.IsAsciiLetterOrDigit(uid[0]) && uid.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
+        uid.Length is > 0 and <= LongestUid && char.IsAsciiLetterOrDigit(uid[0]) && uid.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
 
     /// <summary>All entries.</summary>
     /// <exception cref="JournalException">An entry is of a newer format.</exception>
@@ -27,43 +33,44 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
     public List<JournalEntry> Load()
     {
         var entries = new List<JournalEntry>();
+        unreadable.Clear();
         foreach (string name in files.List(folder))
         {
-            string path = $"{folder}/{name}";
-            if (name.EndsWith(".tmp", StringComparison.Ordinal))
-            {
-                files.Delete(path);
+            if (StateFolder.IsLeftOver(files, folder, name) || !name.EndsWith(Suffix, StringComparison.Ordinal))
                 continue;
-            }
-
-            if (!name.EndsWith(Suffix, StringComparison.Ordinal) || files.ReadBytes(path, LargestEntry) is not { } content)
-                continue;
-            if (Read(path, content) is { } entry && entry.ClaimUid == name[..^Suffix.Length])
-            {
+            string path = $"{folder}/{name}", uid = name[..^Suffix.Length];
+            byte[]? content = StateFolder.TryRead(files, path, LargestEntry, out bool failed);
+            if (content is not null && IsUid(uid) && Read(path, content) is { } entry && entry.ClaimUid == uid)
                 entries.Add(entry);
-                continue;
-            }
-
-            files.WriteDurably($"{quarantine}/{name}", content);
-            files.Delete(path);
+            else if (content is not null || failed || !IsUid(uid))
+                unreadable[uid] = StateFolder.PutAside(files, path, $"{quarantine}/{name}", content);
         }
 
+        foreach (string name in files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)))
+            unreadable[name[..^Suffix.Length]] = $"{quarantine}/{name}";
         return entries;
     }
 
-    /// <summary>UIDs of the entries in quarantine.</summary>
-    public IReadOnlyList<string> Quarantined() =>
-        [.. files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)).Select(name => name[..^Suffix.Length])];
-
-    /// <summary>Where a quarantined entry lies.</summary>
-    public string QuarantinePath(string uid) => $"{quarantine}/{uid}{Suffix}";
+    /// <summary>What can't be understood, as <see cref="Load"/> found it: names of files without their suffix (claims' UIDs, as a rule), and where they lie.</summary>
+    public IReadOnlyDictionary<string, string> Unreadable => unreadable;
 
     /// <summary>On disk, durably, when it returns.</summary>
     public void Save(IHostFileSystem through, JournalEntry entry) =>
         through.WriteDurably($"{folder}/{entry.ClaimUid}{Suffix}", JsonSerializer.SerializeToUtf8Bytes(entry, JournalJson.Default.JournalEntry));
 
     /// <summary>Gone from disk, durably, when it returns.</summary>
-    public void Remove(IHostFileSystem through, string uid) => through.Delete($"{folder}/{uid}{Suffix}");
+    public void Remove(IHostFileSystem through, string uid)
+    {
+        string path = $"{folder}/{uid}{Suffix}";
+        try
+        {
+            through.Delete(path);
+        }
+        catch (HostIoException e) when (e.Errno == Errnos.EROFS && !through.Exists(path))
+        {
+            // Where nothing can be written the kernel refuses before it has looked; what isn't there needs no removing.
+        }
+    }
 
     private static JournalEntry? Read(string path, byte[] content)
     {
@@ -73,7 +80,7 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
             if (version > JournalEntry.CurrentFormat)
                 throw new JournalException($"The journal entry {path} has format {version}, and this agent knows {JournalEntry.CurrentFormat}: it was written by a newer agent. Run that one, or release the claim with it first.");
             JournalEntry? entry = version < 1 ? null : JsonSerializer.Deserialize(content, JournalJson.Default.JournalEntry);
-            return entry is not null && entry.Devices.Count > 0 && entry.Devices.All(IsWhole) ? entry.Upgraded() : null;
+            return entry is not null && entry.Devices.Count > 0 && entry.Devices.All(IsWhole) && entry.IsNamed ? entry.Upgraded() : null;
         }
         catch (JsonException)
         {
@@ -83,5 +90,9 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
 
     private static bool IsWhole(JournalDevice device) =>
         PciAddress.TryParse(device.Address, out _) && PciId.TryParse(device.VendorId, out _) && PciId.TryParse(device.ProductId, out _)
-        && (device.ParentAddress is null || PciAddress.TryParse(device.ParentAddress, out _));
+        && (device.ParentAddress is null || PciAddress.TryParse(device.ParentAddress, out _))
+        && IsDriver(device.TargetDriver) && (device.OriginalDriver is null || IsDriver(device.OriginalDriver)) && (device.OriginalOverride is null || IsDriver(device.OriginalOverride));
+
+    /// <summary>It becomes a part of paths, and of what is written to the kernel.</summary>
+    private static bool IsDriver(string name) => name.Length is > 0 and <= LongestDriver && name.All(c => c is > ' ' and <= '~' and not '/');
 }

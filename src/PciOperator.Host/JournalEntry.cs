@@ -21,6 +21,8 @@ internal enum JournalStage
 internal sealed record JournalEntry
 {
     public const int CurrentFormat = 2;
+    private const int LongestNamespace = 63;
+    private const int LongestName = 253;
 
     public required int FormatVersion { get; init; }
 
@@ -47,6 +49,11 @@ internal sealed record JournalEntry
     public bool Used { get; init; }
 
     public required IReadOnlyList<JournalDevice> Devices { get; init; }
+
+    /// <summary>Whether namespace and name can be an object's.</summary>
+    [JsonIgnore]
+    public bool IsNamed => ClaimNamespace.Length <= LongestNamespace && ClaimName.Length <= LongestName
+        && !ClaimNamespace.AsSpan().ContainsAnyExceptInRange('!', '~') && !ClaimName.AsSpan().ContainsAnyExceptInRange('!', '~');
 
     [JsonIgnore]
     public AssignmentRequest Request => new()

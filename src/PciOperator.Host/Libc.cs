@@ -14,14 +14,19 @@ internal static partial class Libc
     public const int O_TRUNC = 0x200;
     public const int O_DIRECTORY = 0x10000;
     public const int O_CLOEXEC = 0x80000;
+    public const int LOCK_EX = 2;
+    public const int LOCK_NB = 4;
+    public const int F_DUPFD_CLOEXEC = 1030;
     public const int AT_FDCWD = -100;
     public const byte DT_UNKNOWN = 0;
     public const byte DT_DIR = 4;
 
+    private const int AT_EMPTY_PATH = 0x1000;
     private const int AT_SYMLINK_NOFOLLOW = 0x100;
     private const int AT_NO_AUTOMOUNT = 0x800;
     private const int AT_STATX_DONT_SYNC = 0x4000;
     private const uint StatxTypeAndMode = 3;
+    private const uint StatxInode = 0x100;
     private const int S_IFMT = 0xf000;
     private const int S_IFDIR = 0x4000;
     private const int S_IFCHR = 0x2000;
@@ -35,6 +40,16 @@ internal static partial class Libc
 
     [LibraryImport("libc", EntryPoint = "write", SetLastError = true)]
     public static unsafe partial nint Write(int fd, byte* buffer, nuint count);
+
+    [LibraryImport("libc", EntryPoint = "pwrite", SetLastError = true)]
+    public static unsafe partial nint WriteAt(int fd, byte* buffer, nuint count, long offset);
+
+    [LibraryImport("libc", EntryPoint = "flock", SetLastError = true)]
+    public static partial int Flock(int fd, int operation);
+
+    // Variadic in C; see Ioctl.
+    [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
+    public static partial int Duplicate(int fd, int command, int atLeast);
 
     [LibraryImport("libc", EntryPoint = "pread", SetLastError = true)]
     public static unsafe partial nint ReadAt(int fd, byte* buffer, nuint count, long offset);
@@ -111,6 +126,12 @@ internal static partial class Libc
     public static bool IsFolder(string path) =>
         Statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, StatxTypeAndMode, out StatxBuffer stat) == 0 && (stat.Mode & S_IFMT) == S_IFDIR;
 
+    /// <summary>The inode of an open file; null when it can't be told.</summary>
+    public static ulong? InodeOf(int fd) => Statx(fd, "", AT_EMPTY_PATH, StatxInode, out StatxBuffer stat) == 0 ? stat.Inode : null;
+
+    /// <summary>The inode of what is at a path; null when nothing is.</summary>
+    public static ulong? InodeAt(string path) => Statx(AT_FDCWD, path, 0, StatxInode, out StatxBuffer stat) == 0 ? stat.Inode : null;
+
     /// <summary>struct linux_dirent64: d_ino, d_off, d_reclen, d_type, then the name, up to a zero.</summary>
     [StructLayout(LayoutKind.Explicit)]
     public struct FolderEntry
@@ -149,6 +170,9 @@ internal static partial class Libc
     {
         [FieldOffset(28)]
         public ushort Mode;
+
+        [FieldOffset(32)]
+        public ulong Inode;
 
         [FieldOffset(128)]
         public uint DeviceMajor;

@@ -154,6 +154,9 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     }
 
     /// <inheritdoc/>
+    public string? TakeFolder(string folder) => FolderLock.Take(At(folder), () => MakeFolder(folder));
+
+    /// <inheritdoc/>
     public DeviceNumber? DeviceAt(string path)
     {
         DeviceNumber? number = Libc.DeviceAt(At(path), out int errno);

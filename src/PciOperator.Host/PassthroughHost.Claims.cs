@@ -37,6 +37,7 @@ public sealed partial class PassthroughHost
         {
             bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
             examination = Examination.Of(WithGroupsOf(before, request, watched), watched, handedOut, watched.Sight());
+            examination = examination with { Devices = [.. examination.Devices.Select(twins.Tell)], Vfs = [.. examination.Vfs.Select(twins.Tell)] };
             if (handedOut)
             {
                 string? user = binder.Verify(before!) is null ? null : binder.FindUser(before!);
@@ -92,7 +93,7 @@ public sealed partial class PassthroughHost
                     Forgive(examination.Vfs.Where(vf => vf.Function.ParentAddress == device.At), watched);
                 }
 
-                binder.Bind(device);
+                Bind(device, binder, watched);
             }
 
             disks.Dispose();
@@ -116,12 +117,32 @@ public sealed partial class PassthroughHost
         catch (Exception e) when (e is Refusal or HostIoException)
         {
             disks.Dispose();
-            Refusal why = e as Refusal ?? new Refusal(HoldingReasons.BindFailed, e.Message);
+            Refusal why = e as Refusal ?? (e is HostIoException io && IsOfStateFolder(io)
+                ? new Refusal(HoldingReasons.JournalFailed, $"What must outlive the agent can't be written: {e.Message}")
+                : new Refusal(HoldingReasons.BindFailed, e.Message));
             if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is not { } gone)
                 return Undo(intent, why, binder, watched, work);
             why = new Refusal(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
             return intent.HandedOutIn is null ? Undo(intent, why, binder, watched, work) : Keep(intent, why, binder, watched, work);
         }
+    }
+
+    private bool IsOfStateFolder(HostIoException e) => e.Path.StartsWith(stateFolder + "/", StringComparison.Ordinal);
+
+    private void Bind(JournalDevice device, DeviceBinder binder, WatchedFileSystem watched)
+    {
+        try
+        {
+            binder.Bind(device);
+        }
+        catch (Refusal e) when (e.Reason == HoldingReasons.BindFailed && !binder.IsGone(device.At))
+        {
+            RememberNotBound(device, e, watched);
+            throw;
+        }
+
+        if (memory.Find(Key(device), device.At)?.NotBound is not null)
+            Remember(watched, device, r => r with { NotBound = null });
     }
 
     private Holding? Release(string claimUid, HostWork work)
@@ -153,7 +174,7 @@ public sealed partial class PassthroughHost
         }
         catch (HostIoException e)
         {
-            return Held(entry, watched, HoldingState.Releasing, HoldingReasons.HostUnreadable, e.Message);
+            return Held(entry, watched, HoldingState.Releasing, IsOfStateFolder(e) ? HoldingReasons.JournalFailed : HoldingReasons.HostUnreadable, e.Message);
         }
     }
 
@@ -232,7 +253,7 @@ public sealed partial class PassthroughHost
                         Address = asked.Address.ToString(),
                         VendorId = asked.VendorId.ToString(),
                         ProductId = asked.ProductId.ToString(),
-                        StableId = found.Function.StableId,
+                        StableId = sameBoot && known?.StableId is { } id && IsStillOurs(found) ? id : found.Function.StableId,
                         IommuGroup = found.Function.IommuGroup,
                         ParentAddress = found.Function.ParentAddress?.ToString(),
                         Driver = asked.Driver,
@@ -346,7 +367,11 @@ public sealed partial class PassthroughHost
         }
 
         Run(watched, work).RestoreMethods(entry.Devices, binder.IsThere);
-        binder.Restore(entry, d => memory.Find(Key(d))?.NotClean?.BootId == bootId);
+        binder.Restore(entry, d => memory.NotCleanOf(Key(d), d.At)?.BootId == bootId);
+
+        // What is still ours must not be forgotten, whatever made it look like another device.
+        if (binder.StillBound(entry) is { } left)
+            throw new Refusal(HoldingReasons.RestoreFailed, left);
     }
 
     private void Forget(JournalEntry entry, WatchedFileSystem watched)

@@ -74,7 +74,7 @@ public sealed partial class PassthroughHost
                 if (!files.Exists(SysfsPaths.Device(device.At)))
                     gone.Add($"{device.Address} is gone from the bus{VfsOf(device)}.{DeviceIdentity.Elsewhere(device.At, given, found.Values)}");
             }
-            else if (DeviceIdentity.Difference(device.At, given, KnownDevice.Of(now.Function), IsStillOurs(now)) is { } difference)
+            else if (DeviceIdentity.Difference(device.At, given, KnownDevice.Of(now), IsStillOurs(now)) is { } difference)
             {
                 other.Add(difference + DeviceIdentity.Elsewhere(device.At, given, found.Values));
             }

@@ -30,7 +30,7 @@ public sealed partial class PassthroughHost
         LookOutcome<HostFunction?> look = looked.Run(() => new Inventory(looked).ReadNow([address], HostUse.Read(looked)).SingleOrDefault(), options.LookTimeout, () => Changed?.Invoke());
         if (look.Hangs is { } hangs)
             throw new HostIoException("look", $"{SysfsPaths.Device(address)}", Errnos.ETIMEDOUT, $"{address} can't be looked at: {hangs}.");
-        HostFunction? function = look.Seen;
+        HostFunction? function = look.Seen is { } seen ? twins.Tell(seen) : null;
         bool freed = memory.Free(files, DeviceMemory.Key(function?.Function.StableId, address), address);
         if (freed)
             Changed?.Invoke();
@@ -52,7 +52,9 @@ public sealed partial class PassthroughHost
                 if (f.Function.IsBridge)
                     return f;
                 string key = Key(f);
-                if (memory.Find(key) is { ProvenReset: { } proven } record && record.NoReset?.Holds(kernel, f.ResetMethods) != true)
+                if (!held.Contains(f.Address))
+                    f = f with { Unbindable = Unbindable(f, kernel, looked, diagnosis.Boot) };
+                if (memory.Find(key, f.Address) is { ProvenReset: { } proven } record && record.NoReset?.Holds(kernel, f.ResetMethods) != true)
                     f = f with { ProvenReset = proven };
                 return memory.Knows(key, f.Address) && !held.Contains(f.Address) && Withholding(f, boot, kernel) is var (by, why) && (f.WithheldBy is null || by != NoReset)
                     ? f with { WithheldBy = by, Withheld = why }
@@ -65,14 +67,35 @@ public sealed partial class PassthroughHost
     private (string By, string Why)? Withholding(HostFunction f, string boot, string kernel)
     {
         string free = $"kubectl annotate pcinode {options.NodeName} pcioperator.io/free={f.Address}";
-        DeviceRecord? record = memory.Find(Key(f));
+        DeviceRecord? record = memory.Find(Key(f), f.Address);
         if (memory.MarkOf(Key(f), f.Address) is (_, var mark))
             return (UsedOnce, $"{f.Address} was given to the claim {mark.ClaimNamespace}/{mark.ClaimName} (at {mark.At:u}), and its spec says oneTimeUse: it is kept from other claims until an administrator frees it: {free}");
         if (memory.UnreadablePath(Key(f)) is { } path)
             return (UsedOnce, $"What the agent remembers of {f.Address} can't be read (it is kept at {path} on the host), so it may have been used once: it is kept from claims until an administrator frees it: {free}");
-        if (record?.NotClean is { } unclean && unclean.BootId == boot)
+        if (memory.NotCleanOf(Key(f), f.Address) is { } unclean && unclean.BootId == boot)
             return (NotClean, unclean.Why);
         return record?.NoReset is { } noReset && noReset.Holds(kernel, f.ResetMethods) ? (NoReset, noReset.Why) : null;
+    }
+
+    /// <summary>Why no VFIO driver binds it, as far as can be known without trying (again).</summary>
+    private string? Unbindable(HostFunction f, string kernel, IHostFileSystem host, BootFacts boot)
+    {
+        if (f.Function.IsBridge || VfioDrivers.IsVfio(f.Driver))
+            return null;
+        if (VfioDenylist.Refuses(f.Function, kernel, isOff: null) && VfioDenylist.Refuses(f.Function, kernel, HostFacts.DenylistIsOff(host, boot)))
+            return VfioDenylist.Sentence(f.Function);
+        return memory.Find(Key(f), f.Address)?.NotBound is { } mark && mark.Holds(kernel, HostFacts.DriverSetting(host, mark.Driver))
+            ? $"{mark.Why} It is tried again with another kernel, another driver or other settings of its module, or when an administrator says so: kubectl annotate pcinode {options.NodeName} pcioperator.io/free={f.Address}"
+            : null;
+    }
+
+    /// <summary>The kernel says what it will say again: it is remembered, so that the device isn't taken off its driver for nothing.</summary>
+    private void RememberNotBound(JournalDevice device, Refusal why, WatchedFileSystem watched)
+    {
+        if (!VfioDrivers.IsVfio(device.TargetDriver))
+            return;
+        string kernel = HostFacts.KernelVersion(watched), setting = HostFacts.DriverSetting(watched, device.TargetDriver);
+        Remember(watched, device, r => r with { NotBound = new NotBoundMark(why.Message, time.GetUtcNow(), kernel, device.TargetDriver, setting) });
     }
 
     /// <summary>A device that is withheld is not given to a claim that doesn't have it already, whoever asks.</summary>
@@ -81,11 +104,14 @@ public sealed partial class PassthroughHost
         string? kernel = null;
         foreach ((AssignmentDevice asked, HostFunction found) in request.Devices.Zip(examination.Devices))
         {
+            if (asked is { Managed: true, Driver: not BindDriver.PciStub }
+                && Unbindable(found, kernel ??= HostFacts.KernelVersion(watched), watched, diagnosis.Boot) is { } unbindable)
+                throw new Refusal(HoldingReasons.Withheld, unbindable);
             if (!memory.Knows(Key(found), found.Address) || Withholding(found, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is not var (by, why))
                 continue;
             if (by == UsedOnce && memory.MarkOf(Key(found), found.Address)?.Mark.ClaimUid == request.ClaimUid)
                 continue;
-            if (by == NoReset && (asked.Reset != ResetMode.Required || !memory.Find(Key(found))!.NoReset!.CoversClaimOf(request.Devices.Select(d => d.Address))))
+            if (by == NoReset && (asked.Reset != ResetMode.Required || memory.Find(Key(found), found.Address)?.NoReset?.CoversClaimOf(request.Devices.Select(d => d.Address)) != true))
                 continue;
             throw new Refusal(HoldingReasons.Withheld, why);
         }
@@ -227,7 +253,7 @@ public sealed partial class PassthroughHost
 
     private ResetRun Run(WatchedFileSystem watched, HostWork work) => new(watched, work, time, options.ResetPatience);
 
-    private string? Proven(JournalDevice device) => memory.Find(Key(device))?.ProvenReset;
+    private string? Proven(JournalDevice device) => memory.Find(Key(device), device.At)?.ProvenReset;
 
     private static string Key(HostFunction f) => DeviceMemory.Key(f.Function.StableId, f.Address);
 

@@ -288,8 +288,8 @@ public sealed partial class PassthroughHost
     /// <summary>VFs that were removed: what comes in their place is as new.</summary>
     private void Forgive(IEnumerable<HostFunction> vfs, WatchedFileSystem watched)
     {
-        foreach (HostFunction vf in vfs.Where(f => memory.Find(Key(f))?.NotClean is not null))
-            memory.Update(watched, Key(vf), vf.Address, r => r with { NotClean = null });
+        foreach (HostFunction vf in vfs)
+            memory.Forgive(watched, Key(vf), vf.Address);
     }
 
     /// <summary>What is on record of a device's VFs, or of it as a VF: as first found in this boot, before an owner could change it.</summary>

@@ -43,9 +43,11 @@ public sealed partial class PassthroughHost
     private readonly Guards guards;
     private readonly LookedAtFileSystem looked;
     private readonly HostDiagnosis diagnosis;
+    private readonly string stateFolder;
     private readonly Journal journal;
     private readonly DeviceMemory memory;
     private readonly Reservations reservations = new();
+    private readonly Twins twins = new();
     private readonly HostLooks looks;
     private readonly Dictionary<string, JournalEntry> entries = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Holding> holdings = new(StringComparer.Ordinal);
@@ -70,8 +72,9 @@ public sealed partial class PassthroughHost
         looked = new LookedAtFileSystem(files, this.time);
         sight = new Sight(looked, this.time);
         diagnosis = new HostDiagnosis(looked);
-        journal = new Journal(files, stateDirectory.TrimEnd('/'));
-        memory = new DeviceMemory(files, stateDirectory.TrimEnd('/'));
+        stateFolder = stateDirectory.TrimEnd('/');
+        journal = new Journal(files, stateFolder);
+        memory = new DeviceMemory(files, stateFolder);
     }
 
     /// <summary>A holding was added, changed or removed. Raised outside of locks, from any thread.</summary>
@@ -137,7 +140,7 @@ public sealed partial class PassthroughHost
         List<JournalEntry> settled = Settled();
         var problems = new List<string>();
         var use = HostUse.Read(looked);
-        List<HostFunction> functions = WithSilent(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems));
+        List<HostFunction> functions = WithSilent(twins.Tell(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
         NoticeDrift(settled, functions);
         vfioLoadable ??= HostFacts.IsLoadable(looked);
         IommuFacts iommu = HostFacts.Iommu(looked, diagnosis.Boot);
@@ -178,6 +181,7 @@ public sealed partial class PassthroughHost
 
     /// <summary>Loads the journal; entries stay as they are until they are prepared or released again.</summary>
     /// <exception cref="JournalException">An entry is of a newer format: this agent must not act.</exception>
+    /// <exception cref="StateFolderInUseException">Another agent works on this host.</exception>
     /// <exception cref="HostIoException">The journal can't be read.</exception>
     public Task RecoverAsync(CancellationToken ct = default)
     {
@@ -303,6 +307,19 @@ public sealed partial class PassthroughHost
         Message = $"{string.Join(", ", request.Devices.Select(d => d.Address))} can't be looked at: the kernel has not finished {work.StalledAt ?? "an answer"} for {options.WriteTimeout.TotalSeconds:0} s. The work goes on when the kernel does.",
     };
 
+    /// <summary>The id under which the journal has a function that never left, also while its serial number can't be read.</summary>
+    private string? HeldId(HostFunction f)
+    {
+        if (!IsStillOurs(f))
+            return null;
+        lock (gate)
+        {
+            return entries.Count == 0 || !reservations.IsHeld(f.Address) ? null
+                : entries.Values.Where(e => e.BootId == bootId).SelectMany(e => e.Devices)
+                    .FirstOrDefault(d => d.At == f.Address && DeviceIdentity.Difference(d.At, KnownDevice.Of(d), KnownDevice.Of(f), stillOurs: true) is null)?.StableId;
+        }
+    }
+
     private bool IsHeld(PciAddress address)
     {
         lock (gate)
@@ -356,7 +373,7 @@ public sealed partial class PassthroughHost
     {
         if (holdings.GetValueOrDefault(uid) is not { Reason: HoldingReasons.JournalCorrupt } holding)
             return null;
-        if (files.Exists(journal.QuarantinePath(uid)))
+        if (journal.Unreadable.GetValueOrDefault(uid) is { } path && files.Exists(path))
             return holding;
         holdings.Remove(uid);
         return null;
@@ -366,6 +383,8 @@ public sealed partial class PassthroughHost
     {
         if (bootId is not null)
             return;
+        if (files.TakeFolder(stateFolder) is { } other)
+            throw new StateFolderInUseException($"Another agent works on this host: {other} has {stateFolder}. Two would undo each other's work, so this one stays still until that one ends.");
         string boot = HostFacts.BootId(files);
         if (boot.Length == 0)
             throw new HostIoException("read", "/proc/sys/kernel/random/boot_id", Errnos.ENOENT);
@@ -380,15 +399,18 @@ public sealed partial class PassthroughHost
                 inherited.Add(entry.ClaimUid);
         }
 
-        foreach (string uid in journal.Quarantined())
+        foreach ((string uid, string path) in journal.Unreadable)
         {
-            logger.LogError("The journal entry of claim {Uid} can't be read; it is kept at {Path}.", uid, journal.QuarantinePath(uid));
+            // A name that no claim can have is nobody's: it is said, and holds up nothing.
+            logger.LogError("The journal entry of claim {Uid} can't be read; it is kept at {Path}.", uid, path);
+            if (!Journal.IsUid(uid) || entries.ContainsKey(uid))
+                continue;
             holdings[uid] = new Holding
             {
                 Request = new AssignmentRequest { ClaimUid = uid, ClaimNamespace = "", ClaimName = "", Devices = [] },
                 State = HoldingState.Stuck,
                 Reason = HoldingReasons.JournalCorrupt,
-                Message = $"The journal entry of this claim can't be read, so what it holds is unknown. Look for devices with a driver_override, put them back, then delete {journal.QuarantinePath(uid)} on the host.",
+                Message = $"The journal entry of this claim can't be read, so what it holds is unknown. Look for devices with a driver_override, put them back, then delete {path} on the host.",
             };
         }
 

@@ -11,6 +11,20 @@ internal static class SerialNumber
     private const byte VpdRead = 0x90;
     private const byte VpdEnd = 0x78;
 
+    private const byte VpdName = 0x82;
+    private const int SmallestWhole = 256;
+
+    /// <summary>The serial number of VPD, or that it can't be told: reading goes through the device, which may answer late, with an error or with garbage.</summary>
+    public static ReadSerial ReadVpd(Func<byte[]?> read) => Read(read, vpd => new ReadSerial(FromVpd(vpd), vpd.Length == 0 || vpd[0] != VpdName));
+
+    /// <summary>The Device Serial Number, or that it can't be told: a device that sleeps or has fallen off the bus reads as all ones.</summary>
+    public static ReadSerial ReadDsn(Func<byte[]?> read) =>
+        Read(read, config => new ReadSerial(FromConfig(config), config.Length < SmallestWhole || config.AsSpan(0, 4).IndexOfAnyExcept((byte)0xff) < 0));
+
+    /// <summary>"a0-36-9f-ff-ff-12-34-56".</summary>
+    public static bool IsDeviceSerialNumber(string text) =>
+        text.Length == 23 && text.Index().All(c => c.Index % 3 == 2 ? c.Item == '-' : char.IsAsciiHexDigitLower(c.Item));
+
     /// <summary>The SN field of Vital Product Data (PCI local bus specification 3.0, appendix I); null when there is none.</summary>
     public static string? FromVpd(ReadOnlySpan<byte> vpd)
     {
@@ -50,6 +64,19 @@ internal static class SerialNumber
         }
 
         return null;
+    }
+
+    private static ReadSerial Read(Func<byte[]?> read, Func<byte[], ReadSerial> parse)
+    {
+        try
+        {
+            ReadSerial found = read() is { } bytes ? parse(bytes) : default;
+            return found.Number is null ? found : found with { Unreadable = false };
+        }
+        catch (HostIoException)
+        {
+            return new ReadSerial(null, Unreadable: true);
+        }
     }
 
     /// <summary>"a0-36-9f-ff-ff-12-34-56" from configuration space; null when the device has no such capability.</summary>

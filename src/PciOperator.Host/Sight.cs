@@ -24,8 +24,8 @@ internal sealed class Sight(IHostFileSystem files, TimeProvider time)
             scope?.Touched.UnionWith(passedOver);
             scope?.Touched.UnionWith(settled.Where(e => !seenSettled.Contains(e)).SelectMany(e => e.Devices).Select(d => d.At));
             List<HostFunction> functions = scope is null
-                ? health.Look(inventory.ReadAll(use, fresh, problems, seen, locked), isHeld, fresh)
-                : health.Look(inventory.ReadAgain(seen!, scope, use, problems, locked), isHeld, fresh: true, scope.Touched);
+                ? health.Look(inventory.ReadAll(use, fresh, problems, seen, locked), isHeld)
+                : health.Look(inventory.ReadAgain(seen!, scope, use, problems, locked), isHeld, scope.Touched);
             seenSettled = new HashSet<JournalEntry>(settled, ReferenceEqualityComparer.Instance);
             seen = functions;
 

@@ -66,13 +66,14 @@ public class DeviceHealthTests
     }
 
     [Theory]
-    [InlineData(4, 8.0, "runs with 4 of 8 lanes, below what")]
-    [InlineData(4, 2.5, "runs with 4 of 8 lanes and at 2.5 of 8.0 GT/s, below what the device and its slot can do: reseat the card, look at its riser and cable, and at the slot's settings in the BIOS (a device that saves power may also lower its speed).")]
-    [InlineData(8, 5.0, "runs at 5.0 of 8.0 GT/s, below what")]
+    [InlineData(4, 8.0, "runs with 4 of 8 lanes, below what it has had here")]
+    [InlineData(4, 2.5, "runs with 4 of 8 lanes and at 2.5 of 8.0 GT/s, below what it has had here: reseat the card, look at its riser and cable, and at the slot's settings in the BIOS (a device that saves power may also lower its speed).")]
+    [InlineData(8, 5.0, "runs at 5.0 of 8.0 GT/s, below what it has had here")]
     [InlineData(8, 8.0, null)]
     [InlineData(0, 0.0, null)]
-    public void A_link_below_what_both_ends_can_do_is_said(int width, double speed, string? says)
+    public void A_link_below_the_best_that_the_device_has_had_here_is_said(int width, double speed, string? says)
     {
+        lab.Agent.Scan();
         lab.Simulated.Change(Lab.Nvme, f => (f.Link!.Width, f.Link.Speed) = (width, speed));
         HostFunction nvme = lab.Seen(Lab.Nvme);
         Assert.Null(nvme.Withheld);
@@ -95,12 +96,38 @@ public class DeviceHealthTests
     }
 
     [Fact]
+    public void Lanes_that_a_device_never_had_here_are_no_loss()
+    {
+        // The port can do 16, and shares its lanes with the port beside it.
+        lab.Simulated.Change(Lab.Nvme, f => (f.Link!.MaxWidth, f.Link.Width, f.Link.Speed) = (16, 8, 5.0));
+        lab.Simulated.Change("0000:20:02.0", f => f.Link = new() { MaxWidth = 16, Width = 8 });
+        Assert.Empty(lab.Seen(Lab.Nvme).Problems);
+        lab.Simulated.Change(Lab.Nvme, f => (f.Link!.Width, f.Link.Speed) = (16, 8.0));
+        Assert.Empty(lab.Seen(Lab.Nvme).Problems);
+        lab.Simulated.Change(Lab.Nvme, f => f.Link!.Width = 8);
+        Assert.Contains("with 8 of 16 lanes", lab.Seen(Lab.Nvme).Problems.Single().Message, StringComparison.Ordinal);
+
+        // Another card has its own history, and one whose serial number can't be read for once has the one it had.
+        lab.Simulated.Change(Lab.Igb, f => f.Link!.Width = 4);
+        string? serial = lab.Sim(Lab.Igb).Serial;
+        Assert.Equal(["LinkDegraded"], Problems(lab.Agent.Scan(fresh: true)));
+        lab.Simulated.Change(Lab.Igb, f => f.Serial = null);
+        Assert.Equal(["LinkDegraded"], Problems(lab.Agent.Scan(fresh: true)));
+        lab.Simulated.Change(Lab.Igb, f => f.Serial = "a0369fffff777777");
+        Assert.Empty(Problems(lab.Agent.Scan(fresh: true)));
+        lab.Simulated.Change(Lab.Igb, f => f.Serial = serial);
+        Assert.Empty(Problems(lab.Agent.Scan(fresh: true)));
+
+        static IEnumerable<string> Problems(HostSnapshot seen) => seen.Functions.Single(f => $"{f.Address}" == Lab.Igb).Problems.Select(p => p.Type);
+    }
+
+    [Fact]
     public void A_GPU_that_saves_power_is_no_fault_but_one_that_lost_lanes_is()
     {
         lab.Simulated.Change(Lab.Gpu, f => f.Link!.Speed = 2.5);
         Assert.Empty(lab.Seen(Lab.Gpu).Problems);
         lab.Simulated.Change(Lab.Gpu, f => f.Link!.Width = 1);
-        Assert.Equal($"{Lab.Gpu}: its PCIe link runs with 1 of 8 lanes, below what the device and its slot can do: reseat the card, look at its riser and cable, and at the slot's settings in the BIOS.", lab.Seen(Lab.Gpu).Problems.Single().Message);
+        Assert.Equal($"{Lab.Gpu}: its PCIe link runs with 1 of 8 lanes, below what it has had here: reseat the card, look at its riser and cable, and at the slot's settings in the BIOS.", lab.Seen(Lab.Gpu).Problems.Single().Message);
     }
 
     [Fact]

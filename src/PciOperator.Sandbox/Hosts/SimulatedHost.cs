@@ -68,6 +68,7 @@ public sealed class SimulatedHost
     private int held;
     private string? savedAt;
     private volatile bool muted;
+    private AgentFiles? taker;
     private AgentFiles agent;
 
     internal SimulatedHost(SimulatedState state)
@@ -81,6 +82,9 @@ public sealed class SimulatedHost
 
     /// <summary>The host as the present agent sees it. After <see cref="CrashAgent"/> or <see cref="Reboot"/>: another object, for the next agent.</summary>
     public IHostFileSystem Files => agent;
+
+    /// <summary>The host as a second agent sees it that was started beside the present one.</summary>
+    public IHostFileSystem FilesOfAnotherAgent() => new AgentFiles(this);
 
     /// <summary>The kernel's uevents.</summary>
     public IUeventSource Uevents { get; }
@@ -318,11 +322,14 @@ public sealed class SimulatedHost
     }
 
     /// <summary>Puts a regular file on the host.</summary>
-    public void PutFile(string path, string content)
+    public void PutFile(string path, string content) => PutFile(path, System.Text.Encoding.UTF8.GetBytes(content));
+
+    /// <summary>Puts a regular file on the host.</summary>
+    public void PutFile(string path, byte[] content)
     {
         lock (kernel.Gate)
         {
-            state.Files[path] = System.Text.Encoding.UTF8.GetBytes(content);
+            state.Files[path] = content;
             Touch();
         }
     }
@@ -567,6 +574,18 @@ public sealed class SimulatedHost
             host.state.Files.Remove(path);
             host.Touch();
         });
+
+        public string? TakeFolder(string folder)
+        {
+            CheckAlive();
+            lock (host.kernel.Gate)
+            {
+                if (host.taker is { Dead: false } other && other != this)
+                    return $"process {SimulatedSysfs.AgentPid} (agent)";
+                host.taker = this;
+                return null;
+            }
+        }
 
         public void LoadModule(string name) => Act(SimulatedOperation.LoadModule, name, "", () =>
         {
