@@ -13,6 +13,10 @@ public sealed partial class NodeAgent
     private readonly Dictionary<string, PciAssignment> _begun = [];
     private readonly Dictionary<string, Holding> _refusals = [];
 
+    // How often the host could not be read for a claim: what fails so is tried again before it is refused.
+    private const int MostUnreadable = 3;
+    private readonly Dictionary<string, int> _unreadable = [];
+
     // Prepared and looked at since the agent started: from then on every scan looks.
     private readonly HashSet<string> _verified = [];
     private readonly Dictionary<string, (HoldingState, string?)> _said = [];
@@ -63,6 +67,8 @@ public sealed partial class NodeAgent
 
             _verified.IntersectWith(wanted.Keys);
             _retries.Keep(w => w.Split('/') is [_, var uid] && (wanted.ContainsKey(uid) || holdings.ContainsKey(uid)));
+            foreach (var uid in _unreadable.Keys.Where(u => !wanted.ContainsKey(u) || holdings.ContainsKey(u)).ToList())
+                _unreadable.Remove(uid);
             foreach (var uid in _said.Keys.Where(u => !holdings.ContainsKey(u)).ToList())
                 _said.Remove(uid);
             _held.Set(holdings.Count);
@@ -121,6 +127,8 @@ public sealed partial class NodeAgent
                 _log.LogInformation("claim {Claim}: {Devices} bound", claim.Metadata.Name, string.Join(", ", request.Devices.Select(d => d.Address)));
                 _events.Normal(claim, "Prepared", $"{request.Devices.Count} device(s) bound and verified on {_options.NodeName}", "Bind");
                 return WorkEnd.Done;
+            case HoldingState.Rejected when MayBeReadAgain(holding):
+                return WorkEnd.Failed;
             case HoldingState.Rejected:
                 var blame = Translate.Blame(holding, _host.Scan());
                 lock (_lock)
@@ -132,6 +140,22 @@ public sealed partial class NodeAgent
             default:
                 return holding.Reason is HoldingReasons.InUse or HoldingReasons.NotBound ? WorkEnd.Waits : WorkEnd.Failed;
         }
+    }
+
+    /// <summary>Whether nothing is said against the devices, and the host may be read the next time: a refusal would cost the claim its place.</summary>
+    private bool MayBeReadAgain(Holding rejected)
+    {
+        if (rejected.Reason != HoldingReasons.HostUnreadable)
+            return false;
+        lock (_lock)
+        {
+            var times = _unreadable[rejected.ClaimUid] = _unreadable.GetValueOrDefault(rejected.ClaimUid) + 1;
+            if (times >= MostUnreadable)
+                return !_unreadable.Remove(rejected.ClaimUid);
+        }
+
+        _log.LogWarning("claim {Claim}: the host can't be read, which is tried again: {Message}", rejected.Request.ClaimName, rejected.Message);
+        return true;
     }
 
     private async Task<WorkEnd> ReleaseAsync(Holding holding, CancellationToken ct)

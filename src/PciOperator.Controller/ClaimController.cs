@@ -66,7 +66,7 @@ internal sealed class ClaimController(
         var report = node!.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
         if (report is { State: AssignmentState.Rejected } && IsAbout(report, assignment))
         {
-            claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriod), ct);
+            claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriodFor(report.Reason)), ct);
             await WithdrawAsync(claim, node.Metadata.Name!, ct);
             return ReconciliationResult.After(TimeSpan.Zero);
         }

@@ -11,7 +11,7 @@ internal sealed partial class Guards
             : null;
 
     private static string? Mounted(HostFunction f, HostUse use, Guards _) =>
-        use.DisksOf(f.Address).Select(d => d.Mounted).FirstOrDefault(m => m is not null) is { } mounted ? $"{f.Address} carries {mounted}." : null;
+        (use.DisksOf(f.Address).Select(d => d.Mounted).FirstOrDefault(m => m is not null) ?? use.MountOf(f.Address)?.Text) is { } mounted ? $"{f.Address} carries {mounted}." : null;
 
     private static string? Swap(HostFunction f, HostUse use, Guards _) =>
         use.DisksOf(f.Address).FirstOrDefault(d => d.Swap is not null) is { } disk
@@ -20,13 +20,16 @@ internal sealed partial class Guards
 
     private static string? Stacked(HostFunction f, HostUse use, Guards _) =>
         use.DisksOf(f.Address).FirstOrDefault(d => d.Stacked is not null) is { } disk
-            ? $"{f.Address} carries {disk.Stacked}: take down what is built on it (vgchange --activate n, mdadm --stop, cryptsetup close, multipath -f, …)."
+            ? $"{f.Address} carries {disk.Stacked}: take down what is built on it (vgchange --activate n, mdadm --stop, cryptsetup close, multipath -f, losetup --detach, …)."
             : null;
 
     private static string? Member(HostFunction f, HostUse use, Guards _) =>
         use.DisksOf(f.Address).FirstOrDefault(d => d.Member is not null) is { } disk
             ? $"{f.Address} carries {disk.Node}, {disk.Member}."
             : null;
+
+    private static string? Exported(HostFunction f, HostUse use, Guards _) =>
+        use.ServedBy(f.Address) is { } how ? $"{f.Address} {how}." : null;
 
     private static string? NetworkUse(HostFunction f, HostUse use, Guards _)
     {
@@ -70,9 +73,7 @@ internal sealed partial class Guards
         use.ConsoleOf(f.Address) is { } console ? $"{f.Address} carries {console}: give the host another console first." : null;
 
     private static string? MediatedDevice(HostFunction f, HostUse use, Guards _) =>
-        use.MediatedDeviceOf(f.Address) is { } id
-            ? $"{f.Address} carries the mediated device {id} (a vGPU): remove it first (echo 1 > /sys/bus/mdev/devices/{id}/remove)."
-            : null;
+        use.MediatedDeviceOf(f.Address) is { } vgpu ? $"{f.Address} carries {vgpu}." : null;
 
     /// <summary>What the host itself is made of, whether a driver is bound or not (classes of the PCI code and ID assignment specification).</summary>
     private static string? SystemDevice(HostFunction f, HostUse use, Guards _)

@@ -32,6 +32,7 @@ internal sealed partial class Guards(IEnumerable<string> deniedDrivers)
         ("Swap", true, Swap),
         ("Stacked", true, Stacked),
         ("Member", true, Member),
+        ("Exported", true, Exported),
         ("NetworkUse", true, NetworkUse),
         ("UpperInterface", true, UpperInterface),
         ("NetworkListener", true, NetworkListener),

@@ -21,23 +21,25 @@ internal sealed class ProcessFiles
     public static ProcessFiles Read(IHostFileSystem files)
     {
         var found = new ProcessFiles();
-        string? self = files.ReadLink("/proc/self");
-        foreach (string pid in files.List("/proc"))
+        foreach (string pid in ProcessFolder.All(files))
         {
-            if (!char.IsAsciiDigit(pid[0]) || pid == self)
-                continue;
-
-            // Without memory of its own: one of the kernel's threads, or what is left of a process that has ended.
-            byte[]? maps = files.ReadBytes($"/proc/{pid}/maps", int.MaxValue);
-            if (maps is { Length: 0 })
-                continue;
-            List<OpenFile> open = Open(files, pid);
-            List<string> mapped = Mapped(maps);
-            if (open.Count + mapped.Count > 0)
-                found.processes.Add(new Process(pid, files.ReadText($"/proc/{pid}/comm") ?? "gone", open, mapped));
+            if (ProcessFolder.Read(files, pid, () => Of(files, pid)) is { } process)
+                found.processes.Add(process);
         }
 
         return found;
+    }
+
+    /// <summary>Null when it has nothing open or mapped that matters.</summary>
+    private static Process? Of(IHostFileSystem files, string pid)
+    {
+        // Without memory of its own: one of the kernel's threads, or what is left of a process that has ended.
+        byte[]? maps = files.ReadBytes($"/proc/{pid}/maps", int.MaxValue);
+        if (maps is { Length: 0 })
+            return null;
+        List<OpenFile> open = Open(files, pid);
+        List<string> mapped = Mapped(maps);
+        return open.Count + mapped.Count > 0 ? new Process(pid, files.ReadText($"/proc/{pid}/comm") ?? "gone", open, mapped) : null;
     }
 
     /// <summary>"process 4242 (qemu-system-x86) has /dev/vfio/13 open"; null when none has any of them.</summary>
