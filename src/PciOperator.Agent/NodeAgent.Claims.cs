@@ -27,10 +27,11 @@ public sealed partial class NodeAgent
     private readonly Gauge _held;
 
     /// <summary>Starts whatever has to be done for claims: releases first, since a device may be wanted by its next owner.</summary>
-    private void StartWork(Dictionary<string, PciAssignment> wanted, CancellationToken ct)
+    private void StartWork(Dictionary<string, PciAssignment> wanted, CompiledRules rules, CancellationToken ct)
     {
         lock (_lock)
         {
+            IReadOnlyDictionary<PciAddress, string>? matched = null;
             foreach (var uid in _refusals.Keys.Where(u => !wanted.TryGetValue(u, out var a) || !SameDevices(a, _refusals[u])).ToList())
                 _refusals.Remove(uid);
 
@@ -61,6 +62,13 @@ public sealed partial class NodeAgent
                 // After a boot its VF may not have been made yet: the end of that wakes us.
                 if (_vfs.MayBringVfs && request.Devices.Any(d => !_seen.ContainsKey(d.Address)))
                     continue;
+                // What is held already was allowed when it was taken: a rule that goes takes effect when the device is free.
+                if (known is null && !_work.ContainsKey(uid) && AllowedDevices.Refuse(request, _seen, matched ??= rules.Match(_snapshot!), rules) is { } refusal)
+                {
+                    Refuse(refusal);
+                    continue;
+                }
+
                 if (Begin("prepare/" + uid, uid, Circumstances(request, known), () => PrepareAsync(request, known, ct), ct))
                     _begun[uid] = assignment;
             }
@@ -130,16 +138,21 @@ public sealed partial class NodeAgent
             case HoldingState.Rejected when MayBeReadAgain(holding):
                 return WorkEnd.Failed;
             case HoldingState.Rejected:
-                var blame = Translate.Blame(holding, _host.Scan());
-                lock (_lock)
-                    _refusals[request.ClaimUid] = blame;
-                _refused.Inc(holding.Reason ?? "Unknown");
-                _log.LogWarning("claim {Claim} refused: {Message}", claim.Metadata.Name, holding.Message);
-                _events.Warning(claim, holding.Reason ?? "Rejected", holding.Message ?? "", "Bind");
+                Refuse(Translate.Blame(holding, _host.Scan()));
                 return WorkEnd.Done;
             default:
                 return holding.Reason is HoldingReasons.InUse or HoldingReasons.NotBound ? WorkEnd.Waits : WorkEnd.Failed;
         }
+    }
+
+    /// <summary>The claim doesn't get its devices here: for the PciNode's status, the log and an event.</summary>
+    private void Refuse(Holding refusal)
+    {
+        lock (_lock)
+            _refusals[refusal.ClaimUid] = refusal;
+        _refused.Inc(refusal.Reason ?? "Unknown");
+        _log.LogWarning("claim {Claim} refused: {Message}", refusal.Request.ClaimName, refusal.Message);
+        _events.Warning(Translate.Claim(refusal.Request), refusal.Reason ?? "Rejected", refusal.Message ?? "", "Bind");
     }
 
     /// <summary>Whether nothing is said against the devices, and the host may be read the next time: a refusal would cost the claim its place.</summary>

@@ -22,6 +22,9 @@ internal sealed record Disk(string Name, DeviceNumber Number)
     /// <summary>"a member of the ZFS pool tank …": taken without a trace in its holders; null when not.</summary>
     public string? Member { get; init; }
 
+    /// <summary>The host's root, boot, kubelet or container runtime is on it: nobody gives that away.</summary>
+    public bool IsVital { get; init; }
+
     /// <summary>Its node in /dev; the agent sees it under this name and number.</summary>
     public bool HasNode { get; init; }
 
@@ -46,6 +49,7 @@ internal sealed class HostDisks
     private readonly Dictionary<string, List<string>> above = new(StringComparer.Ordinal);
     private readonly Dictionary<DeviceNumber, List<string>> aboveNumber = [];
     private readonly Dictionary<string, string> members = new(StringComparer.Ordinal);
+    private readonly HashSet<string> vitalMembers = new(StringComparer.Ordinal);
     private readonly IReadOnlyDictionary<DeviceNumber, string> exports;
     private readonly List<string> pools;
 
@@ -101,7 +105,7 @@ internal sealed class HostDisks
     {
         var disk = new Disk(name, number) { HasNode = files.DeviceAt(Disk.NodeOf(name)) == number, Member = MemberOf(name, number) };
         Climb(name, number, Disk.NodeOf(name), 0, ref disk);
-        return disk;
+        return vitalMembers.Contains(name) ? disk with { IsVital = true } : disk;
     }
 
     /// <summary>Goes through everything that stands on a device.</summary>
@@ -109,6 +113,8 @@ internal sealed class HostDisks
     {
         if (mounts.UseOf(name, number) is { } use)
             disk = disk with { Mounted = disk.Mounted ?? $"{trail}, {use}" };
+        if (mounts.IsVital(name, number))
+            disk = disk with { IsVital = true };
         if (mounts.IsSwap(name, number))
             disk = disk with { Swap = disk.Swap ?? trail };
         if (height > 0)
@@ -171,6 +177,8 @@ internal sealed class HostDisks
         if (label is not null && !pools.Contains(label))
             return null;
         string pool = label ?? string.Join(" or ", pools);
+        if (mounts.VitalPools.Any(vital => label is null || label == vital))
+            vitalMembers.Add(name);
         return $"a member of the imported ZFS pool {pool}: zpool export {pool} frees it";
     }
 
@@ -183,6 +191,8 @@ internal sealed class HostDisks
             if (devices.Count == 0)
                 continue;
             string? use = mounts.UseOfMember(devices.Select(d => (d, NumberOf(d))));
+            if (devices.Any(d => mounts.IsVital(d, NumberOf(d))))
+                vitalMembers.UnionWith(devices);
             foreach (string device in devices)
                 members[device] = $"a member of the btrfs {id}, {use ?? "which is mounted somewhere"}";
         }

@@ -81,8 +81,11 @@ internal sealed class HostMounts
     /// <summary>The host runs from it, or its kubelet or container runtime does: nobody gives that away.</summary>
     public bool IsVital(string name, DeviceNumber? number) => MountOf(name, number) is { } mount && IsVital(mount);
 
+    /// <summary>ZFS pools that it runs from.</summary>
+    public IEnumerable<string> VitalPools => mounts.Where(m => m.Pool is not null && IsVital(m)).Select(m => m.Pool!);
+
     private bool IsVital(Mount mount) => mounts.Any(m => ReferenceEquals(m.Carries, mount.Carries)
-        && (m.Place is "/" or "/usr" or "/var" or "/etc" or "/boot" || m.Place.StartsWith("/boot/", StringComparison.Ordinal)))
+        && (m.Place is "/" or "/usr" or "/var" or "/etc" or "/boot" or "/efi" or "/sysroot" or "/nix" or "/nix/store" || m.Place.StartsWith("/boot/", StringComparison.Ordinal)))
         || mount.Carries.Any(Notable.Contains);
 
     private Mount? MountOf(string name, DeviceNumber? number) =>
@@ -119,7 +122,8 @@ internal sealed class HostMounts
 
         // One file system may be mounted at several places: what one of them carries, all do.
         Mount? same = number is { } known ? byNumber.GetValueOrDefault(known) : null;
-        var mount = new Mount(place, same?.Carries ?? []);
+        bool isZfs = separator > 0 && separator + 2 < columns.Length && columns[separator + 1] == "zfs";
+        var mount = new Mount(place, same?.Carries ?? []) { Pool = isZfs ? Unescape(columns[separator + 2]).Split('/')[0] : null };
         mounts.Add(mount);
         if (number is { } own)
             byNumber.TryAdd(own, mount);
@@ -159,6 +163,9 @@ internal sealed class HostMounts
 
     private sealed record Mount(string Place, List<string> Carries)
     {
+        /// <summary>Its ZFS pool; null for others.</summary>
+        public string? Pool { get; init; }
+
         /// <summary>No file system: a device's node, for somebody who opens it there.</summary>
         public bool IsNode { get; init; }
     }

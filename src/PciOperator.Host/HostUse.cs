@@ -40,6 +40,9 @@ internal sealed class HostUse
     /// <summary>A file system that the function itself serves and the host has mounted; null when none.</summary>
     public ServedMount? MountOf(PciAddress address) => mounted.GetValueOrDefault(address);
 
+    /// <summary>The host runs from what is mounted of the function, or its kubelet or container runtime does.</summary>
+    public bool IsVitalMount(PciAddress address) => MountOf(address) is { IsVital: true } || DisksOf(address).Any(d => d is { IsVital: true, Mounted: not null });
+
     /// <summary>A vGPU that was made on the function, and what removes it; null when none.</summary>
     public string? MediatedDeviceOf(PciAddress address) => mediated.GetValueOrDefault(address);
 

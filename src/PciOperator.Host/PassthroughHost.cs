@@ -40,6 +40,7 @@ public sealed partial class PassthroughHost
     private readonly TimeProvider time;
     private readonly ILogger logger;
     private readonly PassthroughHostOptions options;
+    private readonly string stateDirectory;
     private readonly Guards guards;
     private readonly LookedAtFileSystem looked;
     private readonly HostDiagnosis diagnosis;
@@ -70,16 +71,18 @@ public sealed partial class PassthroughHost
         looked = new LookedAtFileSystem(files, this.time);
         sight = new Sight(looked, this.time);
         diagnosis = new HostDiagnosis(looked);
-        journal = new Journal(files, stateDirectory.TrimEnd('/'));
-        memory = new DeviceMemory(files, stateDirectory.TrimEnd('/'));
+        this.stateDirectory = stateDirectory.TrimEnd('/');
+        journal = new Journal(files, this.stateDirectory);
+        memory = new DeviceMemory(files, this.stateDirectory);
     }
 
     /// <summary>A holding was added, changed or removed. Raised outside of locks, from any thread.</summary>
     public event Action? Changed;
 
     /// <summary>
-    /// Devices that a person gives away although a guard refuses them; each member of a group needs its own. Never what the agent can't
-    /// see, what VFIO runs without an IOMMU, or what somebody else has on VFIO. Can be set at any time.
+    /// Devices that a person gives away although a guard refuses them; each member of a group needs its own, and the host's consent: a line
+    /// in STATE/guard-overrides. Never what the agent can't see, what VFIO runs without an IOMMU, what somebody else has on VFIO, or what the
+    /// host runs from: root, boot, the kubelet's and the container runtime's disks, the interface with the default route. Can be set at any time.
     /// </summary>
     public IReadOnlyList<GuardOverride> GuardOverrides
     {
@@ -135,6 +138,7 @@ public sealed partial class PassthroughHost
     private HostSnapshot Look(IReadOnlyCollection<Uevent>? heard, bool fresh)
     {
         List<JournalEntry> settled = Settled();
+        guards.Consent = GuardConsent.Read(looked, stateDirectory);
         var problems = new List<string>();
         var use = HostUse.Read(looked);
         List<HostFunction> functions = WithSilent(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems));

@@ -231,6 +231,9 @@ public sealed class SimulatedInterface
     /// <summary>ARPHRD_…: Ethernet; 280 is CAN.</summary>
     public int HardwareType { get; set; } = 1;
 
+    /// <summary>The default route goes through <see cref="Master"/> or <see cref="Upper"/>.</summary>
+    public bool UpperRoute { get; set; }
+
     /// <summary>Of <see cref="Master"/> or <see cref="Upper"/>: "bridge", "team", "openvswitch", "macvlan", …; null: bond, or vlan.</summary>
     public string? UpperKind { get; set; }
 
