@@ -342,6 +342,12 @@ public sealed partial class PassthroughHost
                 groups.TryAdd(group, refusal);
         }
 
+        foreach (HostFunction f in functions.Where(f => f.Function.IsBridge))
+        {
+            if (f.Function.IommuGroup is { } group && Guards.SpoilsGroup(f) is { } refusal)
+                groups.TryAdd(group, refusal);
+        }
+
         return
         [
             .. functions.Select(f =>

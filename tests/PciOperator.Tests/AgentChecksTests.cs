@@ -65,6 +65,25 @@ public sealed class AgentChecksTests
         Assert.Equal(AssignmentState.Prepared, (await lab.Client.GetAsync<PciNode>(Node))!.Status!.Assignments![0].State);
     }
 
+    [Theory]
+    [InlineData("nvgrace_gpu_vfio_pci", PassthroughDriver.VfioPci, true)]
+    [InlineData("mlx5_vfio_pci", PassthroughDriver.Auto, true)]
+    [InlineData("pci-stub", PassthroughDriver.PciStub, true)]
+    [InlineData("pci-stub", PassthroughDriver.VfioPci, false)]
+    [InlineData("vfio-pci", PassthroughDriver.PciStub, false)]
+    public async Task An_administrators_device_is_offered_where_it_is_served(string driver, PassthroughDriver wanted, bool fits)
+    {
+        await using var lab = await LabAsync();
+        lab.Host(Node).Change(Igb, f => f.Driver = driver);
+        var node = NodeOf([Rule("nic", "10c9") with { Managed = false, Driver = wanted }], Igb, lab);
+        node.Spec.Assignments = null;
+        await lab.Client.CreateAsync(node);
+        node = await lab.UntilAsync("the device", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status?.Devices?.Any(d => d.Address == Igb) == true);
+        var seen = node.Status!.Devices!.Single(d => d.Address == Igb);
+        Assert.Equal((fits ? PciDeviceState.Available : PciDeviceState.Unavailable, fits ? null : $"its PciDeviceSpec says managed: false, and it is on {driver}: bind it to {(wanted == PassthroughDriver.PciStub ? "pci-stub" : "vfio-pci")}"),
+            (seen.State, seen.Reason));
+    }
+
     [Fact]
     public async Task A_host_that_cannot_be_read_for_a_while_costs_a_claim_nothing_but_time()
     {

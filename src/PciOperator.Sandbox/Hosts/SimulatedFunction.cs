@@ -123,13 +123,13 @@ public sealed class SimulatedFunction
     internal PciAddress At => PciAddress.Parse(Address);
 
     [JsonIgnore]
-    internal bool IsBridge => Class >> 16 == 0x06;
+    internal bool IsBridge => Class >> 16 == 0x06 && (Class & 0xff00) <= 0x0700;
 
     [JsonIgnore]
     internal bool HasHostDriver => Driver is not null && Driver == HostDriver;
 
     [JsonIgnore]
-    internal bool OnVfio => (Driver ?? UnbindingFrom) is { } driver && driver.EndsWith("vfio-pci", StringComparison.Ordinal);
+    internal bool OnVfio => VfioDrivers.IsVfio(Driver ?? UnbindingFrom);
 }
 
 /// <summary>A simulated PCI Express link.</summary>
