@@ -10,7 +10,7 @@ internal sealed class OtherMounts(IHostFileSystem files)
         foreach (string pid in ProcessFolder.All(files))
         {
             string? space = null;
-            string? mounts = ProcessFolder.Read(files, pid, () => seen.Contains(space = files.ReadLink($"/proc/{pid}/ns/mnt")) ? null : files.ReadText($"/proc/{pid}/mountinfo"));
+            string? mounts = ProcessFolder.Read(files, pid, () => seen.Contains(space = files.ReadLink($"/proc/{pid}/ns/mnt")) ? null : ProcessFolder.Mounts(files, pid));
             if (mounts is null)
                 continue;
             seen.Add(space);

@@ -36,9 +36,37 @@ internal static class ProcessFolder
                     return null;
                 if (tries == MostTries)
                     throw;
+
+                // What it is in the middle of takes the kernel some microseconds.
+                Thread.Sleep(tries - 1);
             }
         }
     }
+
+    /// <summary>
+    /// A process' own mounts. The first of its threads may be dead while others live, and has no mounts then (EINVAL, fs/proc_namespace.c): a
+    /// living one is asked. Null: none lives any more.
+    /// </summary>
+    /// <exception cref="HostIoException">They can't be read.</exception>
+    public static string? Mounts(IHostFileSystem files, string pid)
+    {
+        foreach (string folder in Living(files, pid).Prepend($"/proc/{pid}"))
+        {
+            try
+            {
+                return files.ReadText($"{folder}/mountinfo");
+            }
+            catch (HostIoException e) when (e.Errno == Errnos.EINVAL)
+            {
+                // About to end, or dead.
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>The folders of a process' threads but the first.</summary>
+    public static IEnumerable<string> Living(IHostFileSystem files, string pid) => files.List($"/proc/{pid}/task").Where(thread => thread != pid).Select(thread => $"/proc/{pid}/task/{thread}");
 
     /// <summary>It is gone, or only waits for its parent to notice: such a one has no files any more.</summary>
     private static bool HasEnded(IHostFileSystem files, string pid)

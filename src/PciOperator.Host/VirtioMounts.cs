@@ -63,7 +63,7 @@ internal static class VirtioMounts
         foreach (string pid in ProcessFolder.All(files))
         {
             string? space = null;
-            string? text = ProcessFolder.Read(files, pid, () => seen.Contains(space = files.ReadLink($"/proc/{pid}/ns/mnt")) ? null : files.ReadText($"/proc/{pid}/mountinfo"));
+            string? text = ProcessFolder.Read(files, pid, () => seen.Contains(space = files.ReadLink($"/proc/{pid}/ns/mnt")) ? null : ProcessFolder.Mounts(files, pid));
             if (text is null)
                 continue;
             seen.Add(space);

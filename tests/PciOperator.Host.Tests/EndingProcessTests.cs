@@ -97,6 +97,42 @@ public class EndingProcessTests
     }
 
     [Fact]
+    public async Task One_whose_first_thread_is_dead_is_looked_at_by_another()
+    {
+        var lab = new Lab();
+        int pid = lab.Simulated.StartProcess("monitor");
+        lab.Simulated.PutFile($"/proc/{pid}/maps", "");
+        lab.Simulated.PutFile($"/proc/{pid}/task/{pid}/maps", "");
+        lab.Simulated.PutFile($"/proc/{pid}/task/{pid + 1}/maps", "55d0c0a00000-55d0c0a21000 r-xp 00000000 fd:01 4711 /usr/bin/tool\n");
+        lab.Simulated.PutLink($"/proc/{pid}/task/{pid + 1}/fd/7", "/dev/nvme1n1");
+        Assert.Contains($"process {pid} (monitor) has /dev/nvme1n1 open", (await lab.Prepare("claim-1", Lab.Nvme)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Mounts_of_one_that_ends_are_nobodys_and_those_of_its_living_thread_count(bool threadLives)
+    {
+        var lab = new Lab();
+        lab.Simulated.Change(Lab.X520, f => (f.Class, f.Interfaces) = (0x000200, []));
+        lab.Simulated.PutLink("/sys/bus/virtio/devices/virtio3", "../../../devices/pci0000:20/0000:20:01.0/0000:22:00.0/virtio3");
+        lab.Simulated.PutFile("/sys/devices/pci0000:20/0000:20:01.0/0000:22:00.0/virtio3/device", "0x0009\n");
+        int pid = lab.Simulated.StartProcess("monitor");
+        lab.Simulated.MoveToNetNamespace(pid, "net:[4026532555]");
+        lab.Simulated.PutFile($"/proc/{pid}/mountinfo", "");
+        if (threadLives)
+            lab.Simulated.PutFile($"/proc/{pid}/task/{pid + 1}/mountinfo", "90 1 0:50 / /share rw - 9p hostshare rw,trans=virtio\n");
+        lab.Simulated.Fault = a =>
+        {
+            if (a.Before && a.Path == $"/proc/{pid}/mountinfo")
+                throw new HostIoException("read", a.Path, Errnos.EINVAL);
+        };
+        Holding holding = await lab.Prepare("claim-1", Lab.X520);
+        Assert.Equal(threadLives ? HoldingReasons.GuardRefused : null, holding.Reason);
+        Assert.Equal(threadLives, holding.Message?.Contains("mounted at /share by process", StringComparison.Ordinal) == true);
+    }
+
+    [Fact]
     public async Task Another_process_shows_the_namespace_of_one_that_ends()
     {
         var lab = new Lab();
