@@ -13,6 +13,10 @@ public sealed partial class NodeAgent
     private readonly Dictionary<string, PciAssignment> _begun = [];
     private readonly Dictionary<string, Holding> _refusals = [];
 
+    // How often the host could not be read for a claim: what fails so is tried again before it is refused.
+    private const int MostUnreadable = 3;
+    private readonly Dictionary<string, int> _unreadable = [];
+
     // Prepared and looked at since the agent started: from then on every scan looks.
     private readonly HashSet<string> _verified = [];
     private readonly Dictionary<string, (HoldingState, string?)> _said = [];
@@ -23,10 +27,11 @@ public sealed partial class NodeAgent
     private readonly Gauge _held;
 
     /// <summary>Starts whatever has to be done for claims: releases first, since a device may be wanted by its next owner.</summary>
-    private void StartWork(Dictionary<string, PciAssignment> wanted, CancellationToken ct)
+    private void StartWork(Dictionary<string, PciAssignment> wanted, CompiledRules rules, CancellationToken ct)
     {
         lock (_lock)
         {
+            IReadOnlyDictionary<PciAddress, string>? matched = null;
             foreach (var uid in _refusals.Keys.Where(u => !wanted.TryGetValue(u, out var a) || !SameDevices(a, _refusals[u])).ToList())
                 _refusals.Remove(uid);
 
@@ -57,12 +62,21 @@ public sealed partial class NodeAgent
                 // After a boot its VF may not have been made yet: the end of that wakes us.
                 if (_vfs.MayBringVfs && request.Devices.Any(d => !_seen.ContainsKey(d.Address)))
                     continue;
+                // What is held already was allowed when it was taken: a rule that goes takes effect when the device is free.
+                if (known is null && !_work.ContainsKey(uid) && AllowedDevices.Refuse(request, _seen, matched ??= rules.Match(_snapshot!), rules) is { } refusal)
+                {
+                    Refuse(refusal);
+                    continue;
+                }
+
                 if (Begin("prepare/" + uid, uid, Circumstances(request, known), () => PrepareAsync(request, known, ct), ct))
                     _begun[uid] = assignment;
             }
 
             _verified.IntersectWith(wanted.Keys);
             _retries.Keep(w => w.Split('/') is [_, var uid] && (wanted.ContainsKey(uid) || holdings.ContainsKey(uid)));
+            foreach (var uid in _unreadable.Keys.Where(u => !wanted.ContainsKey(u) || holdings.ContainsKey(u)).ToList())
+                _unreadable.Remove(uid);
             foreach (var uid in _said.Keys.Where(u => !holdings.ContainsKey(u)).ToList())
                 _said.Remove(uid);
             _held.Set(holdings.Count);
@@ -120,16 +134,39 @@ public sealed partial class NodeAgent
                     return WorkEnd.Done;   // looked at again after a restart of the agent
                 _log.LogInformation("claim {Claim}: {Devices} bound", claim.Metadata.Name, string.Join(", ", request.Devices.Select(d => d.Address)));
                 return WorkEnd.Done;
+            case HoldingState.Rejected when MayBeReadAgain(holding):
+                return WorkEnd.Failed;
             case HoldingState.Rejected:
-                var blame = Translate.Blame(holding, _host.Scan());
-                lock (_lock)
-                    _refusals[request.ClaimUid] = blame;
-                _refused.Inc(holding.Reason ?? "Unknown");
-                _log.LogWarning("claim {Claim} refused: {Message}", claim.Metadata.Name, holding.Message);
+                Refuse(Translate.Blame(holding, _host.Scan()));
                 return WorkEnd.Done;
             default:
                 return holding.Reason is HoldingReasons.InUse or HoldingReasons.NotBound ? WorkEnd.Waits : WorkEnd.Failed;
         }
+    }
+
+    /// <summary>The claim doesn't get its devices here: for the PciNode's status and the log; the controller says it in events.</summary>
+    private void Refuse(Holding refusal)
+    {
+        lock (_lock)
+            _refusals[refusal.ClaimUid] = refusal;
+        _refused.Inc(refusal.Reason ?? "Unknown");
+        _log.LogWarning("claim {Claim} refused: {Message}", refusal.Request.ClaimName, refusal.Message);
+    }
+
+    /// <summary>Whether nothing is said against the devices, and the host may be read the next time: a refusal would cost the claim its place.</summary>
+    private bool MayBeReadAgain(Holding rejected)
+    {
+        if (rejected.Reason != HoldingReasons.HostUnreadable)
+            return false;
+        lock (_lock)
+        {
+            var times = _unreadable[rejected.ClaimUid] = _unreadable.GetValueOrDefault(rejected.ClaimUid) + 1;
+            if (times >= MostUnreadable)
+                return !_unreadable.Remove(rejected.ClaimUid);
+        }
+
+        _log.LogWarning("claim {Claim}: the host can't be read, which is tried again: {Message}", rejected.Request.ClaimName, rejected.Message);
+        return true;
     }
 
     private async Task<WorkEnd> ReleaseAsync(Holding holding, CancellationToken ct)

@@ -211,9 +211,28 @@ public sealed partial class NodeAgent : IAsyncDisposable
 
         // VFs first: after a boot there are none, and claims wait for theirs.
         _vfs.Look(node, _snapshot!, rules, ct);
-        StartWork(wanted, ct);
+        LookForUnseen(wanted);
+        StartWork(wanted, rules, ct);
         await PublishAsync(node, rules, wanted, ct);
         Volatile.Write(ref _notReady, null);
+    }
+
+    /// <summary>What is to be taken is checked against the rules as the host shows it: a device that came since the last look is looked at first.</summary>
+    private void LookForUnseen(Dictionary<string, PciAssignment> wanted)
+    {
+        if (_vfs.MayBringVfs)
+            return;
+        bool unseen;
+        lock (_lock)
+        {
+            var held = _host.Holdings.Select(h => h.ClaimUid).ToHashSet();
+            unseen = wanted.Values.Any(a => !held.Contains(a.ClaimUid) && !_refusals.ContainsKey(a.ClaimUid) && a.Devices.Any(d => !_seen.ContainsKey(PciAddress.Parse(d.Address))));
+        }
+
+        if (!unseen)
+            return;
+        _rescan = true;
+        Look();
     }
 
     /// <summary>Looks at the host, if something may have changed: at what uevents name, or at everything.</summary>

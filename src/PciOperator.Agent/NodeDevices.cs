@@ -44,7 +44,7 @@ internal sealed class NodeDevices
     {
         var f = function.Function;
         var rule = _matched.GetValueOrDefault(f.Address);
-        var (state, reason) = State(function, rule is not null && !_rules.Policy(rule).Managed);
+        var (state, reason) = State(function, rule is not null && _rules.Policy(rule) is { Managed: false } policy ? Translate.Driver(policy.Driver) : null);
         string? withheldBy = null;
         if (state == PciDeviceState.Available && _withheld.TryGetValue(f.Address, out var withheld))
             (state, reason, withheldBy) = (PciDeviceState.Unavailable, withheld.Why, withheld.By);
@@ -87,7 +87,9 @@ internal sealed class NodeDevices
         };
     }
 
-    private (PciDeviceState State, string? Reason) State(HostFunction function, bool unmanaged)
+    /// <param name="function">The device.</param>
+    /// <param name="administrators">What an administrator binds it to (managed: false); null: the agent does.</param>
+    private (PciDeviceState State, string? Reason) State(HostFunction function, BindDriver? administrators)
     {
         var f = function.Function;
         if (_owners.TryGetValue(f.Address, out var owner))
@@ -97,10 +99,10 @@ internal sealed class NodeDevices
         if (_heldVfs.TryGetValue(f.Address, out var vf))
             return (_owners[vf].Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its virtual function {vf} is given away");
         // What an administrator bound to VFIO is somebody else's, unless a spec says managed: false; then it has to be so.
-        if (function.GuardReason is { } refusal && !(unmanaged && function.GuardName == HoldingReasons.ForeignVfioBinding))
+        if (function.GuardReason is { } refusal && !(administrators is not null && function.GuardName == HoldingReasons.ForeignVfioBinding))
             return (PciDeviceState.Unavailable, refusal);
-        if (unmanaged && function.Driver?.StartsWith("vfio", StringComparison.Ordinal) != true)
-            return (PciDeviceState.Unavailable, $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to vfio-pci");
+        if (administrators is { } wanted && !VfioDrivers.IsBoundAs(wanted, function.Driver))
+            return (PciDeviceState.Unavailable, $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to {VfioDrivers.NameOf(wanted)}");
         return f.IommuGroup is null
             ? (PciDeviceState.Unavailable, "it is in no IOMMU group: is the IOMMU on (intel_iommu=on or amd_iommu=on, and VT-d or AMD-Vi in the firmware)?")
             : (PciDeviceState.Available, null);

@@ -22,12 +22,7 @@ internal static class Translate
                 ProductId = PciId.Parse(d.ProductId),
                 StableId = d.StableId,
                 IommuGroup = d.IommuGroup,
-                Driver = d.Driver switch
-                {
-                    PassthroughDriver.Auto => BindDriver.Auto,
-                    PassthroughDriver.PciStub => BindDriver.PciStub,
-                    _ => BindDriver.VfioPci,
-                },
+                Driver = Driver(d.Driver),
                 Managed = d.Managed,
                 Reset = d.Reset switch
                 {
@@ -47,6 +42,13 @@ internal static class Translate
             .Where(o => o.NodeName == node && PciAddress.TryParse(o.Address, out _))
             .Select(o => new Host.GuardOverride(PciAddress.Parse(o.Address), o.Ids, o.Serial)).Distinct(),
     ];
+
+    public static BindDriver Driver(PassthroughDriver driver) => driver switch
+    {
+        PassthroughDriver.Auto => BindDriver.Auto,
+        PassthroughDriver.PciStub => BindDriver.PciStub,
+        _ => BindDriver.VfioPci,
+    };
 
     /// <summary>An assignment that is seen and not begun.</summary>
     public static Holding Waiting(PciAssignment assignment) => new()

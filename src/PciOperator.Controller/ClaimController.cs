@@ -78,7 +78,7 @@ internal sealed class ClaimController(
             // The agent's own words are the administrator's: on the PciNode, not in the tenant's claim.
             events.Warning(node, TenantWords.Reason(report.Reason, "Refused"), $"refused to claim {EntityKey.Of(claim)}: {report.Message}", "Bind");
             events.Warning(claim, TenantWords.Reason(report.Reason, "Refused"), TenantWords.Sentence(report.Reason, node.Metadata.Name!), "Bind");
-            claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriod), ct);
+            claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriodFor(report.Reason)), ct);
             await WithdrawAsync(claim, node.Metadata.Name!, ct);
             return ReconciliationResult.After(TimeSpan.Zero);
         }

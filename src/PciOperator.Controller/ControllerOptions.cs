@@ -21,6 +21,12 @@ public sealed record ControllerOptions
     /// <summary>How long a device that an agent refused to give to a claim is kept out for that claim.</summary>
     public TimeSpan RefusalPeriod { get; init; } = TimeSpan.FromMinutes(10);
 
+    /// <summary>The same where nothing is said against the device: the host could not be read just then.</summary>
+    public TimeSpan UnreadablePeriod { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How long devices are kept out for a claim after an agent's refusal with this reason (HoldingReasons of the host library).</summary>
+    public TimeSpan RefusalPeriodFor(string? reason) => reason == "HostUnreadable" ? UnreadablePeriod : RefusalPeriod;
+
     /// <summary>How soon a claim that waits is looked at although nothing made room.</summary>
     public TimeSpan PendingRetry { get; init; } = TimeSpan.FromMinutes(5);
 

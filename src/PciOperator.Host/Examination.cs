@@ -59,9 +59,8 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
         foreach (HostFunction f in Devices.Concat(Vfs))
         {
             BindDriver? bound = administrators(f);
-            string wanted = bound == BindDriver.PciStub ? VfioDrivers.PciStub : VfioDrivers.VfioPci;
-            if (bound is not null && f.Driver != wanted && !(wanted == VfioDrivers.VfioPci && VfioDrivers.IsVfio(f.Driver)))
-                throw new Refusal(HoldingReasons.NotBound, $"{f.Address} is on {f.Driver ?? "no driver"}, and its spec says managed: false: bind it to {wanted} first (driverctl set-override {f.Address} {wanted}).");
+            if (bound is { } wanted && !VfioDrivers.IsBoundAs(wanted, f.Driver))
+                throw new Refusal(HoldingReasons.NotBound, $"{f.Address} is on {f.Driver ?? "no driver"}, and its spec says managed: false: bind it to {VfioDrivers.NameOf(wanted)} first (driverctl set-override {f.Address} {VfioDrivers.NameOf(wanted)}).");
             GuardVerdict verdict = guards.Check(f, Use, ours(f) || bound is not null);
             if (verdict.Refusal is { } refusal)
                 throw new Refusal(refusal.Guard == Guards.ForeignVfioBinding ? HoldingReasons.ForeignVfioBinding : HoldingReasons.GuardRefused, refusal.Sentence);
@@ -127,7 +126,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
         PciAddress[] addresses = [.. free.Select(f => f.Address)];
         if (nodes.Count + addresses.Length > 0 && Sight.Processes.FindUser(nodes, addresses) is { } user)
             throw new Refusal(HoldingReasons.GuardRefused, $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process.");
-        if (free.Any(f => Use.InterfacesOf(f.Address).Count > 0) && Sight.Namespaces.FindUser(addresses) is { } other)
+        if (free.Any(f => Guards.IsNetwork(f) || Use.InterfacesOf(f.Address).Count > 0) && Sight.Namespaces.FindUser(addresses) is { } other)
             throw new Refusal(HoldingReasons.GuardRefused, other);
     }
 
@@ -154,8 +153,8 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
             {
                 if (!other.Function.IsBridge)
                     throw new Refusal(HoldingReasons.DriftDetected, $"IOMMU group {group} also holds {other.Address} ({other.Function.VendorId}:{other.Function.ProductId}), which the assignment doesn't name: a group is taken whole or not at all.");
-                if (!VfioDrivers.LeavesGroupViable(other.Driver))
-                    throw new Refusal(HoldingReasons.GroupNotViable, $"The bridge {other.Address} of IOMMU group {group} is on {other.Driver}, which keeps VFIO from using the group: unbind it (echo {other.Address} > /sys/bus/pci/drivers/{other.Driver}/unbind) or blacklist {other.Driver}.");
+                if (Guards.SpoilsGroup(other) is { } spoilt)
+                    throw new Refusal(HoldingReasons.GroupNotViable, spoilt.Sentence);
             }
         }
     }

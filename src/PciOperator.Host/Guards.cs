@@ -12,7 +12,8 @@ internal readonly record struct GuardVerdict(GuardRefusal? Refusal, GuardRefusal
 
 /// <summary>
 /// The checks that keep the host alive: each a small pure function of one PCI function and the host's use; the first that
-/// refuses gives the reason. They refuse too much rather than too little; a person can override them for one device.
+/// refuses gives the reason. They refuse too much rather than too little; a person can override them for one device, when the host
+/// consents (<see cref="GuardConsent"/>), but for what the host can't be without.
 /// </summary>
 /// <param name="deniedDrivers">Drivers whose devices are never taken.</param>
 internal sealed partial class Guards(IEnumerable<string> deniedDrivers)
@@ -21,6 +22,7 @@ internal sealed partial class Guards(IEnumerable<string> deniedDrivers)
 
     private readonly HashSet<string> denied = [.. deniedDrivers.Select(Spelling)];
     private volatile IReadOnlyList<GuardOverride> overrides = [];
+    private volatile GuardConsent? consent;
 
     /// <summary>Guards in the order in which they are asked: first what nobody can override, then from the plainest to the most general.</summary>
     private static readonly (string Name, bool CanBeOverridden, Func<HostFunction, HostUse, Guards, string?> Check)[] All =
@@ -28,10 +30,15 @@ internal sealed partial class Guards(IEnumerable<string> deniedDrivers)
         ("HostView", false, (_, use, _) => use.Blindness),
         ("UnsafeNoIommu", false, (_, use, _) => use.UnsafeNoIommu ? UnsafeNoIommu : null),
         ("HostView", false, MissingNode),
+        ("Mounted", false, (f, use, guards) => use.IsVitalMount(f.Address) ? Mounted(f, use, guards) : null),
+        ("Member", false, (f, use, guards) => use.DisksOf(f.Address).Any(d => d is { IsVital: true, Member: not null }) ? Member(f, use, guards) : null),
+        ("NetworkUse", false, (f, use, guards) => use.InterfacesOf(f.Address).Any(n => n.IsVital) ? NetworkUse(f, use, guards) : null),
+        ("UpperInterface", false, (f, use, guards) => use.InterfacesOf(f.Address).Any(n => n.IsVital) ? UpperInterface(f, use, guards) : null),
         ("Mounted", true, Mounted),
         ("Swap", true, Swap),
         ("Stacked", true, Stacked),
         ("Member", true, Member),
+        ("Exported", true, Exported),
         ("NetworkUse", true, NetworkUse),
         ("UpperInterface", true, UpperInterface),
         ("NetworkListener", true, NetworkListener),
@@ -52,6 +59,13 @@ internal sealed partial class Guards(IEnumerable<string> deniedDrivers)
         set => overrides = [.. value];
     }
 
+    /// <summary>What the host consents to being overridden; null: nothing.</summary>
+    public GuardConsent? Consent
+    {
+        get => consent;
+        set => consent = value;
+    }
+
     /// <summary>Asks every guard until one refuses; <paramref name="ours"/> says that our journal holds the function.</summary>
     public GuardVerdict Check(HostFunction function, HostUse use, bool ours)
     {
@@ -61,7 +75,7 @@ internal sealed partial class Guards(IEnumerable<string> deniedDrivers)
             if (check(function, use, this) is not { } sentence)
                 continue;
             if (!canBeOverridden || !IsOverridden(function))
-                return new GuardVerdict(new GuardRefusal(name, sentence), overridden);
+                return new GuardVerdict(new GuardRefusal(name, sentence + WhyNotOverridden(function, canBeOverridden)), overridden);
             overridden ??= new GuardRefusal(name, sentence);
         }
 
@@ -71,7 +85,19 @@ internal sealed partial class Guards(IEnumerable<string> deniedDrivers)
     }
 
     /// <summary>Whether a person gives this very device away.</summary>
-    public bool IsOverridden(HostFunction function) => overrides.Any(o => o.Names(function.Function));
+    public bool IsOverridden(HostFunction function) => IsNamed(function) && consent?.Allows(function.Address) == true;
+
+    private bool IsNamed(HostFunction function) => overrides.Any(o => o.Names(function.Function));
+
+    /// <summary>For who has written an override that doesn't count.</summary>
+    private string WhyNotOverridden(HostFunction function, bool canBeOverridden)
+    {
+        if (!IsNamed(function))
+            return "";
+        return canBeOverridden
+            ? $" A PciDeviceSpec overrides this guard, which counts when the host consents: add a line {function.Address} to {consent?.Path ?? "guard-overrides in the agent's state folder"} there."
+            : " A PciDeviceSpec overrides this guard, and this can't be overridden: the host needs it.";
+    }
 
     /// <summary>Kernel modules spell with underscores what their drivers may spell with hyphens.</summary>
     private static string Spelling(string driver) => driver.Trim().Replace('-', '_');

@@ -88,6 +88,9 @@ public static class HoldingReasons
     /// <summary>The kernel didn't bind the device.</summary>
     public const string BindFailed = "BindFailed";
 
+    /// <summary>No PciDeviceSpec of the node gives the device away: the agent's own check of what it is told to take.</summary>
+    public const string NotAllowed = "NotAllowed";
+
     /// <summary>The device has no IOMMU group.</summary>
     public const string NoIommuGroup = "NoIommuGroup";
 

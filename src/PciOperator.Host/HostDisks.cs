@@ -22,6 +22,9 @@ internal sealed record Disk(string Name, DeviceNumber Number)
     /// <summary>"a member of the ZFS pool tank …": taken without a trace in its holders; null when not.</summary>
     public string? Member { get; init; }
 
+    /// <summary>The host's root, boot, kubelet or container runtime is on it: nobody gives that away.</summary>
+    public bool IsVital { get; init; }
+
     /// <summary>Its node in /dev; the agent sees it under this name and number.</summary>
     public bool HasNode { get; init; }
 
@@ -34,7 +37,8 @@ internal sealed record Disk(string Name, DeviceNumber Number)
 
 /// <summary>
 /// Reads the block devices on PCI functions and follows them to the top: partitions, device mapper, LVM, md, multipath and
-/// bcache by their holders; btrfs and ZFS by their members; what the kernel exports to others by itself.
+/// bcache by their holders; loop devices and zram by what they stand on; btrfs and ZFS by their members; what the kernel exports
+/// to others by itself (<see cref="KernelExports"/>).
 /// </summary>
 internal sealed class HostDisks
 {
@@ -43,20 +47,29 @@ internal sealed class HostDisks
     private readonly IHostFileSystem files;
     private readonly HostMounts mounts;
     private readonly Dictionary<string, List<string>> above = new(StringComparer.Ordinal);
+    private readonly Dictionary<DeviceNumber, List<string>> aboveNumber = [];
     private readonly Dictionary<string, string> members = new(StringComparer.Ordinal);
+    private readonly HashSet<string> vitalMembers = new(StringComparer.Ordinal);
+    private readonly IReadOnlyDictionary<DeviceNumber, string> exports;
     private readonly List<string> pools;
 
-    private HostDisks(IHostFileSystem files)
+    private HostDisks(IHostFileSystem files, HostMounts mounts, IReadOnlyDictionary<DeviceNumber, string> exports)
     {
         this.files = files;
-        mounts = HostMounts.Read(files);
+        this.mounts = mounts;
+        this.exports = exports;
         pools = [.. files.List("/proc/spl/kstat/zfs").Where(name => files.Exists($"/proc/spl/kstat/zfs/{name}/state"))];
     }
 
     /// <summary>By function: of several on a disk's way each one, since each of them carries it.</summary>
-    public static Dictionary<PciAddress, List<Disk>> Read(IHostFileSystem files)
+    /// <param name="files">The host.</param>
+    /// <param name="mounts">Its mounts.</param>
+    /// <param name="exports">What the kernel exports of block devices.</param>
+    /// <param name="fabrics">NVMe controllers that hang on a function by their address only.</param>
+    public static Dictionary<PciAddress, List<Disk>> Read(
+        IHostFileSystem files, HostMounts mounts, IReadOnlyDictionary<DeviceNumber, string> exports, IReadOnlyDictionary<string, List<PciAddress>> fabrics)
     {
-        var reader = new HostDisks(files);
+        var reader = new HostDisks(files, mounts, exports);
         var found = new Dictionary<PciAddress, List<Disk>>();
         List<(string Name, string Path, List<PciAddress> Functions)> places = [];
         IReadOnlyList<string> names = files.List(Block);
@@ -66,15 +79,14 @@ internal sealed class HostDisks
                 continue;
             List<PciAddress> functions = SysfsPaths.FunctionsOn(path);
             if (functions.Count == 0)
-                functions = ControllersOf(files, path);
+                functions = [.. ControllersOf(files, path).Concat(FabricsOf(files, path, fabrics)).Distinct()];
             if (functions.Count > 0)
                 places.Add((name, path, functions));
-            else if (name.StartsWith("dm-", StringComparison.Ordinal) || name.StartsWith("md", StringComparison.Ordinal) || name.StartsWith("bcache", StringComparison.Ordinal))
+            else
                 reader.NoteBelow(name);
         }
 
         reader.ReadBtrfs();
-        reader.ReadExports();
         HashSet<string> known = [.. names];
         foreach ((string name, string path, List<PciAddress> functions) in places)
         {
@@ -93,7 +105,7 @@ internal sealed class HostDisks
     {
         var disk = new Disk(name, number) { HasNode = files.DeviceAt(Disk.NodeOf(name)) == number, Member = MemberOf(name, number) };
         Climb(name, number, Disk.NodeOf(name), 0, ref disk);
-        return disk;
+        return vitalMembers.Contains(name) ? disk with { IsVital = true } : disk;
     }
 
     /// <summary>Goes through everything that stands on a device.</summary>
@@ -101,6 +113,8 @@ internal sealed class HostDisks
     {
         if (mounts.UseOf(name, number) is { } use)
             disk = disk with { Mounted = disk.Mounted ?? $"{trail}, {use}" };
+        if (mounts.IsVital(name, number))
+            disk = disk with { IsVital = true };
         if (mounts.IsSwap(name, number))
             disk = disk with { Swap = disk.Swap ?? trail };
         if (height > 0)
@@ -110,26 +124,44 @@ internal sealed class HostDisks
         IEnumerable<string> holders = files.List($"{Block}/{name}/holders");
         if (above.TryGetValue(name, out List<string>? more))
             holders = holders.Union(more);
+        if (number is { } own && aboveNumber.TryGetValue(own, out more))
+            holders = holders.Union(more);
         foreach (string holder in holders)
             Climb(holder, NumberOf(holder), $"{trail} -> {files.ReadText($"{Block}/{holder}/dm/name") ?? holder}", height + 1, ref disk);
     }
 
-    /// <summary>A virtual device names what it stands on: the other end of "holders", which a driver may forget to make.</summary>
+    /// <summary>
+    /// A virtual device names what it stands on: the other end of "holders", which a driver may forget to make. Loop devices and zram have
+    /// neither, and a loop device doesn't even claim what it was set up on (drivers/block/loop.c, zram_drv.c).
+    /// </summary>
     private void NoteBelow(string name)
     {
         foreach (string slave in files.List($"{Block}/{name}/slaves"))
+            Note(above, slave, name);
+        if (name.StartsWith("loop", StringComparison.Ordinal))
         {
-            if (!above.TryGetValue(slave, out List<string>? list))
-                above[slave] = list = [];
-            list.Add(name);
+            if (files.ReadText($"{Block}/{name}/loop/backing_file") is { } backing && (files.LoopedDevice(Disk.NodeOf(name)) ?? mounts.NodeAt(backing)) is { } device)
+                Note(aboveNumber, device, name);
         }
+        else if (name.StartsWith("zram", StringComparison.Ordinal) && files.ReadText($"{Block}/{name}/backing_dev")?.Trim() is { } written && mounts.NodeAt(written) is { } store)
+        {
+            Note(aboveNumber, store, name);
+        }
+    }
+
+    private static void Note<T>(Dictionary<T, List<string>> map, T below, string name)
+        where T : notnull
+    {
+        if (!map.TryGetValue(below, out List<string>? list))
+            map[below] = list = [];
+        list.Add(name);
     }
 
     private DeviceNumber? NumberOf(string name) => HostMounts.Device(files.ReadText($"{Block}/{name}/dev"));
 
     private string? MemberOf(string name, DeviceNumber number)
     {
-        if (members.TryGetValue(name, out string? what))
+        if (members.TryGetValue(name, out string? what) || exports.TryGetValue(number, out what))
             return what;
         if (files.Exists($"{Block}/{name}/bcache"))
             return "a backing or cache device of bcache: stop it there (echo 1 > /sys/block/bcacheN/bcache/stop; /sys/fs/bcache/UUID/unregister)";
@@ -145,6 +177,8 @@ internal sealed class HostDisks
         if (label is not null && !pools.Contains(label))
             return null;
         string pool = label ?? string.Join(" or ", pools);
+        if (mounts.VitalPools.Any(vital => label is null || label == vital))
+            vitalMembers.Add(name);
         return $"a member of the imported ZFS pool {pool}: zpool export {pool} frees it";
     }
 
@@ -157,25 +191,10 @@ internal sealed class HostDisks
             if (devices.Count == 0)
                 continue;
             string? use = mounts.UseOfMember(devices.Select(d => (d, NumberOf(d))));
+            if (devices.Any(d => mounts.IsVital(d, NumberOf(d))))
+                vitalMembers.UnionWith(devices);
             foreach (string device in devices)
                 members[device] = $"a member of the btrfs {id}, {use ?? "which is mounted somewhere"}";
-        }
-    }
-
-    /// <summary>NVMe targets open what they export without claiming it (drivers/nvme/target/io-cmd-bdev.c).</summary>
-    private void ReadExports()
-    {
-        const string subsystems = "/sys/kernel/config/nvmet/subsystems";
-        foreach (string subsystem in files.List(subsystems))
-        {
-            foreach (string id in files.List($"{subsystems}/{subsystem}/namespaces"))
-            {
-                string folder = $"{subsystems}/{subsystem}/namespaces/{id}";
-                if (files.ReadText($"{folder}/enable") != "1" || files.ReadText($"{folder}/device_path")?.Trim() is not { Length: > 0 } path)
-                    continue;
-                string device = SysfsPaths.LastName(files.ReadLink(path) ?? path)!;
-                members[device] = $"exported over NVMe as namespace {id} of {subsystem}: disable it there (echo 0 > {folder}/enable)";
-            }
         }
     }
 
@@ -196,5 +215,17 @@ internal sealed class HostDisks
                 .Select(name => files.ReadLink($"{subsystem}/{name}")).OfType<string>()
                 .SelectMany(SysfsPaths.FunctionsOn).Distinct(),
         ];
+    }
+
+    /// <summary>The functions that an NVMe over Fabrics namespace's controllers hang on, which its path doesn't go through.</summary>
+    private static IEnumerable<PciAddress> FabricsOf(IHostFileSystem files, string path, IReadOnlyDictionary<string, List<PciAddress>> fabrics)
+    {
+        if (fabrics.Count == 0)
+            return [];
+        string[] steps = path.Split('/');
+        const string marker = "nvme-subsystem";
+        int at = Array.IndexOf(steps, marker);
+        IEnumerable<string> controllers = at >= 0 && at + 1 < steps.Length ? files.List($"/sys/class/{marker}/{steps[at + 1]}") : steps;
+        return controllers.SelectMany(name => fabrics.GetValueOrDefault(name) ?? []);
     }
 }

@@ -23,6 +23,9 @@ internal sealed record NetInterface(string Name, string Path)
     /// <summary>What it is part of, or what stands on it: "the bond bond0", "the vlan ens1.100"; null when none.</summary>
     public string? Upper { get; init; }
 
+    /// <summary>The default route goes through it, or through what stands on it: nobody gives that away.</summary>
+    public bool IsVital { get; init; }
+
     /// <summary>What takes its frames without an address: a packet socket, an XDP program; null when none is to be seen.</summary>
     public string? Listener { get; init; }
 }
@@ -35,6 +38,7 @@ internal static class HostInterfaces
 {
     private const int Ethernet = 1;
     private const int InfiniBand = 32;
+    private const string OpenVSwitch = "openvswitch";
 
     public static Dictionary<PciAddress, List<NetInterface>> Read(IHostFileSystem files)
     {
@@ -70,6 +74,7 @@ internal static class HostInterfaces
         ILookup<int, NetAddress> addresses = network.Addresses.ToLookup(a => a.Index);
         ILookup<int, NetRoute> routes = network.Routes.ToLookup(r => r.Index);
         Dictionary<string, string> listeners = Listeners(files, links);
+        HashSet<int> vital = CarriersOf(network.Routes.Where(r => r.Text is null).Select(r => r.Index), network.Links);
         var found = new Dictionary<PciAddress, List<NetInterface>>();
         foreach ((string name, string path, List<PciAddress> functions) in places)
         {
@@ -84,6 +89,7 @@ internal static class HostInterfaces
                 Address = addresses[index].FirstOrDefault(a => !a.LinkLocal)?.Text,
                 LinkLocal = addresses[index].FirstOrDefault(a => a.LinkLocal)?.Text,
                 Upper = uppers.GetValueOrDefault(name),
+                IsVital = vital.Contains(index),
                 Listener = link is null ? "changed its name or namespace just now" : listeners.GetValueOrDefault(name) ?? Frames(link),
             };
             foreach (PciAddress address in functions)
@@ -91,6 +97,30 @@ internal static class HostInterfaces
         }
 
         return found;
+    }
+
+    /// <summary>These interfaces and all that they stand on: ports of a bond or bridge, a VLAN's interface, ports of a virtual switch.</summary>
+    private static HashSet<int> CarriersOf(IEnumerable<int> indexes, IReadOnlyList<NetLink> links)
+    {
+        var carriers = new HashSet<int>(indexes);
+        int before;
+        do
+        {
+            before = carriers.Count;
+
+            // A switch's own port isn't tied to the switch that its other ports have as their master.
+            if (links.Any(l => l.Kind == OpenVSwitch && carriers.Contains(l.Index)))
+                carriers.UnionWith(links.Where(l => l.Kind == OpenVSwitch).Select(l => l.Index));
+            foreach (NetLink link in links)
+            {
+                if (link.Master is { } master && carriers.Contains(master))
+                    carriers.Add(link.Index);
+                if (carriers.Contains(link.Index) && link.Lower is { } lower)
+                    carriers.Add(lower);
+            }
+        }
+        while (carriers.Count > before);
+        return carriers;
     }
 
     private static string Named(NetLink link) => link.Kind is { } kind ? $"the {kind} {link.Name}" : link.Name;

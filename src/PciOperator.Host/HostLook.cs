@@ -91,6 +91,8 @@ internal sealed class LookedAtFileSystem(IHostFileSystem files, TimeProvider tim
 
     public DeviceNumber? DeviceAt(string path) => Watch("looking at", path, static (f, p) => f.DeviceAt(p));
 
+    public DeviceNumber? LoopedDevice(string node) => Watch("asking", node, static (f, p) => f.LoopedDevice(p));
+
     public HostNetwork ReadNetwork() => Watch("reading", "the host's network", static (f, _) => f.ReadNetwork());
 
     public VfSettings? ReadVfSettings(string pfInterface, int vf) => Watch("reading the VF settings of", pfInterface, (f, p) => f.ReadVfSettings(p, vf));

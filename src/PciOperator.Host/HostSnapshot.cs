@@ -95,6 +95,12 @@ public sealed record HostFunction
 
     /// <summary>The display that the firmware and the kernel's console used at boot.</summary>
     internal bool BootVga { get; init; }
+
+    /// <summary>Below no port, and no further function of a card: a part of the root complex itself, or (in a virtual machine) put there by the hypervisor.</summary>
+    internal bool IsOnRootBus { get; init; }
+
+    /// <summary>It has memory of its own behind a BAR; read only of what calls itself memory.</summary>
+    internal bool HasMemoryBar { get; init; }
 }
 
 /// <summary>Something wrong with one device.</summary>

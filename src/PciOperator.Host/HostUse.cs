@@ -12,6 +12,8 @@ internal sealed class HostUse
     private Dictionary<PciAddress, List<Disk>> disks = [];
     private Dictionary<PciAddress, string> consoles = [];
     private Dictionary<PciAddress, string> mediated = [];
+    private IReadOnlyDictionary<PciAddress, string> served = new Dictionary<PciAddress, string>();
+    private Dictionary<PciAddress, ServedMount> mounted = [];
 
     private HostUse()
     {
@@ -32,7 +34,16 @@ internal sealed class HostUse
     /// <summary>"the framebuffer fb0 of the host's text console"; null when the function carries no console.</summary>
     public string? ConsoleOf(PciAddress address) => consoles.GetValueOrDefault(address);
 
-    /// <summary>A mediated device (a vGPU) that was made on the function; null when none.</summary>
+    /// <summary>"is port 1 of the host's NVMe target: …"; null when the kernel serves nobody through the function.</summary>
+    public string? ServedBy(PciAddress address) => served.GetValueOrDefault(address);
+
+    /// <summary>A file system that the function itself serves and the host has mounted; null when none.</summary>
+    public ServedMount? MountOf(PciAddress address) => mounted.GetValueOrDefault(address);
+
+    /// <summary>The host runs from what is mounted of the function, or its kubelet or container runtime does.</summary>
+    public bool IsVitalMount(PciAddress address) => MountOf(address) is { IsVital: true } || DisksOf(address).Any(d => d is { IsVital: true, Mounted: not null });
+
+    /// <summary>A vGPU that was made on the function, and what removes it; null when none.</summary>
     public string? MediatedDeviceOf(PciAddress address) => mediated.GetValueOrDefault(address);
 
     /// <summary>The function's own interface (of several, the one nearest to it, then by name).</summary>
@@ -51,7 +62,12 @@ internal sealed class HostUse
         {
             use.Blindness = CompareWithPid1(files);
             use.interfaces = HostInterfaces.Read(files);
-            use.disks = HostDisks.Read(files);
+            HostMounts mounts = HostMounts.Read(files);
+            FibreChannel ports = FibreChannel.Read(files);
+            KernelExports exports = KernelExports.Read(files, mounts, ports);
+            use.disks = HostDisks.Read(files, mounts, exports.Devices, ports.Controllers(files));
+            use.served = exports.Functions;
+            use.mounted = VirtioMounts.Read(files, mounts);
             use.consoles = HostConsoles.Read(files);
             use.mediated = MediatedDevices(files);
             use.UnsafeNoIommu = files.ReadText("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") is "Y" or "1";
@@ -87,7 +103,18 @@ internal sealed class HostUse
         foreach (string name in files.List("/sys/bus/mdev/devices"))
         {
             foreach (PciAddress address in SysfsPaths.FunctionsOn(files.ReadLink($"/sys/bus/mdev/devices/{name}") ?? ""))
-                found.TryAdd(address, name);
+                found.TryAdd(address, $"the mediated device {name} (a vGPU): remove it first (echo 1 > /sys/bus/mdev/devices/{name}/remove)");
+        }
+
+        // Newer drivers make a vGPU of a VF without a mediated device (vfio-pci-core instead of mdev, since Linux 6.8).
+        foreach (string driver in (string[])["nvidia", "nvidia-vgpu-vfio"])
+        {
+            foreach (string name in files.List(SysfsPaths.Driver(driver)))
+            {
+                if (PciAddress.TryParse(name, out PciAddress address)
+                    && files.ReadText($"{SysfsPaths.Device(address)}/nvidia/current_vgpu_type")?.Trim() is { Length: > 0 } type && type != "0")
+                    found.TryAdd(address, $"a vGPU of type {type}: remove it first (echo 0 > {SysfsPaths.Device(address)}/nvidia/current_vgpu_type)");
+            }
         }
 
         return found;

@@ -204,6 +204,8 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work, Ho
 
     public IDisposable? ClaimBlockDevice(string node) => Watch("opening", node, static (f, p) => f.ClaimBlockDevice(p));
 
+    public DeviceNumber? LoopedDevice(string node) => Watch("asking", node, static (f, p) => f.LoopedDevice(p));
+
     public HostNetwork ReadNetwork() => Watch("reading", "the host's network", static (f, _) => f.ReadNetwork());
 
     public void LoadModule(string name) => Watch("loading the module", name, static (f, p) =>

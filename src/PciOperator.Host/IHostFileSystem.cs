@@ -59,6 +59,14 @@ public interface IHostFileSystem
     /// <exception cref="HostIoException">The node isn't there or can't be opened.</exception>
     IDisposable? ClaimBlockDevice(string node);
 
+    /// <summary>
+    /// The number of the device node that a loop device was set up on (LOOP_GET_STATUS64), whatever it was called and in whose mount
+    /// namespace; null when it stands on a file, or on nothing.
+    /// </summary>
+    /// <param name="node">"/dev/loop0".</param>
+    /// <exception cref="HostIoException">It can't be asked.</exception>
+    DeviceNumber? LoopedDevice(string node);
+
     /// <summary>The interfaces, addresses and routes of the network namespace that the agent runs in.</summary>
     HostNetwork ReadNetwork();
 

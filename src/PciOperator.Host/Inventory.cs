@@ -11,7 +11,9 @@ internal sealed class Inventory(IHostFileSystem files)
     private const int DisplayClass = 0x03;
     private const int AcceleratorClass = 0x12;
     private const int BridgeClass = 0x06;
+    private const int MemoryClass = 0x05;
     private const int ConfigSpace = 4096;
+    private const int HeaderType = 0x0e;
 
     // Serial number fields sit in the first part; some devices take milliseconds for each word.
     private const int VpdBytes = 1024;
@@ -235,7 +237,7 @@ internal sealed class Inventory(IHostFileSystem files)
         if (Facts(address, folder, vendor.Value, product.Value, parent is not null) is not { } card)
             return null;
         uint classCode = card.ClassCode;
-        bool isBridge = classCode >> 16 == BridgeClass;
+        bool isBridge = card.IsBridge;
         int totalVfs = parent is null && !isBridge ? Number(files.ReadText($"{folder}/sriov_totalvfs")) ?? 0 : 0;
         int? numa = Number(Optional($"{folder}/numa_node")) is { } node and >= 0 ? node : null;
         string? driver = DriverOf(files, address);
@@ -275,6 +277,8 @@ internal sealed class Inventory(IHostFileSystem files)
             ResetMethods = isBridge ? [] : Optional($"{folder}/reset_method")?.Split(' ', StringSplitOptions.RemoveEmptyEntries) ?? [],
             VfioGroupNode = groupNode,
             BootVga = classCode >> 16 == DisplayClass && files.ReadText($"{folder}/boot_vga") == "1",
+            IsOnRootBus = parent is null && SysfsPaths.FunctionsOn(link).Count == 1 && !GoesWithAnEndpoint(address, classCode),
+            HasMemoryBar = classCode >> 16 == MemoryClass && HasMemory(Optional($"{folder}/resource")),
             VfioDeviceNode = onVfio ? VfioDevice(files, address) : null,
         };
     }
@@ -305,13 +309,14 @@ internal sealed class Inventory(IHostFileSystem files)
             return facts;
         if (files.ReadText($"{folder}/class") is not { } classText || !uint.TryParse(Digits(classText), NumberStyles.AllowHexSpecifier, null, out uint classCode))
             return null;
-        bool hasSerial = !isVf && classCode >> 16 != BridgeClass;
+        bool isBridge = !isVf && IsBridge(folder, classCode);
+        bool hasSerial = !isVf && !isBridge;
         ReadSerial vpd = hasSerial && classCode >> 16 is (NetworkClass or AcceleratorClass) ? SerialNumber.ReadVpd(() => files.ReadBytes($"{folder}/vpd", VpdBytes)) : default;
         ReadSerial dsn = hasSerial ? SerialNumber.ReadDsn(() => files.ReadBytes($"{folder}/config", ConfigSpace)) : default;
         if (before.TryRemove(address, out FixedFacts? old) && old.Vendor == vendor && old.Product == product && old.IsVf == isVf)
             (vpd, dsn) = (StillThe(old.Vpd, vpd, old.Dsn, dsn), StillThe(old.Dsn, dsn, old.Vpd, vpd));
         return known[address] = new FixedFacts(
-            vendor, product, isVf, classCode, Id(Optional($"{folder}/subsystem_vendor")), Id(Optional($"{folder}/subsystem_device")), vpd, dsn);
+            vendor, product, isVf, isBridge, classCode, Id(Optional($"{folder}/subsystem_vendor")), Id(Optional($"{folder}/subsystem_device")), vpd, dsn);
     }
 
     /// <summary>A number that can't be read is what it was, unless the card's other number says that it is another card.</summary>
@@ -355,12 +360,50 @@ internal sealed class Inventory(IHostFileSystem files)
         return $"path:{start}/{string.Join('/', steps)}";
     }
 
+    /// <summary>
+    /// VFIO takes what has an endpoint's header, whatever its class says (vfio_pci_core_register_device): an NVSwitch or a non-transparent bridge is a
+    /// device. Host bridges, ISA bridges and their like have that header too, and are the host. A port of PCI's own is read no header of: it would be woken
+    /// for it, and the kernel has made sure that class and header agree (pci_setup_device).
+    /// </summary>
+    private bool IsBridge(string folder, uint classCode)
+    {
+        const uint lastOfTheHosts = 0x07;
+        return classCode >> 16 == BridgeClass
+            && (((classCode >> 8) & 0xff) <= lastOfTheHosts || OptionalBytes($"{folder}/config", HeaderType + 1) is not [.., var header] || (header & 0x7f) != 0);
+    }
+
+    /// <summary>A further function of a card, by the class of its first: asked of the few kinds only of which chipsets are made.</summary>
+    private bool GoesWithAnEndpoint(PciAddress address, uint classCode)
+    {
+        if (address.Function == 0 || !Guards.IsOfAChipset(classCode))
+            return false;
+        string text = address.ToString();
+        return Optional($"{SysfsPaths.Devices}/{text[..(text.LastIndexOf('.') + 1)]}0/class") is { } first
+            && uint.TryParse(Digits(first), NumberStyles.AllowHexSpecifier, null, out uint code) && !Guards.IsOfAChipset(code);
+    }
+
+    /// <summary>"0x00000000f0000000 0x00000000f0ffffff 0x0000000000040200": start, end and flags of the six BARs first; 0x200 is memory (linux/ioport.h).</summary>
+    private static bool HasMemory(string? resources) => (resources ?? "").Split('\n').Take(6).Select(line => line.Trim().Split(' '))
+        .Any(bar => bar is [_, _, ['0', 'x', .. var flags]] && ulong.TryParse(flags, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong bits) && (bits & 0x200) != 0);
+
     /// <summary>An attribute that nothing is decided or restored by: an error is as good as its absence.</summary>
     private string? Optional(string path)
     {
         try
         {
             return files.ReadText(path);
+        }
+        catch (HostIoException)
+        {
+            return null;
+        }
+    }
+
+    private byte[]? OptionalBytes(string path, int max)
+    {
+        try
+        {
+            return files.ReadBytes(path, max);
         }
         catch (HostIoException)
         {
@@ -402,7 +445,7 @@ internal sealed class Inventory(IHostFileSystem files)
 
     /// <summary>What stays the same as long as the same device is at the address.</summary>
     private sealed record FixedFacts(
-        PciId Vendor, PciId Product, bool IsVf, uint ClassCode, PciId? SubsystemVendor, PciId? SubsystemProduct, ReadSerial Vpd, ReadSerial Dsn);
+        PciId Vendor, PciId Product, bool IsVf, bool IsBridge, uint ClassCode, PciId? SubsystemVendor, PciId? SubsystemProduct, ReadSerial Vpd, ReadSerial Dsn);
 
     /// <summary>What is read once for a scan and only when some function needs it.</summary>
     private sealed class Surroundings(IHostFileSystem files)

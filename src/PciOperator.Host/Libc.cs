@@ -122,6 +122,18 @@ internal static partial class Libc
         };
     }
 
+    /// <summary>What a loop device stands on; null when that is no block device; the errno in <paramref name="errno"/>.</summary>
+    public static unsafe DeviceNumber? LoopedDevice(int fd, out int errno)
+    {
+        // struct loop_info64 (linux/loop.h): lo_device, lo_inode, lo_rdevice, … The kernel packs numbers as its huge_encode_dev does.
+        const nuint getStatus = 0x4c05;
+        const int size = 232;
+        ulong* info = stackalloc ulong[size / sizeof(ulong)];
+        errno = Ioctl(fd, getStatus, info) == 0 ? 0 : Marshal.GetLastPInvokeError();
+        ulong device = errno == 0 ? info[2] : 0;
+        return device == 0 ? null : new DeviceNumber(true, (uint)((device & 0xfff00) >> 8), (uint)((device & 0xff) | ((device >> 12) & 0xfff00)));
+    }
+
     /// <summary>Whether a folder is at the path: a link to one is none.</summary>
     public static bool IsFolder(string path) =>
         Statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, StatxTypeAndMode, out StatxBuffer stat) == 0 && (stat.Mode & S_IFMT) == S_IFDIR;

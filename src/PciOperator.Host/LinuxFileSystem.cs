@@ -174,6 +174,23 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     }
 
     /// <inheritdoc/>
+    public DeviceNumber? LoopedDevice(string node)
+    {
+        int fd = Libc.Open(At(node), Libc.O_RDONLY | Libc.O_NONBLOCK | Libc.O_CLOEXEC, 0);
+        if (fd < 0)
+            return Errnos.IsAbsence(Marshal.GetLastPInvokeError()) ? null : throw new HostIoException("open", node, Marshal.GetLastPInvokeError());
+        try
+        {
+            DeviceNumber? number = Libc.LoopedDevice(fd, out int errno);
+            return errno is 0 or Errnos.ENXIO ? number : throw new HostIoException("ask for the backing device of", node, errno);
+        }
+        finally
+        {
+            _ = Libc.Close(fd);
+        }
+    }
+
+    /// <inheritdoc/>
     public HostNetwork ReadNetwork() => Rtnetlink.Read();
 
     /// <inheritdoc/>

@@ -7,10 +7,13 @@ internal sealed class OtherMounts(IHostFileSystem files)
     public string? WhereIs(IReadOnlyList<Disk> disks)
     {
         var seen = new HashSet<string?>();
-        foreach (string pid in files.List("/proc"))
+        foreach (string pid in ProcessFolder.All(files))
         {
-            if (!char.IsAsciiDigit(pid[0]) || !seen.Add(files.ReadLink($"/proc/{pid}/ns/mnt")) || files.ReadText($"/proc/{pid}/mountinfo") is not { } mounts)
+            string? space = null;
+            string? mounts = ProcessFolder.Read(files, pid, () => seen.Contains(space = files.ReadLink($"/proc/{pid}/ns/mnt")) ? null : ProcessFolder.Mounts(files, pid));
+            if (mounts is null)
                 continue;
+            seen.Add(space);
             foreach (string[] columns in HostUse.Lines(mounts).Where(c => c.Length >= 5))
             {
                 if (HostMounts.Device(columns[2]) is { } number && disks.Any(d => d.Number == number))

@@ -46,13 +46,17 @@ internal sealed class OtherNamespaces
         Dictionary<string, string>? here = null;
         foreach (string pid in files.List("/proc"))
         {
-            if (!char.IsAsciiDigit(pid[0]) || Link($"/proc/{pid}/ns/net") is not { } space || space == host || seen.Contains(space)
-                || !seen.Add($"{space} {Link($"/proc/{pid}/ns/mnt")}"))
+            if (!char.IsAsciiDigit(pid[0]) || Link($"/proc/{pid}/ns/net") is not { } space || space == host || seen.Contains(space))
+                continue;
+            string view = $"{space} {Link($"/proc/{pid}/ns/mnt")}";
+            if (seen.Contains(view))
                 continue;
             string folder = $"/proc/{pid}/root/sys/class/net";
             IReadOnlyList<string> names = Names(folder);
+            // Nothing was seen, perhaps since it just ended: another process in the same namespaces may show them.
             if (names.Count == 0)
                 continue;
+            seen.Add(view);
             here ??= files.List("/sys/class/net").ToDictionary(n => n, n => files.ReadLink($"/sys/class/net/{n}") ?? "", StringComparer.Ordinal);
             Dictionary<string, string> there = names.ToDictionary(n => n, n => Link($"{folder}/{n}") ?? "", StringComparer.Ordinal);
 

@@ -81,8 +81,9 @@ public sealed partial class PassthroughHost
     public event Action? Changed;
 
     /// <summary>
-    /// Devices that a person gives away although a guard refuses them; each member of a group needs its own. Never what the agent can't
-    /// see, what VFIO runs without an IOMMU, or what somebody else has on VFIO. Can be set at any time.
+    /// Devices that a person gives away although a guard refuses them; each member of a group needs its own, and the host's consent: a line
+    /// in STATE/guard-overrides. Never what the agent can't see, what VFIO runs without an IOMMU, what somebody else has on VFIO, or what the
+    /// host runs from: root, boot, the kubelet's and the container runtime's disks, the interface with the default route. Can be set at any time.
     /// </summary>
     public IReadOnlyList<GuardOverride> GuardOverrides
     {
@@ -138,6 +139,7 @@ public sealed partial class PassthroughHost
     private HostSnapshot Look(IReadOnlyCollection<Uevent>? heard, bool fresh)
     {
         List<JournalEntry> settled = Settled();
+        guards.Consent = GuardConsent.Read(looked, stateFolder);
         var problems = new List<string>();
         var use = HostUse.Read(looked);
         List<HostFunction> functions = WithSilent(twins.Tell(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
@@ -353,6 +355,12 @@ public sealed partial class PassthroughHost
         foreach (HostFunction f in functions)
         {
             if (f.Function.IommuGroup is { } group && alone.TryGetValue(f.Address, out GuardRefusal? refusal))
+                groups.TryAdd(group, refusal);
+        }
+
+        foreach (HostFunction f in functions.Where(f => f.Function.IsBridge))
+        {
+            if (f.Function.IommuGroup is { } group && Guards.SpoilsGroup(f) is { } refusal)
                 groups.TryAdd(group, refusal);
         }
 

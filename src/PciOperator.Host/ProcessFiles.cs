@@ -21,23 +21,31 @@ internal sealed class ProcessFiles
     public static ProcessFiles Read(IHostFileSystem files)
     {
         var found = new ProcessFiles();
-        string? self = files.ReadLink("/proc/self");
-        foreach (string pid in files.List("/proc"))
+        foreach (string pid in ProcessFolder.All(files))
         {
-            if (!char.IsAsciiDigit(pid[0]) || pid == self)
-                continue;
-
-            // Without memory of its own: one of the kernel's threads, or what is left of a process that has ended.
-            byte[]? maps = files.ReadBytes($"/proc/{pid}/maps", int.MaxValue);
-            if (maps is { Length: 0 })
-                continue;
-            List<OpenFile> open = Open(files, pid);
-            List<string> mapped = Mapped(maps);
-            if (open.Count + mapped.Count > 0)
-                found.processes.Add(new Process(pid, files.ReadText($"/proc/{pid}/comm") ?? "gone", open, mapped));
+            if (ProcessFolder.Read(files, pid, () => Of(files, pid)) is { } process)
+                found.processes.Add(process);
         }
 
         return found;
+    }
+
+    /// <summary>Null when it has nothing open or mapped that matters.</summary>
+    private static Process? Of(IHostFileSystem files, string pid)
+    {
+        // Without memory of its own: one of the kernel's threads, or what is left of a process that has ended, whose other threads may live.
+        string folder = $"/proc/{pid}";
+        byte[]? maps = files.ReadBytes($"{folder}/maps", int.MaxValue);
+        if (maps is { Length: 0 })
+        {
+            if (ProcessFolder.Living(files, pid).FirstOrDefault() is not { } living)
+                return null;
+            maps = files.ReadBytes($"{folder = living}/maps", int.MaxValue);
+        }
+
+        List<OpenFile> open = Open(files, folder);
+        List<string> mapped = Mapped(maps);
+        return open.Count + mapped.Count > 0 ? new Process(pid, files.ReadText($"/proc/{pid}/comm") ?? "gone", open, mapped) : null;
     }
 
     /// <summary>"process 4242 (qemu-system-x86) has /dev/vfio/13 open"; null when none has any of them.</summary>
@@ -77,15 +85,15 @@ internal sealed class ProcessFiles
         return file.Node is { } number && nodes.TryGetValue(number, out string? node) ? $"{node} open" : null;
     }
 
-    private static List<OpenFile> Open(IHostFileSystem files, string pid)
+    private static List<OpenFile> Open(IHostFileSystem files, string folder)
     {
         var open = new List<OpenFile>();
-        foreach (string fd in files.List($"/proc/{pid}/fd"))
+        foreach (string fd in files.List($"{folder}/fd"))
         {
-            string path = $"/proc/{pid}/fd/{fd}";
+            string path = $"{folder}/fd/{fd}";
             if (files.ReadLink(path) is not { } target)
                 continue;
-            if (target.Contains(VfioDevice, StringComparison.Ordinal) && files.ReadText($"/proc/{pid}/fdinfo/{fd}") is { } info)
+            if (target.Contains(VfioDevice, StringComparison.Ordinal) && files.ReadText($"{folder}/fdinfo/{fd}") is { } info)
                 open.Add(new OpenFile(target, null, info));
             else if (target.StartsWith('/') && (files.DeviceAt(path) is var node && node is not null || target.Contains("/resource", StringComparison.Ordinal)))
                 open.Add(new OpenFile(target, node, null));

@@ -123,13 +123,13 @@ public sealed class SimulatedFunction
     internal PciAddress At => PciAddress.Parse(Address);
 
     [JsonIgnore]
-    internal bool IsBridge => Class >> 16 == 0x06;
+    internal bool IsBridge => Class >> 16 == 0x06 && (Class & 0xff00) <= 0x0700;
 
     [JsonIgnore]
     internal bool HasHostDriver => Driver is not null && Driver == HostDriver;
 
     [JsonIgnore]
-    internal bool OnVfio => (Driver ?? UnbindingFrom) is { } driver && driver.EndsWith("vfio-pci", StringComparison.Ordinal);
+    internal bool OnVfio => VfioDrivers.IsVfio(Driver ?? UnbindingFrom);
 }
 
 /// <summary>A simulated PCI Express link.</summary>
@@ -230,6 +230,9 @@ public sealed class SimulatedInterface
 
     /// <summary>ARPHRD_…: Ethernet; 280 is CAN.</summary>
     public int HardwareType { get; set; } = 1;
+
+    /// <summary>The default route goes through <see cref="Master"/> or <see cref="Upper"/>.</summary>
+    public bool UpperRoute { get; set; }
 
     /// <summary>Of <see cref="Master"/> or <see cref="Upper"/>: "bridge", "team", "openvswitch", "macvlan", …; null: bond, or vlan.</summary>
     public string? UpperKind { get; set; }

@@ -534,6 +534,10 @@ public sealed class SimulatedHost
             return !used && host.claimed.Add(disk.Name) ? new BlockClaim(host, disk.Name) : null;
         });
 
+        public DeviceNumber? LoopedDevice(string node) => Look(node, () =>
+            host.Tree.Find($"/sys/class/block/{node["/dev/".Length..]}/loop/backing_file") is FileTree.File { Read: { } backing }
+            && host.Tree.Find(System.Text.Encoding.UTF8.GetString(backing()).TrimEnd('\n')) is FileTree.Node { Number: { IsBlock: true } number } ? number : (DeviceNumber?)null);
+
         public HostNetwork ReadNetwork() => Look("rtnetlink", () => SimulatedNetwork.Read(host.state));
 
         public void Write(string path, string value) => Act(SimulatedOperation.Write, path, value, () =>

@@ -51,6 +51,8 @@ internal static class SimulatedNetwork
         foreach (string upper in uppers)
         {
             SimulatedInterface below = interfaces.First(i => (i.Net.Master ?? i.Net.Upper) == upper).Net;
+            if (below.UpperRoute)
+                routes.Add(new NetRoute(Upper(upper), null, 254));
             links.Add(new NetLink(Upper(upper), upper)
             {
                 Up = true,

@@ -28,6 +28,17 @@ internal static unsafe partial class Native
 
     public static int Control(int fd, nuint request, nint argument, string what) => Checked(ioctl(fd, request, (void*)argument), what);
 
+    /// <summary>Another program takes this one's place, and has its files open.</summary>
+    public static void Become(string program, params ReadOnlySpan<string> arguments)
+    {
+        var all = stackalloc byte*[arguments.Length + 2];
+        all[0] = (byte*)Marshal.StringToCoTaskMemUTF8(program);
+        for (var i = 0; i < arguments.Length; i++)
+            all[i + 1] = (byte*)Marshal.StringToCoTaskMemUTF8(arguments[i]);
+        all[arguments.Length + 1] = null;
+        Checked(execv(all[0], all), program);
+    }
+
     public static void Close(int fd) => _ = close(fd);
 
     /// <summary>Little-endian, as the device's registers are.</summary>
@@ -70,6 +81,9 @@ internal static unsafe partial class Native
         if (sendmsg(pair[0], &message, 0) < 0)
             throw Failure("sendmsg");
     }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int execv(byte* path, byte** arguments);
 
     private static int Checked(int result, string what) => result >= 0 ? result : throw Failure(what);
 

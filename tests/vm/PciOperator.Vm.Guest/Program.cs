@@ -6,6 +6,7 @@ const string usage = """
     vfio-hold GROUP ADDRESS...     the same, then keep everything open until killed
     vfio-hide GROUP ADDRESS...     the same, with the open files on their way through a socket, where nobody sees them
     edu-dma GROUP ADDRESS...       let QEMU's edu device, the first of the group, copy memory by DMA
+    churn FILES                    fork processes without end, each with so many files open
     measure STATE ROUNDS           bind every VF with journal, guards and read-back against a script that writes the same files
     """;
 try
@@ -36,6 +37,11 @@ try
         case ["edu-dma", var group, .. var addresses]:
             using (var opened = VfioGroup.Open(group, addresses))
                 EduDevice.Copy(opened);
+            return 0;
+        case ["churn", var files]:
+            for (var i = 0; i < int.Parse(files); i++)
+                Native.Open("/dev/null");
+            Native.Become("/bin/busybox", "sh", "-c", "while :; do (:) & (:) & (:) & wait; done");
             return 0;
         case ["measure", var state, var rounds]:
             using (var measurement = new Measurement(state))
