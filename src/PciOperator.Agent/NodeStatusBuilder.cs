@@ -43,7 +43,7 @@ internal static class NodeStatusBuilder
                 Claims = known.Count(h => h.State != HoldingState.Rejected),
             },
             Devices = devices,
-            Assignments = [.. known.Select(h => Assignment(h, wanted))],
+            Assignments = [.. known.Select(h => Assignment(h, wanted, node.Spec.Settling == true))],
             Pools = Pools(offered),
             Conditions = NodeConditions.Of(node.Status?.Conditions, host, devices, known, truncated, now),
         };
@@ -96,11 +96,12 @@ internal static class NodeStatusBuilder
         return truncated ? all[..MostDevices] : all;
     }
 
-    private static AssignmentStatus Assignment(Holding holding, IReadOnlyDictionary<string, PciAssignment> wanted)
+    private static AssignmentStatus Assignment(Holding holding, IReadOnlyDictionary<string, PciAssignment> wanted, bool settling)
     {
         var request = holding.Request;
         // What is held and no longer wanted is on its way back, also before the first write of that.
-        var state = wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? Translate.State(holding.State) : AssignmentState.Releasing;
+        var state = settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? Translate.State(holding.State) : AssignmentState.Releasing;
+        var policies = request.Devices.ToDictionary(d => d.Address, Translate.Policy);
         return new AssignmentStatus
         {
             ClaimUid = request.ClaimUid,
@@ -110,7 +111,7 @@ internal static class NodeStatusBuilder
             Reason = Short(holding.Reason, 64),
             Message = Short(holding.Message, 1024),
             Devices = holding.Devices.Count > 0
-                ? [.. holding.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString(), Driver = d.Driver, OriginalDriver = d.OriginalDriver, DeviceNode = d.DeviceNode ?? d.VfioDeviceNode })]
+                ? [.. holding.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString(), Driver = d.Driver, OriginalDriver = d.OriginalDriver, Policy = holding.State == HoldingState.Rejected ? null : policies.GetValueOrDefault(d.Address), DeviceNode = d.DeviceNode ?? d.VfioDeviceNode })]
                 : [.. request.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString() })],
         };
     }

@@ -100,7 +100,7 @@ public static class CoreMapping
             : Core.GuestNuma.Unknown,
         Excluded = (claim.Status?.Refusals ?? [])
             .Where(r => r.Until is null || r.Until > now)
-            .SelectMany(r => r.Addresses.Select(a => new DeviceExclusion(r.NodeName, PciAddress.Parse(a))))
+            .SelectMany(r => r.Addresses.Where(a => PciAddress.TryParse(a, out _)).Select(a => new DeviceExclusion(r.NodeName, PciAddress.Parse(a))))
             .ToHashSet(),
     };
 

@@ -13,6 +13,11 @@ internal static class MetadataPatch
         KubernetesPatch.Merge(JsonSerializer.Serialize(
             new FinalizersPatch(new(metadata.ResourceVersion, metadata.Uid, finalizers)), MetadataPatchJson.Default.FinalizersPatch));
 
+    /// <summary>Sets an object's owners.</summary>
+    public static KubernetesPatch Owners(V1ObjectMeta metadata, IReadOnlyList<V1OwnerReference> owners) =>
+        KubernetesPatch.Merge(JsonSerializer.Serialize(
+            new OwnersPatch(new(metadata.ResourceVersion, metadata.Uid, owners)), MetadataPatchJson.Default.OwnersPatch));
+
     /// <summary>Removes an annotation that still has the value that was seen.</summary>
     public static KubernetesPatch WithoutAnnotation(V1ObjectMeta metadata, string name, string value)
     {
@@ -24,6 +29,10 @@ internal static class MetadataPatch
             """);
     }
 
+    internal sealed record OwnersPatch(OwnersPatchMetadata Metadata);
+
+    internal sealed record OwnersPatchMetadata(string? ResourceVersion, string? Uid, IReadOnlyList<V1OwnerReference> OwnerReferences);
+
     internal sealed record FinalizersPatch(FinalizersPatchMetadata Metadata);
 
     internal sealed record FinalizersPatchMetadata(string? ResourceVersion, string? Uid, IReadOnlyList<string> Finalizers);
@@ -31,5 +40,6 @@ internal static class MetadataPatch
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(MetadataPatch.FinalizersPatch))]
+[JsonSerializable(typeof(MetadataPatch.OwnersPatch))]
 [JsonSerializable(typeof(string))]
 internal sealed partial class MetadataPatchJson : JsonSerializerContext;

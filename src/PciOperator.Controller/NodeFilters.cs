@@ -25,6 +25,8 @@ internal static class NodeFilters
             return new("Taint", $"have the taint {taint} that the claim doesn't tolerate");
         if (pciNode?.Metadata.DeletionTimestamp is not null)
             return new("NodeGone", "are going away");
+        if (pciNode?.Spec.Settling == true)
+            return new("Settling", "are being asked what they hold");
         if (!agentReady)
             return new("AgentNotReady", "have no agent that is ready");
         return pciNode?.Status is null || !pciNode.Status.Conditions.IsTrue(Conditions.InventoryReady)
