@@ -27,7 +27,7 @@ public sealed partial class NodeAgent
     private readonly Gauge _held;
 
     /// <summary>Starts whatever has to be done for claims: releases first, since a device may be wanted by its next owner.</summary>
-    private void StartWork(Dictionary<string, PciAssignment> wanted, CompiledRules rules, CancellationToken ct)
+    private void StartWork(Dictionary<string, PciAssignment> wanted, CompiledRules rules, bool settling, CancellationToken ct)
     {
         lock (_lock)
         {
@@ -44,6 +44,9 @@ public sealed partial class NodeAgent
                 SayTrouble(holding);
                 if (holding.State != HoldingState.Prepared)
                     _verified.Remove(uid);
+                // A PciNode that was made anew says nothing yet of what is held here: the controller asks first.
+                if (settling)
+                    continue;
                 if (!wanted.TryGetValue(uid, out var assignment) || !SameDevices(assignment, holding))
                     Begin("release/" + uid, uid, Circumstances(holding.Request, holding), () => ReleaseAsync(holding, ct), ct);
             }

@@ -212,7 +212,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
         // VFs first: after a boot there are none, and claims wait for theirs.
         _vfs.Look(node, _snapshot!, rules, ct);
         LookForUnseen(wanted);
-        StartWork(wanted, rules, ct);
+        StartWork(wanted, rules, node.Spec.Settling == true, ct);
         await PublishAsync(node, rules, wanted, ct);
         Volatile.Write(ref _notReady, null);
     }

@@ -24,7 +24,7 @@ internal static class NodeStatusBuilder
         var present = host.Functions.Select(f => f.Address).ToHashSet();
         var shown = Shown(host, matched, owners, known, present);
         var view = new NodeDevices(host, matched, rules, owners, known, vfNotes);
-        var assignments = StatusShare.Assignments([.. known.Select(h => Assignment(h, wanted))], wanted.ContainsKey, out var complete);
+        var assignments = StatusShare.Assignments([.. known.Select(h => Assignment(h, wanted, node.Spec.Settling == true))], wanted.ContainsKey, out var complete);
         var devices = StatusShare.Devices([.. shown.Select(view.Of)], d => owners.ContainsKey(PciAddress.Parse(d.Address)), assignments);
         var offered = devices.Where(d => d.Rule is not null).ToList();
 
@@ -97,11 +97,12 @@ internal static class NodeStatusBuilder
         return all;
     }
 
-    private static AssignmentStatus Assignment(Holding holding, IReadOnlyDictionary<string, PciAssignment> wanted)
+    private static AssignmentStatus Assignment(Holding holding, IReadOnlyDictionary<string, PciAssignment> wanted, bool settling)
     {
         var request = holding.Request;
         // What is held and no longer wanted is on its way back, also before the first write of that.
-        var state = wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? Translate.State(holding.State) : AssignmentState.Releasing;
+        var state = settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? Translate.State(holding.State) : AssignmentState.Releasing;
+        var policies = request.Devices.ToDictionary(d => d.Address, Translate.Policy);
         return new AssignmentStatus
         {
             ClaimUid = request.ClaimUid,
@@ -111,7 +112,7 @@ internal static class NodeStatusBuilder
             Reason = Short(holding.Reason, 64),
             Message = Short(holding.Message, 1024),
             Devices = holding.Devices.Count > 0
-                ? [.. holding.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString(), Driver = d.Driver, OriginalDriver = d.OriginalDriver, DeviceNode = d.DeviceNode ?? d.VfioDeviceNode })]
+                ? [.. holding.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString(), Driver = d.Driver, OriginalDriver = d.OriginalDriver, Policy = holding.State == HoldingState.Rejected ? null : policies.GetValueOrDefault(d.Address), DeviceNode = d.DeviceNode ?? d.VfioDeviceNode })]
                 : [.. request.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString() })],
         };
     }

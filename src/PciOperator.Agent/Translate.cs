@@ -35,6 +35,25 @@ internal static class Translate
         ],
     };
 
+    /// <summary>How a device is kept, as the journal has it.</summary>
+    public static HeldPolicy Policy(AssignmentDevice device) => new()
+    {
+        Driver = device.Driver switch
+        {
+            BindDriver.Auto => PassthroughDriver.Auto,
+            BindDriver.PciStub => PassthroughDriver.PciStub,
+            _ => PassthroughDriver.VfioPci,
+        },
+        Managed = device.Managed,
+        Reset = device.Reset switch
+        {
+            ResetMode.Required => ResetPolicy.Required,
+            ResetMode.Skip => ResetPolicy.Skip,
+            _ => ResetPolicy.BestEffort,
+        },
+        OneTimeUse = device.OneTimeUse ? true : null,
+    };
+
     /// <summary>The devices of this node that its rules give away although a guard refuses them.</summary>
     public static IReadOnlyList<Host.GuardOverride> Overrides(IReadOnlyList<PciNodeRule>? rules, string node) =>
     [

@@ -159,6 +159,10 @@ public sealed record PassthroughClaimStatus
     /// <summary>Whether NUMA policy preferred was met on one NUMA node; absent when no request has it.</summary>
     public bool? NumaPreferenceMet { get; set; }
 
+    /// <summary>The boot of the node in which the devices were ready: until it ends a VM may run with them, and the claim leaves the node only when it is deleted or the node is tainted out-of-service.</summary>
+    [Length(0, 64)]
+    public string? HandedOutIn { get; set; }
+
     /// <summary>Devices that a node's agent refused to give to this claim, and why; they are kept out until the time given.</summary>
     [Items(0, 64)]
     public IReadOnlyList<ClaimRefusal>? Refusals { get; set; }
@@ -184,7 +188,7 @@ public sealed record ClaimSummary
 public sealed record ClaimDevice
 {
     /// <summary>Its address on the node.</summary>
-    [Required, Length(1, 16)]
+    [Required, Pattern("^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7]$"), Length(1, 16)]
     public string Address { get; set; } = "";
 
     /// <summary>The request that it serves; absent for a companion.</summary>
@@ -192,11 +196,11 @@ public sealed record ClaimDevice
     public string? Request { get; set; }
 
     /// <summary>PCI vendor id, four hexadecimal digits.</summary>
-    [Length(0, 4)]
+    [Pattern("^([0-9a-f]{4})?$"), Length(0, 4)]
     public string? VendorId { get; set; }
 
     /// <summary>PCI device id, four hexadecimal digits.</summary>
-    [Length(0, 4)]
+    [Pattern("^([0-9a-f]{4})?$"), Length(0, 4)]
     public string? ProductId { get; set; }
 
     /// <summary>NUMA node; absent when the host doesn't know.</summary>
@@ -224,11 +228,11 @@ public sealed record ClaimRefusal
     public string NodeName { get; set; } = "";
 
     /// <summary>The devices' addresses.</summary>
-    [Required, Items(1, 256), Length(1, 16)]
+    [Required, Items(1, 256), Pattern("^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7]$"), Length(1, 16)]
     public IReadOnlyList<string> Addresses { get; set; } = [];
 
     /// <summary>One word for why.</summary>
-    [Length(0, 64)]
+    [Pattern("^([A-Za-z][A-Za-z0-9]*)?$"), Length(0, 64)]
     public string? Reason { get; set; }
 
     /// <summary>Why, in a sentence.</summary>

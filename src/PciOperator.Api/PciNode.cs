@@ -45,6 +45,9 @@ public sealed record PciNodeSpec
     /// <summary>The devices that are given away, by claim.</summary>
     [Items(0, 1024), ListMapKeys("claimUid")]
     public IReadOnlyList<PciAssignment>? Assignments { get; set; }
+
+    /// <summary>True on a PciNode that was made anew while claims had devices here: its agent says what it holds, and gives nothing back until the controller has looked at that.</summary>
+    public bool? Settling { get; set; }
 }
 
 /// <summary>One PciDeviceSpec as it applies to a node.</summary>
@@ -203,7 +206,7 @@ public sealed record PciNodeSummary
 public sealed record PciNodeDevice
 {
     /// <summary>Its address.</summary>
-    [Required, Length(1, 16)]
+    [Required, Pattern("^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7]$"), Length(1, 16)]
     public string Address { get; set; } = "";
 
     /// <summary>What it is known by besides its address: serial number, slot or topology path.</summary>
@@ -211,23 +214,23 @@ public sealed record PciNodeDevice
     public string? StableId { get; set; }
 
     /// <summary>Vendor id.</summary>
-    [Required, Length(4, 4)]
+    [Required, Pattern("^[0-9a-f]{4}$"), Length(4, 4)]
     public string VendorId { get; set; } = "";
 
     /// <summary>Device id.</summary>
-    [Required, Length(4, 4)]
+    [Required, Pattern("^[0-9a-f]{4}$"), Length(4, 4)]
     public string ProductId { get; set; } = "";
 
     /// <summary>Subsystem vendor id.</summary>
-    [Length(0, 4)]
+    [Pattern("^([0-9a-f]{4})?$"), Length(0, 4)]
     public string? SubsystemVendorId { get; set; }
 
     /// <summary>Subsystem device id.</summary>
-    [Length(0, 4)]
+    [Pattern("^([0-9a-f]{4})?$"), Length(0, 4)]
     public string? SubsystemProductId { get; set; }
 
     /// <summary>Class, subclass and programming interface, six hexadecimal digits.</summary>
-    [Length(0, 6)]
+    [Pattern("^([0-9a-f]{6})?$"), Length(0, 6)]
     public string? ClassCode { get; set; }
 
     /// <summary>What it is, from pci.ids.</summary>
@@ -238,16 +241,19 @@ public sealed record PciNodeDevice
     public PciDeviceType Type { get; set; }
 
     /// <summary>A VF's PF.</summary>
-    [Length(0, 16)]
+    [Pattern("^([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7])?$"), Length(0, 16)]
     public string? ParentAddress { get; set; }
 
     /// <summary>NUMA node; absent when the host doesn't know.</summary>
+    [Range(0, 2147483647)]
     public int? NumaNode { get; set; }
 
     /// <summary>CPU socket of the NUMA node; absent when the host doesn't know.</summary>
+    [Range(0, 2147483647)]
     public int? Socket { get; set; }
 
     /// <summary>IOMMU group; absent when there is none, and then it can't be given away.</summary>
+    [Range(0, 2147483647)]
     public int? IommuGroup { get; set; }
 
     /// <summary>The driver that it is bound to; absent: none.</summary>
@@ -263,9 +269,11 @@ public sealed record PciNodeDevice
     public string? Serial { get; set; }
 
     /// <summary>The most VFs that a PF can have.</summary>
+    [Range(0, 2147483647)]
     public int? TotalVfs { get; set; }
 
     /// <summary>The VFs that a PF has now.</summary>
+    [Range(0, 2147483647)]
     public int? NumVfs { get; set; }
 
     /// <summary>How the kernel can reset it, best first.</summary>
@@ -291,7 +299,7 @@ public sealed record PciNodeDevice
     public string? Reason { get; set; }
 
     /// <summary>One word when it is not offered although nothing uses it: `UsedOnce`, `NotClean`, `NoReset`, `CannotBind`, `ConfigSpaceGone`.</summary>
-    [Length(0, 64)]
+    [Pattern("^([A-Za-z][A-Za-z0-9]*)?$"), Length(0, 64)]
     public string? WithheldBy { get; set; }
 
     /// <summary>What is wrong with it, without keeping it from its users.</summary>
@@ -303,7 +311,7 @@ public sealed record PciNodeDevice
 public sealed record PciDeviceProblem
 {
     /// <summary>`ConfigSpaceGone`, `AerErrors` or `LinkDegraded`.</summary>
-    [Required, Length(1, 64)]
+    [Required, Pattern("^[A-Za-z][A-Za-z0-9]*$"), Length(1, 64)]
     public string Type { get; set; } = "";
 
     /// <summary>What is wrong, in a sentence.</summary>
@@ -331,7 +339,7 @@ public sealed record AssignmentStatus
     public AssignmentState State { get; set; }
 
     /// <summary>One word for why.</summary>
-    [Length(0, 64)]
+    [Pattern("^([A-Za-z][A-Za-z0-9]*)?$"), Length(0, 64)]
     public string? Reason { get; set; }
 
     /// <summary>Why, in a sentence.</summary>
@@ -347,7 +355,7 @@ public sealed record AssignmentStatus
 public sealed record AssignedDeviceStatus
 {
     /// <summary>Its address.</summary>
-    [Required, Length(1, 16)]
+    [Required, Pattern("^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7]$"), Length(1, 16)]
     public string Address { get; set; } = "";
 
     /// <summary>The driver that it is bound to; absent: none.</summary>
@@ -358,30 +366,50 @@ public sealed record AssignedDeviceStatus
     [Length(0, 64)]
     public string? OriginalDriver { get; set; }
 
+    /// <summary>What the agent's journal has of how it is kept; absent while it is not in the journal.</summary>
+    public HeldPolicy? Policy { get; set; }
+
     /// <summary>The device node that a VM opens, such as `/dev/vfio/13`.</summary>
     [Length(0, 64)]
     public string? DeviceNode { get; set; }
+}
+
+/// <summary>How a held device is kept, whatever has become of its spec.</summary>
+public sealed record HeldPolicy
+{
+    /// <summary>The driver that was asked for.</summary>
+    public PassthroughDriver Driver { get; set; } = PassthroughDriver.VfioPci;
+
+    /// <summary>Whether the agent binds and restores it.</summary>
+    public bool Managed { get; set; } = true;
+
+    /// <summary>Whether it is reset between owners.</summary>
+    public ResetPolicy Reset { get; set; } = ResetPolicy.BestEffort;
+
+    /// <summary>True when it stays withheld after this owner.</summary>
+    public bool? OneTimeUse { get; set; }
 }
 
 /// <summary>Like devices of a node: Nova's pool.</summary>
 public sealed record PciPool
 {
     /// <summary>Vendor id.</summary>
-    [Length(0, 4)]
+    [Pattern("^([0-9a-f]{4})?$"), Length(0, 4)]
     public string? VendorId { get; set; }
 
     /// <summary>Device id.</summary>
-    [Length(0, 4)]
+    [Pattern("^([0-9a-f]{4})?$"), Length(0, 4)]
     public string? ProductId { get; set; }
 
     /// <summary>Device type.</summary>
     public PciDeviceType Type { get; set; }
 
     /// <summary>NUMA node; absent when the host doesn't know.</summary>
+    [Range(0, 2147483647)]
     public int? NumaNode { get; set; }
 
     /// <summary>The device itself, or the VFs' PF.</summary>
-    [Length(0, 16)]
+    [Pattern("^([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7])?$"), Length(0, 16)]
     public string? Address { get; set; }
 
     /// <summary>The rule (PciDeviceSpec) that matched them.</summary>

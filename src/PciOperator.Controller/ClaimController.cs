@@ -33,8 +33,9 @@ internal sealed class ClaimController(
     private readonly Counter _placements = metrics.Counter("pcioperator_placements_total", "Decisions for claims by outcome.", "outcome");
     private readonly Histogram _deciding = metrics.Histogram("pcioperator_placement_duration_seconds", "Time to decide where a claim goes.");
 
-    // The generation at which an assignment was withdrawn: the agent has to have seen that one before the claim may go.
-    private readonly ConcurrentDictionary<(string Uid, string Node), long> _withdrawn = new();
+    // The generation at which an assignment was withdrawn from a PciNode: its agent has to have seen that one before the claim may go. A PciNode that is
+    // made again counts its generations anew, so it is the PciNode's UID that says whose they are.
+    private readonly ConcurrentDictionary<(string Uid, string Node), (string? PciNodeUid, long Generation)> _withdrawn = new();
 
     // When a claim that waits said so last.
     private readonly ConcurrentDictionary<string, DateTimeOffset> _pended = new();
@@ -69,12 +70,21 @@ internal sealed class ClaimController(
 
         var claim = entity.Metadata.Finalizers?.Contains(PciOperatorApi.ClaimFinalizer) == true ? entity : await AddFinalizerAsync(entity, ct);
         var (node, assignment) = await ChooseAssignmentAsync(claim, ct);
+        if (await StaysAsync(claim, assignment is not null, ct) is { } stays)
+        {
+            await WriteStatusAsync(claim, stays, ct);
+            return ReconciliationResult.Done;   // the Node, or its PciNode, brings it back
+        }
+
         if (assignment is null)
             return await PlaceAsync(claim, ct);
 
-        var report = node!.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
-        if (report is { State: AssignmentState.Rejected } && IsAbout(report, assignment))
+        node = Reports.Readable(node!);
+        var report = node.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
+        var host = caches.Nodes.Get(node.Metadata.Name!);
+        if (report is { State: AssignmentState.Rejected } && !NodeStanding.MayRun(claim, host, node) && RefusalOf(report, node, assignment) is { } refusal)
         {
+            report = refusal;
             // The agent's own words are the administrator's: on the PciNode, not in the tenant's claim.
             events.Warning(node, TenantWords.Reason(report.Reason, "Refused"), $"refused to claim {EntityKey.Of(claim)}: {report.Message}", "Bind");
             events.Warning(claim, TenantWords.Reason(report.Reason, "Refused"), TenantWords.Sentence(report.Reason, node.Metadata.Name!), "Bind");
@@ -83,8 +93,27 @@ internal sealed class ClaimController(
             return ReconciliationResult.After(TimeSpan.Zero);
         }
 
-        await WriteStatusAsync(claim, ClaimStatus.Placed(claim, node, assignment, report, time.GetUtcNow()), ct);
+        await WriteStatusAsync(claim, ClaimStatus.Placed(claim, node, assignment, report, NodeStanding.DoubtOf(host, node), time.GetUtcNow()), ct);
         return ReconciliationResult.Done;
+    }
+
+    /// <summary>
+    /// What a claim says that waits for the node where it has its devices; null: it need not wait. A guest may run with them: nothing but its deletion or the
+    /// out-of-service taint moves a claim that was ready, and when its PciNode is made again the node's agent is asked first what it holds.
+    /// </summary>
+    private async Task<PassthroughClaimStatus?> StaysAsync(PassthroughClaim claim, bool assigned, CancellationToken ct)
+    {
+        if (claim.Status is not { NodeName: { Length: > 0 } name } status)
+            return null;
+        var node = caches.Nodes.Get(name) ?? await client.GetAsync<V1Node>(name, ct: ct);
+        if (node is null)
+            return status.HandedOutIn is null ? null : ClaimStatus.NodeGone(claim, name, caches.Nodes.List().Count, time.GetUtcNow());
+        if (assigned || ClusterView.IsOutOfService(node))
+            return null;
+        var pciNode = caches.PciNodes.Get(name);
+        return pciNode is null || pciNode.Spec.Settling == true || (pciNode.Metadata.DeletionTimestamp is not null && NodeStanding.IsOfAnother(pciNode, node))
+            ? ClaimStatus.Asking(claim, name, time.GetUtcNow())
+            : null;
     }
 
     /// <summary>
@@ -99,7 +128,7 @@ internal sealed class ClaimController(
         foreach (var node in nodes.OrderByDescending(n => n.Metadata.Name == claim.Status?.NodeName))
         {
             var name = node.Metadata.Name!;
-            if (chosen is null && !await IsGoneAsync(name, ct) && !ClaimStatus.RulesOut(claim, name, Of(node, uid), time.GetUtcNow()))
+            if (chosen is null && (!await IsGoneAsync(name, ct) || await MustWaitForAsync(claim, name, ct)) && !ClaimStatus.RulesOut(claim, name, Of(node, uid), time.GetUtcNow()))
                 chosen = node;
             else
                 await WithdrawAsync(claim, name, ct);
@@ -110,12 +139,17 @@ internal sealed class ClaimController(
         static PciAssignment Of(PciNode node, string uid) => node.Spec.Assignments!.First(a => a.ClaimUid == uid);
     }
 
+    /// <summary>Whether a claim keeps its devices on a Node that does not exist any more: they were ready there, and nobody has said that the machine is off.</summary>
+    private async Task<bool> MustWaitForAsync(PassthroughClaim claim, string name, CancellationToken ct) =>
+        claim.Status is { HandedOutIn: not null } status && status.NodeName == name
+        && (caches.Nodes.Get(name) ?? await client.GetAsync<V1Node>(name, ct: ct)) is null;
+
     private async Task<ReconciliationResult> PlaceAsync(PassthroughClaim claim, CancellationToken ct)
     {
         // What that PciNode assigns nobody can see now; it is not gone, and no claim moves for it.
         if (claim.Status?.NodeName is { Length: > 0 } unseen && caches.PciNodes.IsUnreadable(unseen))
             return ReconciliationResult.After(options.PendingRetry);
-        if (claim.Status is { NodeName: { Length: > 0 } lost, Phase: ClaimPhase.Claimed or ClaimPhase.Allocated })
+        if (claim.Status is { NodeName: { Length: > 0 } lost })
         {
             var why = view.IsGone(lost) ? $"node {lost} is gone" : $"its devices on node {lost} were withdrawn";
             events.Warning(claim, "NodeLost", $"{why}; the claim is placed again", "Place");
@@ -157,16 +191,18 @@ internal sealed class ClaimController(
 
         if (decision.Allocations.FirstOrDefault(a => a.Devices.Count > NodeShares.MostDevices) is { } much)
         {
-            foreach (var placed in toPlace)
-                view.Settle(decision.Node, placed.Requirements.ClaimUid);
+            foreach (var member in toPlace)
+                view.Settle(decision.Node, member.Requirements.ClaimUid);
             return await PendAsync(claim, "TooManyDevices", $"with the rest of their IOMMU groups it would take {much.Devices.Count} devices, and a claim holds {NodeShares.MostDevices} at most", ct);
         }
 
+        var placed = false;
         try
         {
-            var written = await writer.ChangeAsync(decision.Node, node => Assign(node, toPlace, decision), ct);
+            var written = await writer.ChangeAsync(decision.Node, node => Assign(Reports.Readable(node), toPlace, decision), ct);
             view.SetPciNode(decision.Node, written);
-            _placements.Inc(written is null ? "lost" : "placed");
+            placed = written is not null;
+            _placements.Inc(placed ? "placed" : "lost");
         }
         catch (PlacementConflictException)
         {
@@ -174,12 +210,13 @@ internal sealed class ClaimController(
         }
         finally
         {
-            foreach (var placed in toPlace)
-                view.Settle(decision.Node, placed.Requirements.ClaimUid);
+            foreach (var settled in toPlace)
+                view.Settle(decision.Node, settled.Requirements.ClaimUid);
         }
 
-        // With the assignment in the cache the next look writes the status, or places again what was lost.
-        return ReconciliationResult.After(TimeSpan.Zero);
+        // With the assignment in the cache the next look writes the status. What was lost is decided again, less and less often as long as it is lost again:
+        // a node whose report and spec contradict each other would be decided for thousands of times a second.
+        return placed ? ReconciliationResult.After(TimeSpan.Zero) : ReconciliationResult.Retry;
     }
 
     /// <summary>The spec with the decision in it.</summary>
@@ -189,6 +226,8 @@ internal sealed class ClaimController(
         var assignments = (node.Spec.Assignments ?? []).ToList();
         if (node.Metadata.DeletionTimestamp is not null)
             throw new PlacementConflictException($"PciNode {node.Metadata.Name} is going away");
+        if (node.Spec.Settling == true)
+            throw new PlacementConflictException($"the agent of node {node.Metadata.Name} is being asked what it holds");
         var taken = assignments.SelectMany(a => a.Devices).Select(d => d.Address).ToHashSet();
         foreach (var held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected))
             taken.UnionWith((held.Devices ?? []).Select(d => d.Address));
@@ -240,10 +279,12 @@ internal sealed class ClaimController(
 
         var uid = claim.Metadata.Uid!;
         var assigned = caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, uid).Select(n => n.Metadata.Name!).ToList();
-        var held = caches.PciNodes.ByIndex(ControllerCaches.ByHeldClaim, uid).Select(n => n.Metadata.Name!).ToList();
+        // An agent is believed only of claims that it was given: of any other it could keep a claim from ever going.
+        var held = caches.PciNodes.ByIndex(ControllerCaches.ByHeldClaim, uid).Select(n => n.Metadata.Name!)
+            .Where(n => n == claim.Status?.NodeName || _withdrawn.ContainsKey((uid, n))).ToList();
 
         // The node is on record before the assignment goes: whoever takes over after a crash knows whom to wait for.
-        claim = await WriteStatusAsync(claim, ClaimStatus.Releasing(claim, claim.Status?.NodeName ?? assigned.FirstOrDefault(), time.GetUtcNow()), ct);
+        claim = await WriteStatusAsync(claim, ClaimStatus.Releasing(claim, claim.Status?.NodeName ?? assigned.FirstOrDefault(), null, time.GetUtcNow()), ct);
         foreach (var name in assigned)
             await WithdrawAsync(claim, name, ct);
 
@@ -255,6 +296,8 @@ internal sealed class ClaimController(
             {
                 log.LogDebug("claim {Claim} waits: {Reason}", EntityKey.Of(claim), why);
                 AnnounceWait(claim, name);
+                if (WaitsFor(uid, name) is { } whom)
+                    await WriteStatusAsync(claim, ClaimStatus.Releasing(claim, claim.Status?.NodeName, whom, time.GetUtcNow()), ct);
                 return ReconciliationResult.Done;   // the PciNode's next change brings it back
             }
 
@@ -284,8 +327,23 @@ internal sealed class ClaimController(
             return $"node {name} still has its assignment";
         if (node.Status?.Assignments?.Any(a => a.ClaimUid == uid && a.State != AssignmentState.Rejected) == true)
             return $"the agent of node {name} is giving its devices back";
-        var generation = _withdrawn.GetValueOrDefault((uid, name), node.Metadata.Generation ?? 0);
+        var generation = _withdrawn.TryGetValue((uid, name), out var withdrawn) && withdrawn.PciNodeUid == node.Metadata.Uid ? withdrawn.Generation : node.Metadata.Generation ?? 0;
         return (node.Status?.ObservedGeneration ?? 0) < generation ? $"the agent of node {name} has not seen the withdrawal yet" : null;
+    }
+
+    /// <summary>For whom a release waits that takes longer than an agent needs; null: for nobody, so far.</summary>
+    private string? WaitsFor(string uid, string name)
+    {
+        if (caches.Nodes.Get(name) is { } node && NodeStanding.IsUnreachable(node))
+            return $"node {name}, which can't be reached; when the machine is off for good, taint it node.kubernetes.io/out-of-service";
+        if (!view.IsAgentReady(name))
+            return $"the agent of node {name}, which is not ready";
+        return caches.PciNodes.Get(name)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == uid) switch
+        {
+            { Reason: "InUse" } => $"a VM or pod on node {name} that still has its devices open (InUse)",
+            { Reason: { Length: > 0 } reason, State: AssignmentState.Releasing or AssignmentState.Stuck } => $"node {name}: {TenantWords.Sentence(reason, name)}",
+            _ => null,
+        };
     }
 
     private async Task WithdrawAsync(PassthroughClaim claim, string name, CancellationToken ct)
@@ -294,7 +352,7 @@ internal sealed class ClaimController(
         var written = await writer.WithdrawAsync(name, uid, ct);
         if (written is null)
             return;
-        _withdrawn.TryAdd((uid, name), written.Metadata.Generation ?? 0);
+        _withdrawn[(uid, name)] = (written.Metadata.Uid, written.Metadata.Generation ?? 0);
         view.SetPciNode(name, written);
     }
 
@@ -326,6 +384,9 @@ internal sealed class ClaimController(
 
         if (status.Conditions.Find(Conditions.Prepared) is { } prepared && status.NodeName is { } node)
             AnnouncePrepared(before, prepared, status.Devices?.Count ?? 0, node);
+        // What the agent has found the agent says; this nobody else does.
+        if (before.Status?.Conditions.IsTrue(Conditions.Ready) == true && before.Metadata.DeletionTimestamp is null && status.Conditions.Find(Conditions.Ready) is { } lost && (lost.Status == "Unknown" || lost.Reason == NodeStanding.Rebooted))
+            events.Warning(before, lost.Reason, lost.Message, "Place");
         if (status.Conditions.IsTrue(Conditions.Ready) && !before.Status?.Conditions.IsTrue(Conditions.Ready) == true)
             events.Normal(before, "Ready", $"its devices on node {status.NodeName} can be used", "Place");
     }
@@ -364,7 +425,16 @@ internal sealed class ClaimController(
         return written;
     }
 
-    /// <summary>A refusal names the devices that it is about: all of them have to be this assignment's.</summary>
-    private static bool IsAbout(AssignmentStatus report, PciAssignment assignment) =>
-        (report.Devices ?? []).All(r => assignment.Devices.Any(d => d.Address == r.Address));
+    /// <summary>
+    /// A refusal of this assignment, with its devices; null: it is about an earlier one. The devices that it names have to be this assignment's. One that
+    /// names none is about all of them, when the agent has seen this assignment.
+    /// </summary>
+    private static AssignmentStatus? RefusalOf(AssignmentStatus report, PciNode node, PciAssignment assignment)
+    {
+        if (report.Devices is { Count: > 0 } named)
+            return named.All(r => assignment.Devices.Any(d => d.Address == r.Address)) ? report : null;
+        return node.Status!.ObservedGeneration >= node.Metadata.Generation
+            ? report with { Devices = [.. assignment.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address })] }
+            : null;
+    }
 }

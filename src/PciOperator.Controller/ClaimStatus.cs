@@ -33,10 +33,10 @@ internal static class ClaimStatus
     }
 
     /// <summary>A node has it: as far as its agent is.</summary>
-    public static PassthroughClaimStatus Placed(PassthroughClaim claim, PciNode node, PciAssignment assignment, AssignmentStatus? report, DateTimeOffset now)
+    public static PassthroughClaimStatus Placed(PassthroughClaim claim, PciNode node, PciAssignment assignment, AssignmentStatus? report, Doubt? doubt, DateTimeOffset now)
     {
         var name = node.Metadata.Name!;
-        var prepared = report?.State == AssignmentState.Prepared;
+        var prepared = report?.State == AssignmentState.Prepared && doubt?.Ready != false;
         var stuck = report?.State == AssignmentState.Stuck;
         var stub = assignment.Devices.Any(d => d.Driver == PassthroughDriver.PciStub);
         var addresses = string.Join(", ", assignment.Devices.Select(d => d.Address));
@@ -44,11 +44,16 @@ internal static class ClaimStatus
 
         var conditions = (claim.Status?.Conditions).With(Conditions.Scheduled, true, "Placed", $"placed on node {name}: {addresses}", generation, now);
         var (reason, message) = prepared ? ("Bound", $"{assignment.Devices.Count} device(s) bound and verified on node {name}")
+            : doubt?.Ready == false ? (doubt.Reason, doubt.Message)
+            : report?.State == AssignmentState.Rejected ? (TenantWords.Reason(report.Reason, "Refused"),
+                $"node {name} gave the devices to this claim in this boot, and holds them for it no more: {TenantWords.Sentence(report.Reason, name)}. A VM may run with them, so the claim is not moved: "
+                + "delete it, or when the machine is off taint the node node.kubernetes.io/out-of-service")
             : report?.Reason is null ? (stuck ? "Stuck" : "Preparing", stuck ? "a write to the kernel has not come back" : $"the agent of node {name} is binding the devices")
             : (TenantWords.Reason(report.Reason, stuck ? "Stuck" : "Preparing"), $"{addresses}: {TenantWords.Sentence(report.Reason, name)}");
         conditions = conditions.With(Conditions.Prepared, prepared, reason, message, generation, now);
         conditions = prepared && stub
             ? conditions.With(Conditions.Ready, false, "StubDriver", "the devices are held by pci-stub, which only takes them from the host: no VM can use them", generation, now)
+            : doubt is { Ready: null } ? conditions.With(Conditions.Ready, null, doubt.Reason, doubt.Message, generation, now)
             : conditions.With(Conditions.Ready, prepared, prepared ? "Ready" : reason, prepared ? $"{addresses} on node {name} can be used" : message, generation, now);
 
         var shown = (node.Status?.Devices ?? []).ToDictionary(d => d.Address);
@@ -77,16 +82,44 @@ internal static class ClaimStatus
             ],
             NumaNodes = [.. assignment.Devices.Where(d => d.Companion != true && d.NumaNode is not null).Select(d => d.NumaNode!.Value).Distinct().Order().Take(MostNumaNodes)],
             NumaPreferenceMet = assignment.NumaPreferenceMet,
+            HandedOutIn = prepared && !stub ? node.Status?.BootId ?? "" : claim.Status?.NodeName == name ? claim.Status.HandedOutIn : null,
             Refusals = claim.Status?.Refusals,
             Conditions = conditions,
         };
     }
 
+    /// <summary>It was ready on a node that is no Node any more: it waits for it, or for a person.</summary>
+    public static PassthroughClaimStatus NodeGone(PassthroughClaim claim, string node, int nodes, DateTimeOffset now)
+    {
+        const string reason = "NodeGone";
+        var message = $"0/{nodes} nodes can serve it: it has its devices on node {node}, which was deleted. A VM may run with them, so the claim is not moved: "
+            + "register the node again, or delete the claim";
+        return Keeping(claim, ClaimPhase.Pending, false, reason, message, now);
+    }
+
+    /// <summary>The PciNode of its node is made again, and the node's agent is asked what it holds.</summary>
+    public static PassthroughClaimStatus Asking(PassthroughClaim claim, string node, DateTimeOffset now) =>
+        Keeping(claim, claim.Status!.Phase ?? ClaimPhase.Claimed, null, "NodeAsked", $"the agent of node {node} is asked whether it holds the claim's devices", now);
+
+    private static PassthroughClaimStatus Keeping(PassthroughClaim claim, ClaimPhase phase, bool? scheduled, string reason, string message, DateTimeOffset now)
+    {
+        var generation = claim.Metadata.Generation;
+        return claim.Status! with
+        {
+            Phase = phase,
+            ObservedGeneration = generation,
+            Conditions = claim.Status.Conditions
+                .With(Conditions.Scheduled, scheduled, reason, message, generation, now)
+                .With(Conditions.Prepared, null, reason, message, generation, now)
+                .With(Conditions.Ready, null, reason, message, generation, now),
+        };
+    }
+
     /// <summary>It is deleted, and its devices are on their way back.</summary>
-    public static PassthroughClaimStatus Releasing(PassthroughClaim claim, string? node, DateTimeOffset now)
+    public static PassthroughClaimStatus Releasing(PassthroughClaim claim, string? node, string? waitsFor, DateTimeOffset now)
     {
         const string reason = "Releasing";
-        const string message = "the claim is deleted; its devices are on their way back to the host";
+        var message = waitsFor is null ? "the claim is deleted; its devices are on their way back to the host" : $"the claim is deleted; it waits for {waitsFor}";
         return (claim.Status ?? new PassthroughClaimStatus()) with
         {
             Phase = ClaimPhase.Releasing,

@@ -64,6 +64,7 @@ internal sealed class ClusterView
     /// <summary>A PciNode changed or is gone (null). What is older than what is known already changes nothing.</summary>
     public void SetPciNode(string name, PciNode? node)
     {
+        node = node is null ? null : Reports.Readable(node);
         bool more;
         lock (_lock)
         {

@@ -28,6 +28,11 @@ internal static class MetadataPatch
             """);
     }
 
+    /// <summary>Sets an object's owners.</summary>
+    public static KubernetesPatch Owners(V1ObjectMeta metadata, IReadOnlyList<V1OwnerReference> owners) =>
+        KubernetesPatch.Merge(JsonSerializer.Serialize(
+            new OwnersPatch(new(metadata.ResourceVersion, metadata.Uid, owners)), MetadataPatchJson.Default.OwnersPatch));
+
     /// <summary>Removes an annotation that still has the value that was seen.</summary>
     public static KubernetesPatch WithoutAnnotation(V1ObjectMeta metadata, string name, string value)
     {
@@ -43,7 +48,13 @@ internal static class MetadataPatch
     private static KubernetesPatch ForVersion(V1ObjectMeta metadata, string operations) => KubernetesPatch.Json($$"""
         [{"op":"add","path":"/metadata/uid","value":"{{metadata.Uid}}"},{"op":"add","path":"/metadata/resourceVersion","value":"{{metadata.ResourceVersion}}"},{{operations}}]
         """);
+
+    internal sealed record OwnersPatch(OwnersPatchMetadata Metadata);
+
+    internal sealed record OwnersPatchMetadata(string? ResourceVersion, string? Uid, IReadOnlyList<V1OwnerReference> OwnerReferences);
 }
 
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(MetadataPatch.OwnersPatch))]
 [JsonSerializable(typeof(string))]
 internal sealed partial class MetadataPatchJson : JsonSerializerContext;

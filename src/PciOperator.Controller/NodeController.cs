@@ -29,6 +29,8 @@ internal sealed class NodeController(IKubernetesClient client, ControllerCaches 
             return ReconciliationResult.Done;
         }
 
+        if (current.Metadata.DeletionTimestamp is null && NodeStanding.IsOfAnother(current, entity))
+            await CorrectOwnerAsync(current, entity, ct);
         if (current.Metadata.DeletionTimestamp is not null || PciNodeRules.Same(current.Spec.Rules, rules))
             return ReconciliationResult.Done;
         var written = await writer.ChangeAsync(name, node => PciNodeRules.Same(node.Spec.Rules, rules) ? null : node.Spec with { Rules = rules }, ct);
@@ -46,18 +48,17 @@ internal sealed class NodeController(IKubernetesClient client, ControllerCaches 
     private async Task CreateAsync(V1Node node, IReadOnlyList<PciNodeRule> rules, CancellationToken ct)
     {
         var name = node.Metadata.Name!;
-        // A PciNode that somebody deleted by force comes back with what the claims say they have there: nobody's device is taken from under a VM.
-        var claims = caches.Claims.ByIndex(ControllerCaches.ByNode, name)
-            .Where(c => c.Metadata.DeletionTimestamp is null && c.Status is { Phase: ClaimPhase.Claimed or ClaimPhase.Allocated, Devices.Count: > 0 });
+        // Where claims say that they have devices the node's agent is asked first (PciNodeController): what a claim says is no reason to bind anything.
+        var settling = caches.Claims.ByIndex(ControllerCaches.ByNode, name).Any(c => c.Metadata.DeletionTimestamp is null);
         var made = new PciNode
         {
             Metadata = new V1ObjectMeta
             {
                 Name = name,
                 Finalizers = [PciOperatorApi.NodeFinalizer],
-                OwnerReferences = [new V1OwnerReference { ApiVersion = "v1", Kind = "Node", Name = name, Uid = node.Metadata.Uid ?? "" }],
+                OwnerReferences = [Owner(node)],
             },
-            Spec = new PciNodeSpec { Rules = rules, Assignments = [.. claims.Select(Assignments.FromStatus)] },
+            Spec = new PciNodeSpec { Rules = rules, Settling = settling ? true : null },
         };
 
         try
@@ -70,6 +71,16 @@ internal sealed class NodeController(IKubernetesClient client, ControllerCaches 
             // Its Added event brings the Node back here.
         }
     }
+
+    /// <summary>A Node that was deleted and registered again is another: the garbage collector would delete the PciNode of the one that is gone.</summary>
+    private async Task CorrectOwnerAsync(PciNode current, V1Node node, CancellationToken ct)
+    {
+        IReadOnlyList<V1OwnerReference> owners = [.. (current.Metadata.OwnerReferences ?? []).Where(o => o.Kind != "Node"), Owner(node)];
+        caches.PciNodes.Observe(await client.PatchAsync<PciNode>(current.Metadata.Name!, null, MetadataPatch.Owners(current.Metadata, owners), ct: ct));
+        log.LogInformation("node {Node} was registered again: its PciNode belongs to the new Node", current.Metadata.Name);
+    }
+
+    private static V1OwnerReference Owner(V1Node node) => new() { ApiVersion = "v1", Kind = "Node", Name = node.Metadata.Name!, Uid = node.Metadata.Uid ?? "" };
 
     private List<PciNodeRule> Rules(V1Node node) =>
     [

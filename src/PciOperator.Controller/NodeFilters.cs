@@ -27,6 +27,8 @@ internal static class NodeFilters
             return new("NodeGone", "are going away");
         if (NodeShares.IsFull(pciNode?.Spec))
             return new("NodeFull", "have as many claims as a PciNode can hold");
+        if (pciNode?.Spec.Settling == true)
+            return new("Settling", "are being asked what they hold");
         if (!agentReady)
             return new("AgentNotReady", "have no agent that is ready");
         return pciNode?.Status is null || !pciNode.Status.Conditions.IsTrue(Conditions.InventoryReady)

@@ -129,7 +129,7 @@ public sealed class PciController
             view.SetNode(name, change.New);
             pciNodes.Enqueue(new EntityKey(null, name));
             var gone = change.New is null || ClusterView.IsOutOfService(change.New);
-            if (!gone)
+            if (!gone && change.Old is not null && NodeStanding.Of(change.Old) == NodeStanding.Of(change.New!))
                 return;
             foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByNode, name))
                 claims.Enqueue(EntityKey.Of(claim));
@@ -141,7 +141,7 @@ public sealed class PciController
         {
             var name = (change.New ?? change.Old)!.Metadata.Name!;
             view.SetPciNode(name, change.New);
-            if (change.New is null || change.Kind == WatchCacheChangeKind.Added)
+            if (change.New is null || change.Kind == WatchCacheChangeKind.Added || (caches.Nodes.Get(name) is { } owner && NodeStanding.IsOfAnother(change.New, owner)))
                 nodes.Enqueue(new EntityKey(null, name));
             IEnumerable<string> concerned =
             [
@@ -182,6 +182,9 @@ public sealed class PciController
             {
                 view.SetAgentReady(name, caches.IsAgentReady(name));
                 pciNodes.Enqueue(new EntityKey(null, name));
+                // A release that waits says for whom.
+                foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByNode, name).Where(c => c.Metadata.DeletionTimestamp is not null))
+                    claims.Enqueue(EntityKey.Of(claim));
             }
         });
 

@@ -27,6 +27,9 @@ internal sealed class PciNodeController(
     {
         var name = entity.Metadata.Name!;
         var node = caches.Nodes.Get(name) ?? await client.GetAsync<V1Node>(name, ct: ct);
+        if (Reports.CountUnreadable(entity) is > 0 and var unreadable)
+            log.LogWarning("node {Node}: its agent reports {Count} device(s) whose address or ids are none; they are left out", name, unreadable);
+        entity = Reports.Readable(entity);
         if (node is null)
         {
             await RemoveAsync(entity, ct);
@@ -34,7 +37,8 @@ internal sealed class PciNodeController(
         }
 
         if (entity.Metadata.DeletionTimestamp is not null)
-            return await DeleteWhenFreeAsync(entity, ct);
+            return NodeStanding.IsOfAnother(entity, node) ? await GiveWayAsync(entity, ct) : await DeleteWhenFreeAsync(node, entity, ct);
+        await SettleAsync(entity, ct);
         await WithdrawOrphansAsync(entity, ct);
         await EndFreeingAsync(entity, ct);
         await WriteNodeConditionAsync(node, entity, ct);
@@ -57,8 +61,55 @@ internal sealed class PciNodeController(
         log.LogInformation("node {Node} is gone: its PciNode is removed", entity.Metadata.Name);
     }
 
+    /// <summary>
+    /// The garbage collector deleted it together with a Node that has been registered again since. It goes at once, whatever is given away: its successor is
+    /// made for the Node that there is, and asks the agent what it holds.
+    /// </summary>
+    private async Task<ReconciliationResult> GiveWayAsync(PciNode entity, CancellationToken ct)
+    {
+        var rest = (entity.Metadata.Finalizers ?? []).Where(f => f != PciOperatorApi.NodeFinalizer).ToList();
+        if (rest.Count != (entity.Metadata.Finalizers?.Count ?? 0))
+            await client.PatchAsync<PciNode>(entity.Metadata.Name!, null, MetadataPatch.RemoveFinalizer(entity.Metadata, PciOperatorApi.NodeFinalizer), ct: ct);
+        log.LogInformation("node {Node} was registered again: the PciNode of the Node that is gone gives way", entity.Metadata.Name);
+        return ReconciliationResult.Done;
+    }
+
+    /// <summary>Gives a PciNode that was made anew the assignments that its agent still holds, and those that its claims name and that could be made now.</summary>
+    private async Task SettleAsync(PciNode entity, CancellationToken ct)
+    {
+        if (!IsAnswered(entity))
+            return;
+        var name = entity.Metadata.Name!;
+        var written = await writer.ChangeAsync(name, node => IsAnswered(node) ? Settled(Reports.Readable(node)) : null, ct);
+        view.SetPciNode(name, written);
+        log.LogInformation("node {Node}: its agent has said what it holds; {Assignments} assignment(s) are made again", name, written?.Spec.Assignments?.Count ?? 0);
+
+        static bool IsAnswered(PciNode node) =>
+            node.Spec.Settling == true && node.Status is { } status && status.ObservedGeneration >= node.Metadata.Generation && status.Conditions.IsTrue(Conditions.InventoryReady);
+    }
+
+    private PciNodeSpec Settled(PciNode node)
+    {
+        var assignments = (node.Spec.Assignments ?? []).ToList();
+        var held = (node.Status!.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected).Select(a => a.ClaimUid).ToHashSet();
+        // A claim's status names its node, and only the controller writes that; what an agent says of other claims is not asked.
+        var claims = caches.Claims.ByIndex(ControllerCaches.ByNode, node.Metadata.Name!)
+            .Where(c => c.Metadata.DeletionTimestamp is null && assignments.All(a => a.ClaimUid != c.Metadata.Uid)
+                && caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, c.Metadata.Uid!).All(n => n.Metadata.Name == node.Metadata.Name))
+            .OrderByDescending(c => held.Contains(c.Metadata.Uid!)).ThenBy(c => c.Metadata.CreationTimestamp).ThenBy(c => c.Metadata.Uid, StringComparer.Ordinal);
+        foreach (var claim in claims)
+        {
+            if (Assignments.Again(claim, node with { Spec = node.Spec with { Assignments = assignments } }, view.Alias, time.GetUtcNow()) is { } again)
+                assignments.Add(again);
+            else
+                log.LogWarning("node {Node}: claim {Claim} says that it has devices here that the agent does not hold and that it could not get now", node.Metadata.Name, EntityKey.Of(claim));
+        }
+
+        return node.Spec with { Assignments = assignments.Count > 0 ? assignments : null, Settling = null };
+    }
+
     /// <summary>Somebody deleted the PciNode of a Node that is there: it goes when nothing of it is given away, and is made again.</summary>
-    private async Task<ReconciliationResult> DeleteWhenFreeAsync(PciNode entity, CancellationToken ct)
+    private async Task<ReconciliationResult> DeleteWhenFreeAsync(V1Node node, PciNode entity, CancellationToken ct)
     {
         if (entity.Spec.Assignments is { Count: > 0 } || (entity.Status?.Assignments ?? []).Any(a => a.State != AssignmentState.Rejected))
         {
@@ -66,6 +117,7 @@ internal sealed class PciNodeController(
             return ReconciliationResult.Done;
         }
 
+        await RemoveNodeConditionAsync(node, ct);
         if (entity.Metadata.Finalizers?.Contains(PciOperatorApi.NodeFinalizer) == true)
             await client.PatchAsync<PciNode>(entity.Metadata.Name!, null, MetadataPatch.RemoveFinalizer(entity.Metadata, PciOperatorApi.NodeFinalizer), ct: ct);
         return ReconciliationResult.Done;
@@ -109,16 +161,20 @@ internal sealed class PciNodeController(
     /// <summary><c>PciPassthroughReady</c> on the core Node, whose message lists the pools: so `kubectl describe node` shows them.</summary>
     private async Task WriteNodeConditionAsync(V1Node node, PciNode entity, CancellationToken ct)
     {
+        if (entity.Spec is { Rules: not { Count: > 0 }, Assignments: not { Count: > 0 } })
+        {
+            await RemoveNodeConditionAsync(node, ct);
+            return;   // nothing to say on nodes that no PciDeviceSpec is for
+        }
+
         var (ready, reason, message) = NodePools.Describe(entity, view.IsAgentReady(entity.Metadata.Name!));
         var known = node.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType);
         var status = ready ? "True" : "False";
         if (known is not null && known.Status == status && known.Reason == reason && known.Message == message)
             return;
-        if (known is null && entity.Spec.Rules is not { Count: > 0 })
-            return;   // nothing to say on nodes that no PciDeviceSpec is for
-
-        var since = known is { LastTransitionTime: { } then } && known.Status == status ? then : time.GetUtcNow();
-        var condition = new V1NodeCondition { Type = PciOperatorApi.NodeConditionType, Status = status, Reason = reason, Message = message, LastTransitionTime = since };
+        var now = time.GetUtcNow();
+        var since = known is { LastTransitionTime: { } then } && known.Status == status ? then : now;
+        var condition = new V1NodeCondition { Type = PciOperatorApi.NodeConditionType, Status = status, Reason = reason, Message = message, LastHeartbeatTime = now, LastTransitionTime = since };
         var applied = new V1Node
         {
             Metadata = new V1ObjectMeta { Name = node.Metadata.Name },
@@ -132,6 +188,22 @@ internal sealed class PciNodeController(
         catch (KubernetesException gone) when (gone.IsNotFound)
         {
             // The Node went meanwhile; the cache is about to hear of it.
+        }
+    }
+
+    /// <summary>Takes the condition from a Node: there is nothing to say of it any more, and after an uninstall nobody else would.</summary>
+    private async Task RemoveNodeConditionAsync(V1Node node, CancellationToken ct)
+    {
+        if (node.Status?.Conditions?.Any(c => c.Type == PciOperatorApi.NodeConditionType) != true)
+            return;
+        var patch = KubernetesPatch.Strategic($$$"""{"status":{"conditions":[{"type":"{{{PciOperatorApi.NodeConditionType}}}","$patch":"delete"}]}}""");
+        try
+        {
+            caches.Nodes.Observe(await client.PatchAsync<V1Node>(node.Metadata.Name!, null, patch, "status", ct));
+        }
+        catch (KubernetesException gone) when (gone.IsNotFound)
+        {
+            // The Node went meanwhile, and the condition with it.
         }
     }
 }
