@@ -22,7 +22,18 @@ internal sealed class FreeRequests(PassthroughHost host, IHostFileSystem files, 
     /// <returns>Each newly named device, and whether it was freed; false: there was nothing to free, or a claim holds it.</returns>
     public IReadOnlyList<(PciAddress Address, bool Freed)> Answer(PciNode node)
     {
-        _answered ??= Read();
+        try
+        {
+            _answered ??= Read();
+        }
+        catch (HostIoException e)
+        {
+            // Which names were answered isn't known: nothing is freed before it is.
+            if (_said.Add(e.Message))
+                log?.LogWarning("Nothing can be freed now: {Message}", e.Message);
+            return [];
+        }
+
         var named = PciOperatorApi.FreedBy(node.Metadata.Annotations?.GetValueOrDefault(PciOperatorApi.FreeAnnotation));
         if (named.Count == 0 && _answered.Count == 0)
             return [];
@@ -74,7 +85,7 @@ internal sealed class FreeRequests(PassthroughHost host, IHostFileSystem files, 
         {
             return files.ReadText(_path) is { } text ? [.. JsonSerializer.Deserialize(text, FreeRequestsJson.Default.StringArray) ?? []] : [];
         }
-        catch (Exception e) when (e is JsonException or HostIoException)
+        catch (JsonException)
         {
             return [];
         }

@@ -118,6 +118,11 @@ public sealed partial class NodeAgent : IAsyncDisposable
                 await _host.RecoverAsync(ct);
                 return;
             }
+            catch (HostIoException error) when (_host.IsRecovered)
+            {
+                _log.LogWarning("The journal is loaded, and left as it is: {Message}", error.Message);
+                return;
+            }
             catch (StateFolderInUseException other)
             {
                 if (said != other.Message)

@@ -60,6 +60,12 @@ public static class Errnos
     /// <summary>Out of range.</summary>
     public const int ERANGE = 34;
 
+    /// <summary>Name too long.</summary>
+    public const int ENAMETOOLONG = 36;
+
+    /// <summary>Too many symbolic links.</summary>
+    public const int ELOOP = 40;
+
     /// <summary>Operation not supported.</summary>
     public const int EOPNOTSUPP = 95;
 
@@ -71,6 +77,9 @@ public static class Errnos
 
     /// <summary>Timed out.</summary>
     public const int ETIMEDOUT = 110;
+
+    /// <summary>Quota exceeded.</summary>
+    public const int EDQUOT = 122;
 
     /// <summary>No medium in the drive.</summary>
     public const int ENOMEDIUM = 123;
@@ -104,6 +113,9 @@ public static class Errnos
         ENOTTY => (nameof(ENOTTY), "not possible with this device"),
         ENOSPC => (nameof(ENOSPC), "no space left"),
         EROFS => (nameof(EROFS), "read-only file system"),
+        ENAMETOOLONG => (nameof(ENAMETOOLONG), "the name is too long"),
+        ELOOP => (nameof(ELOOP), "too many symbolic links"),
+        EDQUOT => (nameof(EDQUOT), "the quota is used up"),
         ERANGE => (nameof(ERANGE), "out of range"),
         EOPNOTSUPP => (nameof(EOPNOTSUPP), "not supported"),
         EADDRNOTAVAIL => (nameof(EADDRNOTAVAIL), "cannot assign the address"),

@@ -36,14 +36,10 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
         unreadable.Clear();
         foreach (string name in files.List(folder))
         {
-            if (StateFolder.IsLeftOver(files, folder, name) || !name.EndsWith(Suffix, StringComparison.Ordinal))
-                continue;
-            string path = $"{folder}/{name}", uid = name[..^Suffix.Length];
-            byte[]? content = StateFolder.TryRead(files, path, LargestEntry, out bool failed);
-            if (content is not null && IsUid(uid) && Read(path, content) is { } entry && entry.ClaimUid == uid)
-                entries.Add(entry);
-            else if (content is not null || failed || !IsUid(uid))
-                unreadable[uid] = StateFolder.PutAside(files, path, $"{quarantine}/{name}", content);
+            if (StateFolder.IsLeftOver(files, folder, name))
+                HasLeftOvers |= files.Exists($"{folder}/{name}");
+            else if (name.EndsWith(Suffix, StringComparison.Ordinal))
+                Load(name, entries);
         }
 
         foreach (string name in files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)))
@@ -51,8 +47,29 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
         return entries;
     }
 
-    /// <summary>What can't be understood, as <see cref="Load"/> found it: names of files without their suffix (claims' UIDs, as a rule), and where they lie.</summary>
+    private void Load(string name, List<JournalEntry> entries)
+    {
+        string path = $"{folder}/{name}", uid = name[..^Suffix.Length];
+        byte[]? content = StateFolder.TryRead(files, path, LargestEntry, out bool failed);
+        if (content is not null && IsUid(uid) && Read(path, content) is { } entry && entry.ClaimUid == uid)
+            entries.Add(entry);
+        else if (content is not null || failed || !IsUid(uid))
+            unreadable[uid] = StateFolder.PutAside(files, path, $"{quarantine}/{name}", content);
+    }
+
+    /// <summary>What can't be understood, as <see cref="Load()"/> found it: names of files without their suffix (claims' UIDs, as a rule), and where they lie.</summary>
     public IReadOnlyDictionary<string, string> Unreadable => unreadable;
+
+    /// <summary>Whether something is left of writes that were cut off, and could not be removed.</summary>
+    public bool HasLeftOvers { get; private set; }
+
+    /// <summary>Removes what <see cref="Load()"/> could not.</summary>
+    /// <exception cref="HostIoException">It still can't be removed.</exception>
+    public void RemoveLeftOvers()
+    {
+        StateFolder.RemoveLeftOvers(files, folder);
+        HasLeftOvers = false;
+    }
 
     /// <summary>On disk, durably, when it returns.</summary>
     public void Save(IHostFileSystem through, JournalEntry entry) =>

@@ -128,7 +128,7 @@ public sealed partial class PassthroughHost
         }
     }
 
-    private bool IsOfStateFolder(HostIoException e) => e.Path.StartsWith(stateFolder + "/", StringComparison.Ordinal);
+    private bool IsOfStateFolder(HostIoException e) => e.Path.StartsWith(stateDirectory + "/", StringComparison.Ordinal);
 
     private void Bind(JournalDevice device, DeviceBinder binder, WatchedFileSystem watched)
     {

@@ -40,10 +40,10 @@ public sealed partial class PassthroughHost
     private readonly TimeProvider time;
     private readonly ILogger logger;
     private readonly PassthroughHostOptions options;
+    private readonly string stateDirectory;
     private readonly Guards guards;
     private readonly LookedAtFileSystem looked;
     private readonly HostDiagnosis diagnosis;
-    private readonly string stateFolder;
     private readonly Journal journal;
     private readonly DeviceMemory memory;
     private readonly Reservations reservations = new();
@@ -72,9 +72,9 @@ public sealed partial class PassthroughHost
         looked = new LookedAtFileSystem(files, this.time);
         sight = new Sight(looked, this.time);
         diagnosis = new HostDiagnosis(looked);
-        stateFolder = stateDirectory.TrimEnd('/');
-        journal = new Journal(files, stateFolder);
-        memory = new DeviceMemory(files, stateFolder);
+        this.stateDirectory = stateDirectory.TrimEnd('/');
+        journal = new Journal(files, this.stateDirectory);
+        memory = new DeviceMemory(files, this.stateDirectory);
     }
 
     /// <summary>A holding was added, changed or removed. Raised outside of locks, from any thread.</summary>
@@ -181,15 +181,24 @@ public sealed partial class PassthroughHost
         ];
     }
 
+    /// <summary>The journal was loaded.</summary>
+    public bool IsRecovered { get; private set; }
+
     /// <summary>Loads the journal; entries stay as they are until they are prepared or released again.</summary>
     /// <exception cref="JournalException">An entry is of a newer format: this agent must not act.</exception>
     /// <exception cref="StateFolderInUseException">Another agent works on this host.</exception>
-    /// <exception cref="HostIoException">The journal can't be read.</exception>
+    /// <exception cref="HostIoException">The journal can't be read; or (<see cref="IsRecovered"/>) it was, and what writes that were cut off left can't be removed.</exception>
     public Task RecoverAsync(CancellationToken ct = default)
     {
         ct.ThrowIfCancellationRequested();
         lock (gate)
+        {
             Load();
+            IsRecovered = true;
+            if (journal.HasLeftOvers)
+                journal.RemoveLeftOvers();
+        }
+
         Changed?.Invoke();
         return Task.CompletedTask;
     }
@@ -391,8 +400,8 @@ public sealed partial class PassthroughHost
     {
         if (bootId is not null)
             return;
-        if (files.TakeFolder(stateFolder) is { } other)
-            throw new StateFolderInUseException($"Another agent works on this host: {other} has {stateFolder}. Two would undo each other's work, so this one stays still until that one ends.");
+        if (files.TakeFolder(stateDirectory) is { } other)
+            throw new StateFolderInUseException($"Another agent works on this host: {other} has {stateDirectory}. Two would undo each other's work, so this one stays still until that one ends.");
         string boot = HostFacts.BootId(files);
         if (boot.Length == 0)
             throw new HostIoException("read", "/proc/sys/kernel/random/boot_id", Errnos.ENOENT);
