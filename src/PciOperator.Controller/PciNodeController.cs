@@ -67,8 +67,7 @@ internal sealed class PciNodeController(
     /// </summary>
     private async Task<ReconciliationResult> GiveWayAsync(PciNode entity, CancellationToken ct)
     {
-        var rest = (entity.Metadata.Finalizers ?? []).Where(f => f != PciOperatorApi.NodeFinalizer).ToList();
-        if (rest.Count != (entity.Metadata.Finalizers?.Count ?? 0))
+        if (entity.Metadata.Finalizers?.Contains(PciOperatorApi.NodeFinalizer) == true)
             await client.PatchAsync<PciNode>(entity.Metadata.Name!, null, MetadataPatch.RemoveFinalizer(entity.Metadata, PciOperatorApi.NodeFinalizer), ct: ct);
         log.LogInformation("node {Node} was registered again: the PciNode of the Node that is gone gives way", entity.Metadata.Name);
         return ReconciliationResult.Done;

@@ -35,7 +35,7 @@ public sealed partial class PassthroughHost
         BindDriver? Administrators(HostFunction f) => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver;
         try
         {
-            guards.Consent = GuardConsent.Read(watched, stateFolder);
+            guards.Consent = GuardConsent.Read(watched, stateDirectory);
             bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
             examination = Examination.Of(WithGroupsOf(before, request, watched), watched, handedOut, watched.Sight());
             examination = examination with { Devices = [.. examination.Devices.Select(twins.Tell)], Vfs = [.. examination.Vfs.Select(twins.Tell)] };

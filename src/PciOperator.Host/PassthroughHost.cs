@@ -139,7 +139,7 @@ public sealed partial class PassthroughHost
     private HostSnapshot Look(IReadOnlyCollection<Uevent>? heard, bool fresh)
     {
         List<JournalEntry> settled = Settled();
-        guards.Consent = GuardConsent.Read(looked, stateFolder);
+        guards.Consent = GuardConsent.Read(looked, stateDirectory);
         var problems = new List<string>();
         var use = HostUse.Read(looked);
         List<HostFunction> functions = WithSilent(twins.Tell(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
