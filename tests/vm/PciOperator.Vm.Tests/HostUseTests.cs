@@ -32,8 +32,11 @@ public sealed class HostUseTests(ClusterFixture fixture) : ClusterTest(fixture)
             await Machine.OutputOfAsync("losetup -d /dev/loop0; rm -r /run/volume");
         }
 
+        // The claim that was refused doesn't get this device for a while; another does.
+        await Cluster.ReleaseAsync("looped");
         await Machine.OutputOfAsync("echo change > /sys/class/block/nvme0n1/uevent");
-        await Cluster.WaitUntilReadyAsync("looped");
+        await Cluster.ClaimAsync("nvme", "nvme");
+        await Cluster.WaitUntilReadyAsync("nvme");
     }
 
     [ClusterFact]
