@@ -318,7 +318,7 @@ public sealed class ReportsTests
         var claim = new PassthroughClaim
         {
             Metadata = new V1ObjectMeta { Name = "c", Uid = "u" },
-            Status = new PassthroughClaimStatus { Refusals = [new ClaimRefusal { NodeName = "n", Addresses = ["zzzz", "0000:21:00.0"] }] },
+            Status = new PassthroughClaimStatus { Refusals = [new ClaimRefusal { NodeName = "n", Addresses = ["zzzz", "0000:21:00.0"], Until = DateTimeOffset.UnixEpoch.AddMinutes(1) }] },
         };
         Assert.Equal(new DeviceExclusion("n", PciAddress.Parse("0000:21:00.0")), Assert.Single(claim.ToRequirements(_ => null, DateTimeOffset.UnixEpoch).Excluded));
     }

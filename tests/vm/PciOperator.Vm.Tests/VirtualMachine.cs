@@ -157,9 +157,10 @@ internal sealed class VirtualMachine : IAsyncDisposable
             {
                 await Qmp.ExecuteAsync("device_del", new() { ["id"] = id }, patience.Token);
             }
-            catch (InvalidOperationException refusal) when (refusal.Message.Contains("guest is busy") || refusal.Message.Contains("already in the process"))
+            catch (InvalidOperationException refusal) when (refusal.Message.Contains("guest is busy") || refusal.Message.Contains("already in the process")
+                || refusal.Message.EndsWith("not found", StringComparison.Ordinal))
             {
-                // The slot is still powering up, or down.
+                // The slot is still powering up, or down, or has let it go since.
             }
             await Task.Delay(200, patience.Token);
         }
