@@ -17,8 +17,12 @@ internal sealed partial class HostDiagnosis(IHostFileSystem files)
     // Looked at once: neither NUMA nodes nor their page sizes change while a kernel runs.
     private List<(string Node, int PageKilobytes, string Folder)>? pages;
 
-    /// <summary>What stays as it is until the next boot.</summary>
-    public BootFacts Boot => field ??= BootFacts.Read(files);
+    private BootFacts? boot;
+
+    private BootFacts Boot => BootBy(files);
+
+    /// <summary>What stays as it is until the next boot. Whoever asks first reads it, in the way that it reads the host: what hangs then is known to be its.</summary>
+    public BootFacts BootBy(IHostFileSystem reader) => boot ??= BootFacts.Read(reader);
 
     /// <summary>The facts in a fixed order, each type at most once.</summary>
     public List<HostFact> Facts(IommuFacts iommu, IReadOnlyList<HostFunction> functions)

@@ -53,7 +53,7 @@ public sealed partial class PassthroughHost
                     return f;
                 string key = Key(f);
                 if (!held.Contains(f.Address))
-                    f = f with { Unbindable = Unbindable(f, kernel, looked, diagnosis.Boot) };
+                    f = f with { Unbindable = Unbindable(f, kernel, looked) };
                 if (memory.Find(key, f.Address) is { ProvenReset: { } proven } record && record.NoReset?.Holds(kernel, f.ResetMethods) != true)
                     f = f with { ProvenReset = proven };
                 return memory.Knows(key, f.Address) && !held.Contains(f.Address) && Withholding(f, boot, kernel) is var (by, why) && (f.WithheldBy is null || by != NoReset)
@@ -78,11 +78,11 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>Why no VFIO driver binds it, as far as can be known without trying (again).</summary>
-    private string? Unbindable(HostFunction f, string kernel, IHostFileSystem host, BootFacts boot)
+    private string? Unbindable(HostFunction f, string kernel, IHostFileSystem host)
     {
         if (f.Function.IsBridge || VfioDrivers.IsVfio(f.Driver))
             return null;
-        if (VfioDenylist.Refuses(f.Function, kernel, isOff: null) && VfioDenylist.Refuses(f.Function, kernel, HostFacts.DenylistIsOff(host, boot)))
+        if (VfioDenylist.Refuses(f.Function, kernel, isOff: null) && VfioDenylist.Refuses(f.Function, kernel, HostFacts.DenylistIsOff(host, diagnosis.BootBy(host))))
             return VfioDenylist.Sentence(f.Function);
         return memory.Find(Key(f), f.Address)?.NotBound is { } mark && mark.Holds(kernel, HostFacts.DriverSetting(host, mark.Driver))
             ? $"{mark.Why} It is tried again with another kernel, another driver or other settings of its module, or when an administrator says so: kubectl annotate pcinode {options.NodeName} pcioperator.io/free={f.Address}"
@@ -105,7 +105,7 @@ public sealed partial class PassthroughHost
         foreach ((AssignmentDevice asked, HostFunction found) in request.Devices.Zip(examination.Devices))
         {
             if (asked is { Managed: true, Driver: not BindDriver.PciStub }
-                && Unbindable(found, kernel ??= HostFacts.KernelVersion(watched), watched, diagnosis.Boot) is { } unbindable)
+                && Unbindable(found, kernel ??= HostFacts.KernelVersion(watched), watched) is { } unbindable)
                 throw new Refusal(HoldingReasons.Withheld, unbindable);
             if (!memory.Knows(Key(found), found.Address) || Withholding(found, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is not var (by, why))
                 continue;

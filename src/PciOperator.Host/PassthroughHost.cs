@@ -145,7 +145,7 @@ public sealed partial class PassthroughHost
         List<HostFunction> functions = WithSilent(twins.Tell(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
         NoticeDrift(settled, functions);
         vfioLoadable ??= HostFacts.IsLoadable(looked);
-        IommuFacts iommu = HostFacts.Iommu(looked, diagnosis.Boot);
+        IommuFacts iommu = HostFacts.Iommu(looked, diagnosis.BootBy(looked));
         string kernel = HostFacts.KernelVersion(looked);
         string boot = HostFacts.BootId(looked);
         return new HostSnapshot
