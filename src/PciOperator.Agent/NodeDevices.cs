@@ -12,16 +12,18 @@ internal sealed class NodeDevices
 {
     private const int MostProblems = 8;
     private const int LongestId = 255;
-    private const string NoReset = "NoReset";
-    private const string CannotBind = "CannotBind";
     private readonly IReadOnlyDictionary<PciAddress, string> _matched;
     private readonly CompiledRules _rules;
     private readonly IReadOnlyDictionary<PciAddress, Ownership> _owners;
     private readonly IReadOnlyDictionary<PciAddress, string> _vfNotes;
-    private readonly HashSet<PciAddress> _present;
+    private readonly Dictionary<PciAddress, PciFunction> _present;
 
     // For each PF, one of its VFs that is given away.
     private readonly Dictionary<PciAddress, PciAddress> _heldVfs = [];
+
+    // For each PF, one of its VFs that is withheld so that the PF is too, and one that is in its group.
+    private readonly Dictionary<PciAddress, PciAddress> _withheldVfs = [];
+    private readonly Dictionary<PciAddress, PciAddress> _groupedVfs = [];
     private readonly Dictionary<PciAddress, string> _strangers = [];
     private readonly Dictionary<PciAddress, (string By, string Why)> _withheld = [];
 
@@ -32,10 +34,11 @@ internal sealed class NodeDevices
         IReadOnlyList<Holding> known, IReadOnlyDictionary<PciAddress, string> vfNotes)
     {
         (_matched, _rules, _owners, _vfNotes) = (matched, rules, owners, vfNotes);
-        _present = host.Functions.Select(f => f.Address).ToHashSet();
+        _present = host.Functions.ToDictionary(f => f.Address, f => f.Function);
         foreach (var vf in host.Functions.Where(f => f.Function.ParentAddress is not null && owners.ContainsKey(f.Address)))
             _heldVfs.TryAdd(vf.Function.ParentAddress!.Value, vf.Address);
         FindStrangers(host, known);
+        FindWithheldVfs(host);
         FindWithheld(host);
     }
 
@@ -50,9 +53,11 @@ internal sealed class NodeDevices
             (state, reason, withheldBy) = (PciDeviceState.Unavailable, withheld.Why, withheld.By);
         else if (state == PciDeviceState.Available && f.IommuGroup is { } group && _withheldGroups.TryGetValue(group, out var member))
             (state, reason) = (PciDeviceState.Unavailable, $"its IOMMU group {group} goes as a whole, and {member} is withheld: {_withheld[member].Why}");
+        else if (state == PciDeviceState.Available && _withheldVfs.TryGetValue(f.Address, out var vf))
+            (state, reason) = (PciDeviceState.Unavailable, $"its VF {vf} is withheld: {_withheld[vf].Why}");
         if (state is PciDeviceState.Claimed or PciDeviceState.Allocated && _strangers.TryGetValue(f.Address, out var stranger))
             (state, reason) = (PciDeviceState.Unavailable, stranger);
-        if (_vfNotes.TryGetValue(f.Address, out var note))
+        if ((_vfNotes.GetValueOrDefault(f.Address) ?? VfsOfNoUse(f, rule)) is { } note)
             reason = reason is null ? note : $"{reason}; {note}";
         return new PciNodeDevice
         {
@@ -93,7 +98,7 @@ internal sealed class NodeDevices
     {
         var f = function.Function;
         if (_owners.TryGetValue(f.Address, out var owner))
-            return _present.Contains(f.Address) ? (owner.Bound ? PciDeviceState.Allocated : PciDeviceState.Claimed, null) : (PciDeviceState.Removed, function.GuardReason);
+            return _present.ContainsKey(f.Address) ? (owner.Bound ? PciDeviceState.Allocated : PciDeviceState.Claimed, null) : (PciDeviceState.Removed, function.GuardReason);
         if (f.ParentAddress is { } parent && _owners.TryGetValue(parent, out var parentOwner))
             return (parentOwner.Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its physical function {parent} is given away");
         if (_heldVfs.TryGetValue(f.Address, out var vf))
@@ -103,6 +108,8 @@ internal sealed class NodeDevices
             return (PciDeviceState.Unavailable, refusal);
         if (administrators is { } wanted && !VfioDrivers.IsBoundAs(wanted, function.Driver))
             return (PciDeviceState.Unavailable, $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to {VfioDrivers.NameOf(wanted)}");
+        if (administrators is not null && _groupedVfs.TryGetValue(f.Address, out var grouped))
+            return (PciDeviceState.Unavailable, WholeGroup.WhyNotWithVfs(f.Address, grouped));
         return f.IommuGroup is null
             ? (PciDeviceState.Unavailable, "it is in no IOMMU group: is the IOMMU on (intel_iommu=on or amd_iommu=on, and VT-d or AMD-Vi in the firmware)?")
             : (PciDeviceState.Available, null);
@@ -123,10 +130,33 @@ internal sealed class NodeDevices
         }
     }
 
+    private bool GoesWithPf(PciFunction function) => WholeGroup.GoesWithPf(function, _present.GetValueOrDefault);
+
+    /// <summary>For who asks for VFs where none can be given away; null: some can.</summary>
+    private string? VfsOfNoUse(PciFunction pf, string? rule) =>
+        rule is not null && _rules.Policy(rule).Sriov is { NumVfs: > 0 } && _groupedVfs.ContainsKey(pf.Address)
+            ? $"its VFs are in its IOMMU group {pf.IommuGroup}, so that they can't be given away by themselves"
+            : null;
+
+    private void FindWithheldVfs(HostSnapshot host)
+    {
+        foreach (var vf in host.Functions.Where(f => f.Function.ParentAddress is not null))
+        {
+            var pf = vf.Function.ParentAddress!.Value;
+            var own = Withheld(vf, mustReset: null, alone: false);
+            if (own is { } why && PciOperatorApi.KeepsPf(why.By))
+                _withheldVfs.TryAdd(pf, vf.Address);
+            if (!GoesWithPf(vf.Function))
+                continue;
+            _groupedVfs.TryAdd(pf, vf.Address);
+            _withheld[vf.Address] = own ?? (PciOperatorApi.GroupHasPf, WholeGroup.WhyNotAlone(vf.Function));
+        }
+    }
+
     /// <summary>What keeps devices that nobody has from being offered.</summary>
     private void FindWithheld(HostSnapshot host)
     {
-        foreach (var group in host.Functions.Where(f => f.Function is { IommuGroup: not null, IsBridge: false }).GroupBy(f => f.Function.IommuGroup!.Value))
+        foreach (var group in host.Functions.Where(f => f.Function is { IommuGroup: not null, IsBridge: false } && !GoesWithPf(f.Function)).GroupBy(f => f.Function.IommuGroup!.Value))
         {
             var members = group.ToList();
             var mustReset = members.Select(m => _matched.GetValueOrDefault(m.Address)).FirstOrDefault(r => r is not null && _rules.Policy(r).Reset == ResetPolicy.Required);
@@ -143,7 +173,7 @@ internal sealed class NodeDevices
     /// <summary>What no VFIO driver takes is of use to who wants it off the host only.</summary>
     private (string By, string Why)? Unbindable(HostFunction member) =>
         member.Unbindable is { } why && !(_matched.GetValueOrDefault(member.Address) is { } rule && _rules.Policy(rule) is var policy && (!policy.Managed || policy.Driver == PassthroughDriver.PciStub))
-            ? (CannotBind, why)
+            ? (PciOperatorApi.CannotBind, why)
             : null;
 
     /// <summary>What keeps a free device from being offered, in one word and in a sentence; null: nothing.</summary>
@@ -152,11 +182,11 @@ internal sealed class NodeDevices
     /// <param name="alone">No other device goes with it.</param>
     private static (string By, string Why)? Withheld(HostFunction function, string? mustReset, bool alone)
     {
-        if (function.Withheld is { } sentence && (function.WithheldBy != NoReset || mustReset is not null))
+        if (function.Withheld is { } sentence && (function.WithheldBy != PciOperatorApi.NoReset || mustReset is not null))
             return (function.WithheldBy ?? "Withheld", sentence);
         // Functions of a card without a way of their own may be reset together through VFIO: that is tried when they are first bound.
         return mustReset is not null && alone && function is { ResetMethods.Count: 0, ProvenReset: null }
-            ? (NoReset, $"it can't be reset, and PciDeviceSpec {mustReset} says reset: required")
+            ? (PciOperatorApi.NoReset, $"it can't be reset, and PciDeviceSpec {mustReset} says reset: required")
             : null;
     }
 }

@@ -298,7 +298,7 @@ public sealed record PciNodeDevice
     [Length(0, 1024)]
     public string? Reason { get; set; }
 
-    /// <summary>One word when it is not offered although nothing uses it: `UsedOnce`, `NotClean`, `NoReset`, `CannotBind`, `ConfigSpaceGone`.</summary>
+    /// <summary>One word when it is not offered although nothing uses it: `UsedOnce`, `NotClean`, `NoReset`, `CannotBind`, `GroupHasPf`, `ConfigSpaceGone`, `NotAnswering`.</summary>
     [Pattern("^([A-Za-z][A-Za-z0-9]*)?$"), Length(0, 64)]
     public string? WithheldBy { get; set; }
 

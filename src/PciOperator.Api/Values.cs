@@ -27,8 +27,23 @@ public static class PciOperatorApi
     /// <summary>The word of a PciNode's device that its one owner has had.</summary>
     public const string UsedOnce = "UsedOnce";
 
+    /// <summary>The word of a PciNode's device that keeps what its last owner left, until it is made again or its host is rebooted.</summary>
+    public const string NotClean = "NotClean";
+
+    /// <summary>The word of a PciNode's device that can't be reset, where its spec requires it.</summary>
+    public const string NoReset = "NoReset";
+
+    /// <summary>The word of a PciNode's device that no VFIO driver binds.</summary>
+    public const string CannotBind = "CannotBind";
+
+    /// <summary>The word of a PciNode's VF whose IOMMU group has its PF.</summary>
+    public const string GroupHasPf = "GroupHasPf";
+
     /// <summary>The condition that the controller sets on the core Node; its message lists the node's pools.</summary>
     public const string NodeConditionType = "PciPassthroughReady";
+
+    /// <summary>Whether a VF that is withheld by a word keeps its PF back too; not so where it only is of no use itself, since it ends when the PF is given away.</summary>
+    public static bool KeepsPf(string? withheldBy) => withheldBy is not (NotClean or NoReset or CannotBind or GroupHasPf);
 
     /// <summary>The devices that a value of <see cref="FreeAnnotation"/> names; what is not an address names none.</summary>
     public static IReadOnlyList<PciAddress> FreedBy(string? value) =>

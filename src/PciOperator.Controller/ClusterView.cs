@@ -268,6 +268,13 @@ internal sealed class ClusterView
             return Sum(_nodes.Values.Select(n => n.Matched.Count(alias)));
     }
 
+    /// <summary>The type of devices that an alias, which means none, would mean but for their type; null: there are no such devices.</summary>
+    public DeviceType? OtherTypeOf(AliasDefinition alias)
+    {
+        lock (_lock)
+            return _nodes.Values.Select(n => n.Matched.OtherType(alias)).FirstOrDefault(t => t is not null);
+    }
+
     private static (int Nodes, int Devices) Sum(IEnumerable<int> counts)
     {
         var (nodes, devices) = (0, 0);
@@ -433,6 +440,7 @@ internal sealed class ClusterView
                 BlockedReason = d.State is PciDeviceState.Unavailable or PciDeviceState.Removed && !owners.ContainsKey(d.Address) && !DerivedFromOwners(d, devices, owners)
                     ? d.Reason ?? "it is not available"
                     : null,
+                BlocksPf = PciOperatorApi.KeepsPf(d.WithheldBy),
             }),
         ], sockets);
     }

@@ -48,8 +48,7 @@ internal static class Hindrances
         if (node.WhyNotOffered(device.Function.Address) is null)
             return null;
         var blocked = device.BlockedReason is not null ? device
-            : device.Function.IommuGroup is { } group ? node.Devices.FirstOrDefault(d => d.Function.IommuGroup == group && d is { Owner: null, BlockedReason: not null })
-            : null;
+            : node.GroupOf(device.Function.Address).FirstOrDefault(d => d is { Owner: null, BlockedReason: not null });
         return blocked?.Function.Address;
     }
 }

@@ -36,4 +36,7 @@ internal sealed class MatchedDevices
             return known;
         return _byAlias[alias] = _devices.Count(d => alias.Matches(d.Function, d.Tags));
     }
+
+    /// <summary>The type of devices that an alias would mean, but for their type; null: there are none.</summary>
+    public DeviceType? OtherType(AliasDefinition alias) => _devices.Select(d => alias.OtherTypeOf(d.Function, d.Tags)).FirstOrDefault(t => t is not (null or DeviceType.Vdpa));
 }

@@ -74,6 +74,8 @@ internal sealed class PciAliasController(IKubernetesClient client, ControllerCac
         AliasDefinition? alias = null;
         var (accepted, reason, message) = PciDeviceSpecController.Judge(() => alias = view.Alias(entity.Metadata.Name!) ?? entity.ToDefinition());
         var (nodes, devices) = alias is null ? (0, 0) : view.CountOfAlias(alias);
+        if (alias is not null && devices == 0 && view.OtherTypeOf(alias) is { } type)
+            message = $"it can be used, and means no device, but devices of {type.ToNova()} have its ids: give deviceType: {type.ToNova()}";
         var status = new PciAliasStatus
         {
             ObservedGeneration = entity.Metadata.Generation,

@@ -58,4 +58,12 @@ public sealed record AliasDefinition
         ArgumentNullException.ThrowIfNull(tags);
         return new DeviceClass(function, tags).Matches(this);
     }
+
+    /// <summary>A device's type, where that alone keeps it from being what the alias means, as a PF is where no type is given; null otherwise.</summary>
+    public DeviceType? OtherTypeOf(PciFunction function, DeviceTags tags)
+    {
+        ArgumentNullException.ThrowIfNull(function);
+        ArgumentNullException.ThrowIfNull(tags);
+        return new DeviceClass(function, tags).OtherTypeOf(this);
+    }
 }

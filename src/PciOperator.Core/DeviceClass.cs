@@ -36,18 +36,23 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
     public string Key { get; }
 
     /// <summary>Whether devices of this class are what the alias asks for.</summary>
-    public bool Matches(AliasDefinition alias)
+    public bool Matches(AliasDefinition alias) => Matches(alias, anyType: false);
+
+    private bool Matches(AliasDefinition alias, bool anyType)
     {
         if (alias.LiveMigratable is { } live && tags.LiveMigratable != live)
             return false;
         IReadOnlyList<AliasSelector> anyOf = alias.AnyOf;
         for (int i = 0; i < anyOf.Count; i++)
         {
-            if (Matches(anyOf[i]))
+            if (Matches(anyOf[i], anyType))
                 return true;
         }
         return false;
     }
+
+    /// <summary>The type of this class, where that alone keeps it from being what the alias asks for; null: it matches, or differs otherwise too.</summary>
+    public DeviceType? OtherTypeOf(AliasDefinition alias) => !Matches(alias, anyType: false) && Matches(alias, anyType: true) ? type : null;
 
     public bool Equals(DeviceClass? other) => other is not null && hash == other.hash && Key == other.Key;
 
@@ -55,9 +60,9 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
 
     public override int GetHashCode() => hash;
 
-    private bool Matches(AliasSelector s)
+    private bool Matches(AliasSelector s, bool anyType)
     {
-        bool wanted = s.Type is { } t ? type == t : type is DeviceType.Pci or DeviceType.Vf;
+        bool wanted = anyType || (s.Type is { } t ? type == t : type is DeviceType.Pci or DeviceType.Vf);
         return wanted
             && (s.VendorId is not { } vendor || vendor == vendorId)
             && (s.ProductId is not { } product || product == productId)

@@ -196,9 +196,9 @@ internal static class DevicePicker
         }
         if (seen is not null)
         {
-            // A PF's VFs end when it goes: they are no companions.
+            // Of several groups one may have the PF, and another its VF.
             taken = [.. all.Select(d => node.Devices[d].Function.Address)];
-            all.RemoveAll(d => node.Devices[d].Function is { IsVirtual: true, ParentAddress: { } pf } && taken.Contains(pf));
+            all.RemoveAll(d => !WholeGroup.IsMember(node.Devices[d].Function, taken.Contains));
         }
         all.Sort();
         var result = new List<AllocatedDevice>(all.Count);

@@ -76,6 +76,12 @@ public sealed class NodeInventory
     public string? WhyNotOffered(PciAddress address) =>
         index.TryGetValue(address, out int i) ? offers.Reasons[i] : $"there is no device at {address}";
 
+    /// <summary>The devices that go when one of them does: those of its IOMMU group, or it alone when that goes with its PF only.</summary>
+    public IEnumerable<NodeDevice> GroupOf(PciAddress address) =>
+        !index.TryGetValue(address, out int i) ? []
+        : Devices[i].Function.IommuGroup is { } group && offers.Groups.TryGetValue(group, out List<int>? members) && members.Contains(i) ? members.Select(m => Devices[m])
+        : [Devices[i]];
+
     /// <summary>The node after a claim took these devices: all of an allocation's, companions included.</summary>
     /// <param name="allocation">Devices of this node.</param>
     /// <param name="claimUid">The claim.</param>

@@ -234,9 +234,6 @@ internal readonly ref struct NodeSolver
         for (int i = 0; i < buckets.Length; i++)
         {
             Bucket b = buckets[i];
-            // A VF in the group of its own PF goes along with it and never by itself.
-            if (b.Own >= 0 && b.Own == b.Parent)
-                bucketMasks[i] = 0;
             if (bucketMasks[i] == 0)
                 continue;
             if (b.Own >= 0)

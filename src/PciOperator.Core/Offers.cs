@@ -15,10 +15,11 @@ internal sealed class Offers
         foreach (NodeDevice device in devices)
         {
             // Taking a PF ends its VFs: one that is owned or held by a guard keeps its PF from being taken.
-            if (device is { Function: { IsVirtual: true, ParentAddress: { } parent } } && (device.Owner is not null || device.BlockedReason is not null))
+            if (device is { Function: { IsVirtual: true, ParentAddress: { } parent } } && (device.Owner is not null || device is { BlockedReason: not null, BlocksPf: true }))
                 takenVf.TryAdd(parent, device);
         }
         var groups = new Dictionary<int, List<int>>();
+        Func<PciAddress, PciFunction?> find = address => index.TryGetValue(address, out int at) ? devices[at].Function : null;
         for (int i = 0; i < devices.Count; i++)
         {
             PciFunction f = devices[i].Function;
@@ -26,6 +27,8 @@ internal sealed class Offers
                 Reasons[i] = $"{f.Address} is a bridge";
             else if (f.IommuGroup is not { } group)
                 Reasons[i] = $"{f.Address} is in no IOMMU group";
+            else if (WholeGroup.GoesWithPf(f, find))
+                Reasons[i] = devices[i].BlockedReason ?? WholeGroup.WhyNotAlone(f);
             else if (groups.TryGetValue(group, out List<int>? members))
                 members.Add(i);
             else
@@ -42,7 +45,7 @@ internal sealed class Offers
     /// <summary>The endpoint that no spec matches and that alone keeps the device from being offered.</summary>
     public PciAddress?[] Strangers { get; }
 
-    /// <summary>The members of each IOMMU group, without bridges.</summary>
+    /// <summary>The members of each IOMMU group: see <see cref="WholeGroup"/>.</summary>
     public IReadOnlyDictionary<int, List<int>> Groups { get; }
 
     private void Decide(int group, List<int> members)
@@ -57,13 +60,10 @@ internal sealed class Offers
         }
         foreach (int i in members)
         {
-            PciFunction f = devices[i].Function;
             if (devices[i].Tags is not { } tags)
-                Reasons[i] = $"no device spec matches {f.Address}";
+                Reasons[i] = $"no device spec matches {devices[i].Function.Address}";
             else if (blocked is not null)
                 Reasons[i] = Own(devices[i]) ?? $"its IOMMU group {group} goes as a whole, and {blocked}";
-            else if (f is { IsVirtual: true, ParentAddress: { } pf } && index.TryGetValue(pf, out int p) && members.Contains(p))
-                Reasons[i] = $"its IOMMU group {group} goes as a whole, and its PF {pf} is in it";
             else if (stranger is not null && tags.Companions == CompanionPolicy.Refuse)
             {
                 Reasons[i] = $"its IOMMU group {group} goes as a whole, and no device spec matches {stranger} in it";

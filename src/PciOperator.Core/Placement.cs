@@ -30,6 +30,7 @@ internal sealed class Placement
     private readonly HashSet<string>? excluded;
     private readonly PlacementBuffers buffers = PlacementBuffers.Mine;
     private ulong[] refused = [];
+    private DeviceType?[]?[]? otherTypes;
 
     public Placement(ClusterInventory cluster, ClaimPlan plan, IReadOnlyList<INodeFilter> filters, PlacementOptions options)
     {
@@ -78,6 +79,7 @@ internal sealed class Placement
     {
         var reasons = new Tally();
         var lacking = new int[plan.Columns.Length];
+        var otherType = new Dictionary<(int Column, DeviceType Type), int>();
         var tooFew = new Dictionary<(int Column, int Free), int>();
         Span<ushort> sums = stackalloc ushort[NodePage.Most];
         for (int p = 0; p < cluster.Pages.Length; p++)
@@ -102,7 +104,7 @@ internal sealed class Placement
                 ulong present = 0;
                 for (int k = 0; k < page.Classes.Length; k++)
                     present |= (masks[page.Classes[k]] >> c & 1) != 0 ? page.Present[k] : 0;
-                lacking[c] += BitOperations.PopCount(open & ~present);
+                lacking[c] += BitOperations.PopCount(WithoutOtherType(page, c, open & ~present, otherType));
                 open &= present;
             }
             for (int c = 0; c < lacking.Length && open != 0; c++)
@@ -132,9 +134,31 @@ internal sealed class Placement
             if (lacking[c] > 0)
                 reasons.Add(Refusal.NoDevice(plan, c), lacking[c]);
         }
+        foreach (((int column, DeviceType type), int nodes) in otherType)
+            reasons.Add(Refusal.NoDevice(plan, column, type), nodes);
         foreach (((int column, int free), int nodes) in tooFew)
             reasons.Add(Refusal.TooFew(plan, column, free), nodes);
         return reasons.All();
+    }
+
+    // Of nodes without a device for a column, those that have none of another type either; the others are counted by that type.
+    private ulong WithoutOtherType(NodePage page, int column, ulong nodes, Dictionary<(int Column, DeviceType Type), int> counts)
+    {
+        if (nodes == 0)
+            return 0;
+        otherTypes ??= new DeviceType?[plan.Columns.Length][];
+        DeviceType?[] types = otherTypes[column] ??= [.. cluster.Classes.All.Select(c => c.OtherTypeOf(plan.Columns[column].Alias))];
+        foreach (DeviceType type in Refusal.OtherTypes)
+        {
+            ulong there = 0;
+            for (int k = 0; k < page.Classes.Length; k++)
+                there |= types[page.Classes[k]] == type ? page.Present[k] & nodes : 0;
+            if (there == 0)
+                continue;
+            counts[(column, type)] = counts.GetValueOrDefault((column, type)) + BitOperations.PopCount(there);
+            nodes &= ~there;
+        }
+        return nodes;
     }
 
     // Many nodes with enough for each column, refused as wholes, at once: too few for some set of columns anywhere, or enough for all sets (and no

@@ -30,7 +30,7 @@ internal static class Refusal
             foreach (int mask in classMasks)
                 any |= (mask >> c & 1) != 0;
             if (!any)
-                return NoDevice(plan, c);
+                return NoDevice(plan, c, OtherTypes.Select(t => (DeviceType?)t).FirstOrDefault(t => Array.Exists(node.Shape.Classes, k => k.OtherTypeOf(plan.Columns[c].Alias) == t)));
         }
         for (int c = 0; c < plan.Columns.Length; c++)
         {
@@ -64,8 +64,15 @@ internal static class Refusal
     /// </summary>
     public static RefusalReason? OfOnlyPolicy(ClaimPlan plan) => OnlyPolicy(plan) is { } policy ? Policies[(int)policy] : null;
 
-    public static RefusalReason NoDevice(ClaimPlan plan, int column) =>
-        new(RefusalCodes.NoDevice, $"have no device of alias {plan.Columns[column].Alias.Name}");
+    /// <summary>Types that an alias can be given, the most forgotten first: Nova's default means no PF.</summary>
+    public static readonly DeviceType[] OtherTypes = [DeviceType.Pf, DeviceType.Vf, DeviceType.Pci];
+
+    /// <summary>No device is what a request asks for.</summary>
+    /// <param name="plan">The claim.</param>
+    /// <param name="column">Its column.</param>
+    /// <param name="there">The type of devices that are there and would be, but for their type; null: there are none.</param>
+    public static RefusalReason NoDevice(ClaimPlan plan, int column, DeviceType? there = null) => new(RefusalCodes.NoDevice,
+        $"have no device of alias {plan.Columns[column].Alias.Name}" + (there is { } type ? $" but of {type.ToNova()} (give deviceType: {type.ToNova()})" : ""));
 
     public static RefusalReason TooFew(ClaimPlan plan, int column, int free) =>
         new(RefusalCodes.TooFewFree, (free == 0 ? "have none free" : "have too few free") + (plan.Columns.Length == 1 ? "" : $" of alias {plan.Columns[column].Alias.Name}")

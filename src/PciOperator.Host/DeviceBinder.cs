@@ -39,7 +39,16 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
         if (driver == device.TargetDriver)
             return;
         Unbind(device.At, driver);
-        Probe(device.At, device.TargetDriver);
+        try
+        {
+            Probe(device.At, device.TargetDriver);
+        }
+        catch (HostIoException e) when (e.Errno == Errnos.EINVAL)
+        {
+            // The driver's word on this device, which it will say again; other errors may be of the moment.
+            throw new Refusal(HoldingReasons.BindFailed, $"{device.TargetDriver} refuses {device.Address}: {e.Message}; the kernel log (dmesg) says why.");
+        }
+
         driver = Inventory.DriverOf(files, device.At);
         if (driver != device.TargetDriver)
             throw new Refusal(HoldingReasons.BindFailed, $"The kernel did not bind {device.Address} to {device.TargetDriver} (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");

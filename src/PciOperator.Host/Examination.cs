@@ -31,7 +31,7 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
             }
         }
 
-        CheckGroups(found, inventory, use);
+        CheckGroups(request, found, inventory, use, inUse);
         var vfs = new List<HostFunction>();
         foreach (HostFunction pf in found.Values.Where(f => f.Function.Type == DeviceType.Pf))
         {
@@ -145,17 +145,25 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
             throw new Refusal(HoldingReasons.DriftDetected, $"{device.Address} is in IOMMU group {f.IommuGroup} now and was in {group} when it was given.");
     }
 
-    private static void CheckGroups(Dictionary<PciAddress, HostFunction> found, Inventory inventory, HostUse use)
+    private static void CheckGroups(AssignmentRequest request, Dictionary<PciAddress, HostFunction> found, Inventory inventory, HostUse use, bool inUse)
     {
+        // The VFs of an administrator's PF are the administrator's; what was handed out was taken without VFs, so that one which is there came after it.
+        HashSet<PciAddress> unmanaged = [.. request.Devices.Where(d => !d.Managed).Select(d => d.Address)];
+        bool IsTaken(PciAddress pf) => !inUse && !unmanaged.Contains(pf) && found.TryGetValue(pf, out HostFunction? f) && f.Function.Type == DeviceType.Pf;
         foreach (int group in found.Values.Select(f => f.Function.IommuGroup!.Value).Distinct())
         {
             foreach (HostFunction other in inventory.ReadNow(inventory.GroupMembers(group).Where(a => !found.ContainsKey(a)), use))
             {
-                if (!other.Function.IsBridge)
-                    throw new Refusal(HoldingReasons.DriftDetected, $"IOMMU group {group} also holds {other.Address} ({other.Function.VendorId}:{other.Function.ProductId}), which the assignment doesn't name: a group is taken whole or not at all.");
-                if (Guards.SpoilsGroup(other) is { } spoilt)
+                if (WholeGroup.IsMember(other.Function, IsTaken))
+                    throw Left(other, unmanaged);
+                if (other.Function.IsBridge && Guards.SpoilsGroup(other) is { } spoilt)
                     throw new Refusal(HoldingReasons.GroupNotViable, spoilt.Sentence);
             }
         }
     }
+
+    /// <summary>Another function of the group, which would be left with the host.</summary>
+    private static Refusal Left(HostFunction other, HashSet<PciAddress> unmanaged) => other.Function.ParentAddress is { } pf && unmanaged.Contains(pf)
+        ? new Refusal(HoldingReasons.GroupNotViable, $"{pf}: {WholeGroup.WhyNotWithVfs(pf, other.Address)}.")
+        : new Refusal(HoldingReasons.DriftDetected, $"IOMMU group {other.Function.IommuGroup} also holds {other.Address} ({other.Function.VendorId}:{other.Function.ProductId}), which the assignment doesn't name: a group is taken whole or not at all.");
 }

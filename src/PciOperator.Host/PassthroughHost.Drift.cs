@@ -85,9 +85,9 @@ public sealed partial class PassthroughHost
         }
 
         HashSet<PciAddress> own = [.. entry.Devices.Select(d => d.At)];
-        // The number of a group that has gone is given to the next one; a device that came back has a new group, whose number says nothing.
+        // The number of a group that has gone is given to the next one; a device that came back has a new group, whose number says nothing. The VFs of a PF were gone when it was given.
         HashSet<int> groups = [.. entry.Devices.Where(d => found.TryGetValue(d.At, out HostFunction? f) && IsStillOurs(f)).Select(d => d.IommuGroup).OfType<int>()];
-        foreach (HostFunction stranger in found.Values.Where(f => f.Function.IommuGroup is { } g && groups.Contains(g) && !f.Function.IsBridge && !own.Contains(f.Address)))
+        foreach (HostFunction stranger in found.Values.Where(f => f.Function.IommuGroup is { } g && groups.Contains(g) && WholeGroup.IsMember(f.Function, _ => false) && !own.Contains(f.Address)))
             other.Add($"IOMMU group {stranger.Function.IommuGroup} also holds {stranger.Address} ({stranger.Function.VendorId}:{stranger.Function.ProductId}) now, which came after the group was given.");
 
         if (gone.Count + other.Count == 0)

@@ -115,6 +115,13 @@ public sealed partial class PassthroughHost
                 continue;
             throw new Refusal(HoldingReasons.Withheld, why);
         }
+
+        // The whole card is in the hands of who gets its PF.
+        foreach (HostFunction vf in examination.Vfs.Where(vf => memory.Knows(Key(vf), vf.Address)))
+        {
+            if (Withholding(vf, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is (UsedOnce, var used))
+                throw new Refusal(HoldingReasons.Withheld, used);
+        }
     }
 
     /// <summary>Clean for the claim: every device reset and seen to answer, or noted why not.</summary>

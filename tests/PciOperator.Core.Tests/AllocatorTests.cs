@@ -15,7 +15,7 @@ public class AllocatorTests
     public void An_alias_without_a_type_gets_no_PF_and_no_vDPA()
     {
         NodeInventory node = Node(Device("0000:01:00.0", type: DeviceType.Pf), Device("0000:02:00.0", type: DeviceType.Vdpa, pf: "0000:03:00.0"));
-        Assert.Equal("have no device of alias a1", Refused(node, Claim((Nic, 1))).Text);
+        Assert.Equal("have no device of alias a1 but of type-PF (give deviceType: type-PF)", Refused(node, Claim((Nic, 1))).Text);
     }
 
     [Fact]

@@ -119,19 +119,21 @@ internal sealed class BruteForce
             groups.Add(group);
         }
         List<NodeDevice> members = [.. devices.Where(d => !d.Function.IsBridge && d.Function.IommuGroup is { } g && groups.Contains(g))];
+        // A VF in its PF's group ends when that goes: it counts with its PF, below.
+        members.RemoveAll(d => members.Exists(pf => IsVfOf(d, pf) && pf.Function.IommuGroup == d.Function.IommuGroup));
         foreach (NodeDevice m in members)
         {
             if (m.Owner is not null || m.BlockedReason is not null)
                 return false;
             // A PF goes only when no VF of it is someone's; a VF only when its PF is nobody's.
-            if (devices.Any(v => IsVfOf(v, m) && (v.Owner is not null || v.BlockedReason is not null)))
+            if (devices.Any(v => IsVfOf(v, m) && (v.Owner is not null || (v.BlockedReason is not null && v.BlocksPf))))
                 return false;
             if (devices.Any(pf => IsVfOf(m, pf) && pf.Owner is not null))
                 return false;
             if (m.Tags is null && taken.Any(t => t.Function.IommuGroup == m.Function.IommuGroup && t.Tags!.Companions == CompanionPolicy.Refuse))
                 return false;
         }
-        return !taken.Any(vf => members.Any(pf => IsVfOf(vf, pf)));
+        return taken.All(members.Contains) && !taken.Any(vf => members.Any(pf => IsVfOf(vf, pf)));
     }
 
     private static bool IsVfOf(NodeDevice vf, NodeDevice pf) =>

@@ -112,6 +112,7 @@ internal sealed class RandomHosts(int seed)
         },
         Owner = Chance(20) ? "other" : null,
         BlockedReason = Chance(40) ? "it holds the root file system" : null,
+        BlocksPf = type != DeviceType.Vf || !Chance(2),
     };
 
     private AliasDefinition Alias(string name) => new()

@@ -137,6 +137,26 @@ public class IdentityTests
         Assert.True(lab.Agent.Free(PciAddress.Parse("0000:26:00.0")));
     }
 
+    /// <summary>Socket Direct: one card with two plugs, which shows itself on two buses with one VPD and one Device Serial Number.</summary>
+    [Fact]
+    public async Task A_card_in_two_slots_has_an_identity_in_each()
+    {
+        Lab lab = WithTwins();
+        foreach (string place in new[] { "20:04.0/0000:26:00.0", "20:05.0/0000:27:00.0" })
+            lab.Simulated.PutFile($"/sys/devices/pci0000:20/0000:{place}/vpd", VpdWith("MT2031X00009"));
+        List<string?> ids = [.. lab.Agent.Scan(fresh: true).Functions.Where(f => f.Function.VendorId == PciId.Parse("10ec")).Select(f => f.Function.StableId)];
+        Assert.Equal(["vpd:MT2031X00009.0@path:pci0000:20/04.0/00.0", "vpd:MT2031X00009.0@path:pci0000:20/05.0/00.0"], ids);
+        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { OneTimeUse = true }, "0000:26:00.0"))).State);
+        Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-2", "0000:27:00.0")).State);
+        lab.RestartAgent();
+        await lab.Agent.RecoverAsync();
+        lab.Agent.Scan(fresh: true);
+        Assert.All(lab.Agent.Holdings, h => Assert.Equal(HoldingState.Prepared, h.State));
+        Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
+        Assert.Null(await lab.Agent.ReleaseAsync("claim-2"));
+        Assert.Equal(("UsedOnce", null), (lab.Seen("0000:26:00.0").WithheldBy, lab.Seen("0000:27:00.0").WithheldBy));
+    }
+
     [Fact]
     public void Partitions_beyond_function_7_and_cards_in_two_slots_have_identities_of_their_own()
     {

@@ -92,6 +92,24 @@ public class UnbindableTests
         Assert.Null(lab.Seen(Lab.Nvme).Unbindable);
     }
 
+    [Theory]
+    [InlineData(Errnos.EINVAL, true)]
+    [InlineData(Errnos.EBUSY, false)]
+    [InlineData(Errnos.ENOMEM, false)]
+    public async Task A_driver_that_says_so_itself_is_believed_and_an_error_of_the_moment_is_not(int errno, bool remembered)
+    {
+        var lab = new Lab();
+        lab.Simulated.Fault = a =>
+        {
+            if (a is { Before: true, Path: SysfsPaths.DriversProbe } && lab.Sim(Lab.Nvme).Override == "vfio-pci")
+                throw new HostIoException("write", a.Path, errno);
+        };
+        Assert.Equal(HoldingReasons.BindFailed, (await lab.Prepare("claim-1", Lab.Nvme)).Reason);
+        Assert.Equal("nvme", lab.Sim(Lab.Nvme).Driver);
+        lab.Simulated.Fault = null;
+        Assert.Equal(remembered, lab.Seen(Lab.Nvme).Unbindable is not null);
+    }
+
     [Fact]
     public async Task An_administrator_can_have_it_tried_again()
     {

@@ -48,8 +48,13 @@ public static class LabHosts
         ["topology.kubernetes.io/zone"] = $"rack-{(number % 3) + 1}",
     };
 
+    /// <summary>A lab host whose X710 (82:00.0) is in one IOMMU group (77) with its four VFs, since no port above it has ACS.</summary>
+    public static SimulatedHost CreateWithoutAcs(int number = 0) => Builder(number, 77).Build();
+
     /// <summary>What <see cref="Create"/> boots, to change before.</summary>
-    public static SimulatedHostBuilder Builder(int number = 0)
+    /// <param name="number">See <see cref="Create"/>.</param>
+    /// <param name="groupOfX710">The IOMMU group of the X710 and its VFs; null: each function is its own.</param>
+    public static SimulatedHostBuilder Builder(int number = 0, int? groupOfX710 = null)
     {
         SimulatedHostBuilder builder = Base(number);
         Bus(builder, "20", 0);
@@ -59,7 +64,7 @@ public static class LabHosts
         DataNvme(builder, "23", "20:02.0", 0, 1);
         Rtx2080(builder, "24", "20:03.0", 0, 1);
         Igb(builder, number, "81", "80:00.0", 1, "ens3");
-        X710(builder, number, "82", "80:01.0", 1, "ens4", vfs: 4);
+        X710(builder, number, "82", "80:01.0", 1, "ens4", vfs: 4, groupOfX710);
         Rtx2080(builder, "83", "80:02.0", 1, 2);
         return builder;
     }
@@ -248,7 +253,7 @@ public static class LabHosts
         });
     }
 
-    private static void X710(SimulatedHostBuilder builder, int number, string bus, string port, int numa, string name, int vfs)
+    private static void X710(SimulatedHostBuilder builder, int number, string bus, string port, int numa, string name, int vfs, int? group = null)
     {
         Port(builder, port, numa);
         builder.Add(new SimulatedFunction
@@ -259,10 +264,11 @@ public static class LabHosts
             Class = Ethernet,
             Bridge = $"0000:{port}",
             Numa = numa,
+            Group = group,
             HostDriver = "i40e",
             ResetMethods = "flr bus",
             Serial = Serial(number, Convert.ToInt32(bus, 16)),
-            Sriov = new SimulatedSriov { Total = 64, NumVfs = vfs, VfProduct = "154c", VfDriver = "iavf", Offset = 16 },
+            Sriov = new SimulatedSriov { Total = 64, NumVfs = vfs, VfProduct = "154c", VfDriver = "iavf", Offset = 16, VfGroup = group },
             Interfaces = [new SimulatedInterface { Name = name }],
         });
     }

@@ -182,6 +182,9 @@ public sealed class SimulatedSriov
     /// <summary>sriov_stride: routing ids between VFs.</summary>
     public int Stride { get; set; } = 1;
 
+    /// <summary>The VFs' IOMMU group, for all of them: the PF's where nothing above the card has ACS; null: each has one of its own.</summary>
+    public int? VfGroup { get; set; }
+
     /// <summary>sriov_drivers_autoprobe.</summary>
     public bool Autoprobe { get; set; } = true;
 

@@ -226,7 +226,7 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
             PhysFn = pf.Address,
             VfIndex = index,
             VfSettings = pf.Interfaces.Count > 0 ? VfSettings.Default : null,
-            Group = state.NextGroup++,
+            Group = sriov.VfGroup ?? state.NextGroup++,
             Interfaces = pf.Interfaces.Count > 0 && sriov.VfDriver is not null
                 ? [new SimulatedInterface { Name = $"{pf.Interfaces[0].Name}v{index}" }]
                 : [],
