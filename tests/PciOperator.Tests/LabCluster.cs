@@ -24,6 +24,9 @@ public sealed class LabCluster : IAsyncDisposable
 
     public KubernetesClient Client => Cluster.Client;
 
+    /// <summary>The administrator's kubeconfig.</summary>
+    public string KubeconfigText => _server.KubeconfigText;
+
     /// <summary>A server, the CRDs on it, and, unless <paramref name="controller"/> is false, one controller.</summary>
     /// <param name="real">A real API server instead of the sandbox's.</param>
     /// <param name="controller">Whether one is started.</param>
