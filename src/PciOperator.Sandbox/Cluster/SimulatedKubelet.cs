@@ -108,7 +108,12 @@ public sealed class SimulatedKubelet(IKubernetesClient client, string node, stri
             ["lastTransitionTime"] = DateTimeOffset.UtcNow.ToString("yyyy-MM-ddTHH:mm:ssZ"),
         };
         if (reason is not null)
+        {
+            // A Node's: it has a reason, and the time of its last word.
             condition["reason"] = reason;
+            condition["lastHeartbeatTime"] = condition["lastTransitionTime"]!.GetValue<string>();
+        }
+
         return condition;
     }
 
