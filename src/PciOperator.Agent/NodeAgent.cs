@@ -13,6 +13,9 @@ public sealed record NodeAgentOptions
     /// <summary>The Node's name, and the PciNode's.</summary>
     public required string NodeName { get; init; }
 
+    /// <summary>Which installation it is of: it leaves a PciNode alone that is another's.</summary>
+    public Installation Installation { get; init; } = Installation.Default;
+
     /// <summary>How often everything is looked at again although nothing was said to have changed.</summary>
     public TimeSpan Resync { get; init; } = TimeSpan.FromMinutes(10);
 
@@ -205,6 +208,14 @@ public sealed partial class NodeAgent : IAsyncDisposable
         {
             // Whatever is held stays held: a PciNode that is gone for a moment must not take a device from under a VM.
             Volatile.Write(ref _notReady, $"there is no PciNode {_options.NodeName} yet: the controller makes it for every Node");
+            return;
+        }
+
+        if (_options.Installation.WhyNotAgentOf(node) is { } whose)
+        {
+            if (Volatile.Read(ref _notReady) != whose)
+                _log.LogError("{Whose}", whose);
+            Volatile.Write(ref _notReady, whose);
             return;
         }
 

@@ -7,6 +7,8 @@ using PciOperator.Kubernetes;
 
 var node = new Option<string>("--node-name") { Description = "The Node that it runs on.", DefaultValueFactory = _ => Environment.GetEnvironmentVariable("NODE_NAME") ?? Environment.MachineName.ToLowerInvariant() };
 var kubeconfig = new Option<string?>("--kubeconfig") { Description = "A kubeconfig file; without it $KUBECONFIG, ~/.kube/config or the pod's service account." };
+var ns = new Option<string>("--namespace") { Description = "The namespace that it runs in.", DefaultValueFactory = _ => Environment.GetEnvironmentVariable("POD_NAMESPACE") ?? Installation.AgentsNamespace };
+var installation = new Option<string>("--installation") { Description = "Its controller's namespace and lease, as NAMESPACE/LEASE: a PciNode that is marked as another installation's is left alone.", DefaultValueFactory = _ => Installation.Default.Controller };
 var root = new Option<string>("--host-root") { Description = "Where the host's /sys, /proc and /dev are.", DefaultValueFactory = _ => "/" };
 var state = new Option<string>("--state-dir") { Description = "Where the journal is kept, on the host.", DefaultValueFactory = _ => "/var/lib/pcioperator" };
 var health = new Option<string>("--health-address") { Arity = ArgumentArity.ZeroOrOne, Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "127.0.0.1:8081" };
@@ -14,10 +16,14 @@ var denied = new Option<string>("--denied-drivers") { Arity = ArgumentArity.Zero
 var level = new Option<LogLevel>("--log-level") { Description = "trace, debug, information, warning, error or critical.", DefaultValueFactory = _ => LogLevel.Information };
 var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
 
-var command = new RootCommand("Holds this host's PCI devices to its PciNode.") { node, kubeconfig, root, state, health, denied, level, format };
+var command = new RootCommand("Holds this host's PCI devices to its PciNode.") { node, kubeconfig, ns, installation, root, state, health, denied, level, format };
 command.SetAction((parsed, _) =>
 {
-    var options = new NodeAgentOptions { NodeName = parsed.GetValue(node)! };
+    var options = new NodeAgentOptions
+    {
+        NodeName = parsed.GetValue(node)!,
+        Installation = new Installation(parsed.GetValue(installation)!, parsed.GetValue(ns)!),
+    };
     return ProgramHost.RunAsync(new ProgramHostOptions
     {
         Name = "pcioperator-agent",

@@ -36,7 +36,7 @@ internal sealed class ControllerCaches
         Specs = new(client, time: time, logger: log, metrics: metrics);
         Aliases = new(client, time: time, logger: log, metrics: metrics);
         Claims = new(client, time: time, logger: log, metrics: metrics);
-        AgentPods = new(client, options.Namespace, new ListOptions { LabelSelector = options.AgentSelector }, time, log, metrics);
+        AgentPods = new(client, options.AgentNamespace, new ListOptions { LabelSelector = options.AgentSelector }, time, log, metrics);
 
         PciNodes.AddIndex(ByAssignedClaim, n => (n.Spec.Assignments ?? []).Select(a => a.ClaimUid));
         PciNodes.AddIndex(ByHeldClaim, n => (n.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected).Select(a => a.ClaimUid));

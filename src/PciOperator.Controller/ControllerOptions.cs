@@ -1,10 +1,15 @@
+using PciOperator.Api;
+
 namespace PciOperator.Controller;
 
 /// <summary>How the controller runs.</summary>
 public sealed record ControllerOptions
 {
-    /// <summary>The namespace that it and the agents run in.</summary>
-    public string Namespace { get; init; } = "pcioperator-system";
+    /// <summary>The namespace that it runs in, and its lease is in.</summary>
+    public string Namespace { get; init; } = Installation.ControllerNamespace;
+
+    /// <summary>The namespace that the agents run in.</summary>
+    public string AgentNamespace { get; init; } = Installation.AgentsNamespace;
 
     /// <summary>Labels of the agents' pods.</summary>
     public string AgentSelector { get; init; } = "app.kubernetes.io/name=pcioperator,app.kubernetes.io/component=agent";
@@ -16,7 +21,10 @@ public sealed record ControllerOptions
     public bool LeaderElect { get; init; } = true;
 
     /// <summary>The Lease's name.</summary>
-    public string LeaseName { get; init; } = "pcioperator-controller";
+    public string LeaseName { get; init; } = Installation.Lease;
+
+    /// <summary>Which installation it is of.</summary>
+    public Installation Installation => new($"{Namespace}/{LeaseName}", AgentNamespace);
 
     /// <summary>How long a device that an agent refused to give to a claim is kept out for that claim.</summary>
     public TimeSpan RefusalPeriod { get; init; } = TimeSpan.FromMinutes(10);

@@ -33,6 +33,11 @@ internal static class MetadataPatch
         KubernetesPatch.Merge(JsonSerializer.Serialize(
             new OwnersPatch(new(metadata.ResourceVersion, metadata.Uid, owners)), MetadataPatchJson.Default.OwnersPatch));
 
+    /// <summary>Sets some annotations; others stay.</summary>
+    public static KubernetesPatch Annotations(V1ObjectMeta metadata, IReadOnlyDictionary<string, string> annotations) =>
+        KubernetesPatch.Merge(JsonSerializer.Serialize(
+            new AnnotationsPatch(new(metadata.ResourceVersion, metadata.Uid, annotations)), MetadataPatchJson.Default.AnnotationsPatch));
+
     /// <summary>Removes an annotation that still has the value that was seen.</summary>
     public static KubernetesPatch WithoutAnnotation(V1ObjectMeta metadata, string name, string value)
     {
@@ -51,10 +56,15 @@ internal static class MetadataPatch
 
     internal sealed record OwnersPatch(OwnersPatchMetadata Metadata);
 
+    internal sealed record AnnotationsPatch(AnnotationsPatchMetadata Metadata);
+
+    internal sealed record AnnotationsPatchMetadata(string? ResourceVersion, string? Uid, IReadOnlyDictionary<string, string> Annotations);
+
     internal sealed record OwnersPatchMetadata(string? ResourceVersion, string? Uid, IReadOnlyList<V1OwnerReference> OwnerReferences);
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(MetadataPatch.AnnotationsPatch))]
 [JsonSerializable(typeof(MetadataPatch.OwnersPatch))]
 [JsonSerializable(typeof(string))]
 internal sealed partial class MetadataPatchJson : JsonSerializerContext;

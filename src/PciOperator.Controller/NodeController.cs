@@ -10,8 +10,12 @@ namespace PciOperator.Controller;
 [EntityRbac("", "nodes", "get,list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch,create,patch")]
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "get,list,watch")]
-internal sealed class NodeController(IKubernetesClient client, ControllerCaches caches, ClusterView view, PciNodeWriter writer, LeftOutSpecs leftOut, ILogger log) : IEntityController<V1Node>
+internal sealed class NodeController(IKubernetesClient client, ControllerCaches caches, ClusterView view, PciNodeWriter writer, LeftOutSpecs leftOut,
+    ClusterOwner owner, Installation installation, ILogger log) : IEntityController<V1Node>
 {
+    // Until then either the mark that says so is gone, or this controller has ended.
+    private static readonly TimeSpan s_untilItIsKnown = TimeSpan.FromSeconds(1);
+
     /// <inheritdoc/>
     public async Task<ReconciliationResult> ReconcileAsync(V1Node entity, CancellationToken ct)
     {
@@ -31,6 +35,13 @@ internal sealed class NodeController(IKubernetesClient client, ControllerCaches 
 
         if (current.Metadata.DeletionTimestamp is null && NodeStanding.IsOfAnother(current, entity))
             await CorrectOwnerAsync(current, entity, ct);
+        if (!installation.HasMarked(current))
+        {
+            if (!owner.IsOurs)
+                return ReconciliationResult.After(s_untilItIsKnown);
+            await MarkAsync(current, ct);
+        }
+
         if (current.Metadata.DeletionTimestamp is not null || PciNodeRules.Same(current.Spec.Rules, rules))
             return ReconciliationResult.Done;
         var written = await writer.ChangeAsync(name, node => PciNodeRules.Same(node.Spec.Rules, rules) ? null : node.Spec with { Rules = rules }, ct);
@@ -57,6 +68,7 @@ internal sealed class NodeController(IKubernetesClient client, ControllerCaches 
                 Name = name,
                 Finalizers = [PciOperatorApi.NodeFinalizer],
                 OwnerReferences = [Owner(node)],
+                Annotations = installation.Marks,
             },
             Spec = new PciNodeSpec { Rules = rules, Settling = settling ? true : null },
         };
@@ -78,6 +90,14 @@ internal sealed class NodeController(IKubernetesClient client, ControllerCaches 
         IReadOnlyList<V1OwnerReference> owners = [.. (current.Metadata.OwnerReferences ?? []).Where(o => o.Kind != "Node"), Owner(node)];
         caches.PciNodes.Observe(await client.PatchAsync<PciNode>(current.Metadata.Name!, null, MetadataPatch.Owners(current.Metadata, owners), ct: ct));
         log.LogInformation("node {Node} was registered again: its PciNode belongs to the new Node", current.Metadata.Name);
+    }
+
+    /// <summary>Says whose a PciNode is, on one that an earlier version made or that was handed over.</summary>
+    private async Task MarkAsync(PciNode seen, CancellationToken ct)
+    {
+        var current = caches.PciNodes.Get(seen.Metadata.Name!) ?? seen;
+        caches.PciNodes.Observe(await client.PatchAsync<PciNode>(current.Metadata.Name!, null, MetadataPatch.Annotations(current.Metadata, installation.Marks), ct: ct));
+        log.LogInformation("node {Node}: its PciNode is marked as this installation's, {Installation}", current.Metadata.Name, installation.Controller);
     }
 
     private static V1OwnerReference Owner(V1Node node) => new() { ApiVersion = "v1", Kind = "Node", Name = node.Metadata.Name!, Uid = node.Metadata.Uid ?? "" };

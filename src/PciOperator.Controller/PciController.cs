@@ -21,18 +21,19 @@ public sealed class PciController
     private volatile Func<string?>? _whyOld;
     private volatile Func<string?>? _whyStuck;
     private volatile LeaderElector? _elector;
+    private volatile ClusterOwner? _owner;
 
     /// <summary>A controller over a cluster.</summary>
     public PciController(IKubernetesClient client, ControllerOptions options, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events) =>
         (_client, _options, _time, _log, _metrics, _events) = (client, options, time, log, metrics, events);
 
     /// <summary>Why the controller is not ready, or null: for <c>/readyz</c>. One that waits to lead is ready.</summary>
-    public string? NotReady() => _notReady ?? _elector?.WhyNotWell() ?? _whyOld?.Invoke();
+    public string? NotReady() => _notReady ?? _elector?.WhyNotWell() ?? _whyOld?.Invoke() ?? _owner?.WhyStill;
 
     /// <summary>Why only a restart helps, or null: for <c>/healthz</c>. A server that is away is no reason.</summary>
     public string? WhyStuck() => _whyStuck?.Invoke();
 
-    /// <summary>Runs until cancelled, or until leadership is lost: then the process has to end.</summary>
+    /// <summary>Runs until cancelled, or until leadership is lost or the cluster handed over to another installation: then the process has to end.</summary>
     public async Task RunAsync(CancellationToken ct)
     {
         if (!_options.LeaderElect)
@@ -50,13 +51,15 @@ public sealed class PciController
     private async Task LeadAsync(CancellationToken ct)
     {
         var caches = new ControllerCaches(_client, _options, _time, _log, _metrics);
+        var owner = new ClusterOwner(caches.PciNodes, _options, _time, _log, _metrics, _events);
+        _owner = owner;
         var view = new ClusterView();
         var leftOut = new LeftOutSpecs();
         var writer = new PciNodeWriter(_client, caches.PciNodes, _metrics);
 
         var claims = new ControllerLoop<PassthroughClaim>("claims", caches.Claims,
             new ClaimController(_client, caches, view, writer, _events, _metrics, _time, _log, _options), workers: _options.ClaimWorkers, logger: _log, metrics: _metrics, time: _time);
-        var nodes = new ControllerLoop<V1Node>("nodes", caches.Nodes, new NodeController(_client, caches, view, writer, leftOut, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
+        var nodes = new ControllerLoop<V1Node>("nodes", caches.Nodes, new NodeController(_client, caches, view, writer, leftOut, owner, _options.Installation, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
         var pciNodes = new ControllerLoop<PciNode>("pcinodes", caches.PciNodes,
             new PciNodeController(_client, caches, view, writer, _events, _time, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
         var specs = new ControllerLoop<PciDeviceSpec>("specs", caches.Specs, new PciDeviceSpecController(_client, caches, view, leftOut, _time), logger: _log, metrics: _metrics, time: _time);
@@ -87,21 +90,19 @@ public sealed class PciController
         });
         view.OffersChanged += pending.Trigger;
         leftOut.Changed += counts.Trigger;
-        Connect(caches, view, claims, nodes, pciNodes, counts, rules, tied);
+        Connect(caches, view, _options.Installation, claims, nodes, pciNodes, counts, rules, tied);
 
         _whyStuck = () => caches.WhyStuck() ?? claims.WhyStuck() ?? nodes.WhyStuck() ?? pciNodes.WhyStuck() ?? specs.WhyStuck() ?? aliases.WhyStuck();
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
         List<Task> parts = [.. caches.Run(stop.Token)];
         try
         {
-            var synced = caches.WaitForSyncAsync(stop.Token);
-            if (await Task.WhenAny([synced, .. parts]) != synced)
-                await await Task.WhenAny(parts);
-            await synced;
+            await FirstAsync(caches.WaitForSyncAsync(stop.Token), parts);
             _notReady = null;
             _whyOld = caches.WhyOld;
+            await FirstAsync(owner.WaitAsync(stop.Token), parts);
             _log.LogInformation("the controller works: {Nodes} nodes, {Claims} claims", caches.Nodes.List().Count, caches.Claims.List().Count);
-            parts.AddRange([claims.RunAsync(stop.Token), nodes.RunAsync(stop.Token), pciNodes.RunAsync(stop.Token), specs.RunAsync(stop.Token), aliases.RunAsync(stop.Token),
+            parts.AddRange([owner.WatchAsync(stop.Token), claims.RunAsync(stop.Token), nodes.RunAsync(stop.Token), pciNodes.RunAsync(stop.Token), specs.RunAsync(stop.Token), aliases.RunAsync(stop.Token),
                 pending.RunAsync(stop.Token), counts.RunAsync(stop.Token), rules.RunAsync(stop.Token), tied.RunAsync(stop.Token)]);
             await await Task.WhenAny(parts);
         }
@@ -113,8 +114,16 @@ public sealed class PciController
         }
     }
 
+    /// <summary>Waits for something while parts of the controller run that shouldn't end.</summary>
+    private static async Task FirstAsync(Task first, List<Task> parts)
+    {
+        if (await Task.WhenAny([first, .. parts]) != first)
+            await await Task.WhenAny(parts);
+        await first;
+    }
+
     /// <summary>What each change means for the other kinds.</summary>
-    private static void Connect(ControllerCaches caches, ClusterView view, ControllerLoop<PassthroughClaim> claims, ControllerLoop<V1Node> nodes,
+    private static void Connect(ControllerCaches caches, ClusterView view, Installation installation, ControllerLoop<PassthroughClaim> claims, ControllerLoop<V1Node> nodes,
         ControllerLoop<PciNode> pciNodes, Debounce counts, Debounce rules, Debounce tied)
     {
         void EnqueueClaim(string uid)
@@ -141,7 +150,7 @@ public sealed class PciController
         {
             var name = (change.New ?? change.Old)!.Metadata.Name!;
             view.SetPciNode(name, change.New);
-            if (change.New is null || change.Kind == WatchCacheChangeKind.Added || (caches.Nodes.Get(name) is { } owner && NodeStanding.IsOfAnother(change.New, owner)))
+            if (change.New is null || change.Kind == WatchCacheChangeKind.Added || !installation.HasMarked(change.New) || (caches.Nodes.Get(name) is { } owner && NodeStanding.IsOfAnother(change.New, owner)))
                 nodes.Enqueue(new EntityKey(null, name));
             IEnumerable<string> concerned =
             [

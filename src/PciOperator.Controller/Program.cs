@@ -5,7 +5,9 @@ using PciOperator.Controller;
 using PciOperator.Kubernetes;
 
 var kubeconfig = new Option<string?>("--kubeconfig") { Description = "A kubeconfig file; without it $KUBECONFIG, ~/.kube/config or the pod's service account." };
-var ns = new Option<string>("--namespace") { Description = "The namespace of the controller and the agents.", DefaultValueFactory = _ => Environment.GetEnvironmentVariable("POD_NAMESPACE") ?? "pcioperator-system" };
+var ns = new Option<string>("--namespace") { Description = "The namespace of the controller, and of its lease.", DefaultValueFactory = _ => Environment.GetEnvironmentVariable("POD_NAMESPACE") ?? new ControllerOptions().Namespace };
+var agents = new Option<string>("--agent-namespace") { Description = "The namespace of the agents.", DefaultValueFactory = _ => new ControllerOptions().AgentNamespace };
+var lease = new Option<string>("--lease-name") { Description = "The lease's name. Namespace and lease are what the PciNodes are marked with as this installation's.", DefaultValueFactory = _ => new ControllerOptions().LeaseName };
 var selector = new Option<string>("--agent-selector") { Description = "Labels of the agents' pods.", DefaultValueFactory = _ => new ControllerOptions().AgentSelector };
 var elect = new Option<bool>("--leader-elect") { Description = "Work only while holding the Lease.", DefaultValueFactory = _ => true };
 var refusal = new Option<TimeSpan>("--refusal-period") { Description = "How long a device that an agent refused to give to a claim is kept out for that claim.", DefaultValueFactory = _ => new ControllerOptions().RefusalPeriod };
@@ -13,12 +15,14 @@ var health = new Option<string>("--health-address") { Arity = ArgumentArity.Zero
 var level = new Option<LogLevel>("--log-level") { Description = "trace, debug, information, warning, error or critical.", DefaultValueFactory = _ => LogLevel.Information };
 var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
 
-var command = new RootCommand("Places PassthroughClaims on nodes and keeps the PciNodes.") { kubeconfig, ns, selector, elect, refusal, health, level, format };
+var command = new RootCommand("Places PassthroughClaims on nodes and keeps the PciNodes.") { kubeconfig, ns, agents, selector, lease, elect, refusal, health, level, format };
 command.SetAction((parsed, _) =>
 {
     var options = new ControllerOptions
     {
         Namespace = parsed.GetValue(ns)!,
+        AgentNamespace = parsed.GetValue(agents)!,
+        LeaseName = parsed.GetValue(lease)!,
         AgentSelector = parsed.GetValue(selector)!,
         LeaderElect = parsed.GetValue(elect),
         RefusalPeriod = parsed.GetValue(refusal),

@@ -13,9 +13,7 @@ internal sealed class Demo
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
-    private readonly IAnsiConsole _console = AnsiConsole.Create(Console.IsOutputRedirected
-        ? new AnsiConsoleSettings { Ansi = AnsiSupport.No, ColorSystem = ColorSystemSupport.NoColors }
-        : new AnsiConsoleSettings());
+    private readonly IAnsiConsole _console = Terminal.Open();
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private readonly SandboxCluster _cluster;
     private readonly string? _samples;

@@ -26,7 +26,7 @@ internal static class SandboxSession
 
         var kubeconfig = Path.Combine(Directory.CreateTempSubdirectory("pcioperator-sandbox-").FullName, "kubeconfig");
         await File.WriteAllTextAsync(kubeconfig, cluster.KubeconfigText, ct);
-        var console = AnsiConsole.Console;
+        var console = Terminal.Open();
         console.MarkupLine($"[green]A cluster of {nodes} simulated nodes is running.[/] In another terminal:");
         console.WriteLine();
         console.WriteLine($"  export KUBECONFIG={kubeconfig}");

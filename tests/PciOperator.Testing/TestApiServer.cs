@@ -66,6 +66,14 @@ public sealed class TestApiServer : IAsyncDisposable
         throw new InvalidOperationException(RealServer.HowTo);
     }
 
+    /// <summary>A real API server whose etcd a test can put back to an earlier state.</summary>
+    /// <exception cref="InvalidOperationException">The environment names no binary that starts one, or it does not start.</exception>
+    public static async Task<(TestApiServer Server, RestorableServer Restore)> RestorableAsync()
+    {
+        var server = await RestorableServer.StartAsync(RealServer.Binary ?? throw new InvalidOperationException(RestorableServerFactAttribute.HowTo));
+        return (new TestApiServer(RealServer.Binary, server.KubeconfigText, server.DisposeAsync), server);
+    }
+
     public ValueTask DisposeAsync() => _stop();
 }
 

@@ -18,21 +18,33 @@ public sealed class LabCluster : IAsyncDisposable
     private readonly TestApiServer _server;
     private readonly ILoggerFactory _logs;
 
-    private LabCluster(TestApiServer server, SandboxCluster cluster, ILoggerFactory logs) => (_server, Cluster, _logs) = (server, cluster, logs);
+    private LabCluster(TestApiServer server, SandboxCluster cluster, ILoggerFactory logs, RestorableServer? etcd) => (_server, Cluster, _logs, Etcd) = (server, cluster, logs, etcd);
+
+    /// <summary>The server's etcd, when it was asked for; null: it can't be put back.</summary>
+    public RestorableServer? Etcd { get; }
 
     public SandboxCluster Cluster { get; }
 
     public KubernetesClient Client => Cluster.Client;
 
+    /// <summary>The administrator's kubeconfig.</summary>
+    public string KubeconfigText => _server.KubeconfigText;
+
     /// <summary>A server, the CRDs on it, and, unless <paramref name="controller"/> is false, one controller.</summary>
     /// <param name="real">A real API server instead of the sandbox's.</param>
     /// <param name="controller">Whether one is started.</param>
     /// <param name="installed">Everything in <c>config/</c> is applied by kubectl, and the programs are its service accounts.</param>
-    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false)
+    /// <param name="restorable">The server's etcd can be put back (<see cref="Etcd"/>); it is away meanwhile, so the controller holds no lease.</param>
+    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false, bool restorable = false)
     {
         var logs = KubernetesLogging.Create(Enum.TryParse<LogLevel>(Environment.GetEnvironmentVariable("LAB_LOG"), out var level) ? level : LogLevel.Critical, LogFormat.Text);
-        var server = real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
-        var options = new SandboxClusterOptions { Log = logs.CreateLogger("lab"), Controller = Quick with { LeaderElect = installed } };
+        RestorableServer? etcd = null;
+        TestApiServer server;
+        if (restorable)
+            (server, etcd) = await TestApiServer.RestorableAsync();
+        else
+            server = real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
+        var options = new SandboxClusterOptions { Log = logs.CreateLogger("lab"), Controller = Quick with { LeaderElect = installed && !restorable } };
         if (installed)
         {
             await Kubectl.RunAsync(server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
@@ -46,7 +58,7 @@ public sealed class LabCluster : IAsyncDisposable
         var cluster = await SandboxCluster.ConnectAsync(server.Configuration, options);
         if (controller)
             cluster.StartController();
-        return new LabCluster(server, cluster, logs);
+        return new LabCluster(server, cluster, logs, etcd);
     }
 
     /// <summary>A controller that need not wait for anybody.</summary>
@@ -127,7 +139,7 @@ public sealed class LabCluster : IAsyncDisposable
     }
 
     /// <summary>Waits for something of an object; says what it was instead when it does not come.</summary>
-    public async Task<T> UntilAsync<T>(string what, Func<Task<T?>> read, Func<T, bool> holds) where T : class
+    public async Task<T> UntilAsync<T>(string what, Func<Task<T?>> read, Func<T, bool> holds, TimeSpan? patience = null) where T : class
     {
         var began = Stopwatch.StartNew();
         while (true)
@@ -135,7 +147,7 @@ public sealed class LabCluster : IAsyncDisposable
             var now = await read();
             if (now is not null && holds(now))
                 return now;
-            if (began.Elapsed > s_patience)
+            if (began.Elapsed > (patience ?? s_patience))
                 Assert.Fail($"waited in vain for {what}; last seen: {(now is null ? "nothing" : Json(now))}");
             await Task.Delay(20);
         }

@@ -2,7 +2,6 @@ using System.Net;
 using System.Text;
 using System.Text.Json.Nodes;
 using PciOperator.Kubernetes;
-using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
 namespace PciOperator.Tests;
@@ -197,7 +196,7 @@ public sealed class PolicyTests : IAsyncLifetime
          "regarding":{"apiVersion":"pcioperator.io/v1alpha1","kind":"{{{kind}}}","name":"{{{about}}}","namespace":{{{(kind == "PciNode" ? "null" : $"\"{ns}\"")}}}}}
         """;
 
-    private KubernetesClient As(string account, string? node = null, string ns = SandboxCluster.Namespace) =>
+    private KubernetesClient As(string account, string? node = null, string? ns = null) =>
         new(ServiceAccounts.Access(_server, account, node, ns), null, userAgent: "pcioperator-tests");
 
     private async Task MakeAsync(string path, string body) => (await _admin.SendRawAsync(HttpMethod.Post, path, Encoding.UTF8.GetBytes(body))).Dispose();

@@ -14,9 +14,10 @@ internal static class ServiceAccounts
     /// <param name="server">The server.</param>
     /// <param name="name">The account's name.</param>
     /// <param name="node">The node that the token names, as a pod's does; null: none. It has to exist when the token is used first.</param>
-    /// <param name="ns">The account's namespace.</param>
-    public static KubernetesClientConfiguration Access(TestApiServer server, string name, string? node = null, string ns = SandboxCluster.Namespace)
+    /// <param name="ns">The account's namespace; null: where config/ has it.</param>
+    public static KubernetesClientConfiguration Access(TestApiServer server, string name, string? node = null, string? ns = null)
     {
+        ns ??= name == "pcioperator-controller" ? SandboxCluster.ControllerNamespace : SandboxCluster.Namespace;
         // The test server takes the name for a token; others are asked for one.
         var credentials = RealServer.Binary is not null
             ? CredentialSource.FromToken($"system:serviceaccount:{ns}:{name}{(node is null ? "" : "@" + node)}")

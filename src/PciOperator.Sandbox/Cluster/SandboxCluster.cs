@@ -35,8 +35,11 @@ public sealed record SandboxClusterOptions
 /// </summary>
 public sealed class SandboxCluster : IAsyncDisposable
 {
-    /// <summary>The programs' namespace.</summary>
-    public const string Namespace = "pcioperator-system";
+    /// <summary>The agents' namespace.</summary>
+    public const string Namespace = Installation.AgentsNamespace;
+
+    /// <summary>The controller's namespace.</summary>
+    public const string ControllerNamespace = Installation.ControllerNamespace;
 
     private readonly SandboxClusterOptions _options;
     private readonly SandboxApiServer? _server;
@@ -66,7 +69,7 @@ public sealed class SandboxCluster : IAsyncDisposable
     {
         var started = await SandboxApiServer.StartAsync((server ?? new SandboxApiServerOptions()) with { Crds = SandboxCrds.All, Validators = OwnResourceRules.Validators }, ct);
         var cluster = new SandboxCluster(KubernetesClientConfiguration.FromKubeconfigText(started.KubeconfigText), options, started);
-        await cluster.CreateNamespaceAsync(ct);
+        await cluster.CreateNamespacesAsync(ct);
         return cluster;
     }
 
@@ -76,7 +79,7 @@ public sealed class SandboxCluster : IAsyncDisposable
         var cluster = new SandboxCluster(admin, options, null);
         foreach (var crd in SandboxCrds.All)
             await Manifests.InstallCrdAsync(cluster.Client, crd, ct);
-        await cluster.CreateNamespaceAsync(ct);
+        await cluster.CreateNamespacesAsync(ct);
         return cluster;
     }
 
@@ -140,16 +143,19 @@ public sealed class SandboxCluster : IAsyncDisposable
         }
     }
 
-    private async Task CreateNamespaceAsync(CancellationToken ct)
+    private async Task CreateNamespacesAsync(CancellationToken ct)
     {
-        try
+        foreach (var name in new[] { Namespace, ControllerNamespace })
         {
-            var ns = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Namespace", ["metadata"] = new JsonObject { ["name"] = Namespace } };
-            (await Client.SendRawAsync(HttpMethod.Post, "/api/v1/namespaces", Encoding.UTF8.GetBytes(ns.ToJsonString()), ct: ct)).Dispose();
-        }
-        catch (KubernetesException there) when (there.IsAlreadyExists)
-        {
-            // From an earlier start.
+            try
+            {
+                var ns = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Namespace", ["metadata"] = new JsonObject { ["name"] = name } };
+                (await Client.SendRawAsync(HttpMethod.Post, "/api/v1/namespaces", Encoding.UTF8.GetBytes(ns.ToJsonString()), ct: ct)).Dispose();
+            }
+            catch (KubernetesException there) when (there.IsAlreadyExists)
+            {
+                // From an earlier start.
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ using PciOperator.Kubernetes.Models;
 namespace PciOperator.Sandbox.Cluster;
 
 /// <summary>What a kubelet and the DaemonSet controller do for a node, as far as our programs look: the Node, and the pod of its agent.</summary>
-public sealed class SimulatedKubelet(IKubernetesClient client, string node, string ns = "pcioperator-system")
+public sealed class SimulatedKubelet(IKubernetesClient client, string node, string ns = SandboxCluster.Namespace, Func<string>? bootId = null)
 {
     /// <summary>The pod of the node's agent.</summary>
     public string AgentPod => $"pcioperator-agent-{node}";
@@ -23,9 +23,13 @@ public sealed class SimulatedKubelet(IKubernetesClient client, string node, stri
             ["kind"] = "Node",
             ["metadata"] = new JsonObject { ["name"] = node, ["labels"] = all },
         }, ct);
-        (await client.SendRawAsync(HttpMethod.Patch, $"/api/v1/nodes/{node}/status", Encoding.UTF8.GetBytes(Facts().ToJsonString()), "application/merge-patch+json", ct)).Dispose();
+        await TellFactsAsync(ct);
         await SetNodeReadyAsync(true, ct);
     }
+
+    /// <summary>Says what machine it is and in which boot, as a kubelet does when it starts.</summary>
+    public async Task TellFactsAsync(CancellationToken ct = default) =>
+        (await client.SendRawAsync(HttpMethod.Patch, $"/api/v1/nodes/{node}/status", Encoding.UTF8.GetBytes(Facts().ToJsonString()), "application/merge-patch+json", ct)).Dispose();
 
     /// <summary>What <c>kubectl describe node</c> shows of a machine.</summary>
     private JsonObject Facts()
@@ -49,6 +53,7 @@ public sealed class SimulatedKubelet(IKubernetesClient client, string node, stri
                     ["containerRuntimeVersion"] = "simulated://1",
                     ["machineID"] = node,
                     ["systemUUID"] = node,
+                    ["bootID"] = bootId?.Invoke() ?? "",
                 },
             },
         };
@@ -103,7 +108,12 @@ public sealed class SimulatedKubelet(IKubernetesClient client, string node, stri
             ["lastTransitionTime"] = DateTimeOffset.UtcNow.ToString("yyyy-MM-ddTHH:mm:ssZ"),
         };
         if (reason is not null)
+        {
+            // A Node's: it has a reason, and the time of its last word.
             condition["reason"] = reason;
+            condition["lastHeartbeatTime"] = condition["lastTransitionTime"]!.GetValue<string>();
+        }
+
         return condition;
     }
 

@@ -3,6 +3,7 @@ using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
+using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Sandbox.Cluster;
@@ -10,6 +11,7 @@ namespace PciOperator.Sandbox.Cluster;
 /// <summary>A node of a simulated cluster: its Node and pod, its simulated host, and the real agent on it.</summary>
 public sealed class SimulatedNode : IAsyncDisposable
 {
+    private readonly IKubernetesClient _admin;
     private readonly KubernetesClientConfiguration _agentAccess;
     private readonly ILogger _log;
     private readonly TimeProvider _time;
@@ -20,7 +22,8 @@ public sealed class SimulatedNode : IAsyncDisposable
     public SimulatedNode(string name, SimulatedHost host, IKubernetesClient admin, KubernetesClientConfiguration agentAccess, TimeProvider time, ILogger log)
     {
         (Name, Host, _agentAccess, _time, _log) = (name, host, agentAccess, time, log);
-        Kubelet = new SimulatedKubelet(admin, name);
+        Kubelet = new SimulatedKubelet(admin, name, bootId: () => host.BootId);
+        _admin = admin;
     }
 
     /// <summary>The node's name.</summary>
@@ -32,6 +35,9 @@ public sealed class SimulatedNode : IAsyncDisposable
     /// <summary>Its Node and pod.</summary>
     public SimulatedKubelet Kubelet { get; }
 
+    /// <summary>Which installation its agent is of, from its next start on.</summary>
+    public Installation Installation { get; set; } = Installation.Default;
+
     /// <summary>Registers the node, starts its agent and says so.</summary>
     public async Task StartAsync(IReadOnlyDictionary<string, string>? labels = null, CancellationToken ct = default)
     {
@@ -39,9 +45,11 @@ public sealed class SimulatedNode : IAsyncDisposable
         await StartAgentAsync(ct);
     }
 
-    /// <summary>Starts the agent; its pod is Ready when the agent says so, as a readiness probe would have it.</summary>
+    /// <summary>Starts the agent; its pod is Ready when the agent says so, as a readiness probe would have it. The kubelet, which starts pods, has told of a boot before.</summary>
     public async Task StartAgentAsync(CancellationToken ct = default)
     {
+        if (await _admin.GetAsync<V1Node>(Name, ct: ct) is { } node && node.Status?.NodeInfo?.BootId != Host.BootId)
+            await Kubelet.TellFactsAsync(ct);
         _stop = new CancellationTokenSource();
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         _running = RunAgentAsync(ready, _stop.Token);
@@ -77,7 +85,7 @@ public sealed class SimulatedNode : IAsyncDisposable
     {
         try
         {
-            await AgentOnSimulatedHost.RunAsync(Name, Host, _agentAccess, _time, _log, ready, null, ct);
+            await AgentOnSimulatedHost.RunAsync(Name, Host, Installation, _agentAccess, _time, _log, ready, null, ct);
         }
         catch (OperationCanceledException) when (ct.IsCancellationRequested)
         {
@@ -97,14 +105,14 @@ internal static class AgentOnSimulatedHost
 {
     private const string StateDirectory = "/var/lib/pcioperator";
 
-    public static async Task RunAsync(string node, SimulatedHost simulated, KubernetesClientConfiguration access, TimeProvider time, ILogger log,
+    public static async Task RunAsync(string node, SimulatedHost simulated, Installation installation, KubernetesClientConfiguration access, TimeProvider time, ILogger log,
         TaskCompletionSource ready, Func<HttpMessageHandler, HttpMessageHandler>? wrap, CancellationToken ct)
     {
         var metrics = new MetricsRegistry();
         using var client = new KubernetesClient(access, PciOperatorJsonContext.Default, time, log, wrap, "pcioperator-agent", "pcioperator-agent", metrics);
         await using var events = new EventRecorder(client, "pcioperator-agent", node, time, log);
         var host = new PassthroughHost(simulated.Files, StateDirectory, time, log, new PassthroughHostOptions { NodeName = node });
-        var options = new NodeAgentOptions { NodeName = node, Debounce = TimeSpan.FromMilliseconds(20), Retry = TimeSpan.FromMilliseconds(500) };
+        var options = new NodeAgentOptions { NodeName = node, Installation = installation, Debounce = TimeSpan.FromMilliseconds(20), Retry = TimeSpan.FromMilliseconds(500) };
         await using var agent = new NodeAgent(options, client, host, simulated.Files, StateDirectory, simulated.Uevents, time, log, metrics, events);
         var running = agent.RunAsync(ct);
         while (agent.NotReady() is not null && !running.IsCompleted)

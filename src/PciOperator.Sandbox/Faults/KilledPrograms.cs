@@ -35,7 +35,7 @@ internal static class KilledPrograms
                 kill.Reach(name, access.Before);
         };
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        var running = AgentOnSimulatedHost.RunAsync(node, host, KubernetesClientConfiguration.FromKubeconfig(kubeconfig), TimeProvider.System, logs.CreateLogger("agent"), ready,
+        var running = AgentOnSimulatedHost.RunAsync(node, host, Installation.Default, KubernetesClientConfiguration.FromKubeconfig(kubeconfig), TimeProvider.System, logs.CreateLogger("agent"), ready,
             inner => new KillingHandler(inner, kill), ct);
         return await ServeAsync(kill, running, () => ready.Task.IsCompleted);
     }

@@ -19,7 +19,7 @@ internal sealed partial class Cluster : IAsyncDisposable
 {
     public const string Node = "node0";
 
-    private const string SystemNamespace = "pcioperator-system";
+    private const string SystemNamespace = Installation.AgentsNamespace;
 
     // Emulated processors are slow, and so is a device that is reset.
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
@@ -257,7 +257,7 @@ internal sealed partial class Cluster : IAsyncDisposable
         var forGuest = Directory.CreateDirectory(Path.Combine(_kubeconfigs.FullName, "guest")).FullName;
         await WriteKubeconfigAsync(Path.Combine(forGuest, "agent"), "https://10.0.2.100:6443", $"system:serviceaccount:{SystemNamespace}:pcioperator-agent@{Node}");
         var forController = Path.Combine(_kubeconfigs.FullName, "controller");
-        await WriteKubeconfigAsync(forController, server.ToString().TrimEnd('/'), $"system:serviceaccount:{SystemNamespace}:pcioperator-controller");
+        await WriteKubeconfigAsync(forController, server.ToString().TrimEnd('/'), $"system:serviceaccount:{Installation.ControllerNamespace}:pcioperator-controller");
 
         Directory.CreateDirectory(_logs);
         File.Delete(Path.Combine(_logs, "agent.log"));

@@ -1,0 +1,12 @@
+using Spectre.Console;
+
+namespace PciOperator.Sandbox;
+
+/// <summary>Standard output, with colours where somebody looks at it.</summary>
+internal static class Terminal
+{
+    /// <summary>A console that writes no colour codes into files and pipes, whatever the environment says of colours.</summary>
+    public static IAnsiConsole Open() => AnsiConsole.Create(Console.IsOutputRedirected
+        ? new AnsiConsoleSettings { Ansi = AnsiSupport.No, ColorSystem = ColorSystemSupport.NoColors }
+        : new AnsiConsoleSettings());
+}
