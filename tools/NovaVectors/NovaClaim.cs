@@ -33,6 +33,8 @@ internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
         IReadOnlyList<NovaGreedy> ways = NovaGreedy.Of(pools.Value, question, aliases, sockets);
         if (refused)
             return new NovaClaim(!ways.Any(w => w.Supported()), null);
+        if (ways.Count == 0)
+            return null;
         // It took the first place that its filter lets through.
         NovaGreedy greedy = ways.FirstOrDefault(w => w.Supported()) ?? ways[0];
         IReadOnlyList<string>? taken = greedy.Consumed(parentOf);
