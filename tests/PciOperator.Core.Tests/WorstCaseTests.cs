@@ -32,8 +32,11 @@ public class WorstCaseTests(Xunit.Abstractions.ITestOutputHelper output)
             {
                 HardHosts next = climb == 0 ? host : host.Mutate(random);
                 long before = Scratch.Mine.Work;
-                NodeVerdict verdict = Allocator.TryNode(next.Node(), next.Claim());
+                NodeInventory node = next.Node();
+                NodeVerdict verdict = Allocator.TryNode(node, next.Claim());
                 long taken = Scratch.Mine.Work - before;
+                if (verdict is NodeVerdict.Served(var allocation))
+                    Assert.Null(new BruteForce([.. node.Devices], node.Sockets.ToDictionary(), next.Claim()).Fault(allocation));
                 lock (gate)
                 {
                     _ = verdict switch
