@@ -33,13 +33,13 @@ internal static class NodeConditions
         }
 
         Say(Conditions.IommuEnabled, host.Iommu.Enabled, host.Iommu.Enabled ? "Enabled" : "Disabled",
-            host.Iommu.Enabled ? $"{host.Iommu.Groups} IOMMU groups" : host.Iommu.WhyNot ?? "the kernel has no IOMMU groups");
+            host.Iommu.Enabled ? Counted.Of(host.Iommu.Groups, "IOMMU group") : host.Iommu.WhyNot ?? "the kernel has no IOMMU groups");
         Say(Conditions.VfioReady, host.Vfio.Ready, host.Vfio.Ready ? "Ready" : "NotReady", host.Vfio.Ready ? "vfio-pci is there" : host.Vfio.WhyNot ?? "vfio-pci is not there");
-        Say(Conditions.InventoryReady, true, "Complete", $"{devices.Count} devices are shown{(devicesLeftOut > 0 ? $", {devicesLeftOut} are not" : "")}");
+        Say(Conditions.InventoryReady, true, "Complete", $"{Counted.Of(devices.Count, "device")} {Are(devices.Count)} shown{(devicesLeftOut > 0 ? $", {devicesLeftOut} {Are(devicesLeftOut)} not" : "")}");
         if (truncated || before.Find(Conditions.InventoryTruncated) is not null)
         {
             Say(Conditions.InventoryTruncated, truncated, truncated ? "TooMany" : "Complete", truncated
-                ? $"a PciNode has no room for {devicesLeftOut} of {devices.Count + devicesLeftOut} devices{(claimsLeftOut > 0 ? $" and {claimsLeftOut} claims" : "")}: these devices are not offered; narrow the PciDeviceSpecs"
+                ? $"a PciNode has no room for {devicesLeftOut} of {Counted.Of(devices.Count + devicesLeftOut, "device")}{(claimsLeftOut > 0 ? $" and {Counted.Of(claimsLeftOut, "claim")}" : "")}: what is left out is not offered; narrow the PciDeviceSpecs"
                 : "every device is shown");
         }
 
@@ -54,6 +54,8 @@ internal static class NodeConditions
             Say(fact.Type, fact.Status, fact.Reason, fact.Message);
         return [.. conditions!.Where(c => said.Contains(c.Type))];
     }
+
+    private static string Are(int number) => number == 1 ? "is" : "are";
 
     private static string Listed(IEnumerable<string> sentences)
     {

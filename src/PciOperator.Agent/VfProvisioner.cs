@@ -101,7 +101,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
         }
     }
 
-    private static string Wanted(int count, int? now) => $"{count} {(count == 1 ? "VF" : "VFs")} wanted, has {now ?? 0}";
+    private static string Wanted(int count, int? now) => $"{Counted.Of(count, "VF")} wanted, has {now ?? 0}";
 
     /// <summary>What the kernel refused depends on the card and its driver; what the host's use of a VF forbade, on that use.</summary>
     private string Circumstances(HostFunction pf, List<HostFunction> vfs, Wish wish)
@@ -140,7 +140,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
                 }
                 catch (Exception error) when (error is not OperationCanceledException)
                 {
-                    failure = $"{wish.NumVfs} VFs wanted: {error.Message}";
+                    failure = $"{Counted.Of(wish.NumVfs, "VF")} wanted: {error.Message}";
                 }
 
                 Finish(pf, failure, needsPerson, known, ct);

@@ -66,6 +66,18 @@ public static class CoreMapping
         IsBridge = device.Bridge == true,
     };
 
+    /// <summary>The host's whole topology, as the agent sees it; null where an older agent says nothing: then what devices say of their own nodes has to be enough.</summary>
+    public static IReadOnlyDictionary<int, int?>? ToSockets(this PciNodeStatus status)
+    {
+        ArgumentNullException.ThrowIfNull(status);
+        if (status.NumaNodes is not { } nodes)
+            return null;
+        var sockets = new Dictionary<int, int?>(nodes.Count);
+        foreach (PciNodeNumaNode node in nodes)
+            sockets[node.Id] = node.Socket;
+        return sockets;
+    }
+
     /// <summary>An alias, parsed.</summary>
     /// <exception cref="SpecFormatException">An id can't be parsed.</exception>
     public static AliasDefinition ToDefinition(this PciAlias alias) => new()

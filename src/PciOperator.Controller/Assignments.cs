@@ -88,7 +88,7 @@ internal static class Assignments
                 Owner = owners.GetValueOrDefault(d.Address),
                 BlockedReason = named.Contains(d.Address) ? null : "it is not the claim's",
             }),
-        ]);
+        ], node.Status.ToSockets());
         return Allocator.TryNode(inventory, claim.ToRequirements(alias, now)) is NodeVerdict.Served(var allocation)
             && named.SetEquals(allocation.Devices.Select(d => d.Address.ToString()))
             ? Of(claim, allocation, node)

@@ -396,7 +396,7 @@ internal sealed class ClaimController(
     {
         var was = before.Status?.Conditions.Find(Conditions.Prepared);
         if (now.Status == "True" && was?.Status != "True")
-            events.Normal(before, "Prepared", $"{devices} device(s) bound and verified on {node}", "Bind");
+            events.Normal(before, "Prepared", $"{Counted.Of(devices, "device")} bound and verified on {node}", "Bind");
         else if (now.Status != "True" && now.Reason != was?.Reason && now.Reason is { Length: > 0 } reason and not ("Preparing" or "NotPlaced" or "Releasing"))
             events.Warning(before, reason, TenantWords.Sentence(reason, node), "Bind");
     }

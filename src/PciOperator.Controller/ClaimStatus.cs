@@ -29,7 +29,7 @@ internal static class ClaimStatus
             Until = DateTimeOffset.FromUnixTimeSeconds((now + (report.Reason == Withheld && period > s_brief ? s_brief : period)).ToUnixTimeSeconds()),
         };
         var refusals = (claim.Status?.Refusals ?? []).Where(r => r.IsInForce(now)).Append(refusal).TakeLast(MostRefusals).ToList();
-        return Unplaced(claim, "Refused", $"node {node} refused {refusal.Addresses.Count} device(s): {refusal.Message}", refusals, now);
+        return Unplaced(claim, "Refused", $"node {node} refused {Counted.Of(refusal.Addresses.Count, "device")}: {refusal.Message}", refusals, now);
     }
 
     /// <summary>A node has it: as far as its agent is.</summary>
@@ -43,7 +43,7 @@ internal static class ClaimStatus
         var generation = claim.Metadata.Generation;
 
         var conditions = (claim.Status?.Conditions).With(Conditions.Scheduled, true, "Placed", $"placed on node {name}: {addresses}", generation, now);
-        var (reason, message) = prepared ? ("Bound", $"{assignment.Devices.Count} device(s) bound and verified on node {name}")
+        var (reason, message) = prepared ? ("Bound", $"{Counted.Of(assignment.Devices.Count, "device")} bound and verified on node {name}")
             : doubt?.Ready == false ? (doubt.Reason, doubt.Message)
             : report?.State == AssignmentState.Rejected ? (TenantWords.Reason(report.Reason, "Refused"),
                 $"node {name} gave the devices to this claim in this boot, and holds them for it no more: {TenantWords.Sentence(report.Reason, name)}. A VM may run with them, so the claim is not moved: "

@@ -400,7 +400,7 @@ internal sealed class ClusterView
     private static NodeInventory Build(string name, NodeFacts facts)
     {
         var status = facts.PciNode?.Status;
-        var sockets = SocketsOf(status);
+        var sockets = status?.ToSockets();
         if (status?.Devices is not { } devices)
             return NodeInventory.Build(name, [], sockets);
 
@@ -443,17 +443,6 @@ internal sealed class ClusterView
                 BlocksPf = PciOperatorApi.KeepsPf(d.WithheldBy),
             }),
         ], sockets);
-    }
-
-    // The host's whole topology, as the agent sees it; what devices say of their own nodes is enough only where an older agent says nothing.
-    private static Dictionary<int, int?>? SocketsOf(PciNodeStatus? status)
-    {
-        if (status?.NumaNodes is not { } nodes)
-            return null;
-        var sockets = new Dictionary<int, int?>(nodes.Count);
-        foreach (var node in nodes)
-            sockets[node.Id] = node.Socket;
-        return sockets;
     }
 
     /// <summary>Whether the agent calls a device unavailable only because its PF or one of its VFs is given away: the allocator works that out itself from the owners.</summary>

@@ -28,7 +28,7 @@ internal sealed class PciNodeController(
         var name = entity.Metadata.Name!;
         var node = caches.Nodes.Get(name) ?? await client.GetAsync<V1Node>(name, ct: ct);
         if (Reports.CountUnreadable(entity) is > 0 and var unreadable)
-            log.LogWarning("node {Node}: its agent reports {Count} device(s) whose address or ids are none; they are left out", name, unreadable);
+            log.LogWarning("node {Node}: what its agent reports with an address or ids that are none is left out; devices: {Count}", name, unreadable);
         entity = Reports.Readable(entity);
         if (node is null)
         {
@@ -81,7 +81,7 @@ internal sealed class PciNodeController(
         var name = entity.Metadata.Name!;
         var written = await writer.ChangeAsync(name, node => IsAnswered(node) ? Settled(Reports.Readable(node)) : null, ct);
         view.SetPciNode(name, written);
-        log.LogInformation("node {Node}: its agent has said what it holds; {Assignments} assignment(s) are made again", name, written?.Spec.Assignments?.Count ?? 0);
+        log.LogInformation("node {Node}: its agent has said what it holds; assignments made again: {Assignments}", name, written?.Spec.Assignments?.Count ?? 0);
 
         static bool IsAnswered(PciNode node) =>
             node.Spec.Settling == true && node.Status is { } status && status.ObservedGeneration >= node.Metadata.Generation && status.Conditions.IsTrue(Conditions.InventoryReady);

@@ -43,7 +43,7 @@ internal sealed class PciDeviceSpecController(IKubernetesClient client, Controll
         if (nodes.Count == 0 && conditions.Find(Conditions.Applied) is null)
             return conditions;
         var (reason, message) = nodes.Count == 0 ? ("Applied", "every node that it is for has it")
-            : ("TooManySpecs", $"{nodes.Count} node(s) have no room for it beside the specs that come before it (a node takes {NodeShares.MostRules}, or {StoredSize.Rules / 1000} kB of them), and it offers nothing there: "
+            : ("TooManySpecs", $"{Counted.Of(nodes.Count, "node")} {(nodes.Count == 1 ? "has" : "have")} no room for it beside the specs that come before it (a node takes {NodeShares.MostRules}, or {StoredSize.Rules / 1000} kB of them), and it offers nothing there: "
                 + $"{string.Join(", ", nodes.Take(MostNamed))}{(nodes.Count > MostNamed ? " …" : "")}. Give it a higher priority, or join specs");
         return conditions.With(Conditions.Applied, nodes.Count == 0, reason, message, spec.Metadata.Generation, time.GetUtcNow());
     }

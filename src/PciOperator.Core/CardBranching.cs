@@ -5,74 +5,81 @@ internal sealed class CardBranching
 {
     private const int MostRounded = 6;
 
-    private readonly CardRelaxation relaxation;
-    private readonly Stack<(int[] Low, int[] High)> open = new();
-    private readonly int[] sizes;
-    private readonly double[] x;
-    private readonly int[] weight;
-
-    public CardBranching(List<int[]> pf, List<int[]> vfs, List<int> sizes, long[] need)
-    {
-        this.sizes = [.. sizes];
-        int[][] gains = [.. pf.Select((p, k) => p.Select((v, set) => v - vfs[k][set]).ToArray())];
-        relaxation = new CardRelaxation(gains, [.. vfs], this.sizes, need);
-        x = new double[sizes.Count];
-        open.Push((new int[sizes.Count], [.. sizes]));
-        weight = [.. gains.Select(g => WeightOf(g, 1 << System.Numerics.BitOperations.Log2((uint)need.Length)))];
-    }
+    private readonly CardRelaxation relaxation = new();
+    private readonly Stack<int[]> open = new();
+    private readonly Stack<int[]> spare = new();
+    private CardQuestion question = new();
+    private double[] x = [];
+    private int[] weight = [];
 
     /// <summary>Work so far: numbers looked at.</summary>
     public long Work => relaxation.Work;
+
+    /// <summary>Begins with a question.</summary>
+    public void Begin(CardQuestion asked)
+    {
+        question = asked;
+        question.Prepare();
+        relaxation.Begin(question);
+        int classes = question.Classes;
+        (x, weight) = x.Length == classes ? (x, weight) : (new double[classes], new int[classes]);
+        for (int k = 0; k < classes; k++)
+            weight[k] = question.WeightOf(k);
+        open.Clear();
+        spare.Clear();
+        int[] all = new int[2 * classes];
+        question.Sizes.CopyTo(all.AsSpan(classes));
+        open.Push(all);
+    }
 
     /// <summary>Goes on until so much work is done in all.</summary>
     /// <param name="limit">How much.</param>
     /// <param name="answer">By class, the number of PFs, when there is an answer.</param>
     /// <returns>Whether there is one; null when that is not known yet.</returns>
-    public bool? Run(long limit, int[] answer)
+    public bool? Run(long limit, Span<int> answer)
     {
         relaxation.Limit = limit;
         while (open.Count > 0 && relaxation.Work < limit)
         {
-            (int[] low, int[] high) = open.Pop();
-            if (!relaxation.Solve(low, high, x))
-                continue;
-            if (Round(low, high, answer))
-                return true;
-            Branch(low, high);
+            // The least numbers of PFs by class, then the most.
+            int[] range = open.Pop();
+            ReadOnlySpan<int> low = range.AsSpan(0, x.Length);
+            ReadOnlySpan<int> high = range.AsSpan(x.Length);
+            if (low.SequenceEqual(high))
+            {
+                low.CopyTo(answer);
+                if (relaxation.Answers(answer))
+                    return true;
+            }
+            else if (relaxation.Solve(low, high, x))
+            {
+                if (Round(low, high, answer))
+                    return true;
+                Branch(low, high);
+            }
+            spare.Push(range);
         }
         return open.Count == 0 ? false : null;
     }
 
-    // A linked VF's use follows from the modes of its two cards, so it is never branched on while a card is open; and the card with the most
-    // links decides most at once.
-    private static int WeightOf(int[] gain, int sets)
-    {
-        int links = 0;
-        for (int row = sets; row < gain.Length; row++)
-        {
-            links += gain[row] != 0 ? 1 : 0;
-            if (gain[row] < 0 && ((row - sets) & 1) == 0)
-                return 1;
-        }
-        return (1 + links) << 20;
-    }
-
     // Every way to round the fractional numbers, when they are few.
-    private bool Round(int[] low, int[] high, int[] answer)
+    private bool Round(ReadOnlySpan<int> low, ReadOnlySpan<int> high, Span<int> answer)
     {
-        var fractional = new List<int>();
+        Span<int> fractional = stackalloc int[MostRounded];
+        int count = 0;
         for (int k = 0; k < x.Length; k++)
         {
             double near = Math.Round(x[k]);
             answer[k] = (int)Math.Clamp(near, low[k], high[k]);
-            if (Math.Abs(x[k] - near) > 1e-6)
-                fractional.Add(k);
+            if (Math.Abs(x[k] - near) <= 1e-6)
+                continue;
+            if (count == MostRounded)
+                return false;
+            fractional[count++] = k;
         }
-        if (fractional.Count > MostRounded)
-            return false;
-        for (int ways = 0; ways < 1 << fractional.Count && relaxation.Work < relaxation.Limit; ways++)
+        for (int ways = 0; ways < 1 << count && relaxation.Work < relaxation.Limit; ways++)
         {
-            for (int i = 0; i < fractional.Count; i++)
+            for (int i = 0; i < count; i++)
                 answer[fractional[i]] = (int)Math.Clamp(Math.Floor(x[fractional[i]]) + (ways >> i & 1), low[fractional[i]], high[fractional[i]]);
             if (relaxation.Answers(answer))
                 return true;
@@ -80,7 +87,7 @@ internal sealed class CardBranching
         return false;
     }
 
-    private void Branch(int[] low, int[] high)
+    private void Branch(ReadOnlySpan<int> low, ReadOnlySpan<int> high)
     {
         int widest = -1;
         double most = 1e-6;
@@ -102,19 +109,23 @@ internal sealed class CardBranching
                 if (high[k] - low[k] > high[widest] - low[widest])
                     widest = k;
             }
-            if (low[widest] == high[widest])
-                return;
             cut = (low[widest] + high[widest]) / 2;
         }
-        int[] below = [.. high];
-        below[widest] = cut;
-        int[] above = [.. low];
-        above[widest] = cut + 1;
         bool upFirst = x[widest] - cut > 0.5;
         if (upFirst)
-            open.Push((low, below));
-        open.Push((above, high));
+            Push(low, high, x.Length + widest, cut);
+        Push(low, high, widest, cut + 1);
         if (!upFirst)
-            open.Push((low, below));
+            Push(low, high, x.Length + widest, cut);
+    }
+
+    private void Push(ReadOnlySpan<int> low, ReadOnlySpan<int> high, int at, int value)
+    {
+        if (!spare.TryPop(out int[]? range))
+            range = new int[2 * x.Length];
+        low.CopyTo(range);
+        high.CopyTo(range.AsSpan(x.Length));
+        range[at] = value;
+        open.Push(range);
     }
 }

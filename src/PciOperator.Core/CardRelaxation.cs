@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace PciOperator.Core;
 
@@ -16,31 +17,24 @@ internal sealed class CardRelaxation
 {
     private const double Tiny = 1e-9;
 
-    private readonly int[][] gains;
-    private readonly int[][] vfs;
-    private readonly int[] sizes;
-    private readonly long[] need;
     private readonly List<int> rows = [];
-    private double[][] table = [];
+    private CardQuestion question = new();
+    private bool[] isRow = [];
+    private double[] missing = [];
+    private double[] gains = [];
+    private double[] gainsOfRow = [];
+    private double[] least = [];
+    private double[] left = [];
+    private int[] exact = [];
+    private double[] table = [];
     private double[] value = [];
     private double[] reach = [];
     private double[] atUpper = [];
     private int[] basic = [];
     private int[] nonbasic = [];
     private double[] weights = [];
-
-    /// <param name="gains">By class and set: what one more card in PF mode adds.</param>
-    /// <param name="vfs">By class and set: what a card in VF mode gives.</param>
-    /// <param name="sizes">By class: how many cards.</param>
-    /// <param name="need">By set: what is needed of the cards.</param>
-    public CardRelaxation(int[][] gains, int[][] vfs, int[] sizes, long[] need)
-    {
-        (this.gains, this.vfs, this.sizes, this.need) = (gains, vfs, sizes, need);
-        for (int set = 1; set < need.Length; set <<= 1)
-            rows.Add(set);
-        if (!rows.Contains(need.Length - 1))
-            rows.Add(need.Length - 1);
-    }
+    private int classes;
+    private int stride;
 
     /// <summary>Work so far: numbers looked at.</summary>
     public long Work { get; private set; }
@@ -48,15 +42,41 @@ internal sealed class CardRelaxation
     /// <summary>The work at which a solve ends without knowing.</summary>
     public long Limit { get; set; } = long.MaxValue;
 
-    /// <summary>Weights of the sets that prove that there is no answer, after a <see cref="Solve"/> that said so.</summary>
-    public long[]? Proof { get; private set; }
+    /// <summary>Begins with a question.</summary>
+    public void Begin(CardQuestion asked)
+    {
+        question = asked;
+        classes = asked.Classes;
+        stride = classes + 1;
+        rows.Clear();
+        Need(ref isRow, asked.Rows).Clear();
+        Span<double> none = Need(ref missing, asked.Rows);
+        Need(ref left, asked.Rows);
+        Need(ref exact, asked.Rows);
+        Need(ref least, classes);
+        Span<double> all = Need(ref gains, classes * asked.Rows);
+        Work = 2L * all.Length;
+        for (int i = 0; i < asked.Rows; i++)
+            none[i] = asked.Missing[i];
+        for (int k = 0; k < classes; k++)
+        {
+            ReadOnlySpan<int> gain = asked.GainOf(k);
+            for (int i = 0; i < gain.Length; i++)
+                all[(k * gain.Length) + i] = gain[i];
+        }
+        for (int i = 0; i < asked.SetRows; i++)
+        {
+            if (asked.IsPlain(i))
+                AddRow(i);
+        }
+    }
 
     /// <summary>Solves within bounds.</summary>
     /// <param name="low">By class, the least number of PFs.</param>
     /// <param name="high">By class, the most.</param>
     /// <param name="x">By class: a corner of the relaxation.</param>
     /// <returns>False when there is provably no answer in these bounds; true when the relaxation has one, or it is not known.</returns>
-    public bool Solve(int[] low, int[] high, double[] x)
+    public bool Solve(ReadOnlySpan<int> low, ReadOnlySpan<int> high, Span<double> x)
     {
         while (true)
         {
@@ -68,91 +88,110 @@ internal sealed class CardRelaxation
         }
     }
 
-    /// <summary>Whether these numbers of PFs meet every set, in integers.</summary>
+    /// <summary>Whether these numbers of PFs meet every condition, in integers.</summary>
     public bool Answers(ReadOnlySpan<int> x)
     {
-        for (int set = 1; set < need.Length; set++)
+        Span<int> still = exact.AsSpan(0, question.Rows);
+        question.Missing.CopyTo(still);
+        Work += still.Length;
+        for (int k = 0; k < classes; k++)
         {
-            Work += sizes.Length;
-            long left = -need[set];
-            for (int k = 0; k < sizes.Length; k++)
-                left += ((long)sizes[k] * vfs[k][set]) + ((long)x[k] * gains[k][set]);
-            if (left < 0)
-                return false;
+            if (x[k] == 0)
+                continue;
+            Work += still.Length;
+            SubtractTimes(still, x[k], question.GainOf(k));
         }
-        return true;
+        return !still.ContainsAnyInRange(1, int.MaxValue);
     }
 
-    // The set that misses most, and at once all violated conditions in the upper part, where those of linked VFs are (they come after the sets).
-    private bool AddViolated(double[] x)
+    // The set that misses most, and at once all violated conditions of linked VFs.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private bool AddViolated(ReadOnlySpan<double> x)
     {
-        int sets = 1 << BitOperations.Log2((uint)need.Length);
-        Work += (long)need.Length * sizes.Length;
+        int all = question.Rows;
+        Span<double> still = left.AsSpan(0, all);
+        missing.AsSpan(0, all).CopyTo(still);
+        Work += 2L * all;
+        for (int k = 0; k < classes; k++)
+        {
+            if (x[k] == 0)
+                continue;
+            Work += all;
+            AddTimes(still, -x[k], gains.AsSpan(k * all, all));
+        }
         int worst = -1;
         double most = 1e-6;
         bool added = false;
-        for (int set = 1; set < need.Length; set++)
+        for (int i = 0; i < all; i++)
         {
-            double missing = need[set];
-            for (int k = 0; k < sizes.Length; k++)
-                missing -= (sizes[k] * vfs[k][set]) + (x[k] * gains[k][set]);
-            if (missing <= (set < sets ? most : 1e-6) || rows.Contains(set))
+            if (still[i] <= (i < question.SetRows ? most : 1e-6) || isRow[i])
                 continue;
-            if (set < sets)
+            if (i < question.SetRows)
             {
-                (worst, most) = (set, missing);
+                (worst, most) = (i, still[i]);
                 continue;
             }
-            rows.Add(set);
+            AddRow(i);
             added = true;
         }
         if (worst >= 0)
-            rows.Add(worst);
+            AddRow(worst);
         return added || worst >= 0;
     }
 
-    // Nonbasic variables are the columns: classes 0..K-1, or slack K + 1 + row; K is z. Each row gives its basic variable as a sum over them.
-    private double Simplex(int[] low, int[] high, double[] x)
+    private void AddRow(int row)
     {
-        int classes = sizes.Length;
+        isRow[row] = true;
+        rows.Add(row);
+        int at = (rows.Count - 1) * classes;
+        if (gainsOfRow.Length < at + classes)
+            Array.Resize(ref gainsOfRow, Math.Max(at + classes, gainsOfRow.Length * 2));
+        Work += classes;
+        for (int k = 0; k < classes; k++)
+            gainsOfRow[at + k] = gains[(k * question.Rows) + row];
+    }
+
+    // Nonbasic variables are the columns: classes 0..K-1, or slack K + 1 + row; K is z. Each row gives its basic variable as a sum over them.
+    private double Simplex(ReadOnlySpan<int> low, ReadOnlySpan<int> high, Span<double> x)
+    {
         int m = rows.Count;
-        Work += 2L * m * classes;
-        var missing = new double[m];
+        Work += (2L * m * classes) + classes;
+        for (int k = 0; k < classes; k++)
+            x[k] = least[k] = low[k];
+        Resize(m);
         int first = 0;
+        double most = 0;
         for (int i = 0; i < m; i++)
         {
-            double r = need[rows[i]];
-            for (int k = 0; k < classes; k++)
-                r -= ((double)sizes[k] * vfs[k][rows[i]]) + ((double)low[k] * gains[k][rows[i]]);
-            missing[i] = r;
-            if (r > missing[first])
-                first = i;
+            value[i] = missing[rows[i]] - Dot(least.AsSpan(0, classes), gainsOfRow.AsSpan(i * classes, classes));
+            if (value[i] > most)
+                (first, most) = (i, value[i]);
         }
-        for (int k = 0; k < classes; k++)
-            x[k] = low[k];
-        if (missing[first] <= 0)
+        if (most <= 0)
             return 0;
 
         int z = classes;
         int columns = classes + 1;
-        Resize(m, columns);
         for (int j = 0; j < classes; j++)
         {
             nonbasic[j] = j;
             reach[j] = high[j] - low[j];
-            atUpper[j] = 0;
         }
         nonbasic[classes] = z + 1 + first;
         reach[z] = double.PositiveInfinity;
+        ReadOnlySpan<double> ofFirst = gainsOfRow.AsSpan(first * classes, classes);
         for (int i = 0; i < m; i++)
         {
             reach[z + 1 + i] = double.PositiveInfinity;
-            double[] row = table[i];
             bool isFirst = i == first;
             basic[i] = isFirst ? z : z + 1 + i;
-            value[i] = isFirst ? missing[first] : missing[first] - missing[i];
-            for (int j = 0; j < classes; j++)
-                row[j] = isFirst ? -gains[j][rows[first]] : gains[j][rows[i]] - gains[j][rows[first]];
+            value[i] = isFirst ? most : most - value[i];
+            Span<double> row = table.AsSpan(i * stride, columns);
+            if (isFirst)
+                row.Clear();
+            else
+                gainsOfRow.AsSpan(i * classes, classes).CopyTo(row);
+            AddTimes(row[..classes], -1, ofFirst);
             row[classes] = 1;
         }
         int zRow = first;
@@ -161,34 +200,23 @@ internal sealed class CardRelaxation
             Work += m + columns;
             if (Work > Limit)
                 return Finish(low, x, zRow);
-            int enter = Entering(table[zRow], columns, step > 5_000);
+            int enter = Entering(table.AsSpan(zRow * stride, columns), step > 5_000);
             if (enter < 0)
                 return Finish(low, x, zRow);
             double direction = atUpper[nonbasic[enter]] > 0 ? -1 : 1;
-            double most = reach[nonbasic[enter]];
-            int leave = -1;
-            for (int i = 0; i < m; i++)
-            {
-                double rate = table[i][enter] * direction;
-                double limit = rate < -Tiny ? value[i] / -rate
-                    : rate > Tiny && !double.IsPositiveInfinity(reach[basic[i]]) ? (reach[basic[i]] - value[i]) / rate
-                    : double.PositiveInfinity;
-                if (limit < most || (limit == most && i == zRow))
-                    (most, leave) = (Math.Max(limit, 0), i);
-            }
-            if (double.IsPositiveInfinity(most))
+            (int leave, double by) = Leaving(enter, direction, m, zRow);
+            if (double.IsPositiveInfinity(by))
                 return Finish(low, x, zRow);
             for (int i = 0; i < m; i++)
-                value[i] += table[i][enter] * direction * most;
+                value[i] += table[(i * stride) + enter] * direction * by;
             if (leave < 0)
             {
                 atUpper[nonbasic[enter]] = 1 - atUpper[nonbasic[enter]];
                 continue;
             }
-            bool toUpper = table[leave][enter] * direction > 0;
-            bool done = leave == zRow;
-            Pivot(leave, enter, m, columns, direction > 0 ? most : reach[nonbasic[enter]] - most, toUpper);
-            if (done)
+            bool toUpper = table[(leave * stride) + enter] * direction > 0;
+            Pivot(leave, enter, m, columns, direction > 0 ? by : reach[nonbasic[enter]] - by, toUpper);
+            if (leave == zRow)
             {
                 Read(low, x, m);
                 return 0;
@@ -197,11 +225,30 @@ internal sealed class CardRelaxation
         return Finish(low, x, zRow);
     }
 
-    private int Entering(double[] objective, int columns, bool firstFound)
+    // How far the entering variable can go, and which row ends it; -1: its own bound.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private (int Row, double By) Leaving(int enter, double direction, int m, int zRow)
+    {
+        int leave = -1;
+        double most = reach[nonbasic[enter]];
+        for (int i = 0; i < m; i++)
+        {
+            double rate = table[(i * stride) + enter] * direction;
+            double limit = rate < -Tiny ? value[i] / -rate
+                : rate > Tiny && !double.IsPositiveInfinity(reach[basic[i]]) ? (reach[basic[i]] - value[i]) / rate
+                : double.PositiveInfinity;
+            if (limit < most || (limit == most && i == zRow))
+                (most, leave) = (Math.Max(limit, 0), i);
+        }
+        return (leave, most);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private int Entering(ReadOnlySpan<double> objective, bool firstFound)
     {
         int best = -1;
         double most = 1e-8;
-        for (int j = 0; j < columns; j++)
+        for (int j = 0; j < objective.Length; j++)
         {
             if (reach[nonbasic[j]] <= 0)
                 continue;
@@ -216,28 +263,30 @@ internal sealed class CardRelaxation
         return best;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Pivot(int leave, int enter, int m, int columns, double entered, bool toUpper)
     {
-        double[] row = table[leave];
+        Span<double> row = table.AsSpan(leave * stride, columns);
         double by = 1 / row[enter];
         for (int j = 0; j < columns; j++)
             row[j] *= -by;
         row[enter] = by;
         for (int i = 0; i < m; i++)
         {
-            double factor = i == leave ? 0 : table[i][enter];
+            double factor = i == leave ? 0 : table[(i * stride) + enter];
             if (factor == 0)
                 continue;
-            double[] other = table[i];
+            Span<double> other = table.AsSpan(i * stride, columns);
             other[enter] = 0;
             Work += columns;
-            AddTimes(other.AsSpan(0, columns), factor, row);
+            AddTimes(other, factor, row);
         }
         (basic[leave], nonbasic[enter]) = (nonbasic[enter], basic[leave]);
         value[leave] = entered;
         atUpper[nonbasic[enter]] = toUpper ? 1 : 0;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddTimes(Span<double> to, double factor, ReadOnlySpan<double> row)
     {
         var factors = new Vector<double>(factor);
@@ -248,23 +297,46 @@ internal sealed class CardRelaxation
             to[j] += factor * row[j];
     }
 
-    private double Finish(int[] low, double[] x, int zRow)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void SubtractTimes(Span<int> from, int factor, ReadOnlySpan<int> row)
+    {
+        var factors = new Vector<int>(factor);
+        int j = 0;
+        for (; j <= from.Length - Vector<int>.Count; j += Vector<int>.Count)
+            (new Vector<int>(from[j..]) - (factors * new Vector<int>(row[j..]))).CopyTo(from[j..]);
+        for (; j < from.Length; j++)
+            from[j] -= factor * row[j];
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static double Dot(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
+    {
+        Vector<double> sums = Vector<double>.Zero;
+        int j = 0;
+        for (; j <= a.Length - Vector<double>.Count; j += Vector<double>.Count)
+            sums += new Vector<double>(a[j..]) * new Vector<double>(b[j..]);
+        double sum = Vector.Sum(sums);
+        for (; j < a.Length; j++)
+            sum += a[j] * b[j];
+        return sum;
+    }
+
+    private double Finish(ReadOnlySpan<int> low, Span<double> x, int zRow)
     {
         Read(low, x, rows.Count);
-        // The objective's coefficients of the slacks are the weights of the sets.
-        weights = new double[need.Length];
-        for (int j = 0; j <= sizes.Length; j++)
+        // The objective's coefficients of the slacks are the weights of the conditions.
+        weights.AsSpan(0, rows.Count).Clear();
+        for (int j = 0; j <= classes; j++)
         {
-            int slack = nonbasic[j] - sizes.Length - 1;
+            int slack = nonbasic[j] - classes - 1;
             if (slack >= 0)
-                weights[rows[slack]] = Math.Max(0, table[zRow][j]);
+                weights[slack] = Math.Max(0, table[(zRow * stride) + j]);
         }
         return value[zRow];
     }
 
-    private void Read(int[] low, double[] x, int m)
+    private void Read(ReadOnlySpan<int> low, Span<double> x, int m)
     {
-        int classes = sizes.Length;
         for (int k = 0; k < classes; k++)
             x[k] = low[k] + (atUpper[k] > 0 ? reach[k] : 0);
         for (int i = 0; i < m; i++)
@@ -275,50 +347,48 @@ internal sealed class CardRelaxation
     }
 
     // The weights as integers: with every class at its better end, the weighted sum of what is there stays below what is needed.
-    private bool Refuted(int[] low, int[] high)
+    private bool Refuted(ReadOnlySpan<int> low, ReadOnlySpan<int> high)
     {
-        var proof = new long[need.Length];
-        long left = 0;
-        var used = new List<int>();
-        for (int set = 1; set < need.Length; set++)
+        long there = 0;
+        int used = 0;
+        for (int i = 0; i < rows.Count; i++)
         {
-            proof[set] = (long)Math.Round(weights[set] * (1 << 28));
-            left -= proof[set] * need[set];
-            if (proof[set] != 0)
-                used.Add(set);
+            weights[i] = Math.Round(weights[i] * (1 << 28));
+            there -= (long)weights[i] * question.Missing[rows[i]];
+            used += weights[i] != 0 ? 1 : 0;
         }
-        for (int k = 0; k < sizes.Length; k++)
+        Work += rows.Count + ((long)used * classes);
+        for (int k = 0; k < classes; k++)
         {
+            ReadOnlySpan<int> gains = question.GainOf(k);
             long gain = 0;
-            foreach (int set in used)
+            for (int i = 0; i < rows.Count; i++)
             {
-                left += proof[set] * sizes[k] * vfs[k][set];
-                gain += proof[set] * gains[k][set];
+                if (weights[i] != 0)
+                    gain += (long)weights[i] * gains[rows[i]];
             }
-            left += Math.Max(gain * low[k], gain * high[k]);
+            there += Math.Max(gain * low[k], gain * high[k]);
         }
-        Work += need.Length + (2L * used.Count * sizes.Length);
-        Proof = left < 0 ? proof : null;
-        return left < 0;
+        return there < 0;
     }
 
-    private void Resize(int m, int columns)
+    private void Resize(int m)
     {
-        if (table.Length < m || (table.Length > 0 && table[0].Length < columns))
-        {
-            table = new double[m + 16][];
-            for (int i = 0; i < table.Length; i++)
-                table[i] = new double[columns];
-            value = new double[m + 16];
-            basic = new int[m + 16];
-        }
-        if (reach.Length < columns + m)
-        {
-            reach = new double[columns + m + 16];
-            atUpper = new double[columns + m + 16];
-        }
-        if (nonbasic.Length < columns)
-            nonbasic = new int[columns];
-        Array.Clear(atUpper);
+        // Rows are added one by one: some more at once.
+        if (table.Length < m * stride)
+            table = new double[(m + 16) * stride];
+        Need(ref value, m);
+        Need(ref basic, m);
+        Need(ref weights, m);
+        Need(ref reach, stride + m);
+        Need(ref nonbasic, stride);
+        Need(ref atUpper, stride + m).Clear();
+    }
+
+    private static Span<T> Need<T>(ref T[] array, int length)
+    {
+        if (array.Length < length)
+            array = new T[length + (length / 2)];
+        return array.AsSpan(0, length);
     }
 }

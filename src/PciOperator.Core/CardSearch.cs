@@ -1,5 +1,5 @@
 using System.Numerics;
-using System.Runtime.InteropServices;
+using System.Runtime.CompilerServices;
 
 namespace PciOperator.Core;
 
@@ -27,31 +27,16 @@ internal sealed class CardSearch
 {
     private const long FirstRound = 1L << 15;
 
-    // A class tried with one number of PFs: its range, the next sums, and whether they fail.
-    private const int PassesPerStep = 3;
+    // A class of more cards has its range worked out first.
+    private const int FewCards = 4;
 
-    private readonly int sets;
-    private readonly long[] need;
-    private readonly List<CardClass> classes = [];
-    private long[][] upper = [];
-    private long work;
-    private CardBranching? branching;
-    private HashSet<State>? failed;
-    private int[] memoRows = [];
-
-    // By depth and row of memoRows: the most that the classes from there on can take away.
-    private long[][] swing = [];
+    private readonly StateSet failed = new();
+    private readonly CardBranching branching = new();
+    private int[] sums = [];
+    private short[] states = [];
     private int[] choice = [];
-
-    /// <param name="demand">By set.</param>
-    /// <param name="fixedSupply">By set: what all other devices give.</param>
-    public CardSearch(ReadOnlySpan<int> demand, ReadOnlySpan<int> fixedSupply)
-    {
-        sets = demand.Length;
-        need = new long[sets];
-        for (int set = 0; set < sets; set++)
-            need[set] = demand[set] - fixedSupply[set];
-    }
+    private long work;
+    private bool begun;
 
     private enum Outcome
     {
@@ -60,25 +45,11 @@ internal sealed class CardSearch
         RoundOver,
     }
 
-    /// <summary>Work of both searches so far: numbers looked at.</summary>
-    public long Work => work + (branching?.Work ?? 0);
+    /// <summary>What is searched for.</summary>
+    public CardQuestion Question { get; } = new();
 
-    /// <summary>Adds a card; cards of equal vectors are taken together.</summary>
-    /// <param name="card">Its number.</param>
-    /// <param name="pf">What it adds to each set when its PF (or another device of that group) may be taken.</param>
-    /// <param name="vfs">What it adds to each set when its VFs may be taken.</param>
-    public void Add(int card, ReadOnlySpan<int> pf, ReadOnlySpan<int> vfs)
-    {
-        foreach (CardClass known in classes)
-        {
-            if (known.Pf.AsSpan().SequenceEqual(pf) && known.Vfs.AsSpan().SequenceEqual(vfs))
-            {
-                known.Cards.Add(card);
-                return;
-            }
-        }
-        classes.Add(new CardClass([card], pf.ToArray(), vfs.ToArray()));
-    }
+    /// <summary>Work of both searches so far: numbers looked at.</summary>
+    public long Work => work + Question.Work + (begun ? branching.Work : 0);
 
     /// <summary>Searches.</summary>
     /// <param name="modes">By card: 1 for PF mode, 0 for VFs, where an answer exists.</param>
@@ -86,17 +57,16 @@ internal sealed class CardSearch
     /// <returns>Whether it exists; null when the search gave up.</returns>
     public bool? Run(Span<sbyte> modes, long mostWork)
     {
-        // The widest choices first; ties by vectors, so that the answer does not depend on the order of cards.
-        classes.Sort();
-        choice = new int[classes.Count];
-        Prepare();
+        Begin();
         for (long round = FirstRound; ; round *= 4)
         {
-            Outcome outcome = Descend(0, Math.Min(work + round, mostWork - (branching?.Work ?? 0)));
+            Outcome outcome = Descend(0, Math.Min(work + round, mostWork - (Work - work)));
             if (outcome == Outcome.RoundOver)
             {
-                branching ??= new CardBranching(classes.ConvertAll(c => c.Pf), classes.ConvertAll(c => c.Vfs), classes.ConvertAll(c => c.Cards.Count), need);
-                outcome = branching.Run(Math.Min(branching.Work + (3 * round), mostWork - work), choice) switch
+                if (!begun)
+                    branching.Begin(Question);
+                begun = true;
+                outcome = branching.Run(Math.Min(branching.Work + (3 * round), mostWork - (Work - branching.Work)), choice.AsSpan(0, Question.Classes)) switch
                 {
                     true => Outcome.Found,
                     false => Outcome.None,
@@ -107,11 +77,7 @@ internal sealed class CardSearch
                 return false;
             if (outcome == Outcome.Found)
             {
-                for (int k = 0; k < classes.Count; k++)
-                {
-                    for (int i = 0; i < classes[k].Cards.Count; i++)
-                        modes[classes[k].Cards[i]] = i < choice[k] ? (sbyte)1 : (sbyte)0;
-                }
+                Question.Answer(choice, modes);
                 return true;
             }
             if (Work >= mostWork)
@@ -119,105 +85,83 @@ internal sealed class CardSearch
         }
     }
 
-    // upper[k] is, for each set, what can still be had at most above the demand once the classes before k are decided: a set
-    // is met when it is not negative.
-    private void Prepare()
+    private void Begin()
     {
-        upper = new long[classes.Count + 1][];
-        for (int k = 0; k <= classes.Count; k++)
-            upper[k] = new long[sets];
-        foreach (CardClass c in classes)
-        {
-            c.Gain = new long[sets];
-            c.Base = new long[sets];
-            for (int set = 0; set < sets; set++)
-            {
-                long best = Math.Max(c.Pf[set], c.Vfs[set]);
-                c.Base[set] = c.Cards.Count * (c.Vfs[set] - best);
-                c.Gain[set] = c.Pf[set] - c.Vfs[set];
-                upper[0][set] += c.Cards.Count * best;
-            }
-            if (!c.Gain.AsSpan().ContainsAnyExceptInRange(0, long.MaxValue))
-                c.OneMode = c.Cards.Count;
-            else if (!c.Gain.AsSpan().ContainsAnyExceptInRange(long.MinValue, 0))
-                c.OneMode = 0;
-        }
-        var matters = new List<int>();
-        for (int set = 1; set < sets; set++)
-        {
-            upper[0][set] -= need[set];
-            long least = upper[0][set];
-            foreach (CardClass c in classes)
-                least -= c.Cards.Count * Math.Abs(c.Gain[set]);
-            if (least < 0)
-                matters.Add(set);
-        }
-        memoRows = [.. matters];
-        swing = new long[classes.Count + 1][];
-        swing[classes.Count] = new long[memoRows.Length];
-        for (int k = classes.Count - 1; k >= 0; k--)
-        {
-            swing[k] = new long[memoRows.Length];
-            for (int i = 0; i < memoRows.Length; i++)
-                swing[k][i] = swing[k + 1][i] + (classes[k].Cards.Count * Math.Abs(classes[k].Gain[memoRows[i]]));
-        }
-        failed ??= [];
+        Question.Prepare();
+        (work, begun) = (0, false);
+        (int classes, int rows) = (Question.Classes, Question.Rows);
+        Need(ref choice, classes);
+        Need(ref states, (classes + 1) * (rows + 1));
+        Need(ref sums, (classes + 1) * rows);
+        Question.Best.CopyTo(sums);
+        failed.Clear(rows + 1);
     }
 
+    // sums[k] is, for each condition, what can still be had at most above the demand once the classes before k are decided: one is met when it is not negative.
     private Outcome Descend(int k, long limit)
     {
-        long[] now = upper[k];
-        foreach (long row in now)
-        {
-            if (row < 0)
-                return Outcome.None;
-        }
-        if (k == classes.Count)
+        int rows = Question.Rows;
+        ReadOnlySpan<int> now = sums.AsSpan(k * rows, rows);
+        if (k == 0 && now.ContainsAnyInRange(int.MinValue, -1))
+            return Outcome.None;
+        if (k == Question.Classes)
             return Outcome.Found;
-        State? state = null;
-        if (k > 1 && classes.Count - k > 1)
+        bool remembered = k > 1 && Question.Classes - k > 1;
+        Span<short> state = states.AsSpan(k * (rows + 1), rows + 1);
+        if (remembered)
         {
-            state = Remember(k, now);
-            if (failed!.Contains(state.Value))
+            work += rows;
+            Remember(k, now, state);
+            if (failed.Contains(state))
                 return Outcome.None;
         }
-        CardClass c = classes[k];
-        (int low, int high) = c.OneMode is { } only ? (only, only) : Range(c, now);
+        (int low, int high) = Range(k, now);
         for (int x = low; x <= high; x++)
         {
-            work += PassesPerStep * sets;
             if (work > limit)
                 return Outcome.RoundOver;
-            long[] next = upper[k + 1];
-            Advance(now, c.Base, c.Gain, x, next);
+            if (!Advance(k, now, x))
+                continue;
             choice[k] = x;
             Outcome outcome = Descend(k + 1, limit);
             if (outcome != Outcome.None)
                 return outcome;
         }
-        if (state is { } f && failed!.Count < 1 << 20)
-            failed.Add(f);
+        if (remembered)
+            failed.Add(state);
         return Outcome.None;
     }
 
-    // The numbers of PFs that leave every row a chance.
-    private static (int Low, int High) Range(CardClass c, long[] now)
+    // The numbers of PFs that leave every condition a chance; for a few cards all of them, which are as quickly tried. Where one number is best for every
+    // condition, it alone.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private (int Low, int High) Range(int k, ReadOnlySpan<int> now)
     {
         int low = 0;
-        int high = c.Cards.Count;
-        for (int row = 1; row < now.Length; row++)
+        int high = Question.Sizes[k];
+        ReadOnlySpan<int> gains = Question.GainOf(k);
+        work += now.Length;
+        if (!gains.ContainsAnyInRange(int.MinValue, -1))
+            return (high, high);
+        if (!gains.ContainsAnyInRange(1, int.MaxValue))
+            return (0, 0);
+        if (high <= FewCards)
+            return (0, high);
+        ReadOnlySpan<int> bases = Question.BaseOf(k);
+        work += now.Length;
+        for (int row = 0; row < now.Length; row++)
         {
-            long gain = c.Gain[row];
-            long missing = -(now[row] + c.Base[row]);
+            int gain = gains[row];
+            int missing = -(now[row] + bases[row]);
             if (gain > 0)
             {
                 if (missing > low * gain)
-                    low = (int)((missing + gain - 1) / gain);
+                    low = (missing + gain - 1) / gain;
             }
             else if (gain < 0)
             {
                 if (missing > high * gain)
-                    high = missing > 0 ? -1 : (int)(missing / gain);
+                    high = missing > 0 ? -1 : missing / gain;
             }
             else if (missing > 0)
                 return (1, 0);
@@ -225,70 +169,59 @@ internal sealed class CardSearch
         return (low, high);
     }
 
-    private static void Advance(long[] now, long[] basis, long[] gain, int x, long[] next)
+    // The sums with so many PFs of a class; false as soon as a condition is out of reach.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private bool Advance(int k, ReadOnlySpan<int> now, int x)
     {
-        int width = Vector<long>.Count;
+        ReadOnlySpan<int> bases = Question.BaseOf(k);
+        ReadOnlySpan<int> gains = Question.GainOf(k);
+        Span<int> next = sums.AsSpan((k + 1) * now.Length, now.Length);
+        int width = Vector<int>.Count;
+        var times = new Vector<int>(x);
         int i = 0;
-        var times = new Vector<long>(x);
         for (; i <= now.Length - width; i += width)
-            (new Vector<long>(now, i) + new Vector<long>(basis, i) + (new Vector<long>(gain, i) * times)).CopyTo(next, i);
+        {
+            Vector<int> sum = new Vector<int>(now[i..]) + new Vector<int>(bases[i..]) + (new Vector<int>(gains[i..]) * times);
+            if (Vector.LessThanAny(sum, Vector<int>.Zero))
+            {
+                work += i + width;
+                return false;
+            }
+            sum.CopyTo(next[i..]);
+        }
+        work += now.Length;
         for (; i < now.Length; i++)
-            next[i] = now[i] + basis[i] + (gain[i] * x);
+        {
+            next[i] = now[i] + bases[i] + (gains[i] * x);
+            if (next[i] < 0)
+                return false;
+        }
+        return true;
     }
 
-    // A failed state is known by the depth and, for each row that matters, what is left above the demand, up to the most
-    // that later choices can take away: more than that never fails.
-    private State Remember(int k, long[] now)
+    // A failed state is known by the depth and, for each condition, what is left above the demand, up to the most that later choices can take away: more
+    // than that never fails.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Remember(int k, ReadOnlySpan<int> now, Span<short> state)
     {
-        var left = new short[memoRows.Length + 1];
-        left[0] = (short)k;
-        for (int i = 0; i < memoRows.Length; i++)
+        ReadOnlySpan<int> swing = Question.SwingFrom(k);
+        state[^1] = (short)k;
+        int width = Vector<int>.Count;
+        var most = new Vector<int>(short.MaxValue);
+        int i = 0;
+        for (; i <= now.Length - (2 * width); i += 2 * width)
         {
-            left[i + 1] = (short)Math.Min(Math.Min(now[memoRows[i]], swing[k][i]), short.MaxValue);
+            Vector<int> lower = Vector.Min(Vector.Min(new Vector<int>(now[i..]), new Vector<int>(swing[i..])), most);
+            Vector<int> upper = Vector.Min(Vector.Min(new Vector<int>(now[(i + width)..]), new Vector<int>(swing[(i + width)..])), most);
+            Vector.Narrow(lower, upper).CopyTo(state[i..]);
         }
-        return new State(left);
+        for (; i < now.Length; i++)
+            state[i] = (short)Math.Min(Math.Min(now[i], swing[i]), short.MaxValue);
     }
 
-    private sealed class CardClass(List<int> cards, int[] pf, int[] vfs) : IComparable<CardClass>
+    private static void Need<T>(ref T[] array, int length)
     {
-        public List<int> Cards { get; } = cards;
-
-        public int[] Pf { get; } = pf;
-
-        public int[] Vfs { get; } = vfs;
-
-        /// <summary>By row: what one more card in PF mode adds.</summary>
-        public long[] Gain { get; set; } = [];
-
-        /// <summary>By row: what deciding the class for no PF at all takes from the best of both modes.</summary>
-        public long[] Base { get; set; } = [];
-
-        /// <summary>The number of PFs that is best in every row, where there is one.</summary>
-        public int? OneMode { get; set; }
-
-        public int CompareTo(CardClass? other)
-        {
-            int byCount = other!.Cards.Count.CompareTo(Cards.Count);
-            if (byCount != 0)
-                return byCount;
-            int byPf = Pf.AsSpan().SequenceCompareTo(other.Pf);
-            return byPf != 0 ? byPf : Vfs.AsSpan().SequenceCompareTo(other.Vfs);
-        }
-    }
-
-    private readonly struct State(short[] left) : IEquatable<State>
-    {
-        private readonly short[] left = left;
-
-        public bool Equals(State other) => left.AsSpan().SequenceEqual(other.left);
-
-        public override bool Equals(object? obj) => obj is State other && Equals(other);
-
-        public override int GetHashCode()
-        {
-            var hash = new HashCode();
-            hash.AddBytes(MemoryMarshal.AsBytes(left.AsSpan()));
-            return hash.ToHashCode();
-        }
+        if (array.Length < length)
+            array = new T[Math.Max(length, array.Length * 2)];
     }
 }

@@ -4,12 +4,12 @@ namespace PciOperator.Core;
 /// <remarks>
 /// A group goes to one claim as a whole, and each claim has its own guest and NUMA nodes, so the claims are not one large claim. Exact within the bound:
 /// claims are served one after the other, and where a later one is left without, the earlier ones give up one group after the other.
-/// A node's search ends after 2^16 devices looked at (steps times the node's devices), a decision's searches after 2^18; each node is tried once in any case.
+/// A node's search ends at <see cref="WorkBounds.Together"/>, after one try in any case; a decision's at <see cref="WorkBounds.Decision"/>, and nodes after that are not looked at.
 /// </remarks>
 public static class JointAllocator
 {
-    private const int MostOfNode = 1 << 16;
-    private const int MostOfDecision = 1 << 18;
+    // What it takes to make and to compare a node with one claim's devices gone, for each device, in the numbers that the bounds count.
+    private const long NumbersOfDevice = 250;
 
     private static readonly RefusalReason TooComplex = new(RefusalCodes.TooComplex, "are too complex to decide for these claims together");
     private static readonly RefusalReason NotTogether = new(RefusalCodes.Conflict, "have enough for each claim but not for all together");
@@ -28,11 +28,11 @@ public static class JointAllocator
         ArgumentNullException.ThrowIfNull(nodeFilter);
         var counts = new Dictionary<RefusalReason, int>();
         var known = new Dictionary<string, RefusalReason>(StringComparer.Ordinal);
-        long budget = MostOfDecision;
+        long end = Scratch.Mine.Work + WorkBounds.Decision;
         foreach (NodeInventory node in cluster.Nodes)
         {
-            RefusalReason? reason = nodeFilter(node.Name);
-            if (reason is null && TryNode(node, claims, known, ref budget, out reason) is { } allocations)
+            RefusalReason? reason = nodeFilter(node.Name) ?? (Scratch.Mine.Work > end ? Refusal.NotLookedAt : null);
+            if (reason is null && TryNode(node, claims, known, end, out reason) is { } allocations)
             {
                 refusals = [];
                 return allocations;
@@ -51,12 +51,11 @@ public static class JointAllocator
     {
         ArgumentNullException.ThrowIfNull(node);
         ArgumentNullException.ThrowIfNull(claims);
-        long budget = MostOfDecision;
-        return TryNode(node, claims, [], ref budget, out reason);
+        return TryNode(node, claims, [], Scratch.Mine.Work + WorkBounds.Decision, out reason);
     }
 
     private static NodeAllocation[]? TryNode(
-        NodeInventory node, IReadOnlyList<ClaimRequirements> claims, Dictionary<string, RefusalReason> known, ref long budget, out RefusalReason? reason)
+        NodeInventory node, IReadOnlyList<ClaimRequirements> claims, Dictionary<string, RefusalReason> known, long end, out RefusalReason? reason)
     {
         // What one claim alone, or all together without NUMA and whole groups, can't have, needs no search.
         foreach (ClaimRequirements claim in claims.Append(Joined(claims)))
@@ -66,7 +65,7 @@ public static class JointAllocator
             {
                 NodeVerdict.Refused(var why) => why,
                 NodeVerdict.TooComplex(var why) when claims.Contains(claim) => why,
-                _ => null,
+                _ => Scratch.Mine.Work > end ? TooComplex : null,
             };
             if (reason is not null)
                 return null;
@@ -76,9 +75,7 @@ public static class JointAllocator
         string key = search.Key;
         if (known.TryGetValue(key, out reason))
             return null;
-        int devices = Math.Max(node.Devices.Count, 1);
-        NodeAllocation[]? found = search.Run((int)Math.Max(Math.Min(budget, MostOfNode) / devices, claims.Count));
-        budget = Math.Max(budget - ((long)search.Steps * devices), 0);
+        NodeAllocation[]? found = search.Run(Math.Min(end, Scratch.Mine.Work + WorkBounds.Together));
         reason = found is not null ? null : search.GaveUp ? TooComplex : NotTogether;
         if (reason is not null)
             known[key] = reason;
@@ -102,7 +99,8 @@ public static class JointAllocator
         private readonly HashSet<PciAddress> parents;
         private readonly HashSet<string> failed = new(StringComparer.Ordinal);
         private readonly NodeAllocation[] found;
-        private int limit;
+        private long end;
+        private int steps;
 
         public Search(NodeInventory node, IReadOnlyList<ClaimRequirements> claims)
         {
@@ -114,16 +112,14 @@ public static class JointAllocator
             parents = [.. node.Devices.Select(d => d.Function.ParentAddress).OfType<PciAddress>()];
         }
 
-        public int Steps { get; private set; }
-
         public bool GaveUp { get; private set; }
 
         /// <summary>Equal for nodes that give the same answer.</summary>
         public string Key => string.Join(',', node.Sockets.OrderBy(s => s.Key).Select(s => $"{s.Key}={s.Value}")) + KeyOf(0, Signatures(node));
 
-        public NodeAllocation[]? Run(int mostSteps)
+        public NodeAllocation[]? Run(long mostWork)
         {
-            limit = mostSteps;
+            end = mostWork;
             if (!Serve(0, node))
                 return null;
             var result = new NodeAllocation[found.Length];
@@ -155,12 +151,13 @@ public static class JointAllocator
         /// </summary>
         private bool Share(int claim, NodeInventory left, NodeInventory open, HashSet<int> kept, Dictionary<int, string> signatures)
         {
-            if (GaveUp || Steps >= limit)
+            if (GaveUp || (steps >= claims.Length && Scratch.Mine.Work > end))
             {
                 GaveUp = true;
                 return false;
             }
-            Steps++;
+            steps++;
+            Count(open);
             if (Allocator.TryNode(open, claims[claim]) is not NodeVerdict.Served(var allocation))
                 return false;
             found[claim] = allocation;
@@ -178,6 +175,8 @@ public static class JointAllocator
             return false;
         }
 
+        private static void Count(NodeInventory made) => Scratch.Mine.Spend(NumbersOfDevice * made.Devices.Count);
+
         // Not for this claim, and nothing against a PF whose VFs they are.
         private static NodeInventory Hide(NodeInventory open, HashSet<int> groups) =>
             NodeInventory.Build(open.Name, [.. open.Devices.Select(d => d.Function.IommuGroup is { } group && groups.Contains(group) ? d with { Tags = null } : d)], open.Sockets);
@@ -185,6 +184,7 @@ public static class JointAllocator
         // What a group is to every claim. Only one's own address tells apart a PF with VFs and what was refused for a claim.
         private Dictionary<int, string> Signatures(NodeInventory left)
         {
+            Count(left);
             var signatures = new Dictionary<int, string>();
             foreach ((int group, List<int> members) in left.Groups)
             {

@@ -12,6 +12,9 @@ internal readonly ref struct NodeSolver
     private const int UnknownNode = 1 << 12;
     private const int RemoteNode = 1 << 13;
 
+    // What CardQuestion and CardSearch look at for each condition and card before they search.
+    private const long NumbersOfQuestion = 12;
+
     private readonly NodeShape shape;
     private readonly ClaimPlan plan;
     private readonly ReadOnlySpan<int> classMasks;
@@ -408,23 +411,33 @@ internal readonly ref struct NodeSolver
                 links.Add((b.Own, b.Parent));
         }
         int rows = width + (links.Count * 2);
-        var need = new int[rows];
-        var given = new int[rows];
-        plan.Demand.CopyTo(need, 0);
+        scratch.Spend(((long)links.Count * (bucketMasks.Length + links.Count)) + (rows * (long)(modes.Length + links.Count)));
+        // What is begun is ended: no question whose making alone is beyond the bound.
+        if (scratch.Allowance < NumbersOfQuestion * rows * (modes.Length + links.Count))
+        {
+            tooComplex = true;
+            return false;
+        }
+        Span<int> need = scratch.Rows(rows * 4);
+        need.Clear();
+        Span<int> given = need.Slice(rows, rows);
+        Span<int> pf = need.Slice(rows * 2, rows);
+        Span<int> vfs = need.Slice(rows * 3, rows);
+        plan.Demand.CopyTo(need);
         fixedSupply.CopyTo(given);
-        var pf = new int[rows];
-        var vfs = new int[rows];
         for (int link = 0; link < links.Count; link++)
         {
             // own - link >= 0, and -parent - link >= -1.
             given[width + (link * 2) + 1] = 1;
         }
-        var search = new CardSearch(need, given);
+        CardSearch search = scratch.CardSearch;
+        CardQuestion question = search.Question;
+        question.Begin(need[..rows], given, width);
         for (int card = 0; card < modes.Length; card++)
         {
             if (modes[card] >= 0)
                 continue;
-            Array.Clear(pf);
+            pf.Clear();
             vectors.Slice(card * 2 * width, width).CopyTo(pf);
             vectors.Slice(((card * 2) + 1) * width, width).CopyTo(vfs);
             for (int link = 0; link < links.Count; link++)
@@ -434,12 +447,12 @@ internal readonly ref struct NodeSolver
                 if (links[link].Parent == card)
                     pf[width + (link * 2) + 1] = -1;
             }
-            search.Add(card, pf, vfs);
+            question.Add(card, pf, vfs);
         }
-        Array.Clear(vfs);
+        vfs.Clear();
         for (int link = 0; link < links.Count; link++)
         {
-            Array.Clear(pf);
+            pf.Clear();
             pf[width + (link * 2)] = pf[width + (link * 2) + 1] = -1;
             for (int i = 0; i < bucketMasks.Length; i++)
             {
@@ -450,7 +463,7 @@ internal readonly ref struct NodeSolver
                         pf[set] += b.Free;
                 }
             }
-            search.Add(modes.Length + link, pf, vfs);
+            question.Add(modes.Length + link, pf, vfs);
         }
         Span<sbyte> answer = links.Count == 0 ? modes : new sbyte[modes.Length + links.Count];
         modes.CopyTo(answer);
@@ -555,4 +568,10 @@ internal readonly record struct Fit(bool Served, bool GaveUp, bool? PreferenceMe
     public static Fit Refused => new(false, false, null, 0, -1);
 
     public static Fit TooComplex => new(false, true, null, 0, -1);
+
+    /// <summary>Not known, and not tried: the decision had no work left for it.</summary>
+    public static Fit Untried => TooComplex with { NotLookedAt = true };
+
+    /// <summary>Whether it is not known since nobody tried.</summary>
+    public bool NotLookedAt { get; private init; }
 }

@@ -29,6 +29,7 @@ internal sealed class Placement
     private readonly int[] masks;
     private readonly HashSet<string>? excluded;
     private readonly PlacementBuffers buffers = PlacementBuffers.Mine;
+    private readonly long end = Scratch.Mine.Work + WorkBounds.Decision;
     private ulong[] refused = [];
     private DeviceType?[]?[]? otherTypes;
 
@@ -343,16 +344,20 @@ internal sealed class Placement
     private static bool Better(Fit fit, Fit than) =>
         (fit.PreferenceMet == false) != (than.PreferenceMet == false) ? fit.PreferenceMet != false : fit.Cost < than.Cost;
 
+    private bool IsOver => Scratch.Mine.Work > end;
+
     private Fit FitOf(NodeInventory node, int[] numbers)
     {
         if (excluded?.Contains(node.Name) == true)
         {
+            if (IsOver)
+                return Fit.Untried;
             NodeInventory without = node.Without(plan.Claim);
             return new NodeSolver(without.Shape, plan, OwnMasks(without)).Solve();
         }
         if (buffers.TryFind(node.Shape, out Fit known))
             return known;
-        Fit fit = new NodeSolver(node.Shape, plan, MasksOf(numbers)).Solve();
+        Fit fit = IsOver ? Fit.Untried : new NodeSolver(node.Shape, plan, MasksOf(numbers)).Solve();
         buffers.Remember(node.Shape, fit);
         return fit;
     }
@@ -364,14 +369,14 @@ internal sealed class Placement
         {
             NodeInventory without = node.Without(plan.Claim);
             ReadOnlySpan<int> own = OwnMasks(without);
-            return Refusal.Explain(without, plan, own, new NodeSolver(without.Shape, plan, own).Solve());
+            return Refusal.Explain(without, plan, own, IsOver ? Fit.Untried : new NodeSolver(without.Shape, plan, own).Solve());
         }
         if (buffers.ReasonOf(node.Shape) is { } known)
             return known;
         ReadOnlySpan<int> masksOfNode = MasksOf(numbers);
-        RefusalReason reason = refusedWhole
-            ? Refusal.ExplainWhole(node, plan, masksOfNode)
-            : Refusal.Explain(node, plan, masksOfNode, buffers.TryFind(node.Shape, out Fit found) ? found : new NodeSolver(node.Shape, plan, masksOfNode).Solve());
+        // What is refused stays so, when there is no work left to say why.
+        RefusalReason reason = refusedWhole ? IsOver ? Refusal.Together : Refusal.ExplainWhole(node, plan, masksOfNode)
+            : Refusal.Explain(node, plan, masksOfNode, buffers.TryFind(node.Shape, out Fit found) ? found : IsOver ? Fit.Untried : new NodeSolver(node.Shape, plan, masksOfNode).Solve());
         buffers.Remember(node.Shape, reason);
         return reason;
     }

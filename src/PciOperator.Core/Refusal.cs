@@ -12,6 +12,10 @@ internal static class Refusal
     private static readonly RefusalReason TooComplex = new(RefusalCodes.TooComplex,
         "are too complex to decide (whole PFs and VFs of many different cards in one claim): ask for fewer different devices at once");
 
+    /// <summary>The decision took all its work (<see cref="WorkBounds.Decision"/>) on other nodes.</summary>
+    public static readonly RefusalReason NotLookedAt = new(RefusalCodes.TooComplex,
+        "were not looked at (other nodes took all the work that one decision may take): ask for fewer different devices at once");
+
     private static readonly RefusalReason[] Policies =
         [.. Enum.GetValues<NumaPolicy>().Select(p => new RefusalReason(RefusalCodes.NumaPolicy, $"fail NUMA policy {p.ToNova()}"))];
 
@@ -23,7 +27,7 @@ internal static class Refusal
     public static RefusalReason Explain(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks, Fit fit)
     {
         if (fit.GaveUp)
-            return TooComplex;
+            return fit.NotLookedAt ? NotLookedAt : TooComplex;
         for (int c = 0; c < plan.Columns.Length; c++)
         {
             bool any = false;

@@ -21,6 +21,7 @@ internal sealed class Scratch
     private int[] numaTotals = new int[32];
     private int[] vectors = new int[64];
     private int[] gains = new int[64];
+    private int[] rows = new int[64];
 
     /// <summary>All work that was done on this thread: what the bounds are tested by.</summary>
     public long Work { get; private set; }
@@ -72,6 +73,11 @@ internal sealed class Scratch
     public Span<int> Vectors(int length) => Need(ref vectors, length);
 
     public Span<int> Gains(int length) => Need(ref gains, length);
+
+    public Span<int> Rows(int length) => Need(ref rows, length);
+
+    /// <summary>The search for cards' modes, with its memory.</summary>
+    public CardSearch CardSearch => field ??= new CardSearch();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Span<T> Need<T>(ref T[] array, int length)

@@ -5,7 +5,7 @@ namespace PciOperator.Core;
 /// <param name="Text">Reads on after a number of nodes: <c>have no device of alias a1</c>.</param>
 public sealed record RefusalReason(string Code, string Text)
 {
-    private static readonly (string Many, string One)[] Verbs = [("have ", "has "), ("are ", "is "), ("fail ", "fails "), ("don't ", "doesn't ")];
+    private static readonly (string Many, string One)[] Verbs = [("have ", "has "), ("are ", "is "), ("were ", "was "), ("fail ", "fails "), ("don't ", "doesn't ")];
 
     /// <summary>The text after a number of nodes: <c>7 have no device of alias a1</c>, <c>1 has no device of alias a1</c>.</summary>
     public string Of(int nodes)

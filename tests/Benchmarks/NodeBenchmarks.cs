@@ -18,6 +18,9 @@ public class NodeBenchmarks
     private readonly HostFile hard = HostFile.Read("too-complex");
     private readonly HostFile worded = HostFile.Read("slow-explanation");
 
+    private readonly NodeInventory beyond = HardHosts.Of(26, 0).Node();
+    private readonly ClaimRequirements beyondClaim = HardHosts.Of(26, 0).Claim();
+
     [Benchmark(Baseline = true)]
     public NodeVerdict Fits() => Allocator.TryNode(node, two);
 
@@ -30,7 +33,11 @@ public class NodeBenchmarks
     [Benchmark]
     public NodeVerdict Vfs512_WithPfs() => Allocator.TryNode(vfNode, both);
 
-    /// <summary>Near the bound: no assignment exists.</summary>
+    /// <summary>An answer that takes all of the bound of work, and ends there: less than 50 ms.</summary>
+    [Benchmark]
+    public NodeVerdict Beyond_TheBound() => Allocator.TryNode(beyond, beyondClaim);
+
+    /// <summary>No assignment exists.</summary>
     [Benchmark]
     public NodeVerdict Hardest_ToDecide() => Allocator.TryNode(hard.Node, hard.Claim);
 

@@ -21,6 +21,9 @@ internal sealed class BruteForce
     /// <param name="preferencesMet">Whether those that a policy <c>preferred</c> covers must be where they prefer.</param>
     public bool Feasible(bool preferencesMet) => Places().Any(place => Assign(0, [], place, preferencesMet));
 
+    /// <summary>Every allocation that serves the claim, as all that goes along with it; some of them more than once.</summary>
+    public IEnumerable<HashSet<PciAddress>> Allocations() => Places().SelectMany(place => All(0, [], place)).Select(WholeOf);
+
     /// <summary>What is wrong with an allocation; null when nothing is.</summary>
     public string? Fault(NodeAllocation allocation)
     {
@@ -38,10 +41,7 @@ internal sealed class BruteForce
             return "the devices can't go together";
         if (!Places().Any(p => given.All(g => Allows(g.Value, g.Key, p, false))))
             return "a device is not what its request asks for, or not where";
-        HashSet<int?> groups = [.. given.Keys.Select(d => d.Function.IommuGroup)];
-        HashSet<PciAddress> whole = [.. devices.Where(d => !d.Function.IsBridge && groups.Contains(d.Function.IommuGroup)).Select(d => d.Function.Address)];
-        whole.RemoveWhere(a => At(a)!.Function is { Type: DeviceType.Vf or DeviceType.Vdpa, ParentAddress: { } pf } && whole.Contains(pf));
-        if (!whole.SetEquals(allocation.Devices.Select(d => d.Address)))
+        if (!WholeOf(given.Keys).SetEquals(allocation.Devices.Select(d => d.Address)))
             return "an IOMMU group does not go as a whole";
         int[] numa = [.. given.Keys.Select(d => d.Function.NumaNode).OfType<int>().Distinct().Order()];
         if (!numa.SequenceEqual(allocation.NumaNodes))
@@ -75,6 +75,34 @@ internal sealed class BruteForce
             taken.Remove(d);
         }
         return false;
+    }
+
+    private IEnumerable<HashSet<NodeDevice>> All(int unit, HashSet<NodeDevice> taken, int[] place)
+    {
+        if (unit == units.Count)
+        {
+            yield return taken;
+            yield break;
+        }
+        foreach (NodeDevice d in devices)
+        {
+            if (taken.Contains(d) || !Allows(units[unit], d, place, false))
+                continue;
+            HashSet<NodeDevice> more = [.. taken, d];
+            if (!Valid(more))
+                continue;
+            foreach (HashSet<NodeDevice> all in All(unit + 1, more, place))
+                yield return all;
+        }
+    }
+
+    // These devices with the rest of their groups.
+    private HashSet<PciAddress> WholeOf(IEnumerable<NodeDevice> given)
+    {
+        HashSet<int?> groups = [.. given.Select(d => d.Function.IommuGroup)];
+        HashSet<PciAddress> whole = [.. devices.Where(d => !d.Function.IsBridge && groups.Contains(d.Function.IommuGroup)).Select(d => d.Function.Address)];
+        whole.RemoveWhere(a => At(a)!.Function is { Type: DeviceType.Vf or DeviceType.Vdpa, ParentAddress: { } pf } && whole.Contains(pf));
+        return whole;
     }
 
     private bool Allows(DeviceRequest request, NodeDevice d, int[] place, bool preferencesMet)

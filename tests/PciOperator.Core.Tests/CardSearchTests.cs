@@ -85,13 +85,20 @@ public class CardSearchTests
 
     private static (CardSearch Search, CardBranching Branching) Searches((int Pf, int[] Vfs)[] cards, int[] demand)
     {
-        var search = new CardSearch(demand, new int[demand.Length]);
-        for (int i = 0; i < cards.Length; i++)
-            search.Add(i, Supply([cards[i].Pf], demand.Length), Supply(cards[i].Vfs, demand.Length));
-        var branching = new CardBranching(
-            [.. cards.Select(c => Supply([c.Pf], demand.Length))], [.. cards.Select(c => Supply(c.Vfs, demand.Length))],
-            [.. cards.Select(_ => 1)], [.. demand.Select(d => (long)d)]);
+        var search = new CardSearch();
+        Fill(search.Question);
+        var question = new CardQuestion();
+        Fill(question);
+        var branching = new CardBranching();
+        branching.Begin(question);
         return (search, branching);
+
+        void Fill(CardQuestion asked)
+        {
+            asked.Begin(demand, new int[demand.Length], demand.Length);
+            for (int i = 0; i < cards.Length; i++)
+                asked.Add(i, Supply([cards[i].Pf], demand.Length), Supply(cards[i].Vfs, demand.Length));
+        }
     }
 
     private static int[] Supply(int[] masks, int sets) =>

@@ -21,7 +21,7 @@ public sealed class LimitTests
         foreach (var name in new[] { "s128", "s129" })
         {
             var spec = await lab.UntilAsync($"{name} to say that it is left out", () => lab.Client.GetAsync<PciDeviceSpec>(name), s => s.Status?.Conditions.Find(Conditions.Applied)?.Status == "False");
-            Assert.Contains("1 node(s) have no room for it", spec.Status!.Conditions.Find(Conditions.Applied)!.Message, StringComparison.Ordinal);
+            Assert.Contains("1 node has no room for it", spec.Status!.Conditions.Find(Conditions.Applied)!.Message, StringComparison.Ordinal);
             Assert.Contains("node-1", spec.Status.Conditions.Find(Conditions.Applied)!.Message, StringComparison.Ordinal);
         }
 

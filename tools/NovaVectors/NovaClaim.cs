@@ -8,14 +8,14 @@ namespace PciOperator.NovaVectors;
 /// <param name="Touched">After an error in the middle: the devices that it had in hand and their relatives; null without, or unexplained.</param>
 internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
 {
-    /// <param name="op">The operation.</param>
+    /// <param name="question">What the operation asks; null where it can't be read.</param>
     /// <param name="step">Nova's answer to it.</param>
     /// <param name="before">Nova's answer to the operation before; null: this is the first.</param>
     /// <param name="aliases">Nova's alias values.</param>
     /// <param name="parentOf">The PF of each VF that was ever there.</param>
     /// <param name="byNetDevice">Whether a spec names a netdev: one that is gone leaves its device's pool unfound.</param>
     /// <param name="sockets">The socket of each NUMA node.</param>
-    public static NovaClaim? Of(JsonElement op, JsonElement step, JsonElement? before, IReadOnlyList<NovaAlias> aliases, IReadOnlyDictionary<string, string> parentOf, bool byNetDevice, IReadOnlyDictionary<int, int?> sockets)
+    public static NovaClaim? Of(Question? question, JsonElement step, JsonElement? before, IReadOnlyList<NovaAlias> aliases, IReadOnlyDictionary<string, string> parentOf, bool byNetDevice, IReadOnlyDictionary<int, int?> sockets)
     {
         NovaError? error = NovaError.Of(step, "error");
         bool refused = error is null && step.TryGetProperty("supported", out JsonElement supported) && supported.ValueKind == JsonValueKind.False;
@@ -23,28 +23,20 @@ internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
             return null;
         // A refusal changes no pool; before a first claim that fails, pools are those of a tracker that has done nothing.
         JsonElement? pools = refused ? step.GetProperty("pools") : before?.GetProperty("pools");
-        IReadOnlyList<NovaRequest> requests;
-        NumaPolicy? policy;
-        try
-        {
-            requests = NovaRequestString.Parse(op.GetProperty("request").GetString()!);
-            policy = NovaRequestString.EffectivePolicy(VectorHost.Text(op, "numa_policy"), null);
-        }
-        catch (SpecFormatException)
-        {
-            return null;
-        }
-        if (requests.Any(r => !aliases.Any(a => a.Name == r.Alias)))
+        if (question is null)
             return null;
         if (pools is null)
         {
             // Nobody has anything yet: only a claim of a PF and a VF of one card can fail.
             return new NovaClaim(error is { Class: "PciDeviceRequestFailed" } && parentOf.Count > 0, [.. parentOf.Keys, .. parentOf.Values]);
         }
-        int[]? cells = op.TryGetProperty("numa_cells", out JsonElement c) && c.ValueKind == JsonValueKind.Array ? [.. c.EnumerateArray().Select(n => n.GetInt32())] : null;
-        var greedy = NovaGreedy.Of(pools.Value, requests, aliases, policy, cells, sockets);
+        IReadOnlyList<NovaGreedy> ways = NovaGreedy.Of(pools.Value, question, aliases, sockets);
         if (refused)
-            return new NovaClaim(!greedy.Supported(), null);
+            return new NovaClaim(!ways.Any(w => w.Supported()), null);
+        if (ways.Count == 0)
+            return null;
+        // It took the first place that its filter lets through.
+        NovaGreedy greedy = ways.FirstOrDefault(w => w.Supported()) ?? ways[0];
         IReadOnlyList<string>? taken = greedy.Consumed(parentOf);
         if (error!.Class == "PciDeviceRequestFailed")
             return new NovaClaim(greedy.Supported() && taken is null, null);

@@ -17,21 +17,26 @@ internal sealed class NovaGreedy
     private NovaGreedy(List<Pool> pools, IReadOnlyList<Item> items, int[]? cells, IReadOnlyDictionary<int, int?> sockets) =>
         (this.pools, this.items, this.cells, this.sockets) = (pools, items, cells, sockets);
 
+    /// <summary>Its way for each place that the guest may be put on.</summary>
     /// <param name="pools">Nova's, in its order, each with its devices.</param>
-    /// <param name="requests">Parsed.</param>
+    /// <param name="question">What is asked.</param>
     /// <param name="aliases">Nova's alias values.</param>
-    /// <param name="policy">The flavor's policy, which wins over the aliases'.</param>
-    /// <param name="cells">The NUMA nodes that the guest sits on; null or empty: none.</param>
     /// <param name="sockets">The socket of each NUMA node.</param>
-    public static NovaGreedy Of(
-        JsonElement pools, IReadOnlyList<NovaRequest> requests, IReadOnlyList<NovaAlias> aliases, NumaPolicy? policy, int[]? cells, IReadOnlyDictionary<int, int?> sockets) =>
-        new(
-            [.. pools.EnumerateArray().Select(p => new Pool(
+    public static IReadOnlyList<NovaGreedy> Of(JsonElement pools, Question question, IReadOnlyList<NovaAlias> aliases, IReadOnlyDictionary<int, int?> sockets)
+    {
+        List<Pool> all =
+        [
+            .. pools.EnumerateArray().Select(p => new Pool(
                 p.EnumerateObject().Where(k => k.Name is not ("count" or "devices")).ToDictionary(k => k.Name, k => k.Value.ValueKind == JsonValueKind.Null ? null : k.Value.ToString()),
-                [.. p.GetProperty("devices").EnumerateArray().Select(d => d.GetString()!)]))],
-            [.. requests.Select(r => new Item([.. aliases.Where(a => a.Name == r.Alias)], checked((int)Math.Min(r.Count, int.MaxValue)), policy ?? aliases.First(a => a.Name == r.Alias).NumaPolicy))],
-            cells is { Length: 0 } ? null : cells,
-            sockets);
+                [.. p.GetProperty("devices").EnumerateArray().Select(d => d.GetString()!)])),
+        ];
+        Item[] items =
+        [
+            .. question.Parsed.Select((r, i) => new Item([.. aliases.Where(a => a.Name == r.Alias)], checked((int)Math.Min(r.Count, int.MaxValue)),
+                question.Claim.PolicyOf(question.Claim.Requests[i]), question.ProvidersOf(i))),
+        ];
+        return [.. question.Places.Select(place => new NovaGreedy(all, items, place.Nodes.Count == 0 ? null : [.. place.Nodes], sockets))];
+    }
 
     /// <summary>Whether Nova's filter and claim test let the requests through: it does not look at what a PF and its VFs mean for one another.</summary>
     public bool Supported() => Take(null) is not null;
@@ -49,7 +54,8 @@ internal sealed class NovaGreedy
             int need = item.Count;
             foreach (Pool pool in Usable(left, item))
             {
-                for (int n = Math.Min(need, pool.Devices.Count); n > 0 && pool.Devices.Count > 0; n--, need--)
+                int most = item.Providers is { } units ? units.Count(u => u == Provider(pool)) : need;
+                for (int n = Math.Min(Math.Min(need, most), pool.Devices.Count); n > 0 && pool.Devices.Count > 0; n--, need--)
                 {
                     string device = pool.Devices[^1];
                     pool.Devices.RemoveAt(pool.Devices.Count - 1);
@@ -75,7 +81,8 @@ internal sealed class NovaGreedy
             return [];
         found = Near(found, item);
         bool pf = item.Specs.Any(s => s.DeviceType == DeviceType.Pf);
-        found.RemoveAll(p => (!pf && p.Keys["dev_type"] == "type-PF") || p.Keys["dev_type"] == "vdpa" || IsTrue(p.Keys.GetValueOrDefault("remote_managed")));
+        found.RemoveAll(p => (!pf && p.Keys["dev_type"] == "type-PF") || p.Keys["dev_type"] == "vdpa" || IsTrue(p.Keys.GetValueOrDefault("remote_managed"))
+            || (item.Providers is { } units && (!units.Contains(Provider(p)) || units.Count(u => u == Provider(p)) > p.Devices.Count)));
         return Sum(found) < item.Count ? [] : found;
     }
 
@@ -104,11 +111,14 @@ internal sealed class NovaGreedy
 
     private static bool IsTrue(string? value) => value?.Trim().ToLowerInvariant() is "1" or "t" or "true" or "on" or "y" or "yes";
 
+    // A pool without one holds what Placement does not know.
+    private static string Provider(Pool p) => p.Keys.GetValueOrDefault("rp_uuid") ?? "";
+
     private static int? Node(Pool p) => p.Keys.GetValueOrDefault("numa_node") is { } n ? int.Parse(n) : null;
 
     private static int Sum(List<Pool> found) => found.Sum(p => p.Devices.Count);
 
     private sealed record Pool(Dictionary<string, string?> Keys, List<string> Devices);
 
-    private sealed record Item(NovaAlias[] Specs, int Count, NumaPolicy Policy);
+    private sealed record Item(NovaAlias[] Specs, int Count, NumaPolicy Policy, IReadOnlyList<string>? Providers);
 }

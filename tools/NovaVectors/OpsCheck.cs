@@ -11,16 +11,18 @@ internal static class OpsCheck
 {
     public static void Run(LineResult result, JsonElement line, JsonElement nova)
     {
-        bool mutates = line.GetProperty("mutates").GetBoolean();
-        VectorHost host = VectorHost.Of(line.GetProperty("devices"), line.TryGetProperty("host_cells", out JsonElement cells) ? cells : default);
+        Fields.Note(result, line);
+        bool mutates = line.TryGetProperty("mutates", out JsonElement changes) && changes.ValueKind == JsonValueKind.True;
+        VectorHost host = VectorHost.Of(VectorHost.List(line, "devices"), VectorHost.List(line, "host_cells"));
         List<PciFunction> functions = [.. host.Functions];
-        JsonElement specs = line.GetProperty("device_specs");
+        JsonElement specs = VectorHost.List(line, "device_specs");
         (IReadOnlyList<DeviceRule> rules, SpecFormatException? specError) = VectorHost.Rules(specs, functions);
         NovaError? novaSpec = NovaError.Of(nova, "spec_error");
         CaseCheck.Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError, VectorHost.VfProductUnsaid(specs, functions));
         if (novaSpec is not null || specError is not null)
             return;
-        (IReadOnlyDictionary<string, AliasDefinition> aliases, IReadOnlyList<NovaAlias> values, SpecFormatException? aliasError) = VectorHost.Aliases(line.GetProperty("aliases"));
+        (IReadOnlyDictionary<string, AliasDefinition> aliases, IReadOnlyList<NovaAlias> values, SpecFormatException? aliasError) = VectorHost.Aliases(VectorHost.List(line, "aliases"));
+        var instances = new Instances(nova);
         var ledger = new DeviceLedger();
         ledger.Sync(functions, rules);
         JsonElement[] steps = [.. nova.GetProperty("steps").EnumerateArray()];
@@ -28,7 +30,7 @@ internal static class OpsCheck
         var parentOf = new Dictionary<string, string>();
         NoteParents();
         int at = 0;
-        foreach (JsonElement op in line.GetProperty("ops").EnumerateArray())
+        foreach (JsonElement op in VectorHost.List(line, "ops").EnumerateArray())
         {
             if (at >= steps.Length)
                 break;
@@ -37,17 +39,34 @@ internal static class OpsCheck
             HashSet<string>? excused = null;
             string kind = op.GetProperty("op").GetString()!;
             string what = $"step {at}, {kind}";
-            string? owner = VectorHost.Text(op, "instance") is { } instance ? $"00000000-0000-0000-0000-{instance.PadLeft(12, '0')}" : null;
+            if (Fields.Misplaced(op) is { } field)
+                result.Fail(what, "", field, $"{field} says nothing to a {kind} here");
+            string? owner = instances.Of(op);
+            if (owner is null && kind is not ("rescan" or "restart"))
+            {
+                result.Fail(what, "", "", "it names no instance");
+                return;
+            }
             if (owner is not null && kind.StartsWith("claim", StringComparison.Ordinal) && TakenBy(step) is not null
                 && ledger.DevicesOf(owner).Any(a => ledger.StateOf(a) == DeviceState.Claimed))
                 overwritten.Add(owner);
             switch (kind)
             {
                 case "claim" or "claim+allocate":
-                    NovaClaim? said = mutates || aliasError is not null ? null : NovaClaim.Of(op, step, before, values, parentOf, IsNamed(), host.Sockets);
+                    Question? question = null;
+                    SpecFormatException? requestError = null;
+                    try
+                    {
+                        question = aliasError is null ? Question.Of(op, owner!, aliases, host.Cells) : null;
+                    }
+                    catch (SpecFormatException e)
+                    {
+                        requestError = e;
+                    }
+                    NovaClaim? said = mutates || question is null ? null : NovaClaim.Of(question, step, before, values, parentOf, IsNamed(), host.Sockets);
                     excused = said?.Touched;
                     // An instance's earlier claim stays a claim when this one is refused.
-                    if (Claim(result, what, op, step, ledger, aliases, aliasError, host.Sockets, owner!, mutates, said) && kind == "claim+allocate")
+                    if (Claim(result, what, line, step, before, ledger, question, aliasError, requestError, host.Sockets, owner!, mutates, said) && kind == "claim+allocate")
                         ledger.Allocate(owner!);
                     break;
                 case "allocate":
@@ -57,23 +76,22 @@ internal static class OpsCheck
                     ledger.Free(owner!);
                     break;
                 case "rescan":
-                    excused = [.. functions.Select(f => f.Address.ToString())];
-                    functions = VectorHost.Of(op.GetProperty("devices"));
-                    // What is gone or new, and its relatives: Nova's tracker stopped somewhere among them.
-                    excused.SymmetricExceptWith(functions.Select(f => f.Address.ToString()));
-                    // It does when a device to be removed is in none of its pools, or when its pool is looked up by a netdev that is gone with it.
-                    if (!IsNamed() && NovaError.Of(step, "error") is { Class: "PciDevicePoolEmpty" } empty && before is { } last && excused.FirstOrDefault(a => empty.Message.Contains(a, StringComparison.Ordinal)) is { } lost
-                        && last.GetProperty("pools").EnumerateArray().Any(p => p.GetProperty("devices").EnumerateArray().Any(d => d.GetString() == lost)))
-                        excused = null;
-                    NoteParents();
+                    excused = Look(VectorHost.Of(VectorHost.List(op, "devices")), step, before);
                     ledger.Sync(functions, rules);
                     break;
                 case "restart":
+                    // What Nova did before it was stopped halfway at its first look at a host with other devices is no answer to the specs.
+                    NovaError? novaError = NovaError.Of(step, "error") is { } e1 && !IsRaisedHalfWay(e1) ? e1 : null;
+                    if (Has(op, "host_cells"))
+                        host = VectorHost.Of(VectorHost.List(line, "devices"), VectorHost.List(op, "host_cells"));
+                    if (Has(op, "devices"))
+                        excused = Look(VectorHost.Of(VectorHost.List(op, "devices")), step, before);
+                    if (Has(op, "aliases"))
+                        (aliases, values, aliasError) = VectorHost.Aliases(VectorHost.List(op, "aliases"));
                     // Without new ones, the old specs are read again, on the host as it is now.
-                    if (op.TryGetProperty("device_specs", out JsonElement changed))
-                        specs = changed;
+                    if (Has(op, "device_specs"))
+                        specs = VectorHost.List(op, "device_specs");
                     (rules, SpecFormatException? error) = VectorHost.Rules(specs, functions);
-                    NovaError? novaError = NovaError.Of(step, "error");
                     CaseCheck.Compare(result, DifferenceKind.Spec, what, [novaError], error, VectorHost.VfProductUnsaid(specs, functions));
                     if (novaError is not null || error is not null)
                         return;
@@ -101,6 +119,19 @@ internal static class OpsCheck
         if (at != steps.Length)
             result.Fail("steps", $"{steps.Length} steps", $"{at} operations", "each operation has one answer");
 
+        // The host shows other devices now. Returns what is gone or new, and its relatives: where Nova's tracker stops, it does so somewhere among them.
+        HashSet<string>? Look(List<PciFunction> shown, JsonElement step, JsonElement? before)
+        {
+            HashSet<string> changed = [.. functions.Select(f => f.Address.ToString())];
+            functions = shown;
+            host.NoteNodes(functions);
+            changed.SymmetricExceptWith(functions.Select(f => f.Address.ToString()));
+            NoteParents();
+            // It does when a device to be removed is in none of its pools, or when its pool is looked up by a netdev that is gone with it.
+            return !IsNamed() && NovaError.Of(step, "error") is { Class: "PciDevicePoolEmpty" } empty && before is { } last && changed.FirstOrDefault(a => empty.Message.Contains(a, StringComparison.Ordinal)) is { } lost
+                && last.GetProperty("pools").EnumerateArray().Any(p => p.GetProperty("devices").EnumerateArray().Any(d => d.GetString() == lost)) ? null : changed;
+        }
+
         // Whether a pool may have to be looked up by a netdev that is gone.
         bool IsNamed() => rules.Any(r => r.Selectors.Any(s => s.DeviceName is not null));
 
@@ -112,9 +143,11 @@ internal static class OpsCheck
         }
     }
 
+    private static bool Has(JsonElement op, string field) => op.TryGetProperty(field, out JsonElement value) && value.ValueKind == JsonValueKind.Array;
+
     // Whether devices were claimed.
-    private static bool Claim(LineResult result, string what, JsonElement op, JsonElement step, DeviceLedger ledger, IReadOnlyDictionary<string, AliasDefinition> aliases,
-        SpecFormatException? aliasError, IReadOnlyDictionary<int, int?> sockets, string owner, bool mutates, NovaClaim? said)
+    private static bool Claim(LineResult result, string what, JsonElement line, JsonElement step, JsonElement? before, DeviceLedger ledger, Question? question,
+        SpecFormatException? aliasError, SpecFormatException? requestError, IReadOnlyDictionary<int, int?> sockets, string owner, bool mutates, NovaClaim? said)
     {
         NovaError? error = NovaError.Of(step, "error");
         if (aliasError is not null || error is { Class: "PciInvalidAlias" })
@@ -127,27 +160,14 @@ internal static class OpsCheck
             }
             return false;
         }
-        IReadOnlyList<DeviceRequest> requests;
-        try
+        if (question is null)
         {
-            requests = NovaRequestString.Resolve(op.GetProperty("request").GetString()!, aliases);
-        }
-        catch (SpecFormatException e)
-        {
-            CaseCheck.Compare(result, DifferenceKind.Request, what, [error], e);
+            CaseCheck.Compare(result, DifferenceKind.Request, what, [error], requestError);
             return false;
         }
-        var claim = new ClaimRequirements
-        {
-            ClaimUid = owner,
-            Requests = requests,
-            NumaPolicy = NovaRequestString.EffectivePolicy(VectorHost.Text(op, "numa_policy"), null),
-            GuestNuma = VectorHost.Guest(op),
-        };
         NodeInventory node = ledger.ToInventory("host", sockets);
-        NodeVerdict verdict = Allocator.TryNode(node, claim);
+        NodeVerdict verdict = question.Decide(node, Providers.Of(line, before ?? step, node, question.Names), out string? fault);
         NodeAllocation? ours = (verdict as NodeVerdict.Served)?.Allocation;
-        string? fault = ours is null ? null : Soundness.Fault(node, claim, ours);
         if (fault is not null)
             result.Fail(what, "", CaseCheck.Describe(verdict), fault);
         PciAddress[]? taken = TakenBy(step);
@@ -211,7 +231,8 @@ internal static class OpsCheck
         {
             string t = theirs.GetValueOrDefault(address, "not there");
             string o = ours.GetValueOrDefault(address, "not there");
-            if (t == o || excused.Contains(address))
+            // What is removed is gone when it is saved, which a start does.
+            if (t == o || excused.Contains(address) || (t == "removed" && o == "not there" && VectorHost.Text(step, "op") == "restart"))
                 continue;
             a1.Add($"{address} {t}");
             b1.Add($"{address} {o}");

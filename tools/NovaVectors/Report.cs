@@ -17,6 +17,12 @@ public sealed class LineResult(string id)
 
     public IReadOnlyList<Disagreement> Disagreements => disagreements;
 
+    /// <summary>Fields that are not known here, and what they belong to: they were not looked at.</summary>
+    public ISet<string> Ignored { get; } = new SortedSet<string>(StringComparer.Ordinal);
+
+    /// <summary>Whether Placement's providers, or NUMA nodes that had to be found for the guest, played a part.</summary>
+    public bool Placed { get; set; }
+
     public bool Failed => disagreements.Exists(d => d.Rule is null);
 
     public bool Deviated => disagreements.Count > 0 && !Failed;
@@ -54,6 +60,9 @@ public sealed class Report(int cases, int exact, int sequences)
     public IReadOnlyDictionary<string, int> ByRule => results.Where(r => r.Deviated)
         .SelectMany(r => r.Disagreements.Select(d => d.Rule!).Distinct()).GroupBy(r => r).ToDictionary(g => g.Key, g => g.Count());
 
+    /// <summary>Lines with providers of Nova's Placement, or with a guest whose NUMA nodes had to be found.</summary>
+    public int Placed => results.Count(r => r.Placed);
+
     public IReadOnlyList<LineResult> Results => results;
 
     public void Add(LineResult result) => results.Add(result);
@@ -81,7 +90,9 @@ public sealed class Report(int cases, int exact, int sequences)
         output.WriteLine();
         foreach ((string rule, int lines) in ByRule.OrderByDescending(p => p.Value).ThenBy(p => p.Key, StringComparer.Ordinal))
             output.WriteLine($"{lines,6} {rule}");
-        output.WriteLine($"read {cases} cases ({exact} in exact.jsonl, of which {ExactDeviated} deviated) and {sequences} sequences{(strays.Count == 0 ? "" : $", and {strays.Count} lines that belong to none")}: {Lines} lines");
+        foreach (IGrouping<string, string> field in results.SelectMany(r => r.Ignored).GroupBy(f => f).OrderBy(f => f.Key, StringComparer.Ordinal))
+            output.WriteLine($"NOT LOOKED AT, {field.Count()} {(field.Count() == 1 ? "line" : "lines")}: {field.Key} is not known here");
+        output.WriteLine($"read {cases} cases ({exact} in exact.jsonl, of which {ExactDeviated} deviated; {Placed} with rp_uuids or instance_numa_nodes) and {sequences} sequences{(strays.Count == 0 ? "" : $", and {strays.Count} lines that belong to none")}: {Lines} lines");
         output.WriteLine($"{Passed} passed, {Failed} failed, {Deviated} deviated");
     }
 }

@@ -55,6 +55,7 @@ public static class Soundness
         (s.VendorId is null || s.VendorId.Value.Value == f.VendorId.Value)
         && (s.ProductId is null || s.ProductId.Value.Value == f.ProductId.Value)
         && (s.Type is { } type ? type == f.Type : f.Type is DeviceType.Pci or DeviceType.Vf)
+        && s.Traits.All(t => tags.Traits.Contains(t))
         && (s.LiveMigratable is null || s.LiveMigratable == tags.LiveMigratable)
         && !tags.RemoteManaged;
 

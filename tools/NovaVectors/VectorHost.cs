@@ -6,28 +6,45 @@ namespace PciOperator.NovaVectors;
 /// <summary>A case's host in this project's types.</summary>
 public sealed class VectorHost
 {
-    private VectorHost(IReadOnlyList<PciFunction> functions, IReadOnlyDictionary<int, int?> sockets) =>
-        (Functions, Sockets) = (functions, sockets);
+    private static readonly JsonElement Nothing = JsonDocument.Parse("[]").RootElement;
+
+    private readonly Dictionary<int, int?> sockets;
+
+    private VectorHost(IReadOnlyList<PciFunction> functions, IReadOnlyList<int> cells, Dictionary<int, int?> sockets) =>
+        (Functions, Cells, this.sockets) = (functions, cells, sockets);
 
     /// <summary>What Nova's driver reports: a device outside its limits (a domain above ffff) is left out there, so it is here.</summary>
     public IReadOnlyList<PciFunction> Functions { get; }
 
-    /// <summary>The socket of each NUMA node.</summary>
-    public IReadOnlyDictionary<int, int?> Sockets { get; }
+    /// <summary>The host's NUMA nodes, in Nova's order.</summary>
+    public IReadOnlyList<int> Cells { get; }
+
+    /// <summary>The socket of each NUMA node, also of one that a device claims to be on and the host has not.</summary>
+    public IReadOnlyDictionary<int, int?> Sockets => sockets;
 
     public static VectorHost Of(JsonElement devices, JsonElement cells)
     {
         List<PciFunction> functions = Of(devices);
+        var known = new List<int>();
         var sockets = new Dictionary<int, int?>();
         if (cells.ValueKind == JsonValueKind.Array)
         {
             foreach (JsonElement cell in cells.EnumerateArray())
-                sockets[cell.GetProperty("id").GetInt32()] = Number(cell, "socket");
-            // A device's node that is no cell of the host shares a socket with none, and makes none unknown.
-            foreach (int node in functions.Select(f => f.NumaNode).OfType<int>())
-                sockets.TryAdd(node, -1 - node);
+            {
+                known.Add(cell.GetProperty("id").GetInt32());
+                sockets[known[^1]] = Number(cell, "socket");
+            }
         }
-        return new VectorHost(functions, sockets);
+        var host = new VectorHost(functions, known, sockets);
+        host.NoteNodes(functions);
+        return host;
+    }
+
+    /// <summary>A device's node that is no cell of the host shares a socket with none, and makes none unknown.</summary>
+    public void NoteNodes(IEnumerable<PciFunction> devices)
+    {
+        foreach (int node in devices.Where(_ => Cells.Count > 0).Select(f => f.NumaNode).OfType<int>())
+            sockets.TryAdd(node, -1 - node);
     }
 
     public static List<PciFunction> Of(JsonElement devices)
@@ -157,10 +174,9 @@ public sealed class VectorHost
         ],
         Sockets);
 
-    public static GuestNuma Guest(JsonElement line) =>
-        line.TryGetProperty("numa_cells", out JsonElement cells) && cells.ValueKind == JsonValueKind.Array
-            ? GuestNuma.On(cells.EnumerateArray().Select(c => c.GetInt32()))
-            : GuestNuma.None;
+    /// <summary>A list of a case; an empty one where it has none.</summary>
+    public static JsonElement List(JsonElement e, string name) =>
+        e.TryGetProperty(name, out JsonElement list) && list.ValueKind == JsonValueKind.Array ? list : Nothing;
 
     public static string? Text(JsonElement e, string name) =>
         e.TryGetProperty(name, out JsonElement v) && v.ValueKind == JsonValueKind.String ? v.GetString() : null;
