@@ -28,11 +28,12 @@ public sealed class LabCluster : IAsyncDisposable
     /// <param name="real">A real API server instead of the sandbox's.</param>
     /// <param name="controller">Whether one is started.</param>
     /// <param name="installed">Everything in <c>config/</c> is applied by kubectl, and the programs are its service accounts.</param>
-    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false)
+    /// <param name="log">Where the programs log; null: nowhere, or as LAB_LOG says.</param>
+    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false, ILogger? log = null)
     {
         var logs = KubernetesLogging.Create(Enum.TryParse<LogLevel>(Environment.GetEnvironmentVariable("LAB_LOG"), out var level) ? level : LogLevel.Critical, LogFormat.Text);
         var server = real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
-        var options = new SandboxClusterOptions { Log = logs.CreateLogger("lab"), Controller = Quick with { LeaderElect = installed } };
+        var options = new SandboxClusterOptions { Log = log ?? logs.CreateLogger("lab"), Controller = Quick with { LeaderElect = installed } };
         if (installed)
         {
             await Kubectl.RunAsync(server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
