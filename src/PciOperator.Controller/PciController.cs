@@ -65,11 +65,17 @@ public sealed class PciController
         var specs = new ControllerLoop<PciDeviceSpec>("specs", caches.Specs, new PciDeviceSpecController(_client, caches, view, leftOut, _time), logger: _log, metrics: _metrics, time: _time);
         var aliases = new ControllerLoop<PciAlias>("aliases", caches.Aliases, new PciAliasController(_client, caches, view, _time), logger: _log, metrics: _metrics, time: _time);
 
+        var wakes = new Wakes(_time);
         var pending = new Debounce(_options.KickDelay, _time, () =>
         {
             var concerns = view.TakeChanges();
             foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByPending, "true").Where(concerns))
-                claims.Enqueue(EntityKey.Of(claim));
+            {
+                // A decision that comes to nothing makes its devices free again, which must not wake the claim whose decision it was, ever again.
+                var key = EntityKey.Of(claim);
+                if (!claims.BacksOff(key))
+                    claims.EnqueueAfter(key, wakes.DelayOf(claim.Metadata.Uid!));
+            }
         });
         var counts = new Debounce(_options.CountDelay, _time, () =>
         {

@@ -35,7 +35,8 @@ public sealed class LabCluster : IAsyncDisposable
     /// <param name="controller">Whether one is started.</param>
     /// <param name="installed">Everything in <c>config/</c> is applied by kubectl, and the programs are its service accounts.</param>
     /// <param name="restorable">The server's etcd can be put back (<see cref="Etcd"/>); it is away meanwhile, so the controller holds no lease.</param>
-    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false, bool restorable = false)
+    /// <param name="log">Where the programs log; null: nowhere, or as LAB_LOG says.</param>
+    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false, bool restorable = false, ILogger? log = null)
     {
         var logs = KubernetesLogging.Create(Enum.TryParse<LogLevel>(Environment.GetEnvironmentVariable("LAB_LOG"), out var level) ? level : LogLevel.Critical, LogFormat.Text);
         RestorableServer? etcd = null;
@@ -44,7 +45,7 @@ public sealed class LabCluster : IAsyncDisposable
             (server, etcd) = await TestApiServer.RestorableAsync();
         else
             server = real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
-        var options = new SandboxClusterOptions { Log = logs.CreateLogger("lab"), Controller = Quick with { LeaderElect = installed && !restorable } };
+        var options = new SandboxClusterOptions { Log = log ?? logs.CreateLogger("lab"), Controller = Quick with { LeaderElect = installed && !restorable } };
         if (installed)
         {
             await Kubectl.RunAsync(server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");

@@ -16,6 +16,8 @@ public sealed class ControllerLoop<TEntity> : IDisposable
     where TEntity : class, IKubernetesObject<V1ObjectMeta>
 {
     private static readonly TimeSpan s_stuckAfter = TimeSpan.FromMinutes(10);
+    // After an outage of any length everything is looked at again within this time.
+    private static readonly TimeSpan s_mostBackoff = TimeSpan.FromMinutes(1);
 
     private readonly string _name;
     private readonly WatchCache<TEntity> _cache;
@@ -60,7 +62,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         _cache = cache;
         _controller = controller;
         _time = time ?? TimeProvider.System;
-        _queue = queue ?? new WorkQueue<EntityKey>(name, _time, metrics, turnOf: key => key.Namespace ?? "");
+        _queue = queue ?? new WorkQueue<EntityKey>(name, _time, metrics, maxBackoff: s_mostBackoff, turnOf: key => key.Namespace ?? "");
         _ownsQueue = queue is null;
         _workers = workers;
         _logger = logger ?? NullLogger.Instance;
@@ -87,6 +89,9 @@ public sealed class ControllerLoop<TEntity> : IDisposable
 
     /// <summary>The same after a while.</summary>
     public void EnqueueAfter(EntityKey key, TimeSpan delay) => _queue.AddAfter(key, delay);
+
+    /// <summary>Whether an entity comes again with backoff, since looking at it failed, or led to nothing, the last time.</summary>
+    public bool BacksOff(EntityKey key) => _queue.Failures(key) > 0;
 
     /// <summary>Works until cancelled; then lets the reconciles under way end and returns.</summary>
     public async Task RunAsync(CancellationToken ct)
