@@ -147,9 +147,9 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
 
     private static void CheckGroups(AssignmentRequest request, Dictionary<PciAddress, HostFunction> found, Inventory inventory, HostUse use, bool inUse)
     {
-        // The VFs of an administrator's PF are the administrator's; what was handed out was taken without VFs, so that one which is there came after it.
+        // The VFs of an administrator's PF are the administrator's; a PF that was handed out and never left was taken without VFs, so that one which is there came after it.
         HashSet<PciAddress> unmanaged = [.. request.Devices.Where(d => !d.Managed).Select(d => d.Address)];
-        bool IsTaken(PciAddress pf) => !inUse && !unmanaged.Contains(pf) && found.TryGetValue(pf, out HostFunction? f) && f.Function.Type == DeviceType.Pf;
+        bool IsTaken(PciAddress pf) => !unmanaged.Contains(pf) && found.TryGetValue(pf, out HostFunction? f) && f.Function.Type == DeviceType.Pf && !(inUse && PassthroughHost.IsStillOurs(f));
         foreach (int group in found.Values.Select(f => f.Function.IommuGroup!.Value).Distinct())
         {
             foreach (HostFunction other in inventory.ReadNow(inventory.GroupMembers(group).Where(a => !found.ContainsKey(a)), use))

@@ -140,6 +140,27 @@ public class WholeGroupTests
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
     }
 
+    [Fact]
+    public async Task A_claimed_PF_that_was_plugged_in_again_with_VFs_is_bound_again_without_them()
+    {
+        var lab = new Lab(LabHosts.CreateWithoutAcs());
+        AssignmentRequest request = lab.Request("claim-1", Lab.X710);
+        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
+        SimulatedFunction card = lab.Sim(Lab.X710);
+        lab.Simulated.Remove(Lab.X710);
+        lab.Agent.Scan(fresh: true);
+        (card.Driver, card.Override) = (null, null);
+        lab.Simulated.Add(card);
+        lab.Simulated.Files.Write($"/sys/bus/pci/devices/{Lab.X710}/sriov_numvfs", "2");
+        Assert.NotNull(lab.Simulated.Find(Vfs[1]));
+        lab.Agent.Scan(fresh: true);
+        Holding again = await lab.Agent.PrepareAsync(request);
+        Assert.Equal((HoldingState.Prepared, null), (again.State, again.Message));
+        Assert.Null(lab.Simulated.Find(Vfs[1]));
+        Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
+        Assert.Equal(2, lab.Sim(Lab.X710).Sriov!.NumVfs);
+    }
+
     private static SimulatedFunction SecondPfOf(Lab lab, int group) => new()
     {
         Address = SecondPf, Ids = "8086:1572", Class = 0x020000, Bridge = lab.Sim(Lab.X710).Bridge, Group = group, HostDriver = "i40e",

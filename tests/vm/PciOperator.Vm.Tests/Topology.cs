@@ -15,6 +15,9 @@ internal static class Topology
     /// <summary>The first VF of <see cref="Nic0"/>, once it is made (SR-IOV offset 128, stride 2).</summary>
     public const string Nic0FirstVf = "0000:21:10.0";
 
+    /// <summary>The first VF of <see cref="Nic1"/>.</summary>
+    public const string Nic1FirstVf = "0000:81:10.0";
+
     /// <summary>NVMe (1b36:0010, four VFs) on NUMA node 0.</summary>
     public const string Nvme = "0000:22:00.0";
 
@@ -61,7 +64,7 @@ internal static class Topology
             "-device pcie-root-port,id=port2,bus=root0,chassis=1,slot=2,addr=2",
             "-device pcie-pci-bridge,id=bridge0,bus=port2 -device edu,bus=bridge0,addr=1 -device pci-testdev,bus=bridge0,addr=2",
 
-            $"-device pcie-root-port,id=port3,bus=root1,chassis=2,slot=0,addr=0,{sriovWindow}",
+            $"-device pcie-root-port,id=port3,bus=root1,chassis=2,slot=0,addr=0,{sriovWindow}{(hardware.Nic1WithoutAcs ? ",disable-acs=on" : "")}",
             $"-device {hardware.Nic1Model},id=nic1,bus=port3,romfile=,mac=52:54:00:00:00:02",
             "-device pcie-root-port,id=port4,bus=root1,chassis=2,slot=1,addr=1",
             "-device e1000e,bus=port4,romfile=,addr=0.1 -device e1000e,bus=port4,romfile=,addr=0.0,multifunction=on",
@@ -91,6 +94,9 @@ internal sealed record Hardware
 
     /// <summary>The card at <see cref="Topology.Nic1"/>, as QEMU names it.</summary>
     public string Nic1Model { get; init; } = "igb";
+
+    /// <summary>The port above <see cref="Topology.Nic1"/> has no ACS: the card's PF and VFs, and the port, are one IOMMU group.</summary>
+    public bool Nic1WithoutAcs { get; init; }
 
     /// <summary>How many VFs <see cref="Topology.Nvme"/> can have.</summary>
     public int NvmeVfs { get; init; } = 4;
