@@ -39,6 +39,9 @@ public sealed class VfTests
         await lab.Cluster.Nodes["node-1"].StopAgentAsync();
         lab.Host("node-1").Reboot();
         await lab.Cluster.Nodes["node-1"].StartAgentAsync();
+        // What the PciNode says of before the boot is true of the new VFs by chance only.
+        var boot = lab.Host("node-1").BootId;
+        await lab.UntilAsync("the agent's word of this boot", () => lab.Client.GetAsync<PciNode>("node-1"), n => n.Status?.BootId == boot);
         await VfsAsync(lab, 4);
         await lab.Client.DeleteAsync<PciDeviceSpec>("igb");
         await lab.UntilAsync("no rule", () => lab.Client.GetAsync<PciNode>("node-1"), n => n.Spec.Rules is not { Count: > 0 } && n.Status?.ObservedGeneration == n.Metadata.Generation);

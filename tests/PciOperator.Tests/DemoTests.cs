@@ -1,0 +1,22 @@
+using System.Diagnostics;
+using PciOperator.Sandbox.Cluster;
+
+namespace PciOperator.Tests;
+
+/// <summary>What <c>make demo</c> prints.</summary>
+public sealed class DemoTests
+{
+    [Fact]
+    public async Task Into_a_file_it_prints_no_colour_codes_whatever_the_environment_says()
+    {
+        var start = new ProcessStartInfo("dotnet", [typeof(SandboxCluster).Assembly.Location, "demo"]) { RedirectStandardOutput = true };
+        foreach (var variable in new[] { "GITHUB_ACTIONS", "CI", "TF_BUILD", "TEAMCITY_VERSION", "COLORTERM", "FORCE_COLOR" })
+            start.Environment[variable] = "true";
+        start.Environment["TERM"] = "xterm-256color";
+        using var process = Process.Start(start)!;
+        var said = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.DoesNotContain('\u001b', said);
+        Assert.EndsWith("demo: 6 claims ready, 6 released, 0 failed", said.TrimEnd(), StringComparison.Ordinal);
+    }
+}
