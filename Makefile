@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-vm bench idle nova-vectors crds crds-check format images
+.PHONY: help demo sandbox test test-vm bench idle load nova-vectors crds crds-check format images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -52,6 +52,12 @@ idle: ## Show what the published agent costs on a host with 256 functions while 
 	@mkdir -p artifacts
 	@dotnet publish src/PciOperator.Agent -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/agent > artifacts/publish.log 2>&1 || { cat artifacts/publish.log; exit 1; }
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- idle artifacts/publish/agent/pcioperator-agent $(IDLE_SECONDS)
+
+load: ## Count what 2,000 claims at once ask of the API server that PCI_TEST_APISERVER names (LOAD="2000 12 1500": claims, nodes, claims that wait)
+	@test -n "$(PCI_TEST_APISERVER)" || { echo "PCI_TEST_APISERVER names no API server: see docs/testing.md."; exit 1; }
+	@mkdir -p artifacts
+	@dotnet publish src/PciOperator.Controller -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/controller > artifacts/publish.log 2>&1 || { cat artifacts/publish.log; exit 1; }
+	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- load "$(PCI_TEST_APISERVER)" artifacts/publish/controller/pcioperator-controller $(LOAD)
 
 nova-vectors: ## Compare with Nova's own answers: make nova-vectors DIR=<folder of cases.jsonl, expected.jsonl, exact.jsonl>
 	$(call build,tools/NovaVectors)

@@ -15,15 +15,17 @@ internal static class NodePools
         if (node.Status is not { } status || !status.Conditions.IsTrue(Conditions.InventoryReady))
             return (false, "NoInventory", "the node's agent has published no inventory yet");
         if (status.Conditions.Find(Conditions.IommuEnabled) is { Status: not "True" } iommu)
-            return (false, "IommuDisabled", iommu.Message);
+            return (false, "IommuDisabled", Cut(iommu.Message));
 
         var pools = (status.Pools ?? []).GroupBy(p => (p.VendorId, p.ProductId, p.Type, p.NumaNode))
-            .Select(g => $"{g.Key.VendorId}:{g.Key.ProductId} {Spell(g.Key.Type)}{(g.Key.NumaNode is { } numa ? $" numa {numa}" : "")}: {g.Sum(p => p.Available)} of {g.Sum(p => p.Total)} free");
+            .Select(g => $"{g.Key.VendorId}:{g.Key.ProductId} {Spell(g.Key.Type)}{(g.Key.NumaNode is { } numa ? $" numa {numa}" : "")}: {g.Sum(p => (long)p.Available)} of {g.Sum(p => (long)p.Total)} free");
         var text = string.Join("; ", pools);
         return text.Length == 0
             ? (true, "NoDevices", "no device of this node may be given away")
-            : (true, "Ready", text.Length > Longest ? text[..Longest] + "…" : text);
+            : (true, "Ready", Cut(text));
     }
+
+    private static string Cut(string text) => text.Length > Longest ? text[..Longest] + "…" : text;
 
     private static string Spell(PciDeviceType type) => type switch
     {

@@ -21,6 +21,7 @@ internal static class Reports
             {
                 Devices = status.Devices is { } devices ? [.. devices.Where(d => CanBeMeant(d) && seen.Add(d.Address)).Select(Clean)] : null,
                 Assignments = status.Assignments is { } assignments ? [.. assignments.DistinctBy(a => a.ClaimUid).Select(Clean)] : null,
+                Pools = status.Pools is { } pools ? [.. pools.Where(CanBeMeant)] : null,
                 Conditions = status.Conditions is { } conditions ? [.. conditions.Select(c => c with { Message = Clean(c.Message) ?? "" })] : null,
             },
         };
@@ -48,12 +49,16 @@ internal static class Reports
         && (string.IsNullOrEmpty(device.ParentAddress) || IsAddress(device.ParentAddress))
         && device is { NumaNode: null or >= 0, Socket: null or >= 0, IommuGroup: null or >= 0, TotalVfs: null or >= 0 };
 
+    private static bool CanBeMeant(PciPool pool) =>
+        (string.IsNullOrEmpty(pool.VendorId) || IsId(pool.VendorId)) && (string.IsNullOrEmpty(pool.ProductId) || IsId(pool.ProductId));
+
     private static bool IsClean(PciNodeStatus status)
     {
         var addresses = new HashSet<string>();
         var uids = new HashSet<string>();
         return (status.Devices ?? []).All(d => CanBeMeant(d) && addresses.Add(d.Address) && ReferenceEquals(Clean(d), d))
             && (status.Assignments ?? []).All(a => uids.Add(a.ClaimUid) && (a.Devices ?? []).All(d => IsAddress(d.Address) && IsSeen(d.Driver)) && IsSeen(a.Message))
+            && (status.Pools ?? []).All(CanBeMeant)
             && (status.Conditions ?? []).All(c => IsSeen(c.Message));
     }
 

@@ -15,6 +15,13 @@ if (args is ["bound"])
     return 0;
 }
 
+// Neither is "load APISERVER CONTROLLER [CLAIMS NODES WAITING]": it counts what many claims at once ask of a real API server.
+if (args is ["load", var apiServer, var controller, .. var sizes])
+{
+    int Size(int index, int otherwise) => sizes.Length > index ? int.Parse(sizes[index], System.Globalization.CultureInfo.InvariantCulture) : otherwise;
+    return await PciOperator.Benchmarks.ClaimLoad.RunAsync(apiServer, controller, Size(0, 2000), Size(1, 12), Size(2, 1500));
+}
+
 // In this process: no second build, so that it runs wherever the tests do.
 BenchmarkSwitcher.FromAssembly(typeof(PciOperator.Benchmarks.HostBenchmarks).Assembly).Run(
     args,

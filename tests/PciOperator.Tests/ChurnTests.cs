@@ -1,6 +1,5 @@
 using PciOperator.Api;
 using PciOperator.Controller;
-using PciOperator.Kubernetes;
 using PciOperator.Testing;
 using Xunit.Abstractions;
 

@@ -1,5 +1,3 @@
-using PciOperator.Api;
-
 namespace PciOperator.Tests;
 
 /// <summary>Ready and live, of a whole controller, by its own clock.</summary>

@@ -3,7 +3,6 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using PciOperator.Api;
-using PciOperator.Controller;
 using PciOperator.Kubernetes;
 using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;

@@ -12,6 +12,9 @@ namespace PciOperator.Kubernetes;
 /// </summary>
 public sealed class LeaderElector
 {
+    // Of our own lease's length: other versions may have a longer one, but not one that outlasts everybody's patience.
+    private const int MostLeases = 10;
+
     private readonly IKubernetesClient _client;
     private readonly LeaseLock _options;
     private readonly TimeProvider _time;
@@ -228,11 +231,20 @@ public sealed class LeaderElector
         }
 
         var held = !string.IsNullOrEmpty(lease.Spec?.HolderIdentity);
-        var duration = lease.Spec?.LeaseDurationSeconds is { } seconds ? TimeSpan.FromSeconds(seconds) : _options.LeaseDuration;
-        if (held && _time.GetElapsedTime(_observedAt) < duration)
+        if (held && _time.GetElapsedTime(_observedAt) < Honoured(lease.Spec!))
             return null;
-        return await _client.UpdateAsync(lease with { Spec = Spec(_time.GetUtcNow(), (lease.Spec?.LeaseTransitions ?? 0) + 1) }, ct);
+        return await _client.UpdateAsync(lease with { Spec = Spec(_time.GetUtcNow(), Next(lease.Spec?.LeaseTransitions)) }, ct);
     }
+
+    /// <summary>How long a record that stands still is another's. One that no program of ours writes (68 years, or less than nothing) must not end the election, nor hand
+    /// it to two.</summary>
+    private TimeSpan Honoured(V1LeaseSpec record) =>
+        record.LeaseDurationSeconds is > 0 and var seconds
+            ? TimeSpan.FromSeconds(Math.Min(seconds, _options.LeaseDuration.TotalSeconds * MostLeases))
+            : _options.LeaseDuration;
+
+    /// <summary>The server refuses a number below zero (validation.ValidateLeaseSpec), which the one after the highest is.</summary>
+    private static int Next(int? transitions) => transitions is >= 0 and < int.MaxValue ? transitions.Value + 1 : 1;
 
     private V1LeaseSpec Spec(DateTimeOffset acquired, int transitions) => new()
     {
@@ -292,7 +304,8 @@ public sealed class LeaderElector
                 return false;
             }
 
-            _observed = await _client.UpdateAsync(now with { Spec = now.Spec with { RenewTime = _time.GetUtcNow() } }, ct);
+            // With all that we say of it, whatever somebody else has written into it.
+            _observed = await _client.UpdateAsync(now with { Spec = mine.Spec with { RenewTime = _time.GetUtcNow() } }, ct);
             return true;
         }
     }

@@ -259,6 +259,41 @@ public sealed class LeaderElectorTests
         }
     });
 
+    [Theory]
+    [InlineData(int.MaxValue, int.MaxValue, "9999-12-31T23:59:59.999999Z", 150)]
+    [InlineData(0, -1, null, 15)]
+    [InlineData(-2147483648, int.MinValue, "0001-01-01T00:00:00Z", 15)]
+    [InlineData(60, 7, "2036-01-01T00:00:00Z", 60)]
+    [InlineData(null, null, null, 15)]
+    public void A_lease_with_absurd_values_is_another_s_for_a_while_and_then_taken(int? seconds, int? transitions, string? time, int honoured) => SingleThread.Run(async thread =>
+    {
+        DateTimeOffset? at = time is null ? null : DateTimeOffset.Parse(time, CultureInfo.InvariantCulture);
+        _server.Overwrite(_ => new V1LeaseSpec { HolderIdentity = "nobody", LeaseDurationSeconds = seconds, LeaseTransitions = transitions, AcquireTime = at, RenewTime = at });
+        using var a = Start("a");
+        await PassAsync(thread, TimeSpan.FromSeconds(honoured - 1));
+        Assert.False(a.Leads);
+        await PassAsync(thread, TimeSpan.FromSeconds(5));
+        await a.LeadsAsync();
+        Assert.Equal(("a", 15), (_server.Lease!.Spec!.HolderIdentity, _server.Lease.Spec.LeaseDurationSeconds));
+        Assert.InRange(_server.Lease.Spec.LeaseTransitions!.Value, 1, 8);
+        await a.StopAsync();
+    });
+
+    [Fact]
+    public void What_others_write_into_a_lease_that_is_held_is_gone_with_the_next_renewal() => SingleThread.Run(async thread =>
+    {
+        using var a = Start("a");
+        await a.LeadsAsync();
+        _server.Overwrite(spec => spec with { LeaseDurationSeconds = int.MaxValue, AcquireTime = DateTimeOffset.MinValue, RenewTime = DateTimeOffset.MaxValue });
+        await PassAsync(thread, TimeSpan.FromSeconds(5));
+        Assert.True(a.Elector.IsLeader);
+        var spec = _server.Lease!.Spec!;
+        Assert.Equal(15, spec.LeaseDurationSeconds);
+        Assert.InRange(spec.AcquireTime!.Value, _time.GetUtcNow() - TimeSpan.FromMinutes(1), _time.GetUtcNow());
+        Assert.InRange(spec.RenewTime!.Value, _time.GetUtcNow() - TimeSpan.FromSeconds(4), _time.GetUtcNow());
+        await a.StopAsync();
+    });
+
     private sealed class Candidate : IDisposable
     {
         private readonly TaskCompletionSource _leads = new(TaskCreationOptions.RunContinuationsAsynchronously);
