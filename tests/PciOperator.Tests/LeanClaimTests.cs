@@ -36,6 +36,25 @@ public sealed class LeanClaimTests
         Assert.Equal("a1", list.Items[0].Spec.Requests[0].Alias);
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(100)]
+    [InlineData(16_384)]
+    public async Task A_claim_whose_bytes_come_bit_by_bit_is_read(int atOnce)
+    {
+        var options = KubernetesJson.OptionsWith(PciOperatorJsonContext.Default);
+        options = new JsonSerializerOptions(options) { DefaultBufferSize = 16 };
+        var small = """{"metadata":{"labels":{"a":{"b":[1,2,{"c":null}]}},"name":"c","finalizers":[["x"],"pcioperator.io/release",{"y":1},"z"],"creationTimestamp":{"no":["time"]},"managedFields":[{"fieldsV1":{"f:a":{"f:b":{}}}}],"generation":3},"spec":{"requests":[{"name":"r","alias":"a1"}]},"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":["no","time"]}]}}""";
+        foreach (var json in new[] { Encoding.UTF8.GetBytes(small), Claim() })
+        {
+            await using var stream = new Dribble(json, atOnce);
+            var claim = (await JsonSerializer.DeserializeAsync(stream, (System.Text.Json.Serialization.Metadata.JsonTypeInfo<PassthroughClaim>)options.GetTypeInfo(typeof(PassthroughClaim))))!;
+            Assert.Equal(("c", 3L), (claim.Metadata.Name, claim.Metadata.Generation));
+            Assert.Equal([PciOperatorApi.ClaimFinalizer], claim.Metadata.Finalizers);
+            Assert.Equal("a1", claim.Spec.Requests[0].Alias);
+        }
+    }
+
     [Fact]
     public void A_claim_is_written_whole()
     {
@@ -88,5 +107,13 @@ public sealed class LeanClaimTests
 
             return ValueTask.FromResult(count);
         }
+    }
+
+    /// <summary>A connection that gives so many bytes at once.</summary>
+    private sealed class Dribble(byte[] content, int atOnce) : MemoryStream(content)
+    {
+        public override int Read(Span<byte> buffer) => base.Read(buffer[..Math.Min(atOnce, buffer.Length)]);
+
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => new(Read(buffer.Span));
     }
 }

@@ -16,7 +16,7 @@ internal static partial class KubernetesTime
     {
         if (reader.TokenType != JsonTokenType.String)
         {
-            reader.Skip();
+            reader.PassOver();
             return null;
         }
 

@@ -66,7 +66,7 @@ internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1
         else if (reader.TokenType == JsonTokenType.PropertyName)
             SkipProperty(ref reader);
         else
-            reader.Skip();
+            reader.PassOver();
     }
 
     private void Finalizers(ref Utf8JsonReader reader, V1ObjectMeta meta)
@@ -80,7 +80,7 @@ internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1
             }
             else
             {
-                reader.Skip();
+                reader.PassOver();
                 meta.ForeignFinalizers++;
             }
         }
@@ -93,6 +93,6 @@ internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1
     private static void SkipProperty(ref Utf8JsonReader reader)
     {
         reader.Read();
-        reader.Skip();
+        reader.PassOver();
     }
 }

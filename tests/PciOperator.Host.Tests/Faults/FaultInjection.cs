@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Host.Tests.Faults;
@@ -167,6 +168,12 @@ internal sealed class FaultInjection(FaultOperation operation)
         if (answer.Outcome == Outcome.Quarantined)
             await operation.CheckNotOffered(lab);
         Answer again = await Settle(lab, operation.Attempt);
+        if (lab.Unbindable(operation.Cards) is { } unbindable)
+        {
+            await Believe(lab, unbindable, errno);
+            again = await Settle(lab, operation.Attempt);
+        }
+
         Assert.True(again.Outcome == operation.Expected, $"with the fault gone: {again}");
         await End(lab, [start]);
         return [answer.Outcome];
@@ -179,6 +186,19 @@ internal sealed class FaultInjection(FaultOperation operation)
             return false;
         Assert.Contains(lab.Log, line => line.Contains("differ from what they were", StringComparison.Ordinal));
         return true;
+    }
+
+    /// <summary>A driver that says EINVAL says it again: the device isn't taken off its driver for nothing, until an administrator says so.</summary>
+    private async Task Believe(FaultLab lab, string why, int errno)
+    {
+        Assert.True(errno == Errnos.EINVAL && current.Path == "/sys/bus/pci/drivers_probe", $"remembered, and it may pass: {why}");
+        CheckNamed(new Answer(Outcome.Undone, HoldingReasons.Withheld, why));
+        string[] before = [.. lab.Host.Functions.Select(f => $"{f.Address} {f.Driver}")];
+        Answer refused = await operation.Attempt(lab);
+        Assert.True(refused is { Outcome: Outcome.Undone, Reason: HoldingReasons.Withheld }, $"said to be unbindable, and: {refused}");
+        Assert.Equal(before, lab.Host.Functions.Select(f => $"{f.Address} {f.Driver}"));
+        Assert.Contains(operation.Cards, card => lab.Agent.Free(PciAddress.Parse(card)));
+        Assert.Null(lab.Unbindable(operation.Cards));
     }
 
     /// <summary>The fault cost the device its cleanness: nobody gets it before the next boot, which cleans it.</summary>

@@ -150,6 +150,10 @@ internal sealed class FaultLab
     public string? Withheld(IReadOnlyList<string> devices) =>
         Agent.Scan().Functions.Where(f => devices.Contains(f.Address.ToString())).Where(f => f.WithheldBy != "NoReset").Select(f => f.Withheld).FirstOrDefault(why => why is not null);
 
+    /// <summary>Why no driver is tried with one of the devices any more; null when nothing is remembered.</summary>
+    public string? Unbindable(IReadOnlyList<string> devices) =>
+        Agent.Scan().Functions.Where(f => devices.Contains(f.Address.ToString())).Select(f => f.Unbindable).FirstOrDefault(why => why is not null);
+
     private static string Stage(byte[] entry)
     {
         string text = System.Text.Encoding.UTF8.GetString(entry);
