@@ -49,8 +49,8 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
         var hasDriver = await Machine.DriverOfAsync(bridge) != "";
         if (hasDriver)
         {
+            await Cluster.WaitForUnavailableAsync(Topology.Edu, bridge);
             await Cluster.ClaimAsync("too-early", "edu");
-            await ToldOnPciNodeAsync(bridge);
             await RefusalOfAsync("too-early");
             Assert.Equal("", await Machine.DriverOfAsync(Topology.Edu));
             await Cluster.ReleaseAsync("too-early");
