@@ -13,8 +13,8 @@ public sealed record NodeAgentOptions
     /// <summary>The Node's name, and the PciNode's.</summary>
     public required string NodeName { get; init; }
 
-    /// <summary>Which installation it is of: it leaves a PciNode alone that is another's.</summary>
-    public Installation Installation { get; init; } = Installation.Default;
+    /// <summary>Which installation it is of: it leaves a PciNode alone that is another's. Null: whoever has marked it is obeyed.</summary>
+    public Installation? Installation { get; init; }
 
     /// <summary>How often everything is looked at again although nothing was said to have changed.</summary>
     public TimeSpan Resync { get; init; } = TimeSpan.FromMinutes(10);
@@ -211,7 +211,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
             return;
         }
 
-        if (_options.Installation.WhyNotAgentOf(node) is { } whose)
+        if (_options.Installation?.WhyNotAgentOf(node) is { } whose)
         {
             if (Volatile.Read(ref _notReady) != whose)
                 _log.LogError("{Whose}", whose);

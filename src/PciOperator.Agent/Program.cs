@@ -8,7 +8,7 @@ using PciOperator.Kubernetes;
 var node = new Option<string>("--node-name") { Description = "The Node that it runs on.", DefaultValueFactory = _ => Environment.GetEnvironmentVariable("NODE_NAME") ?? Environment.MachineName.ToLowerInvariant() };
 var kubeconfig = new Option<string?>("--kubeconfig") { Description = "A kubeconfig file; without it $KUBECONFIG, ~/.kube/config or the pod's service account." };
 var ns = new Option<string>("--namespace") { Description = "The namespace that it runs in.", DefaultValueFactory = _ => Environment.GetEnvironmentVariable("POD_NAMESPACE") ?? Installation.AgentsNamespace };
-var installation = new Option<string>("--installation") { Description = "Its controller's namespace and lease, as NAMESPACE/LEASE: a PciNode that is marked as another installation's is left alone.", DefaultValueFactory = _ => Installation.Default.Controller };
+var installation = new Option<string?>("--installation") { Description = "Its controller's namespace and lease, as NAMESPACE/LEASE: a PciNode that is marked as another installation's is left alone. Not given: whoever has marked it is obeyed." };
 var root = new Option<string>("--host-root") { Description = "Where the host's /sys, /proc and /dev are.", DefaultValueFactory = _ => "/" };
 var state = new Option<string>("--state-dir") { Description = "Where the journal is kept, on the host.", DefaultValueFactory = _ => "/var/lib/pcioperator" };
 var health = new Option<string>("--health-address") { Arity = ArgumentArity.ZeroOrOne, Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "127.0.0.1:8081" };
@@ -22,7 +22,7 @@ command.SetAction((parsed, _) =>
     var options = new NodeAgentOptions
     {
         NodeName = parsed.GetValue(node)!,
-        Installation = new Installation(parsed.GetValue(installation)!, parsed.GetValue(ns)!),
+        Installation = parsed.GetValue(installation) is { Length: > 0 } whose ? new Installation(whose, parsed.GetValue(ns)!) : null,
     };
     return ProgramHost.RunAsync(new ProgramHostOptions
     {
