@@ -28,7 +28,7 @@ internal static class NodeConditions
         void Say(string type, bool? status, string reason, string message)
         {
             // The generation is status.observedGeneration's to say: these conditions are about the host.
-            conditions = conditions.With(type, status, reason, NodeStatusBuilder.Short(message, LongestMessage)!, null, now);
+            conditions = conditions.With(type, status, reason, Fitted.Text(message, LongestMessage), null, now);
             said.Add(type);
         }
 

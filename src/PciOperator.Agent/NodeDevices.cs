@@ -68,26 +68,26 @@ internal sealed class NodeDevices
             SubsystemVendorId = f.SubsystemVendorId?.ToString(),
             SubsystemProductId = f.SubsystemProductId?.ToString(),
             ClassCode = f.ClassCode.ToString("x6"),
-            Name = NodeStatusBuilder.Short(function.Name, 255),
+            Name = Fitted.Text(function.Name, 255),
             Type = Translate.Type(f.Type),
             ParentAddress = f.ParentAddress?.ToString(),
             NumaNode = f.NumaNode,
             Socket = f.Socket,
             IommuGroup = f.IommuGroup,
-            Driver = NodeStatusBuilder.Short(function.Driver, 64),
+            Driver = Fitted.Text(function.Driver, 64),
             DeviceName = f.NetDevice,
-            Serial = NodeStatusBuilder.Short(f.CardSerial, 128),
+            Serial = Fitted.Text(f.CardSerial, 128),
             TotalVfs = f.Type == DeviceType.Pf ? f.SriovTotalVfs : null,
             NumVfs = f.Type == DeviceType.Pf ? function.NumVfs : null,
             ResetMethods = function.ResetMethods is { Count: > 0 } methods ? [.. methods.Where(m => m.Length is > 0 and <= 32).Take(16)] : null,
-            ProvenReset = NodeStatusBuilder.Short(function.ProvenReset, 64),
+            ProvenReset = Fitted.Text(function.ProvenReset, 64),
             Bridge = f.IsBridge ? true : null,
             Rule = rule,
             State = f.IsBridge ? null : state,
-            Reason = NodeStatusBuilder.Short(reason, 1024),
+            Reason = Fitted.Text(reason, 1024),
             WithheldBy = f.IsBridge ? null : withheldBy,
             Problems = function.Problems is { Count: > 0 } problems
-                ? [.. problems.DistinctBy(p => p.Type).Take(MostProblems).Select(p => new PciDeviceProblem { Type = p.Type, Message = NodeStatusBuilder.Short(p.Message, 1024) })]
+                ? [.. problems.DistinctBy(p => p.Type).Take(MostProblems).Select(p => new PciDeviceProblem { Type = p.Type, Message = Fitted.Text(p.Message, 1024) })]
                 : null,
         };
     }

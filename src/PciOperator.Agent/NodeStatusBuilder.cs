@@ -109,15 +109,13 @@ internal static class NodeStatusBuilder
             ClaimNamespace = request.ClaimNamespace,
             ClaimName = request.ClaimName,
             State = state,
-            Reason = Short(holding.Reason, 64),
-            Message = Short(holding.Message, 1024),
+            Reason = Fitted.Text(holding.Reason, 64),
+            Message = Fitted.Text(holding.Message, 1024),
             Devices = holding.Devices.Count > 0
                 ? [.. holding.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString(), Driver = d.Driver, OriginalDriver = d.OriginalDriver, Policy = holding.State == HoldingState.Rejected ? null : policies.GetValueOrDefault(d.Address), DeviceNode = d.DeviceNode ?? d.VfioDeviceNode })]
                 : [.. request.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString() })],
         };
     }
-
-    internal static string? Short(string? text, int most) => text is { Length: > 0 } && text.Length > most ? text[..(most - 1)] + "…" : text;
 
     private static List<PciPool> Pools(List<PciNodeDevice> offered) =>
     [

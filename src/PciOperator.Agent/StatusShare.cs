@@ -27,7 +27,7 @@ internal static class StatusShare
     {
         var kept = all.Count <= Most ? all : [.. all.OrderBy(Rank).Take(Most).OrderBy(a => a.ClaimUid, StringComparer.Ordinal)];
         complete = kept.Count(a => !wanted(a.ClaimUid)) == all.Count(a => !wanted(a.ClaimUid));
-        return Size(kept) <= StoredSize.Status / 2 ? kept : [.. kept.Select(a => a with { Message = NodeStatusBuilder.Short(a.Message, ShortText) })];
+        return Size(kept) <= StoredSize.Status / 2 ? kept : [.. kept.Select(a => a with { Message = Fitted.Text(a.Message, ShortText) })];
 
         int Rank(AssignmentStatus a) => !wanted(a.ClaimUid) ? 0 : a.State switch
         {
@@ -67,22 +67,14 @@ internal static class StatusShare
     /// <summary>The pools that fit: they are for people, and nothing is decided by them.</summary>
     public static IReadOnlyList<PciPool> Pools(IReadOnlyList<PciPool> all)
     {
-        var (count, size) = (0, 0);
-        while (count < all.Count && count < Most)
-        {
-            size += JsonSerializer.SerializeToUtf8Bytes(all[count], PciOperatorJsonContext.Default.PciPool).Length + 1;
-            if (size > PoolShare)
-                break;
-            count++;
-        }
-
+        var count = Fitted.Count(all, Most, PoolShare, p => JsonSerializer.SerializeToUtf8Bytes(p, PciOperatorJsonContext.Default.PciPool).Length + 1);
         return count == all.Count ? all : [.. all.Take(count)];
     }
 
     private static PciNodeDevice Brief(PciNodeDevice device) => device with
     {
-        Name = NodeStatusBuilder.Short(device.Name, ShortText / 2),
-        Reason = NodeStatusBuilder.Short(device.Reason, ShortText),
+        Name = Fitted.Text(device.Name, ShortText / 2),
+        Reason = Fitted.Text(device.Reason, ShortText),
         Problems = device.Problems is null ? null : [.. device.Problems.Select(p => p with { Message = null })],
     };
 

@@ -105,7 +105,7 @@ internal sealed class ClaimController(
     {
         if (claim.Status is not { NodeName: { Length: > 0 } name } status)
             return null;
-        var node = caches.Nodes.Get(name) ?? await client.GetAsync<V1Node>(name, ct: ct);
+        var node = await FindNodeAsync(name, ct);
         if (node is null)
             return status.HandedOutIn is null ? null : ClaimStatus.NodeGone(claim, name, caches.Nodes.List().Count, time.GetUtcNow());
         if (assigned || ClusterView.IsOutOfService(node))
@@ -141,8 +141,10 @@ internal sealed class ClaimController(
 
     /// <summary>Whether a claim keeps its devices on a Node that does not exist any more: they were ready there, and nobody has said that the machine is off.</summary>
     private async Task<bool> MustWaitForAsync(PassthroughClaim claim, string name, CancellationToken ct) =>
-        claim.Status is { HandedOutIn: not null } status && status.NodeName == name
-        && (caches.Nodes.Get(name) ?? await client.GetAsync<V1Node>(name, ct: ct)) is null;
+        claim.Status is { HandedOutIn: not null } status && status.NodeName == name && await FindNodeAsync(name, ct) is null;
+
+    /// <summary>A Node; what the cache has not, or not yet, is asked for.</summary>
+    private async Task<V1Node?> FindNodeAsync(string name, CancellationToken ct) => caches.Nodes.Get(name) ?? await client.GetAsync<V1Node>(name, ct: ct);
 
     private async Task<ReconciliationResult> PlaceAsync(PassthroughClaim claim, CancellationToken ct)
     {

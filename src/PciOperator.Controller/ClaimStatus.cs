@@ -163,13 +163,10 @@ internal static class ClaimStatus
         var along = devices.Count - asked.Count;
         return new ClaimSummary
         {
-            Requests = Short(string.Join(',', claim.Spec.Requests.Select(r => $"{r.Alias}:{r.Count}")), 2048),
-            Devices = devices.Count == 0 ? null : Short(string.Join(',', asked), 4000) + (along > 0 ? $" (+{along})" : ""),
+            Requests = Fitted.Text(string.Join(',', claim.Spec.Requests.Select(r => $"{r.Alias}:{r.Count}")), 2048),
+            Devices = devices.Count == 0 ? null : Fitted.Text(string.Join(',', asked), 4000) + (along > 0 ? $" (+{along})" : ""),
         };
     }
-
-    /// <summary>A text cut to what a field takes.</summary>
-    internal static string Short(string text, int most) => text.Length > most ? text[..(most - 1)] + "…" : text;
 
     private static PassthroughClaimStatus Unplaced(PassthroughClaim claim, string reason, string message, IReadOnlyList<ClaimRefusal>? refusals, DateTimeOffset now)
     {

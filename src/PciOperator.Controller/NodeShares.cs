@@ -28,15 +28,7 @@ internal static class NodeShares
     /// </summary>
     public static (List<PciNodeRule> Kept, List<string> LeftOut) Fit(IReadOnlyList<PciNodeRule> rules)
     {
-        var (count, size) = (0, 0);
-        while (count < rules.Count && count < MostRules)
-        {
-            size += StoredSize.Of(JsonSerializer.SerializeToUtf8Bytes(rules[count], PciOperatorJsonContext.Default.PciNodeRule));
-            if (size > StoredSize.Rules)
-                break;
-            count++;
-        }
-
+        var count = Fitted.Count(rules, MostRules, StoredSize.Rules, r => StoredSize.Of(JsonSerializer.SerializeToUtf8Bytes(r, PciOperatorJsonContext.Default.PciNodeRule)));
         return ([.. rules.Take(count)], [.. rules.Skip(count).Select(r => r.Name)]);
     }
 

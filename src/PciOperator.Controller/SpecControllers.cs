@@ -95,7 +95,7 @@ internal sealed class PciAliasController(IKubernetesClient client, ControllerCac
     public Task DeletedAsync(PciAlias entity, CancellationToken ct) => Task.CompletedTask;
 
     /// <summary><c>8086:10ca type-VF, 8086:154c type-VF</c>.</summary>
-    private static string Summary(PciAliasSpec spec) => ClaimStatus.Short(string.Join(", ", spec.Devices.Select(d => string.Join(' ',
+    private static string Summary(PciAliasSpec spec) => Fitted.Text(string.Join(", ", spec.Devices.Select(d => string.Join(' ',
         new[] { d.VendorId is null && d.ProductId is null ? null : $"{d.VendorId ?? "*"}:{d.ProductId ?? "*"}", d.ResourceClass, Spell(d.DeviceType) }.OfType<string>()))), 4096);
 
     private static string? Spell(PciAliasDeviceType? type) => type switch
