@@ -149,7 +149,7 @@ public sealed record PassthroughClaimStatus
     public ClaimSummary? Summary { get; set; }
 
     /// <summary>The devices that the claim holds.</summary>
-    [Items(0, 256), ListMapKeys("address")]
+    [Items(0, 256), ListMapKeys("address", WholeItems = true)]
     public IReadOnlyList<ClaimDevice>? Devices { get; set; }
 
     /// <summary>The host NUMA nodes of the devices, for CPU pinning to follow.</summary>

@@ -39,11 +39,11 @@ public sealed record PciNode : IKubernetesObject<V1ObjectMeta>
 public sealed record PciNodeSpec
 {
     /// <summary>The PciDeviceSpecs that apply to this node, in the order in which they are tried.</summary>
-    [Items(0, 128), ListMapKeys("name")]
+    [Items(0, 128), ListMapKeys("name", WholeItems = true)]
     public IReadOnlyList<PciNodeRule>? Rules { get; set; }
 
     /// <summary>The devices that are given away, by claim.</summary>
-    [Items(0, 1024), ListMapKeys("claimUid")]
+    [Items(0, 1024), ListMapKeys("claimUid", WholeItems = true)]
     public IReadOnlyList<PciAssignment>? Assignments { get; set; }
 
     /// <summary>True on a PciNode that was made anew while claims had devices here: its agent says what it holds, and gives nothing back until the controller has looked at that.</summary>
@@ -74,7 +74,7 @@ public sealed record PciAssignment
     public string ClaimUid { get; set; } = "";
 
     /// <summary>The devices, whole IOMMU groups.</summary>
-    [Required, Items(1, 256), ListMapKeys("address")]
+    [Required, Items(1, 256), ListMapKeys("address", WholeItems = true)]
     public IReadOnlyList<AssignedDevice> Devices { get; set; } = [];
 
     /// <summary>Whether NUMA policy preferred was met when the devices were chosen; absent when no request has it.</summary>
@@ -149,18 +149,18 @@ public sealed record PciNodeStatus
     public string? AgentVersion { get; set; }
 
     /// <summary>The host's NUMA nodes that have CPUs, with or without a device: what the policy `socket` is decided by.</summary>
-    [Items(0, 128), ListMapKeys("id")]
+    [Items(0, 128), ListMapKeys("id", WholeItems = true)]
     public IReadOnlyList<PciNodeNumaNode>? NumaNodes { get; set; }
 
     /// <summary>Devices by state.</summary>
     public PciNodeSummary? Summary { get; set; }
 
     /// <summary>The devices that a rule matches, and the rest of their IOMMU groups.</summary>
-    [Items(0, 1024), ListMapKeys("address")]
+    [Items(0, 1024), ListMapKeys("address", WholeItems = true)]
     public IReadOnlyList<PciNodeDevice>? Devices { get; set; }
 
     /// <summary>Where the agent is with each assignment, and with what its journal still holds.</summary>
-    [Items(0, 1024), ListMapKeys("claimUid")]
+    [Items(0, 1024), ListMapKeys("claimUid", WholeItems = true)]
     public IReadOnlyList<AssignmentStatus>? Assignments { get; set; }
 
     /// <summary>Like devices together, by Nova's pool key.</summary>
@@ -303,7 +303,7 @@ public sealed record PciNodeDevice
     public string? WithheldBy { get; set; }
 
     /// <summary>What is wrong with it, without keeping it from its users.</summary>
-    [Items(0, 8), ListMapKeys("type")]
+    [Items(0, 8), ListMapKeys("type", WholeItems = true)]
     public IReadOnlyList<PciDeviceProblem>? Problems { get; set; }
 }
 
@@ -347,7 +347,7 @@ public sealed record AssignmentStatus
     public string? Message { get; set; }
 
     /// <summary>The devices.</summary>
-    [Items(0, 256), ListMapKeys("address")]
+    [Items(0, 256), ListMapKeys("address", WholeItems = true)]
     public IReadOnlyList<AssignedDeviceStatus>? Devices { get; set; }
 }
 

@@ -50,6 +50,9 @@ public sealed record ControllerOptions
     /// <summary>How long changes are collected before the counts in the status of specs and aliases are written.</summary>
     public TimeSpan CountDelay { get; init; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>Claims that are worked on at a time.</summary>
-    public int ClaimWorkers { get; init; } = 8;
+    /// <summary>
+    /// Claims that are worked on at a time. A worker waits nearly always for the server, and what all of them decide for one node while a write of that node is
+    /// under way is its next write: with few workers a burst of claims writes each PciNode, the largest object there is, once for every few claims.
+    /// </summary>
+    public int ClaimWorkers { get; init; } = 64;
 }

@@ -92,7 +92,10 @@ internal sealed class StructuralSchema(Type kind)
         {
             schema["x-kubernetes-list-type"] = property.IsDefined(typeof(ListSetAttribute)) ? "set" : "atomic";
         }
-        schema["items"] = OfValue(property, item, path + "[]", null, isItem: true);
+        var items = OfValue(property, item, path + "[]", null, isItem: true);
+        if (property.GetCustomAttribute<ListMapKeysAttribute>() is { WholeItems: true })
+            items["x-kubernetes-map-type"] = "atomic";
+        schema["items"] = items;
         return schema;
     }
 

@@ -9,15 +9,74 @@ internal sealed class FileTree
 
     private readonly Folder root = new();
 
-    // The tree doesn't change once it is built, and an agent asks for the same paths again and again.
+    // An agent asks for the same paths again and again.
     private readonly Dictionary<string, Entry?> followed = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Entry?> unfollowed = new(StringComparer.Ordinal);
 
     public abstract record Entry;
 
+    /// <summary>A folder.</summary>
     public sealed record Folder : Entry
     {
-        public Dictionary<string, Entry> Entries { get; } = new(StringComparer.Ordinal);
+        private readonly Dictionary<string, Entry> entries = new(StringComparer.Ordinal);
+        private Action<Folder>? fill;
+
+        public IReadOnlyDictionary<string, Entry> Entries
+        {
+            get
+            {
+                if (fill is { } once)
+                {
+                    fill = null;
+                    var rest = new Folder();
+                    once(rest);
+                    Add(rest);
+                }
+
+                return entries;
+            }
+        }
+
+        /// <summary>What else the folder has, told when somebody looks into it. What was put into it by then stays.</summary>
+        public void FillLater(Action<Folder> what) => fill = what;
+
+        /// <summary>The folder at a path below this one, made when it isn't there.</summary>
+        public Folder Below(ReadOnlySpan<char> path)
+        {
+            var byName = entries.GetAlternateLookup<ReadOnlySpan<char>>();
+            Folder at = this;
+            foreach (Range range in path.Split('/'))
+            {
+                ReadOnlySpan<char> name = path[range];
+                if (name.IsEmpty || name is ".")
+                    continue;
+                if (!byName.TryGetValue(name, out Entry? next))
+                    byName[name] = next = new Folder();
+                at = (Folder)next;
+                byName = at.entries.GetAlternateLookup<ReadOnlySpan<char>>();
+            }
+
+            return at;
+        }
+
+        public void Put(string path, Entry entry)
+        {
+            int slash = path.LastIndexOf('/');
+            (slash < 0 ? this : Below(path.AsSpan(0, slash))).entries[path[(slash + 1)..]] = entry;
+        }
+
+        public void Text(string path, string text, Action<string>? write = null) =>
+            Put(path, new File(() => System.Text.Encoding.UTF8.GetBytes(text + "\n"), write));
+
+
+        private void Add(Folder rest)
+        {
+            foreach ((string name, Entry entry) in rest.entries)
+            {
+                if (!entries.TryAdd(name, entry) && entry is Folder more && entries[name] is Folder there)
+                    there.Add(more);
+            }
+        }
     }
 
     public sealed record Link(string Target) : Entry;
@@ -28,27 +87,19 @@ internal sealed class FileTree
     /// <param name="Write">What a write does; null: not writable.</param>
     public sealed record File(Func<byte[]>? Read, Action<string>? Write) : Entry;
 
-    public Folder MakeFolder(string path)
-    {
-        Folder at = root;
-        foreach (string name in Names(path))
-        {
-            if (!at.Entries.TryGetValue(name, out Entry? next))
-                at.Entries[name] = next = new Folder();
-            at = (Folder)next;
-        }
-
-        return at;
-    }
+    public Folder MakeFolder(string path) => root.Below(path);
 
     public void Put(string path, Entry entry)
     {
-        int slash = path.LastIndexOf('/');
-        MakeFolder(path[..slash]).Entries[path[(slash + 1)..]] = entry;
+        root.Put(path, entry);
+        Forget();
     }
 
-    public void Text(string path, string text, Action<string>? write = null) =>
-        Put(path, new File(() => System.Text.Encoding.UTF8.GetBytes(text + "\n"), write));
+    public void Text(string path, string text, Action<string>? write = null)
+    {
+        root.Text(path, text, write);
+        Forget();
+    }
 
     /// <summary>What is at the path; null when nothing is. For one caller at a time.</summary>
     /// <param name="path">Absolute.</param>
@@ -63,6 +114,14 @@ internal sealed class FileTree
         }
 
         return entry;
+    }
+
+    private void Forget()
+    {
+        if (followed.Count == 0 && unfollowed.Count == 0)
+            return;
+        followed.Clear();
+        unfollowed.Clear();
     }
 
     private Entry? Find(List<string> names, bool followLast, ref int links)

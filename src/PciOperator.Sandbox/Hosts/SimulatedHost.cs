@@ -569,7 +569,9 @@ public sealed class SimulatedHost
             Act(SimulatedOperation.WriteDurably, path, System.Text.Encoding.UTF8.GetString(copy), () =>
             {
                 host.state.Files[path] = copy;
-                host.Touch();
+                if (host.tree is { } tree)
+                    SimulatedSysfs.PutFile(tree, path, copy);
+                host.Save();
             });
         }
 

@@ -35,11 +35,15 @@ internal static class SimulatedSysfs
         AddSystem(tree, state);
         AddProc(tree, state);
         foreach ((string path, byte[] content) in state.Files)
-            tree.Put(path.StartsWith("/proc/1/root/", StringComparison.Ordinal) ? path["/proc/1/root".Length..] : path, new FileTree.File(() => content, null));
+            PutFile(tree, path, content);
         foreach ((string path, string target) in state.Links)
             tree.Put(path, new FileTree.Link(target));
         return tree;
     }
+
+    /// <summary>A regular file.</summary>
+    public static void PutFile(FileTree tree, string path, byte[] content) =>
+        tree.Put(path.StartsWith("/proc/1/root/", StringComparison.Ordinal) ? path["/proc/1/root".Length..] : path, new FileTree.File(() => content, null));
 
     public static DeviceNumber NumberOf(SimulatedDisk disk) => new(true, NvmeBlockMajor, (uint)disk.Minor);
 
@@ -49,71 +53,79 @@ internal static class SimulatedSysfs
         string folder = "/sys" + devPath;
         string up = string.Concat(Enumerable.Repeat("../", devPath.Count(c => c == '/')));
         tree.Put($"/sys/bus/pci/devices/{f.Address}", new FileTree.Link($"../../..{devPath}"));
-        string[] ids = f.Ids.Split(':');
-        string[] subsystem = (f.SubsystemIds ?? f.Ids).Split(':');
-        tree.Text($"{folder}/vendor", $"0x{ids[0]}");
-        tree.Text($"{folder}/device", $"0x{ids[1]}");
-        tree.Text($"{folder}/subsystem_vendor", $"0x{subsystem[0]}");
-        tree.Text($"{folder}/subsystem_device", $"0x{subsystem[1]}");
-        tree.Text($"{folder}/class", $"0x{f.Class:x6}");
-        tree.Text($"{folder}/numa_node", f.Numa.ToString(CultureInfo.InvariantCulture));
-        tree.Text($"{folder}/modalias", $"pci:v0000{ids[0].ToUpperInvariant()}d0000{ids[1].ToUpperInvariant()}sv0000{subsystem[0].ToUpperInvariant()}sd0000{subsystem[1].ToUpperInvariant()}bc{f.Class >> 16:X2}sc{(f.Class >> 8) & 0xff:X2}i{f.Class & 0xff:X2}");
-        tree.Put($"{folder}/driver_override", new FileTree.File(() => kernel.ShowOverride(f), value => kernel.WriteOverride(f, value)));
-        tree.Put($"{folder}/subsystem", new FileTree.Link($"{up}bus/pci"));
-        tree.Put($"{folder}/config", new FileTree.File(() => f.OffTheBus ? AllOnes() : Config(f, ids), null));
-        AddHealth(tree, folder, f);
+        tree.MakeFolder(folder).FillLater(own => Fill(own, state, kernel, resets, f, up));
         if (f.Driver is not null)
-        {
-            tree.Put($"{folder}/driver", new FileTree.Link($"{up}bus/pci/drivers/{f.Driver}"));
             tree.Put($"/sys/bus/pci/drivers/{f.Driver}/{f.Address}", new FileTree.Link($"../../../..{devPath}"));
-        }
-
-        if (f.Group is { } group && (state.Iommu || (state.UnsafeNoIommu && f.OnVfio)))
+        if (GroupOf(state, f) is { } group)
         {
-            tree.Put($"{folder}/iommu_group", new FileTree.Link($"{up}kernel/iommu_groups/{group}"));
             tree.Put($"/sys/kernel/iommu_groups/{group}/devices/{f.Address}", new FileTree.Link($"../../../..{devPath}"));
             if (f.OnVfio)
                 AddVfio(tree, folder, f, group, state.VfioGroups);
         }
 
-        if (f.ResetMethods.Length > 0 && !f.IsBridge)
-        {
-            tree.Text($"{folder}/reset_method", f.ChosenResets ?? f.ResetMethods, value => SimulatedResets.Choose(f, value));
-            tree.Put($"{folder}/reset", new FileTree.File(null, value => resets.Reset(f, value)));
-        }
-
-        if (f.Class >> 16 == 0x03)
-            tree.Text($"{folder}/boot_vga", f.BootVga ? "1" : "0");
         if (f.Slot is not null)
             tree.Text($"/sys/bus/pci/slots/{f.Slot}/address", f.Address[..f.Address.LastIndexOf('.')]);
-        if (f.PhysFn is not null)
-            tree.Put($"{folder}/physfn", new FileTree.Link($"../{f.PhysFn}"));
-        if (f.Sriov is not null)
-            AddSriov(tree, state, kernel, folder, f, f.Sriov);
         if (f.HasHostDriver)
             AddChildren(tree, folder, f, indexes);
     }
 
-    /// <summary>Power state, link and error counters (Documentation/ABI/testing/sysfs-bus-pci, …-aer).</summary>
-    private static void AddHealth(FileTree tree, string folder, SimulatedFunction f)
+    /// <summary>The group that a function is in for all to see.</summary>
+    private static int? GroupOf(SimulatedState state, SimulatedFunction f) => state.Iommu || (state.UnsafeNoIommu && f.OnVfio) ? f.Group : null;
+
+    /// <summary>What only the function's own folder shows.</summary>
+    private static void Fill(FileTree.Folder own, SimulatedState state, SimulatedKernel kernel, SimulatedResets resets, SimulatedFunction f, string up)
     {
-        tree.Text($"{folder}/power/runtime_status", f.RuntimeStatus);
-        tree.Text($"{folder}/power_state", f.PowerState);
+        string[] ids = f.Ids.Split(':');
+        string[] subsystem = (f.SubsystemIds ?? f.Ids).Split(':');
+        own.Text("vendor", $"0x{ids[0]}");
+        own.Text("device", $"0x{ids[1]}");
+        own.Text("subsystem_vendor", $"0x{subsystem[0]}");
+        own.Text("subsystem_device", $"0x{subsystem[1]}");
+        own.Text("class", $"0x{f.Class:x6}");
+        own.Text("numa_node", f.Numa.ToString(CultureInfo.InvariantCulture));
+        own.Text("modalias", $"pci:v0000{ids[0].ToUpperInvariant()}d0000{ids[1].ToUpperInvariant()}sv0000{subsystem[0].ToUpperInvariant()}sd0000{subsystem[1].ToUpperInvariant()}bc{f.Class >> 16:X2}sc{(f.Class >> 8) & 0xff:X2}i{f.Class & 0xff:X2}");
+        own.Put("driver_override", new FileTree.File(() => kernel.ShowOverride(f), value => kernel.WriteOverride(f, value)));
+        own.Put("subsystem", new FileTree.Link($"{up}bus/pci"));
+        own.Put("config", new FileTree.File(() => f.OffTheBus ? AllOnes() : Config(f, ids), null));
+        AddHealth(own, f);
+        if (f.Driver is not null)
+            own.Put("driver", new FileTree.Link($"{up}bus/pci/drivers/{f.Driver}"));
+        if (GroupOf(state, f) is { } group)
+            own.Put("iommu_group", new FileTree.Link($"{up}kernel/iommu_groups/{group}"));
+        if (f.ResetMethods.Length > 0 && !f.IsBridge)
+        {
+            own.Text("reset_method", f.ChosenResets ?? f.ResetMethods, value => SimulatedResets.Choose(f, value));
+            own.Put("reset", new FileTree.File(null, value => resets.Reset(f, value)));
+        }
+
+        if (f.Class >> 16 == 0x03)
+            own.Text("boot_vga", f.BootVga ? "1" : "0");
+        if (f.PhysFn is not null)
+            own.Put("physfn", new FileTree.Link($"../{f.PhysFn}"));
+        if (f.Sriov is not null)
+            AddSriov(own, state, kernel, f, f.Sriov);
+    }
+
+    /// <summary>Power state, link and error counters (Documentation/ABI/testing/sysfs-bus-pci, …-aer).</summary>
+    private static void AddHealth(FileTree.Folder own, SimulatedFunction f)
+    {
+        own.Text("power/runtime_status", f.RuntimeStatus);
+        own.Text("power_state", f.PowerState);
         if (f.PhysFn is not null)
             return;
         if (f.Link is { } link)
         {
-            tree.Text($"{folder}/current_link_speed", f.OffTheBus ? "Unknown" : string.Create(CultureInfo.InvariantCulture, $"{link.Speed:0.0} GT/s PCIe"));
-            tree.Text($"{folder}/current_link_width", f.OffTheBus ? "63" : $"{link.Width}");
-            tree.Text($"{folder}/max_link_speed", string.Create(CultureInfo.InvariantCulture, $"{link.MaxSpeed:0.0} GT/s PCIe"));
-            tree.Text($"{folder}/max_link_width", $"{link.MaxWidth}");
+            own.Text("current_link_speed", f.OffTheBus ? "Unknown" : string.Create(CultureInfo.InvariantCulture, $"{link.Speed:0.0} GT/s PCIe"));
+            own.Text("current_link_width", f.OffTheBus ? "63" : $"{link.Width}");
+            own.Text("max_link_speed", string.Create(CultureInfo.InvariantCulture, $"{link.MaxSpeed:0.0} GT/s PCIe"));
+            own.Text("max_link_width", $"{link.MaxWidth}");
         }
 
         if (f.Errors is { } errors)
         {
-            tree.Text($"{folder}/aer_dev_correctable", $"RxErr {errors.Correctable}\nBadTLP 0\nBadDLLP 0\nTOTAL_ERR_COR {errors.Correctable}");
-            tree.Text($"{folder}/aer_dev_nonfatal", $"UnsupReq {errors.Nonfatal}\nTOTAL_ERR_NONFATAL {errors.Nonfatal}");
-            tree.Text($"{folder}/aer_dev_fatal", $"DLP {errors.Fatal}\nTOTAL_ERR_FATAL {errors.Fatal}");
+            own.Text("aer_dev_correctable", $"RxErr {errors.Correctable}\nBadTLP 0\nBadDLLP 0\nTOTAL_ERR_COR {errors.Correctable}");
+            own.Text("aer_dev_nonfatal", $"UnsupReq {errors.Nonfatal}\nTOTAL_ERR_NONFATAL {errors.Nonfatal}");
+            own.Text("aer_dev_fatal", $"DLP {errors.Fatal}\nTOTAL_ERR_FATAL {errors.Fatal}");
         }
     }
 
@@ -129,21 +141,21 @@ internal static class SimulatedSysfs
         tree.Put($"/dev/vfio/devices/{name}", new FileTree.Node(new DeviceNumber(false, VfioDeviceMajor, minor)));
     }
 
-    private static void AddSriov(FileTree tree, SimulatedState state, SimulatedKernel kernel, string folder, SimulatedFunction pf, SimulatedSriov sriov)
+    private static void AddSriov(FileTree.Folder own, SimulatedState state, SimulatedKernel kernel, SimulatedFunction pf, SimulatedSriov sriov)
     {
-        tree.Text($"{folder}/sriov_totalvfs", $"{sriov.Total}");
-        tree.Put($"{folder}/sriov_numvfs", new FileTree.File(() => kernel.ShowNumVfs(pf), value => kernel.WriteNumVfs(pf, value)));
-        tree.Text($"{folder}/sriov_vf_device", sriov.VfProduct);
-        tree.Text($"{folder}/sriov_offset", $"{sriov.Offset}");
-        tree.Text($"{folder}/sriov_stride", $"{sriov.Stride}");
-        tree.Text($"{folder}/sriov_drivers_autoprobe", sriov.Autoprobe ? "1" : "0", value => sriov.Autoprobe = value.Trim() switch
+        own.Text("sriov_totalvfs", $"{sriov.Total}");
+        own.Put("sriov_numvfs", new FileTree.File(() => kernel.ShowNumVfs(pf), value => kernel.WriteNumVfs(pf, value)));
+        own.Text("sriov_vf_device", sriov.VfProduct);
+        own.Text("sriov_offset", $"{sriov.Offset}");
+        own.Text("sriov_stride", $"{sriov.Stride}");
+        own.Text("sriov_drivers_autoprobe", sriov.Autoprobe ? "1" : "0", value => sriov.Autoprobe = value.Trim() switch
         {
             "1" or "y" or "Y" => true,
             "0" or "n" or "N" => false,
             _ => throw new HostIoException("write to", "/sriov_drivers_autoprobe", Errnos.EINVAL),
         });
         foreach (SimulatedFunction vf in state.Functions.Where(v => v.PhysFn == pf.Address))
-            tree.Put($"{folder}/virtfn{vf.VfIndex}", new FileTree.Link($"../{vf.Address}"));
+            own.Put($"virtfn{vf.VfIndex}", new FileTree.Link($"../{vf.Address}"));
     }
 
     /// <summary>What the host driver makes: interfaces, disks, character devices.</summary>
