@@ -26,12 +26,12 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Show the main job in one command: three simulated nodes, real controller and agents
-	$(call build,src/PciOperator.Sandbox)
-	@dotnet run --no-build -c $(CONFIGURATION) --project src/PciOperator.Sandbox -- demo
+	$(call build,sandbox/PciOperator.Sandbox)
+	@dotnet run --no-build -c $(CONFIGURATION) --project sandbox/PciOperator.Sandbox -- demo
 
 sandbox: ## Keep the simulated cluster running and print its KUBECONFIG line
-	$(call build,src/PciOperator.Sandbox)
-	@dotnet run --no-build -c $(CONFIGURATION) --project src/PciOperator.Sandbox -- sandbox
+	$(call build,sandbox/PciOperator.Sandbox)
+	@dotnet run --no-build -c $(CONFIGURATION) --project sandbox/PciOperator.Sandbox -- sandbox
 
 test: ## Run all tests but those that boot a kernel; the last line is their sum
 	@tests/run PciOperator.sln
@@ -60,8 +60,8 @@ load: ## Count what 2,000 claims at once ask of the API server that PCI_TEST_API
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- load "$(PCI_TEST_APISERVER)" artifacts/publish/controller/pcioperator-controller $(LOAD)
 
 nova-vectors: ## Compare with Nova's own answers: make nova-vectors DIR=<folder of cases.jsonl, expected.jsonl, exact.jsonl>
-	$(call build,tools/NovaVectors)
-	@dotnet run --no-build -c $(CONFIGURATION) --project tools/NovaVectors -- "$(DIR)"
+	$(call build,tools/PciOperator.Nova)
+	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.Nova -- "$(DIR)"
 
 crds: ## Generate crds/ from the C# records
 	$(call build,tools/PciOperator.CrdGenerator)

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using PciOperator.Sandbox;
-using PciOperator.Sandbox.Faults;
 
 var port = new Option<int>("--port") { Description = "The API server's port on 127.0.0.1; 0 for a free one." };
 var nodes = new Option<int>("--nodes") { Description = "How many simulated nodes.", DefaultValueFactory = _ => 3 };
@@ -12,15 +11,4 @@ demo.SetAction((parsed, ct) => Demo.RunAsync(parsed.GetValue(nodes), parsed.GetV
 var sandbox = new Command("sandbox", "Keeps a simulated cluster running for kubectl, until Ctrl-C.") { port, nodes, samples };
 sandbox.SetAction((parsed, ct) => SandboxSession.RunAsync(parsed.GetValue(port), parsed.GetValue(nodes), parsed.GetValue(samples), ct));
 
-// What tests kill.
-var kubeconfig = new Option<string>("--kubeconfig") { Required = true };
-var node = new Option<string>("--node-name") { Required = true };
-var host = new Option<string>("--host") { Required = true };
-var controller = new Command("controller", "The controller, to be killed by a test.") { kubeconfig };
-controller.Hidden = true;
-controller.SetAction((parsed, ct) => KilledPrograms.RunControllerAsync(parsed.GetValue(kubeconfig)!, ct));
-var agent = new Command("agent", "The agent on a simulated host that a file keeps, to be killed by a test.") { kubeconfig, node, host };
-agent.Hidden = true;
-agent.SetAction((parsed, ct) => KilledPrograms.RunAgentAsync(parsed.GetValue(kubeconfig)!, parsed.GetValue(node)!, parsed.GetValue(host)!, ct));
-
-return await new RootCommand("PciOperator without a cluster: an API server and hosts in one process.") { demo, sandbox, controller, agent }.Parse(args).InvokeAsync();
+return await new RootCommand("PciOperator without a cluster: an API server and hosts in one process.") { demo, sandbox }.Parse(args).InvokeAsync();

@@ -1,5 +1,5 @@
 using System.Text;
-using PciOperator.NovaVectors;
+using PciOperator.Nova;
 
 namespace PciOperator.Core.Tests;
 

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 
-namespace PciOperator.Sandbox.Faults;
+namespace PciOperator.KilledPrograms;
 
 /// <summary>
 /// Ends this very process with SIGKILL at a named point of its work: before or after one write or API call. Another

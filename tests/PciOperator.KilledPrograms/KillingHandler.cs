@@ -1,4 +1,4 @@
-namespace PciOperator.Sandbox.Faults;
+namespace PciOperator.KilledPrograms;
 
 /// <summary>Every call to the API server is two points: before it is sent, and after it is answered. Lists and watches fill caches and are left out.</summary>
 internal sealed class KillingHandler(HttpMessageHandler inner, KillSwitch kill) : DelegatingHandler(inner)

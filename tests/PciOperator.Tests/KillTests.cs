@@ -254,7 +254,7 @@ public sealed class KillTests(ITestOutputHelper output)
         {
             var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             var start = new ProcessStartInfo("dotnet") { RedirectStandardInput = true, RedirectStandardOutput = true };
-            start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "PciOperator.Sandbox.dll"));
+            start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "PciOperator.KilledPrograms.dll"));
             foreach (var argument in _arguments)
                 start.ArgumentList.Add(argument);
             start.Environment["DOTNET_TieredPGO"] = "0";

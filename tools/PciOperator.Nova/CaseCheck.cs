@@ -1,7 +1,7 @@
 using System.Text.Json;
 using PciOperator.Core;
 
-namespace PciOperator.NovaVectors;
+namespace PciOperator.Nova;
 
 /// <summary>One host, its specs and aliases, one request.</summary>
 internal static class CaseCheck

@@ -1,4 +1,6 @@
-namespace PciOperator.Core;
+using PciOperator.Core;
+
+namespace PciOperator.Nova;
 
 /// <summary>Nova's states of a device.</summary>
 public enum DeviceState

@@ -1,7 +1,8 @@
 using System.Text;
 using System.Text.Json;
+using PciOperator.Core;
 
-namespace PciOperator.Core;
+namespace PciOperator.Nova;
 
 /// <summary>One of Nova's <c>[pci]alias</c> values. Values of one name together are an any-of alias.</summary>
 public sealed record NovaAlias

@@ -1,6 +1,7 @@
 using System.Text.Json;
+using PciOperator.Core;
 
-namespace PciOperator.Core;
+namespace PciOperator.Nova;
 
 /// <summary>Nova's booleans in text: 1 t true on y yes and 0 f false off n no, in any case, blanks around.</summary>
 internal static class NovaBoolean

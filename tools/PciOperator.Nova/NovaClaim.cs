@@ -1,7 +1,7 @@
 using System.Text.Json;
 using PciOperator.Core;
 
-namespace PciOperator.NovaVectors;
+namespace PciOperator.Nova;
 
 /// <summary>What Nova said to a claim in a sequence, and whether its own greedy way through its pools explains a refusal or an error.</summary>
 /// <param name="Explained">Whether it does.</param>

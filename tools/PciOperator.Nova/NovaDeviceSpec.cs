@@ -1,6 +1,7 @@
 using System.Text.Json;
+using PciOperator.Core;
 
-namespace PciOperator.Core;
+namespace PciOperator.Nova;
 
 /// <summary>Nova's <c>[pci]device_spec</c> (once <c>passthrough_whitelist</c>): a JSON object, or a list of them, for each value.</summary>
 public static class NovaDeviceSpec

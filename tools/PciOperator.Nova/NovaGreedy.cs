@@ -1,7 +1,7 @@
 using System.Text.Json;
 using PciOperator.Core;
 
-namespace PciOperator.NovaVectors;
+namespace PciOperator.Nova;
 
 /// <summary>
 /// Nova's own way through its pools, as far as it explains a refusal: each request in turn, pools in their order, within a pool

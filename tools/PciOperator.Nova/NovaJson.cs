@@ -1,6 +1,7 @@
 using System.Text.Json;
+using PciOperator.Core;
 
-namespace PciOperator.Core;
+namespace PciOperator.Nova;
 
 /// <summary>Reads the JSON of Nova's options, with errors of this project's one kind.</summary>
 internal static class NovaJson

@@ -1,6 +1,7 @@
 using System.Text;
+using PciOperator.Core;
 
-namespace PciOperator.Core;
+namespace PciOperator.Nova;
 
 /// <summary>One item of a flavor's <c>pci_passthrough:alias</c>.</summary>
 /// <param name="Alias">The alias' name.</param>

@@ -1,7 +1,7 @@
 using System.Text.Json;
 using PciOperator.Core;
 
-namespace PciOperator.NovaVectors;
+namespace PciOperator.Nova;
 
 /// <summary>
 /// A sequence of claims, frees, rescans and restarts. Which of several equal devices is taken is free, so where Nova takes

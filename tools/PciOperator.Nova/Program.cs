@@ -1,4 +1,4 @@
-using PciOperator.NovaVectors;
+using PciOperator.Nova;
 
 if (args.Length != 1)
 {

@@ -1,7 +1,7 @@
 using System.Text.Json;
 using PciOperator.Core;
 
-namespace PciOperator.NovaVectors;
+namespace PciOperator.Nova;
 
 /// <summary>
 /// What a case, or a claim in a sequence, asks of a host: devices, of which resource providers (Nova's Placement chose them; <c>rp_uuids</c>), for a

@@ -1,4 +1,4 @@
-namespace PciOperator.NovaVectors;
+namespace PciOperator.Nova;
 
 /// <summary>One disagreement about a line.</summary>
 /// <param name="What">The part of the answer.</param>

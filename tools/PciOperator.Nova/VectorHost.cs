@@ -1,7 +1,7 @@
 using System.Text.Json;
 using PciOperator.Core;
 
-namespace PciOperator.NovaVectors;
+namespace PciOperator.Nova;
 
 /// <summary>A case's host in this project's types.</summary>
 public sealed class VectorHost

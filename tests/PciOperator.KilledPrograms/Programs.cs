@@ -5,10 +5,10 @@ using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
 
-namespace PciOperator.Sandbox.Faults;
+namespace PciOperator.KilledPrograms;
 
 /// <summary>The controller and the agent as processes of their own that a test kills: the agent on a simulated host that a file keeps.</summary>
-internal static class KilledPrograms
+internal static class Programs
 {
     public static async Task<int> RunControllerAsync(string kubeconfig, CancellationToken ct)
     {
