@@ -220,7 +220,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
         }
 
         var rules = CompiledRules.Of(node.Spec.Rules);
-        _host.GuardOverrides = Translate.Overrides(node.Spec.Rules, _options.NodeName);
+        _host.GuardOverrides = HostMapping.Overrides(node.Spec.Rules, _options.NodeName);
         _rescan |= Free(node);
         Look();
         var wanted = (node.Spec.Assignments ?? []).DistinctBy(a => a.ClaimUid).ToDictionary(a => a.ClaimUid);
@@ -309,7 +309,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
             foreach (var (uid, assignment) in wanted.Concat(_begun))
             {
                 if (!held.ContainsKey(uid))
-                    held[uid] = Translate.Waiting(assignment);
+                    held[uid] = HostMapping.Waiting(assignment);
             }
 
             known = [.. held.Values.OrderBy(h => h.ClaimUid, StringComparer.Ordinal)];

@@ -181,7 +181,7 @@ internal sealed class ClusterView
         RefusalReason? Filter(string name) => WhyNot(claim.Claim, onlyNode, name);
         var decision = Allocator.Decide(inventory, claim.Requirements, Filter);
         return decision.Allocation is null
-            ? new GroupDecision(null, [], decision.Summary + Hindrances.Of(inventory.Nodes, Filter, claim, WordOf))
+            ? new GroupDecision(null, [], decision.Summary + WithheldDevices.Of(inventory.Nodes, Filter, claim, WordOf))
             : new GroupDecision(decision.Allocation.Node, [decision.Allocation], decision.Summary);
     }
 

@@ -42,13 +42,13 @@ public sealed partial class PassthroughHost
     private readonly PassthroughHostOptions options;
     private readonly string stateDirectory;
     private readonly Guards guards;
-    private readonly LookedAtFileSystem looked;
+    private readonly TimedReadFileSystem looked;
     private readonly HostDiagnosis diagnosis;
     private readonly Journal journal;
     private readonly DeviceMemory memory;
     private readonly Reservations reservations = new();
     private readonly Twins twins = new();
-    private readonly HostLooks looks;
+    private readonly SharedReads looks;
     private readonly Dictionary<string, JournalEntry> entries = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Holding> holdings = new(StringComparer.Ordinal);
     private readonly Dictionary<string, ClaimWork> works = new(StringComparer.Ordinal);
@@ -57,7 +57,7 @@ public sealed partial class PassthroughHost
     private readonly HashSet<string> inherited = new(StringComparer.Ordinal);
     private string? bootId;
     private bool? vfioLoadable;
-    private volatile Sight sight;
+    private volatile FunctionCache cache;
     private volatile IReadOnlyList<HostFunction> lastSeen = [];
 
     /// <summary>A host seen through <paramref name="files"/>, with its journal under <paramref name="stateDirectory"/> (absolute, on the host).</summary>
@@ -68,9 +68,9 @@ public sealed partial class PassthroughHost
         this.logger = logger ?? NullLogger.Instance;
         this.options = options ?? new PassthroughHostOptions();
         guards = new Guards(this.options.DeniedDrivers);
-        looks = new HostLooks(this.options.LookPatience);
-        looked = new LookedAtFileSystem(files, this.time);
-        sight = new Sight(looked, this.time);
+        looks = new SharedReads(this.options.LookPatience);
+        looked = new TimedReadFileSystem(files, this.time);
+        cache = new FunctionCache(looked, this.time);
         diagnosis = new HostDiagnosis(looked);
         this.stateDirectory = stateDirectory.TrimEnd('/');
         journal = new Journal(files, this.stateDirectory);
@@ -132,7 +132,7 @@ public sealed partial class PassthroughHost
 
             // What that look has locked and remembers stays with it.
             logger.LogWarning("A device is left out of looks at the host until it answers: {What}.", outcome.Hangs);
-            sight = new Sight(looked, time);
+            cache = new FunctionCache(looked, time);
         }
     }
 
@@ -142,7 +142,7 @@ public sealed partial class PassthroughHost
         guards.Consent = GuardConsent.Read(looked, stateDirectory);
         var problems = new List<string>();
         var use = HostUse.Read(looked);
-        List<HostFunction> functions = WithSilent(twins.Tell(sight.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
+        List<HostFunction> functions = WithSilent(twins.Tell(cache.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
         NoticeDrift(settled, functions);
         vfioLoadable ??= HostFacts.IsLoadable(looked);
         IommuFacts iommu = HostFacts.Iommu(looked, diagnosis.BootBy(looked));
@@ -524,12 +524,12 @@ public sealed partial class PassthroughHost
             this.host = host;
             this.uid = uid;
             this.request = request;
-            Work = new HostWork(host.time, host.options.WriteTimeout) { Stalled = OnStalled, Resumed = OnResumed };
+            Work = new BlockingWork(host.time, host.options.WriteTimeout) { Stalled = OnStalled, Resumed = OnResumed };
         }
 
         public bool IsPrepare => request is not null;
 
-        public HostWork Work { get; }
+        public BlockingWork Work { get; }
 
         public Task<Holding?> Result => result.Task;
 
@@ -540,7 +540,7 @@ public sealed partial class PassthroughHost
         {
             // Known before it runs, so that those who come together look together.
             if (IsPrepare)
-                host.looks.Sight.Expect(Work);
+                host.looks.Usage.Expect(Work);
             else
                 host.looks.Processes.Expect(Work);
             Work.Start(name, () => Run(body));
@@ -561,7 +561,7 @@ public sealed partial class PassthroughHost
                 failure = e;
             }
 
-            host.looks.Sight.Leave(Work);
+            host.looks.Usage.Leave(Work);
             host.looks.Processes.Leave(Work);
             if (failure is null)
                 host.Publish(uid, holding);

@@ -15,7 +15,7 @@ public class ChoiceTests
     {
         var random = new Random(11);
         // Each node breaks up some whole PF for the claim, so none is good enough to stop at; sizes differ.
-        List<NodeInventory> nodes = [.. Enumerable.Range(0, 3 * Placement.MostCompared).Select(i =>
+        List<NodeInventory> nodes = [.. Enumerable.Range(0, 3 * NodeChoice.MostCompared).Select(i =>
             NodeInventory.Build($"n{i:d4}", [.. Enumerable.Range(1, random.Next(1, 4)).SelectMany(c => Card(c, random.Next(2, 9)))]))];
         foreach (NodeStrategy strategy in Enum.GetValues<NodeStrategy>())
         {
@@ -37,7 +37,7 @@ public class ChoiceTests
     public void Nodes_that_a_filter_refuses_are_not_counted_among_those_compared()
     {
         // The small nodes come first and are filtered; of the larger ones the last is best: its PF is broken up already.
-        List<NodeInventory> nodes = [.. Enumerable.Range(0, Placement.MostCompared + 10).Select(i => NodeInventory.Build($"a{i:d4}", [.. Card(1, 2)]))];
+        List<NodeInventory> nodes = [.. Enumerable.Range(0, NodeChoice.MostCompared + 10).Select(i => NodeInventory.Build($"a{i:d4}", [.. Card(1, 2)]))];
         nodes.Add(NodeInventory.Build("b1", [.. Card(1, 8)]));
         List<NodeDevice> broken = [.. Card(1, 9)];
         broken[1] = broken[1] with { Owner = "x" };

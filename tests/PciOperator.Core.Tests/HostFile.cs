@@ -34,7 +34,7 @@ internal sealed class HostFile
             Address = PciAddress.Parse(d.GetProperty("address").GetString()!),
             VendorId = new PciId(0x8086),
             ProductId = PciId.Parse(d.GetProperty("product").GetString()!),
-            Type = Spelling.ParseDeviceType(d.GetProperty("type").GetString()!),
+            Type = NovaWords.ParseDeviceType(d.GetProperty("type").GetString()!),
             ParentAddress = d.GetProperty("parent").GetString() is { } parent ? PciAddress.Parse(parent) : null,
             NumaNode = d.GetProperty("numa").GetInt32(),
             IommuGroup = d.GetProperty("group").GetInt32(),
@@ -46,14 +46,14 @@ internal sealed class HostFile
     {
         Name = $"r{index}",
         Count = r.GetProperty("count").GetInt32(),
-        NumaPolicy = Spelling.ParseNumaPolicy(r.GetProperty("policy").GetString()!),
+        NumaPolicy = NovaWords.ParseNumaPolicy(r.GetProperty("policy").GetString()!),
         Alias = new AliasDefinition
         {
             Name = $"a{index}",
             AnyOf = [.. r.GetProperty("anyOf").EnumerateArray().Select(s => new AliasSelector
             {
                 ProductId = PciId.Parse(s.GetProperty("product").GetString()!),
-                Type = Spelling.ParseDeviceType(s.GetProperty("type").GetString()!),
+                Type = NovaWords.ParseDeviceType(s.GetProperty("type").GetString()!),
             })],
         },
     };

@@ -53,7 +53,7 @@ public sealed class JointBoundTests
         long taken = Scratch.Mine.Work - before;
         Assert.Null(allocations);
         Assert.Equal(40, refusals.Sum(r => r.Nodes));
-        Assert.Contains(refusals, r => r.Reason == Refusal.NotLookedAt && r.Nodes > 10);
+        Assert.Contains(refusals, r => r.Reason == RefusalText.NotLookedAt && r.Nodes > 10);
         Assert.True(taken < WorkBounds.Decision + OneAnswer, $"{taken} numbers looked at");
     }
 
@@ -66,9 +66,9 @@ public sealed class JointBoundTests
         long taken = Scratch.Mine.Work - before;
         Assert.Null(decision.Allocation);
         Assert.Equal(40, decision.Refusals.Sum(r => r.Nodes));
-        Assert.Contains(decision.Refusals, r => r.Reason == Refusal.NotLookedAt && r.Nodes > 10);
+        Assert.Contains(decision.Refusals, r => r.Reason == RefusalText.NotLookedAt && r.Nodes > 10);
         Assert.True(taken < WorkBounds.Decision + OneAnswer, $"{taken} numbers looked at");
-        Assert.Equal("1 was not looked at (other nodes took all the work that one decision may take): ask for fewer different devices at once", Refusal.NotLookedAt.Of(1));
+        Assert.Equal("1 was not looked at (other nodes took all the work that one decision may take): ask for fewer different devices at once", RefusalText.NotLookedAt.Of(1));
     }
 
     [Fact]

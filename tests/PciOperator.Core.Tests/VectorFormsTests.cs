@@ -3,7 +3,7 @@ using PciOperator.Nova;
 
 namespace PciOperator.Core.Tests;
 
-/// <summary>All that a case or a step may say is honoured, or said not to be: providers of Nova's Placement, guests whose NUMA nodes are to be found, a host that comes back otherwise.</summary>
+/// <summary>All that a case or a step may say is honoured, or said not to be: providers of Nova's NodeChoice, guests whose NUMA nodes are to be found, a host that comes back otherwise.</summary>
 public sealed class VectorFormsTests : IDisposable
 {
     private const string Nvme = """{"address": "0000:11:00.0", "vendor_id": "8086", "product_id": "0a54", "numa_node": 0, "dev_type": "type-PCI", "parent_addr": null}""";

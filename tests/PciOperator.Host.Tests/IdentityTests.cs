@@ -116,8 +116,8 @@ public class IdentityTests
             Assert.Equal(("NotClean", "UsedOnce"), (lab.Seen("0000:26:00.0").WithheldBy, lab.Seen("0000:27:00.0").WithheldBy));
         }
 
-        Assert.False(lab.Agent.Free(PciAddress.Parse("0000:26:00.0")));
-        Assert.True(lab.Agent.Free(PciAddress.Parse("0000:27:00.0")));
+        Assert.False(lab.Agent.ClearUsedOnce(PciAddress.Parse("0000:26:00.0")));
+        Assert.True(lab.Agent.ClearUsedOnce(PciAddress.Parse("0000:27:00.0")));
         Assert.Equal(("NotClean", null), (lab.Seen("0000:26:00.0").WithheldBy, lab.Seen("0000:27:00.0").WithheldBy));
     }
 
@@ -134,7 +134,7 @@ public class IdentityTests
         lab.RestartAgent();
         Assert.Equal(("UsedOnce", null), (lab.Seen("0000:26:00.0").WithheldBy, lab.Seen("0000:27:00.0").WithheldBy));
         Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-2", "0000:27:00.0")).State);
-        Assert.True(lab.Agent.Free(PciAddress.Parse("0000:26:00.0")));
+        Assert.True(lab.Agent.ClearUsedOnce(PciAddress.Parse("0000:26:00.0")));
     }
 
     /// <summary>Socket Direct: one card with two plugs, which shows itself on two buses with one VPD and one Device Serial Number.</summary>
@@ -216,7 +216,7 @@ public class IdentityTests
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
         Assert.Equal("igb", lab.Sim(Lab.Igb).Driver);
         Assert.Equal("UsedOnce", lab.Seen(Lab.Igb).WithheldBy);
-        Assert.True(lab.Agent.Free(PciAddress.Parse(Lab.Igb)));
+        Assert.True(lab.Agent.ClearUsedOnce(PciAddress.Parse(Lab.Igb)));
         Assert.Null(lab.Seen(Lab.Igb).WithheldBy);
     }
 

@@ -49,7 +49,7 @@ internal sealed class Lab
     public AssignmentRequest Request(string claim, params string[] addresses) => Request(claim, d => d, addresses);
 
     /// <summary>A claim for devices as the host shows them now.</summary>
-    public AssignmentRequest Request(string claim, Func<AssignmentDevice, AssignmentDevice> change, params string[] addresses)
+    public AssignmentRequest Request(string claim, Func<DeviceToTake, DeviceToTake> change, params string[] addresses)
     {
         IReadOnlyList<HostFunction> functions = Agent.Scan().Functions;
         return new AssignmentRequest
@@ -59,7 +59,7 @@ internal sealed class Lab
             ClaimName = claim,
             Devices =
             [
-                .. addresses.Select(PciAddress.Parse).Select(a => functions.Single(f => f.Address == a).Function).Select(f => change(new AssignmentDevice
+                .. addresses.Select(PciAddress.Parse).Select(a => functions.Single(f => f.Address == a).Function).Select(f => change(new DeviceToTake
                 {
                     Address = f.Address,
                     VendorId = f.VendorId,

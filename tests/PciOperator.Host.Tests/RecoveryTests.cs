@@ -474,7 +474,7 @@ public class RecoveryTests(ITestOutputHelper output)
     private static string WithoutMacs(string picture) => System.Text.RegularExpressions.Regex.Replace(picture, "Mac = [0-9a-f:]+", "Mac");
 
     /// <summary>VFs get other groups when they are made again.</summary>
-    private static List<AssignmentDevice> Now(Lab lab, AssignmentRequest request) =>
+    private static List<DeviceToTake> Now(Lab lab, AssignmentRequest request) =>
         [.. request.Devices.Select(d => d with { IommuGroup = lab.Seen(d.Address.ToString()).Function.IommuGroup })];
 
     private static string WithoutVfs(string picture) => string.Join('\n', picture.Split('\n')

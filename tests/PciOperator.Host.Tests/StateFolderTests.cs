@@ -152,7 +152,7 @@ public sealed class StateFolderTests : IDisposable
         await Assert.ThrowsAsync<StateFolderInUseException>(() => second.PrepareAsync(other));
         await Assert.ThrowsAsync<StateFolderInUseException>(() => second.ReleaseAsync("claim-1"));
         await Assert.ThrowsAsync<StateFolderInUseException>(() => second.SetVfsAsync(Core.PciAddress.Parse(Lab.Igb), 1));
-        Assert.Throws<StateFolderInUseException>(() => second.Free(Core.PciAddress.Parse(Lab.Igb)));
+        Assert.Throws<StateFolderInUseException>(() => second.ClearUsedOnce(Core.PciAddress.Parse(Lab.Igb)));
         Assert.Equal(writes, lab.Simulated.Log.Count);
 
         lab.Simulated.CrashAgent();

@@ -117,7 +117,7 @@ public class UnbindableTests
         lab.Simulated.Change(Lab.Nvme, f => f.FailingDrivers.Add("vfio-pci"));
         await lab.Prepare("claim-1", Lab.Nvme);
         lab.Simulated.Change(Lab.Nvme, f => f.FailingDrivers.Clear());
-        Assert.True(lab.Agent.Free(PciAddress.Parse(Lab.Nvme)));
+        Assert.True(lab.Agent.ClearUsedOnce(PciAddress.Parse(Lab.Nvme)));
         Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-2", Lab.Nvme)).State);
     }
 

@@ -20,7 +20,7 @@ public class WithheldDeviceTests(ITestOutputHelper output)
 
         // While the claim has it, nothing is withheld, and nobody frees it.
         Assert.Null(lab.Seen(Lab.Nvme).Withheld);
-        Assert.False(lab.Agent.Free(address));
+        Assert.False(lab.Agent.ClearUsedOnce(address));
         lab.Reboot();
         await lab.Agent.RecoverAsync();
         Assert.Null(lab.Seen(Lab.Nvme).Withheld);
@@ -43,8 +43,8 @@ public class WithheldDeviceTests(ITestOutputHelper output)
             lab.Reboot();
         }
 
-        Assert.True(lab.Agent.Free(address));
-        Assert.False(lab.Agent.Free(address));
+        Assert.True(lab.Agent.ClearUsedOnce(address));
+        Assert.False(lab.Agent.ClearUsedOnce(address));
         lab.RestartAgent();
         Assert.Null(lab.Seen(Lab.Nvme).Withheld);
         Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-2", Lab.Nvme)).State);
@@ -68,7 +68,7 @@ public class WithheldDeviceTests(ITestOutputHelper output)
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
         Assert.Equal("UsedOnce", lab.Agent.Scan(fresh: true).Functions.Single(f => f.Address == PciAddress.Parse(Lab.Igb)).WithheldBy);
         Assert.Equal(HoldingReasons.Withheld, (await lab.Prepare("claim-2", Lab.Igb)).Reason);
-        Assert.True(lab.Agent.Free(PciAddress.Parse(Lab.Igb)));
+        Assert.True(lab.Agent.ClearUsedOnce(PciAddress.Parse(Lab.Igb)));
         Assert.Null(lab.Seen(Lab.Igb).Withheld);
     }
 
@@ -105,7 +105,7 @@ public class WithheldDeviceTests(ITestOutputHelper output)
         Assert.Equal(HoldingReasons.Withheld, (await lab.Prepare("claim-2", Lab.Nvme)).Reason);
         lab.RestartAgent();
         Assert.Equal("UsedOnce", lab.Seen(Lab.Nvme).WithheldBy);
-        Assert.True(lab.Agent.Free(PciAddress.Parse(Lab.Nvme)));
+        Assert.True(lab.Agent.ClearUsedOnce(PciAddress.Parse(Lab.Nvme)));
         lab.RestartAgent();
         Assert.Null(lab.Seen(Lab.Nvme).Withheld);
     }
@@ -211,7 +211,7 @@ public class WithheldDeviceTests(ITestOutputHelper output)
             Assert.Equal(f.ResetMethods, f.ChosenResets ?? f.ResetMethods);
             if (used)
                 Assert.True(seen.WithheldBy == "UsedOnce", $"{point}: {device} was used and is offered");
-            Assert.True(lab.Agent.Free(PciAddress.Parse(device)) || !used, $"{point}: no mark");
+            Assert.True(lab.Agent.ClearUsedOnce(PciAddress.Parse(device)) || !used, $"{point}: no mark");
             Assert.True(!f.Dirty || lab.Seen(device).WithheldBy == "NotClean", $"{point}: {device} is dirty and offered");
         }
 

@@ -53,7 +53,7 @@ public class StateOfAgentTests
         await host.PrepareAsync(new AssignmentRequest
         {
             ClaimUid = "claim-1", ClaimNamespace = "lab", ClaimName = "claim-1",
-            Devices = [new AssignmentDevice { Address = nvme.Address, VendorId = nvme.VendorId, ProductId = nvme.ProductId, StableId = nvme.StableId, IommuGroup = nvme.IommuGroup, OneTimeUse = true }],
+            Devices = [new DeviceToTake { Address = nvme.Address, VendorId = nvme.VendorId, ProductId = nvme.ProductId, StableId = nvme.StableId, IommuGroup = nvme.IommuGroup, OneTimeUse = true }],
         });
         Assert.Null(await host.ReleaseAsync("claim-1"));
         var requests = new FreeRequests(host, _simulated.Files, SimulatedHost.StateDirectory);

@@ -29,6 +29,6 @@ public class TopologyOfLostNodesTests
                 Devices = [new PciNodeDevice { Address = "0000:21:00.0", VendorId = "8086", ProductId = "0a54", NumaNode = 0, Socket = 0, IommuGroup = 11, Rule = "nvme", State = PciDeviceState.Available }],
             },
         };
-        Assert.Equal(kept, Assignments.Again(claim, node, _ => alias, DateTimeOffset.UnixEpoch) is not null);
+        Assert.Equal(kept, AssignmentBuilder.Again(claim, node, _ => alias, DateTimeOffset.UnixEpoch) is not null);
     }
 }

@@ -54,7 +54,7 @@ public sealed record NovaAlias
         string? resourceClass = NovaJson.TextOf("resource_class", members);
         string? product = Id("product_id", members);
         NumaPolicy policy = NumaPolicy.Legacy;
-        if (NovaJson.TextOf("numa_policy", members) is { } policyText && !Spelling.TryParseNumaPolicy(policyText, out policy))
+        if (NovaJson.TextOf("numa_policy", members) is { } policyText && !NovaWords.TryParseNumaPolicy(policyText, out policy))
             throw new SpecFormatException("numa_policy", $"numa_policy '{Text.Shorten(policyText)}' is none; expected required, socket, preferred or legacy.");
         string name = NovaJson.TextOf("name", members)!;
         int length = name.EnumerateRunes().Count();
@@ -64,7 +64,7 @@ public sealed record NovaAlias
         DeviceType? type = null;
         if (NovaJson.TextOf("device_type", members) is { } typeText)
         {
-            type = Spelling.TryParseDeviceType(typeText, out DeviceType parsed) && parsed != Core.DeviceType.Vdpa ? parsed
+            type = NovaWords.TryParseDeviceType(typeText, out DeviceType parsed) && parsed != Core.DeviceType.Vdpa ? parsed
                 : throw new SpecFormatException("device_type", $"device_type '{Text.Shorten(typeText)}' is none; expected type-PCI, type-PF or type-VF.");
         }
         string? capability = NovaJson.TextOf("capability_type", members);

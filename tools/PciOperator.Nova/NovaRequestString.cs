@@ -75,7 +75,7 @@ public static class NovaRequestString
     }
 
     private static NumaPolicy? Policy(string? text) => text is null ? null
-        : Spelling.TryParseNumaPolicy(text, out NumaPolicy policy) ? policy
+        : NovaWords.TryParseNumaPolicy(text, out NumaPolicy policy) ? policy
         : throw new SpecFormatException("numa_policy", $"NUMA policy '{Text.Shorten(text)}' is none; expected required, socket, preferred or legacy.");
 
     private static NovaRequest ParseItem(ReadOnlySpan<char> item, bool last, string text)

@@ -55,7 +55,7 @@ public sealed class VectorHost
             if (!PciAddress.TryParse(Text(d, "address"), out PciAddress address) || address.Domain > 0xffff)
                 continue;
             PciAddress? parent = PciAddress.TryParse(Text(d, "parent_addr"), out PciAddress p) ? p : null;
-            DeviceType type = Spelling.ParseDeviceType(Text(d, "dev_type")!);
+            DeviceType type = NovaWords.ParseDeviceType(Text(d, "dev_type")!);
             functions.Add(new PciFunction
             {
                 Address = address,

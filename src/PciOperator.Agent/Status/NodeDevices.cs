@@ -47,7 +47,7 @@ internal sealed class NodeDevices
     {
         var f = function.Function;
         var rule = _matched.GetValueOrDefault(f.Address);
-        var (state, reason) = State(function, rule is not null && _rules.Policy(rule) is { Managed: false } policy ? Translate.Driver(policy.Driver) : null);
+        var (state, reason) = State(function, rule is not null && _rules.Policy(rule) is { Managed: false } policy ? HostMapping.Driver(policy.Driver) : null);
         string? withheldBy = null;
         if (state == PciDeviceState.Available && _withheld.TryGetValue(f.Address, out var withheld))
             (state, reason, withheldBy) = (PciDeviceState.Unavailable, withheld.Why, withheld.By);
@@ -69,7 +69,7 @@ internal sealed class NodeDevices
             SubsystemProductId = f.SubsystemProductId?.ToString(),
             ClassCode = f.ClassCode.ToString("x6"),
             Name = Fitted.Text(function.Name, 255),
-            Type = Translate.Type(f.Type),
+            Type = HostMapping.Type(f.Type),
             ParentAddress = f.ParentAddress?.ToString(),
             NumaNode = f.NumaNode,
             Socket = f.Socket,

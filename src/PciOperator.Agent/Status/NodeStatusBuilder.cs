@@ -101,8 +101,8 @@ internal static class NodeStatusBuilder
     {
         var request = holding.Request;
         // What is held and no longer wanted is on its way back, also before the first write of that.
-        var state = settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? Translate.State(holding.State) : AssignmentState.Releasing;
-        var policies = request.Devices.ToDictionary(d => d.Address, Translate.Policy);
+        var state = settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? HostMapping.State(holding.State) : AssignmentState.Releasing;
+        var policies = request.Devices.ToDictionary(d => d.Address, HostMapping.Policy);
         return new AssignmentStatus
         {
             ClaimUid = request.ClaimUid,

@@ -45,7 +45,7 @@ internal sealed class FreeRequests(PassthroughHost host, IHostFileSystem files, 
         {
             try
             {
-                answers.Add((address, !held.Contains(address) && host.Free(address)));
+                answers.Add((address, !held.Contains(address) && host.ClearUsedOnce(address)));
             }
             catch (HostIoException e)
             {

@@ -61,7 +61,7 @@ public sealed partial class NodeAgent
                 // Its last owner's release is under way: the end of that wakes us.
                 if (assignment.Devices.Any(d => holders.TryGetValue(PciAddress.Parse(d.Address), out var holder) && holder != uid))
                     continue;
-                var request = Translate.Request(assignment);
+                var request = HostMapping.Request(assignment);
                 // After a boot its VF may not have been made yet: the end of that wakes us.
                 if (_vfs.MayBringVfs && request.Devices.Any(d => !_seen.ContainsKey(d.Address)))
                     continue;
@@ -127,7 +127,7 @@ public sealed partial class NodeAgent
         var began = _time.GetTimestamp();
         var holding = await _host.PrepareAsync(request, ct);
         _preparing.Observe(_time.GetElapsedTime(began).TotalSeconds, holding.State == HoldingState.Prepared ? "prepared" : "refused");
-        var claim = Translate.Claim(request);
+        var claim = HostMapping.Claim(request);
         switch (holding.State)
         {
             case HoldingState.Prepared:
@@ -140,7 +140,7 @@ public sealed partial class NodeAgent
             case HoldingState.Rejected when MayBeReadAgain(holding):
                 return WorkEnd.Failed;
             case HoldingState.Rejected:
-                Refuse(Translate.Blame(holding, _host.Scan()));
+                Refuse(HostMapping.Blame(holding, _host.Scan()));
                 return WorkEnd.Done;
             default:
                 return holding.Reason is HoldingReasons.InUse or HoldingReasons.NotBound ? WorkEnd.Waits : WorkEnd.Failed;

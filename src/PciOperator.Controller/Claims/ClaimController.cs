@@ -241,7 +241,7 @@ internal sealed class ClaimController(
                 continue;
             if (allocation.Devices.FirstOrDefault(d => taken.Contains(d.Address.ToString())) is { Address: var clash } && taken.Contains(clash.ToString()))
                 throw new PlacementConflictException($"{clash} has another owner by now");
-            assignments.Add(Assignments.Of(claim.Claim, allocation, node));
+            assignments.Add(AssignmentBuilder.Of(claim.Claim, allocation, node));
         }
 
         if (!NodeShares.Fits(assignments))

@@ -98,7 +98,7 @@ internal sealed class PciNodeController(
             .OrderByDescending(c => held.Contains(c.Metadata.Uid!)).ThenBy(c => c.Metadata.CreationTimestamp).ThenBy(c => c.Metadata.Uid, StringComparer.Ordinal);
         foreach (var claim in claims)
         {
-            if (Assignments.Again(claim, node with { Spec = node.Spec with { Assignments = assignments } }, view.Alias, time.GetUtcNow()) is { } again)
+            if (AssignmentBuilder.Again(claim, node with { Spec = node.Spec with { Assignments = assignments } }, view.Alias, time.GetUtcNow()) is { } again)
                 assignments.Add(again);
             else
                 log.LogWarning("node {Node}: claim {Claim} says that it has devices here that the agent does not hold and that it could not get now", node.Metadata.Name, EntityKey.Of(claim));

@@ -31,7 +31,7 @@ public static class Allocator
         Fit fit = solver.Solve();
         if (fit.Served)
             return new NodeVerdict.Served(DevicePicker.Pick(node, plan, solver, fit));
-        RefusalReason reason = Refusal.Explain(node, plan, masks, fit);
+        RefusalReason reason = RefusalText.Explain(node, plan, masks, fit);
         return fit.GaveUp ? new NodeVerdict.TooComplex(reason) : new NodeVerdict.Refused(reason);
     }
 
@@ -57,10 +57,10 @@ public static class Allocator
         ArgumentNullException.ThrowIfNull(claim);
         var plan = ClaimPlan.Of(claim);
         if (plan.Invalid is { } invalid)
-            return Refusal.Summarize([(invalid, cluster.Count)], cluster.Count);
-        var placement = new Placement(cluster, plan, nodeFilters ?? [], options ?? PlacementOptions.Default);
+            return RefusalText.Summarize([(invalid, cluster.Count)], cluster.Count);
+        var placement = new NodeChoice(cluster, plan, nodeFilters ?? [], options ?? PlacementOptions.Default);
         if (placement.Best() is not { } best)
-            return Refusal.Summarize(placement.Refusals(), cluster.Count);
+            return RefusalText.Summarize(placement.Refusals(), cluster.Count);
         var served = (NodeVerdict.Served)TryNode(best, claim);
         return new Decision { Allocation = served.Allocation, Summary = $"Placed on node {best.Name}." };
     }

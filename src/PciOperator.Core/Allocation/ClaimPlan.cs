@@ -15,7 +15,7 @@ internal sealed class ClaimPlan
     private ClaimPlan? withoutNuma;
     private ClaimPlan?[]? withoutPolicy;
 
-    private ClaimPlan(ClaimRequirements claim, Column[] columns, RefusalReason? invalid)
+    private ClaimPlan(ClaimRequirements claim, RequestGroup[] columns, RefusalReason? invalid)
     {
         (Claim, Columns, Invalid, Guest) = (claim, columns, invalid, claim.GuestNuma);
         if (invalid is not null)
@@ -42,7 +42,7 @@ internal sealed class ClaimPlan
 
     public ClaimRequirements Claim { get; }
 
-    public Column[] Columns { get; }
+    public RequestGroup[] Columns { get; }
 
     /// <summary>Why the claim can't be meant, or is beyond the limits; null when all is well.</summary>
     public RefusalReason? Invalid { get; }
@@ -76,15 +76,15 @@ internal sealed class ClaimPlan
                 return new ClaimPlan(claim, [], new RefusalReason(RefusalCodes.InvalidClaim, $"can't serve request {requests[i].Name} for {requests[i].Count} devices"));
         }
         if (requests.Count == 1)
-            return new ClaimPlan(claim, [new Column(requests[0].Alias, claim.PolicyOf(requests[0]), requests[0].Count, [requests[0]])], null);
+            return new ClaimPlan(claim, [new RequestGroup(requests[0].Alias, claim.PolicyOf(requests[0]), requests[0].Count, [requests[0]])], null);
 
-        var columns = new List<Column>();
+        var columns = new List<RequestGroup>();
         foreach (DeviceRequest request in requests.OrderBy(r => r.Name, StringComparer.Ordinal))
         {
             NumaPolicy policy = claim.PolicyOf(request);
             int same = columns.FindIndex(c => ReferenceEquals(c.Alias, request.Alias) && c.Policy == policy);
             if (same < 0)
-                columns.Add(new Column(request.Alias, policy, request.Count, [request]));
+                columns.Add(new RequestGroup(request.Alias, policy, request.Count, [request]));
             else
                 columns[same] = columns[same] with { Count = (int)Math.Min((long)columns[same].Count + request.Count, int.MaxValue), Requests = [.. columns[same].Requests, request] };
         }
@@ -113,4 +113,4 @@ internal sealed class ClaimPlan
 }
 
 /// <summary>Requests that the same devices can serve.</summary>
-internal sealed record Column(AliasDefinition Alias, NumaPolicy Policy, int Count, DeviceRequest[] Requests);
+internal sealed record RequestGroup(AliasDefinition Alias, NumaPolicy Policy, int Count, DeviceRequest[] Requests);

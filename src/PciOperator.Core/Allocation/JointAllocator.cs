@@ -31,7 +31,7 @@ public static class JointAllocator
         long end = Scratch.Mine.Work + WorkBounds.Decision;
         foreach (NodeInventory node in cluster.Nodes)
         {
-            RefusalReason? reason = nodeFilter(node.Name) ?? (Scratch.Mine.Work > end ? Refusal.NotLookedAt : null);
+            RefusalReason? reason = nodeFilter(node.Name) ?? (Scratch.Mine.Work > end ? RefusalText.NotLookedAt : null);
             if (reason is null && TryNode(node, claims, known, end, out reason) is { } allocations)
             {
                 refusals = [];

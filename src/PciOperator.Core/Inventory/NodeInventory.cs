@@ -14,7 +14,7 @@ public sealed class NodeInventory
         offers = new Offers(devices, index);
         Shape = NodeShape.Build(devices, index, offers, sockets);
         Groups = offers.Groups;
-        HasStrangers = Array.Exists(offers.Strangers, s => s is not null);
+        HasUnspecifiedEndpoints = Array.Exists(offers.UnspecifiedEndpoints, s => s is not null);
     }
 
     /// <summary>The node's name.</summary>
@@ -35,7 +35,7 @@ public sealed class NodeInventory
     internal NodeShape Shape { get; }
 
     /// <summary>Whether some device is kept back by an endpoint that no spec matches.</summary>
-    internal bool HasStrangers { get; }
+    internal bool HasUnspecifiedEndpoints { get; }
 
     internal IReadOnlyDictionary<int, List<int>> Groups { get; }
 
@@ -117,7 +117,7 @@ public sealed class NodeInventory
         PciAddress? first = null;
         for (int i = 0; i < Devices.Count; i++)
         {
-            if (offers.Strangers[i] is { } endpoint && new DeviceClass(Devices[i].Function, Devices[i].Tags!).Matches(alias))
+            if (offers.UnspecifiedEndpoints[i] is { } endpoint && new DeviceClass(Devices[i].Function, Devices[i].Tags!).Matches(alias))
             {
                 count++;
                 first ??= endpoint;

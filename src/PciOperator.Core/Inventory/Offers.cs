@@ -11,7 +11,7 @@ internal sealed class Offers
     {
         (this.devices, this.index) = (devices, index);
         Reasons = new string?[devices.Count];
-        Strangers = new PciAddress?[devices.Count];
+        UnspecifiedEndpoints = new PciAddress?[devices.Count];
         foreach (NodeDevice device in devices)
         {
             // Taking a PF ends its VFs: one that is owned or held by a guard keeps its PF from being taken.
@@ -43,7 +43,7 @@ internal sealed class Offers
     public string?[] Reasons { get; }
 
     /// <summary>The endpoint that no spec matches and that alone keeps the device from being offered.</summary>
-    public PciAddress?[] Strangers { get; }
+    public PciAddress?[] UnspecifiedEndpoints { get; }
 
     /// <summary>The members of each IOMMU group: see <see cref="WholeGroup"/>.</summary>
     public IReadOnlyDictionary<int, List<int>> Groups { get; }
@@ -67,7 +67,7 @@ internal sealed class Offers
             else if (stranger is not null && tags.Companions == CompanionPolicy.Refuse)
             {
                 Reasons[i] = $"its IOMMU group {group} goes as a whole, and no device spec matches {stranger} in it";
-                Strangers[i] = stranger;
+                UnspecifiedEndpoints[i] = stranger;
             }
         }
     }

@@ -33,7 +33,7 @@ public enum NumaPolicy
 }
 
 /// <summary>Nova's spellings of <see cref="DeviceType"/> and <see cref="NumaPolicy"/>.</summary>
-public static class Spelling
+public static class NovaWords
 {
     /// <summary>Nova's word: <c>type-PCI</c>, <c>type-PF</c>, <c>type-VF</c> or <c>vdpa</c>.</summary>
     public static string ToNova(this DeviceType type) => type switch

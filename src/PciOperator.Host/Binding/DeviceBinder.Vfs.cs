@@ -21,7 +21,7 @@ internal sealed partial class DeviceBinder
             return;
         Do($"removing the VFs of {pf}", () => files.Write($"{SysfsPaths.Device(pf)}/sriov_numvfs", "0"));
         if (NumVfs(pf) is > 0)
-            throw new Refusal(HoldingReasons.BindFailed, $"The kernel took 0 as the number of VFs of {pf}, but still shows {NumVfs(pf)}.");
+            throw new RefusalException(HoldingReasons.BindFailed, $"The kernel took 0 as the number of VFs of {pf}, but still shows {NumVfs(pf)}.");
     }
 
     /// <summary>What a PF keeps for a VF; null when it isn't a VF, or nothing is known.</summary>
@@ -158,7 +158,7 @@ internal sealed partial class DeviceBinder
                 Rebind(address, driver, vf.Driver, vf.DriverOverride);
             SetOverride(address, vf.DriverOverride);
         }
-        catch (Refusal e)
+        catch (RefusalException e)
         {
             Warn?.Invoke($"A VF that was made again is not as it was: {e.Message}");
         }

@@ -6,13 +6,13 @@ namespace PciOperator.Host;
 /// Binds and restores devices by driver_override and drivers_probe (never new_id). Every step looks at what is there
 /// first, so that it can be begun again after any interruption; results are read back, since a probe that failed says OK too.
 /// </summary>
-internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork work)
+internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork work)
 {
     // A write of zero bytes changes nothing: a newline clears the override.
     private const string Clear = "\n";
 
     /// <summary>Loads what is missing; the name that the driver has under /sys/bus/pci/drivers.</summary>
-    /// <exception cref="Refusal">VfioUnavailable.</exception>
+    /// <exception cref="RefusalException">VfioUnavailable.</exception>
     public string EnsureDriver(string name)
     {
         if (Registered(name) is { } there)
@@ -23,10 +23,10 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
         }
         catch (HostIoException e)
         {
-            throw new Refusal(HoldingReasons.VfioUnavailable, $"The driver {name} isn't there and can't be loaded: {e.Message}");
+            throw new RefusalException(HoldingReasons.VfioUnavailable, $"The driver {name} isn't there and can't be loaded: {e.Message}");
         }
 
-        return Registered(name) ?? throw new Refusal(HoldingReasons.VfioUnavailable, $"modprobe {name} succeeded, but the kernel shows no driver {name} for PCI devices.");
+        return Registered(name) ?? throw new RefusalException(HoldingReasons.VfioUnavailable, $"modprobe {name} succeeded, but the kernel shows no driver {name} for PCI devices.");
     }
 
     /// <summary>Binds one device to its target driver.</summary>
@@ -46,12 +46,12 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
         catch (HostIoException e) when (e.Errno == Errnos.EINVAL)
         {
             // The driver's word on this device, which it will say again; other errors may be of the moment.
-            throw new Refusal(HoldingReasons.BindFailed, $"{device.TargetDriver} refuses {device.Address}: {e.Message}; the kernel log (dmesg) says why.");
+            throw new RefusalException(HoldingReasons.BindFailed, $"{device.TargetDriver} refuses {device.Address}: {e.Message}; the kernel log (dmesg) says why.");
         }
 
         driver = Inventory.DriverOf(files, device.At);
         if (driver != device.TargetDriver)
-            throw new Refusal(HoldingReasons.BindFailed, $"The kernel did not bind {device.Address} to {device.TargetDriver} (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
+            throw new RefusalException(HoldingReasons.BindFailed, $"The kernel did not bind {device.Address} to {device.TargetDriver} (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
     }
 
     /// <summary>All devices on their drivers, and their groups' nodes there.</summary>
@@ -94,7 +94,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
     /// <summary>Puts every device back as it was, last first; all are tried.</summary>
     /// <param name="entry">The claim.</param>
     /// <param name="unclean">A device whose reset failed: its host driver may not take it, and that is no reason to keep the claim.</param>
-    /// <exception cref="Refusal">RestoreFailed, with every device that couldn't be put back; WriteBlocked when the kernel is still at it.</exception>
+    /// <exception cref="RefusalException">RestoreFailed, with every device that couldn't be put back; WriteBlocked when the kernel is still at it.</exception>
     public void Restore(JournalEntry entry, Func<JournalDevice, bool> unclean)
     {
         var failures = new List<string>();
@@ -106,18 +106,18 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
                 if (IsThere(device))
                     Restore(device);
             }
-            catch (Exception e) when (e is HostIoException or Refusal)
+            catch (Exception e) when (e is HostIoException or RefusalException)
             {
                 // Pulled out meanwhile: there is nothing to put back.
                 if (IsGone(device.At) || (unclean(device) && LeftUnbound(device)))
                     continue;
-                failures.Add(e is Refusal ? e.Message : $"{device.Address}: {e.Message}");
-                blocked &= e is Refusal { Reason: HoldingReasons.WriteBlocked };
+                failures.Add(e is RefusalException ? e.Message : $"{device.Address}: {e.Message}");
+                blocked &= e is RefusalException { Reason: HoldingReasons.WriteBlocked };
             }
         }
 
         if (failures.Count > 0)
-            throw new Refusal(blocked ? HoldingReasons.WriteBlocked : HoldingReasons.RestoreFailed, string.Join(' ', failures));
+            throw new RefusalException(blocked ? HoldingReasons.WriteBlocked : HoldingReasons.RestoreFailed, string.Join(' ', failures));
     }
 
     /// <summary>Whether the very device is at its address: not gone, and not another card in its place.</summary>
@@ -168,7 +168,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
             SetOverride(device.At, device.OriginalOverride);
             return true;
         }
-        catch (Exception e) when (e is HostIoException or Refusal)
+        catch (Exception e) when (e is HostIoException or RefusalException)
         {
             return false;
         }
@@ -182,7 +182,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
             return;
         string? driver = Inventory.DriverOf(files, device.At);
         if (driver is null && IsLeaving(device))
-            throw new Refusal(HoldingReasons.WriteBlocked, $"The kernel has not finished unbinding {device.Address} from {device.TargetDriver}, which an agent before this one began; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.");
+            throw new RefusalException(HoldingReasons.WriteBlocked, $"The kernel has not finished unbinding {device.Address} from {device.TargetDriver}, which an agent before this one began; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.");
         if ((driver == device.TargetDriver || driver is null) && driver != device.OriginalDriver)
             Rebind(device.At, driver, device.OriginalDriver, device.OriginalOverride);
         SetOverride(device.At, device.OriginalOverride);
@@ -207,7 +207,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
         LoadHostDriver(address, to);
         Probe(address, to);
         if (Inventory.DriverOf(files, address) is var driver && driver != to)
-            throw new Refusal(HoldingReasons.RestoreFailed, $"The kernel did not bind {address} to its own driver {to} again (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
+            throw new RefusalException(HoldingReasons.RestoreFailed, $"The kernel did not bind {address} to its own driver {to} again (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
     }
 
     private void SetOverride(PciAddress address, string? wanted)
@@ -216,7 +216,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, HostWork wor
             return;
         files.Write($"{SysfsPaths.Device(address)}/driver_override", wanted ?? Clear);
         if (Inventory.OverrideOf(files, address) != wanted)
-            throw new Refusal(HoldingReasons.RestoreFailed, $"driver_override of {address} is {Inventory.OverrideOf(files, address) ?? "empty"} instead of {wanted ?? "empty"}.");
+            throw new RefusalException(HoldingReasons.RestoreFailed, $"driver_override of {address} is {Inventory.OverrideOf(files, address) ?? "empty"} instead of {wanted ?? "empty"}.");
     }
 
     private void Unbind(PciAddress address, string? driver)

@@ -18,7 +18,7 @@ public sealed partial class PassthroughHost
     /// <returns>False: nothing to free, or a claim holds the device.</returns>
     /// <exception cref="HostIoException">The mark can't be removed.</exception>
     /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
-    public bool Free(PciAddress address)
+    public bool ClearUsedOnce(PciAddress address)
     {
         lock (gate)
         {
@@ -90,7 +90,7 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>The kernel says what it will say again: it is remembered, so that the device isn't taken off its driver for nothing.</summary>
-    private void RememberNotBound(JournalDevice device, Refusal why, WatchedFileSystem watched)
+    private void RememberNotBound(JournalDevice device, RefusalException why, WatchedFileSystem watched)
     {
         if (!VfioDrivers.IsVfio(device.TargetDriver))
             return;
@@ -99,35 +99,35 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>A device that is withheld is not given to a claim that doesn't have it already, whoever asks.</summary>
-    private void RefuseWithheld(AssignmentRequest request, Examination examination, IHostFileSystem watched)
+    private void RefuseWithheld(AssignmentRequest request, PreBindChecks examination, IHostFileSystem watched)
     {
         string? kernel = null;
-        foreach ((AssignmentDevice asked, HostFunction found) in request.Devices.Zip(examination.Devices))
+        foreach ((DeviceToTake asked, HostFunction found) in request.Devices.Zip(examination.Devices))
         {
             if (asked is { Managed: true, Driver: not BindDriver.PciStub }
                 && Unbindable(found, kernel ??= HostFacts.KernelVersion(watched), watched) is { } unbindable)
-                throw new Refusal(HoldingReasons.Withheld, unbindable);
+                throw new RefusalException(HoldingReasons.Withheld, unbindable);
             if (!memory.Knows(Key(found), found.Address) || Withholding(found, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is not var (by, why))
                 continue;
             if (by == UsedOnce && memory.MarkOf(Key(found), found.Address)?.Mark.ClaimUid == request.ClaimUid)
                 continue;
             if (by == NoReset && (asked.Reset != ResetMode.Required || memory.Find(Key(found), found.Address)?.NoReset?.CoversClaimOf(request.Devices.Select(d => d.Address)) != true))
                 continue;
-            throw new Refusal(HoldingReasons.Withheld, why);
+            throw new RefusalException(HoldingReasons.Withheld, why);
         }
 
         // The whole card is in the hands of who gets its PF.
         foreach (HostFunction vf in examination.Vfs.Where(vf => memory.Knows(Key(vf), vf.Address)))
         {
             if (Withholding(vf, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is (UsedOnce, var used))
-                throw new Refusal(HoldingReasons.Withheld, used);
+                throw new RefusalException(HoldingReasons.Withheld, used);
         }
     }
 
     /// <summary>Clean for the claim: every device reset and seen to answer, or noted why not.</summary>
     /// <returns>The entry with what could not be reset, where that is allowed.</returns>
-    /// <exception cref="Refusal">ResetFailed: a device with reset: required could not be reset, or one did not come back.</exception>
-    private JournalEntry CleanBefore(JournalEntry entry, Examination examination, WatchedFileSystem watched, HostWork work)
+    /// <exception cref="RefusalException">ResetFailed: a device with reset: required could not be reset, or one did not come back.</exception>
+    private JournalEntry CleanBefore(JournalEntry entry, PreBindChecks examination, WatchedFileSystem watched, BlockingWork work)
     {
         JournalDevice[] wanted = [.. entry.Devices.Where(d => d.Reset != ResetMode.Skip)];
         if (wanted.Length == 0)
@@ -157,7 +157,7 @@ public sealed partial class PassthroughHost
         }
 
         if (failures.Count > 0)
-            throw new Refusal(HoldingReasons.ResetFailed, string.Join(' ', failures));
+            throw new RefusalException(HoldingReasons.ResetFailed, string.Join(' ', failures));
         return entry with { Devices = [.. entry.Devices.Select(d => d with { NotReset = notes.GetValueOrDefault(d.Address) })] };
     }
 
@@ -166,8 +166,8 @@ public sealed partial class PassthroughHost
     /// use to anybody, when the kernel has no resources for its BARs, for example. Opening resets, so a device that must not be
     /// reset is not opened.
     /// </summary>
-    /// <exception cref="Refusal">OpenFailed or InUse.</exception>
-    private void ProveUsable(JournalEntry entry, WatchedFileSystem watched, HostWork work)
+    /// <exception cref="RefusalException">OpenFailed or InUse.</exception>
+    private void ProveUsable(JournalEntry entry, WatchedFileSystem watched, BlockingWork work)
     {
         foreach (JournalDevice device in entry.Devices.Where(d => d.Reset != ResetMode.Skip && d.IommuGroup is not null && VfioDrivers.IsVfio(d.TargetDriver)))
         {
@@ -186,15 +186,15 @@ public sealed partial class PassthroughHost
                 byte[] config = watched.ReadConfigThroughVfio(device.At, device.IommuGroup!.Value, 4);
                 string found = config.Length < 4 ? "nothing" : $"{BinaryPrimitives.ReadUInt16LittleEndian(config):x4}:{BinaryPrimitives.ReadUInt16LittleEndian(config.AsSpan(2)):x4}";
                 if (found != $"{device.VendorId}:{device.ProductId}")
-                    throw new Refusal(HoldingReasons.OpenFailed, $"{device.Address} is bound to {device.TargetDriver}, and through VFIO its configuration space says {found} instead of {device.VendorId}:{device.ProductId}.");
+                    throw new RefusalException(HoldingReasons.OpenFailed, $"{device.Address} is bound to {device.TargetDriver}, and through VFIO its configuration space says {found} instead of {device.VendorId}:{device.ProductId}.");
             }
             catch (HostIoException e) when (e.Errno == Errnos.EBUSY)
             {
-                throw new Refusal(HoldingReasons.InUse, $"{device.Address} can't be opened through VFIO: a process has its IOMMU group open.");
+                throw new RefusalException(HoldingReasons.InUse, $"{device.Address} can't be opened through VFIO: a process has its IOMMU group open.");
             }
             catch (HostIoException e)
             {
-                throw new Refusal(HoldingReasons.OpenFailed, $"{device.Address} is bound to {device.TargetDriver}, but no VM could open it: {e.Message}{Advice(e.Errno)}");
+                throw new RefusalException(HoldingReasons.OpenFailed, $"{device.Address} is bound to {device.TargetDriver}, but no VM could open it: {e.Message}{Advice(e.Errno)}");
             }
             finally
             {
@@ -211,7 +211,7 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>Clean for the next owner: every device reset, or marked so that there is none until the next boot.</summary>
-    private void CleanAfter(JournalEntry entry, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
+    private void CleanAfter(JournalEntry entry, DeviceBinder binder, WatchedFileSystem watched, BlockingWork work)
     {
         JournalDevice[] wanted =
         [
@@ -258,7 +258,7 @@ public sealed partial class PassthroughHost
         }
     }
 
-    private ResetRun Run(WatchedFileSystem watched, HostWork work) => new(watched, work, time, options.ResetPatience);
+    private ResetRun Run(WatchedFileSystem watched, BlockingWork work) => new(watched, work, time, options.ResetPatience);
 
     private string? Proven(JournalDevice device) => memory.Find(Key(device), device.At)?.ProvenReset;
 

@@ -30,7 +30,7 @@ public sealed partial class PassthroughHost
         }
 
         // Reading the number waits for the device's lock, which somebody else's write may hold.
-        var look = new HostWork(time, options.WriteTimeout) { Stalled = doing => stalledAt = doing };
+        var look = new BlockingWork(time, options.WriteTimeout) { Stalled = doing => stalledAt = doing };
         Task<(bool IsSo, bool SameNumber, bool HasVfs)> looking = Run(look, $"sriov {pf}", () =>
         {
             var watched = new WatchedFileSystem(files, look, looks);
@@ -42,7 +42,7 @@ public sealed partial class PassthroughHost
         (bool isSo, bool sameNumber, bool hasVfs) = await looking;
         if (isSo)
             return new SriovOutcome { Address = pf, Applied = true, NumVfs = numVfs };
-        HostWork work;
+        BlockingWork work;
         lock (gate)
         {
             if (Running(pf) is { } busy)
@@ -56,7 +56,7 @@ public sealed partial class PassthroughHost
                 };
             }
 
-            work = new HostWork(time, options.WriteTimeout) { Stalled = doing => stalledAt = doing };
+            work = new BlockingWork(time, options.WriteTimeout) { Stalled = doing => stalledAt = doing };
             reservations.Resizing[pf] = work;
         }
 
@@ -77,7 +77,7 @@ public sealed partial class PassthroughHost
         return result.IsCompleted || work.Ended.IsCompleted ? await result : NotYet();
     }
 
-    private SriovOutcome? Running(PciAddress pf) => reservations.Resizing.TryGetValue(pf, out HostWork? running)
+    private SriovOutcome? Running(PciAddress pf) => reservations.Resizing.TryGetValue(pf, out BlockingWork? running)
         ? Refused(pf, HoldingReasons.Busy, $"The number of VFs of {pf} is being changed already{(running.IsStalled ? ", and the kernel has not finished" : "")}.")
         : null;
 
@@ -120,7 +120,7 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>Starts work that answers.</summary>
-    private static Task<T> Run<T>(HostWork work, string name, Func<T> body)
+    private static Task<T> Run<T>(BlockingWork work, string name, Func<T> body)
     {
         var result = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
         work.Start(name, () =>
@@ -146,7 +146,7 @@ public sealed partial class PassthroughHost
     private static SriovOutcome Refused(PciAddress pf, string reason, string message) =>
         new() { Address = pf, Applied = false, Reason = reason, Message = message };
 
-    private SriovOutcome Resize(PciAddress pf, int numVfs, bool? autoprobe, bool sameNumber, WatchedFileSystem watched, HostWork work)
+    private SriovOutcome Resize(PciAddress pf, int numVfs, bool? autoprobe, bool sameNumber, WatchedFileSystem watched, BlockingWork work)
     {
         string folder = SysfsPaths.Device(pf);
         int? Now() => Inventory.Number(watched.ReadText($"{folder}/sriov_numvfs"));
@@ -232,7 +232,7 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>Waits until all VFs are linked and there: a driver may count them before it has made them.</summary>
-    private SriovOutcome Await(PciAddress pf, int numVfs, WatchedFileSystem watched, HostWork work, Func<int?> numberNow)
+    private SriovOutcome Await(PciAddress pf, int numVfs, WatchedFileSystem watched, BlockingWork work, Func<int?> numberNow)
     {
         long began = work.Timestamp;
         while (true)
@@ -254,24 +254,24 @@ public sealed partial class PassthroughHost
     private SriovOutcome? UseOfVfs(PciAddress pf, WatchedFileSystem watched, out List<HostFunction> vfs)
     {
         var inventory = new Inventory(watched);
-        HostSight sight = watched.Sight();
-        vfs = inventory.ReadNow(inventory.VfsOf(pf), sight.Use);
+        HostUsage usage = watched.Usage();
+        vfs = inventory.ReadNow(inventory.VfsOf(pf), usage.Use);
         if (vfs.Count == 0)
             return null;
         try
         {
-            using var claims = new DiskClaims();
-            new Examination(vfs, [], sight).CheckGuards(watched, guards, ours: _ => false, administrators: _ => null, claims);
+            using var claims = new ExclusiveDisks();
+            new PreBindChecks(vfs, [], usage).CheckGuards(watched, guards, ours: _ => false, administrators: _ => null, claims);
             return null;
         }
-        catch (Refusal refusal)
+        catch (RefusalException refusal)
         {
             return Refused(pf, HoldingReasons.GuardRefused, $"The VFs of {pf} can't be removed: {refusal.Message}");
         }
     }
 
-    /// <summary>A claim's binder, with ears for what can't be put back about VFs.</summary>
-    private DeviceBinder NewBinder(WatchedFileSystem watched, HostWork work) => new(watched, work)
+    /// <summary>A claim's binder, which reports VF settings that could not be restored.</summary>
+    private DeviceBinder NewBinder(WatchedFileSystem watched, BlockingWork work) => new(watched, work)
     {
         NotClean = (device, why) => Withhold(device, why, watched),
         Warn = message => logger.LogWarning("{Message}", message),

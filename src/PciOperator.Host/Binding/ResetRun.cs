@@ -23,7 +23,7 @@ internal sealed record ResetOutcome(JournalDevice Device, string? Method, IReadO
 /// <param name="work">Watches the calls: a reset blocks, 0.1 to 1 s as a rule, up to a minute when the device doesn't come back.</param>
 /// <param name="time">For waiting.</param>
 /// <param name="patience">How long a device may take to answer after a reset.</param>
-internal sealed class ResetRun(IHostFileSystem files, HostWork work, TimeProvider time, TimeSpan patience)
+internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimeProvider time, TimeSpan patience)
 {
     /// <summary>The name of VFIO's hot reset, beside the kernel's names of methods.</summary>
     public const string HotReset = "vfio hot reset";
@@ -58,11 +58,11 @@ internal sealed class ResetRun(IHostFileSystem files, HostWork work, TimeProvide
     /// <summary>Puts reset_method back as it was found.</summary>
     /// <param name="devices">The claim's.</param>
     /// <param name="isThere">Whether the very device is at its address.</param>
-    /// <exception cref="Refusal">RestoreFailed.</exception>
+    /// <exception cref="RefusalException">RestoreFailed.</exception>
     public void RestoreMethods(IEnumerable<JournalDevice> devices, Func<JournalDevice, bool> isThere)
     {
         if (devices.Select(d => RestoreMethods(d, isThere)).FirstOrDefault(wrong => wrong is not null) is { } failure)
-            throw new Refusal(HoldingReasons.RestoreFailed, failure);
+            throw new RefusalException(HoldingReasons.RestoreFailed, failure);
     }
 
     private string? RestoreMethods(JournalDevice device, Func<JournalDevice, bool> isThere)

@@ -15,11 +15,11 @@ public sealed record AssignmentRequest
     public required string ClaimName { get; init; }
 
     /// <summary>Every device of the claim, companions included: whole IOMMU groups.</summary>
-    public required IReadOnlyList<AssignmentDevice> Devices { get; init; }
+    public required IReadOnlyList<DeviceToTake> Devices { get; init; }
 }
 
 /// <summary>One device as the cluster knows it; it is taken only when the host still shows the same.</summary>
-public sealed record AssignmentDevice
+public sealed record DeviceToTake
 {
     /// <summary>Where it was seen.</summary>
     public required PciAddress Address { get; init; }

@@ -6,7 +6,7 @@ namespace PciOperator.Host;
 /// <summary>The work on one claim, from first look to last; each step is safe to begin again after any interruption.</summary>
 public sealed partial class PassthroughHost
 {
-    private Holding Prepare(AssignmentRequest request, HostWork work)
+    private Holding Prepare(AssignmentRequest request, BlockingWork work)
     {
         var watched = new WatchedFileSystem(files, work, looks);
         DeviceBinder binder = NewBinder(watched, work);
@@ -23,22 +23,22 @@ public sealed partial class PassthroughHost
         {
             Reserve(request, before, watched, work);
         }
-        catch (Exception e) when (e is Refusal or HostIoException)
+        catch (Exception e) when (e is RefusalException or HostIoException)
         {
             return Refuse(request, before, e, binder, watched, work);
         }
 
-        Examination examination;
+        PreBindChecks checks;
         JournalEntry intent;
-        using var disks = new DiskClaims();
+        using var disks = new ExclusiveDisks();
         bool IsOurs(HostFunction f) => IsBoundFor(before, f);
         BindDriver? Administrators(HostFunction f) => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver;
         try
         {
             guards.Consent = GuardConsent.Read(watched, stateDirectory);
             bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
-            examination = Examination.Of(WithGroupsOf(before, request, watched), watched, handedOut, watched.Sight());
-            examination = examination with { Devices = [.. examination.Devices.Select(twins.Tell)], Vfs = [.. examination.Vfs.Select(twins.Tell)] };
+            checks = PreBindChecks.Of(WithGroupsOf(before, request, watched), watched, handedOut, watched.Usage());
+            checks = checks with { Devices = [.. checks.Devices.Select(twins.Tell)], Vfs = [.. checks.Vfs.Select(twins.Tell)] };
             if (handedOut)
             {
                 string? user = binder.Verify(before!) is null ? null : binder.FindUser(before!);
@@ -53,12 +53,12 @@ public sealed partial class PassthroughHost
             }
 
             if (before is not { Used: true })
-                RefuseWithheld(request, examination, watched);
-            foreach (GuardRefusal overridden in examination.CheckGuards(watched, guards, IsOurs, Administrators, disks))
+                RefuseWithheld(request, checks, watched);
+            foreach (GuardRefusal overridden in checks.CheckGuards(watched, guards, IsOurs, Administrators, disks))
                 logger.LogWarning("Claim {Namespace}/{Name}: the guard {Guard} is overridden: {Sentence}", request.ClaimNamespace, request.ClaimName, overridden.Guard, overridden.Sentence);
-            intent = Intent(request, before, examination, binder, watched);
+            intent = Intent(request, before, checks, binder, watched);
         }
-        catch (Exception e) when (e is Refusal or HostIoException)
+        catch (Exception e) when (e is RefusalException or HostIoException)
         {
             return Refuse(request, before, e, binder, watched, work);
         }
@@ -69,15 +69,15 @@ public sealed partial class PassthroughHost
         }
         catch (HostIoException e)
         {
-            return Refuse(request, before, new Refusal(HoldingReasons.JournalFailed, $"The journal can't be written: {e.Message}"), binder, watched, work);
+            return Refuse(request, before, new RefusalException(HoldingReasons.JournalFailed, $"The journal can't be written: {e.Message}"), binder, watched, work);
         }
 
         try
         {
-            examination.CheckGuardsAgain(watched, guards, IsOurs, Administrators, disks);
-            looks.Sight.Leave(work);
+            checks.CheckGuardsAgain(watched, guards, IsOurs, Administrators, disks);
+            looks.Usage.Leave(work);
         }
-        catch (Exception e) when (e is Refusal or HostIoException)
+        catch (Exception e) when (e is RefusalException or HostIoException)
         {
             return Refuse(request, before, e, binder, watched, work);
         }
@@ -88,10 +88,10 @@ public sealed partial class PassthroughHost
             foreach (JournalDevice device in intent.Devices.Where(d => d.Managed))
             {
                 StopIfAbandoned(work);
-                if (examination.Devices.Any(f => f.Address == device.At && f.Function.Type == DeviceType.Pf))
+                if (checks.Devices.Any(f => f.Address == device.At && f.Function.Type == DeviceType.Pf))
                 {
                     binder.RemoveVfs(device.At);
-                    Forgive(examination.Vfs.Where(vf => vf.Function.ParentAddress == device.At), watched);
+                    Forgive(checks.Vfs.Where(vf => vf.Function.ParentAddress == device.At), watched);
                 }
 
                 Bind(device, binder, watched);
@@ -99,13 +99,13 @@ public sealed partial class PassthroughHost
 
             disks.Dispose();
             if (binder.Verify(intent) is { } wrong)
-                throw new Refusal(HoldingReasons.BindFailed, wrong);
+                throw new RefusalException(HoldingReasons.BindFailed, wrong);
             StopIfAbandoned(work);
 
             // Never under a guest: what was handed out in this boot was clean then.
             if (intent.HandedOutIn is null)
             {
-                intent = CleanBefore(intent, examination, watched, work);
+                intent = CleanBefore(intent, checks, watched, work);
                 ProveUsable(intent, watched, work);
             }
 
@@ -115,15 +115,15 @@ public sealed partial class PassthroughHost
             Save(prepared, watched);
             return HeldPrepared(prepared, watched);
         }
-        catch (Exception e) when (e is Refusal or HostIoException)
+        catch (Exception e) when (e is RefusalException or HostIoException)
         {
             disks.Dispose();
-            Refusal why = e as Refusal ?? (e is HostIoException io && IsOfStateFolder(io)
-                ? new Refusal(HoldingReasons.JournalFailed, $"What must outlive the agent can't be written: {e.Message}")
-                : new Refusal(HoldingReasons.BindFailed, e.Message));
+            RefusalException why = e as RefusalException ?? (e is HostIoException io && IsOfStateFolder(io)
+                ? new RefusalException(HoldingReasons.JournalFailed, $"What must outlive the agent can't be written: {e.Message}")
+                : new RefusalException(HoldingReasons.BindFailed, e.Message));
             if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is not { } gone)
                 return Undo(intent, why, binder, watched, work);
-            why = new Refusal(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
+            why = new RefusalException(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
             return intent.HandedOutIn is null ? Undo(intent, why, binder, watched, work) : Keep(intent, why, binder, watched, work);
         }
     }
@@ -136,7 +136,7 @@ public sealed partial class PassthroughHost
         {
             binder.Bind(device);
         }
-        catch (Refusal e) when (e.Reason == HoldingReasons.BindFailed && !binder.IsGone(device.At))
+        catch (RefusalException e) when (e.Reason == HoldingReasons.BindFailed && !binder.IsGone(device.At))
         {
             RememberNotBound(device, e, watched);
             throw;
@@ -146,7 +146,7 @@ public sealed partial class PassthroughHost
             Remember(watched, device, r => r with { NotBound = null });
     }
 
-    private Holding? Release(string claimUid, HostWork work)
+    private Holding? Release(string claimUid, BlockingWork work)
     {
         var watched = new WatchedFileSystem(files, work, looks);
         DeviceBinder binder = NewBinder(watched, work);
@@ -169,7 +169,7 @@ public sealed partial class PassthroughHost
             Forget(entry, watched);
             return null;
         }
-        catch (Refusal e)
+        catch (RefusalException e)
         {
             return Held(entry, watched, HoldingState.Stuck, e.Reason, e.Message);
         }
@@ -183,13 +183,13 @@ public sealed partial class PassthroughHost
     /// Reserves the devices, their groups and their PFs for the claim, before they are examined: from then on no other claim and no
     /// change of VFs can come between.
     /// </summary>
-    /// <exception cref="Refusal">OwnedByOther or Busy.</exception>
-    private void Reserve(AssignmentRequest request, JournalEntry? before, WatchedFileSystem watched, HostWork work)
+    /// <exception cref="RefusalException">OwnedByOther or Busy.</exception>
+    private void Reserve(AssignmentRequest request, JournalEntry? before, WatchedFileSystem watched, BlockingWork work)
     {
         while (true)
         {
             (Reservations.Share wanted, bool isWhole) = Reservations.Share.Of(request, watched);
-            HostWork? resizing;
+            BlockingWork? resizing;
             lock (gate)
             {
                 // A device that isn't there, or not wholly, may be a VF that is about to appear.
@@ -199,7 +199,7 @@ public sealed partial class PassthroughHost
                 if (resizing is null)
                 {
                     if (reservations.Conflict(request.ClaimUid, wanted) is var (owner, what))
-                        throw new Refusal(HoldingReasons.OwnedByOther, $"The claim {owner} holds {what} here.");
+                        throw new RefusalException(HoldingReasons.OwnedByOther, $"The claim {owner} holds {what} here.");
 
                     // What can't be seen now is what it was.
                     reservations.Reserve(request.ClaimUid, isWhole || before is null ? wanted : wanted.And(Reservations.Share.Of(before)));
@@ -208,10 +208,10 @@ public sealed partial class PassthroughHost
             }
 
             if (resizing.IsStalled)
-                throw new Refusal(HoldingReasons.Busy, "The number of VFs of this device's PF is being changed, and the kernel has not finished.");
-            looks.Sight.Leave(work);
+                throw new RefusalException(HoldingReasons.Busy, "The number of VFs of this device's PF is being changed, and the kernel has not finished.");
+            looks.Usage.Leave(work);
             resizing.EndedOrStalled.Wait();
-            looks.Sight.Expect(work);
+            looks.Usage.Expect(work);
             StopIfAbandoned(work);
         }
     }
@@ -229,7 +229,7 @@ public sealed partial class PassthroughHost
         };
 
     /// <summary>What is about to be done and how to undo it; what an earlier attempt of this boot found stays.</summary>
-    private JournalEntry Intent(AssignmentRequest request, JournalEntry? before, Examination examination, DeviceBinder binder, WatchedFileSystem watched)
+    private JournalEntry Intent(AssignmentRequest request, JournalEntry? before, PreBindChecks checks, DeviceBinder binder, WatchedFileSystem watched)
     {
         bool sameBoot = before?.BootId == bootId;
         return new JournalEntry
@@ -245,7 +245,7 @@ public sealed partial class PassthroughHost
             Used = before?.Used == true,
             Devices =
             [
-                .. request.Devices.Zip(examination.Devices, (asked, found) =>
+                .. request.Devices.Zip(checks.Devices, (asked, found) =>
                 {
                     JournalDevice? known = before?.Devices.FirstOrDefault(d => d.At == asked.Address);
                     int? vfs = found.NumVfs is > 0 ? found.NumVfs : known?.OriginalNumVfs;
@@ -268,7 +268,7 @@ public sealed partial class PassthroughHost
                         OriginalResetMethods = sameBoot && known is not null ? known.OriginalResetMethods : watched.ReadText($"{SysfsPaths.Device(asked.Address)}/reset_method"),
                         NotReset = sameBoot ? known?.NotReset : null,
                     };
-                    device = WithVfs(device, found, known, sameBoot, examination.Vfs, binder);
+                    device = WithVfs(device, found, known, sameBoot, checks.Vfs, binder);
                     if (known is null || found.Driver is not null && found.Driver != device.TargetDriver && !sameBoot)
                         return device;
                     return device with { OriginalDriver = known.OriginalDriver, OriginalOverride = sameBoot ? known.OriginalOverride : device.OriginalOverride };
@@ -277,7 +277,7 @@ public sealed partial class PassthroughHost
         };
     }
 
-    private static string Target(AssignmentDevice device, DeviceBinder binder, WatchedFileSystem watched) => device.Driver switch
+    private static string Target(DeviceToTake device, DeviceBinder binder, WatchedFileSystem watched) => device.Driver switch
     {
         BindDriver.PciStub => binder.EnsureDriver(VfioDrivers.PciStub),
         BindDriver.Auto => binder.EnsureDriver(VfioVariant.For(watched, device.Address)),
@@ -292,9 +292,9 @@ public sealed partial class PassthroughHost
     /// It can't be prepared. A claim that was Prepared in this boot keeps its devices, since a guest may be using them;
     /// otherwise what was done is undone.
     /// </summary>
-    private Holding Refuse(AssignmentRequest request, JournalEntry? before, Exception why, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
+    private Holding Refuse(AssignmentRequest request, JournalEntry? before, Exception why, DeviceBinder binder, WatchedFileSystem watched, BlockingWork work)
     {
-        Refusal refusal = why as Refusal ?? new Refusal(HoldingReasons.HostUnreadable, why.Message);
+        RefusalException refusal = why as RefusalException ?? new RefusalException(HoldingReasons.HostUnreadable, why.Message);
         if (before is null)
         {
             try
@@ -322,7 +322,7 @@ public sealed partial class PassthroughHost
     /// A claim whose device left while it was bound again keeps its devices, as one whose device leaves at any other moment: the
     /// next looks say what is missing and when it is back.
     /// </summary>
-    private Holding Keep(JournalEntry intent, Refusal why, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
+    private Holding Keep(JournalEntry intent, RefusalException why, DeviceBinder binder, WatchedFileSystem watched, BlockingWork work)
     {
         try
         {
@@ -337,7 +337,7 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>Everything back as it was and the journal cleared: Rejected. When that fails too: Stuck.</summary>
-    private Holding Undo(JournalEntry entry, Refusal why, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
+    private Holding Undo(JournalEntry entry, RefusalException why, DeviceBinder binder, WatchedFileSystem watched, BlockingWork work)
     {
         try
         {
@@ -351,14 +351,14 @@ public sealed partial class PassthroughHost
             Forget(entry, watched);
             return Rejected(entry.Request, why.Reason, why.Message);
         }
-        catch (Exception e) when (e is Refusal or HostIoException)
+        catch (Exception e) when (e is RefusalException or HostIoException)
         {
             return Held(entry, watched, HoldingState.Stuck, HoldingReasons.RestoreFailed, $"{why.Message} Undoing it failed: {e.Message}");
         }
     }
 
     /// <summary>Nobody has the devices open any more: reset if somebody could have used them, then back as they were.</summary>
-    private void GiveBack(JournalEntry entry, DeviceBinder binder, WatchedFileSystem watched, HostWork work)
+    private void GiveBack(JournalEntry entry, DeviceBinder binder, WatchedFileSystem watched, BlockingWork work)
     {
         // Once, and before the first device goes back: from then on the host uses it.
         if (entry.Stage != JournalStage.Restoring && entry.HandedOutIn == bootId && entry.Devices.Any(d => d.Reset != ResetMode.Skip))
@@ -372,7 +372,7 @@ public sealed partial class PassthroughHost
 
         // What is still ours must not be forgotten, whatever made it look like another device.
         if (binder.StillBound(entry) is { } left)
-            throw new Refusal(HoldingReasons.RestoreFailed, left);
+            throw new RefusalException(HoldingReasons.RestoreFailed, left);
     }
 
     private void Forget(JournalEntry entry, WatchedFileSystem watched)
@@ -414,10 +414,10 @@ public sealed partial class PassthroughHost
             Publish(entry.ClaimUid, Held(entry, watched, HoldingState.Releasing));
     }
 
-    private static void StopIfAbandoned(HostWork work)
+    private static void StopIfAbandoned(BlockingWork work)
     {
         if (work.Abandoned)
-            throw new Refusal(HoldingReasons.InvalidRequest, "The claim was released while it was being prepared.");
+            throw new RefusalException(HoldingReasons.InvalidRequest, "The claim was released while it was being prepared.");
     }
 
     private static Holding HeldPrepared(JournalEntry entry, WatchedFileSystem watched) =>

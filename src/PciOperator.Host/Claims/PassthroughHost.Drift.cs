@@ -28,7 +28,7 @@ public sealed partial class PassthroughHost
         Dictionary<PciAddress, HostFunction> found = seen.ToDictionary(f => f.Address);
         foreach (JournalEntry entry in settled)
         {
-            Refusal? drift = DriftOf(entry, found) ?? Unbound(entry, found);
+            RefusalException? drift = DriftOf(entry, found) ?? Unbound(entry, found);
             Holding? before;
             lock (gate)
                 before = holdings.GetValueOrDefault(entry.ClaimUid);
@@ -61,7 +61,7 @@ public sealed partial class PassthroughHost
     }
 
     /// <summary>A device that is gone or is another one, or a group that has changed; null when all are what they were.</summary>
-    private Refusal? DriftOf(JournalEntry entry, Dictionary<PciAddress, HostFunction> found)
+    private RefusalException? DriftOf(JournalEntry entry, Dictionary<PciAddress, HostFunction> found)
     {
         var gone = new List<string>();
         var other = new List<string>();
@@ -95,16 +95,16 @@ public sealed partial class PassthroughHost
         string then = other.Count == 0
             ? "The claim gets it back when it returns; if it doesn't, delete the claim."
             : "Nothing of the claim's is bound here until that is put right; or delete the claim.";
-        return new Refusal(other.Count == 0 ? HoldingReasons.DeviceGone : HoldingReasons.DriftDetected, string.Join(' ', [.. other, .. gone, then]));
+        return new RefusalException(other.Count == 0 ? HoldingReasons.DeviceGone : HoldingReasons.DriftDetected, string.Join(' ', [.. other, .. gone, then]));
     }
 
     /// <summary>A device that somebody took off its driver.</summary>
-    private static Refusal? Unbound(JournalEntry entry, Dictionary<PciAddress, HostFunction> found)
+    private static RefusalException? Unbound(JournalEntry entry, Dictionary<PciAddress, HostFunction> found)
     {
         foreach (JournalDevice device in entry.Devices)
         {
             if (found.TryGetValue(device.At, out HostFunction? now) && now.Driver != device.TargetDriver)
-                return new Refusal(HoldingReasons.NotBound, $"{device.Address} is on {now.Driver ?? "no driver"} instead of {device.TargetDriver}: somebody else unbound it, it is leaving the bus, or it was plugged in again.");
+                return new RefusalException(HoldingReasons.NotBound, $"{device.Address} is on {now.Driver ?? "no driver"} instead of {device.TargetDriver}: somebody else unbound it, it is leaving the bus, or it was plugged in again.");
         }
 
         return null;

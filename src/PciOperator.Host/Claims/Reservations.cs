@@ -11,7 +11,7 @@ internal sealed class Reservations
     private readonly Dictionary<string, Share> shares = new(StringComparer.Ordinal);
 
     /// <summary>PFs whose number of VFs is being changed.</summary>
-    public Dictionary<PciAddress, HostWork> Resizing { get; } = [];
+    public Dictionary<PciAddress, BlockingWork> Resizing { get; } = [];
 
     public void Reserve(string claimUid, Share share) => shares[claimUid] = share;
 
@@ -56,7 +56,7 @@ internal sealed class Reservations
             var parents = new HashSet<PciAddress>();
             var groups = new HashSet<int>();
             bool isWhole = true;
-            foreach (AssignmentDevice device in request.Devices)
+            foreach (DeviceToTake device in request.Devices)
             {
                 if (Inventory.ParentOf(files, device.Address) is { } pf)
                     parents.Add(pf);

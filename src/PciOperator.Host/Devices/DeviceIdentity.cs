@@ -123,7 +123,7 @@ internal sealed record Evidence(ReadSerial Vpd, ReadSerial Dsn, string Place);
 /// <param name="Evidence">What was read of it; null for a device that was given.</param>
 internal readonly record struct KnownDevice(PciId VendorId, PciId ProductId, string? StableId, Evidence? Evidence = null)
 {
-    public static KnownDevice Of(AssignmentDevice device) => new(device.VendorId, device.ProductId, device.StableId);
+    public static KnownDevice Of(DeviceToTake device) => new(device.VendorId, device.ProductId, device.StableId);
 
     public static KnownDevice Of(JournalDevice device) => new(PciId.Parse(device.VendorId), PciId.Parse(device.ProductId), device.StableId);
 

@@ -63,7 +63,7 @@ internal sealed record JournalEntry
         ClaimName = ClaimName,
         Devices =
         [
-            .. Devices.Select(d => new AssignmentDevice
+            .. Devices.Select(d => new DeviceToTake
             {
                 Address = d.At,
                 VendorId = PciId.Parse(d.VendorId),

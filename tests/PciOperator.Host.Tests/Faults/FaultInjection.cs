@@ -197,7 +197,7 @@ internal sealed class FaultInjection(FaultOperation operation)
         Answer refused = await operation.Attempt(lab);
         Assert.True(refused is { Outcome: Outcome.Undone, Reason: HoldingReasons.Withheld }, $"said to be unbindable, and: {refused}");
         Assert.Equal(before, lab.Host.Functions.Select(f => $"{f.Address} {f.Driver}"));
-        Assert.Contains(operation.Cards, card => lab.Agent.Free(PciAddress.Parse(card)));
+        Assert.Contains(operation.Cards, card => lab.Agent.ClearUsedOnce(PciAddress.Parse(card)));
         Assert.Null(lab.Unbindable(operation.Cards));
     }
 

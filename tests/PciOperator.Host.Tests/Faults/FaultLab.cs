@@ -60,7 +60,7 @@ internal sealed class FaultLab
     }
 
     /// <summary>A claim for devices as the host shows them now.</summary>
-    public AssignmentRequest Asking(string claim, IReadOnlyList<string> addresses, Func<AssignmentDevice, AssignmentDevice>? change = null)
+    public AssignmentRequest Asking(string claim, IReadOnlyList<string> addresses, Func<DeviceToTake, DeviceToTake>? change = null)
     {
         if (asked.TryGetValue(claim, out AssignmentRequest? same))
             return same;
@@ -72,7 +72,7 @@ internal sealed class FaultLab
             ClaimName = claim,
             Devices =
             [
-                .. addresses.Select(PciAddress.Parse).Select(a => functions.Single(f => f.Address == a).Function).Select(f => new AssignmentDevice
+                .. addresses.Select(PciAddress.Parse).Select(a => functions.Single(f => f.Address == a).Function).Select(f => new DeviceToTake
                 {
                     Address = f.Address,
                     VendorId = f.VendorId,

@@ -69,7 +69,7 @@ internal record PrepareOperation(string Name, string[] Devices, Func<SimulatedHo
 {
     protected const string Claim = "claim-1";
 
-    public Func<AssignmentDevice, AssignmentDevice>? Change { get; init; }
+    public Func<DeviceToTake, DeviceToTake>? Change { get; init; }
 
     /// <summary>A device of these that a guard refuses: its prepare never does anything.</summary>
     public bool IsRefused { get; init; }
@@ -114,7 +114,7 @@ internal record PrepareOperation(string Name, string[] Devices, Func<SimulatedHo
         try
         {
             if (lab.Request!.Devices.Any(d => d.OneTimeUse))
-                _ = lab.Agent.Free(PciAddress.Parse(Devices[0]));
+                _ = lab.Agent.ClearUsedOnce(PciAddress.Parse(Devices[0]));
             return new Answer(Outcome.Undone, null, null);
         }
         catch (HostIoException e)
@@ -293,7 +293,7 @@ internal sealed record FreeOperation(string Name, string Device, Func<SimulatedH
     {
         try
         {
-            _ = lab.Agent.Free(PciAddress.Parse(Device));
+            _ = lab.Agent.ClearUsedOnce(PciAddress.Parse(Device));
             return Task.FromResult(new Answer(Outcome.Done, null, null));
         }
         catch (HostIoException e)

@@ -4,7 +4,7 @@ namespace PciOperator.Host;
 /// The whole disks of a device that is being taken, claimed as a mount claims them, so that between the last look and the unbind nobody
 /// can mount them or build on them. Disposed as soon as the device is off its driver: an open disk keeps its old name.
 /// </summary>
-internal sealed class DiskClaims : IDisposable
+internal sealed class ExclusiveDisks : IDisposable
 {
     private readonly Dictionary<string, IDisposable> held = new(StringComparer.Ordinal);
 

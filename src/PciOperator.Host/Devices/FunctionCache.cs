@@ -3,7 +3,7 @@ using PciOperator.Core;
 namespace PciOperator.Host;
 
 /// <summary>What was seen of the functions last, so that a uevent costs a look at what it concerns and not at the whole bus.</summary>
-internal sealed class Sight(IHostFileSystem files, TimeProvider time)
+internal sealed class FunctionCache(IHostFileSystem files, TimeProvider time)
 {
     // One look after the other: a slow one must not put what it saw in the place of what a later one saw.
     private readonly Lock seeing = new();

@@ -11,7 +11,7 @@ namespace PciOperator.Core;
 /// better then) or 256 that serve the claim are compared: solving all of 5,000 that differ would cost milliseconds to save a PF
 /// on a node that packing would fill last. The order, and so the choice, is the same however the snapshot came to be.
 /// </remarks>
-internal sealed class Placement
+internal sealed class NodeChoice
 {
     /// <summary>Nodes that serve the claim and pass the filters are compared up to this many.</summary>
     public const int MostCompared = 256;
@@ -33,7 +33,7 @@ internal sealed class Placement
     private ulong[] refused = [];
     private DeviceType?[]?[]? otherTypes;
 
-    public Placement(ClusterInventory cluster, ClaimPlan plan, IReadOnlyList<INodeFilter> filters, PlacementOptions options)
+    public NodeChoice(ClusterInventory cluster, ClaimPlan plan, IReadOnlyList<INodeFilter> filters, PlacementOptions options)
     {
         (this.cluster, this.plan, this.filters, this.options) = (cluster, plan, filters, options);
         DeviceClass[] classes = cluster.Classes.All;
@@ -80,8 +80,8 @@ internal sealed class Placement
     {
         var reasons = new Tally();
         var lacking = new int[plan.Columns.Length];
-        var otherType = new Dictionary<(int Column, DeviceType Type), int>();
-        var tooFew = new Dictionary<(int Column, int Free), int>();
+        var otherType = new Dictionary<(int RequestGroup, DeviceType Type), int>();
+        var tooFew = new Dictionary<(int RequestGroup, int Free), int>();
         Span<ushort> sums = stackalloc ushort[NodePage.Most];
         for (int p = 0; p < cluster.Pages.Length; p++)
         {
@@ -117,8 +117,8 @@ internal sealed class Placement
                     if (sums[at] >= plan.Columns[c].Count)
                         continue;
                     open &= ~(1ul << at);
-                    if (page.Nodes[at].HasStrangers)
-                        reasons.Add(Refusal.TooFew(page.Nodes[at], plan, c, sums[at]), 1);
+                    if (page.Nodes[at].HasUnspecifiedEndpoints)
+                        reasons.Add(RefusalText.TooFew(page.Nodes[at], plan, c, sums[at]), 1);
                     else
                         tooFew[(c, sums[at])] = tooFew.GetValueOrDefault((c, sums[at])) + 1;
                 }
@@ -133,23 +133,23 @@ internal sealed class Placement
         for (int c = 0; c < lacking.Length; c++)
         {
             if (lacking[c] > 0)
-                reasons.Add(Refusal.NoDevice(plan, c), lacking[c]);
+                reasons.Add(RefusalText.NoDevice(plan, c), lacking[c]);
         }
         foreach (((int column, DeviceType type), int nodes) in otherType)
-            reasons.Add(Refusal.NoDevice(plan, column, type), nodes);
+            reasons.Add(RefusalText.NoDevice(plan, column, type), nodes);
         foreach (((int column, int free), int nodes) in tooFew)
-            reasons.Add(Refusal.TooFew(plan, column, free), nodes);
+            reasons.Add(RefusalText.TooFew(plan, column, free), nodes);
         return reasons.All();
     }
 
     // Of nodes without a device for a column, those that have none of another type either; the others are counted by that type.
-    private ulong WithoutOtherType(NodePage page, int column, ulong nodes, Dictionary<(int Column, DeviceType Type), int> counts)
+    private ulong WithoutOtherType(NodePage page, int column, ulong nodes, Dictionary<(int RequestGroup, DeviceType Type), int> counts)
     {
         if (nodes == 0)
             return 0;
         otherTypes ??= new DeviceType?[plan.Columns.Length][];
         DeviceType?[] types = otherTypes[column] ??= [.. cluster.Classes.All.Select(c => c.OtherTypeOf(plan.Columns[column].Alias))];
-        foreach (DeviceType type in Refusal.OtherTypes)
+        foreach (DeviceType type in RefusalText.OtherTypes)
         {
             ulong there = 0;
             for (int k = 0; k < page.Classes.Length; k++)
@@ -177,9 +177,9 @@ internal sealed class Placement
             enough &= AtLeast(sums, plan.Demand[set]);
         }
         if ((whole & ~enough) != 0)
-            reasons.Add(Refusal.Together, BitOperations.PopCount(whole & ~enough));
+            reasons.Add(RefusalText.Together, BitOperations.PopCount(whole & ~enough));
         ulong plain = enough & ~page.WithCards;
-        if (plain == 0 || Refusal.OfOnlyPolicy(plan) is not { } reason)
+        if (plain == 0 || RefusalText.OfOnlyPolicy(plan) is not { } reason)
             return enough;
         reasons.Add(reason, BitOperations.PopCount(plain));
         return enough & ~plain;
@@ -369,14 +369,14 @@ internal sealed class Placement
         {
             NodeInventory without = node.Without(plan.Claim);
             ReadOnlySpan<int> own = OwnMasks(without);
-            return Refusal.Explain(without, plan, own, IsOver ? Fit.Untried : new NodeSolver(without.Shape, plan, own).Solve());
+            return RefusalText.Explain(without, plan, own, IsOver ? Fit.Untried : new NodeSolver(without.Shape, plan, own).Solve());
         }
         if (buffers.ReasonOf(node.Shape) is { } known)
             return known;
         ReadOnlySpan<int> masksOfNode = MasksOf(numbers);
         // What is refused stays so, when there is no work left to say why.
-        RefusalReason reason = refusedWhole ? IsOver ? Refusal.Together : Refusal.ExplainWhole(node, plan, masksOfNode)
-            : Refusal.Explain(node, plan, masksOfNode, buffers.TryFind(node.Shape, out Fit found) ? found : IsOver ? Fit.Untried : new NodeSolver(node.Shape, plan, masksOfNode).Solve());
+        RefusalReason reason = refusedWhole ? IsOver ? RefusalText.Together : RefusalText.ExplainWhole(node, plan, masksOfNode)
+            : RefusalText.Explain(node, plan, masksOfNode, buffers.TryFind(node.Shape, out Fit found) ? found : IsOver ? Fit.Untried : new NodeSolver(node.Shape, plan, masksOfNode).Solve());
         buffers.Remember(node.Shape, reason);
         return reason;
     }

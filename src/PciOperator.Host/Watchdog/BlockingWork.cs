@@ -6,7 +6,7 @@ namespace PciOperator.Host;
 /// One piece of work on the host, on a thread of its own, since the kernel's calls block and can't be cancelled. A call that
 /// lasts longer than the limit makes the work stalled; when it returns the work goes on.
 /// </summary>
-internal sealed class HostWork : IDisposable
+internal sealed class BlockingWork : IDisposable
 {
     private readonly Lock gate = new();
     private readonly TimeProvider time;
@@ -20,7 +20,7 @@ internal sealed class HostWork : IDisposable
     private long calls;
     private bool armed;
 
-    public HostWork(TimeProvider time, TimeSpan limit)
+    public BlockingWork(TimeProvider time, TimeSpan limit)
     {
         this.time = time;
         this.limit = limit;
@@ -152,10 +152,10 @@ internal sealed class HostWork : IDisposable
 }
 
 /// <summary>Every call of the host is watched by the work that makes it; looks at all of the host are shared with other work.</summary>
-internal sealed class WatchedFileSystem(IHostFileSystem files, HostWork work, HostLooks looks) : IHostFileSystem
+internal sealed class WatchedFileSystem(IHostFileSystem files, BlockingWork work, SharedReads looks) : IHostFileSystem
 {
     /// <summary>How the host uses its devices now, what its processes have open, and other namespaces.</summary>
-    public HostSight Sight() => looks.Sight.Take(this, work);
+    public HostUsage Usage() => looks.Usage.Take(this, work);
 
     /// <summary>What processes have open now.</summary>
     /// <exception cref="HostIoException">It can't be read.</exception>

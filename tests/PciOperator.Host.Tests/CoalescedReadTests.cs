@@ -1,7 +1,7 @@
 namespace PciOperator.Host.Tests;
 
 /// <summary>Looks that claims share, and the threads that their work is done on.</summary>
-public sealed class SharedLookTests
+public sealed class CoalescedReadTests
 {
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(30);
     private readonly IHostFileSystem files = new Lab().Simulated.Files;
@@ -10,9 +10,9 @@ public sealed class SharedLookTests
     [Fact]
     public async Task Who_looks_waits_for_those_that_are_about_to_ask_and_one_look_does_for_all()
     {
-        var shared = new SharedLook<object>(_ => Seen(), _ => true, Long);
-        HostWork[] works = [Work(), Work(), Work()];
-        foreach (HostWork work in works)
+        var shared = new CoalescedRead<object>(_ => Seen(), _ => true, Long);
+        BlockingWork[] works = [Work(), Work(), Work()];
+        foreach (BlockingWork work in works)
             shared.Expect(work);
         Task<object> first = Ask(shared, works[0]);
         Task<object> second = Ask(shared, works[1]);
@@ -25,9 +25,9 @@ public sealed class SharedLookTests
     [Fact]
     public async Task Who_leaves_is_not_waited_for()
     {
-        var shared = new SharedLook<object>(_ => Seen(), _ => true, Long);
-        HostWork[] works = [Work(), Work()];
-        foreach (HostWork work in works)
+        var shared = new CoalescedRead<object>(_ => Seen(), _ => true, Long);
+        BlockingWork[] works = [Work(), Work()];
+        foreach (BlockingWork work in works)
             shared.Expect(work);
         Task<object> first = Ask(shared, works[0]);
         shared.Leave(works[1]);
@@ -40,7 +40,7 @@ public sealed class SharedLookTests
     {
         using var began = new ManualResetEventSlim();
         using var end = new ManualResetEventSlim();
-        var shared = new SharedLook<object>(_ => { began.Set(); Assert.True(end.Wait(Long)); return Seen(); }, _ => true, Long);
+        var shared = new CoalescedRead<object>(_ => { began.Set(); Assert.True(end.Wait(Long)); return Seen(); }, _ => true, Long);
         Task<object> first = Ask(shared, Work());
         Assert.True(began.Wait(Long));
         Task<object> second = Ask(shared, Work());
@@ -52,8 +52,8 @@ public sealed class SharedLookTests
     [Fact]
     public async Task Who_stands_before_it_asks_holds_up_nobody()
     {
-        var shared = new SharedLook<object>(_ => Seen(), _ => true, TimeSpan.FromMilliseconds(1));
-        HostWork standing = Work();
+        var shared = new CoalescedRead<object>(_ => Seen(), _ => true, TimeSpan.FromMilliseconds(1));
+        BlockingWork standing = Work();
         shared.Expect(standing);
         standing.Enter("writing", "/sys/bus/pci/drivers_probe");
         await Ask(shared, Work());
@@ -65,8 +65,8 @@ public sealed class SharedLookTests
     {
         using var end = new ManualResetEventSlim();
         using var began = new ManualResetEventSlim();
-        HostWork standing = Work();
-        var shared = new SharedLook<object>(
+        BlockingWork standing = Work();
+        var shared = new CoalescedRead<object>(
             _ =>
             {
                 if (began.IsSet)
@@ -78,7 +78,7 @@ public sealed class SharedLookTests
                 return Seen();
             },
             _ => true, TimeSpan.FromMilliseconds(1));
-        HostWork other = Work();
+        BlockingWork other = Work();
         shared.Expect(standing);
         shared.Expect(other);
         Task<object> held = Ask(shared, standing);
@@ -92,9 +92,9 @@ public sealed class SharedLookTests
     [Fact]
     public async Task A_look_that_failed_is_nobody_elses()
     {
-        var shared = new SharedLook<object>(_ => Interlocked.Increment(ref looks) == 1 ? throw new HostIoException("read", "/proc/swaps", Errnos.EIO) : new object(), _ => true, Long);
-        HostWork[] works = [Work(), Work()];
-        foreach (HostWork work in works)
+        var shared = new CoalescedRead<object>(_ => Interlocked.Increment(ref looks) == 1 ? throw new HostIoException("read", "/proc/swaps", Errnos.EIO) : new object(), _ => true, Long);
+        BlockingWork[] works = [Work(), Work()];
+        foreach (BlockingWork work in works)
             shared.Expect(work);
         Task<object>[] asked = [Ask(shared, works[0]), Ask(shared, works[1])];
         await Task.WhenAll(asked).ContinueWith(_ => { }, TaskScheduler.Default);
@@ -106,15 +106,15 @@ public sealed class SharedLookTests
     public async Task A_host_sight_with_something_unread_is_not_shared_and_says_so_when_it_is_asked_for()
     {
         var lab = new Lab();
-        Assert.True(HostSight.Read(lab.Simulated.Files).IsWhole);
+        Assert.True(HostUsage.Read(lab.Simulated.Files).IsWhole);
         lab.Simulated.Fault = a =>
         {
             if (a is { IsChange: false, Before: true, Path: "/proc" })
                 throw new HostIoException("list", "/proc", Errnos.EIO);
         };
-        HostSight sight = await Task.Run(() => HostSight.Read(lab.Simulated.Files));
-        Assert.False(sight.IsWhole);
-        Assert.Throws<HostIoException>(() => sight.Processes);
+        HostUsage usage = await Task.Run(() => HostUsage.Read(lab.Simulated.Files));
+        Assert.False(usage.IsWhole);
+        Assert.Throws<HostIoException>(() => usage.Processes);
     }
 
     [Fact]
@@ -133,7 +133,7 @@ public sealed class SharedLookTests
         }
     }
 
-    private static HostWork Work() => new(TimeProvider.System, Long);
+    private static BlockingWork Work() => new(TimeProvider.System, Long);
 
     private object Seen()
     {
@@ -142,7 +142,7 @@ public sealed class SharedLookTests
     }
 
     /// <summary>Asks once, on a thread of its own.</summary>
-    private Task<object> Ask(SharedLook<object> shared, HostWork work) => Task.Factory.StartNew(
+    private Task<object> Ask(CoalescedRead<object> shared, BlockingWork work) => Task.Factory.StartNew(
         () =>
         {
             try

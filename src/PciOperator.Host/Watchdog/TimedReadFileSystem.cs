@@ -8,10 +8,10 @@ namespace PciOperator.Host;
 /// a blocked unbind or change of VFs of any process holds (drivers/pci/pci-sysfs.c, iov.c). A device whose read doesn't return
 /// is silent: no later look waits for it as well, until that read has returned.
 /// </summary>
-internal sealed class LookedAtFileSystem(IHostFileSystem files, TimeProvider time) : IHostFileSystem
+internal sealed class TimedReadFileSystem(IHostFileSystem files, TimeProvider time) : IHostFileSystem
 {
     [ThreadStatic]
-    private static HostLook? current;
+    private static ReadWatchdog? current;
 
     private readonly ConcurrentDictionary<PciAddress, string> silent = new();
 
@@ -25,7 +25,7 @@ internal sealed class LookedAtFileSystem(IHostFileSystem files, TimeProvider tim
     /// <exception cref="HostIoException">A call that concerns no single device doesn't return.</exception>
     public LookOutcome<T> Run<T>(Func<T> look, TimeSpan limit, Action answered)
     {
-        var mine = new HostLook(time);
+        var mine = new ReadWatchdog(time);
         var result = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
         void Look()
         {
@@ -121,7 +121,7 @@ internal sealed class LookedAtFileSystem(IHostFileSystem files, TimeProvider tim
 
     private T Watch<T>(string operation, string path, Func<IHostFileSystem, string, T> call)
     {
-        if (!silent.IsEmpty && HostLook.DeviceOf(path) is { } device && silent.TryGetValue(device, out string? since))
+        if (!silent.IsEmpty && ReadWatchdog.DeviceOf(path) is { } device && silent.TryGetValue(device, out string? since))
             throw new HostIoException(operation, path, Errnos.ETIMEDOUT, $"the kernel has not finished {since}; that can't be cancelled. A process may still use the device: stop it.");
         if (current is not { } look)
             return call(files, path);
@@ -141,7 +141,7 @@ internal sealed class LookedAtFileSystem(IHostFileSystem files, TimeProvider tim
 internal readonly record struct LookOutcome<T>(T? Seen, string? Hangs);
 
 /// <summary>How far one look is.</summary>
-internal sealed class HostLook(TimeProvider time)
+internal sealed class ReadWatchdog(TimeProvider time)
 {
     private readonly Lock gate = new();
     private (string Operation, string Path)? doing;

@@ -4,7 +4,7 @@ using PciOperator.Core;
 namespace PciOperator.Controller;
 
 /// <summary>What is written into a PciNode for a claim.</summary>
-internal static class Assignments
+internal static class AssignmentBuilder
 {
     /// <summary>An allocation, with what the agent checks and does for each device.</summary>
     public static PciAssignment Of(PassthroughClaim claim, NodeAllocation allocation, PciNode node)

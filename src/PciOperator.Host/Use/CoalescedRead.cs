@@ -7,27 +7,27 @@ namespace PciOperator.Host;
 /// <param name="read">The look.</param>
 /// <param name="isWhole">Whether others may have what it saw; one that failed is nobody else's.</param>
 /// <param name="patience">How long one call of the kernel may hold up somebody else: who stands still longer is not waited for.</param>
-internal sealed class SharedLook<T>(Func<IHostFileSystem, T> read, Func<T, bool> isWhole, TimeSpan patience)
+internal sealed class CoalescedRead<T>(Func<IHostFileSystem, T> read, Func<T, bool> isWhole, TimeSpan patience)
     where T : class
 {
     /// <summary>Those that are about to ask are not waited for any longer, though they move.</summary>
     private static readonly TimeSpan LongestGathering = TimeSpan.FromSeconds(1);
 
     private readonly object gate = new();
-    private readonly HashSet<HostWork> expected = [];
-    private readonly HashSet<HostWork> here = [];
+    private readonly HashSet<BlockingWork> expected = [];
+    private readonly HashSet<BlockingWork> here = [];
     private Look? running;
     private Look? next;
 
     /// <summary>The work is about to ask, perhaps more than once: others wait for it a little, so that one look does for all.</summary>
-    public void Expect(HostWork work)
+    public void Expect(BlockingWork work)
     {
         lock (gate)
             expected.Add(work);
     }
 
     /// <summary>The work is not going to ask for now.</summary>
-    public void Leave(HostWork work)
+    public void Leave(BlockingWork work)
     {
         lock (gate)
         {
@@ -39,7 +39,7 @@ internal sealed class SharedLook<T>(Func<IHostFileSystem, T> read, Func<T, bool>
     /// <summary>Looks, or waits for somebody else's look.</summary>
     /// <param name="files">The host, as it is looked at when it is our turn.</param>
     /// <param name="work">Who asks.</param>
-    public T Take(IHostFileSystem files, HostWork work)
+    public T Take(IHostFileSystem files, BlockingWork work)
     {
         while (true)
         {
@@ -138,10 +138,10 @@ internal sealed class SharedLook<T>(Func<IHostFileSystem, T> read, Func<T, bool>
 
     private long Steps() => expected.Where(work => !here.Contains(work)).Sum(work => work.Calls);
 
-    private sealed class Look(HostWork by)
+    private sealed class Look(BlockingWork by)
     {
         /// <summary>Who looks.</summary>
-        public HostWork By { get; } = by;
+        public BlockingWork By { get; } = by;
 
         /// <summary>One of those who wait sees to it that it goes on.</summary>
         public bool Watched { get; set; }

@@ -6,7 +6,7 @@ using PciOperator.Kubernetes.Models;
 namespace PciOperator.Agent;
 
 /// <summary>Between the API's words and the host library's.</summary>
-internal static class Translate
+internal static class HostMapping
 {
     public static AssignmentRequest Request(PciAssignment assignment) => new()
     {
@@ -15,7 +15,7 @@ internal static class Translate
         ClaimName = assignment.ClaimName,
         Devices =
         [
-            .. assignment.Devices.Select(d => new AssignmentDevice
+            .. assignment.Devices.Select(d => new DeviceToTake
             {
                 Address = PciAddress.Parse(d.Address),
                 VendorId = PciId.Parse(d.VendorId),
@@ -36,7 +36,7 @@ internal static class Translate
     };
 
     /// <summary>How a device is kept, as the journal has it.</summary>
-    public static HeldPolicy Policy(AssignmentDevice device) => new()
+    public static HeldPolicy Policy(DeviceToTake device) => new()
     {
         Driver = device.Driver switch
         {

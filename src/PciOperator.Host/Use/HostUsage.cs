@@ -1,13 +1,13 @@
 namespace PciOperator.Host;
 
 /// <summary>What guards look at, whatever the devices are.</summary>
-internal sealed class HostSight
+internal sealed class HostUsage
 {
     private readonly ProcessFiles? processes;
     private readonly OtherNamespaces? namespaces;
     private readonly HostIoException? failure;
 
-    private HostSight(IHostFileSystem files)
+    private HostUsage(IHostFileSystem files)
     {
         Use = HostUse.Read(files);
         try
@@ -35,15 +35,15 @@ internal sealed class HostSight
     /// <summary>Nothing of it failed.</summary>
     public bool IsWhole => failure is null && Use.Blindness is null;
 
-    public static HostSight Read(IHostFileSystem files) => new(files);
+    public static HostUsage Read(IHostFileSystem files) => new(files);
 }
 
-/// <summary>The looks that claims share.</summary>
-internal sealed class HostLooks(TimeSpan patience)
+/// <summary>The reads that claims share.</summary>
+internal sealed class SharedReads(TimeSpan patience)
 {
     /// <summary>For the guards of who takes devices.</summary>
-    public SharedLook<HostSight> Sight { get; } = new(HostSight.Read, sight => sight.IsWhole, patience);
+    public CoalescedRead<HostUsage> Usage { get; } = new(HostUsage.Read, usage => usage.IsWhole, patience);
 
     /// <summary>For who gives devices back: whether somebody still has them open.</summary>
-    public SharedLook<ProcessFiles> Processes { get; } = new(ProcessFiles.Read, _ => true, patience);
+    public CoalescedRead<ProcessFiles> Processes { get; } = new(ProcessFiles.Read, _ => true, patience);
 }

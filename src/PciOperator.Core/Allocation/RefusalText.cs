@@ -1,7 +1,7 @@
 namespace PciOperator.Core;
 
 /// <summary>Finds the reason for a refusal, and words it.</summary>
-internal static class Refusal
+internal static class RefusalText
 {
     private const int MostReasons = 12;
 

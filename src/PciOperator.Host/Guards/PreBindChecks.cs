@@ -3,31 +3,31 @@ using PciOperator.Core;
 namespace PciOperator.Host;
 
 /// <summary>The devices of a request as the host shows them now, known to be the ones that were asked for.</summary>
-internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnlyList<HostFunction> Vfs, HostSight Sight)
+internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadOnlyList<HostFunction> Vfs, HostUsage Usage)
 {
-    private HostUse Use => Sight.Use;
+    private HostUse Use => Usage.Use;
 
     /// <summary>Reads the devices and compares them with the request: identity, and groups whole.</summary>
     /// <param name="request">What was asked for.</param>
     /// <param name="files">The host.</param>
     /// <param name="inUse">The devices are handed out already.</param>
-    /// <exception cref="Refusal">DeviceGone, DriftDetected, NoIommuGroup, GroupNotViable or InvalidRequest.</exception>
-    /// <param name="sight">How the host uses its devices.</param>
-    public static Examination Of(AssignmentRequest request, WatchedFileSystem files, bool inUse, HostSight sight)
+    /// <exception cref="RefusalException">DeviceGone, DriftDetected, NoIommuGroup, GroupNotViable or InvalidRequest.</exception>
+    /// <param name="usage">How the host uses its devices.</param>
+    public static PreBindChecks Of(AssignmentRequest request, WatchedFileSystem files, bool inUse, HostUsage usage)
     {
-        HostUse use = sight.Use;
+        HostUse use = usage.Use;
         var inventory = new Inventory(files);
         Dictionary<PciAddress, HostFunction> found = inventory.ReadNow(request.Devices.Select(d => d.Address), use).ToDictionary(f => f.Address);
-        foreach (AssignmentDevice device in request.Devices)
+        foreach (DeviceToTake device in request.Devices)
         {
             try
             {
                 CheckIdentity(device, found.GetValueOrDefault(device.Address), use, files, inUse);
             }
-            catch (Refusal drift) when (PassthroughHost.IsDrift(drift.Reason) && DeviceIdentity.IsSerial(device.StableId))
+            catch (RefusalException drift) when (PassthroughHost.IsDrift(drift.Reason) && DeviceIdentity.IsSerial(device.StableId))
             {
                 string elsewhere = DeviceIdentity.Elsewhere(device.Address, KnownDevice.Of(device), inventory.ReadAll(use, fresh: true, []));
-                throw elsewhere.Length == 0 ? drift : new Refusal(drift.Reason, drift.Message + elsewhere);
+                throw elsewhere.Length == 0 ? drift : new RefusalException(drift.Reason, drift.Message + elsewhere);
             }
         }
 
@@ -37,11 +37,11 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
         {
             List<PciAddress> addresses = inventory.VfsOf(pf.Address);
             if (addresses.Find(found.ContainsKey) is var own && found.ContainsKey(own))
-                throw new Refusal(HoldingReasons.InvalidRequest, $"The assignment names the PF {pf.Address} and its VF {own}: taking a PF removes its VFs.");
+                throw new RefusalException(HoldingReasons.InvalidRequest, $"The assignment names the PF {pf.Address} and its VF {own}: taking a PF removes its VFs.");
             vfs.AddRange(inventory.ReadNow(addresses, use));
         }
 
-        return new Examination([.. request.Devices.Select(d => found[d.Address])], vfs, sight);
+        return new PreBindChecks([.. request.Devices.Select(d => found[d.Address])], vfs, usage);
     }
 
     /// <summary>All guards on all that would be taken: the devices and the VFs that go with a PF.</summary>
@@ -51,19 +51,19 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
     /// <param name="administrators">The drivers that a function of the administrator's may be on; null: it is ours to bind.</param>
     /// <param name="claims">Gets the disks, which are the agent's until it is disposed.</param>
     /// <returns>What guards said that a person has overridden.</returns>
-    /// <exception cref="Refusal">GuardRefused, ForeignVfioBinding, NotBound or InUse.</exception>
+    /// <exception cref="RefusalException">GuardRefused, ForeignVfioBinding, NotBound or InUse.</exception>
     public IReadOnlyList<GuardRefusal> CheckGuards(
-        WatchedFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, DiskClaims claims)
+        WatchedFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, ExclusiveDisks claims)
     {
         var overridden = new List<GuardRefusal>();
         foreach (HostFunction f in Devices.Concat(Vfs))
         {
             BindDriver? bound = administrators(f);
             if (bound is { } wanted && !VfioDrivers.IsBoundAs(wanted, f.Driver))
-                throw new Refusal(HoldingReasons.NotBound, $"{f.Address} is on {f.Driver ?? "no driver"}, and its spec says managed: false: bind it to {VfioDrivers.NameOf(wanted)} first (driverctl set-override {f.Address} {VfioDrivers.NameOf(wanted)}).");
+                throw new RefusalException(HoldingReasons.NotBound, $"{f.Address} is on {f.Driver ?? "no driver"}, and its spec says managed: false: bind it to {VfioDrivers.NameOf(wanted)} first (driverctl set-override {f.Address} {VfioDrivers.NameOf(wanted)}).");
             GuardVerdict verdict = guards.Check(f, Use, ours(f) || bound is not null);
             if (verdict.Refusal is { } refusal)
-                throw new Refusal(refusal.Guard == Guards.ForeignVfioBinding ? HoldingReasons.ForeignVfioBinding : HoldingReasons.GuardRefused, refusal.Sentence);
+                throw new RefusalException(refusal.Guard == Guards.ForeignVfioBinding ? HoldingReasons.ForeignVfioBinding : HoldingReasons.GuardRefused, refusal.Sentence);
             if (verdict.Overridden is { } said)
                 overridden.Add(said);
         }
@@ -79,13 +79,13 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
     /// The guards once more, right before the first write: what came into use since the first look (loading a module and writing the
     /// journal take their time). The functions themselves are the ones that were examined.
     /// </summary>
-    /// <exception cref="Refusal">See <see cref="CheckGuards"/>.</exception>
+    /// <exception cref="RefusalException">See <see cref="CheckGuards"/>.</exception>
     public void CheckGuardsAgain(
-        WatchedFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, DiskClaims claims) =>
-        (this with { Sight = files.Sight() }).CheckGuards(files, guards, ours, administrators, claims);
+        WatchedFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, ExclusiveDisks claims) =>
+        (this with { Usage = files.Usage() }).CheckGuards(files, guards, ours, administrators, claims);
 
     /// <summary>The kernel knows who has a disk, also where nothing shows it; and once it is ours, nobody else gets it.</summary>
-    private void ClaimDisks(IHostFileSystem files, List<HostFunction> free, DiskClaims claims)
+    private void ClaimDisks(IHostFileSystem files, List<HostFunction> free, ExclusiveDisks claims)
     {
         foreach (HostFunction f in free)
         {
@@ -102,11 +102,11 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
                 }
                 catch (HostIoException e)
                 {
-                    throw new Refusal(HoldingReasons.GuardRefused, $"{f.Address} carries {disk.Node}, and whether it is in use can't be seen: {e.Message}");
+                    throw new RefusalException(HoldingReasons.GuardRefused, $"{f.Address} carries {disk.Node}, and whether it is in use can't be seen: {e.Message}");
                 }
 
                 if (!claimed)
-                    throw new Refusal(HoldingReasons.GuardRefused, $"{f.Address} carries {disk.Node}, which the kernel holds for somebody: {new OtherMounts(files).WhereIs(Use.DisksOf(f.Address)) ?? "a mount in another namespace, LVM, RAID, ZFS, a program that opened it exclusively, …"}.");
+                    throw new RefusalException(HoldingReasons.GuardRefused, $"{f.Address} carries {disk.Node}, which the kernel holds for somebody: {new OtherMounts(files).WhereIs(Use.DisksOf(f.Address)) ?? "a mount in another namespace, LVM, RAID, ZFS, a program that opened it exclusively, …"}.");
             }
         }
     }
@@ -124,25 +124,25 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
                      .Concat(taken.Union(Devices).SelectMany(f => those.VfioOf(f.Address, f.Function.IommuGroup))))
             nodes[node.Key] = node.Value;
         PciAddress[] addresses = [.. free.Select(f => f.Address)];
-        if (nodes.Count + addresses.Length > 0 && Sight.Processes.FindUser(nodes, addresses) is { } user)
-            throw new Refusal(HoldingReasons.GuardRefused, $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process.");
-        if (free.Any(f => Guards.IsNetwork(f) || Use.InterfacesOf(f.Address).Count > 0) && Sight.Namespaces.FindUser(addresses) is { } other)
-            throw new Refusal(HoldingReasons.GuardRefused, other);
+        if (nodes.Count + addresses.Length > 0 && Usage.Processes.FindUser(nodes, addresses) is { } user)
+            throw new RefusalException(HoldingReasons.GuardRefused, $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process.");
+        if (free.Any(f => Guards.IsNetwork(f) || Use.InterfacesOf(f.Address).Count > 0) && Usage.Namespaces.FindUser(addresses) is { } other)
+            throw new RefusalException(HoldingReasons.GuardRefused, other);
     }
 
-    private static void CheckIdentity(AssignmentDevice device, HostFunction? found, HostUse use, IHostFileSystem files, bool inUse)
+    private static void CheckIdentity(DeviceToTake device, HostFunction? found, HostUse use, IHostFileSystem files, bool inUse)
     {
         if (found is null)
-            throw new Refusal(HoldingReasons.DeviceGone, $"There is no device at {device.Address}.");
+            throw new RefusalException(HoldingReasons.DeviceGone, $"There is no device at {device.Address}.");
         PciFunction f = found.Function;
         if (DeviceIdentity.Difference(device.Address, KnownDevice.Of(device), KnownDevice.Of(found), inUse && PassthroughHost.IsStillOurs(found)) is { } difference)
-            throw new Refusal(HoldingReasons.DriftDetected, difference);
+            throw new RefusalException(HoldingReasons.DriftDetected, difference);
         if (f.IsBridge)
-            throw new Refusal(HoldingReasons.InvalidRequest, $"{device.Address} is a bridge: bridges are not handed out.");
+            throw new RefusalException(HoldingReasons.InvalidRequest, $"{device.Address} is a bridge: bridges are not handed out.");
         if (f.IommuGroup is null || use.UnsafeNoIommu)
-            throw new Refusal(HoldingReasons.NoIommuGroup, $"{device.Address} has no IOMMU group. {HostFacts.Iommu(files).WhyNot}".TrimEnd());
+            throw new RefusalException(HoldingReasons.NoIommuGroup, $"{device.Address} has no IOMMU group. {HostFacts.Iommu(files).WhyNot}".TrimEnd());
         if (device.IommuGroup is { } group && f.IommuGroup != group)
-            throw new Refusal(HoldingReasons.DriftDetected, $"{device.Address} is in IOMMU group {f.IommuGroup} now and was in {group} when it was given.");
+            throw new RefusalException(HoldingReasons.DriftDetected, $"{device.Address} is in IOMMU group {f.IommuGroup} now and was in {group} when it was given.");
     }
 
     private static void CheckGroups(AssignmentRequest request, Dictionary<PciAddress, HostFunction> found, Inventory inventory, HostUse use, bool inUse)
@@ -157,13 +157,13 @@ internal sealed record Examination(IReadOnlyList<HostFunction> Devices, IReadOnl
                 if (WholeGroup.IsMember(other.Function, IsTaken))
                     throw Left(other, unmanaged);
                 if (other.Function.IsBridge && Guards.SpoilsGroup(other) is { } spoilt)
-                    throw new Refusal(HoldingReasons.GroupNotViable, spoilt.Sentence);
+                    throw new RefusalException(HoldingReasons.GroupNotViable, spoilt.Sentence);
             }
         }
     }
 
     /// <summary>Another function of the group, which would be left with the host.</summary>
-    private static Refusal Left(HostFunction other, HashSet<PciAddress> unmanaged) => other.Function.ParentAddress is { } pf && unmanaged.Contains(pf)
-        ? new Refusal(HoldingReasons.GroupNotViable, $"{pf}: {WholeGroup.WhyNotWithVfs(pf, other.Address)}.")
-        : new Refusal(HoldingReasons.DriftDetected, $"IOMMU group {other.Function.IommuGroup} also holds {other.Address} ({other.Function.VendorId}:{other.Function.ProductId}), which the assignment doesn't name: a group is taken whole or not at all.");
+    private static RefusalException Left(HostFunction other, HashSet<PciAddress> unmanaged) => other.Function.ParentAddress is { } pf && unmanaged.Contains(pf)
+        ? new RefusalException(HoldingReasons.GroupNotViable, $"{pf}: {WholeGroup.WhyNotWithVfs(pf, other.Address)}.")
+        : new RefusalException(HoldingReasons.DriftDetected, $"IOMMU group {other.Function.IommuGroup} also holds {other.Address} ({other.Function.VendorId}:{other.Function.ProductId}), which the assignment doesn't name: a group is taken whole or not at all.");
 }
