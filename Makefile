@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-vm bench idle load nova-vectors crds crds-check format images
+.PHONY: help demo sandbox test test-all test-vm bench idle load nova-vectors crds crds-check format images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -33,8 +33,11 @@ sandbox: ## Keep the simulated cluster running and print its KUBECONFIG line
 	$(call build,sandbox/PciOperator.Sandbox)
 	@dotnet run --no-build -c $(CONFIGURATION) --project sandbox/PciOperator.Sandbox -- sandbox
 
-test: ## Run all tests but those that boot a kernel; the last line is their sum
+test: ## Run all tests but those that boot a kernel, with a share of the cases of those that have very many; the last line is their sum
 	@tests/run PciOperator.sln
+
+test-all: ## The same with every case: all faults, all kills, all random hosts
+	@PCI_TEST_ALL=1 tests/run PciOperator.sln
 
 test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/vm/install-packages first)
 	@echo "Publishing the agent, the controller and what the tests run in the guest …"

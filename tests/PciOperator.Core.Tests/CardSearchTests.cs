@@ -10,7 +10,7 @@ public class CardSearchTests
     public void Both_searches_agree_with_trying_every_mode_of_every_card()
     {
         int found = 0;
-        Parallel.For(0, 20_000, seed =>
+        Parallel.ForEach(TestScope.Seeds(20_000, 5), seed =>
         {
             var random = new Random(seed);
             int columns = random.Next(2, 5);

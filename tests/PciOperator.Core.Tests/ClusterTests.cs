@@ -93,7 +93,7 @@ public class ClusterTests
     [Fact]
     public void A_cluster_answers_as_its_nodes_do_one_by_one()
     {
-        for (int seed = 0; seed < 4000; seed++)
+        foreach (int seed in TestScope.Seeds(4000, 10))
         {
             var hosts = new RandomHosts(seed);
             var nodes = new List<NodeInventory>();

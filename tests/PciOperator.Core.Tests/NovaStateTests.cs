@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using PciOperator.Nova;
 
 namespace PciOperator.Core.Tests;
 
@@ -13,7 +14,7 @@ public class NovaStateTests
     {
         int compared = 0;
         int stale = 0;
-        Parallel.For(0, 100_000, seed =>
+        Parallel.ForEach(TestScope.Seeds(100_000, 10), seed =>
         {
             var random = new Random(seed);
             List<PciFunction> functions = [.. new RandomHosts(seed).Devices(out _).Select(d => d.Function).Where(f => !f.IsBridge)];

@@ -1,3 +1,5 @@
+using PciOperator.Nova;
+
 namespace PciOperator.Core.Tests;
 
 /// <summary>Nova's texts where they are read as Python reads them.</summary>

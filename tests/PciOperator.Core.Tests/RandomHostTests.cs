@@ -10,7 +10,7 @@ public class RandomHostTests
     {
         int served = 0;
         int refused = 0;
-        Parallel.For(0, Hosts, seed =>
+        Parallel.ForEach(TestScope.Seeds(Hosts, 10), seed =>
         {
             var hosts = new RandomHosts(seed);
             List<NodeDevice> devices = hosts.Devices(out Dictionary<int, int?> sockets);
@@ -42,7 +42,7 @@ public class RandomHostTests
     [Fact]
     public void Order_changes_nothing()
     {
-        Parallel.For(0, Hosts, seed =>
+        Parallel.ForEach(TestScope.Seeds(Hosts, 10), seed =>
         {
             var hosts = new RandomHosts(seed);
             List<NodeDevice> devices = hosts.Devices(out Dictionary<int, int?> sockets);

@@ -1,5 +1,4 @@
 using System.Text.Json;
-using PciOperator.Core;
 
 namespace PciOperator.Nova;
 

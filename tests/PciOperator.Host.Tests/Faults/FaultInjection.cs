@@ -14,8 +14,8 @@ internal sealed record FaultReport(string Operation, int Reads, int Changes, IRe
 }
 
 /// <summary>
-/// Records the accesses of an operation's run without faults; then, for each access and each fault that can befall it, a
-/// run of its own on a new host, settled as an agent would, and compared with what must hold afterwards.
+/// Records the accesses of an operation's run without faults; then, for each access and each fault that can befall it (in the quick run: one of
+/// them), a run of its own on a new host, settled as an agent would, and compared with what must hold afterwards.
 /// </summary>
 internal sealed class FaultInjection(FaultOperation operation)
 {
@@ -42,7 +42,7 @@ internal sealed class FaultInjection(FaultOperation operation)
         for (int at = 0; at < accesses.Count; at++)
         {
             current = accesses[at];
-            foreach ((FaultKind kind, Func<int, Task<IEnumerable<Outcome>>> run) in RunsFor(current, succeeding.Contains(at)))
+            foreach ((FaultKind kind, Func<int, Task<IEnumerable<Outcome>>> run) in TestScope.Turn([.. RunsFor(current, succeeding.Contains(at))], at))
             {
                 try
                 {
