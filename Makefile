@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-vm bench idle load nova-vectors crds crds-check format images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench idle load nova-vectors crds crds-check format images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -38,6 +38,9 @@ test: ## Run all tests but those that boot a kernel, with a share of the cases o
 
 test-all: ## The same with every case: all faults, all kills, all random hosts
 	@PCI_TEST_ALL=1 tests/run PciOperator.sln
+
+test-rest: ## Of test-all what test leaves out: the tests with very many cases, with every case
+	@PCI_TEST_ALL=1 tests/run PciOperator.sln --filter Cases=Many
 
 test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/vm/install-packages first)
 	@echo "Publishing the agent, the controller and what the tests run in the guest …"

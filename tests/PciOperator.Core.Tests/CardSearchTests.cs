@@ -7,6 +7,7 @@ namespace PciOperator.Core.Tests;
 public class CardSearchTests
 {
     [Fact]
+    [Trait("Cases", "Many")]
     public void Both_searches_agree_with_trying_every_mode_of_every_card()
     {
         int found = 0;

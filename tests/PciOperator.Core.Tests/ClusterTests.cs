@@ -91,6 +91,7 @@ public class ClusterTests
     }
 
     [Fact]
+    [Trait("Cases", "Many")]
     public void A_cluster_answers_as_its_nodes_do_one_by_one()
     {
         foreach (int seed in TestScope.Seeds(4000, 10))

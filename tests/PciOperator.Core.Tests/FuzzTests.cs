@@ -6,6 +6,7 @@ namespace PciOperator.Core.Tests;
 
 /// <summary>A million inputs for each parser (or, in the quick run, 50,000 others each time), seeded: each is read or refused with the declared error, nothing else.</summary>
 [SuppressMessage("Security", "CA5394", Justification = "Seeded on purpose.")]
+[Trait("Cases", "Many")]
 public class FuzzTests
 {
     private const int Inputs = 1_000_000;

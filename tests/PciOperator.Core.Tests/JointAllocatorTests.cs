@@ -27,6 +27,7 @@ public sealed class JointAllocatorTests
     }
 
     [Fact]
+    [Trait("Cases", "Many")]
     public void Small_random_hosts_are_shared_out_as_trying_everything_does()
     {
         int served = 0;

@@ -11,6 +11,7 @@ public sealed class JointBoundTests
     private const long OneAnswer = WorkBounds.Deciding + WorkBounds.Wording + (1 << 20);
 
     [Fact]
+    [Trait("Cases", "Many")]
     public void Small_hosts_with_policies_cards_and_refused_devices_are_shared_out_as_trying_everything_does()
     {
         int served = 0;

@@ -10,6 +10,7 @@ public class NovaStateTests
     private static readonly DeviceRule Everything = new() { Name = "all", Selectors = [DeviceSelector.Parse(new DeviceSelectorFields())] };
 
     [Fact]
+    [Trait("Cases", "Many")]
     public void Derived_states_are_Novas_where_Nova_is_right()
     {
         int compared = 0;

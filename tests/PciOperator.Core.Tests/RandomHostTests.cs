@@ -1,6 +1,7 @@
 namespace PciOperator.Core.Tests;
 
 /// <summary>What holds for any host and any claim, over 100,000 seeded random ones.</summary>
+[Trait("Cases", "Many")]
 public class RandomHostTests
 {
     private const int Hosts = 100_000;

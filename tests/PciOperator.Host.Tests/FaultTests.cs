@@ -5,6 +5,7 @@ using Xunit.Abstractions;
 namespace PciOperator.Host.Tests;
 
 /// <summary>A fault at every single read and write of everything that an agent does on its host.</summary>
+[Trait("Cases", "Many")]
 public class FaultTests(ITestOutputHelper output)
 {
     private static readonly ConcurrentDictionary<string, Lazy<Task<FaultReport>>> Reports = new(StringComparer.Ordinal);
