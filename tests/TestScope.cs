@@ -26,6 +26,12 @@ internal static class TestScope
     /// <summary>So many cases, or that part of them.</summary>
     public static int Cases(int count, int parts) => All ? count : count / parts;
 
+    /// <summary>The first of points that are numbered while they are met, such as the changes of a run: see <see cref="Next"/>.</summary>
+    public static int First(int parts) => All ? 0 : Seed % parts;
+
+    /// <summary>The point after one: the next, or the next of this share.</summary>
+    public static int Next(int point, int parts) => point + (All ? 1 : parts);
+
     /// <summary>All items, or each so manieth, from the seed's on.</summary>
     public static IReadOnlyList<T> Share<T>(IReadOnlyList<T> items, int parts) => All ? items : [.. items.Where((_, i) => (i + Seed) % parts == 0)];
 
