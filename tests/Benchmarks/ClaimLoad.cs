@@ -170,7 +170,7 @@ internal static partial class ClaimLoad
         public Task UntilAsync(string what, Func<IReadOnlyList<PassthroughClaim>, bool> holds) =>
             PatientlyAsync(what, async () => (IReadOnlyList<PassthroughClaim>?)(await cluster.Client.ListAsync<PassthroughClaim>()).Items, holds);
 
-        public async Task CordonAsync() => await cluster.Client.PatchAsync<V1Node>("node-1", null, KubernetesPatch.Merge("""{"spec":{"unschedulable":true}}"""));
+        public async Task CordonAsync() => await cluster.Client.PatchAsync<V1Node>("node-1", null, EntityPatch.Merge("""{"spec":{"unschedulable":true}}"""));
 
         /// <summary>Waits until nothing was written for ten seconds.</summary>
         public async Task QuietAsync()

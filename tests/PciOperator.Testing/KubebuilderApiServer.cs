@@ -112,7 +112,7 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
 
     private async Task WaitUntilReadyAsync()
     {
-        using var client = new KubernetesClient(KubernetesClientConfiguration.FromKubeconfigText(KubeconfigText));
+        using var client = new EntityClient(KubernetesClientConfiguration.FromKubeconfigText(KubeconfigText));
         using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
         while (true)
         {
@@ -122,7 +122,7 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
                 if (await client.GetAsync<V1Namespace>("default", ct: limit.Token) is not null)
                     return;
             }
-            catch (Exception e) when (e is HttpRequestException or KubernetesException)
+            catch (Exception e) when (e is HttpRequestException or ApiException)
             {
                 // Not listening yet, or not ready.
             }

@@ -30,7 +30,7 @@ public sealed class TestApiServer : IAsyncDisposable
     public SandboxApiServer? Sandbox { get; private init; }
 
     /// <summary>A client as administrator.</summary>
-    public KubernetesClient Client(
+    public EntityClient Client(
         IJsonTypeInfoResolver? entityTypes = null,
         Func<HttpMessageHandler, HttpMessageHandler>? wrap = null,
         TimeProvider? time = null,

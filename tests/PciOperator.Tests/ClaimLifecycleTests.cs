@@ -331,7 +331,7 @@ public abstract class ClaimLifecycleTests
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"spec":{"driver":"pci-stub"}}"""));
+        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"driver":"pci-stub"}}"""));
         await lab.UntilAsync("the rule to change", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
             n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Driver: PassthroughDriver.PciStub }));
         await lab.ClaimAsync("held", "nvme:1");
@@ -346,7 +346,7 @@ public abstract class ClaimLifecycleTests
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"spec":{"managed":false}}"""));
+        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"managed":false}}"""));
         var drive = (await lab.InventoryAsync("node-1")).Status!.Devices!.Single(d => d is { ProductId: "0a54", Rule: not null }).Address;
         await lab.UntilAsync("the drive not to be offered", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
             n.Status!.Devices!.Any(d => d.Address == drive && d.Reason?.Contains("managed: false, and it is on nvme", StringComparison.Ordinal) == true));
@@ -430,7 +430,7 @@ public abstract class ClaimLifecycleTests
         return versions.ToString();
     }
 
-    private static Task<V1Node> PatchNodeAsync(LabCluster lab, string patch) => lab.Client.PatchAsync<V1Node>("node-1", null, KubernetesPatch.Merge(patch));
+    private static Task<V1Node> PatchNodeAsync(LabCluster lab, string patch) => lab.Client.PatchAsync<V1Node>("node-1", null, EntityPatch.Merge(patch));
 
     private static string Alias(string name, string vendor, string product, string type) => $$"""
         apiVersion: pcioperator.io/v1alpha1

@@ -69,7 +69,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                 await lab.ReportAsync("node-1", Report(new Random(i), storable: true));
                 stored++;
             }
-            catch (KubernetesException refused) when (refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity)
+            catch (ApiException refused) when (refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity)
             {
                 output.WriteLine(refused.Message[..Math.Min(refused.Message.Length, 300)]);
             }
@@ -93,7 +93,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
     {
         var odd = devices.Replace("\"type\"", "\"vendorId\":\"8086\",\"productId\":\"0a51\",\"state\":\"available\",\"type\"", StringComparison.Ordinal);
         const string good = """{"address":"0000:05:00.0","vendorId":"8086","productId":"0a52","iommuGroup":5,"rule":"drives","state":"available","type":"type-PCI"}""";
-        var read = (PciNodeStatus)JsonSerializer.Deserialize($$"""{"devices":[{{odd}},{{good}}]}""", KubernetesJson.OptionsWith(PciOperatorJsonContext.Default).GetTypeInfo(typeof(PciNodeStatus)))!;
+        var read = (PciNodeStatus)JsonSerializer.Deserialize($$"""{"devices":[{{odd}},{{good}}]}""", EntityJson.OptionsWith(PciOperatorJsonContext.Default).GetTypeInfo(typeof(PciNodeStatus)))!;
         var view = ViewHosts.View();
         view.SetPciNode("node-1", Node("node-1", read with { Conditions = ViewHosts.Node("node-1").Status!.Conditions }));
         var served = view.Place([ViewHosts.ToPlace(view, ViewHosts.Claim("good", "0a52"))], null);

@@ -25,7 +25,7 @@ public sealed class LabCluster : IAsyncDisposable
 
     public SandboxCluster Cluster { get; }
 
-    public KubernetesClient Client => Cluster.Client;
+    public EntityClient Client => Cluster.Client;
 
     /// <summary>The administrator's kubeconfig.</summary>
     public string KubeconfigText => _server.KubeconfigText;

@@ -17,7 +17,7 @@ public sealed class LeanClaimTests
     {
         var claim = Claim();
         Assert.InRange(claim.Length, 1_400_000, 1_500_000);
-        using var client = new KubernetesClient(
+        using var client = new EntityClient(
             new KubernetesClientConfiguration { Server = new Uri("http://localhost") }, PciOperatorJsonContext.Default, wrap: _ => new ListOf(claim));
         // All that is allocated for them, kept or not: so at no moment they cost more.
         var before = GC.GetTotalAllocatedBytes(precise: true);
@@ -42,7 +42,7 @@ public sealed class LeanClaimTests
     [InlineData(16_384)]
     public async Task A_claim_whose_bytes_come_bit_by_bit_is_read(int atOnce)
     {
-        var options = KubernetesJson.OptionsWith(PciOperatorJsonContext.Default);
+        var options = EntityJson.OptionsWith(PciOperatorJsonContext.Default);
         options = new JsonSerializerOptions(options) { DefaultBufferSize = 16 };
         var small = """{"metadata":{"labels":{"a":{"b":[1,2,{"c":null}]}},"name":"c","finalizers":[["x"],"pcioperator.io/release",{"y":1},"z"],"creationTimestamp":{"no":["time"]},"managedFields":[{"fieldsV1":{"f:a":{"f:b":{}}}}],"generation":3},"spec":{"requests":[{"name":"r","alias":"a1"}]},"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":["no","time"]}]}}""";
         foreach (var json in new[] { Encoding.UTF8.GetBytes(small), Claim() })
@@ -59,7 +59,7 @@ public sealed class LeanClaimTests
     public void A_claim_is_written_whole()
     {
         var claim = new PassthroughClaim { Metadata = new V1ObjectMeta { Name = "c", Labels = new Dictionary<string, string> { ["a"] = "b" }, Finalizers = ["x/y"] } };
-        var json = JsonSerializer.Serialize(claim, KubernetesJson.OptionsWith(PciOperatorJsonContext.Default).TypeInfo<PassthroughClaim>());
+        var json = JsonSerializer.Serialize(claim, EntityJson.OptionsWith(PciOperatorJsonContext.Default).TypeInfo<PassthroughClaim>());
         Assert.Contains("\"labels\":{\"a\":\"b\"}", json, StringComparison.Ordinal);
         Assert.Contains("\"finalizers\":[\"x/y\"]", json, StringComparison.Ordinal);
         Assert.DoesNotContain("foreign", json, StringComparison.OrdinalIgnoreCase);

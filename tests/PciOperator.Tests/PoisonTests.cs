@@ -218,7 +218,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
         {
             (await send()).Dispose();
         }
-        catch (KubernetesException refused) when (refused.StatusCode is System.Net.HttpStatusCode.UnprocessableEntity or System.Net.HttpStatusCode.BadRequest or System.Net.HttpStatusCode.Conflict)
+        catch (ApiException refused) when (refused.StatusCode is System.Net.HttpStatusCode.UnprocessableEntity or System.Net.HttpStatusCode.BadRequest or System.Net.HttpStatusCode.Conflict)
         {
             // Then it is not stored either.
         }
@@ -233,7 +233,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
             using var answer = await lab.Client.SendRawAsync(method, path, body, method == HttpMethod.Patch ? "application/json-patch+json" : "application/json");
             return (T)JsonSerializer.Deserialize(answer.RootElement.GetRawText(), lab.Client.JsonOptions.GetTypeInfo(typeof(T)))!;
         }
-        catch (KubernetesException refused) when (refused.StatusCode is System.Net.HttpStatusCode.UnprocessableEntity or System.Net.HttpStatusCode.BadRequest)
+        catch (ApiException refused) when (refused.StatusCode is System.Net.HttpStatusCode.UnprocessableEntity or System.Net.HttpStatusCode.BadRequest)
         {
             return null;
         }

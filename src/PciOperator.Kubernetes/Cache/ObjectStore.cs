@@ -46,7 +46,7 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
 
     /// <summary>A list replaces everything but what is known to be newer than it. What it lacks is gone.</summary>
     /// <returns>False when the collection's version went backwards: the server has another past than the one we knew.</returns>
-    public bool Replace(KubernetesList<T> list)
+    public bool Replace(EntityList<T> list)
     {
         var listVersion = Parse(list.ResourceVersion);
         var sameHistory = listVersion >= _streamVersion;

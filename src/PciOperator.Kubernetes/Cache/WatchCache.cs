@@ -25,7 +25,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
     private static readonly TimeSpan s_minBackoff = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan s_maxBackoff = TimeSpan.FromSeconds(30);
 
-    private readonly IKubernetesClient _client;
+    private readonly IEntityClient _client;
     private readonly string? _namespace;
     private readonly ListOptions _options;
     private readonly TimeProvider _time;
@@ -55,7 +55,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
     /// <param name="metrics">Where <c>pcioperator_watch_cache_*</c> go.</param>
     /// <param name="random">Spreads the backoff; seeded in tests.</param>
     public WatchCache(
-        IKubernetesClient client,
+        IEntityClient client,
         string? ns = null,
         ListOptions? options = null,
         TimeProvider? time = null,
@@ -238,7 +238,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
             {
                 break;
             }
-            catch (KubernetesException e) when (version is not null && (e.IsGone || e.IsNotFound || IsTooLargeVersion(e)))
+            catch (ApiException e) when (version is not null && (e.IsGone || e.IsNotFound || IsTooLargeVersion(e)))
             {
                 _logger.LogInformation("The server no longer has version {Version} of {Kind}; listing them anew. {Message}", version, EntityType<T>.Plural, e.Message);
                 version = null;
@@ -286,7 +286,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
         await dispatch;
     }
 
-    private static bool IsTooLargeVersion(KubernetesException e) =>
+    private static bool IsTooLargeVersion(ApiException e) =>
         e.Status.Details?.Causes?.Any(c => c.Reason == "ResourceVersionTooLarge") == true;
 
     private async Task<string> ListAllAsync(CancellationToken ct)

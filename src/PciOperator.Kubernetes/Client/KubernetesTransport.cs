@@ -13,7 +13,7 @@ using PciOperator.Kubernetes.Models;
 namespace PciOperator.Kubernetes;
 
 /// <summary>One call, so that it can be sent more than once.</summary>
-internal readonly record struct KubernetesCall(HttpMethod Method, string Path)
+internal readonly record struct ApiCall(HttpMethod Method, string Path)
 {
     public ReadOnlyMemory<byte> Body { get; init; }
 
@@ -30,8 +30,8 @@ internal readonly record struct KubernetesCall(HttpMethod Method, string Path)
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(60);
 }
 
-/// <summary>HTTP to an API server: connections, credentials, bounded retries, errors as <see cref="KubernetesException"/>.</summary>
-internal sealed class KubernetesTransport : IDisposable
+/// <summary>HTTP to an API server: connections, credentials, bounded retries, errors as <see cref="ApiException"/>.</summary>
+internal sealed class ApiTransport : IDisposable
 {
     private const int MaxAttempts = 5;
     private static readonly TimeSpan s_maxRetryAfter = TimeSpan.FromSeconds(30);
@@ -47,7 +47,7 @@ internal sealed class KubernetesTransport : IDisposable
     private readonly ConcurrentDictionary<string, bool> _warned = new();
     private volatile X509Certificate2? _certificate;
 
-    public KubernetesTransport(
+    public ApiTransport(
         KubernetesClientConfiguration configuration,
         TimeProvider time,
         ILogger logger,
@@ -125,7 +125,7 @@ internal sealed class KubernetesTransport : IDisposable
     }
 
     /// <summary>Sends a call and gives its successful answer, headers read, body not; the caller disposes it.</summary>
-    public async Task<HttpResponseMessage> SendAsync(KubernetesCall call, CancellationToken ct)
+    public async Task<HttpResponseMessage> SendAsync(ApiCall call, CancellationToken ct)
     {
         var tokenRenewed = false;
         for (var attempt = 1; ; attempt++)
@@ -164,7 +164,7 @@ internal sealed class KubernetesTransport : IDisposable
         e.HttpRequestError is HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError or HttpRequestError.SecureConnectionError;
 
     /// <summary>429, and 503 that says for how long: the server did not do it, and asks to be asked again.</summary>
-    private static TimeSpan? RetryDelay(KubernetesException error)
+    private static TimeSpan? RetryDelay(ApiException error)
     {
         if (error.StatusCode is not (HttpStatusCode.TooManyRequests or HttpStatusCode.ServiceUnavailable))
             return null;
@@ -172,7 +172,7 @@ internal sealed class KubernetesTransport : IDisposable
         return delay > s_maxRetryAfter ? s_maxRetryAfter : delay;
     }
 
-    private async Task<(HttpResponseMessage, Credential?)> SendOnceAsync(KubernetesCall call, CancellationToken ct)
+    private async Task<(HttpResponseMessage, Credential?)> SendOnceAsync(ApiCall call, CancellationToken ct)
     {
         using var request = new HttpRequestMessage(call.Method, new Uri(_base + call.Path))
         {
@@ -233,7 +233,7 @@ internal sealed class KubernetesTransport : IDisposable
         }
     }
 
-    private static async Task<KubernetesException> ErrorOfAsync(HttpResponseMessage response, CancellationToken ct)
+    private static async Task<ApiException> ErrorOfAsync(HttpResponseMessage response, CancellationToken ct)
     {
         var retryAfter = response.Headers.RetryAfter?.Delta;
         V1Status? status = null;
@@ -242,7 +242,7 @@ internal sealed class KubernetesTransport : IDisposable
             var body = await ReadLimitedAsync(response, ct);
             try
             {
-                status = JsonSerializer.Deserialize(body, KubernetesJson.Options.TypeInfo<V1Status>());
+                status = JsonSerializer.Deserialize(body, EntityJson.Options.TypeInfo<V1Status>());
             }
             catch (JsonException)
             {
@@ -258,7 +258,7 @@ internal sealed class KubernetesTransport : IDisposable
 
         if (status is null || status.Kind != "Status")
             status = new V1Status { Message = $"The API server answered {(int)response.StatusCode} {response.ReasonPhrase}." };
-        return new KubernetesException(response.StatusCode, status, retryAfter);
+        return new ApiException(response.StatusCode, status, retryAfter);
     }
 
     private static async Task<byte[]> ReadLimitedAsync(HttpResponseMessage response, CancellationToken ct)

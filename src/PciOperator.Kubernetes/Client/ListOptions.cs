@@ -12,7 +12,7 @@ public sealed record ListOptions
     /// <summary>Objects per page.</summary>
     public int? Limit { get; init; }
 
-    /// <summary>Token of the next page, from <see cref="KubernetesList{T}.Continue"/>.</summary>
+    /// <summary>Token of the next page, from <see cref="EntityList{T}.Continue"/>.</summary>
     public string? Continue { get; init; }
 
     /// <summary>List: at least (or, by <see cref="ResourceVersionMatch"/>, exactly) as new as this; absent: the newest.
@@ -30,7 +30,7 @@ public sealed record ListOptions
 }
 
 /// <summary>Objects of a list and the version of the collection that they are from.</summary>
-public sealed record KubernetesList<T>(IReadOnlyList<T> Items, string ResourceVersion)
+public sealed record EntityList<T>(IReadOnlyList<T> Items, string ResourceVersion)
 {
     /// <summary>Objects that the list has too, and that can't be read here.</summary>
     public IReadOnlyList<UnreadableObject> Unreadable { get; init; } = [];

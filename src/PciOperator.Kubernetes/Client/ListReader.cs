@@ -10,7 +10,7 @@ namespace PciOperator.Kubernetes;
 /// </summary>
 internal static class ListReader
 {
-    public static async Task<KubernetesList<T>> ReadAsync<T>(Stream stream, JsonSerializerOptions options, CancellationToken ct)
+    public static async Task<EntityList<T>> ReadAsync<T>(Stream stream, JsonSerializerOptions options, CancellationToken ct)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         using var buffer = new PooledReadBuffer(stream);
@@ -23,7 +23,7 @@ internal static class ListReader
                 throw new IOException($"The list of {EntityType<T>.Plural} ended in the middle.");
         }
 
-        return new KubernetesList<T>(parser.Items, parser.Meta.ResourceVersion ?? "")
+        return new EntityList<T>(parser.Items, parser.Meta.ResourceVersion ?? "")
         {
             Unreadable = parser.Unreadable,
             Continue = parser.Meta.Continue is { Length: > 0 } token ? token : null,

@@ -78,7 +78,7 @@ internal static class WatchReader
                 return new WatchEvent<T>(WatchEventType.Bookmark, null, VersionOf(ObjectReader.Unreadable(value, "")));
             case "ERROR":
                 var status = StatusOf(value, statusType);
-                throw new KubernetesException((HttpStatusCode)(status.Code ?? 500), status);
+                throw new ApiException((HttpStatusCode)(status.Code ?? 500), status);
             case "ADDED" or "MODIFIED" or "DELETED":
                 return Changed(type, value, objectType);
             default:

@@ -185,7 +185,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         {
             throw;
         }
-        catch (KubernetesException e) when (e.IsConflict)
+        catch (ApiException e) when (e.IsConflict)
         {
             _logger.LogDebug("{Controller}: {Key} was changed by somebody else meanwhile; again with the newer state. {Message}", _name, key, e.Message);
             _queue.AddRateLimited(key);

@@ -25,7 +25,7 @@ public sealed class EventRecorder : IAsyncDisposable
     private static readonly TimeSpan s_tellEvery = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan s_flushLimit = TimeSpan.FromSeconds(5);
 
-    private readonly IKubernetesClient _client;
+    private readonly IEntityClient _client;
     private readonly string _controller;
     private readonly string _instance;
     private readonly TimeProvider _time;
@@ -48,7 +48,7 @@ public sealed class EventRecorder : IAsyncDisposable
     /// <param name="time">Clock.</param>
     /// <param name="logger">Log.</param>
     /// <param name="metrics">Where <c>pcioperator_events_*</c> go.</param>
-    public EventRecorder(IKubernetesClient client, string reportingController, string reportingInstance, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null)
+    public EventRecorder(IEntityClient client, string reportingController, string reportingInstance, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(reportingController);
         ArgumentException.ThrowIfNullOrEmpty(reportingInstance);
@@ -184,7 +184,7 @@ public sealed class EventRecorder : IAsyncDisposable
         series.WrittenAt = _time.GetTimestamp();
         series.WrittenCount = series.Count;
         var last = series.Last.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture);
-        var patch = KubernetesPatch.Merge($$$"""{"series":{"count":{{{series.Count}}},"lastObservedTime":"{{{last}}}"}}""");
+        var patch = EntityPatch.Merge($$$"""{"series":{"count":{{{series.Count}}},"lastObservedTime":"{{{last}}}"}}""");
         var meta = series.Event.Metadata;
         await TryAsync(
             async () =>
@@ -193,7 +193,7 @@ public sealed class EventRecorder : IAsyncDisposable
                 {
                     await _client.PatchAsync<EventsV1Event>(meta.Name!, meta.NamespaceProperty, patch, null, ct);
                 }
-                catch (KubernetesException e) when (e.IsNotFound)
+                catch (ApiException e) when (e.IsNotFound)
                 {
                     // It expired, or somebody deleted it: begin again with the count so far.
                     await _client.CreateAsync(
@@ -254,7 +254,7 @@ public sealed class EventRecorder : IAsyncDisposable
                 _written?.Inc();
                 return true;
             }
-            catch (KubernetesException e) when (e.IsAlreadyExists && attempt > 1)
+            catch (ApiException e) when (e.IsAlreadyExists && attempt > 1)
             {
                 // The first attempt arrived after all.
                 return true;
@@ -264,7 +264,7 @@ public sealed class EventRecorder : IAsyncDisposable
 #pragma warning restore CA1031
             {
                 // A refusal is final; a server in trouble is asked again.
-                var final = e is KubernetesException { StatusCode: < System.Net.HttpStatusCode.InternalServerError, IsTooManyRequests: false };
+                var final = e is ApiException { StatusCode: < System.Net.HttpStatusCode.InternalServerError, IsTooManyRequests: false };
                 if (final || attempt == Attempts)
                 {
                     _logger.LogWarning("Event {Reason} for {Kind} {Name} was not written: {Message}", key.Reason, key.Kind, key.Name, e.Cause());

@@ -7,7 +7,7 @@ using PciOperator.Kubernetes.Models;
 namespace PciOperator.Kubernetes;
 
 /// <summary>JSON as the Kubernetes API speaks it: camelCase, no nulls, enums by name. Source-generated throughout.</summary>
-public static class KubernetesJson
+public static class EntityJson
 {
     /// <summary>Options that know the built-in models.</summary>
     public static JsonSerializerOptions Options { get; } = OptionsWith();
@@ -22,7 +22,7 @@ public static class KubernetesJson
             DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
             // The answers go to an API server, never into HTML.
             Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-            TypeInfoResolver = JsonTypeInfoResolver.Combine([.. entityTypes, KubernetesJsonContext.Default]).WithAddedModifier(LeanMetadataConverter.Modify),
+            TypeInfoResolver = JsonTypeInfoResolver.Combine([.. entityTypes, BuiltInJsonContext.Default]).WithAddedModifier(LeanMetadataConverter.Modify),
         };
         // What a server can store must be readable: one odd scalar is no reason to know nothing of an object.
         options.Converters.Add(new LenientTimeConverter());
@@ -38,7 +38,7 @@ public static class KubernetesJson
         options.TryGetTypeInfo(typeof(T), out var info)
             ? (JsonTypeInfo<T>)info
             : throw new InvalidOperationException(
-                $"No JSON metadata for {typeof(T)}: add [JsonSerializable(typeof({typeof(T).Name}))] to a JsonSerializerContext and pass it to KubernetesJson.OptionsWith or to the KubernetesClient.");
+                $"No JSON metadata for {typeof(T)}: add [JsonSerializable(typeof({typeof(T).Name}))] to a JsonSerializerContext and pass it to EntityJson.OptionsWith or to the EntityClient.");
 }
 
 /// <summary>JSON metadata of the built-in models.</summary>
@@ -58,4 +58,4 @@ public static class KubernetesJson
 [JsonSerializable(typeof(V1Toleration))]
 [JsonSerializable(typeof(EventsV1Event))]
 [JsonSerializable(typeof(V1DeleteOptions))]
-public sealed partial class KubernetesJsonContext : JsonSerializerContext;
+public sealed partial class BuiltInJsonContext : JsonSerializerContext;

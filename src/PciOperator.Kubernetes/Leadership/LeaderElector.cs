@@ -15,7 +15,7 @@ public sealed class LeaderElector
     // Of our own lease's length: other versions may have a longer one, but not one that outlasts everybody's patience.
     private const int MostLeases = 10;
 
-    private readonly IKubernetesClient _client;
+    private readonly IEntityClient _client;
     private readonly LeaseLock _options;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
@@ -35,7 +35,7 @@ public sealed class LeaderElector
     /// <param name="logger">Log.</param>
     /// <param name="metrics">Where <c>leader_election_master_status</c> goes.</param>
     /// <param name="random">Spreads the candidates' attempts; seeded in tests.</param>
-    public LeaderElector(IKubernetesClient client, LeaseLock @lock, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null, Random? random = null)
+    public LeaderElector(IEntityClient client, LeaseLock @lock, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null, Random? random = null)
     {
         ArgumentNullException.ThrowIfNull(@lock);
         @lock.Validate();
@@ -294,7 +294,7 @@ public sealed class LeaderElector
             _observed = await _client.UpdateAsync(mine with { Spec = mine.Spec! with { RenewTime = _time.GetUtcNow() } }, ct);
             return true;
         }
-        catch (KubernetesException e) when (e.IsConflict || e.IsNotFound)
+        catch (ApiException e) when (e.IsConflict || e.IsNotFound)
         {
             // Perhaps only our own earlier renewal, whose answer was lost; then it is renewed once more.
             var now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, ct);
@@ -321,7 +321,7 @@ public sealed class LeaderElector
             {
                 await _client.UpdateAsync(Released(mine), limit.Token);
             }
-            catch (KubernetesException e) when (e.IsConflict)
+            catch (ApiException e) when (e.IsConflict)
             {
                 // A renewal that was cancelled on its way may have arrived all the same.
                 var now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, limit.Token);
@@ -331,7 +331,7 @@ public sealed class LeaderElector
 
             _logger.LogInformation("Released the lease {Namespace}/{Name}.", _options.Namespace, _options.Name);
         }
-        catch (Exception e) when (e is KubernetesException or HttpRequestException or OperationCanceledException)
+        catch (Exception e) when (e is ApiException or HttpRequestException or OperationCanceledException)
         {
             _logger.LogWarning(
                 "Could not release the lease {Namespace}/{Name}; the next leader waits {Seconds} s. {Message}",
@@ -343,7 +343,7 @@ public sealed class LeaderElector
         mine with { Spec = mine.Spec! with { HolderIdentity = "", LeaseDurationSeconds = 1, RenewTime = _time.GetUtcNow() } };
 
     private static bool IsTransient(Exception e, CancellationToken ct) =>
-        e is KubernetesException or HttpRequestException or KubeconfigException
+        e is ApiException or HttpRequestException or KubeconfigException
         || (e is OperationCanceledException && !ct.IsCancellationRequested);
 
     private static Task Cancelled(CancellationToken ct)

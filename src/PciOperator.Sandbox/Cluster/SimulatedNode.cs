@@ -11,7 +11,7 @@ namespace PciOperator.Sandbox.Cluster;
 /// <summary>A node of a simulated cluster: its Node and pod, its simulated host, and the real agent on it.</summary>
 public sealed class SimulatedNode : IAsyncDisposable
 {
-    private readonly IKubernetesClient _admin;
+    private readonly IEntityClient _admin;
     private readonly KubernetesClientConfiguration _agentAccess;
     private readonly ILogger _log;
     private readonly TimeProvider _time;
@@ -19,7 +19,7 @@ public sealed class SimulatedNode : IAsyncDisposable
     private Task _running = Task.CompletedTask;
 
     /// <summary>A node; nothing is started yet.</summary>
-    public SimulatedNode(string name, SimulatedHost host, IKubernetesClient admin, KubernetesClientConfiguration agentAccess, TimeProvider time, ILogger log)
+    public SimulatedNode(string name, SimulatedHost host, IEntityClient admin, KubernetesClientConfiguration agentAccess, TimeProvider time, ILogger log)
     {
         (Name, Host, _agentAccess, _time, _log) = (name, host, agentAccess, time, log);
         Kubelet = new SimulatedKubelet(admin, name, bootId: () => host.BootId);
@@ -109,7 +109,7 @@ internal static class AgentOnSimulatedHost
         TaskCompletionSource ready, Func<HttpMessageHandler, HttpMessageHandler>? wrap, CancellationToken ct)
     {
         var metrics = new MetricsRegistry();
-        using var client = new KubernetesClient(access, PciOperatorJsonContext.Default, time, log, wrap, "pcioperator-agent", "pcioperator-agent", metrics);
+        using var client = new EntityClient(access, PciOperatorJsonContext.Default, time, log, wrap, "pcioperator-agent", "pcioperator-agent", metrics);
         await using var events = new EventRecorder(client, "pcioperator-agent", node, time, log);
         var host = new PassthroughHost(simulated.Files, StateDirectory, time, log, new PassthroughHostOptions { NodeName = node });
         var options = new NodeAgentOptions { NodeName = node, Installation = installation, Debounce = TimeSpan.FromMilliseconds(20), Retry = TimeSpan.FromMilliseconds(500) };

@@ -22,7 +22,7 @@ public abstract partial class ApiContract
         Assert.Equal(["d"], await NamesAsync("app notin (x,y)"));
         Assert.Equal(["a", "b"], await NamesAsync("tier"));
         Assert.Equal(["c", "d"], await NamesAsync("!tier"));
-        var bad = await Assert.ThrowsAsync<KubernetesException>(() => NamesAsync("app in x"));
+        var bad = await Assert.ThrowsAsync<ApiException>(() => NamesAsync("app in x"));
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
@@ -37,7 +37,7 @@ public abstract partial class ApiContract
         Assert.Equal(["b"], await NamesAsync(fields: "spec.color!=red"));
         Assert.Equal(["c"], await NamesAsync(fields: "spec.color=red,metadata.name!=a"));
         Assert.Equal(["a", "b", "c"], await NamesAsync(fields: $"metadata.namespace={Ns}"));
-        var bad = await Assert.ThrowsAsync<KubernetesException>(() => NamesAsync(fields: "spec.size=1"));
+        var bad = await Assert.ThrowsAsync<ApiException>(() => NamesAsync(fields: "spec.size=1"));
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
@@ -85,7 +85,7 @@ public abstract partial class ApiContract
     [ContractFact]
     public async Task A_page_token_that_is_none_is_refused()
     {
-        var bad = await Assert.ThrowsAsync<KubernetesException>(() => Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 1, Continue = "nonsense" }, Ct));
+        var bad = await Assert.ThrowsAsync<ApiException>(() => Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 1, Continue = "nonsense" }, Ct));
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 

@@ -93,7 +93,7 @@ public abstract partial class ApiContract
         Assert.Equal(second, lease!.Spec!.HolderIdentity);
 
         // Somebody takes the lease by force: the leader notices and stops.
-        await Client.PatchAsync<V1Lease>("leader", Ns, KubernetesPatch.Merge("""{"spec":{"holderIdentity":"thief"}}"""), ct: Ct);
+        await Client.PatchAsync<V1Lease>("leader", Ns, EntityPatch.Merge("""{"spec":{"holderIdentity":"thief"}}"""), ct: Ct);
         var lost = await Assert.ThrowsAsync<LeadershipLostException>(() => runs[second]);
         Assert.False(lost.StillRunning);
         Assert.Empty(leaders);
@@ -110,7 +110,7 @@ public abstract partial class ApiContract
         {
             await CreateAsync($"w{i:00}", size: i);
             // Somebody else writes too, so that some of the controller's writes conflict.
-            await PatchAsync($"w{i:00}", KubernetesPatch.Merge("""{"metadata":{"labels":{"touched":"yes"}}}"""));
+            await PatchAsync($"w{i:00}", EntityPatch.Merge("""{"metadata":{"labels":{"touched":"yes"}}}"""));
         }
 
         using var changes = new ChangeLog<Widget>(cache, w => $"{w.Metadata.Name} {w.Status?.Phase}");
@@ -119,7 +119,7 @@ public abstract partial class ApiContract
         await running;
     }
 
-    private sealed class PhaseController(IKubernetesClient client, WatchCache<Widget> cache) : IEntityController<Widget>
+    private sealed class PhaseController(IEntityClient client, WatchCache<Widget> cache) : IEntityController<Widget>
     {
         public async Task<ReconciliationResult> ReconcileAsync(Widget entity, CancellationToken ct)
         {

@@ -16,7 +16,7 @@ public abstract partial class ApiContract
         for (var i = 0; i < s_storableTimes.Length; i++)
         {
             await RawAsync($$$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"w{{{{i}}}}"},"spec":{"parts":[{"name":"p","count":9223372036854775807}]}}""");
-            await Client.PatchAsync<Widget>($"w{i}", Ns, KubernetesPatch.Merge($$"""{"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":"{{s_storableTimes[i]}}"}]} }"""), "status", Ct);
+            await Client.PatchAsync<Widget>($"w{i}", Ns, EntityPatch.Merge($$"""{"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":"{{s_storableTimes[i]}}"}]} }"""), "status", Ct);
         }
 
         var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
@@ -40,7 +40,7 @@ public abstract partial class ApiContract
         Assert.True(cache.IsUnreadable("bad", Ns));
 
         await ShapeAsync("worse", "hexagonal");
-        await Client.PatchAsync<Widget>("a", Ns, KubernetesPatch.Merge("""{"spec":{"shape":"oval"}}"""), ct: Ct);
+        await Client.PatchAsync<Widget>("a", Ns, EntityPatch.Merge("""{"spec":{"shape":"oval"}}"""), ct: Ct);
         await ShapeAsync("b", "square");
         Assert.Equal("Added b Square", await changes.NextAsync(Ct));
         Assert.Equal(["a", "bad", "worse"], cache.Unreadable.Select(u => u.Key.Name).Order());
@@ -50,7 +50,7 @@ public abstract partial class ApiContract
         await Client.DeleteAsync<Widget>("a", Ns, ct: Ct);
         Assert.Equal("Deleted a Round", await changes.NextAsync(Ct));
         Assert.Equal(["bad"], cache.Unreadable.Select(u => u.Key.Name));
-        await Client.PatchAsync<Widget>("bad", Ns, KubernetesPatch.Merge("""{"spec":{"shape":"round"}}"""), ct: Ct);
+        await Client.PatchAsync<Widget>("bad", Ns, EntityPatch.Merge("""{"spec":{"shape":"round"}}"""), ct: Ct);
         Assert.Equal("Added bad Round", await changes.NextAsync(Ct));
         Assert.Empty(cache.Unreadable);
     }

@@ -37,7 +37,7 @@ public abstract partial class ApiContract
             {
                 var a = await CreateAsync("a", size: 1);
                 await Client.UpdateAsync(a with { Spec = a.Spec with { Size = 2 } }, Ct);
-                await Client.PatchAsync<Widget>("before", Ns, KubernetesPatch.Merge("""{"spec":{"size":5}}"""), ct: Ct);
+                await Client.PatchAsync<Widget>("before", Ns, EntityPatch.Merge("""{"spec":{"size":5}}"""), ct: Ct);
                 await Client.DeleteAsync<Widget>("a", Ns, ct: Ct);
             });
         Assert.Equal(["Added a 1", "Modified a 2", "Modified before 5", "Deleted a 2"], Story(events));
@@ -97,7 +97,7 @@ public abstract partial class ApiContract
     {
         await CreateAsync("a");
         ForgetHistory();
-        var gone = await Assert.ThrowsAsync<KubernetesException>(() => WatchAsync(new ListOptions { ResourceVersion = "1" }, _ => false));
+        var gone = await Assert.ThrowsAsync<ApiException>(() => WatchAsync(new ListOptions { ResourceVersion = "1" }, _ => false));
         Assert.True(gone.IsGone);
         Assert.Equal(410, (int)gone.StatusCode);
         Assert.Equal("Expired", gone.Status.Reason);
@@ -132,7 +132,7 @@ public abstract partial class ApiContract
             {
                 await CreateAsync("g", size: 1, color: "green");
                 await CreateAsync("r", size: 2, color: "red");
-                await Client.PatchAsync<Widget>("r", Ns, KubernetesPatch.Merge("""{"spec":{"color":"blue"}}"""), ct: Ct);
+                await Client.PatchAsync<Widget>("r", Ns, EntityPatch.Merge("""{"spec":{"color":"blue"}}"""), ct: Ct);
             });
         Assert.Equal(["Added r 2", "Deleted r 2"], Story(events));
     }
@@ -164,7 +164,7 @@ public abstract partial class ApiContract
         // Broken off, it goes on from where it was: one list in all.
         await breaker.BreakAsync();
         await Client.DeleteAsync<Widget>("a", Ns, ct: Ct);
-        await Client.PatchAsync<Widget>("b", Ns, KubernetesPatch.Merge("""{"spec":{"size":3,"color":"blue"}}"""), ct: Ct);
+        await Client.PatchAsync<Widget>("b", Ns, EntityPatch.Merge("""{"spec":{"size":3,"color":"blue"}}"""), ct: Ct);
         Assert.Equal("Deleted a 1", await changes.NextAsync(Ct));
         Assert.Equal("Updated b 3", await changes.NextAsync(Ct));
         Assert.Empty(cache.ByIndex("color", "red"));

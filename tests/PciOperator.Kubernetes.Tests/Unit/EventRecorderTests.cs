@@ -170,7 +170,7 @@ public sealed class EventRecorderTests
 
         public override Task<T> CreateAsync<T>(T obj, CancellationToken ct = default) => CallAsync(obj, obj, ct);
 
-        public override Task<T> PatchAsync<T>(string name, string? ns, KubernetesPatch patch, string? subresource = null, CancellationToken ct = default) =>
+        public override Task<T> PatchAsync<T>(string name, string? ns, EntityPatch patch, string? subresource = null, CancellationToken ct = default) =>
             CallAsync<T>((name, Encoding.UTF8.GetString(patch.Body.Span)), null!, ct);
 
         private async Task<T> CallAsync<T>(object call, T answer, CancellationToken ct)

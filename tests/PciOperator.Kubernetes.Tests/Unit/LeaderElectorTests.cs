@@ -355,7 +355,7 @@ public sealed class LeaderElectorTests
 
         private void Set(string client, string trouble) => _trouble[client] = trouble;
 
-        public IKubernetesClient ClientOf(string name) => new Client(this, name);
+        public IEntityClient ClientOf(string name) => new Client(this, name);
 
         public void Overwrite(Func<V1LeaseSpec, V1LeaseSpec> change) =>
             Store(new V1Lease { Metadata = new V1ObjectMeta { Name = "leader", NamespaceProperty = "ns" }, Spec = change(Lease?.Spec ?? new V1LeaseSpec()) });

@@ -23,7 +23,7 @@ public sealed class TransportTests
 
     private static readonly KubernetesClientConfiguration s_somewhere = new() { Server = new Uri("http://server/base/path") };
 
-    private KubernetesClient Client(ScriptedHandler handler, KubernetesClientConfiguration? configuration = null) =>
+    private EntityClient Client(ScriptedHandler handler, KubernetesClientConfiguration? configuration = null) =>
         new(configuration ?? s_somewhere, time: _time, wrap: _ => handler, userAgent: "test/1", metrics: _metrics);
 
     private const string Pod = """{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"ns","resourceVersion":"5","managedFields":[{"manager":"x","fieldsV1":{"f:a":{}}}]},"spec":{"nodeName":"n","containers":[{"name":"c"}]}}""";
@@ -82,7 +82,7 @@ public sealed class TransportTests
             _time.Advance(TimeSpan.FromSeconds(1));
         }
 
-        var error = await Assert.ThrowsAsync<KubernetesException>(() => never);
+        var error = await Assert.ThrowsAsync<ApiException>(() => never);
         Assert.True(error.IsTooManyRequests);
         Assert.Equal(("enough", TimeSpan.FromSeconds(1)), (error.Message, error.RetryAfter));
     }
@@ -139,7 +139,7 @@ public sealed class TransportTests
         Assert.Equal(["Bearer token-0", "Bearer token-1"], handler.Authorizations);
         handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
         handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
-        var error = await Assert.ThrowsAsync<KubernetesException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        var error = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
         Assert.True(error.IsUnauthorized);
     }
 
@@ -150,9 +150,9 @@ public sealed class TransportTests
         using var client = Client(handler);
         handler.Answer(502, "<html>Bad gateway from the load balancer</html>");
         handler.Answer(500, "");
-        var proxy = await Assert.ThrowsAsync<KubernetesException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        var proxy = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
         Assert.Contains("Bad gateway from the load balancer", proxy.Message, StringComparison.Ordinal);
-        var empty = await Assert.ThrowsAsync<KubernetesException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        var empty = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
         Assert.Contains("500", empty.Message, StringComparison.Ordinal);
     }
 
@@ -183,14 +183,14 @@ public sealed class TransportTests
         var (certificate, key) = certificates.Issue("CN=admin", rsa);
         var (leaf, _) = Kubeconfig.ReadCertificateWithKey(certificate, key, "test");
         var trusting = new KubernetesClientConfiguration { Server = server.Url, CertificateAuthorities = Kubeconfig.ReadCertificates(certificates.AuthorityPem, "test"), ClientCertificate = leaf };
-        using (var client = new KubernetesClient(trusting))
+        using (var client = new EntityClient(trusting))
         {
             using var who = await client.GetRawAsync("/who");
             Assert.Equal(("CN=admin", "HTTP/2"), (who.RootElement.GetProperty("subject").GetString(), who.RootElement.GetProperty("protocol").GetString()));
         }
 
         // A certificate from a plugin serves as well.
-        using (var client = new KubernetesClient(trusting with { ClientCertificate = null, Credentials = new ExecCredentialSource { ApiVersion = "client.authentication.k8s.io/v1", Command = PluginWith(certificate, key) } }))
+        using (var client = new EntityClient(trusting with { ClientCertificate = null, Credentials = new ExecCredentialSource { ApiVersion = "client.authentication.k8s.io/v1", Command = PluginWith(certificate, key) } }))
         {
             using var who = await client.GetRawAsync("/who");
             Assert.Equal("CN=admin", who.RootElement.GetProperty("subject").GetString());
@@ -208,7 +208,7 @@ public sealed class TransportTests
         var strange = Kubeconfig.ReadCertificates(others.AuthorityPem, "test");
         async Task<string> TryAsync(KubernetesClientConfiguration configuration)
         {
-            using var client = new KubernetesClient(configuration);
+            using var client = new EntityClient(configuration);
             try
             {
                 using var who = await client.GetRawAsync("/who");

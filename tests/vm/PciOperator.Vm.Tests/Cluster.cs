@@ -39,7 +39,7 @@ internal sealed partial class Cluster : IAsyncDisposable
     private string AdminKubeconfig => Path.Combine(_kubeconfigs.FullName, "admin");
 
     /// <summary>As administrator.</summary>
-    public KubernetesClient Client { get; }
+    public EntityClient Client { get; }
 
     /// <summary>The node's host.</summary>
     public VirtualMachine Machine => _machine ?? throw new InvalidOperationException("the cluster has not started");
