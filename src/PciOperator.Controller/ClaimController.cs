@@ -1,8 +1,8 @@
 using System.Collections.Concurrent;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;
@@ -422,7 +422,7 @@ internal sealed class ClaimController(
     private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, EntityPatch patch, CancellationToken ct)
     {
         var written = await client.PatchAsync<PassthroughClaim>(claim.Metadata.Name!, claim.Metadata.NamespaceProperty, patch, ct: ct);
-        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 } || written.Metadata.ForeignFinalizers > 0)
+        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 } || written.Metadata is LeanObjectMeta { ForeignFinalizers: > 0 })
             caches.Claims.Observe(written);
         return written;
     }

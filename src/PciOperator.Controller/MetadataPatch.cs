@@ -1,7 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using k8s.Models;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Controller;
 
@@ -12,7 +12,7 @@ internal static class MetadataPatch
     public static EntityPatch AddFinalizer(V1ObjectMeta metadata, string finalizer)
     {
         var name = JsonSerializer.Serialize(finalizer, MetadataPatchJson.Default.String);
-        var any = metadata.ForeignFinalizers > 0 || metadata.Finalizers is { Count: > 0 };
+        var any = metadata is LeanObjectMeta { ForeignFinalizers: > 0 } || metadata.Finalizers is { Count: > 0 };
         return ForVersion(metadata, any
             ? $$"""{"op":"add","path":"/metadata/finalizers/-","value":{{name}}}"""
             : $$"""{"op":"add","path":"/metadata/finalizers","value":[{{name}}]}""");
@@ -22,7 +22,7 @@ internal static class MetadataPatch
     public static EntityPatch RemoveFinalizer(V1ObjectMeta metadata, string finalizer)
     {
         var known = (metadata.Finalizers ?? []).TakeWhile(f => f != finalizer).Count();
-        var place = $"/metadata/finalizers/{metadata.ForeignFinalizersBefore + known}";
+        var place = $"/metadata/finalizers/{((metadata as LeanObjectMeta)?.ForeignFinalizersBefore ?? 0) + known}";
         return ForVersion(metadata, $$"""
             {"op":"test","path":"{{place}}","value":{{JsonSerializer.Serialize(finalizer, MetadataPatchJson.Default.String)}}},{"op":"remove","path":"{{place}}"}
             """);

@@ -1,9 +1,9 @@
 using System.Text.Json;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;
@@ -171,11 +171,13 @@ internal sealed class PciNodeController(
         var status = ready ? "True" : "False";
         if (known is not null && known.Status == status && known.Reason == reason && known.Message == message)
             return;
-        var now = time.GetUtcNow();
+        var now = time.GetUtcNow().UtcDateTime;
         var since = known is { LastTransitionTime: { } then } && known.Status == status ? then : now;
         var condition = new V1NodeCondition { Type = PciOperatorApi.NodeConditionType, Status = status, Reason = reason, Message = message, LastHeartbeatTime = now, LastTransitionTime = since };
         var applied = new V1Node
         {
+            ApiVersion = V1Node.KubeApiVersion,
+            Kind = V1Node.KubeKind,
             Metadata = new V1ObjectMeta { Name = node.Metadata.Name },
             Status = new V1NodeStatus { Conditions = [condition] },
         };

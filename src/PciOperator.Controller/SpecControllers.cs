@@ -1,7 +1,7 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;

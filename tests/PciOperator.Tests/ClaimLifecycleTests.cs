@@ -1,7 +1,7 @@
 using System.Text;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Tests;
@@ -243,7 +243,7 @@ public abstract class ClaimLifecycleTests
             Assert.Equal((node, drive), (refusal.NodeName, Assert.Single(refusal.Addresses)));
             Assert.DoesNotContain("fio", refusal.Message, StringComparison.Ordinal);
             Assert.Contains($"({refusal.Reason}); PciNode {node} says more", refusal.Message, StringComparison.Ordinal);
-            await lab.UntilAsync("the PciNode's event", async () => (await lab.Client.ListAsync<EventsV1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains("fio", StringComparison.Ordinal) == true), _ => true);
+            await lab.UntilAsync("the PciNode's event", async () => (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains("fio", StringComparison.Ordinal) == true), _ => true);
         }
     }
 
@@ -374,7 +374,7 @@ public abstract class ClaimLifecycleTests
             n.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType) is { Status: "True", Message: { } message } && message.Contains("8086:0a54", StringComparison.Ordinal)
             && n.Status.Conditions.Any(r => r is { Type: "Ready", Status: "True" }));
         foreach (var reason in new[] { "Placed", "Prepared", "Ready" })
-            await lab.UntilAsync($"event {reason}", async () => (await lab.Client.ListAsync<EventsV1Event>("default")).Items.FirstOrDefault(e => e.Reason == reason && e.Regarding?.Name == "disk"), _ => true);
+            await lab.UntilAsync($"event {reason}", async () => (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e => e.Reason == reason && e.Regarding?.Name == "disk"), _ => true);
     }
 
     [ContractFact]

@@ -2,11 +2,11 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net;
 using System.Text;
+using k8s.Models;
 using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Validation;
 using PciOperator.Testing;
@@ -79,7 +79,7 @@ internal sealed class ClockedController : IAsyncDisposable
     public Task ReportAsync(string node, string? kernel = null, params string[] products)
     {
         var status = ViewHosts.Node(node, products).Status! with { KernelVersion = kernel, ObservedGeneration = 1 };
-        return ReportAsync(node, status with { Conditions = [.. status.Conditions!.Select(c => c with { LastTransitionTime = Time.GetUtcNow() })] });
+        return ReportAsync(node, status with { Conditions = [.. status.Conditions!.Select(c => c with { LastTransitionTime = Time.GetUtcNow().UtcDateTime })] });
     }
 
     /// <summary>What a node's agent says.</summary>

@@ -1,8 +1,8 @@
 using System.Text.Json;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
@@ -171,8 +171,8 @@ public sealed class HostileReportTests(ITestOutputHelper output)
             Pools = [.. Enumerable.Range(0, random.Next(50) == 0 ? 1024 : 2).Select(_ => new PciPool { VendorId = Of(ids), ProductId = Of(ids), Rule = Of(rules), Total = Of(numbers) ?? 0, Available = Of(numbers) ?? 0 })],
             Conditions =
             [
-                new V1Condition { Type = Conditions.InventoryReady, Status = Of(["True", "True", "False", "Unknown"]), Reason = "A", Message = Of(texts) ?? "", LastTransitionTime = Of([DateTimeOffset.UnixEpoch, DateTimeOffset.MinValue, DateTimeOffset.MaxValue]) },
-                new V1Condition { Type = "IommuEnabled", Status = "True", Reason = "A", Message = Of(texts) ?? "", ObservedGeneration = long.MaxValue, LastTransitionTime = DateTimeOffset.UnixEpoch },
+                new V1Condition { Type = Conditions.InventoryReady, Status = Of(["True", "True", "False", "Unknown"]), Reason = "A", Message = Of(texts) ?? "", LastTransitionTime = Of([DateTime.UnixEpoch, DateTime.MinValue, DateTime.MaxValue]) },
+                new V1Condition { Type = "IommuEnabled", Status = "True", Reason = "A", Message = Of(texts) ?? "", ObservedGeneration = long.MaxValue, LastTransitionTime = DateTime.UnixEpoch },
             ],
         };
         return storable

@@ -1,9 +1,10 @@
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using k8s;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Tests;
 
@@ -18,7 +19,7 @@ public sealed class LeanClaimTests
         var claim = Claim();
         Assert.InRange(claim.Length, 1_400_000, 1_500_000);
         using var client = new EntityClient(
-            new KubernetesClientConfiguration { Server = new Uri("http://localhost") }, PciOperatorJsonContext.Default, wrap: _ => new ListOf(claim));
+            new KubernetesClientConfiguration { Host = "http://localhost" }, PciOperatorJsonContext.Default, wrap: _ => new ListOf(claim));
         // All that is allocated for them, kept or not: so at no moment they cost more.
         var before = GC.GetTotalAllocatedBytes(precise: true);
         var list = await client.ListAsync<PassthroughClaim>();
@@ -28,7 +29,8 @@ public sealed class LeanClaimTests
         var meta = list.Items[0].Metadata;
         Assert.Equal(("c", "ns", "u", "7", 3L), (meta.Name, meta.NamespaceProperty, meta.Uid, meta.ResourceVersion, meta.Generation));
         Assert.Equal([PciOperatorApi.ClaimFinalizer], meta.Finalizers);
-        Assert.Equal((10_002, 10_000), (meta.ForeignFinalizers, meta.ForeignFinalizersBefore));
+        var lean = Assert.IsType<LeanObjectMeta>(meta);
+        Assert.Equal((10_002, 10_000), (lean.ForeignFinalizers, lean.ForeignFinalizersBefore));
         Assert.Null(meta.Labels);
         Assert.Null(meta.Annotations);
         Assert.Null(meta.OwnerReferences);

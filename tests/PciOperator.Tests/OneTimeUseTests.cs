@@ -1,6 +1,6 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Tests;
@@ -124,5 +124,5 @@ public abstract class OneTimeUseTests
     }
 
     private static Task EventAsync(LabCluster lab, string reason, string says) => lab.UntilAsync($"event {reason}",
-        async () => (await lab.Client.ListAsync<EventsV1Event>()).Items.FirstOrDefault(e => e.Reason == reason && e.Note?.Contains(says, StringComparison.Ordinal) == true), _ => true);
+        async () => (await lab.Client.ListAsync<Eventsv1Event>()).Items.FirstOrDefault(e => e.Reason == reason && e.Note?.Contains(says, StringComparison.Ordinal) == true), _ => true);
 }

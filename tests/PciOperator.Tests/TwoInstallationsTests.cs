@@ -1,11 +1,11 @@
 using System.Collections.Concurrent;
+using k8s.Models;
 using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
@@ -47,7 +47,7 @@ public abstract class TwoInstallationsTests
             Assert.Contains($"kubectl annotate pcinodes --all --overwrite pcioperator.io/installation={options.Namespace}/{options.LeaseName}", why, StringComparison.Ordinal);
             Assert.Null(second.Controller.WhyStuck());
             var said = await lab.UntilAsync("the event in its own namespace", async () =>
-                (await lab.Client.ListAsync<EventsV1Event>(options.Namespace)).Items.FirstOrDefault(e => e.Regarding?.Name == options.LeaseName), _ => true);
+                (await lab.Client.ListAsync<Eventsv1Event>(options.Namespace)).Items.FirstOrDefault(e => e.Regarding?.Name == options.LeaseName), _ => true);
             Assert.Equal(("Warning", "OtherInstallation"), (said.Type, said.Reason));
 
             // Nothing of what happens meanwhile moves it.

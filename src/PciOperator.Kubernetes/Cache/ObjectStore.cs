@@ -1,5 +1,6 @@
 using System.Globalization;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -48,7 +49,7 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     /// <returns>False when the collection's version went backwards: the server has another past than the one we knew.</returns>
     public bool Replace(EntityList<T> list)
     {
-        var listVersion = Parse(list.ResourceVersion);
+        var listVersion = Parse(list.Metadata.ResourceVersion);
         var sameHistory = listVersion >= _streamVersion;
         _streamVersion = listVersion;
         var present = new HashSet<EntityKey>(list.Items.Count + list.Unreadable.Count);

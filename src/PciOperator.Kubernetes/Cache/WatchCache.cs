@@ -1,7 +1,8 @@
 using System.Threading.Channels;
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -296,12 +297,12 @@ public sealed class WatchCache<T> : IAsyncDisposable
         lock (_lock)
         {
             if (!_store.Replace(list))
-                _logger.LogWarning("The version of {Kind} went backwards to {Version}: the server was set back; taking over what it has now.", EntityType<T>.Plural, list.ResourceVersion);
+                _logger.LogWarning("The version of {Kind} went backwards to {Version}: the server was set back; taking over what it has now.", EntityType<T>.Plural, list.Metadata.ResourceVersion);
         }
 
         Heard();
         _notices.Writer.TryWrite(() => _synced.TrySetResult());
-        return list.ResourceVersion;
+        return list.Metadata.ResourceVersion;
     }
 
     /// <summary>Applies events and gives the version after each; ends with the watch.</summary>

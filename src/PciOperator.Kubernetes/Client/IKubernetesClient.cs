@@ -1,5 +1,6 @@
 using System.Text.Json;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -22,7 +23,7 @@ public interface IEntityClient
     Task<EntityList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
-    /// <summary>One page; <see cref="EntityList{T}.Continue"/> leads to the next.</summary>
+    /// <summary>One page; the continue token in its metadata leads to the next.</summary>
     Task<EntityList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 

@@ -3,9 +3,10 @@ using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -80,17 +81,17 @@ public class EntityClient : IEntityClient, IDisposable
         // With version 0 the server answers from its cache, in one piece whatever the limit.
         var page = options.ResourceVersion == "0" ? options : options with { Limit = options.Limit ?? DefaultPageSize };
         var list = await ListPageAsync<T>(ns, page, ct);
-        if (list.Continue is null)
+        if (list.Metadata.ContinueProperty is null)
             return list;
         var items = new List<T>(list.Items);
         var unreadable = new List<UnreadableObject>(list.Unreadable);
         var first = list;
-        while (list.Continue is not null)
+        while (list.Metadata.ContinueProperty is not null)
         {
             try
             {
                 // The token carries the version; both together are refused.
-                list = await ListPageAsync<T>(ns, page with { Continue = list.Continue, ResourceVersion = null, ResourceVersionMatch = null }, ct);
+                list = await ListPageAsync<T>(ns, page with { Continue = list.Metadata.ContinueProperty, ResourceVersion = null, ResourceVersionMatch = null }, ct);
             }
             catch (ApiException e) when (e.IsGone)
             {
@@ -101,7 +102,7 @@ public class EntityClient : IEntityClient, IDisposable
             unreadable.AddRange(list.Unreadable);
         }
 
-        return first with { Items = items, Unreadable = unreadable, Continue = null, RemainingItemCount = null };
+        return new EntityList<T>(items, first.Metadata.ResourceVersion) { Unreadable = unreadable };
     }
 
     /// <inheritdoc/>
@@ -155,8 +156,8 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
-        EntityType<T>.RequireNamespace(obj.Metadata.Name ?? obj.Metadata.GenerateName, obj.Metadata.NamespaceProperty);
-        return CallAsync<T>(WriteCall(HttpMethod.Post, EntityType<T>.CollectionPath(obj.Metadata.NamespaceProperty), obj), ct);
+        EntityType<T>.RequireNamespace(obj.Metadata?.Name ?? obj.Metadata?.GenerateName, obj.Metadata?.NamespaceProperty);
+        return CallAsync<T>(WriteCall(HttpMethod.Post, EntityType<T>.CollectionPath(obj.Metadata?.NamespaceProperty), obj), ct);
     }
 
     /// <inheritdoc/>
@@ -164,7 +165,7 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
-        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata.Name, obj.Metadata.NamespaceProperty), obj), ct);
+        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty), obj), ct);
     }
 
     /// <inheritdoc/>
@@ -172,7 +173,7 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
-        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata.Name, obj.Metadata.NamespaceProperty, "status"), obj), ct);
+        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty, "status"), obj), ct);
     }
 
     /// <inheritdoc/>
@@ -200,7 +201,7 @@ public class EntityClient : IEntityClient, IDisposable
     {
         ArgumentNullException.ThrowIfNull(obj);
         var body = Serialize(obj);
-        return PatchAsync<T>(obj.Metadata.Name ?? "", obj.Metadata.NamespaceProperty, EntityPatch.Apply(body, fieldManager, force), subresource, ct);
+        return PatchAsync<T>(obj.Metadata?.Name ?? "", obj.Metadata?.NamespaceProperty, EntityPatch.Apply(body, fieldManager, force), subresource, ct);
     }
 
     /// <inheritdoc/>

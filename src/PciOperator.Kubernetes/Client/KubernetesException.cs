@@ -1,5 +1,5 @@
 using System.Net;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 

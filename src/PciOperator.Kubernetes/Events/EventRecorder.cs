@@ -1,9 +1,10 @@
 using System.Globalization;
 using System.Text;
 using System.Threading.Channels;
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -89,10 +90,11 @@ public sealed class EventRecorder : IAsyncDisposable
     private void Record(string type, IKubernetesObject<V1ObjectMeta> regarding, string reason, string note, string action)
     {
         var meta = regarding.Metadata;
+        var (apiVersion, kind) = EntityType.Of(regarding);
         var key = new SeriesKey(
             type,
-            regarding.ApiVersion ?? "",
-            regarding.Kind ?? "",
+            apiVersion,
+            kind,
             meta.NamespaceProperty ?? "",
             meta.Name ?? "",
             meta.Uid ?? "",
@@ -191,13 +193,13 @@ public sealed class EventRecorder : IAsyncDisposable
             {
                 try
                 {
-                    await _client.PatchAsync<EventsV1Event>(meta.Name!, meta.NamespaceProperty, patch, null, ct);
+                    await _client.PatchAsync<Eventsv1Event>(meta.Name!, meta.NamespaceProperty, patch, null, ct);
                 }
                 catch (ApiException e) when (e.IsNotFound)
                 {
                     // It expired, or somebody deleted it: begin again with the count so far.
                     await _client.CreateAsync(
-                        series.Event with { Series = new EventsV1EventSeries { Count = series.Count, LastObservedTime = series.Last } },
+                        series.Event with { Series = new Eventsv1EventSeries { Count = series.Count, LastObservedTime = series.Last.UtcDateTime } },
                         ct);
                 }
             },
@@ -277,11 +279,11 @@ public sealed class EventRecorder : IAsyncDisposable
         }
     }
 
-    private EventsV1Event NewEvent(Occurrence occurrence)
+    private Eventsv1Event NewEvent(Occurrence occurrence)
     {
         var key = occurrence.Key;
         _nameTick = Math.Max(_nameTick + 1, occurrence.At.UtcTicks);
-        return new EventsV1Event
+        return new Eventsv1Event
         {
             Metadata = new V1ObjectMeta
             {
@@ -290,7 +292,7 @@ public sealed class EventRecorder : IAsyncDisposable
                 // Events of cluster-scoped objects live in "default"; the server insists.
                 NamespaceProperty = key.Namespace.Length > 0 ? key.Namespace : "default",
             },
-            EventTime = occurrence.At,
+            EventTime = occurrence.At.UtcDateTime,
             ReportingController = _controller,
             ReportingInstance = _instance,
             Action = key.Action,
@@ -326,7 +328,7 @@ public sealed class EventRecorder : IAsyncDisposable
 
     private sealed class Series
     {
-        public required EventsV1Event Event { get; init; }
+        public required Eventsv1Event Event { get; init; }
 
         public int Count { get; set; }
 

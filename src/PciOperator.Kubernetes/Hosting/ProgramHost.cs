@@ -56,7 +56,7 @@ public static class ProgramHost
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
         try
         {
-            var configuration = options.Kubeconfig is { Length: > 0 } path ? KubernetesClientConfiguration.FromKubeconfig(path) : KubernetesClientConfiguration.Default();
+            var configuration = options.Kubeconfig is { Length: > 0 } path ? ClusterAccess.FromKubeconfig(path) : ClusterAccess.Default();
             var metrics = new MetricsRegistry();
             metrics.AddProcessMetrics();
             using var client = new EntityClient(configuration, options.EntityTypes, logger: log, wrap: options.Wrap, userAgent: options.Name, fieldManager: options.Name, metrics: metrics);

@@ -1,6 +1,6 @@
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -250,8 +250,8 @@ public sealed class LeaderElector
     {
         HolderIdentity = _options.Identity,
         LeaseDurationSeconds = (int)Math.Ceiling(_options.LeaseDuration.TotalSeconds),
-        AcquireTime = acquired,
-        RenewTime = _time.GetUtcNow(),
+        AcquireTime = acquired.UtcDateTime,
+        RenewTime = _time.GetUtcNow().UtcDateTime,
         LeaseTransitions = transitions,
     };
 
@@ -291,7 +291,7 @@ public sealed class LeaderElector
         var mine = _observed!;
         try
         {
-            _observed = await _client.UpdateAsync(mine with { Spec = mine.Spec! with { RenewTime = _time.GetUtcNow() } }, ct);
+            _observed = await _client.UpdateAsync(mine with { Spec = mine.Spec! with { RenewTime = _time.GetUtcNow().UtcDateTime } }, ct);
             return true;
         }
         catch (ApiException e) when (e.IsConflict || e.IsNotFound)
@@ -305,7 +305,7 @@ public sealed class LeaderElector
             }
 
             // With all that we say of it, whatever somebody else has written into it.
-            _observed = await _client.UpdateAsync(now with { Spec = mine.Spec with { RenewTime = _time.GetUtcNow() } }, ct);
+            _observed = await _client.UpdateAsync(now with { Spec = mine.Spec with { RenewTime = _time.GetUtcNow().UtcDateTime } }, ct);
             return true;
         }
     }
@@ -340,7 +340,7 @@ public sealed class LeaderElector
     }
 
     private V1Lease Released(V1Lease mine) =>
-        mine with { Spec = mine.Spec! with { HolderIdentity = "", LeaseDurationSeconds = 1, RenewTime = _time.GetUtcNow() } };
+        mine with { Spec = mine.Spec! with { HolderIdentity = "", LeaseDurationSeconds = 1, RenewTime = _time.GetUtcNow().UtcDateTime } };
 
     private static bool IsTransient(Exception e, CancellationToken ct) =>
         e is ApiException or HttpRequestException or KubeconfigException

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json.Nodes;
+using k8s;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Controller;
@@ -68,7 +69,7 @@ public sealed class SandboxCluster : IAsyncDisposable
     public static async Task<SandboxCluster> StartAsync(SandboxClusterOptions options, SandboxApiServerOptions? server = null, CancellationToken ct = default)
     {
         var started = await SandboxApiServer.StartAsync((server ?? new SandboxApiServerOptions()) with { Crds = SandboxCrds.All, Validators = OwnResourceRules.Validators }, ct);
-        var cluster = new SandboxCluster(KubernetesClientConfiguration.FromKubeconfigText(started.KubeconfigText), options, started);
+        var cluster = new SandboxCluster(ClusterAccess.FromKubeconfigText(started.KubeconfigText), options, started);
         await cluster.CreateNamespacesAsync(ct);
         return cluster;
     }

@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json.Nodes;
+using k8s.Models;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Sandbox.Cluster;
 

@@ -1,9 +1,10 @@
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Sandbox.Cluster;
@@ -48,7 +49,7 @@ public sealed class SimulatedNode : IAsyncDisposable
     /// <summary>Starts the agent; its pod is Ready when the agent says so, as a readiness probe would have it. The kubelet, which starts pods, has told of a boot before.</summary>
     public async Task StartAgentAsync(CancellationToken ct = default)
     {
-        if (await _admin.GetAsync<V1Node>(Name, ct: ct) is { } node && node.Status?.NodeInfo?.BootId != Host.BootId)
+        if (await _admin.GetAsync<V1Node>(Name, ct: ct) is { } node && node.Status?.NodeInfo?.BootID != Host.BootId)
             await Kubelet.TellFactsAsync(ct);
         _stop = new CancellationTokenSource();
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);

@@ -48,22 +48,22 @@ public abstract partial class ApiContract
             await CreateAsync($"w{i}");
         var first = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3 }, Ct);
         Assert.Equal(["w0", "w1", "w2"], first.Items.Select(w => w.Metadata.Name));
-        Assert.NotNull(first.Continue);
-        Assert.Equal(4, first.RemainingItemCount);
+        Assert.NotNull(first.Metadata.ContinueProperty);
+        Assert.Equal(4, first.Metadata.RemainingItemCount);
 
         // What changes between the pages is not in them.
         await CreateAsync("w5a");
         await Client.DeleteAsync<Widget>("w6", Ns, ct: Ct);
-        var second = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = first.Continue }, Ct);
+        var second = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = first.Metadata.ContinueProperty }, Ct);
         Assert.Equal(["w3", "w4", "w5"], second.Items.Select(w => w.Metadata.Name));
-        Assert.Equal(first.ResourceVersion, second.ResourceVersion);
-        var third = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = second.Continue }, Ct);
+        Assert.Equal(first.Metadata.ResourceVersion, second.Metadata.ResourceVersion);
+        var third = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = second.Metadata.ContinueProperty }, Ct);
         Assert.Equal(["w6"], third.Items.Select(w => w.Metadata.Name));
-        Assert.Null(third.Continue);
+        Assert.Null(third.Metadata.ContinueProperty);
 
         var all = await Client.ListAsync<Widget>(Ns, new ListOptions { Limit = 2 }, Ct);
         Assert.Equal(["w0", "w1", "w2", "w3", "w4", "w5", "w5a"], all.Items.Select(w => w.Metadata.Name));
-        Assert.Null(all.Continue);
+        Assert.Null(all.Metadata.ContinueProperty);
     }
 
     [ContractFact]

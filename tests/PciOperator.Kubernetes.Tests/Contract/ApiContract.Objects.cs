@@ -1,5 +1,5 @@
 using System.Net;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
@@ -89,7 +89,7 @@ public abstract partial class ApiContract
         var made = await Client.CreateAsync(New("s", size: 1) with { Status = new WidgetStatus { Phase = "Early" } }, Ct);
         Assert.Null(made.Status?.Phase);
 
-        var condition = new V1Condition { Type = "Ready", Status = "True", Reason = "Ok", Message = "Well.", LastTransitionTime = DateTimeOffset.UnixEpoch };
+        var condition = new V1Condition { Type = "Ready", Status = "True", Reason = "Ok", Message = "Well.", LastTransitionTime = DateTime.UnixEpoch };
         var status = await Client.UpdateStatusAsync(
             made with { Spec = new WidgetSpec { Size = 99 }, Status = new WidgetStatus { Phase = "Ready", Conditions = [condition] } }, Ct);
         Assert.Equal("Ready", status.Status!.Phase);

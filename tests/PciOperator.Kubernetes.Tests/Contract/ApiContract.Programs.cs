@@ -1,4 +1,4 @@
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
@@ -16,7 +16,7 @@ public abstract partial class ApiContract
             recorder.Normal(widget, "Bound", "Both devices are bound.");
         }
 
-        var events = (await Client.ListAsync<EventsV1Event>(Ns, ct: Ct)).Items.ToDictionary(e => e.Reason!);
+        var events = (await Client.ListAsync<Eventsv1Event>(Ns, ct: Ct)).Items.ToDictionary(e => e.Reason!);
         Assert.Equal(["Bound", "NoDevices"], events.Keys.Order());
         var repeated = events["NoDevices"];
         Assert.Equal(("Widget", "ev", widget.Metadata.Uid), (repeated.Regarding!.Kind, repeated.Regarding.Name, repeated.Regarding.Uid));
@@ -44,7 +44,7 @@ public abstract partial class ApiContract
         var node = new V1Node { Metadata = new V1ObjectMeta { Name = $"n-{Ns}", Uid = Guid.NewGuid().ToString() } };
         await using (var recorder = new EventRecorder(Client, "pcioperator.io/contract", "contract-0"))
             recorder.Normal(node, "Inventory", "Two devices.");
-        var events = await Client.ListAsync<EventsV1Event>("default", ct: Ct);
+        var events = await Client.ListAsync<Eventsv1Event>("default", ct: Ct);
         Assert.Equal("Two devices.", events.Items.Single(e => e.Regarding?.Name == node.Metadata.Name).Note);
     }
 

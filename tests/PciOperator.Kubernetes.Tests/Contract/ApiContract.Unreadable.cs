@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json.Serialization;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
@@ -22,7 +23,10 @@ public abstract partial class ApiContract
         var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         Assert.Empty(list.Unreadable);
         Assert.Equal(s_storableTimes.Length, list.Items.Count);
-        Assert.All(list.Items, w => Assert.NotNull(w.Status!.Conditions!.Single().LastTransitionTime));
+        var second = new DateTime(2016, 12, 31, 23, 59, 59, DateTimeKind.Utc);
+        Assert.Equal(
+            [second, DateTime.MinValue, DateTime.MinValue, DateTime.MaxValue, second.AddTicks(1_234_567)],
+            list.Items.OrderBy(w => w.Metadata.Name, StringComparer.Ordinal).Select(w => w.Status!.Conditions!.Single().LastTransitionTime));
         Assert.All(list.Items, w => Assert.Equal(int.MaxValue, w.Spec.Parts!.Single().Count));
     }
 

@@ -31,7 +31,7 @@ public abstract partial class ApiContract
         await CreateAsync("before", size: 0);
         var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         var events = await WatchAsync(
-            new ListOptions { ResourceVersion = list.ResourceVersion },
+            new ListOptions { ResourceVersion = list.Metadata.ResourceVersion },
             e => e.Count(x => x.Type != WatchEventType.Bookmark) == 4,
             async () =>
             {
@@ -43,7 +43,7 @@ public abstract partial class ApiContract
         Assert.Equal(["Added a 1", "Modified a 2", "Modified before 5", "Deleted a 2"], Story(events));
         var versions = events.Select(e => ulong.Parse(e.ResourceVersion)).ToList();
         Assert.Equal(versions.Order().Distinct(), versions);
-        Assert.True(versions[0] > ulong.Parse(list.ResourceVersion));
+        Assert.True(versions[0] > ulong.Parse(list.Metadata.ResourceVersion));
 
         // Taken up again in the middle, it tells the rest.
         var rest = await WatchAsync(new ListOptions { ResourceVersion = events[1].ResourceVersion }, e => Story(e).Count() == 2);
@@ -68,7 +68,7 @@ public abstract partial class ApiContract
         try
         {
             var events = await WatchAsync(
-                new ListOptions { ResourceVersion = list.ResourceVersion, TimeoutSeconds = 5 },
+                new ListOptions { ResourceVersion = list.Metadata.ResourceVersion, TimeoutSeconds = 5 },
                 events =>
                 {
                     // Once it runs, something elsewhere moves the collection's version on, but is no event here.
@@ -108,7 +108,7 @@ public abstract partial class ApiContract
     {
         var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         var events = await WatchAsync(
-            new ListOptions { ResourceVersion = list.ResourceVersion, LabelSelector = "on=yes" },
+            new ListOptions { ResourceVersion = list.Metadata.ResourceVersion, LabelSelector = "on=yes" },
             e => Story(e).Count() == 4,
             async () =>
             {
@@ -126,7 +126,7 @@ public abstract partial class ApiContract
     {
         var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         var events = await WatchAsync(
-            new ListOptions { ResourceVersion = list.ResourceVersion, FieldSelector = "spec.color=red" },
+            new ListOptions { ResourceVersion = list.Metadata.ResourceVersion, FieldSelector = "spec.color=red" },
             e => Story(e).Count() == 2,
             async () =>
             {

@@ -1,6 +1,6 @@
 using System.Text;
 using System.Text.Json;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;

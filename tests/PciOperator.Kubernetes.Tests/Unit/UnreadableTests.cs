@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using System.Threading.Channels;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 using static PciOperator.Kubernetes.Tests.Unit.ScriptedServer;
 
@@ -46,12 +46,14 @@ public sealed class UnreadableTests
         var lease = Read<V1Lease>($$$"""{"metadata":{},"spec":{"acquireTime":{{{json}}},"renewTime":{{{json}}} } }""");
         var condition = Read<V1Condition>($$$"""{"type":"Ready","lastTransitionTime":{{{json}}} }""");
         var plain = JsonSerializer.Deserialize(json, EntityJson.OptionsWith(PlainJsonContext.Default).TypeInfo<DateTimeOffset?>());
-        DateTimeOffset?[] read =
+        DateTime?[] read =
         [
             node.Metadata.CreationTimestamp, node.Spec!.Taints![0].TimeAdded, node.Status!.Conditions![0].LastHeartbeatTime, node.Status.Conditions[0].LastTransitionTime,
-            pod.Metadata.DeletionTimestamp, pod.Status!.Conditions![0].LastTransitionTime, lease.Spec!.AcquireTime, lease.Spec.RenewTime, condition.LastTransitionTime, plain,
+            pod.Metadata.DeletionTimestamp, pod.Status!.Conditions![0].LastTransitionTime, lease.Spec!.AcquireTime, lease.Spec.RenewTime, plain?.UtcDateTime,
         ];
-        Assert.All(read, time => Assert.Equal(expected, time?.ToUniversalTime().ToString("o")));
+        Assert.All(read, time => Assert.Equal(expected, time is { } at ? new DateTimeOffset(at).ToString("o") : null));
+        // The library's condition always has a time: none is its first moment.
+        Assert.Equal(expected ?? DateTimeOffset.MinValue.ToString("o"), new DateTimeOffset(condition.LastTransitionTime).ToString("o"));
         // And what was read can be written.
         Assert.NotEmpty(JsonSerializer.Serialize(node, EntityJson.Options.TypeInfo<V1Node>()));
         Assert.NotEmpty(JsonSerializer.Serialize(lease, EntityJson.Options.TypeInfo<V1Lease>()));
@@ -63,7 +65,13 @@ public sealed class UnreadableTests
     [InlineData("{\"a\":[1]}")]
     [InlineData("[]")]
     public void What_is_no_text_is_no_time(string json) =>
-        Assert.Null(Read<V1Condition>($$"""{"lastTransitionTime":{{json}},"type":"Ready"}""").LastTransitionTime);
+        Assert.Equal((default(DateTime), "Ready"), Read<V1Condition>($$"""{"lastTransitionTime":{{json}},"type":"Ready"}""") is var read ? (read.LastTransitionTime, read.Type) : default);
+
+    [Fact]
+    public void What_was_read_without_a_time_is_written_as_a_time_that_a_server_takes() => Assert.Contains(
+        "\"lastTransitionTime\":\"0001-01-01T00:00:00Z\"",
+        JsonSerializer.Serialize(Read<V1Condition>("""{"lastTransitionTime":"yesterday","type":"Ready"}"""), EntityJson.Options.TypeInfo<V1Condition>()),
+        StringComparison.Ordinal);
 
     [Theory]
     [InlineData("3", 3)]
