@@ -131,7 +131,7 @@ internal sealed class Demo
 
     private Task<PassthroughClaim?> ClaimAsync(string name, CancellationToken ct) => _cluster.Client.GetAsync<PassthroughClaim>(name, "default", ct);
 
-    private async Task<IReadOnlyList<PassthroughClaim>> ClaimsAsync(CancellationToken ct) => (await _cluster.Client.ListAsync<PassthroughClaim>(ct: ct)).Items;
+    private async Task<IReadOnlyList<PassthroughClaim>> ClaimsAsync(CancellationToken ct) => [.. (await _cluster.Client.ListAsync<PassthroughClaim>(ct: ct)).Items];
 
     /// <summary>One row a kind of device, one column a node: free of all.</summary>
     private async Task ShowNodesAsync(CancellationToken ct)

@@ -66,7 +66,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
     private string? _notReady = "the first look at the host is not finished";
 
     /// <summary>An agent over a host.</summary>
-    public NodeAgent(NodeAgentOptions options, IKubernetesClient client, PassthroughHost host, IHostFileSystem files, string stateDirectory,
+    public NodeAgent(NodeAgentOptions options, IEntityClient client, PassthroughHost host, IHostFileSystem files, string stateDirectory,
         IUeventSource uevents, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events)
     {
         (_options, _host, _uevents, _time, _log, _events) = (options, host, uevents, time, log, events);
@@ -190,7 +190,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
             }
             catch (Exception error) when (error is not OperationCanceledException)
             {
-                if (error is KubernetesException { IsConflict: true })
+                if (error is ApiException { IsConflict: true })
                     _log.LogDebug("the PciNode changed meanwhile: {Message}", error.Message);
                 else
                     _log.LogWarning(error, "a round failed and is tried again: {Message}", error.Cause());

@@ -1,4 +1,5 @@
-using PciOperator.Kubernetes.Models;
+
+using k8s.Models;
 
 namespace PciOperator.Api;
 
@@ -48,9 +49,9 @@ public static class Conditions
         var word = status switch { true => "True", false => "False", null => "Unknown" };
         var old = conditions.Find(type);
         // Times on the wire have whole seconds: what is written must read back equal.
-        var since = old is { LastTransitionTime: { } then } && old.Status == word
-            ? then
-            : DateTimeOffset.FromUnixTimeSeconds(now.ToUnixTimeSeconds());
+        var since = old is not null && old.LastTransitionTime != default && old.Status == word
+            ? old.LastTransitionTime
+            : DateTimeOffset.FromUnixTimeSeconds(now.ToUnixTimeSeconds()).UtcDateTime;
         var condition = new V1Condition
         {
             Type = type,

@@ -1,3 +1,5 @@
+using k8s.Models;
+
 namespace PciOperator.Api;
 
 /// <summary>
@@ -37,7 +39,7 @@ public sealed record Installation(string Controller, string AgentNamespace)
         .OrderBy(n => n.Metadata.CreationTimestamp).ThenBy(n => n.Metadata.Uid, StringComparer.Ordinal).Select(OwnerOf).FirstOrDefault();
 
     /// <summary>The marks as annotations.</summary>
-    public IReadOnlyDictionary<string, string> Marks => new Dictionary<string, string> { [Annotation] = Controller, [AgentsAnnotation] = AgentNamespace };
+    public Dictionary<string, string> Marks => new Dictionary<string, string> { [Annotation] = Controller, [AgentsAnnotation] = AgentNamespace };
 
     /// <summary>Whether a PciNode has this installation's marks.</summary>
     public bool HasMarked(PciNode node) => Text(node, Annotation) == Controller && Text(node, AgentsAnnotation) == AgentNamespace;
@@ -52,5 +54,5 @@ public sealed record Installation(string Controller, string AgentNamespace)
                 + "it takes nothing, gives nothing back and writes nothing";
     }
 
-    private static string? Text(PciNode node, string annotation) => node.Metadata.Annotations?.GetValueOrDefault(annotation) is { } text && text.Trim() is { Length: > 0 } said ? said : null;
+    private static string? Text(PciNode node, string annotation) => node.GetAnnotation(annotation) is { } text && text.Trim() is { Length: > 0 } said ? said : null;
 }

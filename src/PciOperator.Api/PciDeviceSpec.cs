@@ -1,4 +1,5 @@
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Api;

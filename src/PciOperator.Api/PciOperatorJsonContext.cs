@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using PciOperator.Kubernetes;
 
 namespace PciOperator.Api;
 
@@ -6,7 +7,8 @@ namespace PciOperator.Api;
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
-    UseStringEnumConverter = true)]
+    UseStringEnumConverter = true,
+    Converters = [typeof(RequiredTimeConverter)])]
 [JsonSerializable(typeof(PciDeviceSpec))]
 [JsonSerializable(typeof(PciAlias))]
 [JsonSerializable(typeof(PassthroughClaim))]

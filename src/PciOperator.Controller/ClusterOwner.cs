@@ -1,8 +1,8 @@
 using System.Threading.Channels;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Controller;
 

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Controller;
 

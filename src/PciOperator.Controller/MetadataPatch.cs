@@ -1,7 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using k8s.Models;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Controller;
 
@@ -9,40 +9,40 @@ namespace PciOperator.Controller;
 internal static class MetadataPatch
 {
     /// <summary>Adds a finalizer to those that are there, of which a cache may know no more than the number.</summary>
-    public static KubernetesPatch AddFinalizer(V1ObjectMeta metadata, string finalizer)
+    public static EntityPatch AddFinalizer(V1ObjectMeta metadata, string finalizer)
     {
         var name = JsonSerializer.Serialize(finalizer, MetadataPatchJson.Default.String);
-        var any = metadata.ForeignFinalizers > 0 || metadata.Finalizers is { Count: > 0 };
+        var any = metadata is LeanObjectMeta { ForeignFinalizers: > 0 } || metadata.Finalizers is { Count: > 0 };
         return ForVersion(metadata, any
             ? $$"""{"op":"add","path":"/metadata/finalizers/-","value":{{name}}}"""
             : $$"""{"op":"add","path":"/metadata/finalizers","value":[{{name}}]}""");
     }
 
     /// <summary>Removes a finalizer that is there; the others stay.</summary>
-    public static KubernetesPatch RemoveFinalizer(V1ObjectMeta metadata, string finalizer)
+    public static EntityPatch RemoveFinalizer(V1ObjectMeta metadata, string finalizer)
     {
         var known = (metadata.Finalizers ?? []).TakeWhile(f => f != finalizer).Count();
-        var place = $"/metadata/finalizers/{metadata.ForeignFinalizersBefore + known}";
+        var place = $"/metadata/finalizers/{((metadata as LeanObjectMeta)?.ForeignFinalizersBefore ?? 0) + known}";
         return ForVersion(metadata, $$"""
             {"op":"test","path":"{{place}}","value":{{JsonSerializer.Serialize(finalizer, MetadataPatchJson.Default.String)}}},{"op":"remove","path":"{{place}}"}
             """);
     }
 
     /// <summary>Sets an object's owners.</summary>
-    public static KubernetesPatch Owners(V1ObjectMeta metadata, IReadOnlyList<V1OwnerReference> owners) =>
-        KubernetesPatch.Merge(JsonSerializer.Serialize(
+    public static EntityPatch Owners(V1ObjectMeta metadata, IReadOnlyList<V1OwnerReference> owners) =>
+        EntityPatch.Merge(JsonSerializer.Serialize(
             new OwnersPatch(new(metadata.ResourceVersion, metadata.Uid, owners)), MetadataPatchJson.Default.OwnersPatch));
 
     /// <summary>Sets some annotations; others stay.</summary>
-    public static KubernetesPatch Annotations(V1ObjectMeta metadata, IReadOnlyDictionary<string, string> annotations) =>
-        KubernetesPatch.Merge(JsonSerializer.Serialize(
+    public static EntityPatch Annotations(V1ObjectMeta metadata, IReadOnlyDictionary<string, string> annotations) =>
+        EntityPatch.Merge(JsonSerializer.Serialize(
             new AnnotationsPatch(new(metadata.ResourceVersion, metadata.Uid, annotations)), MetadataPatchJson.Default.AnnotationsPatch));
 
     /// <summary>Removes an annotation that still has the value that was seen.</summary>
-    public static KubernetesPatch WithoutAnnotation(V1ObjectMeta metadata, string name, string value)
+    public static EntityPatch WithoutAnnotation(V1ObjectMeta metadata, string name, string value)
     {
         var path = "/metadata/annotations/" + name.Replace("~", "~0", StringComparison.Ordinal).Replace("/", "~1", StringComparison.Ordinal);
-        return KubernetesPatch.Json($$"""
+        return EntityPatch.Json($$"""
             [{"op":"test","path":"/metadata/uid","value":"{{metadata.Uid}}"},
              {"op":"test","path":"{{path}}","value":{{JsonSerializer.Serialize(value, MetadataPatchJson.Default.String)}}},
              {"op":"remove","path":"{{path}}"}]
@@ -50,7 +50,7 @@ internal static class MetadataPatch
     }
 
     /// <summary>Another version or UID in the result is what the server calls a conflict (409); a failed <c>test</c> would be a 422.</summary>
-    private static KubernetesPatch ForVersion(V1ObjectMeta metadata, string operations) => KubernetesPatch.Json($$"""
+    private static EntityPatch ForVersion(V1ObjectMeta metadata, string operations) => EntityPatch.Json($$"""
         [{"op":"add","path":"/metadata/uid","value":"{{metadata.Uid}}"},{"op":"add","path":"/metadata/resourceVersion","value":"{{metadata.ResourceVersion}}"},{{operations}}]
         """);
 

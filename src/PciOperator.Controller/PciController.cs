@@ -1,7 +1,7 @@
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;
@@ -11,7 +11,7 @@ namespace PciOperator.Controller;
 [EntityRbac("coordination.k8s.io", "leases", "get,create,update")]
 public sealed class PciController
 {
-    private readonly IKubernetesClient _client;
+    private readonly IEntityClient _client;
     private readonly ControllerOptions _options;
     private readonly TimeProvider _time;
     private readonly ILogger _log;
@@ -24,7 +24,7 @@ public sealed class PciController
     private volatile ClusterOwner? _owner;
 
     /// <summary>A controller over a cluster.</summary>
-    public PciController(IKubernetesClient client, ControllerOptions options, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events) =>
+    public PciController(IEntityClient client, ControllerOptions options, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events) =>
         (_client, _options, _time, _log, _metrics, _events) = (client, options, time, log, metrics, events);
 
     /// <summary>Why the controller is not ready, or null: for <c>/readyz</c>. One that waits to lead is ready.</summary>

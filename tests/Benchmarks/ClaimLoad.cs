@@ -1,11 +1,10 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Security.Cryptography.X509Certificates;
 using System.Text.RegularExpressions;
+using k8s.Models;
 using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
 
@@ -28,7 +27,7 @@ internal static partial class ClaimLoad
         try
         {
             var kubeconfig = await ReadyAsync(server);
-            var access = KubernetesClientConfiguration.FromKubeconfig(kubeconfig);
+            var access = ClusterAccess.FromKubeconfig(kubeconfig);
             await using var cluster = await SandboxCluster.ConnectAsync(access, new SandboxClusterOptions { Log = NullLogger.Instance });
             string[] arguments = ["--kubeconfig", kubeconfig, "--leader-elect", "false", "--health-address", "127.0.0.1:0", "--log-level", "error"];
             using var program = controller.EndsWith(".dll", StringComparison.Ordinal) ? Start("dotnet", [controller, .. arguments]) : Start(controller, arguments);
@@ -170,7 +169,7 @@ internal static partial class ClaimLoad
         public Task UntilAsync(string what, Func<IReadOnlyList<PassthroughClaim>, bool> holds) =>
             PatientlyAsync(what, async () => (IReadOnlyList<PassthroughClaim>?)(await cluster.Client.ListAsync<PassthroughClaim>()).Items, holds);
 
-        public async Task CordonAsync() => await cluster.Client.PatchAsync<V1Node>("node-1", null, KubernetesPatch.Merge("""{"spec":{"unschedulable":true}}"""));
+        public async Task CordonAsync() => await cluster.Client.PatchAsync<V1Node>("node-1", null, EntityPatch.Merge("""{"spec":{"unschedulable":true}}"""));
 
         /// <summary>Waits until nothing was written for ten seconds.</summary>
         public async Task QuietAsync()
@@ -236,11 +235,8 @@ internal static partial class ClaimLoad
 
         private static HttpClient Metrics(DirectoryInfo folder)
         {
-            var access = KubernetesClientConfiguration.FromKubeconfig(Path.Combine(folder.FullName, "kubeconfig"));
-            var trust = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
-            trust.CustomTrustStore.AddRange(access.CertificateAuthorities!);
-            var handler = new SocketsHttpHandler { SslOptions = { CertificateChainPolicy = trust, ClientCertificates = [access.ClientCertificate!] } };
-            return new HttpClient(handler) { BaseAddress = access.Server };
+            var access = ClusterAccess.FromKubeconfig(Path.Combine(folder.FullName, "kubeconfig"));
+            return new HttpClient(new SocketsHttpHandler { SslOptions = ClusterAccess.TlsOptions(access) }) { BaseAddress = new Uri(access.Host) };
         }
 
         [GeneratedRegex("([a-z_]+)=\"([^\"]*)\"")]

@@ -1,10 +1,10 @@
+using k8s.Models;
 using BenchmarkDotNet.Attributes;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Benchmarks;

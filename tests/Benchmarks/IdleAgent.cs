@@ -1,9 +1,9 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.ApiServer;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Sandbox.Validation;
@@ -30,7 +30,7 @@ internal static class IdleAgent
             Validators = OwnResourceRules.Validators,
             OnRequest = (method, path) => requests.AddOrUpdate($"{method} {path}", 1, (_, n) => n + 1),
         });
-        using var client = new KubernetesClient(KubernetesClientConfiguration.FromKubeconfigText(server.KubeconfigText), PciOperatorJsonContext.Default);
+        using var client = new EntityClient(ClusterAccess.FromKubeconfigText(server.KubeconfigText), PciOperatorJsonContext.Default);
         await client.CreateAsync(new PciNode
         {
             Metadata = new V1ObjectMeta { Name = Node },
@@ -76,7 +76,7 @@ internal static class IdleAgent
     }
 
     /// <summary>Waits until the agent has said what it sees and then says nothing new for ten seconds; the number of devices.</summary>
-    private static async Task<int> SettledAsync(KubernetesClient client, Process process)
+    private static async Task<int> SettledAsync(EntityClient client, Process process)
     {
         var waited = Stopwatch.StartNew();
         var quiet = Stopwatch.StartNew();

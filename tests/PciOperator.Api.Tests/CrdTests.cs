@@ -1,8 +1,8 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
+using k8s.Models;
 using PciOperator.CrdGenerator;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 using PciOperator.Sandbox.Validation;
 

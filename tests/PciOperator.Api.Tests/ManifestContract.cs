@@ -65,7 +65,7 @@ public abstract class ManifestContract(OwnKindsServer server)
             using var accepted = before is null ? await CreateAsync(bad) : await ReplaceAsync(bad);
             return "the server took it";
         }
-        catch (KubernetesException e)
+        catch (ApiException e)
         {
             var (status, field, says) = (Manifest.Expected(text, "status"), Manifest.Expected(text, "field"), Manifest.Expected(text, "says")!);
             if (status != $"{(int)e.StatusCode}")
@@ -107,7 +107,7 @@ public abstract class ManifestContract(OwnKindsServer server)
         return JsonSerializer.SerializeToNode(stored.Deserialize(type), type);
     }
 
-    private static readonly JsonSerializerOptions Options = KubernetesJson.OptionsWith(PciOperatorJsonContext.Default);
+    private static readonly JsonSerializerOptions Options = EntityJson.OptionsWith(PciOperatorJsonContext.Default);
 }
 
 /// <summary>The sandbox's API server.</summary>

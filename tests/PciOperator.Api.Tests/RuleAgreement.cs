@@ -70,7 +70,7 @@ public abstract class RuleAgreement(OwnKindsServer server)
             using var accepted = await SendAsync(method, path + "?dryRun=All", obj);
             return "";
         }
-        catch (KubernetesException e) when (e.IsInvalid)
+        catch (ApiException e) when (e.IsInvalid)
         {
             // Besides what the rules say there are the list map's own words on duplicates.
             return Text(e.Status.Details!.Causes!

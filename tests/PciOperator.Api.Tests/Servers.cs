@@ -10,10 +10,10 @@ namespace PciOperator.Api.Tests;
 public abstract class OwnKindsServer : IAsyncLifetime
 {
     private TestApiServer? server;
-    private KubernetesClient? client;
+    private EntityClient? client;
 
     /// <summary>A client as administrator.</summary>
-    public KubernetesClient Client => client ?? throw new InvalidOperationException(RealServer.HowTo);
+    public EntityClient Client => client ?? throw new InvalidOperationException(RealServer.HowTo);
 
     public async Task InitializeAsync()
     {
@@ -33,7 +33,7 @@ public abstract class OwnKindsServer : IAsyncLifetime
 
     protected abstract Task<TestApiServer?> StartAsync();
 
-    protected abstract Task InstallAsync(KubernetesClient client);
+    protected abstract Task InstallAsync(EntityClient client);
 }
 
 /// <summary>The sandbox's, with the CRDs and rules compiled in.</summary>
@@ -45,7 +45,7 @@ public sealed class SandboxOwnKindsServer : OwnKindsServer
         Validators = OwnResourceRules.Validators,
     });
 
-    protected override Task InstallAsync(KubernetesClient client) => Task.CompletedTask;
+    protected override Task InstallAsync(EntityClient client) => Task.CompletedTask;
 }
 
 /// <summary>A real one, with the CRDs applied.</summary>
@@ -56,7 +56,7 @@ public sealed class RealOwnKindsServer : OwnKindsServer
     // Fixtures are made even when all their tests are skipped.
     protected override async Task<TestApiServer?> StartAsync() => RealServer.IsConfigured ? await TestApiServer.RealAsync() : null;
 
-    protected override async Task InstallAsync(KubernetesClient client)
+    protected override async Task InstallAsync(EntityClient client)
     {
         foreach (var manifest in SandboxCrds.All.SelectMany(Manifest.Parse))
         {
@@ -68,7 +68,7 @@ public sealed class RealOwnKindsServer : OwnKindsServer
         }
     }
 
-    private static async Task ServedAsync(KubernetesClient client, Manifest manifest)
+    private static async Task ServedAsync(EntityClient client, Manifest manifest)
     {
         using var limit = new CancellationTokenSource(Patience);
         while (true)
@@ -78,7 +78,7 @@ public sealed class RealOwnKindsServer : OwnKindsServer
                 using var list = await client.GetRawAsync($"/apis/{PciOperatorApi.GroupVersion}/{manifest.Name.Split('.')[0]}", limit.Token);
                 return;
             }
-            catch (KubernetesException e) when (e.IsNotFound && !limit.IsCancellationRequested)
+            catch (ApiException e) when (e.IsNotFound && !limit.IsCancellationRequested)
             {
                 await Task.Delay(TimeSpan.FromMilliseconds(50), limit.Token);
             }

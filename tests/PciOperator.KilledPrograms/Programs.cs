@@ -16,7 +16,7 @@ internal static class Programs
         using var logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
         var log = logs.CreateLogger("controller");
         var metrics = new MetricsRegistry();
-        using var client = new KubernetesClient(KubernetesClientConfiguration.FromKubeconfig(kubeconfig), PciOperatorJsonContext.Default, logger: log,
+        using var client = new EntityClient(ClusterAccess.FromKubeconfig(kubeconfig), PciOperatorJsonContext.Default, logger: log,
             wrap: inner => new KillingHandler(inner, kill), userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", metrics: metrics);
         await using var events = new EventRecorder(client, "pcioperator-controller", "killed", logger: log);
         var controller = new PciController(client, new ControllerOptions { LeaderElect = false, KickDelay = TimeSpan.FromMilliseconds(20), CountDelay = TimeSpan.FromMilliseconds(50) }, TimeProvider.System, log, metrics, events);
@@ -35,7 +35,7 @@ internal static class Programs
                 kill.Reach(name, access.Before);
         };
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        var running = AgentOnSimulatedHost.RunAsync(node, host, Installation.Default, KubernetesClientConfiguration.FromKubeconfig(kubeconfig), TimeProvider.System, logs.CreateLogger("agent"), ready,
+        var running = AgentOnSimulatedHost.RunAsync(node, host, Installation.Default, ClusterAccess.FromKubeconfig(kubeconfig), TimeProvider.System, logs.CreateLogger("agent"), ready,
             inner => new KillingHandler(inner, kill), ct);
         return await ServeAsync(kill, running, () => ready.Task.IsCompleted);
     }

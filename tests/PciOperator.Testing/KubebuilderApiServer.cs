@@ -2,8 +2,8 @@ using System.Net;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
+using k8s.Models;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Testing;
 
@@ -112,7 +112,7 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
 
     private async Task WaitUntilReadyAsync()
     {
-        using var client = new KubernetesClient(KubernetesClientConfiguration.FromKubeconfigText(KubeconfigText));
+        using var client = new EntityClient(ClusterAccess.FromKubeconfigText(KubeconfigText));
         using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1));
         while (true)
         {
@@ -122,7 +122,7 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
                 if (await client.GetAsync<V1Namespace>("default", ct: limit.Token) is not null)
                     return;
             }
-            catch (Exception e) when (e is HttpRequestException or KubernetesException)
+            catch (Exception e) when (e is HttpRequestException or ApiException)
             {
                 // Not listening yet, or not ready.
             }

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization.Metadata;
+using k8s;
 using Microsoft.Extensions.Logging;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
@@ -14,7 +15,7 @@ public sealed class TestApiServer : IAsyncDisposable
     {
         Name = name;
         KubeconfigText = kubeconfigText;
-        Configuration = KubernetesClientConfiguration.FromKubeconfigText(kubeconfigText);
+        Configuration = ClusterAccess.FromKubeconfigText(kubeconfigText);
         _stop = stop;
     }
 
@@ -30,7 +31,7 @@ public sealed class TestApiServer : IAsyncDisposable
     public SandboxApiServer? Sandbox { get; private init; }
 
     /// <summary>A client as administrator.</summary>
-    public KubernetesClient Client(
+    public EntityClient Client(
         IJsonTypeInfoResolver? entityTypes = null,
         Func<HttpMessageHandler, HttpMessageHandler>? wrap = null,
         TimeProvider? time = null,

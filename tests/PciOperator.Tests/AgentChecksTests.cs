@@ -1,6 +1,6 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Host;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Tests;
 

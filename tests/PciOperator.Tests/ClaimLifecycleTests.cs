@@ -1,7 +1,7 @@
 using System.Text;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Tests;
@@ -243,7 +243,7 @@ public abstract class ClaimLifecycleTests
             Assert.Equal((node, drive), (refusal.NodeName, Assert.Single(refusal.Addresses)));
             Assert.DoesNotContain("fio", refusal.Message, StringComparison.Ordinal);
             Assert.Contains($"({refusal.Reason}); PciNode {node} says more", refusal.Message, StringComparison.Ordinal);
-            await lab.UntilAsync("the PciNode's event", async () => (await lab.Client.ListAsync<EventsV1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains("fio", StringComparison.Ordinal) == true), _ => true);
+            await lab.UntilAsync("the PciNode's event", async () => (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains("fio", StringComparison.Ordinal) == true), _ => true);
         }
     }
 
@@ -331,7 +331,7 @@ public abstract class ClaimLifecycleTests
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"spec":{"driver":"pci-stub"}}"""));
+        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"driver":"pci-stub"}}"""));
         await lab.UntilAsync("the rule to change", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
             n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Driver: PassthroughDriver.PciStub }));
         await lab.ClaimAsync("held", "nvme:1");
@@ -346,7 +346,7 @@ public abstract class ClaimLifecycleTests
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"spec":{"managed":false}}"""));
+        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"managed":false}}"""));
         var drive = (await lab.InventoryAsync("node-1")).Status!.Devices!.Single(d => d is { ProductId: "0a54", Rule: not null }).Address;
         await lab.UntilAsync("the drive not to be offered", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
             n.Status!.Devices!.Any(d => d.Address == drive && d.Reason?.Contains("managed: false, and it is on nvme", StringComparison.Ordinal) == true));
@@ -374,7 +374,7 @@ public abstract class ClaimLifecycleTests
             n.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType) is { Status: "True", Message: { } message } && message.Contains("8086:0a54", StringComparison.Ordinal)
             && n.Status.Conditions.Any(r => r is { Type: "Ready", Status: "True" }));
         foreach (var reason in new[] { "Placed", "Prepared", "Ready" })
-            await lab.UntilAsync($"event {reason}", async () => (await lab.Client.ListAsync<EventsV1Event>("default")).Items.FirstOrDefault(e => e.Reason == reason && e.Regarding?.Name == "disk"), _ => true);
+            await lab.UntilAsync($"event {reason}", async () => (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e => e.Reason == reason && e.Regarding?.Name == "disk"), _ => true);
     }
 
     [ContractFact]
@@ -430,7 +430,7 @@ public abstract class ClaimLifecycleTests
         return versions.ToString();
     }
 
-    private static Task<V1Node> PatchNodeAsync(LabCluster lab, string patch) => lab.Client.PatchAsync<V1Node>("node-1", null, KubernetesPatch.Merge(patch));
+    private static Task<V1Node> PatchNodeAsync(LabCluster lab, string patch) => lab.Client.PatchAsync<V1Node>("node-1", null, EntityPatch.Merge(patch));
 
     private static string Alias(string name, string vendor, string product, string type) => $$"""
         apiVersion: pcioperator.io/v1alpha1

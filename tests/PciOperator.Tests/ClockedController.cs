@@ -2,11 +2,11 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net;
 using System.Text;
+using k8s.Models;
 using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Validation;
 using PciOperator.Testing;
@@ -32,7 +32,7 @@ internal sealed class ClockedController : IAsyncDisposable
     public MetricsRegistry Metrics { get; } = new();
 
     /// <summary>An administrator's client.</summary>
-    public KubernetesClient Client => _cluster.Client;
+    public EntityClient Client => _cluster.Client;
 
     /// <summary>The controller itself.</summary>
     public PciController Controller { get; private set; } = null!;
@@ -79,14 +79,14 @@ internal sealed class ClockedController : IAsyncDisposable
     public Task ReportAsync(string node, string? kernel = null, params string[] products)
     {
         var status = ViewHosts.Node(node, products).Status! with { KernelVersion = kernel, ObservedGeneration = 1 };
-        return ReportAsync(node, status with { Conditions = [.. status.Conditions!.Select(c => c with { LastTransitionTime = Time.GetUtcNow() })] });
+        return ReportAsync(node, status with { Conditions = [.. status.Conditions!.Select(c => c with { LastTransitionTime = Time.GetUtcNow().UtcDateTime })] });
     }
 
     /// <summary>What a node's agent says.</summary>
     public Task ReportAsync(string node, PciNodeStatus status)
     {
         var json = System.Text.Json.JsonSerializer.Serialize(status, PciOperatorJsonContext.Default.PciNodeStatus);
-        return Client.PatchAsync<PciNode>(node, null, KubernetesPatch.Json($$"""[{"op":"add","path":"/status","value":{{json}}}]"""), "status");
+        return Client.PatchAsync<PciNode>(node, null, EntityPatch.Json($$"""[{"op":"add","path":"/status","value":{{json}}}]"""), "status");
     }
 
     public Task<PassthroughClaim> ClaimAsync(string name, string alias, int count = 1, string? node = null, string ns = "default") =>
@@ -141,7 +141,7 @@ internal sealed class ClockedController : IAsyncDisposable
     /// <summary>Starts another controller.</summary>
     public PciController Run(int workers = 8)
     {
-        var client = new KubernetesClient(_server.Configuration, PciOperatorJsonContext.Default, wrap: inner => new Calls(this, _calls, inner),
+        var client = new EntityClient(_server.Configuration, PciOperatorJsonContext.Default, wrap: inner => new Calls(this, _calls, inner),
             userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", logger: Log);
         var events = new EventRecorder(client, "pcioperator-controller", "clocked", Time, Log);
         var controller = new PciController(client, LabCluster.Quick with { KickDelay = TimeSpan.FromMilliseconds(100), ClaimWorkers = workers }, Time, Log, Metrics, events);

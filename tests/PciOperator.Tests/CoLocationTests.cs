@@ -1,6 +1,6 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Tests;
 

@@ -1,6 +1,6 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
 using Xunit.Abstractions;
@@ -30,7 +30,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.GoneAsync("deleted-since");
         await lab.ClaimAsync("made-since", "x520:1");
         var since = await lab.ReadyAsync("made-since");
-        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"metadata":{"labels":{"changed":"since"}}}"""));
+        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"metadata":{"labels":{"changed":"since"}}}"""));
         await lab.Etcd.RestoreAsync();
 
         // What has been made since is nobody's any more: the agent gives it back, by itself.

@@ -1,6 +1,6 @@
 using System.Diagnostics;
+using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
 using Xunit.Abstractions;
@@ -158,7 +158,7 @@ public abstract class DriftTests(ITestOutputHelper output)
 
     private static async Task OneEventAsync(LabCluster lab, string claim, string reason)
     {
-        async Task<List<EventsV1Event>> EventsAsync() => [.. (await lab.Client.ListAsync<EventsV1Event>("default")).Items.Where(e => e.Reason == reason && e.Regarding?.Name == claim)];
+        async Task<List<Eventsv1Event>> EventsAsync() => [.. (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.Where(e => e.Reason == reason && e.Regarding?.Name == claim)];
         await lab.UntilAsync($"event {reason}", async () => (await EventsAsync()).FirstOrDefault(), _ => true);
         var said = Assert.Single(await EventsAsync());
         Assert.Equal("Warning", said.Type);

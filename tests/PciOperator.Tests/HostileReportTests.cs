@@ -1,8 +1,8 @@
 using System.Text.Json;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
@@ -69,7 +69,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                 await lab.ReportAsync("node-1", Report(new Random(i), storable: true));
                 stored++;
             }
-            catch (KubernetesException refused) when (refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity)
+            catch (ApiException refused) when (refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity)
             {
                 output.WriteLine(refused.Message[..Math.Min(refused.Message.Length, 300)]);
             }
@@ -93,7 +93,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
     {
         var odd = devices.Replace("\"type\"", "\"vendorId\":\"8086\",\"productId\":\"0a51\",\"state\":\"available\",\"type\"", StringComparison.Ordinal);
         const string good = """{"address":"0000:05:00.0","vendorId":"8086","productId":"0a52","iommuGroup":5,"rule":"drives","state":"available","type":"type-PCI"}""";
-        var read = (PciNodeStatus)JsonSerializer.Deserialize($$"""{"devices":[{{odd}},{{good}}]}""", KubernetesJson.OptionsWith(PciOperatorJsonContext.Default).GetTypeInfo(typeof(PciNodeStatus)))!;
+        var read = (PciNodeStatus)JsonSerializer.Deserialize($$"""{"devices":[{{odd}},{{good}}]}""", EntityJson.OptionsWith(PciOperatorJsonContext.Default).GetTypeInfo(typeof(PciNodeStatus)))!;
         var view = ViewHosts.View();
         view.SetPciNode("node-1", Node("node-1", read with { Conditions = ViewHosts.Node("node-1").Status!.Conditions }));
         var served = view.Place([ViewHosts.ToPlace(view, ViewHosts.Claim("good", "0a52"))], null);
@@ -171,8 +171,8 @@ public sealed class HostileReportTests(ITestOutputHelper output)
             Pools = [.. Enumerable.Range(0, random.Next(50) == 0 ? 1024 : 2).Select(_ => new PciPool { VendorId = Of(ids), ProductId = Of(ids), Rule = Of(rules), Total = Of(numbers) ?? 0, Available = Of(numbers) ?? 0 })],
             Conditions =
             [
-                new V1Condition { Type = Conditions.InventoryReady, Status = Of(["True", "True", "False", "Unknown"]), Reason = "A", Message = Of(texts) ?? "", LastTransitionTime = Of([DateTimeOffset.UnixEpoch, DateTimeOffset.MinValue, DateTimeOffset.MaxValue]) },
-                new V1Condition { Type = "IommuEnabled", Status = "True", Reason = "A", Message = Of(texts) ?? "", ObservedGeneration = long.MaxValue, LastTransitionTime = DateTimeOffset.UnixEpoch },
+                new V1Condition { Type = Conditions.InventoryReady, Status = Of(["True", "True", "False", "Unknown"]), Reason = "A", Message = Of(texts) ?? "", LastTransitionTime = Of([DateTime.UnixEpoch, DateTime.MinValue, DateTime.MaxValue]) },
+                new V1Condition { Type = "IommuEnabled", Status = "True", Reason = "A", Message = Of(texts) ?? "", ObservedGeneration = long.MaxValue, LastTransitionTime = DateTime.UnixEpoch },
             ],
         };
         return storable

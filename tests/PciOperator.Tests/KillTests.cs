@@ -124,7 +124,7 @@ public sealed class KillTests(ITestOutputHelper output)
     }
 
     /// <summary>A claim from its making to its end: a card of four functions, and a port whose free VFs have to go and come back.</summary>
-    private sealed class Life(KubernetesClient client, string hostFile)
+    private sealed class Life(EntityClient client, string hostFile)
     {
         private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(60);
         private int _lives;

@@ -1,9 +1,10 @@
 using System.Diagnostics;
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
@@ -25,7 +26,7 @@ public sealed class LabCluster : IAsyncDisposable
 
     public SandboxCluster Cluster { get; }
 
-    public KubernetesClient Client => Cluster.Client;
+    public EntityClient Client => Cluster.Client;
 
     /// <summary>The administrator's kubeconfig.</summary>
     public string KubeconfigText => _server.KubeconfigText;

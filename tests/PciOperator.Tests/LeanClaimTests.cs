@@ -1,9 +1,10 @@
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using k8s;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Tests;
 
@@ -17,8 +18,8 @@ public sealed class LeanClaimTests
     {
         var claim = Claim();
         Assert.InRange(claim.Length, 1_400_000, 1_500_000);
-        using var client = new KubernetesClient(
-            new KubernetesClientConfiguration { Server = new Uri("http://localhost") }, PciOperatorJsonContext.Default, wrap: _ => new ListOf(claim));
+        using var client = new EntityClient(
+            new KubernetesClientConfiguration { Host = "http://localhost" }, PciOperatorJsonContext.Default, wrap: _ => new ListOf(claim));
         // All that is allocated for them, kept or not: so at no moment they cost more.
         var before = GC.GetTotalAllocatedBytes(precise: true);
         var list = await client.ListAsync<PassthroughClaim>();
@@ -28,7 +29,8 @@ public sealed class LeanClaimTests
         var meta = list.Items[0].Metadata;
         Assert.Equal(("c", "ns", "u", "7", 3L), (meta.Name, meta.NamespaceProperty, meta.Uid, meta.ResourceVersion, meta.Generation));
         Assert.Equal([PciOperatorApi.ClaimFinalizer], meta.Finalizers);
-        Assert.Equal((10_002, 10_000), (meta.ForeignFinalizers, meta.ForeignFinalizersBefore));
+        var lean = Assert.IsType<LeanObjectMeta>(meta);
+        Assert.Equal((10_002, 10_000), (lean.ForeignFinalizers, lean.ForeignFinalizersBefore));
         Assert.Null(meta.Labels);
         Assert.Null(meta.Annotations);
         Assert.Null(meta.OwnerReferences);
@@ -42,7 +44,7 @@ public sealed class LeanClaimTests
     [InlineData(16_384)]
     public async Task A_claim_whose_bytes_come_bit_by_bit_is_read(int atOnce)
     {
-        var options = KubernetesJson.OptionsWith(PciOperatorJsonContext.Default);
+        var options = EntityJson.OptionsWith(PciOperatorJsonContext.Default);
         options = new JsonSerializerOptions(options) { DefaultBufferSize = 16 };
         var small = """{"metadata":{"labels":{"a":{"b":[1,2,{"c":null}]}},"name":"c","finalizers":[["x"],"pcioperator.io/release",{"y":1},"z"],"creationTimestamp":{"no":["time"]},"managedFields":[{"fieldsV1":{"f:a":{"f:b":{}}}}],"generation":3},"spec":{"requests":[{"name":"r","alias":"a1"}]},"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":["no","time"]}]}}""";
         foreach (var json in new[] { Encoding.UTF8.GetBytes(small), Claim() })
@@ -59,7 +61,7 @@ public sealed class LeanClaimTests
     public void A_claim_is_written_whole()
     {
         var claim = new PassthroughClaim { Metadata = new V1ObjectMeta { Name = "c", Labels = new Dictionary<string, string> { ["a"] = "b" }, Finalizers = ["x/y"] } };
-        var json = JsonSerializer.Serialize(claim, KubernetesJson.OptionsWith(PciOperatorJsonContext.Default).TypeInfo<PassthroughClaim>());
+        var json = JsonSerializer.Serialize(claim, EntityJson.OptionsWith(PciOperatorJsonContext.Default).TypeInfo<PassthroughClaim>());
         Assert.Contains("\"labels\":{\"a\":\"b\"}", json, StringComparison.Ordinal);
         Assert.Contains("\"finalizers\":[\"x/y\"]", json, StringComparison.Ordinal);
         Assert.DoesNotContain("foreign", json, StringComparison.OrdinalIgnoreCase);

@@ -89,8 +89,8 @@ public sealed class LimitTests
     {
         await using var server = await TestApiServer.RealAsync();
         await Kubectl.RunAsync(server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
-        using var controller = new KubernetesClient(ServiceAccounts.Access(server, "pcioperator-controller"), PciOperatorJsonContext.Default, fieldManager: "pcioperator-controller");
-        using var agent = new KubernetesClient(ServiceAccounts.Access(server, "pcioperator-agent", "full"), PciOperatorJsonContext.Default, fieldManager: "pcioperator-agent");
+        using var controller = new EntityClient(ServiceAccounts.Access(server, "pcioperator-controller"), PciOperatorJsonContext.Default, fieldManager: "pcioperator-controller");
+        using var agent = new EntityClient(ServiceAccounts.Access(server, "pcioperator-agent", "full"), PciOperatorJsonContext.Default, fieldManager: "pcioperator-agent");
 
         var rules = NodeShares.Fit([.. Enumerable.Range(0, 400).Select(i => PciNodeRules.Of(Spec($"s{i:000}" + new string('n', 240), 0), "full") with { Traits = [.. Enumerable.Range(0, 8).Select(t => $"CUSTOM_{t}_" + new string('T', 200))] })]).Kept;
         var assignments = Assignments(1024, devices: 2);
@@ -108,8 +108,8 @@ public sealed class LimitTests
         await controller.CreateAsync(new PciNode { Metadata = new() { Name = "full" }, Spec = new() });
         foreach (var round in new[] { "a", "b" })
         {
-            await agent.PatchAsync<PciNode>("full", null, KubernetesPatch.Json($$"""[{"op":"add","path":"/status","value":{{Json(status with { BootId = round })}}}]"""), "status");
-            await controller.PatchAsync<PciNode>("full", null, KubernetesPatch.Json($$"""[{"op":"replace","path":"/spec","value":{{Json(new PciNodeSpec { Rules = rules, Assignments = assignments })}}}]"""));
+            await agent.PatchAsync<PciNode>("full", null, EntityPatch.Json($$"""[{"op":"add","path":"/status","value":{{Json(status with { BootId = round })}}}]"""), "status");
+            await controller.PatchAsync<PciNode>("full", null, EntityPatch.Json($$"""[{"op":"replace","path":"/spec","value":{{Json(new PciNodeSpec { Rules = rules, Assignments = assignments })}}}]"""));
         }
 
         Assert.InRange(devices.Count, 100, 1024);

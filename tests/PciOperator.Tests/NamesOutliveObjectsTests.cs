@@ -1,8 +1,8 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
 
@@ -37,7 +37,7 @@ public abstract class NamesOutliveObjectsTests
         for (var i = 0; i < 15; i++)
         {
             var before = (await PciNodeAsync(lab))!.Metadata.Generation;
-            await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge($$"""{"spec":{"tags":{"round":"{{i}}"} } }"""));
+            await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge($$"""{"spec":{"tags":{"round":"{{i}}"} } }"""));
             await lab.UntilAsync("the rule to change", () => PciNodeAsync(lab), n => n.Metadata.Generation > before);
         }
 
@@ -83,9 +83,9 @@ public abstract class NamesOutliveObjectsTests
         await lab.ReadyAsync("disk");
         var old = (await PciNodeAsync(lab))!;
         var uid = (await lab.Client.GetAsync<V1Node>(Node))!.Metadata.Uid;
-        await lab.Client.PatchAsync<PciNode>(Node, null, KubernetesPatch.Merge(
+        await lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge(
             $$$"""{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Node","name":"{{{Node}}}","uid":"11111111-2222-3333-4444-555555555555"}]}}"""));
-        await lab.Client.PatchAsync<V1Node>(Node, null, KubernetesPatch.Merge("""{"metadata":{"labels":{"again":"yes"}}}"""));
+        await lab.Client.PatchAsync<V1Node>(Node, null, EntityPatch.Merge("""{"metadata":{"labels":{"again":"yes"}}}"""));
         var now = await lab.UntilAsync("the owner to be right", () => PciNodeAsync(lab), n => n.Metadata.OwnerReferences is [var owner] && owner.Uid == uid);
         Assert.Equal(old.Metadata.Uid, now.Metadata.Uid);
         Assert.Single(now.Spec.Assignments!);
@@ -136,7 +136,7 @@ public abstract class NamesOutliveObjectsTests
         Assert.Null(claim.Status.Refusals);
 
         // A person says that the machine is off.
-        await lab.Client.PatchAsync<V1Node>(node, null, KubernetesPatch.Merge("""{"spec":{"taints":[{"key":"node.kubernetes.io/out-of-service","value":"nodeshutdown","effect":"NoExecute"}]}}"""));
+        await lab.Client.PatchAsync<V1Node>(node, null, EntityPatch.Merge("""{"spec":{"taints":[{"key":"node.kubernetes.io/out-of-service","value":"nodeshutdown","effect":"NoExecute"}]}}"""));
         await lab.UntilAsync("the claim to be Ready elsewhere", () => lab.GetAsync("disk"), c => c.Status!.NodeName != node && c.Status.Conditions.IsTrue(Conditions.Ready));
     }
 
@@ -146,7 +146,7 @@ public abstract class NamesOutliveObjectsTests
         await using var lab = await (await LabCluster.StartAsync(Real, controller: false)).WithNodesAsync(1);
         var stop = lab.Cluster.StartController();
         await lab.WithSamplesAsync();
-        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"spec":{"reset":"skip"}}"""));
+        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"reset":"skip"}}"""));
         await lab.UntilAsync("the rule to change", () => PciNodeAsync(lab), n => n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Reset: ResetPolicy.Skip }));
         await lab.ClaimAsync("honest", "nvme:1");
         var drive = (await lab.ReadyAsync("honest")).Status!.Devices![0].Address;
@@ -168,7 +168,7 @@ public abstract class NamesOutliveObjectsTests
         });
         var old = (await PciNodeAsync(lab))!;
         await lab.Client.DeleteAsync<PciNode>(Node);
-        await lab.Client.PatchAsync<PciNode>(Node, null, KubernetesPatch.Merge("""{"metadata":{"finalizers":null}}"""));
+        await lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge("""{"metadata":{"finalizers":null}}"""));
         lab.Cluster.StartController();
 
         var now = await lab.UntilAsync("a settled PciNode", () => PciNodeAsync(lab), n => n.Metadata.Uid != old.Metadata.Uid && n.Spec.Settling != true && n.Spec.Assignments is { Count: > 0 });
@@ -217,7 +217,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.ClaimAsync("disk", "nvme:1", s => s.NodeSelector = new Dictionary<string, string> { ["kubernetes.io/hostname"] = Node });
         var claim = await lab.ReadyAsync("disk");
         await lab.Cluster.Nodes["node-2"].StopAgentAsync();
-        await lab.Client.PatchAsync<PciNode>("node-2", null, KubernetesPatch.Merge(
+        await lab.Client.PatchAsync<PciNode>("node-2", null, EntityPatch.Merge(
             $$$"""{"status":{"assignments":[{"claimUid":"{{{claim.Metadata.Uid}}}","state":"Releasing","reason":"InUse"}]}}"""), "status");
         await lab.DeleteAsync("disk");
         await lab.GoneAsync("disk");
@@ -238,12 +238,12 @@ public abstract class NamesOutliveObjectsTests
             var device = System.Text.Json.Nodes.JsonNode.Parse("""{"address":"0000:7a:00.0","vendorId":"8086","productId":"0a54","type":"type-PCI"}""")!.AsObject();
             foreach (var (key, value) in System.Text.Json.Nodes.JsonNode.Parse(bad)!.AsObject().ToList())
                 device[key] = value?.DeepClone();
-            await Assert.ThrowsAsync<KubernetesException>(() => lab.Client.PatchAsync<PciNode>(Node, null, KubernetesPatch.Merge($$$"""{"status":{"devices":[{{{device.ToJsonString()}}}]}}"""), "status"));
+            await Assert.ThrowsAsync<ApiException>(() => lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge($$$"""{"status":{"devices":[{{{device.ToJsonString()}}}]}}"""), "status"));
         }
 
-        await Assert.ThrowsAsync<KubernetesException>(() => lab.Client.PatchAsync<PciNode>(Node, null, KubernetesPatch.Merge(
+        await Assert.ThrowsAsync<ApiException>(() => lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge(
             $$$"""{"status":{"assignments":[{"claimUid":"{{{assignment.ClaimUid}}}","state":"Rejected","reason":"not a reason!"}]}}"""), "status"));
-        await lab.Client.PatchAsync<PciNode>(Node, null, KubernetesPatch.Merge(
+        await lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge(
             $$$"""{"status":{"observedGeneration":{{{node.Metadata.Generation}}},"assignments":[{"claimUid":"{{{assignment.ClaimUid}}}","state":"Rejected"}]}}"""), "status");
         var claim = await lab.UntilAsync("the refusal", () => lab.GetAsync("disk"), c => c.Status?.Refusals is { Count: > 0 });
         Assert.Equal(assignment.Devices.Select(d => d.Address), claim.Status!.Refusals![0].Addresses);
@@ -268,7 +268,7 @@ public abstract class NamesOutliveObjectsTests
 
     private static Task<PciNode?> PciNodeAsync(LabCluster lab) => lab.Client.GetAsync<PciNode>(Node);
 
-    private static Task<V1Node> SetNodeAsync(LabCluster lab, string status) => lab.Client.PatchAsync<V1Node>(Node, null, KubernetesPatch.Strategic($$$"""{"status":{{{status}}}}"""), "status");
+    private static Task<V1Node> SetNodeAsync(LabCluster lab, string status) => lab.Client.PatchAsync<V1Node>(Node, null, EntityPatch.Strategic($$$"""{"status":{{{status}}}}"""), "status");
 
     /// <summary>The Node is registered again when its PciNode has gone, and another is there.</summary>
     private static async Task AnotherAsync(LabCluster lab, PciNode old)

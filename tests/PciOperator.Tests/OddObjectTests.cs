@@ -32,7 +32,7 @@ public abstract class OddObjectTests
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("first", "a1:1");
         await lab.ReadyAsync("first");
-        var odd = KubernetesPatch.Merge($$"""{"status":{"conditions":[{"type":"Odd","status":"True","reason":"Odd","message":"odd","lastTransitionTime":"{{OddTime}}"}]} }""");
+        var odd = EntityPatch.Merge($$"""{"status":{"conditions":[{"type":"Odd","status":"True","reason":"Odd","message":"odd","lastTransitionTime":"{{OddTime}}"}]} }""");
         await lab.Client.PatchAsync<PassthroughClaim>("first", "default", odd, "status");
         await lab.Client.PatchAsync<PciNode>("node-2", null, odd, "status");
         foreach (var spec in (await lab.Client.ListAsync<PciDeviceSpec>()).Items)
@@ -60,12 +60,12 @@ public abstract class OddObjectTests
         Assert.Equal(["tenant.example/a", "tenant.example/b", PciOperatorApi.ClaimFinalizer], await FinalizersAsync(lab));
 
         // Ours in the middle, as after somebody else has added one.
-        var middle = KubernetesPatch.Merge("""{"metadata":{"finalizers":["tenant.example/b","pcioperator.io/release","tenant.example/c"]}}""");
+        var middle = EntityPatch.Merge("""{"metadata":{"finalizers":["tenant.example/b","pcioperator.io/release","tenant.example/c"]}}""");
         await lab.Client.PatchAsync<PassthroughClaim>("kept", "default", middle);
         await lab.DeleteAsync("kept");
         await lab.UntilAsync("its release", async () => await FinalizersAsync(lab), f => !f.Contains(PciOperatorApi.ClaimFinalizer));
         Assert.Equal(["tenant.example/b", "tenant.example/c"], await FinalizersAsync(lab));
-        await lab.Client.PatchAsync<PassthroughClaim>("kept", "default", KubernetesPatch.Merge("""{"metadata":{"finalizers":null}}"""));
+        await lab.Client.PatchAsync<PassthroughClaim>("kept", "default", EntityPatch.Merge("""{"metadata":{"finalizers":null}}"""));
         await lab.GoneAsync("kept");
     }
 

@@ -1,6 +1,6 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Tests;
@@ -80,7 +80,7 @@ public abstract class OneTimeUseTests
         await stop();
         await AnnotateAsync(lab, drive);
         await EventAsync(lab, "NothingToFree", drive);
-        await lab.Client.PatchAsync<PciNode>(Node, null, KubernetesPatch.Json("""[{"op":"replace","path":"/spec/assignments","value":[]}]"""));
+        await lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Json("""[{"op":"replace","path":"/spec/assignments","value":[]}]"""));
         await WithheldAsync(lab, drive);
         await lab.Cluster.Nodes[Node].StopAgentAsync();
         await lab.Cluster.Nodes[Node].StartAgentAsync();
@@ -89,7 +89,7 @@ public abstract class OneTimeUseTests
         await Task.Delay(300);
         await WithheldAsync(lab, drive);
 
-        await lab.Client.PatchAsync<PciNode>(Node, null, KubernetesPatch.Merge("""{"metadata":{"annotations":{"pcioperator.io/free":null}}}"""));
+        await lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge("""{"metadata":{"annotations":{"pcioperator.io/free":null}}}"""));
         await Task.Delay(300);
         await AnnotateAsync(lab, drive);
         await lab.UntilAsync("the drive to be free", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == PciDeviceState.Available));
@@ -106,13 +106,13 @@ public abstract class OneTimeUseTests
     {
         await lab.WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, KubernetesPatch.Merge("""{"spec":{"oneTimeUse":true}}"""));
+        await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"oneTimeUse":true}}"""));
         await lab.UntilAsync("the rule to change", () => lab.Client.GetAsync<PciNode>(Node), n =>
             n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", OneTimeUse: true }) && n.Status!.ObservedGeneration == n.Metadata.Generation);
     }
 
     private static Task<PciNode> AnnotateAsync(LabCluster lab, string value) =>
-        lab.Client.PatchAsync<PciNode>(Node, null, KubernetesPatch.Merge("""{"metadata":{"annotations":{"pcioperator.io/free":"VALUE"}}}""".Replace("VALUE", value, StringComparison.Ordinal)));
+        lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge("""{"metadata":{"annotations":{"pcioperator.io/free":"VALUE"}}}""".Replace("VALUE", value, StringComparison.Ordinal)));
 
     private static Task AnnotationGoneAsync(LabCluster lab) => lab.UntilAsync("the annotation to be removed", () => lab.Client.GetAsync<PciNode>(Node),
         n => n.Metadata.Annotations?.ContainsKey(PciOperatorApi.FreeAnnotation) != true);
@@ -124,5 +124,5 @@ public abstract class OneTimeUseTests
     }
 
     private static Task EventAsync(LabCluster lab, string reason, string says) => lab.UntilAsync($"event {reason}",
-        async () => (await lab.Client.ListAsync<EventsV1Event>()).Items.FirstOrDefault(e => e.Reason == reason && e.Note?.Contains(says, StringComparison.Ordinal) == true), _ => true);
+        async () => (await lab.Client.ListAsync<Eventsv1Event>()).Items.FirstOrDefault(e => e.Reason == reason && e.Note?.Contains(says, StringComparison.Ordinal) == true), _ => true);
 }

@@ -2,10 +2,11 @@ using System.Reflection;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using k8s;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 using Xunit.Abstractions;
@@ -182,11 +183,11 @@ public sealed class PoisonTests(ITestOutputHelper output)
 
     private static async Task PoisonEventsAsync(LabCluster lab, string time)
     {
-        var events = await lab.UntilAsync("an event", async () => await lab.Client.ListAsync<EventsV1Event>("default"), l => l.Items.Count > 0);
+        var events = await lab.UntilAsync("an event", async () => await lab.Client.ListAsync<Eventsv1Event>("default"), l => l.Items.Count > 0);
         foreach (var e in events.Items.Take(20))
             await TryAsync(() => lab.Client.SendRawAsync(HttpMethod.Patch, $"/apis/events.k8s.io/v1/namespaces/default/events/{e.Metadata.Name}",
                 Encoding.UTF8.GetBytes($$$"""{"deprecatedFirstTimestamp":"{{{time}}}","deprecatedLastTimestamp":"{{{time}}}","deprecatedCount":2147483647,"series":{"count":2147483647,"lastObservedTime":"{{{Micro(time)}}}"}}"""), "application/merge-patch+json"));
-        await lab.Client.ListAsync<EventsV1Event>("default");
+        await lab.Client.ListAsync<Eventsv1Event>("default");
     }
 
     private static async Task PoisonLeaseAsync(LabCluster lab, string time)
@@ -218,7 +219,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
         {
             (await send()).Dispose();
         }
-        catch (KubernetesException refused) when (refused.StatusCode is System.Net.HttpStatusCode.UnprocessableEntity or System.Net.HttpStatusCode.BadRequest or System.Net.HttpStatusCode.Conflict)
+        catch (ApiException refused) when (refused.StatusCode is System.Net.HttpStatusCode.UnprocessableEntity or System.Net.HttpStatusCode.BadRequest or System.Net.HttpStatusCode.Conflict)
         {
             // Then it is not stored either.
         }
@@ -233,7 +234,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
             using var answer = await lab.Client.SendRawAsync(method, path, body, method == HttpMethod.Patch ? "application/json-patch+json" : "application/json");
             return (T)JsonSerializer.Deserialize(answer.RootElement.GetRawText(), lab.Client.JsonOptions.GetTypeInfo(typeof(T)))!;
         }
-        catch (KubernetesException refused) when (refused.StatusCode is System.Net.HttpStatusCode.UnprocessableEntity or System.Net.HttpStatusCode.BadRequest)
+        catch (ApiException refused) when (refused.StatusCode is System.Net.HttpStatusCode.UnprocessableEntity or System.Net.HttpStatusCode.BadRequest)
         {
             return null;
         }

@@ -16,9 +16,9 @@ public sealed class PolicyTests : IAsyncLifetime
     private const string Strategic = "application/strategic-merge-patch+json";
     private const string Apply = "application/apply-patch+yaml";
     private TestApiServer _server = null!;
-    private KubernetesClient _admin = null!;
+    private EntityClient _admin = null!;
 
-    private KubernetesClient Controller => As("pcioperator-controller");
+    private EntityClient Controller => As("pcioperator-controller");
 
     public async Task InitializeAsync()
     {
@@ -196,15 +196,15 @@ public sealed class PolicyTests : IAsyncLifetime
          "regarding":{"apiVersion":"pcioperator.io/v1alpha1","kind":"{{{kind}}}","name":"{{{about}}}","namespace":{{{(kind == "PciNode" ? "null" : $"\"{ns}\"")}}}}}
         """;
 
-    private KubernetesClient As(string account, string? node = null, string? ns = null) =>
+    private EntityClient As(string account, string? node = null, string? ns = null) =>
         new(ServiceAccounts.Access(_server, account, node, ns), null, userAgent: "pcioperator-tests");
 
     private async Task MakeAsync(string path, string body) => (await _admin.SendRawAsync(HttpMethod.Post, path, Encoding.UTF8.GetBytes(body))).Dispose();
 
-    private static async Task AllowedAsync(KubernetesClient who, HttpMethod method, string path, string? type, string? body, bool untilItIs = false) =>
+    private static async Task AllowedAsync(EntityClient who, HttpMethod method, string path, string? type, string? body, bool untilItIs = false) =>
         Assert.Null((await AnswerAsync(who, method, path, type, body, refusal => untilItIs && refusal is not null))?.Message);
 
-    private static async Task RefusedAsync(KubernetesClient who, HttpMethod method, string path, string? type, string? body, string why, bool untilItIs = false)
+    private static async Task RefusedAsync(EntityClient who, HttpMethod method, string path, string? type, string? body, string why, bool untilItIs = false)
     {
         var refusal = await AnswerAsync(who, method, path, type, body, refusal => untilItIs && refusal is null);
         Assert.True(refusal is not null, $"{method} {path} was allowed: {body?[..Math.Min(body.Length, 200)]}");
@@ -213,17 +213,17 @@ public sealed class PolicyTests : IAsyncLifetime
     }
 
     /// <summary>The refusal, or null. A policy holds some moments after it was made or deleted: until then it is asked again.</summary>
-    private static async Task<KubernetesException?> AnswerAsync(
-        KubernetesClient who, HttpMethod method, string path, string? type, string? body, Func<KubernetesException?, bool> again)
+    private static async Task<ApiException?> AnswerAsync(
+        EntityClient who, HttpMethod method, string path, string? type, string? body, Func<ApiException?, bool> again)
     {
         for (var attempt = 0; ; attempt++)
         {
-            KubernetesException? refusal = null;
+            ApiException? refusal = null;
             try
             {
                 (await who.SendRawAsync(method, path, body is null ? null : Encoding.UTF8.GetBytes(body), type ?? "application/json")).Dispose();
             }
-            catch (KubernetesException refused)
+            catch (ApiException refused)
             {
                 refusal = refused;
             }

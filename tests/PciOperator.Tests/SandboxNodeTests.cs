@@ -1,5 +1,5 @@
+using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Tests;
@@ -38,6 +38,6 @@ public sealed class SandboxNodeTests
         await lab.UntilAsync("the claim not to be Ready", () => lab.GetAsync("disk"), c => c.Status!.Conditions.Find(Conditions.Ready) is { Status: "False", Reason: "NodeRebooted" });
         await lab.Cluster.Nodes["node-1"].StartAgentAsync();
         await lab.ReadyAsync("disk");
-        Assert.Equal(lab.Host("node-1").BootId, (await lab.Client.GetAsync<V1Node>("node-1"))!.Status!.NodeInfo!.BootId);
+        Assert.Equal(lab.Host("node-1").BootId, (await lab.Client.GetAsync<V1Node>("node-1"))!.Status!.NodeInfo!.BootID);
     }
 }

@@ -1,7 +1,10 @@
+using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json.Nodes;
+using k8s;
+using k8s.Authentication;
+using k8s.Models;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
@@ -19,32 +22,32 @@ internal static class ServiceAccounts
     {
         ns ??= name == "pcioperator-controller" ? SandboxCluster.ControllerNamespace : SandboxCluster.Namespace;
         // The test server takes the name for a token; others are asked for one.
-        var credentials = RealServer.Binary is not null
-            ? CredentialSource.FromToken($"system:serviceaccount:{ns}:{name}{(node is null ? "" : "@" + node)}")
+        ITokenProvider credentials = RealServer.Binary is not null
+            ? new StringTokenProvider($"system:serviceaccount:{ns}:{name}{(node is null ? "" : "@" + node)}", "Bearer")
             : new RequestedToken(server, ns, name, node);
-        return server.Configuration with { ClientCertificate = null, ClientCertificateChain = null, Credentials = credentials };
+        return new KubernetesClientConfiguration { Host = server.Configuration.Host, SslCaCerts = server.Configuration.SslCaCerts, TokenProvider = credentials };
     }
 
     /// <summary>A token that is asked for when it is needed first, bound to the Node if there is one (KEP-4193).</summary>
-    private sealed class RequestedToken(TestApiServer server, string ns, string name, string? node) : CredentialSource
+    private sealed class RequestedToken(TestApiServer server, string ns, string name, string? node) : ITokenProvider
     {
-        private Credential? _credential;
+        private AuthenticationHeaderValue? _header;
 
-        public override async ValueTask<Credential> GetAsync(CancellationToken ct)
+        public async Task<AuthenticationHeaderValue> GetAuthenticationHeaderAsync(CancellationToken cancellationToken)
         {
-            if (_credential is not null)
-                return _credential;
+            if (_header is not null)
+                return _header;
             using var client = server.Client();
             var spec = new JsonObject { ["expirationSeconds"] = 3600 };
             if (node is not null)
             {
-                var uid = (await client.GetAsync<V1Node>(node, ct: ct))?.Metadata.Uid;
+                var uid = (await client.GetAsync<V1Node>(node, ct: cancellationToken))?.Metadata.Uid;
                 spec["boundObjectRef"] = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Node", ["name"] = node, ["uid"] = uid };
             }
 
             var request = new JsonObject { ["apiVersion"] = "authentication.k8s.io/v1", ["kind"] = "TokenRequest", ["spec"] = spec };
-            using var answer = await client.SendRawAsync(HttpMethod.Post, $"/api/v1/namespaces/{ns}/serviceaccounts/{name}/token", Encoding.UTF8.GetBytes(request.ToJsonString()), ct: ct);
-            return _credential = new Credential(answer.RootElement.GetProperty("status").GetProperty("token").GetString()!);
+            using var answer = await client.SendRawAsync(HttpMethod.Post, $"/api/v1/namespaces/{ns}/serviceaccounts/{name}/token", Encoding.UTF8.GetBytes(request.ToJsonString()), ct: cancellationToken);
+            return _header = new AuthenticationHeaderValue("Bearer", answer.RootElement.GetProperty("status").GetProperty("token").GetString()!);
         }
     }
 }

@@ -1,7 +1,7 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Core;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Tests;
 

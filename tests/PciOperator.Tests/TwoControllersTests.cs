@@ -1,6 +1,6 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
 using Xunit.Abstractions;
 
@@ -63,7 +63,7 @@ public abstract class TwoControllersTests(ITestOutputHelper output)
         || claim.Status is { Phase: ClaimPhase.Pending, NodeName: null } && claim.Status.Conditions.Find(Conditions.Scheduled)?.Reason == "NoNodeFits";
 
     /// <summary>All claims, and those that wait although a decision made now would place them.</summary>
-    private sealed record Listing(IReadOnlyList<PassthroughClaim> Claims, IReadOnlyList<string> CouldBePlaced)
+    private sealed record Listing(IList<PassthroughClaim> Claims, IReadOnlyList<string> CouldBePlaced)
     {
         public override string ToString() => $"could be placed: {string.Join(", ", CouldBePlaced)}; not settled: " + string.Join("; ", Claims.Where(c => !IsSettled(c)).Select(c =>
             $"{c.Metadata.Name}: {c.Status?.Phase} on {c.Status?.NodeName}: {string.Join(", ", (c.Status?.Conditions ?? []).Select(x => $"{x.Type}={x.Status} {x.Reason} {x.Message}"))}"));

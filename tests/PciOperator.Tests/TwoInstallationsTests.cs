@@ -1,11 +1,11 @@
 using System.Collections.Concurrent;
+using k8s.Models;
 using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
@@ -47,7 +47,7 @@ public abstract class TwoInstallationsTests
             Assert.Contains($"kubectl annotate pcinodes --all --overwrite pcioperator.io/installation={options.Namespace}/{options.LeaseName}", why, StringComparison.Ordinal);
             Assert.Null(second.Controller.WhyStuck());
             var said = await lab.UntilAsync("the event in its own namespace", async () =>
-                (await lab.Client.ListAsync<EventsV1Event>(options.Namespace)).Items.FirstOrDefault(e => e.Regarding?.Name == options.LeaseName), _ => true);
+                (await lab.Client.ListAsync<Eventsv1Event>(options.Namespace)).Items.FirstOrDefault(e => e.Regarding?.Name == options.LeaseName), _ => true);
             Assert.Equal(("Warning", "OtherInstallation"), (said.Type, said.Reason));
 
             // Nothing of what happens meanwhile moves it.
@@ -71,7 +71,7 @@ public abstract class TwoInstallationsTests
         foreach (var other in new[] { s_second.Installation, Installation.Default with { AgentNamespace = "second-agents" }, Installation.Default with { Controller = "pcioperator-controller/another" } })
         {
             var writes = new ConcurrentQueue<string>();
-            using var client = new KubernetesClient(lab.Cluster.Admin, PciOperatorJsonContext.Default, wrap: inner => new WritesSeen(inner, writes));
+            using var client = new EntityClient(lab.Cluster.Admin, PciOperatorJsonContext.Default, wrap: inner => new WritesSeen(inner, writes));
             var metrics = new MetricsRegistry();
             await using var events = new EventRecorder(client, "pcioperator-agent", "second");
             var files = lab.Host("node-1").Files;
@@ -110,7 +110,7 @@ public abstract class TwoInstallationsTests
         // Word for word what the second says.
         foreach (var node in lab.Cluster.Nodes.Keys)
         {
-            await lab.Client.PatchAsync<PciNode>(node, null, KubernetesPatch.Merge(
+            await lab.Client.PatchAsync<PciNode>(node, null, EntityPatch.Merge(
                 """{"metadata":{"annotations":{"pcioperator.io/installation":"second/pcioperator-controller","pcioperator.io/agents":"second-agents"}}}"""));
         }
 
@@ -167,14 +167,14 @@ public abstract class TwoInstallationsTests
     private sealed class RunningController : IAsyncDisposable
     {
         private readonly CancellationTokenSource _stop = new();
-        private readonly KubernetesClient _client;
+        private readonly EntityClient _client;
         private readonly EventRecorder _events;
         private readonly ConcurrentQueue<string> _writes = new();
 
         /// <summary>Starts it; with <paramref name="restarts"/> again whenever it ends because the cluster is another's, as a kubelet does.</summary>
         public RunningController(LabCluster lab, ControllerOptions options, bool restarts = false)
         {
-            _client = new KubernetesClient(lab.Cluster.Admin, PciOperatorJsonContext.Default, wrap: inner => new WritesSeen(inner, _writes), fieldManager: "pcioperator-controller");
+            _client = new EntityClient(lab.Cluster.Admin, PciOperatorJsonContext.Default, wrap: inner => new WritesSeen(inner, _writes), fieldManager: "pcioperator-controller");
             _events = new EventRecorder(_client, "pcioperator-controller", options.Identity);
             Controller = Make();
             Running = RunAsync();

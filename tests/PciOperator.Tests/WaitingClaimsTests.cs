@@ -1,7 +1,7 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
@@ -79,7 +79,7 @@ public sealed class WaitingClaimsTests(ITestOutputHelper output)
             await Task.WhenAll(Enumerable.Range(i, 50).Select(n => lab.ClaimAsync($"w{n}", "nvme:16")));
         var before = await lab.UntilAsync("all to wait", async () => (Dictionary<string, string>?)await ScheduledAsync(lab), v => v.Count == waiting);
 
-        await lab.Client.PatchAsync<V1Node>("node-1", null, KubernetesPatch.Merge("""{"spec":{"unschedulable":true}}"""));
+        await lab.Client.PatchAsync<V1Node>("node-1", null, EntityPatch.Merge("""{"spec":{"unschedulable":true}}"""));
         for (var (seen, i) = (false, 0); !seen; i++)
         {
             await lab.ClaimAsync($"asking-{i}", "nvme:16");

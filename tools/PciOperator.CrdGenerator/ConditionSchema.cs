@@ -1,4 +1,5 @@
-using PciOperator.Kubernetes.Models;
+
+using k8s.Models;
 
 namespace PciOperator.CrdGenerator;
 
@@ -7,37 +8,37 @@ internal static class ConditionSchema
 {
     private static readonly string[] Statuses = ["True", "False", "Unknown"];
 
-    /// <summary>The schema, described by the words on <see cref="V1Condition"/>.</summary>
-    public static YamlMap Of(XmlDocumentation documentation)
+    /// <summary>The schema of the library's <see cref="V1Condition"/>, in our words: its own are Go's.</summary>
+    public static YamlMap Of()
     {
         return new YamlMap
         {
-            ["description"] = documentation.Of(typeof(V1Condition))!,
+            ["description"] = "A condition of an object, as in KEP-1623.",
             ["type"] = "object",
             ["properties"] = new YamlMap
             {
-                ["type"] = Text(nameof(V1Condition.Type), 316,
+                ["type"] = Text("CamelCase name, unique in its list.", 316,
                     @"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"),
-                ["status"] = Field(nameof(V1Condition.Status), ("type", "string"), ("enum", Statuses)),
-                ["observedGeneration"] = Field(nameof(V1Condition.ObservedGeneration), ("type", "integer"), ("format", "int64"), ("minimum", 0)),
-                ["lastTransitionTime"] = Field(nameof(V1Condition.LastTransitionTime), ("type", "string"), ("format", "date-time")),
-                ["reason"] = Text(nameof(V1Condition.Reason), 1024, "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", minLength: 1),
-                ["message"] = Text(nameof(V1Condition.Message), 32768),
+                ["status"] = Field("`True`, `False` or `Unknown`.", ("type", "string"), ("enum", Statuses)),
+                ["observedGeneration"] = Field("The `metadata.generation` that the condition was worked out from.", ("type", "integer"), ("format", "int64"), ("minimum", 0)),
+                ["lastTransitionTime"] = Field("When `status` last changed.", ("type", "string"), ("format", "date-time")),
+                ["reason"] = Text("One CamelCase word for programs.", 1024, "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", minLength: 1),
+                ["message"] = Text("A sentence for people.", 32768),
             },
             ["required"] = new[] { "type", "status", "lastTransitionTime", "reason", "message" },
         };
 
-        YamlMap Field(string property, params (string Key, object Value)[] entries)
+        YamlMap Field(string description, params (string Key, object Value)[] entries)
         {
-            var field = new YamlMap { ["description"] = documentation.Of(typeof(V1Condition).GetProperty(property)!)! };
+            var field = new YamlMap { ["description"] = description };
             foreach (var (key, value) in entries)
                 field[key] = value;
             return field;
         }
 
-        YamlMap Text(string property, int maxLength, string? pattern = null, int minLength = 0)
+        YamlMap Text(string description, int maxLength, string? pattern = null, int minLength = 0)
         {
-            var field = Field(property, ("type", "string"), ("maxLength", maxLength));
+            var field = Field(description, ("type", "string"), ("maxLength", maxLength));
             if (minLength > 0)
                 field["minLength"] = minLength;
             if (pattern is not null)

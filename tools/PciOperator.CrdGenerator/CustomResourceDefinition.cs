@@ -1,5 +1,5 @@
 using System.Reflection;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Kubernetes.Schema;
 using YamlDotNet.Serialization;
 

@@ -2,8 +2,9 @@ using System.Collections;
 using System.Reflection;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using k8s;
+using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.CrdGenerator;
@@ -115,7 +116,7 @@ internal sealed class StructuralSchema(Type kind)
     private YamlMap OfValue(PropertyInfo property, Type type, string path, string? description, bool isItem = false)
     {
         if (type == typeof(V1Condition))
-            return ConditionSchema.Of(Documentation);
+            return ConditionSchema.Of();
         if (type.IsClass && type != typeof(string))
             return OfObject(type, path, description ?? Documentation.Of(type));
 

@@ -10,7 +10,7 @@ namespace PciOperator.Sandbox.Cluster;
 public static class Manifests
 {
     /// <summary>Applies every document of a text, in order, and gives back what each became.</summary>
-    public static async Task<IReadOnlyList<JsonObject>> ApplyAsync(IKubernetesClient client, string yaml, string fieldManager = "sandbox", CancellationToken ct = default)
+    public static async Task<IReadOnlyList<JsonObject>> ApplyAsync(IEntityClient client, string yaml, string fieldManager = "sandbox", CancellationToken ct = default)
     {
         var applied = new List<JsonObject>();
         foreach (var document in Yaml.Parse(yaml).OfType<JsonObject>())
@@ -25,7 +25,7 @@ public static class Manifests
     }
 
     /// <summary>Applies a CustomResourceDefinition and waits until its kind is served.</summary>
-    public static async Task InstallCrdAsync(IKubernetesClient client, string yaml, CancellationToken ct = default)
+    public static async Task InstallCrdAsync(IEntityClient client, string yaml, CancellationToken ct = default)
     {
         var crd = (await ApplyAsync(client, yaml, ct: ct))[0];
         var path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/" + crd["metadata"]!["name"]!.GetValue<string>();
@@ -46,7 +46,7 @@ public static class Manifests
                 (await client.GetRawAsync(served, ct)).Dispose();
                 return;
             }
-            catch (KubernetesException notYet) when (notYet.IsNotFound)
+            catch (ApiException notYet) when (notYet.IsNotFound)
             {
                 await Task.Delay(50, ct);
             }
@@ -56,7 +56,7 @@ public static class Manifests
     private static bool IsEstablished(JsonObject crd) =>
         crd["status"]?["conditions"]?.AsArray().Any(c => c!["type"]!.GetValue<string>() == "Established" && c["status"]!.GetValue<string>() == "True") == true;
 
-    private static async Task<string> PathAsync(IKubernetesClient client, JsonObject document, CancellationToken ct)
+    private static async Task<string> PathAsync(IEntityClient client, JsonObject document, CancellationToken ct)
     {
         var version = document["apiVersion"]!.GetValue<string>();
         var kind = document["kind"]!.GetValue<string>();

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json.Nodes;
+using k8s;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Controller;
@@ -49,14 +50,14 @@ public sealed class SandboxCluster : IAsyncDisposable
     private SandboxCluster(KubernetesClientConfiguration admin, SandboxClusterOptions options, SandboxApiServer? server)
     {
         (Admin, _options, _server) = (admin, options, server);
-        Client = new KubernetesClient(admin, PciOperatorJsonContext.Default, options.Time, options.Log, fieldManager: "sandbox");
+        Client = new EntityClient(admin, PciOperatorJsonContext.Default, options.Time, options.Log, fieldManager: "sandbox");
     }
 
     /// <summary>The administrator's access.</summary>
     public KubernetesClientConfiguration Admin { get; }
 
     /// <summary>The administrator's client.</summary>
-    public KubernetesClient Client { get; }
+    public EntityClient Client { get; }
 
     /// <summary>The nodes by name.</summary>
     public IReadOnlyDictionary<string, SimulatedNode> Nodes => _nodes;
@@ -68,7 +69,7 @@ public sealed class SandboxCluster : IAsyncDisposable
     public static async Task<SandboxCluster> StartAsync(SandboxClusterOptions options, SandboxApiServerOptions? server = null, CancellationToken ct = default)
     {
         var started = await SandboxApiServer.StartAsync((server ?? new SandboxApiServerOptions()) with { Crds = SandboxCrds.All, Validators = OwnResourceRules.Validators }, ct);
-        var cluster = new SandboxCluster(KubernetesClientConfiguration.FromKubeconfigText(started.KubeconfigText), options, started);
+        var cluster = new SandboxCluster(ClusterAccess.FromKubeconfigText(started.KubeconfigText), options, started);
         await cluster.CreateNamespacesAsync(ct);
         return cluster;
     }
@@ -127,7 +128,7 @@ public sealed class SandboxCluster : IAsyncDisposable
         try
         {
             var metrics = new MetricsRegistry();
-            using var client = new KubernetesClient(_options.ControllerAccess ?? Admin, PciOperatorJsonContext.Default, _options.Time, _options.Log, userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", metrics: metrics);
+            using var client = new EntityClient(_options.ControllerAccess ?? Admin, PciOperatorJsonContext.Default, _options.Time, _options.Log, userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", metrics: metrics);
             await using var events = new EventRecorder(client, "pcioperator-controller", options.Identity, _options.Time, _options.Log);
             await new PciController(client, options, _options.Time, _options.Log, metrics, events).RunAsync(ct);
         }
@@ -152,7 +153,7 @@ public sealed class SandboxCluster : IAsyncDisposable
                 var ns = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Namespace", ["metadata"] = new JsonObject { ["name"] = name } };
                 (await Client.SendRawAsync(HttpMethod.Post, "/api/v1/namespaces", Encoding.UTF8.GetBytes(ns.ToJsonString()), ct: ct)).Dispose();
             }
-            catch (KubernetesException there) when (there.IsAlreadyExists)
+            catch (ApiException there) when (there.IsAlreadyExists)
             {
                 // From an earlier start.
             }

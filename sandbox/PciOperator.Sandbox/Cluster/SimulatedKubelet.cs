@@ -1,12 +1,12 @@
 using System.Text;
 using System.Text.Json.Nodes;
+using k8s.Models;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Sandbox.Cluster;
 
 /// <summary>What a kubelet and the DaemonSet controller do for a node, as far as our programs look: the Node, and the pod of its agent.</summary>
-public sealed class SimulatedKubelet(IKubernetesClient client, string node, string ns = SandboxCluster.Namespace, Func<string>? bootId = null)
+public sealed class SimulatedKubelet(IEntityClient client, string node, string ns = SandboxCluster.Namespace, Func<string>? bootId = null)
 {
     /// <summary>The pod of the node's agent.</summary>
     public string AgentPod => $"pcioperator-agent-{node}";
@@ -61,7 +61,7 @@ public sealed class SimulatedKubelet(IKubernetesClient client, string node, stri
 
     /// <summary>Sets the Node's Ready condition, and leaves others alone.</summary>
     public Task SetNodeReadyAsync(bool ready, CancellationToken ct = default) => client.PatchAsync<V1Node>(node, null,
-        KubernetesPatch.Strategic(new JsonObject { ["status"] = new JsonObject { ["conditions"] = new JsonArray(Condition(ready, ready ? "KubeletReady" : "NodeStatusUnknown")) } }.ToJsonString()),
+        EntityPatch.Strategic(new JsonObject { ["status"] = new JsonObject { ["conditions"] = new JsonArray(Condition(ready, ready ? "KubeletReady" : "NodeStatusUnknown")) } }.ToJsonString()),
         "status", ct);
 
     /// <summary>Makes the agent's pod if it is not there, and says whether it is Ready.</summary>
@@ -88,7 +88,7 @@ public sealed class SimulatedKubelet(IKubernetesClient client, string node, stri
         }
 
         await client.PatchAsync<V1Pod>(AgentPod, ns,
-            KubernetesPatch.Merge(new JsonObject { ["status"] = new JsonObject { ["phase"] = "Running", ["conditions"] = new JsonArray(Condition(ready, null)) } }.ToJsonString()),
+            EntityPatch.Merge(new JsonObject { ["status"] = new JsonObject { ["phase"] = "Running", ["conditions"] = new JsonArray(Condition(ready, null)) } }.ToJsonString()),
             "status", ct);
     }
 
@@ -123,7 +123,7 @@ public sealed class SimulatedKubelet(IKubernetesClient client, string node, stri
         {
             (await client.SendRawAsync(HttpMethod.Post, path, Encoding.UTF8.GetBytes(obj.ToJsonString()), ct: ct)).Dispose();
         }
-        catch (KubernetesException there) when (there.IsAlreadyExists)
+        catch (ApiException there) when (there.IsAlreadyExists)
         {
             // From an earlier start.
         }

@@ -1,9 +1,10 @@
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Sandbox.Cluster;
@@ -11,7 +12,7 @@ namespace PciOperator.Sandbox.Cluster;
 /// <summary>A node of a simulated cluster: its Node and pod, its simulated host, and the real agent on it.</summary>
 public sealed class SimulatedNode : IAsyncDisposable
 {
-    private readonly IKubernetesClient _admin;
+    private readonly IEntityClient _admin;
     private readonly KubernetesClientConfiguration _agentAccess;
     private readonly ILogger _log;
     private readonly TimeProvider _time;
@@ -19,7 +20,7 @@ public sealed class SimulatedNode : IAsyncDisposable
     private Task _running = Task.CompletedTask;
 
     /// <summary>A node; nothing is started yet.</summary>
-    public SimulatedNode(string name, SimulatedHost host, IKubernetesClient admin, KubernetesClientConfiguration agentAccess, TimeProvider time, ILogger log)
+    public SimulatedNode(string name, SimulatedHost host, IEntityClient admin, KubernetesClientConfiguration agentAccess, TimeProvider time, ILogger log)
     {
         (Name, Host, _agentAccess, _time, _log) = (name, host, agentAccess, time, log);
         Kubelet = new SimulatedKubelet(admin, name, bootId: () => host.BootId);
@@ -48,7 +49,7 @@ public sealed class SimulatedNode : IAsyncDisposable
     /// <summary>Starts the agent; its pod is Ready when the agent says so, as a readiness probe would have it. The kubelet, which starts pods, has told of a boot before.</summary>
     public async Task StartAgentAsync(CancellationToken ct = default)
     {
-        if (await _admin.GetAsync<V1Node>(Name, ct: ct) is { } node && node.Status?.NodeInfo?.BootId != Host.BootId)
+        if (await _admin.GetAsync<V1Node>(Name, ct: ct) is { } node && node.Status?.NodeInfo?.BootID != Host.BootId)
             await Kubelet.TellFactsAsync(ct);
         _stop = new CancellationTokenSource();
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -109,7 +110,7 @@ internal static class AgentOnSimulatedHost
         TaskCompletionSource ready, Func<HttpMessageHandler, HttpMessageHandler>? wrap, CancellationToken ct)
     {
         var metrics = new MetricsRegistry();
-        using var client = new KubernetesClient(access, PciOperatorJsonContext.Default, time, log, wrap, "pcioperator-agent", "pcioperator-agent", metrics);
+        using var client = new EntityClient(access, PciOperatorJsonContext.Default, time, log, wrap, "pcioperator-agent", "pcioperator-agent", metrics);
         await using var events = new EventRecorder(client, "pcioperator-agent", node, time, log);
         var host = new PassthroughHost(simulated.Files, StateDirectory, time, log, new PassthroughHostOptions { NodeName = node });
         var options = new NodeAgentOptions { NodeName = node, Installation = installation, Debounce = TimeSpan.FromMilliseconds(20), Retry = TimeSpan.FromMilliseconds(500) };

@@ -1,7 +1,7 @@
 using System.Reflection;
 using System.Text.Json.Nodes;
+using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.ApiServer;
 
 namespace PciOperator.Sandbox.Validation;

@@ -6,7 +6,7 @@ namespace PciOperator.Agent;
 
 /// <summary>Writes a PciNode's status, and only when it says something new. The agent is its only writer, so the write
 /// holds for this PciNode (its UID), whatever the controller does to the spec meanwhile.</summary>
-internal sealed class NodeStatusWriter(IKubernetesClient client, MetricsRegistry metrics)
+internal sealed class NodeStatusWriter(IEntityClient client, MetricsRegistry metrics)
 {
     private readonly Counter _writes = metrics.Counter("pcioperator_agent_status_writes_total", "Writes of the PciNode's status.");
 
@@ -19,7 +19,7 @@ internal sealed class NodeStatusWriter(IKubernetesClient client, MetricsRegistry
         if (NewOf(node, status) is not { } wanted)
             return null;
 
-        var patch = KubernetesPatch.Json($$"""
+        var patch = EntityPatch.Json($$"""
             [{"op":"test","path":"/metadata/uid","value":"{{node.Metadata.Uid}}"},
              {"op":"add","path":"/status","value":{{System.Text.Encoding.UTF8.GetString(wanted)}}}]
             """);

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Core;
@@ -34,7 +35,7 @@ internal sealed class FreeRequests(PassthroughHost host, IHostFileSystem files, 
             return [];
         }
 
-        var named = PciOperatorApi.FreedBy(node.Metadata.Annotations?.GetValueOrDefault(PciOperatorApi.FreeAnnotation));
+        var named = PciOperatorApi.FreedBy(node.GetAnnotation(PciOperatorApi.FreeAnnotation));
         if (named.Count == 0 && _answered.Count == 0)
             return [];
 

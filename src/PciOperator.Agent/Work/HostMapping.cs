@@ -1,7 +1,7 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Agent;
 

@@ -1,8 +1,8 @@
 using System.Collections.Concurrent;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;
@@ -17,7 +17,7 @@ namespace PciOperator.Controller;
 [EntityRbac("events.k8s.io", "events", "create,patch")]
 [EntityRbac("", "nodes", "get")]
 internal sealed class ClaimController(
-    IKubernetesClient client,
+    IEntityClient client,
     ControllerCaches caches,
     ClusterView view,
     PciNodeWriter writer,
@@ -57,7 +57,7 @@ internal sealed class ClaimController(
         {
             return await AdvanceAsync(entity, ct);
         }
-        catch (KubernetesException gone) when (gone.IsNotFound && gone.Status.Details?.Kind == "passthroughclaims")
+        catch (ApiException gone) when (gone.IsNotFound && gone.Status.Details?.Kind == "passthroughclaims")
         {
             return ReconciliationResult.Done;   // it went meanwhile; the cache is about to hear of it
         }
@@ -419,10 +419,10 @@ internal sealed class ClaimController(
     private async Task RemoveFinalizerAsync(PassthroughClaim claim, CancellationToken ct) =>
         await PatchFinalizersAsync(claim, MetadataPatch.RemoveFinalizer(claim.Metadata, PciOperatorApi.ClaimFinalizer), ct);
 
-    private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, KubernetesPatch patch, CancellationToken ct)
+    private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, EntityPatch patch, CancellationToken ct)
     {
         var written = await client.PatchAsync<PassthroughClaim>(claim.Metadata.Name!, claim.Metadata.NamespaceProperty, patch, ct: ct);
-        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 } || written.Metadata.ForeignFinalizers > 0)
+        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 } || written.Metadata is LeanObjectMeta { ForeignFinalizers: > 0 })
             caches.Claims.Observe(written);
         return written;
     }

@@ -1,7 +1,7 @@
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;
@@ -10,7 +10,7 @@ namespace PciOperator.Controller;
 [EntityRbac("", "nodes", "get,list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch,create,patch")]
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "get,list,watch")]
-internal sealed class NodeController(IKubernetesClient client, ControllerCaches caches, ClusterView view, PciNodeWriter writer, LeftOutSpecs leftOut,
+internal sealed class NodeController(IEntityClient client, ControllerCaches caches, ClusterView view, PciNodeWriter writer, LeftOutSpecs leftOut,
     ClusterOwner owner, Installation installation, ILogger log) : IEntityController<V1Node>
 {
     // Until then either the mark that says so is gone, or this controller has ended.
@@ -78,7 +78,7 @@ internal sealed class NodeController(IKubernetesClient client, ControllerCaches 
             caches.PciNodes.Observe(await client.CreateAsync(made, ct));
             log.LogInformation("node {Node}: PciNode made with {Rules} rules", name, rules.Count);
         }
-        catch (KubernetesException there) when (there.IsAlreadyExists)
+        catch (ApiException there) when (there.IsAlreadyExists)
         {
             // Its Added event brings the Node back here.
         }

@@ -1,6 +1,6 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Controller;
 
@@ -52,26 +52,24 @@ internal static class NodeFilters
             // A cordon shows as this taint too, and was looked at before.
             if (taint.Effect is not ("NoSchedule" or "NoExecute") || taint.Key == "node.kubernetes.io/unschedulable")
                 continue;
-            if (!(tolerations ?? []).Any(t => Toleration(t).Tolerates(taint)))
+            if (!(tolerations ?? []).Any(t => Tolerates(t, taint)))
                 return taint.Value is { Length: > 0 } value ? $"{taint.Key}={value}:{taint.Effect}" : $"{taint.Key}:{taint.Effect}";
         }
 
         return null;
     }
 
-    private static V1Toleration Toleration(ClaimToleration t) => new()
-    {
-        Key = t.Key,
-        Operator = t.Operator?.ToString(),
-        Value = t.Value,
-        Effect = t.Effect?.ToString(),
-    };
+    /// <summary>Whether a toleration covers a taint (k8s.io/api core/v1 ToleratesTaint).</summary>
+    internal static bool Tolerates(ClaimToleration toleration, V1Taint taint) =>
+        (toleration.Effect is null || toleration.Effect.ToString() == taint.Effect)
+        && (string.IsNullOrEmpty(toleration.Key) ? toleration.Operator == TolerationOperator.Exists : toleration.Key == taint.Key)
+        && (toleration.Operator == TolerationOperator.Exists || (toleration.Value ?? "") == (taint.Value ?? ""));
 }
 
 /// <summary>Labels of nodes.</summary>
 internal static class Labels
 {
     /// <summary>Whether labels have every pair of a selector.</summary>
-    public static bool Match(IReadOnlyDictionary<string, string> selector, IReadOnlyDictionary<string, string>? labels) =>
+    public static bool Match(IReadOnlyDictionary<string, string> selector, IDictionary<string, string>? labels) =>
         selector.All(p => labels is not null && labels.TryGetValue(p.Key, out var value) && value == p.Value);
 }

@@ -1,5 +1,5 @@
+using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Controller;
 
@@ -32,24 +32,24 @@ internal static class NodeStanding
     /// Whether the control plane hears nothing of a node. The node controller then sets the conditions that it misses to Unknown, with this reason, and this taint.
     /// </summary>
     public static bool IsUnreachable(V1Node node) =>
-        (node.Status?.Conditions ?? []).Any(c => c.Type == "Ready" && (c.Status == "Unknown" || c.Reason == "NodeStatusUnknown"))
+        (node.Status?.Conditions ?? []).Any(c => c.Type == "Ready" && (c.Status is null or "Unknown" || c.Reason == "NodeStatusUnknown"))
         || (node.Spec?.Taints ?? []).Any(t => t.Key == "node.kubernetes.io/unreachable");
 
     /// <summary>Whether the kubelet tells of another boot than the agent did; the boot id is the kernel's, and the same for both.</summary>
     public static bool HasBootedSince(V1Node? node, PciNode pciNode) =>
-        node?.Status?.NodeInfo?.BootId is { Length: > 0 } now && pciNode.Status?.BootId is { Length: > 0 } then
+        node?.Status?.NodeInfo?.BootID is { Length: > 0 } now && pciNode.Status?.BootId is { Length: > 0 } then
         && !string.Equals(now.Trim(), then.Trim(), StringComparison.OrdinalIgnoreCase);
 
     /// <summary>What of a Node decides what its claims say.</summary>
     public static (bool Unreachable, string? BootId, bool OutOfService) Of(V1Node node) =>
-        (IsUnreachable(node), node.Status?.NodeInfo?.BootId, ClusterView.IsOutOfService(node));
+        (IsUnreachable(node), node.Status?.NodeInfo?.BootID, ClusterView.IsOutOfService(node));
 
     /// <summary>Whether a guest may run with devices that a claim got on a node: they were ready there, in the boot that goes on.</summary>
     public static bool MayRun(PassthroughClaim claim, V1Node? node, PciNode pciNode)
     {
         if (claim.Status is not { HandedOutIn: { } boot } status || status.NodeName != pciNode.Metadata.Name)
             return false;
-        return boot.Length == 0 || (IsBoot(pciNode.Status?.BootId) && IsBoot(node?.Status?.NodeInfo?.BootId));
+        return boot.Length == 0 || (IsBoot(pciNode.Status?.BootId) && IsBoot(node?.Status?.NodeInfo?.BootID));
 
         bool IsBoot(string? other) => string.IsNullOrEmpty(other) || string.Equals(other.Trim(), boot, StringComparison.OrdinalIgnoreCase);
     }

@@ -1,9 +1,9 @@
 using System.Text.Json;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;
@@ -17,7 +17,7 @@ namespace PciOperator.Controller;
 [EntityRbac(PciOperatorApi.Group, "pcinodes", "patch,delete")]
 [EntityRbac(PciOperatorApi.Group, "passthroughclaims", "get")]
 internal sealed class PciNodeController(
-    IKubernetesClient client, ControllerCaches caches, ClusterView view, PciNodeWriter writer, EventRecorder events, TimeProvider time, ILogger log) : IEntityController<PciNode>
+    IEntityClient client, ControllerCaches caches, ClusterView view, PciNodeWriter writer, EventRecorder events, TimeProvider time, ILogger log) : IEntityController<PciNode>
 {
     /// <summary>The field manager that owns the Node's condition.</summary>
     private const string FieldManager = "pcioperator-controller";
@@ -151,7 +151,7 @@ internal sealed class PciNodeController(
         {
             caches.PciNodes.Observe(await client.PatchAsync<PciNode>(entity.Metadata.Name!, null, MetadataPatch.WithoutAnnotation(entity.Metadata, PciOperatorApi.FreeAnnotation, text!), ct: ct));
         }
-        catch (KubernetesException refused) when (refused.IsConflict || refused.IsNotFound || refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity)
+        catch (ApiException refused) when (refused.IsConflict || refused.IsNotFound || refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity)
         {
             // Somebody has written it anew, or removed it: the cache is about to hear of it.
         }
@@ -171,20 +171,22 @@ internal sealed class PciNodeController(
         var status = ready ? "True" : "False";
         if (known is not null && known.Status == status && known.Reason == reason && known.Message == message)
             return;
-        var now = time.GetUtcNow();
+        var now = time.GetUtcNow().UtcDateTime;
         var since = known is { LastTransitionTime: { } then } && known.Status == status ? then : now;
         var condition = new V1NodeCondition { Type = PciOperatorApi.NodeConditionType, Status = status, Reason = reason, Message = message, LastHeartbeatTime = now, LastTransitionTime = since };
         var applied = new V1Node
         {
+            ApiVersion = V1Node.KubeApiVersion,
+            Kind = V1Node.KubeKind,
             Metadata = new V1ObjectMeta { Name = node.Metadata.Name },
             Status = new V1NodeStatus { Conditions = [condition] },
         };
-        var patch = KubernetesPatch.Apply(JsonSerializer.SerializeToUtf8Bytes(applied, client.JsonOptions.GetTypeInfo(typeof(V1Node))), FieldManager, force: true);
+        var patch = EntityPatch.Apply(JsonSerializer.SerializeToUtf8Bytes(applied, client.JsonOptions.GetTypeInfo(typeof(V1Node))), FieldManager, force: true);
         try
         {
             caches.Nodes.Observe(await client.PatchAsync<V1Node>(node.Metadata.Name!, null, patch, "status", ct));
         }
-        catch (KubernetesException gone) when (gone.IsNotFound)
+        catch (ApiException gone) when (gone.IsNotFound)
         {
             // The Node went meanwhile; the cache is about to hear of it.
         }
@@ -195,12 +197,12 @@ internal sealed class PciNodeController(
     {
         if (node.Status?.Conditions?.Any(c => c.Type == PciOperatorApi.NodeConditionType) != true)
             return;
-        var patch = KubernetesPatch.Strategic($$$"""{"status":{"conditions":[{"type":"{{{PciOperatorApi.NodeConditionType}}}","$patch":"delete"}]}}""");
+        var patch = EntityPatch.Strategic($$$"""{"status":{"conditions":[{"type":"{{{PciOperatorApi.NodeConditionType}}}","$patch":"delete"}]}}""");
         try
         {
             caches.Nodes.Observe(await client.PatchAsync<V1Node>(node.Metadata.Name!, null, patch, "status", ct));
         }
-        catch (KubernetesException gone) when (gone.IsNotFound)
+        catch (ApiException gone) when (gone.IsNotFound)
         {
             // The Node went meanwhile, and the condition with it.
         }

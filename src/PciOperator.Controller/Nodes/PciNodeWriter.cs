@@ -9,7 +9,7 @@ namespace PciOperator.Controller;
 /// holds only for the spec it was worked out from (a test on UID and generation), so of two controllers at once
 /// one loses and looks again: a device is never given away twice.
 /// </summary>
-internal sealed class PciNodeWriter(IKubernetesClient client, WatchCache<PciNode> nodes, MetricsRegistry metrics)
+internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> nodes, MetricsRegistry metrics)
 {
     private readonly Counter _writes = metrics.Counter("pcioperator_pcinode_writes_total", "Writes to PciNode specs by outcome.", "outcome");
     private readonly Counter _changes = metrics.Counter("pcioperator_pcinode_changes_total", "Changes that the writes to PciNode specs carried.");
@@ -21,7 +21,7 @@ internal sealed class PciNodeWriter(IKubernetesClient client, WatchCache<PciNode
     /// new one, or null when nothing is to be done.
     /// </summary>
     /// <returns>The node as it is afterwards; null when there is no such PciNode.</returns>
-    /// <exception cref="KubernetesException">The server refused the write.</exception>
+    /// <exception cref="ApiException">The server refused the write.</exception>
     /// <exception cref="PlacementConflictException">Thrown by <paramref name="change"/> and passed on to its caller alone.</exception>
     public Task<PciNode?> ChangeAsync(string node, Func<PciNode, PciNodeSpec?> change, CancellationToken ct)
     {
@@ -102,12 +102,12 @@ internal sealed class PciNodeWriter(IKubernetesClient client, WatchCache<PciNode
                 batch.ForEach(p => p.Done.TrySetResult(written));
                 return;
             }
-            catch (KubernetesException refused) when (refused.IsNotFound)
+            catch (ApiException refused) when (refused.IsNotFound)
             {
                 batch.ForEach(p => p.Done.TrySetResult(null));
                 return;
             }
-            catch (KubernetesException refused) when (IsOutdated(refused) && attempt < attempts)
+            catch (ApiException refused) when (IsOutdated(refused) && attempt < attempts)
             {
                 // Somebody else changed the spec: read it and work the changes out again.
                 _writes.Inc("conflict");
@@ -142,10 +142,10 @@ internal sealed class PciNodeWriter(IKubernetesClient client, WatchCache<PciNode
         return wanted;
     }
 
-    private static KubernetesPatch SpecPatch(PciNode current, PciNodeSpec wanted)
+    private static EntityPatch SpecPatch(PciNode current, PciNodeSpec wanted)
     {
         var spec = JsonSerializer.Serialize(wanted, PciOperatorJsonContext.Default.PciNodeSpec);
-        return KubernetesPatch.Json($$"""
+        return EntityPatch.Json($$"""
             [{"op":"test","path":"/metadata/uid","value":"{{current.Metadata.Uid}}"},
              {"op":"test","path":"/metadata/generation","value":{{current.Metadata.Generation ?? 0}}},
              {"op":"replace","path":"/spec","value":{{spec}}}]
@@ -153,7 +153,7 @@ internal sealed class PciNodeWriter(IKubernetesClient client, WatchCache<PciNode
     }
 
     /// <summary>A test that failed is 422 with reason Invalid or none; a conflict inside the server is 409.</summary>
-    private static bool IsOutdated(KubernetesException refused) =>
+    private static bool IsOutdated(ApiException refused) =>
         refused.IsConflict || (refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity && refused.Status.Details?.Causes is not { Count: > 0 });
 
     private sealed record PendingChange(Func<PciNode, PciNodeSpec?> Change)

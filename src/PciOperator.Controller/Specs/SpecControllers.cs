@@ -1,7 +1,7 @@
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Controller;
@@ -9,7 +9,7 @@ namespace PciOperator.Controller;
 /// <summary>Says on each PciDeviceSpec whether it can be used and what it matches.</summary>
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "get,list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs/status", "update")]
-internal sealed class PciDeviceSpecController(IKubernetesClient client, ControllerCaches caches, ClusterView view, LeftOutSpecs leftOut, TimeProvider time) : IEntityController<PciDeviceSpec>
+internal sealed class PciDeviceSpecController(IEntityClient client, ControllerCaches caches, ClusterView view, LeftOutSpecs leftOut, TimeProvider time) : IEntityController<PciDeviceSpec>
 {
     private const int MostNamed = 8;
 
@@ -66,7 +66,7 @@ internal sealed class PciDeviceSpecController(IKubernetesClient client, Controll
 /// <summary>Says on each PciAlias whether it can be used and what it means, and makes it known to the allocator.</summary>
 [EntityRbac(PciOperatorApi.Group, "pcialiases", "get,list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcialiases/status", "update")]
-internal sealed class PciAliasController(IKubernetesClient client, ControllerCaches caches, ClusterView view, TimeProvider time) : IEntityController<PciAlias>
+internal sealed class PciAliasController(IEntityClient client, ControllerCaches caches, ClusterView view, TimeProvider time) : IEntityController<PciAlias>
 {
     /// <inheritdoc/>
     public async Task<ReconciliationResult> ReconcileAsync(PciAlias entity, CancellationToken ct)

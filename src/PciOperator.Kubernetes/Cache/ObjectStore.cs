@@ -1,5 +1,6 @@
 using System.Globalization;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -46,9 +47,9 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
 
     /// <summary>A list replaces everything but what is known to be newer than it. What it lacks is gone.</summary>
     /// <returns>False when the collection's version went backwards: the server has another past than the one we knew.</returns>
-    public bool Replace(KubernetesList<T> list)
+    public bool Replace(EntityList<T> list)
     {
-        var listVersion = Parse(list.ResourceVersion);
+        var listVersion = Parse(list.Metadata.ResourceVersion);
         var sameHistory = listVersion >= _streamVersion;
         _streamVersion = listVersion;
         var present = new HashSet<EntityKey>(list.Items.Count + list.Unreadable.Count);

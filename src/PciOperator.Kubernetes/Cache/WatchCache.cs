@@ -1,7 +1,8 @@
 using System.Threading.Channels;
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -25,7 +26,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
     private static readonly TimeSpan s_minBackoff = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan s_maxBackoff = TimeSpan.FromSeconds(30);
 
-    private readonly IKubernetesClient _client;
+    private readonly IEntityClient _client;
     private readonly string? _namespace;
     private readonly ListOptions _options;
     private readonly TimeProvider _time;
@@ -55,7 +56,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
     /// <param name="metrics">Where <c>pcioperator_watch_cache_*</c> go.</param>
     /// <param name="random">Spreads the backoff; seeded in tests.</param>
     public WatchCache(
-        IKubernetesClient client,
+        IEntityClient client,
         string? ns = null,
         ListOptions? options = null,
         TimeProvider? time = null,
@@ -238,7 +239,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
             {
                 break;
             }
-            catch (KubernetesException e) when (version is not null && (e.IsGone || e.IsNotFound || IsTooLargeVersion(e)))
+            catch (ApiException e) when (version is not null && (e.IsGone || e.IsNotFound || IsTooLargeVersion(e)))
             {
                 _logger.LogInformation("The server no longer has version {Version} of {Kind}; listing them anew. {Message}", version, EntityType<T>.Plural, e.Message);
                 version = null;
@@ -286,7 +287,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
         await dispatch;
     }
 
-    private static bool IsTooLargeVersion(KubernetesException e) =>
+    private static bool IsTooLargeVersion(ApiException e) =>
         e.Status.Details?.Causes?.Any(c => c.Reason == "ResourceVersionTooLarge") == true;
 
     private async Task<string> ListAllAsync(CancellationToken ct)
@@ -296,12 +297,12 @@ public sealed class WatchCache<T> : IAsyncDisposable
         lock (_lock)
         {
             if (!_store.Replace(list))
-                _logger.LogWarning("The version of {Kind} went backwards to {Version}: the server was set back; taking over what it has now.", EntityType<T>.Plural, list.ResourceVersion);
+                _logger.LogWarning("The version of {Kind} went backwards to {Version}: the server was set back; taking over what it has now.", EntityType<T>.Plural, list.Metadata.ResourceVersion);
         }
 
         Heard();
         _notices.Writer.TryWrite(() => _synced.TrySetResult());
-        return list.ResourceVersion;
+        return list.Metadata.ResourceVersion;
     }
 
     /// <summary>Applies events and gives the version after each; ends with the watch.</summary>

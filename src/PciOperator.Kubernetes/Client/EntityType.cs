@@ -1,10 +1,25 @@
 using System.Reflection;
 using System.Text;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
+using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Kubernetes;
 
-/// <summary>Where objects of <typeparamref name="T"/> are in the API, from its attributes.</summary>
+/// <summary>What an object is, also when it does not say so itself.</summary>
+internal static class EntityType
+{
+    public static (string ApiVersion, string Kind) Of(IKubernetesObject obj)
+    {
+        var entity = obj.GetType().GetCustomAttribute<KubernetesEntityAttribute>();
+        return (obj.ApiVersion ?? (entity is null ? "" : ApiVersionOf(entity)), obj.Kind ?? entity?.Kind ?? "");
+    }
+
+    public static string ApiVersionOf(KubernetesEntityAttribute entity) =>
+        string.IsNullOrEmpty(entity.Group) ? entity.ApiVersion : $"{entity.Group}/{entity.ApiVersion}";
+}
+
+/// <summary>Where objects of <typeparamref name="T"/> are in the API, from its attributes, which are the library's.</summary>
 internal static class EntityType<T>
     where T : class, IKubernetesObject<V1ObjectMeta>
 {
@@ -15,11 +30,11 @@ internal static class EntityType<T>
 
     public static string Plural => s_entity.PluralName;
 
-    public static string ApiVersion { get; } = s_entity.Group.Length == 0 ? s_entity.ApiVersion : $"{s_entity.Group}/{s_entity.ApiVersion}";
+    public static string ApiVersion { get; } = EntityType.ApiVersionOf(s_entity);
 
-    public static bool IsNamespaced { get; } = typeof(T).GetCustomAttribute<EntityScopeAttribute>()?.Scope != EntityScope.Cluster;
+    public static bool IsNamespaced { get; } = !BuiltInModels.IsClusterScoped(typeof(T)) && typeof(T).GetCustomAttribute<EntityScopeAttribute>()?.Scope != EntityScope.Cluster;
 
-    private static readonly string s_root = s_entity.Group.Length == 0 ? $"/api/{s_entity.ApiVersion}" : $"/apis/{s_entity.Group}/{s_entity.ApiVersion}";
+    private static readonly string s_root = string.IsNullOrEmpty(s_entity.Group) ? $"/api/{s_entity.ApiVersion}" : $"/apis/{s_entity.Group}/{s_entity.ApiVersion}";
 
     /// <summary>The path of a collection; for a namespaced kind without a namespace, of all namespaces together.</summary>
     public static string CollectionPath(string? ns) =>

@@ -1,14 +1,15 @@
 using System.Text.Json;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 
 /// <summary>
 /// The Kubernetes API, typed. <c>T</c> is a model with <see cref="KubernetesEntityAttribute"/>. A namespace is null for
-/// cluster-scoped kinds and, in lists and watches, for all namespaces. Failures are <see cref="KubernetesException"/>
+/// cluster-scoped kinds and, in lists and watches, for all namespaces. Failures are <see cref="ApiException"/>
 /// when the server answered, <see cref="HttpRequestException"/> when it could not be reached.
 /// </summary>
-public interface IKubernetesClient
+public interface IEntityClient
 {
     /// <summary>The JSON options that entities are read and written with.</summary>
     JsonSerializerOptions JsonOptions { get; }
@@ -19,16 +20,16 @@ public interface IKubernetesClient
 
     /// <summary>All objects, page by page (<see cref="ListOptions.Limit"/> each, 500 when absent); when the server forgets
     /// the list's version in between (410), they are read once more in one piece.</summary>
-    Task<KubernetesList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
+    Task<EntityList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
-    /// <summary>One page; <see cref="KubernetesList{T}.Continue"/> leads to the next.</summary>
-    Task<KubernetesList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
+    /// <summary>One page; the continue token in its metadata leads to the next.</summary>
+    Task<EntityList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
     /// <summary>Changes after <see cref="ListOptions.ResourceVersion"/>, until the server ends the watch (which is ordinary),
     /// the connection breaks, or <paramref name="ct"/> is cancelled.</summary>
-    /// <exception cref="KubernetesException">The server refused, or sent an ERROR event; <see cref="KubernetesException.IsGone"/> when the version is too old.</exception>
+    /// <exception cref="ApiException">The server refused, or sent an ERROR event; <see cref="ApiException.IsGone"/> when the version is too old.</exception>
     IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
@@ -45,7 +46,7 @@ public interface IKubernetesClient
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
     /// <summary>Patches an object or one of its subresources, e.g. <c>status</c>.</summary>
-    Task<T> PatchAsync<T>(string name, string? ns, KubernetesPatch patch, string? subresource = null, CancellationToken ct = default)
+    Task<T> PatchAsync<T>(string name, string? ns, EntityPatch patch, string? subresource = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
     /// <summary>Server-side apply: the fields in <paramref name="obj"/> are made so and owned by <paramref name="fieldManager"/>;

@@ -3,9 +3,10 @@ using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -13,10 +14,10 @@ namespace PciOperator.Kubernetes;
 /// A client of one API server; safe to use from many threads, meant to be shared. Inside a call, 429 and 503 with
 /// Retry-After, failures to connect, and broken connections of idempotent calls are retried a few times.
 /// </summary>
-public class KubernetesClient : IKubernetesClient, IDisposable
+public class EntityClient : IEntityClient, IDisposable
 {
     private const int DefaultPageSize = 500;
-    private readonly KubernetesTransport _transport;
+    private readonly ApiTransport _transport;
     private readonly TimeProvider _time;
     private readonly Random _random;
     private readonly string _fieldManager;
@@ -31,7 +32,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
     /// <param name="fieldManager">Who owns fields that are written; default: the user agent's name.</param>
     /// <param name="metrics">Where <c>rest_client_*</c> go.</param>
     /// <param name="random">Spreads the length of watches; seeded in tests.</param>
-    public KubernetesClient(
+    public EntityClient(
         KubernetesClientConfiguration configuration,
         IJsonTypeInfoResolver? entityTypes = null,
         TimeProvider? time = null,
@@ -44,12 +45,12 @@ public class KubernetesClient : IKubernetesClient, IDisposable
     {
         ArgumentNullException.ThrowIfNull(configuration);
         userAgent ??= "pcioperator";
-        JsonOptions = KubernetesJson.OptionsWith(entityTypes);
+        JsonOptions = EntityJson.OptionsWith(entityTypes);
         Configuration = configuration;
         _time = time ?? TimeProvider.System;
         _random = random ?? Random.Shared;
         _fieldManager = fieldManager ?? userAgent.Split('/')[0];
-        _transport = new KubernetesTransport(configuration, _time, logger ?? NullLogger.Instance, wrap, userAgent, metrics);
+        _transport = new ApiTransport(configuration, _time, logger ?? NullLogger.Instance, wrap, userAgent, metrics);
     }
 
     /// <summary>What the client was made with.</summary>
@@ -64,35 +65,35 @@ public class KubernetesClient : IKubernetesClient, IDisposable
     {
         try
         {
-            return await CallAsync<T>(new KubernetesCall(HttpMethod.Get, EntityType<T>.ObjectPath(name, ns)) { Idempotent = true }, ct);
+            return await CallAsync<T>(new ApiCall(HttpMethod.Get, EntityType<T>.ObjectPath(name, ns)) { Idempotent = true }, ct);
         }
-        catch (KubernetesException e) when (e.IsNotFound)
+        catch (ApiException e) when (e.IsNotFound)
         {
             return null;
         }
     }
 
     /// <inheritdoc/>
-    public async Task<KubernetesList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
+    public async Task<EntityList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         options ??= new ListOptions();
         // With version 0 the server answers from its cache, in one piece whatever the limit.
         var page = options.ResourceVersion == "0" ? options : options with { Limit = options.Limit ?? DefaultPageSize };
         var list = await ListPageAsync<T>(ns, page, ct);
-        if (list.Continue is null)
+        if (list.Metadata.ContinueProperty is null)
             return list;
         var items = new List<T>(list.Items);
         var unreadable = new List<UnreadableObject>(list.Unreadable);
         var first = list;
-        while (list.Continue is not null)
+        while (list.Metadata.ContinueProperty is not null)
         {
             try
             {
                 // The token carries the version; both together are refused.
-                list = await ListPageAsync<T>(ns, page with { Continue = list.Continue, ResourceVersion = null, ResourceVersionMatch = null }, ct);
+                list = await ListPageAsync<T>(ns, page with { Continue = list.Metadata.ContinueProperty, ResourceVersion = null, ResourceVersionMatch = null }, ct);
             }
-            catch (KubernetesException e) when (e.IsGone)
+            catch (ApiException e) when (e.IsGone)
             {
                 return await ListPageAsync<T>(ns, options with { Limit = null, Continue = null }, ct);
             }
@@ -101,15 +102,15 @@ public class KubernetesClient : IKubernetesClient, IDisposable
             unreadable.AddRange(list.Unreadable);
         }
 
-        return first with { Items = items, Unreadable = unreadable, Continue = null, RemainingItemCount = null };
+        return new EntityList<T>(items, first.Metadata.ResourceVersion) { Unreadable = unreadable };
     }
 
     /// <inheritdoc/>
-    public async Task<KubernetesList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
+    public async Task<EntityList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         var query = ListQuery(options ?? new ListOptions());
-        var call = new KubernetesCall(HttpMethod.Get, EntityType<T>.CollectionPath(ns) + query) { Idempotent = true, Verb = "LIST" };
+        var call = new ApiCall(HttpMethod.Get, EntityType<T>.CollectionPath(ns) + query) { Idempotent = true, Verb = "LIST" };
         return await ReadAsync(call, (stream, token) => ListReader.ReadAsync<T>(stream, JsonOptions, token), ct);
     }
 
@@ -123,7 +124,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
             .Add("watch", "true")
             .Add("timeoutSeconds", seconds.ToString(CultureInfo.InvariantCulture))
             .Add("allowWatchBookmarks", options.AllowBookmarks ? "true" : null);
-        var call = new KubernetesCall(HttpMethod.Get, EntityType<T>.CollectionPath(ns) + query)
+        var call = new ApiCall(HttpMethod.Get, EntityType<T>.CollectionPath(ns) + query)
         {
             Verb = "WATCH",
             Accept = "application/json;stream=watch,application/json",
@@ -155,8 +156,8 @@ public class KubernetesClient : IKubernetesClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
-        EntityType<T>.RequireNamespace(obj.Metadata.Name ?? obj.Metadata.GenerateName, obj.Metadata.NamespaceProperty);
-        return CallAsync<T>(WriteCall(HttpMethod.Post, EntityType<T>.CollectionPath(obj.Metadata.NamespaceProperty), obj), ct);
+        EntityType<T>.RequireNamespace(obj.Metadata?.Name ?? obj.Metadata?.GenerateName, obj.Metadata?.NamespaceProperty);
+        return CallAsync<T>(WriteCall(HttpMethod.Post, EntityType<T>.CollectionPath(obj.Metadata?.NamespaceProperty), obj), ct);
     }
 
     /// <inheritdoc/>
@@ -164,7 +165,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
-        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata.Name, obj.Metadata.NamespaceProperty), obj), ct);
+        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty), obj), ct);
     }
 
     /// <inheritdoc/>
@@ -172,11 +173,11 @@ public class KubernetesClient : IKubernetesClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
-        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata.Name, obj.Metadata.NamespaceProperty, "status"), obj), ct);
+        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty, "status"), obj), ct);
     }
 
     /// <inheritdoc/>
-    public Task<T> PatchAsync<T>(string name, string? ns, KubernetesPatch patch, string? subresource = null, CancellationToken ct = default)
+    public Task<T> PatchAsync<T>(string name, string? ns, EntityPatch patch, string? subresource = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(patch);
@@ -185,7 +186,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
             .Add("fieldManager", patch.FieldManager ?? _fieldManager)
             .Add("force", patch.Force && isApply ? "true" : null)
             .Add("dryRun", patch.DryRun ? "All" : null);
-        var call = new KubernetesCall(HttpMethod.Patch, EntityType<T>.ObjectPath(name, ns, subresource) + query)
+        var call = new ApiCall(HttpMethod.Patch, EntityType<T>.ObjectPath(name, ns, subresource) + query)
         {
             Body = patch.Body,
             ContentType = patch.ContentType,
@@ -200,14 +201,14 @@ public class KubernetesClient : IKubernetesClient, IDisposable
     {
         ArgumentNullException.ThrowIfNull(obj);
         var body = Serialize(obj);
-        return PatchAsync<T>(obj.Metadata.Name ?? "", obj.Metadata.NamespaceProperty, KubernetesPatch.Apply(body, fieldManager, force), subresource, ct);
+        return PatchAsync<T>(obj.Metadata?.Name ?? "", obj.Metadata?.NamespaceProperty, EntityPatch.Apply(body, fieldManager, force), subresource, ct);
     }
 
     /// <inheritdoc/>
     public async Task<bool> DeleteAsync<T>(string name, string? ns = null, DeleteOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        var call = new KubernetesCall(HttpMethod.Delete, EntityType<T>.ObjectPath(name, ns));
+        var call = new ApiCall(HttpMethod.Delete, EntityType<T>.ObjectPath(name, ns));
         if (options is not null)
         {
             var body = new V1DeleteOptions
@@ -225,7 +226,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
             using var response = await _transport.SendAsync(call, ct);
             return true;
         }
-        catch (KubernetesException e) when (e.IsNotFound)
+        catch (ApiException e) when (e.IsNotFound)
         {
             return false;
         }
@@ -233,13 +234,13 @@ public class KubernetesClient : IKubernetesClient, IDisposable
 
     /// <inheritdoc/>
     public Task<JsonDocument> GetRawAsync(string path, CancellationToken ct = default) =>
-        RawAsync(new KubernetesCall(HttpMethod.Get, path) { Idempotent = true }, ct);
+        RawAsync(new ApiCall(HttpMethod.Get, path) { Idempotent = true }, ct);
 
     /// <inheritdoc/>
     public Task<JsonDocument> SendRawAsync(HttpMethod method, string path, ReadOnlyMemory<byte> body, string contentType = "application/json", CancellationToken ct = default)
     {
         ArgumentNullException.ThrowIfNull(method);
-        return RawAsync(new KubernetesCall(method, path) { Body = body, ContentType = body.Length > 0 ? contentType : null }, ct);
+        return RawAsync(new ApiCall(method, path) { Body = body, ContentType = body.Length > 0 ? contentType : null }, ct);
     }
 
     /// <summary>Closes the connections; calls under way fail.</summary>
@@ -256,10 +257,10 @@ public class KubernetesClient : IKubernetesClient, IDisposable
             _transport.Dispose();
     }
 
-    private Task<JsonDocument> RawAsync(KubernetesCall call, CancellationToken ct) =>
+    private Task<JsonDocument> RawAsync(ApiCall call, CancellationToken ct) =>
         ReadAsync(call, (stream, token) => JsonDocument.ParseAsync(stream, cancellationToken: token), ct);
 
-    private KubernetesCall WriteCall<T>(HttpMethod method, string path, T obj)
+    private ApiCall WriteCall<T>(HttpMethod method, string path, T obj)
         where T : class, IKubernetesObject<V1ObjectMeta> =>
         new(method, path + new Query().Add("fieldManager", _fieldManager))
         {
@@ -272,7 +273,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta> =>
         JsonSerializer.SerializeToUtf8Bytes(EntityType<T>.WithKind(obj), JsonOptions.TypeInfo<T>());
 
-    private async Task<T> CallAsync<T>(KubernetesCall call, CancellationToken ct)
+    private async Task<T> CallAsync<T>(ApiCall call, CancellationToken ct)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         var type = JsonOptions.TypeInfo<T>();
@@ -281,7 +282,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
         return EntityType<T>.WithKind(obj);
     }
 
-    private async Task<TResult> ReadAsync<TResult>(KubernetesCall call, Func<Stream, CancellationToken, Task<TResult>> read, CancellationToken ct)
+    private async Task<TResult> ReadAsync<TResult>(ApiCall call, Func<Stream, CancellationToken, Task<TResult>> read, CancellationToken ct)
     {
         using var response = await _transport.SendAsync(call, ct);
         using var limit = new CancellationTokenSource(call.Timeout, _time);
@@ -305,7 +306,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
     private static bool IsBroken(Exception e, CancellationToken ct) =>
         e is IOException || (e is OperationCanceledException && !ct.IsCancellationRequested);
 
-    private static HttpRequestException Broken(KubernetesCall call, Exception e) =>
+    private static HttpRequestException Broken(ApiCall call, Exception e) =>
         new(HttpRequestError.ResponseEnded, $"{call.Verb} {call.Path}: the answer broke off: {e.Cause()}", e);
 
     private int WatchSeconds()

@@ -1,13 +1,13 @@
 using System.Net;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 
 /// <summary>The API server refused a call. The message is the server's own sentence.</summary>
-public sealed class KubernetesException : Exception
+public sealed class ApiException : Exception
 {
     /// <summary>Wraps the server's answer.</summary>
-    public KubernetesException(HttpStatusCode statusCode, V1Status status, TimeSpan? retryAfter = null, Exception? inner = null)
+    public ApiException(HttpStatusCode statusCode, V1Status status, TimeSpan? retryAfter = null, Exception? inner = null)
         : base(status.Message is { Length: > 0 } message ? message : $"The API server answered {(int)statusCode} {statusCode}.", inner)
     {
         StatusCode = statusCode;

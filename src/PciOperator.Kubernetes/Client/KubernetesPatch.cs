@@ -3,9 +3,9 @@ using System.Text;
 namespace PciOperator.Kubernetes;
 
 /// <summary>A patch: its kind, its body, and, for server-side apply, who applies it.</summary>
-public sealed record KubernetesPatch
+public sealed record EntityPatch
 {
-    private KubernetesPatch(string contentType, ReadOnlyMemory<byte> body)
+    private EntityPatch(string contentType, ReadOnlyMemory<byte> body)
     {
         ContentType = contentType;
         Body = body;
@@ -27,28 +27,28 @@ public sealed record KubernetesPatch
     public bool DryRun { get; init; }
 
     /// <summary>A JSON merge patch (RFC 7386): null removes a field, lists are replaced.</summary>
-    public static KubernetesPatch Merge(string json) => Merge(Encoding.UTF8.GetBytes(json));
+    public static EntityPatch Merge(string json) => Merge(Encoding.UTF8.GetBytes(json));
 
     /// <inheritdoc cref="Merge(string)"/>
-    public static KubernetesPatch Merge(ReadOnlyMemory<byte> utf8Json) => new("application/merge-patch+json", utf8Json);
+    public static EntityPatch Merge(ReadOnlyMemory<byte> utf8Json) => new("application/merge-patch+json", utf8Json);
 
     /// <summary>A JSON patch (RFC 6902): a list of operations, all or none; <c>test</c> failing is a 422.</summary>
-    public static KubernetesPatch Json(string json) => Json(Encoding.UTF8.GetBytes(json));
+    public static EntityPatch Json(string json) => Json(Encoding.UTF8.GetBytes(json));
 
     /// <inheritdoc cref="Json(string)"/>
-    public static KubernetesPatch Json(ReadOnlyMemory<byte> utf8Json) => new("application/json-patch+json", utf8Json);
+    public static EntityPatch Json(ReadOnlyMemory<byte> utf8Json) => new("application/json-patch+json", utf8Json);
 
     /// <summary>Server-side apply of a whole or partial object with apiVersion, kind and name.</summary>
-    public static KubernetesPatch Apply(string json, string fieldManager, bool force = false) =>
+    public static EntityPatch Apply(string json, string fieldManager, bool force = false) =>
         Apply(Encoding.UTF8.GetBytes(json), fieldManager, force);
 
     /// <inheritdoc cref="Apply(string, string, bool)"/>
-    public static KubernetesPatch Apply(ReadOnlyMemory<byte> utf8Json, string fieldManager, bool force = false) =>
+    public static EntityPatch Apply(ReadOnlyMemory<byte> utf8Json, string fieldManager, bool force = false) =>
         new("application/apply-patch+yaml", utf8Json) { FieldManager = fieldManager, Force = force };
 
     /// <summary>A strategic merge patch: lists merged by key. Built-in kinds only; custom resources refuse it (415).</summary>
-    public static KubernetesPatch Strategic(string json) => Strategic(Encoding.UTF8.GetBytes(json));
+    public static EntityPatch Strategic(string json) => Strategic(Encoding.UTF8.GetBytes(json));
 
     /// <inheritdoc cref="Strategic(string)"/>
-    public static KubernetesPatch Strategic(ReadOnlyMemory<byte> utf8Json) => new("application/strategic-merge-patch+json", utf8Json);
+    public static EntityPatch Strategic(ReadOnlyMemory<byte> utf8Json) => new("application/strategic-merge-patch+json", utf8Json);
 }

@@ -2,18 +2,17 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net;
 using System.Net.Http.Headers;
-using System.Net.Security;
 using System.Net.Sockets;
-using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
 /// <summary>One call, so that it can be sent more than once.</summary>
-internal readonly record struct KubernetesCall(HttpMethod Method, string Path)
+internal readonly record struct ApiCall(HttpMethod Method, string Path)
 {
     public ReadOnlyMemory<byte> Body { get; init; }
 
@@ -30,8 +29,8 @@ internal readonly record struct KubernetesCall(HttpMethod Method, string Path)
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(60);
 }
 
-/// <summary>HTTP to an API server: connections, credentials, bounded retries, errors as <see cref="KubernetesException"/>.</summary>
-internal sealed class KubernetesTransport : IDisposable
+/// <summary>HTTP to an API server: connections, credentials, bounded retries, errors as <see cref="ApiException"/>.</summary>
+internal sealed class ApiTransport : IDisposable
 {
     private const int MaxAttempts = 5;
     private static readonly TimeSpan s_maxRetryAfter = TimeSpan.FromSeconds(30);
@@ -45,9 +44,8 @@ internal sealed class KubernetesTransport : IDisposable
     private readonly Counter? _requests;
     private readonly Histogram? _durations;
     private readonly ConcurrentDictionary<string, bool> _warned = new();
-    private volatile X509Certificate2? _certificate;
 
-    public KubernetesTransport(
+    public ApiTransport(
         KubernetesClientConfiguration configuration,
         TimeProvider time,
         ILogger logger,
@@ -59,51 +57,31 @@ internal sealed class KubernetesTransport : IDisposable
         _time = time;
         _logger = logger;
         _userAgent = userAgent;
-        _base = configuration.Server.GetLeftPart(UriPartial.Path).TrimEnd('/');
-        _host = configuration.Server.Authority;
+        var server = new Uri(configuration.Host);
+        _base = server.GetLeftPart(UriPartial.Path).TrimEnd('/');
+        _host = server.Authority;
         _requests = metrics?.Counter("rest_client_requests_total", "Number of HTTP requests, partitioned by status code, method, and host.", "code", "method", "host");
         _durations = metrics?.Histogram("rest_client_request_duration_seconds", "Request latency in seconds, until the answer's headers. Broken down by verb, and host.", null, "verb", "host");
-        HttpMessageHandler handler = CreateHandler();
+        HttpMessageHandler handler = CreateHandler(configuration);
         _http = new HttpMessageInvoker(wrap?.Invoke(handler) ?? handler, disposeHandler: true);
     }
 
-    private SocketsHttpHandler CreateHandler()
+    private static SocketsHttpHandler CreateHandler(KubernetesClientConfiguration configuration) => new()
     {
-        var handler = new SocketsHttpHandler
-        {
-            UseProxy = false,
-            UseCookies = false,
-            AllowAutoRedirect = false,
-            // HTTP/2 where TLS can negotiate it: any number of watches on few connections. A connection that went dead
-            // without a word is noticed by pings, or, for HTTP/1.1, by TCP's own keep-alive.
-            EnableMultipleHttp2Connections = true,
-            KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
-            KeepAlivePingDelay = TimeSpan.FromSeconds(30),
-            KeepAlivePingTimeout = TimeSpan.FromSeconds(15),
-            ConnectTimeout = TimeSpan.FromSeconds(15),
-            PooledConnectionIdleTimeout = TimeSpan.FromMinutes(2),
-            ConnectCallback = ConnectAsync,
-        };
-        var tls = handler.SslOptions;
-        if (_configuration.SkipTlsVerify)
-        {
-#pragma warning disable CA5359 // insecure-skip-tls-verify is the user's own choice
-            tls.RemoteCertificateValidationCallback = static (_, _, _, _) => true;
-#pragma warning restore CA5359
-        }
-        else if (_configuration.CertificateAuthorities is { } authorities)
-        {
-            var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
-            policy.CustomTrustStore.AddRange(authorities);
-            tls.CertificateChainPolicy = policy;
-        }
-
-        if (_configuration.ClientCertificate is { } certificate)
-            tls.ClientCertificateContext = SslStreamCertificateContext.Create(certificate, _configuration.ClientCertificateChain, offline: true);
-        else if (_configuration.Credentials is ExecCredentialSource)
-            tls.LocalCertificateSelectionCallback = (_, _, _, _, _) => _certificate!;
-        return handler;
-    }
+        UseProxy = false,
+        UseCookies = false,
+        AllowAutoRedirect = false,
+        // HTTP/2 where TLS can negotiate it: any number of watches on few connections. A connection that went dead
+        // without a word is noticed by pings, or, for HTTP/1.1, by TCP's own keep-alive.
+        EnableMultipleHttp2Connections = true,
+        KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
+        KeepAlivePingDelay = TimeSpan.FromSeconds(30),
+        KeepAlivePingTimeout = TimeSpan.FromSeconds(15),
+        ConnectTimeout = TimeSpan.FromSeconds(15),
+        PooledConnectionIdleTimeout = TimeSpan.FromMinutes(2),
+        ConnectCallback = ConnectAsync,
+        SslOptions = ClusterAccess.TlsOptions(configuration),
+    };
 
     private static async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken ct)
     {
@@ -125,7 +103,7 @@ internal sealed class KubernetesTransport : IDisposable
     }
 
     /// <summary>Sends a call and gives its successful answer, headers read, body not; the caller disposes it.</summary>
-    public async Task<HttpResponseMessage> SendAsync(KubernetesCall call, CancellationToken ct)
+    public async Task<HttpResponseMessage> SendAsync(ApiCall call, CancellationToken ct)
     {
         var tokenRenewed = false;
         for (var attempt = 1; ; attempt++)
@@ -133,15 +111,15 @@ internal sealed class KubernetesTransport : IDisposable
             TimeSpan wait;
             try
             {
-                var (response, credential) = await SendOnceAsync(call, ct);
+                var (response, header) = await SendOnceAsync(call, ct);
                 if (response.IsSuccessStatusCode)
                     return response;
                 var error = await ErrorOfAsync(response, ct);
                 response.Dispose();
-                if (error.IsUnauthorized && credential is not null && !tokenRenewed)
+                if (error.IsUnauthorized && !tokenRenewed && _configuration.TokenProvider is IRenewedTokenProvider renewed)
                 {
                     tokenRenewed = true;
-                    _configuration.Credentials!.Rejected(credential);
+                    renewed.Rejected(header);
                     continue;
                 }
 
@@ -164,7 +142,7 @@ internal sealed class KubernetesTransport : IDisposable
         e.HttpRequestError is HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError or HttpRequestError.SecureConnectionError;
 
     /// <summary>429, and 503 that says for how long: the server did not do it, and asks to be asked again.</summary>
-    private static TimeSpan? RetryDelay(KubernetesException error)
+    private static TimeSpan? RetryDelay(ApiException error)
     {
         if (error.StatusCode is not (HttpStatusCode.TooManyRequests or HttpStatusCode.ServiceUnavailable))
             return null;
@@ -172,7 +150,7 @@ internal sealed class KubernetesTransport : IDisposable
         return delay > s_maxRetryAfter ? s_maxRetryAfter : delay;
     }
 
-    private async Task<(HttpResponseMessage, Credential?)> SendOnceAsync(KubernetesCall call, CancellationToken ct)
+    private async Task<(HttpResponseMessage, AuthenticationHeaderValue?)> SendOnceAsync(ApiCall call, CancellationToken ct)
     {
         using var request = new HttpRequestMessage(call.Method, new Uri(_base + call.Path))
         {
@@ -184,15 +162,8 @@ internal sealed class KubernetesTransport : IDisposable
         // SocketsHttpHandler verifies the certificate against, and sends as SNI, the name in this header.
         if (_configuration.TlsServerName is { Length: > 0 } name)
             request.Headers.Host = name;
-        Credential? credential = null;
-        if (_configuration.Credentials is { } source)
-        {
-            credential = await source.GetAsync(ct);
-            _certificate = credential.ClientCertificate;
-            if (credential.Token is not null)
-                request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", credential.Token);
-        }
-
+        var header = await HeaderAsync(ct);
+        request.Headers.Authorization = header;
         if (call.ContentType is not null)
         {
             request.Content = new ReadOnlyMemoryContent(call.Body);
@@ -208,7 +179,7 @@ internal sealed class KubernetesTransport : IDisposable
             var response = await _http.SendAsync(request, both.Token);
             code = ((int)response.StatusCode).ToString();
             ShowWarnings(response);
-            return (response, credential);
+            return (response, header);
         }
         catch (OperationCanceledException e) when (!ct.IsCancellationRequested)
         {
@@ -219,6 +190,13 @@ internal sealed class KubernetesTransport : IDisposable
             _requests?.Inc(code, call.Method.Method, _host);
             _durations?.Observe(Stopwatch.GetElapsedTime(started).TotalSeconds, call.Verb, _host);
         }
+    }
+
+    private async Task<AuthenticationHeaderValue?> HeaderAsync(CancellationToken ct)
+    {
+        if (_configuration.TokenProvider is { } provider)
+            return await provider.GetAuthenticationHeaderAsync(ct);
+        return string.IsNullOrEmpty(_configuration.AccessToken) ? null : new AuthenticationHeaderValue("Bearer", _configuration.AccessToken);
     }
 
     /// <summary>The server's warnings (deprecated versions, unknown fields), each once.</summary>
@@ -233,7 +211,7 @@ internal sealed class KubernetesTransport : IDisposable
         }
     }
 
-    private static async Task<KubernetesException> ErrorOfAsync(HttpResponseMessage response, CancellationToken ct)
+    private static async Task<ApiException> ErrorOfAsync(HttpResponseMessage response, CancellationToken ct)
     {
         var retryAfter = response.Headers.RetryAfter?.Delta;
         V1Status? status = null;
@@ -242,7 +220,7 @@ internal sealed class KubernetesTransport : IDisposable
             var body = await ReadLimitedAsync(response, ct);
             try
             {
-                status = JsonSerializer.Deserialize(body, KubernetesJson.Options.TypeInfo<V1Status>());
+                status = JsonSerializer.Deserialize(body, EntityJson.Options.TypeInfo<V1Status>());
             }
             catch (JsonException)
             {
@@ -256,9 +234,9 @@ internal sealed class KubernetesTransport : IDisposable
             // The code says enough.
         }
 
-        if (status is null || status.Kind != "Status")
+        if (status?.Kind is not (null or "Status") || status is null)
             status = new V1Status { Message = $"The API server answered {(int)response.StatusCode} {response.ReasonPhrase}." };
-        return new KubernetesException(response.StatusCode, status, retryAfter);
+        return new ApiException(response.StatusCode, status, retryAfter);
     }
 
     private static async Task<byte[]> ReadLimitedAsync(HttpResponseMessage response, CancellationToken ct)

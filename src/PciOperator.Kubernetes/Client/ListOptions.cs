@@ -1,3 +1,6 @@
+using k8s;
+using k8s.Models;
+
 namespace PciOperator.Kubernetes;
 
 /// <summary>What to list or watch.</summary>
@@ -12,7 +15,7 @@ public sealed record ListOptions
     /// <summary>Objects per page.</summary>
     public int? Limit { get; init; }
 
-    /// <summary>Token of the next page, from <see cref="KubernetesList{T}.Continue"/>.</summary>
+    /// <summary>Token of the next page, from <see cref="KubernetesList{T}.Metadata"/>.</summary>
     public string? Continue { get; init; }
 
     /// <summary>List: at least (or, by <see cref="ResourceVersionMatch"/>, exactly) as new as this; absent: the newest.
@@ -29,17 +32,19 @@ public sealed record ListOptions
     public int? TimeoutSeconds { get; init; }
 }
 
-/// <summary>Objects of a list and the version of the collection that they are from.</summary>
-public sealed record KubernetesList<T>(IReadOnlyList<T> Items, string ResourceVersion)
+/// <summary>The library's list, with what it has and can't be read.</summary>
+/// <param name="items">Objects.</param>
+/// <param name="metadata">The version of the collection that they are from, and the token of the next page.</param>
+public sealed class EntityList<T>(IList<T> items, V1ListMeta metadata) : KubernetesList<T>(items, metadata: metadata)
+    where T : class, IKubernetesObject<V1ObjectMeta>
 {
+    /// <summary>A list in one piece.</summary>
+    public EntityList(IList<T> items, string resourceVersion) : this(items, new V1ListMeta { ResourceVersion = resourceVersion })
+    {
+    }
+
     /// <summary>Objects that the list has too, and that can't be read here.</summary>
     public IReadOnlyList<UnreadableObject> Unreadable { get; init; } = [];
-
-    /// <summary>Token for the next page; null on the last.</summary>
-    public string? Continue { get; init; }
-
-    /// <summary>How many objects follow, when the server says so.</summary>
-    public long? RemainingItemCount { get; init; }
 }
 
 /// <summary>What happened to an object.</summary>

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -10,7 +11,7 @@ namespace PciOperator.Kubernetes;
 /// </summary>
 internal static class ListReader
 {
-    public static async Task<KubernetesList<T>> ReadAsync<T>(Stream stream, JsonSerializerOptions options, CancellationToken ct)
+    public static async Task<EntityList<T>> ReadAsync<T>(Stream stream, JsonSerializerOptions options, CancellationToken ct)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         using var buffer = new PooledReadBuffer(stream);
@@ -23,12 +24,12 @@ internal static class ListReader
                 throw new IOException($"The list of {EntityType<T>.Plural} ended in the middle.");
         }
 
-        return new KubernetesList<T>(parser.Items, parser.Meta.ResourceVersion ?? "")
+        var meta = parser.Meta with
         {
-            Unreadable = parser.Unreadable,
-            Continue = parser.Meta.Continue is { Length: > 0 } token ? token : null,
-            RemainingItemCount = parser.Meta.RemainingItemCount,
+            ResourceVersion = parser.Meta.ResourceVersion ?? "",
+            ContinueProperty = string.IsNullOrEmpty(parser.Meta.ContinueProperty) ? null : parser.Meta.ContinueProperty,
         };
+        return new EntityList<T>(parser.Items, meta) { Unreadable = parser.Unreadable };
     }
 
     private enum Place

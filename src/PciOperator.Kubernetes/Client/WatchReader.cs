@@ -2,7 +2,8 @@ using System.Net;
 using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -78,7 +79,7 @@ internal static class WatchReader
                 return new WatchEvent<T>(WatchEventType.Bookmark, null, VersionOf(ObjectReader.Unreadable(value, "")));
             case "ERROR":
                 var status = StatusOf(value, statusType);
-                throw new KubernetesException((HttpStatusCode)(status.Code ?? 500), status);
+                throw new ApiException((HttpStatusCode)(status.Code ?? 500), status);
             case "ADDED" or "MODIFIED" or "DELETED":
                 return Changed(type, value, objectType);
             default:

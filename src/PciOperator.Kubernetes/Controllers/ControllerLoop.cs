@@ -1,8 +1,9 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -185,7 +186,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         {
             throw;
         }
-        catch (KubernetesException e) when (e.IsConflict)
+        catch (ApiException e) when (e.IsConflict)
         {
             _logger.LogDebug("{Controller}: {Key} was changed by somebody else meanwhile; again with the newer state. {Message}", _name, key, e.Message);
             _queue.AddRateLimited(key);

@@ -1,4 +1,6 @@
-using PciOperator.Kubernetes.Models;
+
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 

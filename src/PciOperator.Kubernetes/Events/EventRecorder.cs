@@ -1,9 +1,10 @@
 using System.Globalization;
 using System.Text;
 using System.Threading.Channels;
+using k8s;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -25,7 +26,7 @@ public sealed class EventRecorder : IAsyncDisposable
     private static readonly TimeSpan s_tellEvery = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan s_flushLimit = TimeSpan.FromSeconds(5);
 
-    private readonly IKubernetesClient _client;
+    private readonly IEntityClient _client;
     private readonly string _controller;
     private readonly string _instance;
     private readonly TimeProvider _time;
@@ -48,7 +49,7 @@ public sealed class EventRecorder : IAsyncDisposable
     /// <param name="time">Clock.</param>
     /// <param name="logger">Log.</param>
     /// <param name="metrics">Where <c>pcioperator_events_*</c> go.</param>
-    public EventRecorder(IKubernetesClient client, string reportingController, string reportingInstance, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null)
+    public EventRecorder(IEntityClient client, string reportingController, string reportingInstance, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(reportingController);
         ArgumentException.ThrowIfNullOrEmpty(reportingInstance);
@@ -89,10 +90,11 @@ public sealed class EventRecorder : IAsyncDisposable
     private void Record(string type, IKubernetesObject<V1ObjectMeta> regarding, string reason, string note, string action)
     {
         var meta = regarding.Metadata;
+        var (apiVersion, kind) = EntityType.Of(regarding);
         var key = new SeriesKey(
             type,
-            regarding.ApiVersion ?? "",
-            regarding.Kind ?? "",
+            apiVersion,
+            kind,
             meta.NamespaceProperty ?? "",
             meta.Name ?? "",
             meta.Uid ?? "",
@@ -184,20 +186,20 @@ public sealed class EventRecorder : IAsyncDisposable
         series.WrittenAt = _time.GetTimestamp();
         series.WrittenCount = series.Count;
         var last = series.Last.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture);
-        var patch = KubernetesPatch.Merge($$$"""{"series":{"count":{{{series.Count}}},"lastObservedTime":"{{{last}}}"}}""");
+        var patch = EntityPatch.Merge($$$"""{"series":{"count":{{{series.Count}}},"lastObservedTime":"{{{last}}}"}}""");
         var meta = series.Event.Metadata;
         await TryAsync(
             async () =>
             {
                 try
                 {
-                    await _client.PatchAsync<EventsV1Event>(meta.Name!, meta.NamespaceProperty, patch, null, ct);
+                    await _client.PatchAsync<Eventsv1Event>(meta.Name!, meta.NamespaceProperty, patch, null, ct);
                 }
-                catch (KubernetesException e) when (e.IsNotFound)
+                catch (ApiException e) when (e.IsNotFound)
                 {
                     // It expired, or somebody deleted it: begin again with the count so far.
                     await _client.CreateAsync(
-                        series.Event with { Series = new EventsV1EventSeries { Count = series.Count, LastObservedTime = series.Last } },
+                        series.Event with { Series = new Eventsv1EventSeries { Count = series.Count, LastObservedTime = series.Last.UtcDateTime } },
                         ct);
                 }
             },
@@ -254,7 +256,7 @@ public sealed class EventRecorder : IAsyncDisposable
                 _written?.Inc();
                 return true;
             }
-            catch (KubernetesException e) when (e.IsAlreadyExists && attempt > 1)
+            catch (ApiException e) when (e.IsAlreadyExists && attempt > 1)
             {
                 // The first attempt arrived after all.
                 return true;
@@ -264,7 +266,7 @@ public sealed class EventRecorder : IAsyncDisposable
 #pragma warning restore CA1031
             {
                 // A refusal is final; a server in trouble is asked again.
-                var final = e is KubernetesException { StatusCode: < System.Net.HttpStatusCode.InternalServerError, IsTooManyRequests: false };
+                var final = e is ApiException { StatusCode: < System.Net.HttpStatusCode.InternalServerError, IsTooManyRequests: false };
                 if (final || attempt == Attempts)
                 {
                     _logger.LogWarning("Event {Reason} for {Kind} {Name} was not written: {Message}", key.Reason, key.Kind, key.Name, e.Cause());
@@ -277,11 +279,11 @@ public sealed class EventRecorder : IAsyncDisposable
         }
     }
 
-    private EventsV1Event NewEvent(Occurrence occurrence)
+    private Eventsv1Event NewEvent(Occurrence occurrence)
     {
         var key = occurrence.Key;
         _nameTick = Math.Max(_nameTick + 1, occurrence.At.UtcTicks);
-        return new EventsV1Event
+        return new Eventsv1Event
         {
             Metadata = new V1ObjectMeta
             {
@@ -290,7 +292,7 @@ public sealed class EventRecorder : IAsyncDisposable
                 // Events of cluster-scoped objects live in "default"; the server insists.
                 NamespaceProperty = key.Namespace.Length > 0 ? key.Namespace : "default",
             },
-            EventTime = occurrence.At,
+            EventTime = occurrence.At.UtcDateTime,
             ReportingController = _controller,
             ReportingInstance = _instance,
             Action = key.Action,
@@ -326,7 +328,7 @@ public sealed class EventRecorder : IAsyncDisposable
 
     private sealed class Series
     {
-        public required EventsV1Event Event { get; init; }
+        public required Eventsv1Event Event { get; init; }
 
         public int Count { get; set; }
 

@@ -34,7 +34,7 @@ public sealed record ProgramHostOptions
 }
 
 /// <summary>What a program works with.</summary>
-public sealed record ProgramContext(KubernetesClient Client, EventRecorder Events, MetricsRegistry Metrics, HealthServer? Health, ILogger Log);
+public sealed record ProgramContext(EntityClient Client, EventRecorder Events, MetricsRegistry Metrics, HealthServer? Health, ILogger Log);
 
 /// <summary>Starts a program: client, logs, metrics, health, and an orderly end on SIGTERM or SIGINT.</summary>
 public static class ProgramHost
@@ -56,10 +56,10 @@ public static class ProgramHost
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
         try
         {
-            var configuration = options.Kubeconfig is { Length: > 0 } path ? KubernetesClientConfiguration.FromKubeconfig(path) : KubernetesClientConfiguration.Default();
+            var configuration = options.Kubeconfig is { Length: > 0 } path ? ClusterAccess.FromKubeconfig(path) : ClusterAccess.Default();
             var metrics = new MetricsRegistry();
             metrics.AddProcessMetrics();
-            using var client = new KubernetesClient(configuration, options.EntityTypes, logger: log, wrap: options.Wrap, userAgent: options.Name, fieldManager: options.Name, metrics: metrics);
+            using var client = new EntityClient(configuration, options.EntityTypes, logger: log, wrap: options.Wrap, userAgent: options.Name, fieldManager: options.Name, metrics: metrics);
             await using var events = new EventRecorder(client, options.Name, options.Instance, logger: log, metrics: metrics);
             await using var health = options.HealthAddress.Length > 0 ? new HealthServer(Endpoint(options.HealthAddress), metrics, log) : null;
             if (health is not null)

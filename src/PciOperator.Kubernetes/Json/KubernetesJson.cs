@@ -2,12 +2,11 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
 /// <summary>JSON as the Kubernetes API speaks it: camelCase, no nulls, enums by name. Source-generated throughout.</summary>
-public static class KubernetesJson
+public static class EntityJson
 {
     /// <summary>Options that know the built-in models.</summary>
     public static JsonSerializerOptions Options { get; } = OptionsWith();
@@ -22,9 +21,11 @@ public static class KubernetesJson
             DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
             // The answers go to an API server, never into HTML.
             Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-            TypeInfoResolver = JsonTypeInfoResolver.Combine([.. entityTypes, KubernetesJsonContext.Default]).WithAddedModifier(LeanMetadataConverter.Modify),
+            TypeInfoResolver = JsonTypeInfoResolver.Combine([.. entityTypes, BuiltInJsonContext.Default]).WithAddedModifier(BuiltInModels.Modify).WithAddedModifier(LeanMetadataConverter.Modify),
         };
         // What a server can store must be readable: one odd scalar is no reason to know nothing of an object.
+        options.Converters.Add(TimeConverter.Whole);
+        options.Converters.Add(new RequiredTimeConverter());
         options.Converters.Add(new LenientTimeConverter());
         options.Converters.Add(new LenientInt32Converter());
         options.Converters.Add(new LenientInt64Converter());
@@ -38,24 +39,5 @@ public static class KubernetesJson
         options.TryGetTypeInfo(typeof(T), out var info)
             ? (JsonTypeInfo<T>)info
             : throw new InvalidOperationException(
-                $"No JSON metadata for {typeof(T)}: add [JsonSerializable(typeof({typeof(T).Name}))] to a JsonSerializerContext and pass it to KubernetesJson.OptionsWith or to the KubernetesClient.");
+                $"No JSON metadata for {typeof(T)}: add [JsonSerializable(typeof({typeof(T).Name}))] to a JsonSerializerContext and pass it to EntityJson.OptionsWith or to the EntityClient.");
 }
-
-/// <summary>JSON metadata of the built-in models.</summary>
-[JsonSourceGenerationOptions(
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
-    UseStringEnumConverter = true)]
-[JsonSerializable(typeof(V1Status))]
-[JsonSerializable(typeof(V1ListMeta))]
-[JsonSerializable(typeof(V1ObjectMeta))]
-[JsonSerializable(typeof(V1Lease))]
-[JsonSerializable(typeof(V1Node))]
-[JsonSerializable(typeof(V1Pod))]
-[JsonSerializable(typeof(V1Namespace))]
-[JsonSerializable(typeof(V1ConfigMap))]
-[JsonSerializable(typeof(V1Condition))]
-[JsonSerializable(typeof(V1Toleration))]
-[JsonSerializable(typeof(EventsV1Event))]
-[JsonSerializable(typeof(V1DeleteOptions))]
-public sealed partial class KubernetesJsonContext : JsonSerializerContext;

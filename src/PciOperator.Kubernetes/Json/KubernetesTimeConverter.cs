@@ -4,49 +4,64 @@ using System.Text.Json.Serialization;
 
 namespace PciOperator.Kubernetes;
 
-/// <summary>Kubernetes' <c>Time</c>: RFC 3339, written in UTC with whole seconds, as the server keeps it. Whatever the server can
-/// store is read: a time beyond .NET's calendar is its first or last moment, what is no time is null.</summary>
-public sealed class KubernetesTimeConverter : JsonConverter<DateTimeOffset?>
+// The library's own converters stay unused: one use of them keeps all of its generated JSON, 13 MB of it, and they refuse times that a server can store.
+
+/// <summary>
+/// The library's times: Kubernetes' <c>Time</c>, RFC 3339 in UTC with whole seconds, as the server keeps it, or <c>MicroTime</c> with exactly six fractional
+/// digits. Whatever the server can store is read: a time beyond .NET's calendar is its first or last moment, what is no time is null.
+/// </summary>
+internal sealed class TimeConverter : JsonConverter<DateTime?>
 {
-    /// <inheritdoc/>
-    public override DateTimeOffset? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
-        KubernetesTime.Read(ref reader);
+    private const string Seconds = "yyyy-MM-dd'T'HH:mm:ss'Z'";
+    private const string Microseconds = "yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'";
+    private readonly string _format;
 
-    /// <inheritdoc/>
-    public override void Write(Utf8JsonWriter writer, DateTimeOffset? value, JsonSerializerOptions options)
+    private TimeConverter(string format) => _format = format;
+
+    public static TimeConverter Whole { get; } = new(Seconds);
+
+    public static TimeConverter Micro { get; } = new(Microseconds);
+
+    public override DateTime? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => KubernetesTime.Read(ref reader)?.UtcDateTime;
+
+    public override void Write(Utf8JsonWriter writer, DateTime? value, JsonSerializerOptions options)
     {
-        if (value is not { } time)
-        {
+        if (value is { } time)
+            Write(writer, time);
+        else
             writer.WriteNullValue();
-            return;
-        }
+    }
 
-        Span<char> text = stackalloc char[20];
-        time.UtcDateTime.TryFormat(text, out var written, "yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+    /// <summary>A time of no kind is UTC, as everything here.</summary>
+    public void Write(Utf8JsonWriter writer, DateTime time)
+    {
+        Span<char> text = stackalloc char[27];
+        var utc = time.Kind == DateTimeKind.Local ? time.ToUniversalTime() : time;
+        utc.TryFormat(text, out var written, _format, CultureInfo.InvariantCulture);
         writer.WriteStringValue(text[..written]);
     }
 }
 
-/// <summary>Kubernetes' <c>MicroTime</c>: RFC 3339 in UTC with exactly six fractional digits; the server refuses any other number.</summary>
-public sealed class KubernetesMicroTimeConverter : JsonConverter<DateTimeOffset?>
+/// <summary>The same for times that the library always has: what is no time is the first moment of .NET's calendar, which is Go's for none.</summary>
+public sealed class RequiredTimeConverter : JsonConverter<DateTime>
 {
-    /// <inheritdoc/>
-    public override DateTimeOffset? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
-        KubernetesTime.Read(ref reader);
+    private readonly TimeConverter _time;
 
-    /// <inheritdoc/>
-    public override void Write(Utf8JsonWriter writer, DateTimeOffset? value, JsonSerializerOptions options)
+    /// <summary>With whole seconds.</summary>
+    public RequiredTimeConverter() : this(TimeConverter.Whole)
     {
-        if (value is not { } time)
-        {
-            writer.WriteNullValue();
-            return;
-        }
-
-        Span<char> text = stackalloc char[27];
-        time.UtcDateTime.TryFormat(text, out var written, "yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture);
-        writer.WriteStringValue(text[..written]);
     }
+
+    private RequiredTimeConverter(TimeConverter time) => _time = time;
+
+    internal static RequiredTimeConverter Micro { get; } = new(TimeConverter.Micro);
+
+    /// <inheritdoc/>
+    public override DateTime Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        KubernetesTime.Read(ref reader)?.UtcDateTime ?? DateTime.SpecifyKind(default, DateTimeKind.Utc);
+
+    /// <inheritdoc/>
+    public override void Write(Utf8JsonWriter writer, DateTime value, JsonSerializerOptions options) => _time.Write(writer, value);
 }
 
 /// <summary>Times that a schema calls <c>date-time</c> and no more: read like the others, written with their fraction.</summary>

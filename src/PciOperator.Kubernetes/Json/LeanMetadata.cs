@@ -2,19 +2,29 @@ using System.Reflection;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 
 /// <summary>Of this kind's metadata only what tells objects apart, times, and the program's own finalizer are read: whoever can write such
 /// an object can fill labels, annotations, owners and finalizers with a megabyte each, and nothing here needs them. Writing is
 /// as ever.</summary>
-/// <param name="finalizer">The program's own finalizer; others are counted (<see cref="V1ObjectMeta.ForeignFinalizers"/>).</param>
+/// <param name="finalizer">The program's own finalizer; others are counted (<see cref="LeanObjectMeta"/>).</param>
 [AttributeUsage(AttributeTargets.Class)]
 public sealed class LeanMetadataAttribute(string finalizer) : Attribute
 {
     /// <summary>The program's own finalizer.</summary>
     public string Finalizer { get; } = finalizer;
+}
+
+/// <summary>Metadata of a kind with <see cref="LeanMetadataAttribute"/>: of its finalizers only the program's own.</summary>
+public sealed record LeanObjectMeta : V1ObjectMeta
+{
+    /// <summary>How many others there are.</summary>
+    public int ForeignFinalizers { get; set; }
+
+    /// <summary>How many of them stand before the program's own.</summary>
+    public int ForeignFinalizersBefore { get; set; }
 }
 
 /// <summary>Reads metadata without what is not kept, so that it is never in memory.</summary>
@@ -36,7 +46,7 @@ internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1
     {
         if (reader.TokenType != JsonTokenType.StartObject)
             throw new JsonException($"Expected metadata, got a JSON {reader.TokenType}.");
-        var meta = new V1ObjectMeta();
+        var meta = new LeanObjectMeta();
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
             Property(ref reader, meta);
         return meta;
@@ -45,7 +55,7 @@ internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1
     public override void Write(Utf8JsonWriter writer, V1ObjectMeta value, JsonSerializerOptions options) =>
         JsonSerializer.Serialize(writer, value, options.TypeInfo<V1ObjectMeta>());
 
-    private void Property(ref Utf8JsonReader reader, V1ObjectMeta meta)
+    private void Property(ref Utf8JsonReader reader, LeanObjectMeta meta)
     {
         if (Take(ref reader, "name"u8))
             meta.Name = reader.GetString();
@@ -58,9 +68,9 @@ internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1
         else if (Take(ref reader, "generation"u8))
             meta.Generation = reader.TokenType == JsonTokenType.Null ? null : LenientInt64Converter.Read(ref reader);
         else if (Take(ref reader, "creationTimestamp"u8))
-            meta.CreationTimestamp = KubernetesTime.Read(ref reader);
+            meta.CreationTimestamp = KubernetesTime.Read(ref reader)?.UtcDateTime;
         else if (Take(ref reader, "deletionTimestamp"u8))
-            meta.DeletionTimestamp = KubernetesTime.Read(ref reader);
+            meta.DeletionTimestamp = KubernetesTime.Read(ref reader)?.UtcDateTime;
         else if (Take(ref reader, "finalizers"u8) && reader.TokenType == JsonTokenType.StartArray)
             Finalizers(ref reader, meta);
         else if (reader.TokenType == JsonTokenType.PropertyName)
@@ -69,7 +79,7 @@ internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1
             reader.PassOver();
     }
 
-    private void Finalizers(ref Utf8JsonReader reader, V1ObjectMeta meta)
+    private void Finalizers(ref Utf8JsonReader reader, LeanObjectMeta meta)
     {
         while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
         {

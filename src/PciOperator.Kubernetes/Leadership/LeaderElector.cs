@@ -1,6 +1,6 @@
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Kubernetes;
 
@@ -15,7 +15,7 @@ public sealed class LeaderElector
     // Of our own lease's length: other versions may have a longer one, but not one that outlasts everybody's patience.
     private const int MostLeases = 10;
 
-    private readonly IKubernetesClient _client;
+    private readonly IEntityClient _client;
     private readonly LeaseLock _options;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
@@ -35,7 +35,7 @@ public sealed class LeaderElector
     /// <param name="logger">Log.</param>
     /// <param name="metrics">Where <c>leader_election_master_status</c> goes.</param>
     /// <param name="random">Spreads the candidates' attempts; seeded in tests.</param>
-    public LeaderElector(IKubernetesClient client, LeaseLock @lock, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null, Random? random = null)
+    public LeaderElector(IEntityClient client, LeaseLock @lock, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null, Random? random = null)
     {
         ArgumentNullException.ThrowIfNull(@lock);
         @lock.Validate();
@@ -250,8 +250,8 @@ public sealed class LeaderElector
     {
         HolderIdentity = _options.Identity,
         LeaseDurationSeconds = (int)Math.Ceiling(_options.LeaseDuration.TotalSeconds),
-        AcquireTime = acquired,
-        RenewTime = _time.GetUtcNow(),
+        AcquireTime = acquired.UtcDateTime,
+        RenewTime = _time.GetUtcNow().UtcDateTime,
         LeaseTransitions = transitions,
     };
 
@@ -291,10 +291,10 @@ public sealed class LeaderElector
         var mine = _observed!;
         try
         {
-            _observed = await _client.UpdateAsync(mine with { Spec = mine.Spec! with { RenewTime = _time.GetUtcNow() } }, ct);
+            _observed = await _client.UpdateAsync(mine with { Spec = mine.Spec! with { RenewTime = _time.GetUtcNow().UtcDateTime } }, ct);
             return true;
         }
-        catch (KubernetesException e) when (e.IsConflict || e.IsNotFound)
+        catch (ApiException e) when (e.IsConflict || e.IsNotFound)
         {
             // Perhaps only our own earlier renewal, whose answer was lost; then it is renewed once more.
             var now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, ct);
@@ -305,7 +305,7 @@ public sealed class LeaderElector
             }
 
             // With all that we say of it, whatever somebody else has written into it.
-            _observed = await _client.UpdateAsync(now with { Spec = mine.Spec with { RenewTime = _time.GetUtcNow() } }, ct);
+            _observed = await _client.UpdateAsync(now with { Spec = mine.Spec with { RenewTime = _time.GetUtcNow().UtcDateTime } }, ct);
             return true;
         }
     }
@@ -321,7 +321,7 @@ public sealed class LeaderElector
             {
                 await _client.UpdateAsync(Released(mine), limit.Token);
             }
-            catch (KubernetesException e) when (e.IsConflict)
+            catch (ApiException e) when (e.IsConflict)
             {
                 // A renewal that was cancelled on its way may have arrived all the same.
                 var now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, limit.Token);
@@ -331,7 +331,7 @@ public sealed class LeaderElector
 
             _logger.LogInformation("Released the lease {Namespace}/{Name}.", _options.Namespace, _options.Name);
         }
-        catch (Exception e) when (e is KubernetesException or HttpRequestException or OperationCanceledException)
+        catch (Exception e) when (e is ApiException or HttpRequestException or OperationCanceledException)
         {
             _logger.LogWarning(
                 "Could not release the lease {Namespace}/{Name}; the next leader waits {Seconds} s. {Message}",
@@ -340,10 +340,10 @@ public sealed class LeaderElector
     }
 
     private V1Lease Released(V1Lease mine) =>
-        mine with { Spec = mine.Spec! with { HolderIdentity = "", LeaseDurationSeconds = 1, RenewTime = _time.GetUtcNow() } };
+        mine with { Spec = mine.Spec! with { HolderIdentity = "", LeaseDurationSeconds = 1, RenewTime = _time.GetUtcNow().UtcDateTime } };
 
     private static bool IsTransient(Exception e, CancellationToken ct) =>
-        e is KubernetesException or HttpRequestException or KubeconfigException
+        e is ApiException or HttpRequestException or KubeconfigException
         || (e is OperationCanceledException && !ct.IsCancellationRequested);
 
     private static Task Cancelled(CancellationToken ct)

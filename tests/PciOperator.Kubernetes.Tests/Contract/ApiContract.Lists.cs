@@ -22,7 +22,7 @@ public abstract partial class ApiContract
         Assert.Equal(["d"], await NamesAsync("app notin (x,y)"));
         Assert.Equal(["a", "b"], await NamesAsync("tier"));
         Assert.Equal(["c", "d"], await NamesAsync("!tier"));
-        var bad = await Assert.ThrowsAsync<KubernetesException>(() => NamesAsync("app in x"));
+        var bad = await Assert.ThrowsAsync<ApiException>(() => NamesAsync("app in x"));
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
@@ -37,7 +37,7 @@ public abstract partial class ApiContract
         Assert.Equal(["b"], await NamesAsync(fields: "spec.color!=red"));
         Assert.Equal(["c"], await NamesAsync(fields: "spec.color=red,metadata.name!=a"));
         Assert.Equal(["a", "b", "c"], await NamesAsync(fields: $"metadata.namespace={Ns}"));
-        var bad = await Assert.ThrowsAsync<KubernetesException>(() => NamesAsync(fields: "spec.size=1"));
+        var bad = await Assert.ThrowsAsync<ApiException>(() => NamesAsync(fields: "spec.size=1"));
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
@@ -48,22 +48,22 @@ public abstract partial class ApiContract
             await CreateAsync($"w{i}");
         var first = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3 }, Ct);
         Assert.Equal(["w0", "w1", "w2"], first.Items.Select(w => w.Metadata.Name));
-        Assert.NotNull(first.Continue);
-        Assert.Equal(4, first.RemainingItemCount);
+        Assert.NotNull(first.Metadata.ContinueProperty);
+        Assert.Equal(4, first.Metadata.RemainingItemCount);
 
         // What changes between the pages is not in them.
         await CreateAsync("w5a");
         await Client.DeleteAsync<Widget>("w6", Ns, ct: Ct);
-        var second = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = first.Continue }, Ct);
+        var second = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = first.Metadata.ContinueProperty }, Ct);
         Assert.Equal(["w3", "w4", "w5"], second.Items.Select(w => w.Metadata.Name));
-        Assert.Equal(first.ResourceVersion, second.ResourceVersion);
-        var third = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = second.Continue }, Ct);
+        Assert.Equal(first.Metadata.ResourceVersion, second.Metadata.ResourceVersion);
+        var third = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = second.Metadata.ContinueProperty }, Ct);
         Assert.Equal(["w6"], third.Items.Select(w => w.Metadata.Name));
-        Assert.Null(third.Continue);
+        Assert.Null(third.Metadata.ContinueProperty);
 
         var all = await Client.ListAsync<Widget>(Ns, new ListOptions { Limit = 2 }, Ct);
         Assert.Equal(["w0", "w1", "w2", "w3", "w4", "w5", "w5a"], all.Items.Select(w => w.Metadata.Name));
-        Assert.Null(all.Continue);
+        Assert.Null(all.Metadata.ContinueProperty);
     }
 
     [ContractFact]
@@ -85,7 +85,7 @@ public abstract partial class ApiContract
     [ContractFact]
     public async Task A_page_token_that_is_none_is_refused()
     {
-        var bad = await Assert.ThrowsAsync<KubernetesException>(() => Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 1, Continue = "nonsense" }, Ct));
+        var bad = await Assert.ThrowsAsync<ApiException>(() => Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 1, Continue = "nonsense" }, Ct));
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 

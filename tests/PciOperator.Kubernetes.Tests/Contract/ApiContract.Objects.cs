@@ -1,5 +1,5 @@
 using System.Net;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
@@ -37,7 +37,7 @@ public abstract partial class ApiContract
         var made = await CreateAsync("same", size: 1);
         var again = await Client.UpdateAsync(made, Ct);
         Assert.Equal(made.Metadata.ResourceVersion, again.Metadata.ResourceVersion);
-        var patched = await Client.PatchAsync<Widget>("same", Ns, KubernetesPatch.Merge("""{"spec":{"size":1}}"""), ct: Ct);
+        var patched = await Client.PatchAsync<Widget>("same", Ns, EntityPatch.Merge("""{"spec":{"size":1}}"""), ct: Ct);
         Assert.Equal(made.Metadata.ResourceVersion, patched.Metadata.ResourceVersion);
     }
 
@@ -54,32 +54,32 @@ public abstract partial class ApiContract
     public async Task Errors_can_be_told_apart()
     {
         var made = await CreateAsync("e", size: 1);
-        var exists = await Assert.ThrowsAsync<KubernetesException>(() => CreateAsync("e"));
+        var exists = await Assert.ThrowsAsync<ApiException>(() => CreateAsync("e"));
         Assert.True(exists.IsAlreadyExists);
         Assert.False(exists.IsConflict);
         Assert.Equal(HttpStatusCode.Conflict, exists.StatusCode);
         Assert.Contains("\"e\" already exists", exists.Message, StringComparison.Ordinal);
 
         await Client.UpdateAsync(made with { Spec = new WidgetSpec { Size = 2 } }, Ct);
-        var conflict = await Assert.ThrowsAsync<KubernetesException>(() => Client.UpdateAsync(made with { Spec = new WidgetSpec { Size = 3 } }, Ct));
+        var conflict = await Assert.ThrowsAsync<ApiException>(() => Client.UpdateAsync(made with { Spec = new WidgetSpec { Size = 3 } }, Ct));
         Assert.True(conflict.IsConflict);
         Assert.Equal("Conflict", conflict.Status.Reason);
         Assert.Equal(2, (await GetAsync("e")).Spec.Size);
 
-        var invalid = await Assert.ThrowsAsync<KubernetesException>(() => CreateAsync("bad", size: 101));
+        var invalid = await Assert.ThrowsAsync<ApiException>(() => CreateAsync("bad", size: 101));
         Assert.True(invalid.IsInvalid);
         Assert.Equal("Invalid", invalid.Status.Reason);
         Assert.Contains(invalid.Status.Details!.Causes!, c => c.Field == "spec.size");
         Assert.Contains("spec.size", invalid.Message, StringComparison.Ordinal);
-        var unknown = await Assert.ThrowsAsync<KubernetesException>(() => CreateAsync("bad", color: "grey"));
+        var unknown = await Assert.ThrowsAsync<ApiException>(() => CreateAsync("bad", color: "grey"));
         Assert.True(unknown.IsInvalid);
         Assert.Contains("spec.color", unknown.Message, StringComparison.Ordinal);
 
-        var missing = await Assert.ThrowsAsync<KubernetesException>(() => Client.PatchAsync<Widget>("none", Ns, KubernetesPatch.Merge("""{"spec":{"size":1}}"""), ct: Ct));
+        var missing = await Assert.ThrowsAsync<ApiException>(() => Client.PatchAsync<Widget>("none", Ns, EntityPatch.Merge("""{"spec":{"size":1}}"""), ct: Ct));
         Assert.True(missing.IsNotFound);
-        var updateMissing = await Assert.ThrowsAsync<KubernetesException>(() => Client.UpdateAsync(made with { Metadata = made.Metadata with { Name = "none" } }, Ct));
+        var updateMissing = await Assert.ThrowsAsync<ApiException>(() => Client.UpdateAsync(made with { Metadata = made.Metadata with { Name = "none" } }, Ct));
         Assert.True(updateMissing.IsNotFound || updateMissing.IsConflict, updateMissing.Message);
-        var noKind = await Assert.ThrowsAsync<KubernetesException>(() => Client.ListAsync<Gadget>(Ns, ct: Ct));
+        var noKind = await Assert.ThrowsAsync<ApiException>(() => Client.ListAsync<Gadget>(Ns, ct: Ct));
         Assert.True(noKind.IsNotFound);
     }
 
@@ -89,7 +89,7 @@ public abstract partial class ApiContract
         var made = await Client.CreateAsync(New("s", size: 1) with { Status = new WidgetStatus { Phase = "Early" } }, Ct);
         Assert.Null(made.Status?.Phase);
 
-        var condition = new V1Condition { Type = "Ready", Status = "True", Reason = "Ok", Message = "Well.", LastTransitionTime = DateTimeOffset.UnixEpoch };
+        var condition = new V1Condition { Type = "Ready", Status = "True", Reason = "Ok", Message = "Well.", LastTransitionTime = DateTime.UnixEpoch };
         var status = await Client.UpdateStatusAsync(
             made with { Spec = new WidgetSpec { Size = 99 }, Status = new WidgetStatus { Phase = "Ready", Conditions = [condition] } }, Ct);
         Assert.Equal("Ready", status.Status!.Phase);
@@ -101,7 +101,7 @@ public abstract partial class ApiContract
         Assert.Equal("Ready", spec.Status!.Phase);
         Assert.Equal(2, spec.Metadata.Generation);
 
-        var stale = await Assert.ThrowsAsync<KubernetesException>(() => Client.UpdateStatusAsync(status with { Status = new WidgetStatus { Phase = "Stale" } }, Ct));
+        var stale = await Assert.ThrowsAsync<ApiException>(() => Client.UpdateStatusAsync(status with { Status = new WidgetStatus { Phase = "Stale" } }, Ct));
         Assert.True(stale.IsConflict);
     }
 
@@ -116,14 +116,14 @@ public abstract partial class ApiContract
 
         // Deleting it again is no error; adding a finalizer now is one.
         Assert.True(await Client.DeleteAsync<Widget>("f", Ns, ct: Ct));
-        var late = await Assert.ThrowsAsync<KubernetesException>(() =>
+        var late = await Assert.ThrowsAsync<ApiException>(() =>
             Client.UpdateAsync(dying with { Metadata = dying.Metadata with { Finalizers = ["pcioperator.test/one", "pcioperator.test/two", "pcioperator.test/three"] } }, Ct));
         Assert.True(late.IsInvalid || late.IsForbidden, late.Message);
 
         dying = await GetAsync("f");
         dying = await Client.UpdateAsync(dying with { Metadata = dying.Metadata with { Finalizers = ["pcioperator.test/two"] } }, Ct);
         Assert.Equal(["pcioperator.test/two"], (await GetAsync("f")).Metadata.Finalizers!);
-        await Client.PatchAsync<Widget>("f", Ns, KubernetesPatch.Merge("""{"metadata":{"finalizers":null}}"""), ct: Ct);
+        await Client.PatchAsync<Widget>("f", Ns, EntityPatch.Merge("""{"metadata":{"finalizers":null}}"""), ct: Ct);
         Assert.Null(await Client.GetAsync<Widget>("f", Ns, Ct));
     }
 
@@ -131,10 +131,10 @@ public abstract partial class ApiContract
     public async Task A_deletion_can_be_tied_to_uid_and_version()
     {
         var made = await CreateAsync("p");
-        var otherUid = await Assert.ThrowsAsync<KubernetesException>(() =>
+        var otherUid = await Assert.ThrowsAsync<ApiException>(() =>
             Client.DeleteAsync<Widget>("p", Ns, new DeleteOptions { Uid = "00000000-0000-0000-0000-000000000000" }, Ct));
         Assert.True(otherUid.IsConflict);
-        var otherVersion = await Assert.ThrowsAsync<KubernetesException>(() =>
+        var otherVersion = await Assert.ThrowsAsync<ApiException>(() =>
             Client.DeleteAsync<Widget>("p", Ns, new DeleteOptions { ResourceVersion = "1" }, Ct));
         Assert.True(otherVersion.IsConflict);
         Assert.True(await Client.DeleteAsync<Widget>("p", Ns, new DeleteOptions { Uid = made.Metadata.Uid, ResourceVersion = made.Metadata.ResourceVersion }, Ct));
@@ -145,7 +145,7 @@ public abstract partial class ApiContract
     public async Task A_dry_run_answers_but_stores_nothing()
     {
         await CreateAsync("dry", size: 1);
-        var patched = await Client.PatchAsync<Widget>("dry", Ns, KubernetesPatch.Merge("""{"spec":{"size":7}}""") with { DryRun = true }, ct: Ct);
+        var patched = await Client.PatchAsync<Widget>("dry", Ns, EntityPatch.Merge("""{"spec":{"size":7}}""") with { DryRun = true }, ct: Ct);
         Assert.Equal(7, patched.Spec.Size);
         Assert.Equal(1, (await GetAsync("dry")).Spec.Size);
         Assert.True(await Client.DeleteAsync<Widget>("dry", Ns, new DeleteOptions { DryRun = true }, Ct));
@@ -159,7 +159,7 @@ public abstract partial class ApiContract
         var body = $$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"pruned","namespace":"{{{Ns}}}"},"spec":{"size":1,"unknown":true}}""";
         using var made = await Client.SendRawAsync(HttpMethod.Post, path, System.Text.Encoding.UTF8.GetBytes(body), ct: Ct);
         Assert.False(made.RootElement.GetProperty("spec").TryGetProperty("unknown", out _));
-        var strict = await Assert.ThrowsAsync<KubernetesException>(() =>
+        var strict = await Assert.ThrowsAsync<ApiException>(() =>
             Client.SendRawAsync(HttpMethod.Post, path + "?fieldValidation=Strict", System.Text.Encoding.UTF8.GetBytes(body.Replace("pruned", "strict", StringComparison.Ordinal)), ct: Ct));
         Assert.Equal(HttpStatusCode.BadRequest, strict.StatusCode);
         Assert.Contains("unknown field \"spec.unknown\"", strict.Message, StringComparison.Ordinal);

@@ -1,4 +1,4 @@
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
@@ -16,7 +16,7 @@ public abstract partial class ApiContract
             recorder.Normal(widget, "Bound", "Both devices are bound.");
         }
 
-        var events = (await Client.ListAsync<EventsV1Event>(Ns, ct: Ct)).Items.ToDictionary(e => e.Reason!);
+        var events = (await Client.ListAsync<Eventsv1Event>(Ns, ct: Ct)).Items.ToDictionary(e => e.Reason!);
         Assert.Equal(["Bound", "NoDevices"], events.Keys.Order());
         var repeated = events["NoDevices"];
         Assert.Equal(("Widget", "ev", widget.Metadata.Uid), (repeated.Regarding!.Kind, repeated.Regarding.Name, repeated.Regarding.Uid));
@@ -44,7 +44,7 @@ public abstract partial class ApiContract
         var node = new V1Node { Metadata = new V1ObjectMeta { Name = $"n-{Ns}", Uid = Guid.NewGuid().ToString() } };
         await using (var recorder = new EventRecorder(Client, "pcioperator.io/contract", "contract-0"))
             recorder.Normal(node, "Inventory", "Two devices.");
-        var events = await Client.ListAsync<EventsV1Event>("default", ct: Ct);
+        var events = await Client.ListAsync<Eventsv1Event>("default", ct: Ct);
         Assert.Equal("Two devices.", events.Items.Single(e => e.Regarding?.Name == node.Metadata.Name).Note);
     }
 
@@ -93,7 +93,7 @@ public abstract partial class ApiContract
         Assert.Equal(second, lease!.Spec!.HolderIdentity);
 
         // Somebody takes the lease by force: the leader notices and stops.
-        await Client.PatchAsync<V1Lease>("leader", Ns, KubernetesPatch.Merge("""{"spec":{"holderIdentity":"thief"}}"""), ct: Ct);
+        await Client.PatchAsync<V1Lease>("leader", Ns, EntityPatch.Merge("""{"spec":{"holderIdentity":"thief"}}"""), ct: Ct);
         var lost = await Assert.ThrowsAsync<LeadershipLostException>(() => runs[second]);
         Assert.False(lost.StillRunning);
         Assert.Empty(leaders);
@@ -110,7 +110,7 @@ public abstract partial class ApiContract
         {
             await CreateAsync($"w{i:00}", size: i);
             // Somebody else writes too, so that some of the controller's writes conflict.
-            await PatchAsync($"w{i:00}", KubernetesPatch.Merge("""{"metadata":{"labels":{"touched":"yes"}}}"""));
+            await PatchAsync($"w{i:00}", EntityPatch.Merge("""{"metadata":{"labels":{"touched":"yes"}}}"""));
         }
 
         using var changes = new ChangeLog<Widget>(cache, w => $"{w.Metadata.Name} {w.Status?.Phase}");
@@ -119,7 +119,7 @@ public abstract partial class ApiContract
         await running;
     }
 
-    private sealed class PhaseController(IKubernetesClient client, WatchCache<Widget> cache) : IEntityController<Widget>
+    private sealed class PhaseController(IEntityClient client, WatchCache<Widget> cache) : IEntityController<Widget>
     {
         public async Task<ReconciliationResult> ReconcileAsync(Widget entity, CancellationToken ct)
         {

@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json.Serialization;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
@@ -16,13 +17,16 @@ public abstract partial class ApiContract
         for (var i = 0; i < s_storableTimes.Length; i++)
         {
             await RawAsync($$$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"w{{{{i}}}}"},"spec":{"parts":[{"name":"p","count":9223372036854775807}]}}""");
-            await Client.PatchAsync<Widget>($"w{i}", Ns, KubernetesPatch.Merge($$"""{"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":"{{s_storableTimes[i]}}"}]} }"""), "status", Ct);
+            await Client.PatchAsync<Widget>($"w{i}", Ns, EntityPatch.Merge($$"""{"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":"{{s_storableTimes[i]}}"}]} }"""), "status", Ct);
         }
 
         var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         Assert.Empty(list.Unreadable);
         Assert.Equal(s_storableTimes.Length, list.Items.Count);
-        Assert.All(list.Items, w => Assert.NotNull(w.Status!.Conditions!.Single().LastTransitionTime));
+        var second = new DateTime(2016, 12, 31, 23, 59, 59, DateTimeKind.Utc);
+        Assert.Equal(
+            [second, DateTime.MinValue, DateTime.MinValue, DateTime.MaxValue, second.AddTicks(1_234_567)],
+            list.Items.OrderBy(w => w.Metadata.Name, StringComparer.Ordinal).Select(w => w.Status!.Conditions!.Single().LastTransitionTime));
         Assert.All(list.Items, w => Assert.Equal(int.MaxValue, w.Spec.Parts!.Single().Count));
     }
 
@@ -40,7 +44,7 @@ public abstract partial class ApiContract
         Assert.True(cache.IsUnreadable("bad", Ns));
 
         await ShapeAsync("worse", "hexagonal");
-        await Client.PatchAsync<Widget>("a", Ns, KubernetesPatch.Merge("""{"spec":{"shape":"oval"}}"""), ct: Ct);
+        await Client.PatchAsync<Widget>("a", Ns, EntityPatch.Merge("""{"spec":{"shape":"oval"}}"""), ct: Ct);
         await ShapeAsync("b", "square");
         Assert.Equal("Added b Square", await changes.NextAsync(Ct));
         Assert.Equal(["a", "bad", "worse"], cache.Unreadable.Select(u => u.Key.Name).Order());
@@ -50,7 +54,7 @@ public abstract partial class ApiContract
         await Client.DeleteAsync<Widget>("a", Ns, ct: Ct);
         Assert.Equal("Deleted a Round", await changes.NextAsync(Ct));
         Assert.Equal(["bad"], cache.Unreadable.Select(u => u.Key.Name));
-        await Client.PatchAsync<Widget>("bad", Ns, KubernetesPatch.Merge("""{"spec":{"shape":"round"}}"""), ct: Ct);
+        await Client.PatchAsync<Widget>("bad", Ns, EntityPatch.Merge("""{"spec":{"shape":"round"}}"""), ct: Ct);
         Assert.Equal("Added bad Round", await changes.NextAsync(Ct));
         Assert.Empty(cache.Unreadable);
     }

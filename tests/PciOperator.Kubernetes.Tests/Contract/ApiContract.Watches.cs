@@ -31,19 +31,19 @@ public abstract partial class ApiContract
         await CreateAsync("before", size: 0);
         var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         var events = await WatchAsync(
-            new ListOptions { ResourceVersion = list.ResourceVersion },
+            new ListOptions { ResourceVersion = list.Metadata.ResourceVersion },
             e => e.Count(x => x.Type != WatchEventType.Bookmark) == 4,
             async () =>
             {
                 var a = await CreateAsync("a", size: 1);
                 await Client.UpdateAsync(a with { Spec = a.Spec with { Size = 2 } }, Ct);
-                await Client.PatchAsync<Widget>("before", Ns, KubernetesPatch.Merge("""{"spec":{"size":5}}"""), ct: Ct);
+                await Client.PatchAsync<Widget>("before", Ns, EntityPatch.Merge("""{"spec":{"size":5}}"""), ct: Ct);
                 await Client.DeleteAsync<Widget>("a", Ns, ct: Ct);
             });
         Assert.Equal(["Added a 1", "Modified a 2", "Modified before 5", "Deleted a 2"], Story(events));
         var versions = events.Select(e => ulong.Parse(e.ResourceVersion)).ToList();
         Assert.Equal(versions.Order().Distinct(), versions);
-        Assert.True(versions[0] > ulong.Parse(list.ResourceVersion));
+        Assert.True(versions[0] > ulong.Parse(list.Metadata.ResourceVersion));
 
         // Taken up again in the middle, it tells the rest.
         var rest = await WatchAsync(new ListOptions { ResourceVersion = events[1].ResourceVersion }, e => Story(e).Count() == 2);
@@ -68,7 +68,7 @@ public abstract partial class ApiContract
         try
         {
             var events = await WatchAsync(
-                new ListOptions { ResourceVersion = list.ResourceVersion, TimeoutSeconds = 5 },
+                new ListOptions { ResourceVersion = list.Metadata.ResourceVersion, TimeoutSeconds = 5 },
                 events =>
                 {
                     // Once it runs, something elsewhere moves the collection's version on, but is no event here.
@@ -97,7 +97,7 @@ public abstract partial class ApiContract
     {
         await CreateAsync("a");
         ForgetHistory();
-        var gone = await Assert.ThrowsAsync<KubernetesException>(() => WatchAsync(new ListOptions { ResourceVersion = "1" }, _ => false));
+        var gone = await Assert.ThrowsAsync<ApiException>(() => WatchAsync(new ListOptions { ResourceVersion = "1" }, _ => false));
         Assert.True(gone.IsGone);
         Assert.Equal(410, (int)gone.StatusCode);
         Assert.Equal("Expired", gone.Status.Reason);
@@ -108,7 +108,7 @@ public abstract partial class ApiContract
     {
         var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         var events = await WatchAsync(
-            new ListOptions { ResourceVersion = list.ResourceVersion, LabelSelector = "on=yes" },
+            new ListOptions { ResourceVersion = list.Metadata.ResourceVersion, LabelSelector = "on=yes" },
             e => Story(e).Count() == 4,
             async () =>
             {
@@ -126,13 +126,13 @@ public abstract partial class ApiContract
     {
         var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         var events = await WatchAsync(
-            new ListOptions { ResourceVersion = list.ResourceVersion, FieldSelector = "spec.color=red" },
+            new ListOptions { ResourceVersion = list.Metadata.ResourceVersion, FieldSelector = "spec.color=red" },
             e => Story(e).Count() == 2,
             async () =>
             {
                 await CreateAsync("g", size: 1, color: "green");
                 await CreateAsync("r", size: 2, color: "red");
-                await Client.PatchAsync<Widget>("r", Ns, KubernetesPatch.Merge("""{"spec":{"color":"blue"}}"""), ct: Ct);
+                await Client.PatchAsync<Widget>("r", Ns, EntityPatch.Merge("""{"spec":{"color":"blue"}}"""), ct: Ct);
             });
         Assert.Equal(["Added r 2", "Deleted r 2"], Story(events));
     }
@@ -164,7 +164,7 @@ public abstract partial class ApiContract
         // Broken off, it goes on from where it was: one list in all.
         await breaker.BreakAsync();
         await Client.DeleteAsync<Widget>("a", Ns, ct: Ct);
-        await Client.PatchAsync<Widget>("b", Ns, KubernetesPatch.Merge("""{"spec":{"size":3,"color":"blue"}}"""), ct: Ct);
+        await Client.PatchAsync<Widget>("b", Ns, EntityPatch.Merge("""{"spec":{"size":3,"color":"blue"}}"""), ct: Ct);
         Assert.Equal("Deleted a 1", await changes.NextAsync(Ct));
         Assert.Equal("Updated b 3", await changes.NextAsync(Ct));
         Assert.Empty(cache.ByIndex("color", "red"));

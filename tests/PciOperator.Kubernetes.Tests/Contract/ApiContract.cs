@@ -1,6 +1,6 @@
 using System.Text;
 using System.Text.Json;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
@@ -15,7 +15,7 @@ public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
 
     protected TestApiServer Server { get; } = server;
 
-    protected KubernetesClient Client { get; } = server.Client(WidgetJsonContext.Default);
+    protected EntityClient Client { get; } = server.Client(WidgetJsonContext.Default);
 
     protected string Ns { get; } = $"contract-{Environment.ProcessId:x}-{Interlocked.Increment(ref s_namespaces)}";
 
@@ -64,7 +64,7 @@ public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
         {
             using var made = await Client.SendRawAsync(HttpMethod.Post, collection, body, ct: Ct);
         }
-        catch (KubernetesException e) when (e.IsAlreadyExists)
+        catch (ApiException e) when (e.IsAlreadyExists)
         {
             // From the test before, or, in a cluster that stays, from an earlier run.
             using var renewed = await Client.SendRawAsync(HttpMethod.Patch, path, body, "application/merge-patch+json", Ct);
@@ -87,7 +87,7 @@ public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
                 await Client.ListAsync<Widget>("default", ct: Ct);
                 return;
             }
-            catch (KubernetesException e) when (e.IsNotFound)
+            catch (ApiException e) when (e.IsNotFound)
             {
                 await Task.Delay(20, Ct);
             }

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Threading.Channels;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 

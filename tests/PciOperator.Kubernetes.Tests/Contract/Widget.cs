@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 

@@ -1,5 +1,5 @@
 using System.Threading.Channels;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 using static PciOperator.Kubernetes.Tests.Unit.ScriptedServer;
 

@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using System.Threading.Channels;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
@@ -21,11 +21,11 @@ public sealed class EventRecorderTests
     {
         await using (var recorder = Recorder())
             recorder.Warning(Pod(), "NoDevices", "None fits.", "Schedule");
-        var made = Assert.IsType<EventsV1Event>(await _server.NextAsync());
+        var made = Assert.IsType<Eventsv1Event>(await _server.NextAsync());
         Assert.Equal(("ns", "Warning", "NoDevices", "None fits.", "Schedule"), (made.Metadata.NamespaceProperty, made.Type, made.Reason, made.Note, made.Action));
         Assert.Equal(("pcioperator.io/test", "test-0"), (made.ReportingController, made.ReportingInstance));
         Assert.Equal(("v1", "Pod", "ns", "p", "uid-p", "7"), (made.Regarding!.ApiVersion, made.Regarding.Kind, made.Regarding.NamespaceProperty, made.Regarding.Name, made.Regarding.Uid, made.Regarding.ResourceVersion));
-        Assert.Equal(_time.GetUtcNow(), made.EventTime);
+        Assert.Equal(_time.GetUtcNow().UtcDateTime, made.EventTime);
         Assert.Null(made.Series);
         Assert.StartsWith("p.", made.Metadata.Name, StringComparison.Ordinal);
         Assert.Contains("pcioperator_events_written_total 1\n", MetricsTests.Text(_metrics), StringComparison.Ordinal);
@@ -36,15 +36,15 @@ public sealed class EventRecorderTests
     {
         await using var recorder = Recorder();
         recorder.Normal(Pod(), "R", "n");
-        var made = Assert.IsType<EventsV1Event>(await _server.NextAsync());
+        var made = Assert.IsType<Eventsv1Event>(await _server.NextAsync());
         recorder.Normal(Pod(), "R", "n");
         Assert.Equal((made.Metadata.Name, 2), await NextSeriesAsync());
         for (var i = 0; i < 20; i++)
             recorder.Normal(Pod(), "R", "n");
         recorder.Normal(Pod("other"), "R", "n");
         recorder.Normal(Pod(), "R", "another note");
-        Assert.Equal("other", Assert.IsType<EventsV1Event>(await _server.NextAsync()).Regarding!.Name);
-        Assert.Equal("another note", Assert.IsType<EventsV1Event>(await _server.NextAsync()).Note);
+        Assert.Equal("other", Assert.IsType<Eventsv1Event>(await _server.NextAsync()).Regarding!.Name);
+        Assert.Equal("another note", Assert.IsType<Eventsv1Event>(await _server.NextAsync()).Note);
         // Nothing more is written until its time has come.
         Assert.True(_server.IsIdle);
         await _time.WaitForTimerAsync(TimeSpan.FromSeconds(10));
@@ -72,10 +72,10 @@ public sealed class EventRecorderTests
     {
         await using var recorder = Recorder();
         recorder.Normal(Pod(), "R", "n");
-        var first = Assert.IsType<EventsV1Event>(await _server.NextAsync());
+        var first = Assert.IsType<Eventsv1Event>(await _server.NextAsync());
         _time.Advance(TimeSpan.FromMinutes(6));
         recorder.Normal(Pod(), "R", "n");
-        var second = Assert.IsType<EventsV1Event>(await _server.NextAsync());
+        var second = Assert.IsType<Eventsv1Event>(await _server.NextAsync());
         Assert.NotEqual(first.Metadata.Name, second.Metadata.Name);
     }
 
@@ -88,7 +88,7 @@ public sealed class EventRecorderTests
         _server.Answer(FakeClient.Error(404, "NotFound"));
         recorder.Normal(Pod(), "R", "n");
         Assert.Equal(2, (await NextSeriesAsync()).Count);
-        var again = Assert.IsType<EventsV1Event>(await _server.NextAsync());
+        var again = Assert.IsType<Eventsv1Event>(await _server.NextAsync());
         Assert.Equal(2, again.Series!.Count);
     }
 
@@ -110,8 +110,8 @@ public sealed class EventRecorderTests
         _server.Answer(FakeClient.Error(403, "Forbidden"));
         recorder.Normal(Pod("q"), "R", "n");
         recorder.Normal(Pod("r"), "R", "n");
-        Assert.Equal("q", Assert.IsType<EventsV1Event>(await _server.NextAsync()).Regarding!.Name);
-        Assert.Equal("r", Assert.IsType<EventsV1Event>(await _server.NextAsync()).Regarding!.Name);
+        Assert.Equal("q", Assert.IsType<Eventsv1Event>(await _server.NextAsync()).Regarding!.Name);
+        Assert.Equal("r", Assert.IsType<Eventsv1Event>(await _server.NextAsync()).Regarding!.Name);
         Assert.Contains("pcioperator_events_dropped_total 1\n", MetricsTests.Text(_metrics), StringComparison.Ordinal);
     }
 
@@ -136,7 +136,7 @@ public sealed class EventRecorderTests
     {
         await using (var recorder = Recorder())
             recorder.Normal(Pod(new string('n', 250)), new string('R', 200), string.Concat(Enumerable.Repeat("ü😀", 400)), new string('A', 200));
-        var made = Assert.IsType<EventsV1Event>(await _server.NextAsync());
+        var made = Assert.IsType<Eventsv1Event>(await _server.NextAsync());
         Assert.InRange(Encoding.UTF8.GetByteCount(made.Note!), 1000, 1024);
         Assert.EndsWith("…", made.Note, StringComparison.Ordinal);
         Assert.DoesNotContain('\ufffd', Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(made.Note!)));
@@ -170,7 +170,7 @@ public sealed class EventRecorderTests
 
         public override Task<T> CreateAsync<T>(T obj, CancellationToken ct = default) => CallAsync(obj, obj, ct);
 
-        public override Task<T> PatchAsync<T>(string name, string? ns, KubernetesPatch patch, string? subresource = null, CancellationToken ct = default) =>
+        public override Task<T> PatchAsync<T>(string name, string? ns, EntityPatch patch, string? subresource = null, CancellationToken ct = default) =>
             CallAsync<T>((name, Encoding.UTF8.GetString(patch.Body.Span)), null!, ct);
 
         private async Task<T> CallAsync<T>(object call, T answer, CancellationToken ct)

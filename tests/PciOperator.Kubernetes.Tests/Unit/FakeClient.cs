@@ -1,22 +1,23 @@
 using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Threading.Channels;
-using PciOperator.Kubernetes.Models;
+using k8s;
+using k8s.Models;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
 
 /// <summary>A client of which every call fails unless a test's own fake overrides it.</summary>
-internal abstract class FakeClient : IKubernetesClient
+internal abstract class FakeClient : IEntityClient
 {
-    public JsonSerializerOptions JsonOptions => KubernetesJson.Options;
+    public JsonSerializerOptions JsonOptions => EntityJson.Options;
 
     public virtual Task<T?> GetAsync<T>(string name, string? ns = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
-    public virtual Task<KubernetesList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
+    public virtual Task<EntityList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
-    public virtual Task<KubernetesList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
+    public virtual Task<EntityList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
     public virtual IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
@@ -31,7 +32,7 @@ internal abstract class FakeClient : IKubernetesClient
     public virtual Task<T> UpdateStatusAsync<T>(T obj, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
-    public virtual Task<T> PatchAsync<T>(string name, string? ns, KubernetesPatch patch, string? subresource = null, CancellationToken ct = default)
+    public virtual Task<T> PatchAsync<T>(string name, string? ns, EntityPatch patch, string? subresource = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
     public virtual Task<T> ApplyAsync<T>(T obj, string fieldManager, bool force = false, string? subresource = null, CancellationToken ct = default)
@@ -44,7 +45,7 @@ internal abstract class FakeClient : IKubernetesClient
 
     public virtual Task<JsonDocument> SendRawAsync(HttpMethod method, string path, ReadOnlyMemory<byte> body, string contentType = "application/json", CancellationToken ct = default) => throw Unexpected();
 
-    public static KubernetesException Error(int code, string reason) =>
+    public static ApiException Error(int code, string reason) =>
         new((System.Net.HttpStatusCode)code, new V1Status { Code = code, Reason = reason, Message = $"{code} {reason}" });
 
     private static InvalidOperationException Unexpected([CallerMemberName] string call = "") => new($"{call} was not expected.");
@@ -63,19 +64,19 @@ internal sealed class ScriptedServer : FakeClient
     };
 
     public void NextList(int version, params V1ConfigMap[] items) =>
-        _lists.Writer.TryWrite(new KubernetesList<V1ConfigMap>(items, version.ToString()));
+        _lists.Writer.TryWrite(new EntityList<V1ConfigMap>(items, version.ToString()));
 
-    public void NextList(KubernetesList<V1ConfigMap> list) => _lists.Writer.TryWrite(list);
+    public void NextList(EntityList<V1ConfigMap> list) => _lists.Writer.TryWrite(list);
 
     public void NextList(Exception error) => _lists.Writer.TryWrite(error);
 
     /// <summary>The next watch that the cache opens.</summary>
     public Task<ScriptedWatch> WatchOpenedAsync() => _watches.Reader.ReadAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30));
 
-    public override async Task<KubernetesList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
+    public override async Task<EntityList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
     {
         var next = await _lists.Reader.ReadAsync(ct);
-        return next is Exception error ? throw error : (KubernetesList<T>)next;
+        return next is Exception error ? throw error : (EntityList<T>)next;
     }
 
     public override async IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(string? ns = null, ListOptions? options = null, [EnumeratorCancellation] CancellationToken ct = default)

@@ -1,4 +1,8 @@
+using System.Reflection;
 using System.Text.Json;
+using k8s;
+using k8s.Authentication;
+using k8s.KubeConfigModels;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
@@ -37,19 +41,21 @@ public sealed class KubeconfigTests : IDisposable
           context: { cluster: c, user: u{{context}} }
         """;
 
-    private static async Task<string?> TokenOf(KubernetesClientConfiguration configuration) =>
-        (await configuration.Credentials!.GetAsync(CancellationToken.None)).Token;
+    private static async Task<string?> TokenOf(ITokenProvider provider) =>
+        (await provider.GetAuthenticationHeaderAsync(CancellationToken.None))?.Parameter;
 
     [Fact]
-    public async Task A_token_and_a_namespace()
+    public void A_token_and_a_namespace()
     {
-        var configuration = KubernetesClientConfiguration.FromKubeconfigText(Config(context: ", namespace: team-a"));
-        Assert.Equal(new Uri("https://10.0.0.1:6443"), configuration.Server);
+        var configuration = ClusterAccess.FromKubeconfigText(Config(context: ", namespace: team-a"));
+        Assert.Equal("https://10.0.0.1:6443", configuration.Host);
         Assert.Equal("team-a", configuration.Namespace);
-        Assert.Equal("secret", await TokenOf(configuration));
-        Assert.Null(configuration.CertificateAuthorities);
+        Assert.Equal("secret", configuration.AccessToken);
+        Assert.Null(configuration.SslCaCerts);
         Assert.False(configuration.SkipTlsVerify);
     }
+
+    private static string Text(string base64) => System.Text.Encoding.UTF8.GetString(Convert.FromBase64String(base64));
 
     [Theory]
     [InlineData(false)]
@@ -58,7 +64,7 @@ public sealed class KubeconfigTests : IDisposable
     {
         var (certificate, key) = _certificates.Issue("CN=admin,O=system:masters", rsa);
         var ca = _certificates.AuthorityPem;
-        var inline = KubernetesClientConfiguration.FromKubeconfigText(Config(
+        var inline = ClusterAccess.FromKubeconfigText(Config(
             $"server: 'https://10.0.0.1:6443', certificate-authority-data: {TestCertificates.Base64(ca)}, tls-server-name: kubernetes, insecure-skip-tls-verify: false",
             $"client-certificate-data: {TestCertificates.Base64(certificate)}, client-key-data: {TestCertificates.Base64(key)}"));
         Assert.Equal("kubernetes", inline.TlsServerName);
@@ -70,17 +76,29 @@ public sealed class KubeconfigTests : IDisposable
         var path = Write("config", Config(
             "server: 'https://10.0.0.1:6443', certificate-authority: pki/ca.crt, insecure-skip-tls-verify: true",
             "client-certificate: pki/admin.crt, client-key: pki/admin.key"));
-        var files = KubernetesClientConfiguration.FromKubeconfig(path);
+        var files = ClusterAccess.FromKubeconfig(path);
         Assert.True(files.SkipTlsVerify);
-        Assert.Single(files.ClientCertificateChain!);
+        var (_, chain) = Pem.ReadCertificateWithKey(Text(files.ClientCertificateData), Text(files.ClientCertificateKeyData), "test");
+        Assert.Single(chain!);
 
         foreach (var configuration in (KubernetesClientConfiguration[])[inline, files])
         {
-            Assert.True(configuration.ClientCertificate!.HasPrivateKey);
-            Assert.Contains("CN=admin", configuration.ClientCertificate.Subject, StringComparison.Ordinal);
-            Assert.Equal(_certificates.AuthorityPem, Assert.Single(configuration.CertificateAuthorities!).ExportCertificatePem());
-            Assert.Null(configuration.Credentials);
+            var sent = ClusterAccess.TlsOptions(configuration).ClientCertificateContext!;
+            Assert.True(sent.TargetCertificate.HasPrivateKey);
+            Assert.Contains("CN=admin", sent.TargetCertificate.Subject, StringComparison.Ordinal);
+            Assert.Equal(_certificates.AuthorityPem, Assert.Single(configuration.SslCaCerts).ExportCertificatePem());
+            Assert.Null(configuration.TokenProvider);
         }
+    }
+
+    [Fact]
+    public void Every_authority_of_a_bundle_counts_as_while_one_takes_over_from_another()
+    {
+        using var next = new TestCertificates("CN=next-ca");
+        var bundle = TestCertificates.Base64(_certificates.AuthorityPem + "\n" + next.AuthorityPem);
+        var configuration = ClusterAccess.FromKubeconfigText(Config($"server: 'https://10.0.0.1:6443', certificate-authority-data: {bundle}"));
+        Assert.Equal(2, configuration.SslCaCerts.Count);
+        Assert.Equal(2, ClusterAccess.TlsOptions(configuration).CertificateChainPolicy!.CustomTrustStore.Count);
     }
 
     [Fact]
@@ -110,12 +128,12 @@ public sealed class KubeconfigTests : IDisposable
               context: {cluster: d}
             """);
         var path = $"{first}:{second}:{_folder.FullName}/missing";
-        var configuration = KubernetesClientConfiguration.FromKubeconfig(path);
-        Assert.Equal("https://first:6443/", configuration.Server.ToString());
-        Assert.Equal("from-file", await TokenOf(configuration));
-        var other = KubernetesClientConfiguration.FromKubeconfig(path, "three");
-        Assert.Equal("https://d:6443/", other.Server.ToString());
-        Assert.Null(other.Credentials);
+        var configuration = ClusterAccess.FromKubeconfig(path);
+        Assert.Equal("https://first:6443", configuration.Host);
+        Assert.Equal("from-file", await TokenOf(configuration.TokenProvider));
+        var other = ClusterAccess.FromKubeconfig(path, "three");
+        Assert.Equal("https://d:6443", other.Host);
+        Assert.Null(other.TokenProvider);
     }
 
     [Fact]
@@ -123,19 +141,19 @@ public sealed class KubeconfigTests : IDisposable
     {
         var time = new FakeTimeProvider();
         var path = Write("token", "one");
-        var source = CredentialSource.FromFile(path, time);
-        Assert.Equal("one", (await source.GetAsync(default)).Token);
+        var source = new TokenFile(path, time);
+        Assert.Equal("one", await TokenOf(source));
         Write("token", "two");
-        Assert.Equal("one", (await source.GetAsync(default)).Token);
+        Assert.Equal("one", await TokenOf(source));
         time.Advance(TimeSpan.FromSeconds(61));
-        var two = await source.GetAsync(default);
-        Assert.Equal("two", two.Token);
+        var two = await source.GetAuthenticationHeaderAsync(default);
+        Assert.Equal("Bearer two", two.ToString());
         Write("token", "three\n");
         source.Rejected(two);
-        Assert.Equal("three", (await source.GetAsync(default)).Token);
+        Assert.Equal("three", await TokenOf(source));
         Write("token", " ");
         time.Advance(TimeSpan.FromSeconds(61));
-        await Assert.ThrowsAsync<KubeconfigException>(async () => await source.GetAsync(default));
+        await Assert.ThrowsAsync<KubeconfigException>(() => source.GetAuthenticationHeaderAsync(default));
     }
 
     [Fact]
@@ -144,17 +162,33 @@ public sealed class KubeconfigTests : IDisposable
         Write("token", "pod-token");
         Write("ca.crt", _certificates.AuthorityPem);
         Write("namespace", "kube-pci\n");
-        var configuration = KubernetesClientConfiguration.InCluster(_folder.FullName, "fd00::1", "443");
-        Assert.Equal("https://[fd00::1]/", configuration.Server.ToString());
-        Assert.Equal("kube-pci", configuration.Namespace);
-        Assert.Equal("pod-token", await TokenOf(configuration));
-        Assert.Single(configuration.CertificateAuthorities!);
-        File.Delete(Path.Combine(_folder.FullName, "token"));
-        var error = Assert.Throws<KubeconfigException>(() => KubernetesClientConfiguration.InCluster(_folder.FullName, "10.0.0.1", "443"));
-        Assert.Contains("token is not there", error.Message, StringComparison.Ordinal);
+        // The library looks in one folder only, which a test can't write to.
+        var folder = typeof(KubernetesClientConfiguration).GetField("ServiceAccountPath", BindingFlags.NonPublic | BindingFlags.Static)!;
+        var before = folder.GetValue(null);
+        folder.SetValue(null, _folder.FullName);
+        Environment.SetEnvironmentVariable("KUBERNETES_SERVICE_HOST", "fd00::1");
+        Environment.SetEnvironmentVariable("KUBERNETES_SERVICE_PORT", "443");
+        try
+        {
+            var configuration = ClusterAccess.InCluster(Path.Combine(_folder.FullName, "token"));
+            Assert.Equal(new Uri("https://[fd00::1]/"), new Uri(configuration.Host));
+            Assert.Equal("kube-pci", configuration.Namespace);
+            Assert.Equal("pod-token", await TokenOf(configuration.TokenProvider));
+            Assert.IsAssignableFrom<IRenewedTokenProvider>(configuration.TokenProvider);
+            Assert.Single(configuration.SslCaCerts);
+            File.Delete(Path.Combine(_folder.FullName, "token"));
+            var error = Assert.Throws<KubeconfigException>(() => ClusterAccess.InCluster(Path.Combine(_folder.FullName, "token")));
+            Assert.Contains("automountServiceAccountToken", error.Message, StringComparison.Ordinal);
+        }
+        finally
+        {
+            folder.SetValue(null, before);
+            Environment.SetEnvironmentVariable("KUBERNETES_SERVICE_HOST", null);
+            Environment.SetEnvironmentVariable("KUBERNETES_SERVICE_PORT", null);
+        }
     }
 
-    private ExecCredentialSource Plugin(string script, FakeTimeProvider time, bool clusterInfo = false)
+    private ExecCredentials Plugin(string script, FakeTimeProvider time, bool clusterInfo = false)
     {
         var path = Write("plugin.sh", "#!/bin/sh\n" + script);
         File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserExecute);
@@ -168,23 +202,14 @@ public sealed class KubeconfigTests : IDisposable
                 exec:
                   apiVersion: client.authentication.k8s.io/v1
                   command: ./plugin.sh
-                  args: [get-token, "--x=1"]
+                  args: [get-token, "--x=1 and blanks"]
                   env: [{name: PLUGIN_ENV, value: hello}]
                   interactiveMode: IfAvailable
                   installHint: Install it.
                   provideClusterInfo: {{{(clusterInfo ? "true" : "false")}}}
             """);
-        var source = Assert.IsType<ExecCredentialSource>(KubernetesClientConfiguration.FromKubeconfig(config).Credentials);
-        return new ExecCredentialSource
-        {
-            ApiVersion = source.ApiVersion,
-            Command = source.Command,
-            Arguments = source.Arguments,
-            Environment = source.Environment,
-            InstallHint = source.InstallHint,
-            Cluster = source.Cluster,
-            Time = time,
-        };
+        var read = Assert.IsType<ExecCredentials>(ClusterAccess.FromKubeconfig(config).TokenProvider);
+        return new ExecCredentials(read.Program, read.Cluster, time);
     }
 
     [Fact]
@@ -200,15 +225,15 @@ public sealed class KubeconfigTests : IDisposable
             """,
             time,
             clusterInfo: true);
-        var first = await source.GetAsync(default);
-        Assert.Equal("hello-get-token---x=1-1", first.Token);
-        Assert.Same(first, await source.GetAsync(default));
+        var first = await source.GetAuthenticationHeaderAsync(default);
+        Assert.Equal("hello-get-token---x=1 and blanks-1", first.Parameter);
+        Assert.Same(first, await source.GetAuthenticationHeaderAsync(default));
         source.Rejected(first);
-        Assert.Equal("hello-get-token---x=1-2", (await source.GetAsync(default)).Token);
+        Assert.Equal("hello-get-token---x=1 and blanks-2", await TokenOf(source));
         time.Advance(TimeSpan.FromMinutes(9));
-        Assert.EndsWith("-2", (await source.GetAsync(default)).Token, StringComparison.Ordinal);
+        Assert.EndsWith("-2", await TokenOf(source), StringComparison.Ordinal);
         time.Advance(TimeSpan.FromSeconds(51));
-        Assert.EndsWith("-3", (await source.GetAsync(default)).Token, StringComparison.Ordinal);
+        Assert.EndsWith("-3", await TokenOf(source), StringComparison.Ordinal);
 
         using var info = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(_folder.FullName, "info")));
         Assert.Equal("ExecCredential", info.RootElement.GetProperty("kind").GetString());
@@ -228,8 +253,8 @@ public sealed class KubeconfigTests : IDisposable
             ["kind"] = "ExecCredential",
             ["status"] = new Dictionary<string, string> { ["clientCertificateData"] = certificate, ["clientKeyData"] = key },
         }));
-        var credential = await Plugin($"cat {_folder.FullName}/answer.json", new FakeTimeProvider()).GetAsync(default);
-        Assert.Null(credential.Token);
+        var credential = Plugin($"cat {_folder.FullName}/answer.json", new FakeTimeProvider());
+        Assert.Null(await credential.GetAuthenticationHeaderAsync(default));
         Assert.Equal("CN=from-plugin", credential.ClientCertificate!.Subject);
         Assert.True(credential.ClientCertificate.HasPrivateKey);
     }
@@ -241,7 +266,7 @@ public sealed class KubeconfigTests : IDisposable
     [InlineData("""echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{}}'""", "neither a token nor a client certificate")]
     public async Task What_a_plugin_does_wrong_is_said(string script, string expected)
     {
-        var error = await Assert.ThrowsAsync<KubeconfigException>(async () => await Plugin(script, new FakeTimeProvider()).GetAsync(default));
+        var error = await Assert.ThrowsAsync<KubeconfigException>(() => Plugin(script, new FakeTimeProvider()).GetAuthenticationHeaderAsync(default));
         Assert.Contains(expected, error.Message, StringComparison.Ordinal);
         Assert.Contains("plugin.sh", error.Message, StringComparison.Ordinal);
     }
@@ -249,8 +274,8 @@ public sealed class KubeconfigTests : IDisposable
     [Fact]
     public async Task A_plugin_that_is_not_there_is_named_with_its_hint()
     {
-        var source = new ExecCredentialSource { ApiVersion = "client.authentication.k8s.io/v1", Command = "no-such-plugin", InstallHint = "Install it." };
-        var error = await Assert.ThrowsAsync<KubeconfigException>(async () => await source.GetAsync(default));
+        var source = new ExecCredentials(new ExternalExecution { ApiVersion = "client.authentication.k8s.io/v1", Command = "no-such-plugin", InstallHint = "Install it." });
+        var error = await Assert.ThrowsAsync<KubeconfigException>(() => source.GetAuthenticationHeaderAsync(default));
         Assert.Contains("no-such-plugin could not be started", error.Message, StringComparison.Ordinal);
         Assert.EndsWith("Install it.", error.Message, StringComparison.Ordinal);
     }
@@ -272,7 +297,7 @@ public sealed class KubeconfigTests : IDisposable
     [InlineData("current-context: a\ncontexts: [{name: a, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {server: 'https://x'}}]\nusers: [{name: u, user: {exec: {apiVersion: v1alpha1, command: x}}}]", "expected client.authentication.k8s.io/v1 or v1beta1")]
     public void What_is_wrong_is_said(string text, string expected)
     {
-        var error = Assert.Throws<KubeconfigException>(() => KubernetesClientConfiguration.FromKubeconfigText(text));
+        var error = Assert.Throws<KubeconfigException>(() => ClusterAccess.FromKubeconfigText(text));
         Assert.Contains(expected, error.Message, StringComparison.Ordinal);
     }
 
@@ -281,7 +306,7 @@ public sealed class KubeconfigTests : IDisposable
     {
         var (certificate, _) = _certificates.Issue("CN=a");
         var (_, key) = _certificates.Issue("CN=b");
-        var error = Assert.Throws<KubeconfigException>(() => KubernetesClientConfiguration.FromKubeconfigText(Config(
+        var error = Assert.Throws<KubeconfigException>(() => ClusterAccess.FromKubeconfigText(Config(
             user: $"client-certificate-data: {TestCertificates.Base64(certificate)}, client-key-data: {TestCertificates.Base64(key)}")));
         Assert.Contains("do not go together", error.Message, StringComparison.Ordinal);
     }

@@ -1,5 +1,5 @@
 using System.Globalization;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
@@ -128,7 +128,7 @@ public sealed class LeaderElectorTests
     [Fact]
     public void A_lease_with_ones_own_name_is_waited_for_like_any_other() => SingleThread.Run(async thread =>
     {
-        _server.Overwrite(_ => new V1LeaseSpec { HolderIdentity = "a", LeaseDurationSeconds = 15, RenewTime = _time.GetUtcNow() - TimeSpan.FromHours(1), LeaseTransitions = 3 });
+        _server.Overwrite(_ => new V1LeaseSpec { HolderIdentity = "a", LeaseDurationSeconds = 15, RenewTime = _time.GetUtcNow().UtcDateTime - TimeSpan.FromHours(1), LeaseTransitions = 3 });
         using var a = Start("a");
         await PassAsync(thread, TimeSpan.FromSeconds(14));
         Assert.False(a.Leads);
@@ -149,7 +149,7 @@ public sealed class LeaderElectorTests
         Assert.True(a.Work.IsCancellationRequested);
         // It still holds and renews the lease while it takes its time.
         Assert.Equal("a", _server.Lease!.Spec!.HolderIdentity);
-        Assert.True(_server.Lease.Spec.RenewTime > _time.GetUtcNow() - TimeSpan.FromSeconds(5));
+        Assert.True(_server.Lease.Spec.RenewTime > _time.GetUtcNow().UtcDateTime - TimeSpan.FromSeconds(5));
         a.EndWork.SetResult();
         await PassAsync(thread, TimeSpan.FromSeconds(5), () => a.Run.IsCompleted);
         await a.Run.WaitAsync(s_patience);
@@ -267,7 +267,7 @@ public sealed class LeaderElectorTests
     [InlineData(null, null, null, 15)]
     public void A_lease_with_absurd_values_is_another_s_for_a_while_and_then_taken(int? seconds, int? transitions, string? time, int honoured) => SingleThread.Run(async thread =>
     {
-        DateTimeOffset? at = time is null ? null : DateTimeOffset.Parse(time, CultureInfo.InvariantCulture);
+        DateTime? at = time is null ? null : DateTimeOffset.Parse(time, CultureInfo.InvariantCulture).UtcDateTime;
         _server.Overwrite(_ => new V1LeaseSpec { HolderIdentity = "nobody", LeaseDurationSeconds = seconds, LeaseTransitions = transitions, AcquireTime = at, RenewTime = at });
         using var a = Start("a");
         await PassAsync(thread, TimeSpan.FromSeconds(honoured - 1));
@@ -284,13 +284,13 @@ public sealed class LeaderElectorTests
     {
         using var a = Start("a");
         await a.LeadsAsync();
-        _server.Overwrite(spec => spec with { LeaseDurationSeconds = int.MaxValue, AcquireTime = DateTimeOffset.MinValue, RenewTime = DateTimeOffset.MaxValue });
+        _server.Overwrite(spec => spec with { LeaseDurationSeconds = int.MaxValue, AcquireTime = DateTime.MinValue, RenewTime = DateTime.MaxValue });
         await PassAsync(thread, TimeSpan.FromSeconds(5));
         Assert.True(a.Elector.IsLeader);
         var spec = _server.Lease!.Spec!;
         Assert.Equal(15, spec.LeaseDurationSeconds);
-        Assert.InRange(spec.AcquireTime!.Value, _time.GetUtcNow() - TimeSpan.FromMinutes(1), _time.GetUtcNow());
-        Assert.InRange(spec.RenewTime!.Value, _time.GetUtcNow() - TimeSpan.FromSeconds(4), _time.GetUtcNow());
+        Assert.InRange(spec.AcquireTime!.Value, _time.GetUtcNow().UtcDateTime - TimeSpan.FromMinutes(1), _time.GetUtcNow().UtcDateTime);
+        Assert.InRange(spec.RenewTime!.Value, _time.GetUtcNow().UtcDateTime - TimeSpan.FromSeconds(4), _time.GetUtcNow().UtcDateTime);
         await a.StopAsync();
     });
 
@@ -355,7 +355,7 @@ public sealed class LeaderElectorTests
 
         private void Set(string client, string trouble) => _trouble[client] = trouble;
 
-        public IKubernetesClient ClientOf(string name) => new Client(this, name);
+        public IEntityClient ClientOf(string name) => new Client(this, name);
 
         public void Overwrite(Func<V1LeaseSpec, V1LeaseSpec> change) =>
             Store(new V1Lease { Metadata = new V1ObjectMeta { Name = "leader", NamespaceProperty = "ns" }, Spec = change(Lease?.Spec ?? new V1LeaseSpec()) });

@@ -23,8 +23,8 @@ internal sealed class TestCertificates : IDisposable
 
     public static string Base64(string text) => Convert.ToBase64String(System.Text.Encoding.UTF8.GetBytes(text));
 
-    /// <summary>A certificate with its key; without <paramref name="dnsName"/> for 127.0.0.1.</summary>
-    public (string Certificate, string Key) Issue(string subject, bool rsa = false, string? dnsName = null, bool server = false)
+    /// <summary>A certificate with its key; a server's without any name is for 127.0.0.1.</summary>
+    public (string Certificate, string Key) Issue(string subject, bool rsa = false, string? dnsName = null, bool server = false, IPAddress? address = null)
     {
         using var rsaKey = rsa ? RSA.Create(2048) : null;
         using var ecKey = rsa ? null : ECDsa.Create(ECCurve.NamedCurves.nistP256);
@@ -35,10 +35,10 @@ internal sealed class TestCertificates : IDisposable
         if (server)
         {
             var names = new SubjectAlternativeNameBuilder();
-            if (dnsName is null)
-                names.AddIpAddress(IPAddress.Loopback);
-            else
+            if (dnsName is not null)
                 names.AddDnsName(dnsName);
+            if (address is not null || dnsName is null)
+                names.AddIpAddress(address ?? IPAddress.Loopback);
             request.CertificateExtensions.Add(names.Build());
         }
 

@@ -1,8 +1,12 @@
 using System.Net;
+using System.Net.Http.Headers;
 using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Threading.Channels;
+using k8s;
+using k8s.KubeConfigModels;
+using k8s.Models;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -10,7 +14,6 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
@@ -21,9 +24,9 @@ public sealed class TransportTests
     private readonly FakeTimeProvider _time = new();
     private readonly MetricsRegistry _metrics = new();
 
-    private static readonly KubernetesClientConfiguration s_somewhere = new() { Server = new Uri("http://server/base/path") };
+    private static readonly KubernetesClientConfiguration s_somewhere = new() { Host = "http://server/base/path" };
 
-    private KubernetesClient Client(ScriptedHandler handler, KubernetesClientConfiguration? configuration = null) =>
+    private EntityClient Client(ScriptedHandler handler, KubernetesClientConfiguration? configuration = null) =>
         new(configuration ?? s_somewhere, time: _time, wrap: _ => handler, userAgent: "test/1", metrics: _metrics);
 
     private const string Pod = """{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"ns","resourceVersion":"5","managedFields":[{"manager":"x","fieldsV1":{"f:a":{}}}]},"spec":{"nodeName":"n","containers":[{"name":"c"}]}}""";
@@ -82,7 +85,7 @@ public sealed class TransportTests
             _time.Advance(TimeSpan.FromSeconds(1));
         }
 
-        var error = await Assert.ThrowsAsync<KubernetesException>(() => never);
+        var error = await Assert.ThrowsAsync<ApiException>(() => never);
         Assert.True(error.IsTooManyRequests);
         Assert.Equal(("enough", TimeSpan.FromSeconds(1)), (error.Message, error.RetryAfter));
     }
@@ -132,14 +135,14 @@ public sealed class TransportTests
     {
         var handler = new ScriptedHandler();
         var tokens = new Tokens();
-        using var client = Client(handler, s_somewhere with { Credentials = tokens });
+        using var client = Client(handler, new KubernetesClientConfiguration { Host = s_somewhere.Host, TokenProvider = tokens });
         handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
         handler.Answer(200, Pod);
         await client.GetAsync<V1Pod>("p", "ns");
         Assert.Equal(["Bearer token-0", "Bearer token-1"], handler.Authorizations);
         handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
         handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
-        var error = await Assert.ThrowsAsync<KubernetesException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        var error = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
         Assert.True(error.IsUnauthorized);
     }
 
@@ -150,9 +153,9 @@ public sealed class TransportTests
         using var client = Client(handler);
         handler.Answer(502, "<html>Bad gateway from the load balancer</html>");
         handler.Answer(500, "");
-        var proxy = await Assert.ThrowsAsync<KubernetesException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        var proxy = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
         Assert.Contains("Bad gateway from the load balancer", proxy.Message, StringComparison.Ordinal);
-        var empty = await Assert.ThrowsAsync<KubernetesException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        var empty = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
         Assert.Contains("500", empty.Message, StringComparison.Ordinal);
     }
 
@@ -181,16 +184,19 @@ public sealed class TransportTests
         using var certificates = new TestCertificates();
         await using var server = await TlsServer.StartAsync(certificates);
         var (certificate, key) = certificates.Issue("CN=admin", rsa);
-        var (leaf, _) = Kubeconfig.ReadCertificateWithKey(certificate, key, "test");
-        var trusting = new KubernetesClientConfiguration { Server = server.Url, CertificateAuthorities = Kubeconfig.ReadCertificates(certificates.AuthorityPem, "test"), ClientCertificate = leaf };
-        using (var client = new KubernetesClient(trusting))
+        KubernetesClientConfiguration Trusting() => new() { Host = server.Url.ToString(), SslCaCerts = Pem.ReadCertificates(certificates.AuthorityPem, "test") };
+        var withCertificate = Trusting();
+        (withCertificate.ClientCertificateData, withCertificate.ClientCertificateKeyData) = (TestCertificates.Base64(certificate), TestCertificates.Base64(key));
+        using (var client = new EntityClient(withCertificate))
         {
             using var who = await client.GetRawAsync("/who");
             Assert.Equal(("CN=admin", "HTTP/2"), (who.RootElement.GetProperty("subject").GetString(), who.RootElement.GetProperty("protocol").GetString()));
         }
 
         // A certificate from a plugin serves as well.
-        using (var client = new KubernetesClient(trusting with { ClientCertificate = null, Credentials = new ExecCredentialSource { ApiVersion = "client.authentication.k8s.io/v1", Command = PluginWith(certificate, key) } }))
+        var withPlugin = Trusting();
+        withPlugin.TokenProvider = new ExecCredentials(new ExternalExecution { ApiVersion = "client.authentication.k8s.io/v1", Command = PluginWith(certificate, key) });
+        using (var client = new EntityClient(withPlugin))
         {
             using var who = await client.GetRawAsync("/who");
             Assert.Equal("CN=admin", who.RootElement.GetProperty("subject").GetString());
@@ -198,35 +204,60 @@ public sealed class TransportTests
     }
 
     [Fact]
-    public async Task A_server_of_another_authority_or_name_is_refused_unless_told_otherwise()
+    public async Task A_server_of_another_authority_is_refused_unless_told_otherwise()
     {
         using var certificates = new TestCertificates();
         using var others = new TestCertificates("CN=other-ca");
-        await using var byAddress = await TlsServer.StartAsync(certificates);
-        await using var byName = await TlsServer.StartAsync(certificates, "kube.internal");
-        var ours = Kubeconfig.ReadCertificates(certificates.AuthorityPem, "test");
-        var strange = Kubeconfig.ReadCertificates(others.AuthorityPem, "test");
-        async Task<string> TryAsync(KubernetesClientConfiguration configuration)
-        {
-            using var client = new KubernetesClient(configuration);
-            try
-            {
-                using var who = await client.GetRawAsync("/who");
-                return "ok";
-            }
-            catch (HttpRequestException e)
-            {
-                return e.HttpRequestError.ToString();
-            }
-        }
+        await using var server = await TlsServer.StartAsync(certificates);
+        KubernetesClientConfiguration To(TestCertificates? trusted, bool skip = false) =>
+            new() { Host = server.Url.ToString(), SslCaCerts = trusted is null ? null : Pem.ReadCertificates(trusted.AuthorityPem, "test"), SkipTlsVerify = skip };
+        Assert.Equal("ok", await TryAsync(To(certificates)));
+        Assert.Equal("SecureConnectionError", await TryAsync(To(others)));
+        Assert.Equal("SecureConnectionError", await TryAsync(To(null)));
+        Assert.Equal("ok", await TryAsync(To(null, skip: true)));
+    }
 
-        Assert.Equal("ok", await TryAsync(new() { Server = byAddress.Url, CertificateAuthorities = ours }));
-        Assert.Equal("SecureConnectionError", await TryAsync(new() { Server = byAddress.Url, CertificateAuthorities = strange }));
-        Assert.Equal("SecureConnectionError", await TryAsync(new() { Server = byAddress.Url }));
-        Assert.Equal("ok", await TryAsync(new() { Server = byAddress.Url, SkipTlsVerify = true }));
-        Assert.Equal("SecureConnectionError", await TryAsync(new() { Server = byName.Url, CertificateAuthorities = ours }));
-        Assert.Equal("ok", await TryAsync(new() { Server = byName.Url, CertificateAuthorities = ours, TlsServerName = "kube.internal" }));
-        Assert.Equal("SecureConnectionError", await TryAsync(new() { Server = byName.Url, CertificateAuthorities = ours, TlsServerName = "other.internal" }));
+    /// <summary>The authority is private and the right one each time: the name alone decides.</summary>
+    [Theory]
+    // By address: the certificate has this address, another one, or names only.
+    [InlineData("127.0.0.1", "127.0.0.1", null, null, "ok")]
+    [InlineData("127.0.0.1", "127.0.0.2", null, null, "SecureConnectionError")]
+    [InlineData("127.0.0.1", null, "kube.internal", null, "SecureConnectionError")]
+    [InlineData("127.0.0.1", null, "localhost", null, "SecureConnectionError")]
+    // By DNS name: the certificate has it, another, or only the address that it stands for.
+    [InlineData("localhost", null, "localhost", null, "ok")]
+    [InlineData("localhost", null, "kube.internal", null, "SecureConnectionError")]
+    [InlineData("localhost", "127.0.0.1", null, null, "SecureConnectionError")]
+    [InlineData("localhost", null, "localhost.kube.internal", null, "SecureConnectionError")]
+    // tls-server-name takes the place of both.
+    [InlineData("127.0.0.1", null, "kube.internal", "kube.internal", "ok")]
+    [InlineData("localhost", null, "kube.internal", "kube.internal", "ok")]
+    [InlineData("127.0.0.1", "127.0.0.1", null, "kube.internal", "SecureConnectionError")]
+    [InlineData("localhost", null, "localhost", "other.internal", "SecureConnectionError")]
+    public async Task A_server_whose_certificate_is_for_another_name_is_refused(string host, string? address, string? dnsName, string? tlsServerName, string outcome)
+    {
+        using var certificates = new TestCertificates();
+        await using var server = await TlsServer.StartAsync(certificates, dnsName, address is null ? null : IPAddress.Parse(address));
+        Assert.Equal(outcome, await TryAsync(new()
+        {
+            Host = new UriBuilder(server.Url) { Host = host }.Uri.ToString(),
+            SslCaCerts = Pem.ReadCertificates(certificates.AuthorityPem, "test"),
+            TlsServerName = tlsServerName,
+        }));
+    }
+
+    private static async Task<string> TryAsync(KubernetesClientConfiguration configuration)
+    {
+        using var client = new EntityClient(configuration);
+        try
+        {
+            using var who = await client.GetRawAsync("/who");
+            return "ok";
+        }
+        catch (HttpRequestException e)
+        {
+            return e.HttpRequestError.ToString();
+        }
     }
 
     private static string PluginWith(string certificate, string key)
@@ -244,13 +275,14 @@ public sealed class TransportTests
         return script;
     }
 
-    private sealed class Tokens : CredentialSource
+    private sealed class Tokens : IRenewedTokenProvider
     {
         private int _number;
 
-        public override ValueTask<Credential> GetAsync(CancellationToken ct) => new(new Credential($"token-{_number}"));
+        public Task<AuthenticationHeaderValue> GetAuthenticationHeaderAsync(CancellationToken cancellationToken) =>
+            Task.FromResult(new AuthenticationHeaderValue("Bearer", $"token-{_number}"));
 
-        public override void Rejected(Credential credential) => _number++;
+        public void Rejected(AuthenticationHeaderValue? header) => _number++;
     }
 
     /// <summary>Answers requests as it is told; without an answer it never does.</summary>
@@ -298,9 +330,9 @@ public sealed class TransportTests
 
         public Uri Url { get; }
 
-        public static async Task<TlsServer> StartAsync(TestCertificates certificates, string? dnsName = null)
+        public static async Task<TlsServer> StartAsync(TestCertificates certificates, string? dnsName = null, IPAddress? address = null)
         {
-            var (certificate, key) = certificates.Issue("CN=server", server: true, dnsName: dnsName);
+            var (certificate, key) = certificates.Issue("CN=server", server: true, dnsName: dnsName, address: address);
             var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
             builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
                 kestrel.Listen(IPAddress.Loopback, 0, listen => listen.UseHttps(https =>

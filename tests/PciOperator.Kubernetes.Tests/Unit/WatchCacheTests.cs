@@ -1,5 +1,5 @@
 using System.Threading.Channels;
-using PciOperator.Kubernetes.Models;
+using k8s.Models;
 using PciOperator.Testing;
 using static PciOperator.Kubernetes.Tests.Unit.ScriptedServer;
 
@@ -251,7 +251,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
         var watch = await StartAsync(100, Map("a", 90));
         await ChangesAreAsync("Added - a@90");
         _server.NextList(52, Map("a", 50));
-        watch.Fail(new KubernetesException(System.Net.HttpStatusCode.GatewayTimeout, new V1Status
+        watch.Fail(new ApiException(System.Net.HttpStatusCode.GatewayTimeout, new V1Status
         {
             Code = 504, Reason = "Timeout", Details = new V1StatusDetails { Causes = [new V1StatusCause { Reason = "ResourceVersionTooLarge", Message = "Too large resource version" }] },
         }));
@@ -380,7 +380,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
                 Assert.Equal(changes.GetValueOrDefault(name), c.Old);
                 _ = c.New is null ? changes.Remove(name) : (changes[name] = c.New) is not null;
             });
-            store.Replace(new KubernetesList<V1ConfigMap>([], "0"));
+            store.Replace(new EntityList<V1ConfigMap>([], "0"));
             for (var told = 0; told < history.Count;)
             {
                 switch (random.Next(6))
@@ -398,7 +398,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
                         var moment = new Dictionary<string, V1ConfigMap>();
                         foreach (var e in history.Take(told))
                             _ = e.Type == WatchEventType.Deleted ? moment.Remove(e.Object!.Metadata.Name!) : (moment[e.Object!.Metadata.Name!] = e.Object) is not null;
-                        store.Replace(new KubernetesList<V1ConfigMap>([.. moment.Values], $"{told}"));
+                        store.Replace(new EntityList<V1ConfigMap>([.. moment.Values], $"{told}"));
                         break;
                     default:
                         store.Apply(history[told++]);

@@ -3,9 +3,10 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using k8s;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
 
 namespace PciOperator.Vm.Tests;
@@ -39,7 +40,7 @@ internal sealed partial class Cluster : IAsyncDisposable
     private string AdminKubeconfig => Path.Combine(_kubeconfigs.FullName, "admin");
 
     /// <summary>As administrator.</summary>
-    public KubernetesClient Client { get; }
+    public EntityClient Client { get; }
 
     /// <summary>The node's host.</summary>
     public VirtualMachine Machine => _machine ?? throw new InvalidOperationException("the cluster has not started");
@@ -253,7 +254,7 @@ internal sealed partial class Cluster : IAsyncDisposable
 
     private async Task StartProgramsAsync()
     {
-        var server = Client.Configuration.Server;
+        var server = new Uri(Client.Configuration.Host);
         var forGuest = Directory.CreateDirectory(Path.Combine(_kubeconfigs.FullName, "guest")).FullName;
         await WriteKubeconfigAsync(Path.Combine(forGuest, "agent"), "https://10.0.2.100:6443", $"system:serviceaccount:{SystemNamespace}:pcioperator-agent@{Node}");
         var forController = Path.Combine(_kubeconfigs.FullName, "controller");

@@ -1,5 +1,5 @@
+using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Kubernetes.Models;
 
 namespace PciOperator.Vm.Tests;
 
@@ -74,7 +74,7 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
     {
         for (var began = DateTimeOffset.UtcNow; ; await Task.Delay(200))
         {
-            var told = (await Cluster.Client.ListAsync<EventsV1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains(words, StringComparison.Ordinal) == true);
+            var told = (await Cluster.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains(words, StringComparison.Ordinal) == true);
             if (told is not null)
                 return told.Note!;
             Assert.True(DateTimeOffset.UtcNow - began < TimeSpan.FromMinutes(1), $"no PciNode has an event that says {words}");
