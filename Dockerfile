@@ -6,6 +6,8 @@ ARG AGENT_IMAGE=mcr.microsoft.com/dotnet/runtime-deps:10.0
 FROM ${SDK_IMAGE} AS source
 WORKDIR /source
 ENV DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1
+# NativeAOT links with clang (src/Program.props), which the SDK's image has not.
+RUN command -v clang || { apt-get update && apt-get install -y --no-install-recommends clang && rm -rf /var/lib/apt/lists/*; }
 COPY global.json Directory.Build.props Directory.Packages.props .editorconfig ./
 COPY src/ src/
 

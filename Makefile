@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-rest test-vm bench idle load nova-vectors crds crds-check format images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench idle footprint load nova-vectors crds crds-check format images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -20,6 +20,16 @@ define build
 	@echo "Building $(1) …"
 	@mkdir -p artifacts && dotnet build $(1) -c $(CONFIGURATION) $(LOCKED) -v q > artifacts/build.log 2>&1 \
 	  || { cat artifacts/build.log; echo "The build of $(1) failed."; exit 1; }
+endef
+
+NONE_PASSED := 0 passed, 1 failed, 0 skipped
+
+# $(call publish,PROJECT,FOLDER,WORD): publishes it as it ships (src/Program.props) into artifacts/publish/FOLDER. A warning of ours, that this
+# machine has no clang, goes to stderr; a failure ends with WORD.
+define publish
+	@mkdir -p artifacts && dotnet publish $(1) -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/$(2) > artifacts/publish.log 2>&1 \
+	  || { cat artifacts/publish.log; echo "$(or $(3),$(1) could not be published.)"; exit 1; }
+	@sed -n 's/.*warning PCI[0-9]*: \([^[]*\).*/WARNING: \1/p' artifacts/publish.log | sort -u >&2
 endef
 
 help: ## List the targets
@@ -44,25 +54,26 @@ test-rest: ## Of test-all what test leaves out: the tests with very many cases, 
 
 test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/vm/install-packages first)
 	@echo "Publishing the agent, the controller and what the tests run in the guest …"
-	@mkdir -p artifacts
-	@for program in src/PciOperator.Agent:agent src/PciOperator.Controller:controller tests/vm/PciOperator.Vm.Guest:vm-guest; do \
-	  dotnet publish $${program%:*} -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/$${program#*:} > artifacts/publish.log 2>&1 \
-	    || { cat artifacts/publish.log; echo "0 passed, 1 failed, 0 skipped"; exit 1; }; \
-	done
+	$(call publish,src/PciOperator.Agent,agent,$(NONE_PASSED))
+	$(call publish,src/PciOperator.Controller,controller,$(NONE_PASSED))
+	$(call publish,tests/vm/PciOperator.Vm.Guest,vm-guest,$(NONE_PASSED))
 	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests --logger "console;verbosity=detailed"
 
 bench: ## Run the benchmarks
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'
 
 idle: ## Show what the published agent costs on a host with 256 functions while nothing happens (IDLE_SECONDS=60)
-	@mkdir -p artifacts
-	@dotnet publish src/PciOperator.Agent -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/agent > artifacts/publish.log 2>&1 || { cat artifacts/publish.log; exit 1; }
+	$(call publish,src/PciOperator.Agent,agent)
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- idle artifacts/publish/agent/pcioperator-agent $(IDLE_SECONDS)
+
+footprint: ## Show what agent and controller cost as shipped: file, time to ready, memory, CPU over a minute (IDLE_SECONDS=60)
+	$(call publish,src/PciOperator.Agent,agent)
+	$(call publish,src/PciOperator.Controller,controller)
+	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- footprint artifacts/publish/agent/pcioperator-agent artifacts/publish/controller/pcioperator-controller $(IDLE_SECONDS)
 
 load: ## Count what 2,000 claims at once ask of the API server that PCI_TEST_APISERVER names (LOAD="2000 12 1500": claims, nodes, claims that wait)
 	@test -n "$(PCI_TEST_APISERVER)" || { echo "PCI_TEST_APISERVER names no API server: see docs/testing.md."; exit 1; }
-	@mkdir -p artifacts
-	@dotnet publish src/PciOperator.Controller -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/controller > artifacts/publish.log 2>&1 || { cat artifacts/publish.log; exit 1; }
+	$(call publish,src/PciOperator.Controller,controller)
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- load "$(PCI_TEST_APISERVER)" artifacts/publish/controller/pcioperator-controller $(LOAD)
 
 nova-vectors: ## Compare with Nova's own answers: make nova-vectors DIR=<folder of cases.jsonl, expected.jsonl, exact.jsonl>

@@ -4,7 +4,6 @@ using System.Text.Json.Nodes;
 using k8s;
 using k8s.Authentication;
 using k8s.Models;
-using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
