@@ -2,7 +2,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help demo sandbox test test-all test-rest test-vm bench idle footprint load nova-vectors crds crds-check format images
+=======
+.PHONY: help demo sandbox test test-vm bench bench-client idle load nova-vectors crds crds-check format images
+>>>>>>> w/k8s
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -61,6 +65,13 @@ test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/
 
 bench: ## Run the benchmarks
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'
+
+bench-client: ## Compare our client with the library's: file, memory, start, watch, list, patches (BEFORE=<a client-bench of an earlier commit> adds a row)
+	@mkdir -p artifacts
+	@for kind in own library; do \
+	  dotnet publish tests/ClientBench -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -p:ClientKind=$$kind -v q -o artifacts/publish/client-$$kind > artifacts/publish.log 2>&1 || { cat artifacts/publish.log; exit 1; }; \
+	done
+	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- client $(if $(BEFORE),before=$(BEFORE)) own=artifacts/publish/client-own/client-bench library=artifacts/publish/client-library/client-bench
 
 idle: ## Show what the published agent costs on a host with 256 functions while nothing happens (IDLE_SECONDS=60)
 	$(call publish,src/PciOperator.Agent,agent)

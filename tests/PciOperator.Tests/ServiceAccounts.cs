@@ -24,7 +24,8 @@ internal static class ServiceAccounts
         ITokenProvider credentials = RealServer.Binary is not null
             ? new StringTokenProvider($"system:serviceaccount:{ns}:{name}{(node is null ? "" : "@" + node)}", "Bearer")
             : new RequestedToken(server, ns, name, node);
-        return new KubernetesClientConfiguration { Host = server.Configuration.Host, SslCaCerts = server.Configuration.SslCaCerts, TokenProvider = credentials };
+        var admin = server.Configuration;
+        return new KubernetesClientConfiguration { Host = admin.Host, SslCaCerts = admin.SslCaCerts, SkipTlsVerify = admin.SkipTlsVerify, TlsServerName = admin.TlsServerName, TokenProvider = credentials };
     }
 
     /// <summary>A token that is asked for when it is needed first, bound to the Node if there is one (KEP-4193).</summary>
