@@ -2,11 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo sandbox test test-all test-rest test-vm bench idle footprint load nova-vectors crds crds-check format images
-=======
-.PHONY: help demo sandbox test test-vm bench bench-client idle load nova-vectors crds crds-check format images
->>>>>>> w/k8s
+.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load nova-vectors crds crds-check format images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1

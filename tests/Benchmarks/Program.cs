@@ -8,15 +8,12 @@ using BenchmarkDotNet.Toolchains.InProcess.Emit;
 if (args is ["idle", var agent, .. var rest])
     return await PciOperator.Benchmarks.IdleAgent.RunAsync(agent, TimeSpan.FromSeconds(rest is [var seconds] ? int.Parse(seconds, System.Globalization.CultureInfo.InvariantCulture) : 60));
 
-<<<<<<< HEAD
 // "footprint AGENT CONTROLLER [SECONDS]" does so for both programs, from their start on.
 if (args is ["footprint", var shippedAgent, var shippedController, .. var time])
     return await PciOperator.Benchmarks.Footprint.RunAsync(shippedAgent, shippedController, TimeSpan.FromSeconds(time is [var span] ? int.Parse(span, System.Globalization.CultureInfo.InvariantCulture) : 60));
-=======
 // "client NAME=PROGRAM …" compares clients of the API, each in a program of its own.
 if (args is ["client", .. var programs])
     return await PciOperator.Benchmarks.ClientComparison.RunAsync(programs);
->>>>>>> w/k8s
 
 // Nor does "bound" measure one method alone; all benchmarks end with it.
 if (args is ["bound"])
