@@ -6,6 +6,7 @@ using System.Text.Json.Serialization.Metadata;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Kubernetes.Models;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
@@ -39,7 +40,7 @@ public class KubernetesClient : IKubernetesClient, IDisposable
         Func<HttpMessageHandler, HttpMessageHandler>? wrap = null,
         string? userAgent = null,
         string? fieldManager = null,
-        MetricsRegistry? metrics = null,
+        CollectorRegistry? metrics = null,
         Random? random = null)
     {
         ArgumentNullException.ThrowIfNull(configuration);

@@ -9,6 +9,7 @@ using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using PciOperator.Kubernetes.Models;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
@@ -42,8 +43,8 @@ internal sealed class KubernetesTransport : IDisposable
     private readonly string _userAgent;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
-    private readonly Counter? _requests;
-    private readonly Histogram? _durations;
+    private readonly Counter _requests;
+    private readonly Histogram _durations;
     private readonly ConcurrentDictionary<string, bool> _warned = new();
     private volatile X509Certificate2? _certificate;
 
@@ -53,7 +54,7 @@ internal sealed class KubernetesTransport : IDisposable
         ILogger logger,
         Func<HttpMessageHandler, HttpMessageHandler>? wrap,
         string userAgent,
-        MetricsRegistry? metrics)
+        CollectorRegistry? metrics)
     {
         _configuration = configuration;
         _time = time;
@@ -61,8 +62,9 @@ internal sealed class KubernetesTransport : IDisposable
         _userAgent = userAgent;
         _base = configuration.Server.GetLeftPart(UriPartial.Path).TrimEnd('/');
         _host = configuration.Server.Authority;
-        _requests = metrics?.Counter("rest_client_requests_total", "Number of HTTP requests, partitioned by status code, method, and host.", "code", "method", "host");
-        _durations = metrics?.Histogram("rest_client_request_duration_seconds", "Request latency in seconds, until the answer's headers. Broken down by verb, and host.", null, "verb", "host");
+        var factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
+        _requests = factory.CreateCounter("rest_client_requests_total", "Number of HTTP requests, partitioned by status code, method, and host.", ["code", "method", "host"]);
+        _durations = factory.CreateHistogram("rest_client_request_duration_seconds", "Request latency in seconds, until the answer's headers. Broken down by verb, and host.", ["verb", "host"], HistogramBuckets.Seconds);
         HttpMessageHandler handler = CreateHandler();
         _http = new HttpMessageInvoker(wrap?.Invoke(handler) ?? handler, disposeHandler: true);
     }
@@ -216,8 +218,8 @@ internal sealed class KubernetesTransport : IDisposable
         }
         finally
         {
-            _requests?.Inc(code, call.Method.Method, _host);
-            _durations?.Observe(Stopwatch.GetElapsedTime(started).TotalSeconds, call.Verb, _host);
+            _requests.WithLabels(code, call.Method.Method, _host).Inc();
+            _durations.WithLabels(call.Verb, _host).Observe(Stopwatch.GetElapsedTime(started).TotalSeconds);
         }
     }
 

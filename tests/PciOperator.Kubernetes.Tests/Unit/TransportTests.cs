@@ -12,6 +12,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using PciOperator.Kubernetes.Models;
 using PciOperator.Testing;
+using Prometheus;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
 
@@ -19,7 +20,7 @@ namespace PciOperator.Kubernetes.Tests.Unit;
 public sealed class TransportTests
 {
     private readonly FakeTimeProvider _time = new();
-    private readonly MetricsRegistry _metrics = new();
+    private readonly CollectorRegistry _metrics = Metrics.NewCustomRegistry();
 
     private static readonly KubernetesClientConfiguration s_somewhere = new() { Server = new Uri("http://server/base/path") };
 
