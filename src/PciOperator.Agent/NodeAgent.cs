@@ -4,6 +4,7 @@ using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
+using Prometheus;
 
 namespace PciOperator.Agent;
 
@@ -67,7 +68,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
 
     /// <summary>An agent over a host.</summary>
     public NodeAgent(NodeAgentOptions options, IEntityClient client, PassthroughHost host, IHostFileSystem files, string stateDirectory,
-        IUeventSource uevents, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events)
+        IUeventSource uevents, TimeProvider time, ILogger log, CollectorRegistry metrics, EventRecorder events)
     {
         (_options, _host, _uevents, _time, _log, _events) = (options, host, uevents, time, log, events);
         _cache = new WatchCache<PciNode>(client, options: new ListOptions { FieldSelector = $"metadata.name={options.NodeName}" }, time: time, logger: log, metrics: metrics);
@@ -75,10 +76,11 @@ public sealed partial class NodeAgent : IAsyncDisposable
         _names = new NetDeviceNames(files, stateDirectory, log);
         _freeing = new FreeRequests(host, files, stateDirectory, log);
         _retries = new Retries(options.Retry, time);
-        _preparing = metrics.Histogram("pcioperator_agent_prepare_duration_seconds", "Time to check, bind and verify one assignment, by outcome.", null, "outcome");
-        _releasing = metrics.Histogram("pcioperator_agent_release_duration_seconds", "Time to give one assignment's devices back to the host.");
-        _refused = metrics.Counter("pcioperator_agent_refused_assignments_total", "Assignments that the agent refused, by reason.", "reason");
-        _held = metrics.Gauge("pcioperator_agent_held_assignments", "Assignments in the agent's journal.");
+        var factory = Metrics.WithCustomRegistry(metrics);
+        _preparing = factory.CreateHistogram("pcioperator_agent_prepare_duration_seconds", "Time to check, bind and verify one assignment, by outcome.", ["outcome"], HistogramBuckets.Seconds);
+        _releasing = factory.CreateHistogram("pcioperator_agent_release_duration_seconds", "Time to give one assignment's devices back to the host.", HistogramBuckets.Seconds);
+        _refused = factory.CreateCounter("pcioperator_agent_refused_assignments_total", "Assignments that the agent refused, by reason.", ["reason"]);
+        _held = factory.CreateGauge("pcioperator_agent_held_assignments", "Assignments in the agent's journal.");
         _vfs = new VfProvisioner(host, time, log, options.Retry, changed =>
         {
             _rescan |= changed;

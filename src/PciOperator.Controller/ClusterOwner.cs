@@ -3,6 +3,7 @@ using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
+using Prometheus;
 
 namespace PciOperator.Controller;
 
@@ -24,10 +25,10 @@ internal sealed class ClusterOwner
     private readonly Channel<bool> _changed = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private volatile string? _whyStill;
 
-    public ClusterOwner(WatchCache<PciNode> nodes, ControllerOptions options, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events)
+    public ClusterOwner(WatchCache<PciNode> nodes, ControllerOptions options, TimeProvider time, ILogger log, CollectorRegistry metrics, EventRecorder events)
     {
         (_nodes, _options, _time, _log, _events) = (nodes, options, time, log, events);
-        _still = metrics.Gauge("pcioperator_controller_other_installation", "1 while the controller stays still because the cluster belongs to another installation.");
+        _still = Metrics.WithCustomRegistry(metrics).CreateGauge("pcioperator_controller_other_installation", "1 while the controller stays still because the cluster belongs to another installation.");
         _still.Set(0);
         nodes.OnChange(change =>
         {

@@ -2,6 +2,7 @@ using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
+using Prometheus;
 
 namespace PciOperator.Controller;
 
@@ -29,7 +30,7 @@ internal sealed class ControllerCaches
     /// <summary>Agent pods by node.</summary>
     public const string ByPodNode = "pod-node";
 
-    public ControllerCaches(IEntityClient client, ControllerOptions options, TimeProvider time, ILogger log, MetricsRegistry metrics)
+    public ControllerCaches(IEntityClient client, ControllerOptions options, TimeProvider time, ILogger log, CollectorRegistry metrics)
     {
         Nodes = new(client, time: time, logger: log, metrics: metrics);
         PciNodes = new(client, time: time, logger: log, metrics: metrics);

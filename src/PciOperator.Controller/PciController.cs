@@ -3,6 +3,7 @@ using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
 using PciOperator.Kubernetes.Schema;
+using Prometheus;
 
 namespace PciOperator.Controller;
 
@@ -15,7 +16,7 @@ public sealed class PciController
     private readonly ControllerOptions _options;
     private readonly TimeProvider _time;
     private readonly ILogger _log;
-    private readonly MetricsRegistry _metrics;
+    private readonly CollectorRegistry _metrics;
     private readonly EventRecorder _events;
     private volatile string? _notReady = "the caches are not filled yet";
     private volatile Func<string?>? _whyOld;
@@ -24,7 +25,7 @@ public sealed class PciController
     private volatile ClusterOwner? _owner;
 
     /// <summary>A controller over a cluster.</summary>
-    public PciController(IEntityClient client, ControllerOptions options, TimeProvider time, ILogger log, MetricsRegistry metrics, EventRecorder events) =>
+    public PciController(IEntityClient client, ControllerOptions options, TimeProvider time, ILogger log, CollectorRegistry metrics, EventRecorder events) =>
         (_client, _options, _time, _log, _metrics, _events) = (client, options, time, log, metrics, events);
 
     /// <summary>Why the controller is not ready, or null: for <c>/readyz</c>. One that waits to lead is ready.</summary>

@@ -6,6 +6,7 @@ using PciOperator.Core;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
+using Prometheus;
 
 namespace PciOperator.Benchmarks;
 
@@ -18,7 +19,7 @@ public class HostBenchmarks
 {
     private readonly PciNode node = new() { Metadata = new V1ObjectMeta { Name = "node-1", Uid = "1" } };
     private readonly CompiledRules rules = CompiledRules.Of([new PciNodeRule { Name = "all", Devices = [new DeviceSelectorSpec()] }]);
-    private readonly NodeStatusWriter writer = new(null!, new MetricsRegistry());
+    private readonly NodeStatusWriter writer = new(null!, Metrics.NewCustomRegistry());
     private DirectoryInfo? root;
     private Looks simulated = null!;
     private Looks onDisk = null!;

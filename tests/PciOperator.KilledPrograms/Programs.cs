@@ -4,6 +4,7 @@ using PciOperator.Controller;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
+using Prometheus;
 
 namespace PciOperator.KilledPrograms;
 
@@ -15,7 +16,7 @@ internal static class Programs
         var kill = new KillSwitch();
         using var logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
         var log = logs.CreateLogger("controller");
-        var metrics = new MetricsRegistry();
+        var metrics = Metrics.NewCustomRegistry();
         using var client = new EntityClient(ClusterAccess.FromKubeconfig(kubeconfig), PciOperatorJsonContext.Default, logger: log,
             wrap: inner => new KillingHandler(inner, kill), userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", metrics: metrics);
         await using var events = new EventRecorder(client, "pcioperator-controller", "killed", logger: log);

@@ -10,6 +10,7 @@ using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Validation;
 using PciOperator.Testing;
+using Prometheus;
 
 namespace PciOperator.Tests;
 
@@ -29,7 +30,7 @@ internal sealed class ClockedController : IAsyncDisposable
 
     public FakeTimeProvider Time { get; } = new();
 
-    public MetricsRegistry Metrics { get; } = new();
+    public CollectorRegistry Metrics { get; } = Prometheus.Metrics.NewCustomRegistry();
 
     /// <summary>An administrator's client.</summary>
     public EntityClient Client => _cluster.Client;
@@ -124,9 +125,7 @@ internal sealed class ClockedController : IAsyncDisposable
     /// <summary>The sum of the samples of a metric whose line begins like that.</summary>
     public double Metric(string name)
     {
-        using var text = new MemoryStream();
-        Metrics.WriteTo(text);
-        return Encoding.UTF8.GetString(text.ToArray()).Split('\n').Where(l => l.StartsWith(name, StringComparison.Ordinal)).Sum(l => double.Parse(l[(l.LastIndexOf(' ') + 1)..], CultureInfo.InvariantCulture));
+        return MetricNameTests.Text(Metrics).Split('\n').Where(l => l.StartsWith(name, StringComparison.Ordinal)).Sum(l => double.Parse(l[(l.LastIndexOf(' ') + 1)..], CultureInfo.InvariantCulture));
     }
 
     public async ValueTask DisposeAsync()

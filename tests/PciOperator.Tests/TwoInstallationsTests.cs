@@ -8,6 +8,7 @@ using PciOperator.Host;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
+using Prometheus;
 
 namespace PciOperator.Tests;
 
@@ -72,7 +73,7 @@ public abstract class TwoInstallationsTests
         {
             var writes = new ConcurrentQueue<string>();
             using var client = new EntityClient(lab.Cluster.Admin, PciOperatorJsonContext.Default, wrap: inner => new WritesSeen(inner, writes));
-            var metrics = new MetricsRegistry();
+            var metrics = Metrics.NewCustomRegistry();
             await using var events = new EventRecorder(client, "pcioperator-agent", "second");
             var files = lab.Host("node-1").Files;
             using var stop = new CancellationTokenSource();
@@ -179,7 +180,7 @@ public abstract class TwoInstallationsTests
             Controller = Make();
             Running = RunAsync();
 
-            PciController Make() => new(_client, options, TimeProvider.System, NullLogger.Instance, new MetricsRegistry(), _events);
+            PciController Make() => new(_client, options, TimeProvider.System, NullLogger.Instance, Metrics.NewCustomRegistry(), _events);
 
             async Task RunAsync()
             {

@@ -8,6 +8,7 @@ using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Sandbox.Validation;
+using Prometheus;
 
 namespace PciOperator.Sandbox.Cluster;
 
@@ -127,7 +128,7 @@ public sealed class SandboxCluster : IAsyncDisposable
     {
         try
         {
-            var metrics = new MetricsRegistry();
+            var metrics = Metrics.NewCustomRegistry();
             using var client = new EntityClient(_options.ControllerAccess ?? Admin, PciOperatorJsonContext.Default, _options.Time, _options.Log, userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", metrics: metrics);
             await using var events = new EventRecorder(client, "pcioperator-controller", options.Identity, _options.Time, _options.Log);
             await new PciController(client, options, _options.Time, _options.Log, metrics, events).RunAsync(ct);

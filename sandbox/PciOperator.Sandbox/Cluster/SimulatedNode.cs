@@ -6,6 +6,7 @@ using PciOperator.Api;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
+using Prometheus;
 
 namespace PciOperator.Sandbox.Cluster;
 
@@ -109,7 +110,7 @@ internal static class AgentOnSimulatedHost
     public static async Task RunAsync(string node, SimulatedHost simulated, Installation installation, KubernetesClientConfiguration access, TimeProvider time, ILogger log,
         TaskCompletionSource ready, Func<HttpMessageHandler, HttpMessageHandler>? wrap, CancellationToken ct)
     {
-        var metrics = new MetricsRegistry();
+        var metrics = Metrics.NewCustomRegistry();
         using var client = new EntityClient(access, PciOperatorJsonContext.Default, time, log, wrap, "pcioperator-agent", "pcioperator-agent", metrics);
         await using var events = new EventRecorder(client, "pcioperator-agent", node, time, log);
         var host = new PassthroughHost(simulated.Files, StateDirectory, time, log, new PassthroughHostOptions { NodeName = node });

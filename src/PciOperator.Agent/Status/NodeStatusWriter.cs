@@ -1,14 +1,15 @@
 using System.Text.Json;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
+using Prometheus;
 
 namespace PciOperator.Agent;
 
 /// <summary>Writes a PciNode's status, and only when it says something new. The agent is its only writer, so the write
 /// holds for this PciNode (its UID), whatever the controller does to the spec meanwhile.</summary>
-internal sealed class NodeStatusWriter(IEntityClient client, MetricsRegistry metrics)
+internal sealed class NodeStatusWriter(IEntityClient client, CollectorRegistry metrics)
 {
-    private readonly Counter _writes = metrics.Counter("pcioperator_agent_status_writes_total", "Writes of the PciNode's status.");
+    private readonly Counter _writes = Metrics.WithCustomRegistry(metrics).CreateCounter("pcioperator_agent_status_writes_total", "Writes of the PciNode's status.");
 
     // What the PciNode that was compared with last says: most looks find the same one, and nothing new.
     private (PciNode? Node, byte[] Status) _compared = (null, []);

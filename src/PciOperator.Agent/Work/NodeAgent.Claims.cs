@@ -3,7 +3,7 @@ using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
-using PciOperator.Kubernetes;
+using Prometheus;
 
 namespace PciOperator.Agent;
 
@@ -126,7 +126,7 @@ public sealed partial class NodeAgent
     {
         var began = _time.GetTimestamp();
         var holding = await _host.PrepareAsync(request, ct);
-        _preparing.Observe(_time.GetElapsedTime(began).TotalSeconds, holding.State == HoldingState.Prepared ? "prepared" : "refused");
+        _preparing.WithLabels(holding.State == HoldingState.Prepared ? "prepared" : "refused").Observe(_time.GetElapsedTime(began).TotalSeconds);
         var claim = HostMapping.Claim(request);
         switch (holding.State)
         {
@@ -152,7 +152,7 @@ public sealed partial class NodeAgent
     {
         lock (_lock)
             _refusals[refusal.ClaimUid] = refusal;
-        _refused.Inc(refusal.Reason ?? "Unknown");
+        _refused.WithLabels(refusal.Reason ?? "Unknown").Inc();
         _log.LogWarning("claim {Claim} refused: {Message}", refusal.Request.ClaimName, refusal.Message);
     }
 

@@ -4,6 +4,7 @@ using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
 using PciOperator.Kubernetes.Schema;
+using Prometheus;
 
 namespace PciOperator.Controller;
 
@@ -22,7 +23,7 @@ internal sealed class ClaimController(
     ClusterView view,
     PciNodeWriter writer,
     EventRecorder events,
-    MetricsRegistry metrics,
+    CollectorRegistry metrics,
     TimeProvider time,
     ILogger log,
     ControllerOptions options) : IEntityController<PassthroughClaim>
@@ -30,8 +31,8 @@ internal sealed class ClaimController(
     /// <summary>The reason of a claim that is tied to too many others.</summary>
     public const string CoLocationTooLarge = "CoLocationTooLarge";
 
-    private readonly Counter _placements = metrics.Counter("pcioperator_placements_total", "Decisions for claims by outcome.", "outcome");
-    private readonly Histogram _deciding = metrics.Histogram("pcioperator_placement_duration_seconds", "Time to decide where a claim goes.");
+    private readonly Counter _placements = Metrics.WithCustomRegistry(metrics).CreateCounter("pcioperator_placements_total", "Decisions for claims by outcome.", ["outcome"]);
+    private readonly Histogram _deciding = Metrics.WithCustomRegistry(metrics).CreateHistogram("pcioperator_placement_duration_seconds", "Time to decide where a claim goes.", HistogramBuckets.Seconds);
 
     // The generation at which an assignment was withdrawn from a PciNode: its agent has to have seen that one before the claim may go. A PciNode that is
     // made again counts its generations anew, so it is the PciNode's UID that says whose they are.
@@ -187,7 +188,7 @@ internal sealed class ClaimController(
             return ReconciliationResult.After(options.BusyDelay);
         if (decision.Node is null)
         {
-            _placements.Inc("unschedulable");
+            _placements.WithLabels("unschedulable").Inc();
             return await PendAsync(claim, "NoNodeFits", decision.Summary, ct);
         }
 
@@ -204,11 +205,11 @@ internal sealed class ClaimController(
             var written = await writer.ChangeAsync(decision.Node, node => Assign(Reports.Readable(node), toPlace, decision), ct);
             view.SetPciNode(decision.Node, written);
             placed = written is not null;
-            _placements.Inc(placed ? "placed" : "lost");
+            _placements.WithLabels(placed ? "placed" : "lost").Inc();
         }
         catch (PlacementConflictException)
         {
-            _placements.Inc("conflict");
+            _placements.WithLabels("conflict").Inc();
         }
         finally
         {

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
+using Prometheus;
 
 namespace PciOperator.Controller;
 
@@ -9,10 +10,10 @@ namespace PciOperator.Controller;
 /// holds only for the spec it was worked out from (a test on UID and generation), so of two controllers at once
 /// one loses and looks again: a device is never given away twice.
 /// </summary>
-internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> nodes, MetricsRegistry metrics)
+internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> nodes, CollectorRegistry metrics)
 {
-    private readonly Counter _writes = metrics.Counter("pcioperator_pcinode_writes_total", "Writes to PciNode specs by outcome.", "outcome");
-    private readonly Counter _changes = metrics.Counter("pcioperator_pcinode_changes_total", "Changes that the writes to PciNode specs carried.");
+    private readonly Counter _writes = Metrics.WithCustomRegistry(metrics).CreateCounter("pcioperator_pcinode_writes_total", "Writes to PciNode specs by outcome.", ["outcome"]);
+    private readonly Counter _changes = Metrics.WithCustomRegistry(metrics).CreateCounter("pcioperator_pcinode_changes_total", "Changes that the writes to PciNode specs carried.");
     private readonly Lock _lock = new();
     private readonly Dictionary<string, List<PendingChange>> _pending = [];
 
@@ -97,8 +98,8 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
             {
                 var written = await client.PatchAsync<PciNode>(node, null, SpecPatch(current, wanted), ct: ct);
                 nodes.Observe(written);
-                _writes.Inc("written");
-                _changes.Add(batch.Count);
+                _writes.WithLabels("written").Inc();
+                _changes.Inc(batch.Count);
                 batch.ForEach(p => p.Done.TrySetResult(written));
                 return;
             }
@@ -110,7 +111,7 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
             catch (ApiException refused) when (IsOutdated(refused) && attempt < attempts)
             {
                 // Somebody else changed the spec: read it and work the changes out again.
-                _writes.Inc("conflict");
+                _writes.WithLabels("conflict").Inc();
                 current = await client.GetAsync<PciNode>(node, ct: ct);
                 if (current is not null)
                     nodes.Observe(current);

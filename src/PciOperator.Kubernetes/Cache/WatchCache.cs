@@ -3,6 +3,7 @@ using k8s;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
@@ -38,10 +39,10 @@ public sealed class WatchCache<T> : IAsyncDisposable
     private readonly Channel<Action> _notices = Channel.CreateUnbounded<Action>(new UnboundedChannelOptions { SingleReader = true });
     private readonly TaskCompletionSource _synced = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly CancellationTokenSource _stop = new();
-    private readonly Counter? _lists;
-    private readonly Counter? _events;
-    private readonly Counter? _unreadable;
-    private readonly Gauge? _lastSuccess;
+    private readonly Counter _lists;
+    private readonly Counter _events;
+    private readonly Counter.Child _unreadable;
+    private readonly Gauge _lastSuccess;
     private long _heardAt;
     private long _triedAt;
     private string? _lastError;
@@ -61,7 +62,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
         ListOptions? options = null,
         TimeProvider? time = null,
         ILogger? logger = null,
-        MetricsRegistry? metrics = null,
+        CollectorRegistry? metrics = null,
         Random? random = null)
     {
         _client = client;
@@ -72,17 +73,19 @@ public sealed class WatchCache<T> : IAsyncDisposable
         _random = random ?? Random.Shared;
         _heardAt = _triedAt = _time.GetTimestamp();
         _store = new ObjectStore<T>(Announce, BecameUnreadable);
-        _lists = metrics?.Counter("pcioperator_watch_cache_lists_total", "Full lists, the first and those after a watch was lost.", "kind");
-        _events = metrics?.Counter("pcioperator_watch_cache_events_total", "Watch events received, bookmarks included.", "kind");
-        _unreadable = metrics?.Counter("pcioperator_watch_cache_unreadable_total", "States of objects that could not be read and were left alone.", "kind");
-        _unreadable?.Add(0, EntityType<T>.Kind);
-        _lastSuccess = metrics?.Gauge("pcioperator_watch_cache_last_success_timestamp_seconds", "When the server was last heard of a kind: by a list, an event or a bookmark.", "kind");
-        var objects = metrics?.Gauge("pcioperator_watch_cache_objects", "Objects in the cache.", "kind");
-        var unreadableNow = metrics?.Gauge("pcioperator_watch_cache_unreadable_objects", "Objects that the server has now and that can't be read.", "kind");
-        metrics?.OnCollect(() =>
+        metrics ??= Metrics.NewCustomRegistry();
+        var factory = Metrics.WithCustomRegistry(metrics);
+        string[] labels = ["kind"];
+        _lists = factory.CreateCounter("pcioperator_watch_cache_lists_total", "Full lists, the first and those after a watch was lost.", labels);
+        _events = factory.CreateCounter("pcioperator_watch_cache_events_total", "Watch events received, bookmarks included.", labels);
+        _unreadable = factory.CreateCounter("pcioperator_watch_cache_unreadable_total", "States of objects that could not be read and were left alone.", labels).WithLabels(EntityType<T>.Kind);
+        _lastSuccess = factory.CreateGauge("pcioperator_watch_cache_last_success_timestamp_seconds", "When the server was last heard of a kind: by a list, an event or a bookmark.", labels);
+        var objects = factory.CreateGauge("pcioperator_watch_cache_objects", "Objects in the cache.", labels).WithLabels(EntityType<T>.Kind);
+        var unreadableNow = factory.CreateGauge("pcioperator_watch_cache_unreadable_objects", "Objects that the server has now and that can't be read.", labels).WithLabels(EntityType<T>.Kind);
+        metrics.AddBeforeCollectCallback(() =>
         {
-            objects!.Set(List().Count, EntityType<T>.Kind);
-            unreadableNow!.Set(Unreadable.Count, EntityType<T>.Kind);
+            objects.Set(List().Count);
+            unreadableNow.Set(Unreadable.Count);
         });
     }
 
@@ -293,7 +296,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
     private async Task<string> ListAllAsync(CancellationToken ct)
     {
         var list = await _client.ListAsync<T>(_namespace, _options with { ResourceVersion = null, ResourceVersionMatch = null, Continue = null }, ct);
-        _lists?.Inc(EntityType<T>.Kind);
+        _lists.WithLabels(EntityType<T>.Kind).Inc();
         lock (_lock)
         {
             if (!_store.Replace(list))
@@ -334,7 +337,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
             }
 
             var watchEvent = events.Current;
-            _events?.Inc(EntityType<T>.Kind);
+            _events.WithLabels(EntityType<T>.Kind).Inc();
             bool inOrder;
             lock (_lock)
                 inOrder = _store.Apply(watchEvent);
@@ -351,13 +354,13 @@ public sealed class WatchCache<T> : IAsyncDisposable
         var now = _time.GetTimestamp();
         Volatile.Write(ref _heardAt, now);
         Volatile.Write(ref _triedAt, now);
-        _lastSuccess?.Set(_time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0, EntityType<T>.Kind);
+        _lastSuccess.WithLabels(EntityType<T>.Kind).Set(_time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0);
     }
 
     /// <summary>Under the lock; once for each state.</summary>
     private void BecameUnreadable(UnreadableObject obj)
     {
-        _unreadable?.Inc(EntityType<T>.Kind);
+        _unreadable.Inc();
         _logger.LogError(
             "{Kind} {Name} can't be read and is left as it is; everything else goes on. {Reason}",
             EntityType<T>.Kind, obj.Key.Name.Length > 0 ? obj.Key.ToString() : "without a readable name", obj.Reason);

@@ -7,6 +7,7 @@ using k8s;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
@@ -40,7 +41,7 @@ public class EntityClient : IEntityClient, IDisposable
         Func<HttpMessageHandler, HttpMessageHandler>? wrap = null,
         string? userAgent = null,
         string? fieldManager = null,
-        MetricsRegistry? metrics = null,
+        CollectorRegistry? metrics = null,
         Random? random = null)
     {
         ArgumentNullException.ThrowIfNull(configuration);

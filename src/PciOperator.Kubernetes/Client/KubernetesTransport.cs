@@ -8,6 +8,7 @@ using System.Text.Json;
 using k8s;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
@@ -41,8 +42,8 @@ internal sealed class ApiTransport : IDisposable
     private readonly string _userAgent;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
-    private readonly Counter? _requests;
-    private readonly Histogram? _durations;
+    private readonly Counter _requests;
+    private readonly Histogram _durations;
     private readonly ConcurrentDictionary<string, bool> _warned = new();
 
     public ApiTransport(
@@ -51,7 +52,7 @@ internal sealed class ApiTransport : IDisposable
         ILogger logger,
         Func<HttpMessageHandler, HttpMessageHandler>? wrap,
         string userAgent,
-        MetricsRegistry? metrics)
+        CollectorRegistry? metrics)
     {
         _configuration = configuration;
         _time = time;
@@ -60,8 +61,9 @@ internal sealed class ApiTransport : IDisposable
         var server = new Uri(configuration.Host);
         _base = server.GetLeftPart(UriPartial.Path).TrimEnd('/');
         _host = server.Authority;
-        _requests = metrics?.Counter("rest_client_requests_total", "Number of HTTP requests, partitioned by status code, method, and host.", "code", "method", "host");
-        _durations = metrics?.Histogram("rest_client_request_duration_seconds", "Request latency in seconds, until the answer's headers. Broken down by verb, and host.", null, "verb", "host");
+        var factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
+        _requests = factory.CreateCounter("rest_client_requests_total", "Number of HTTP requests, partitioned by status code, method, and host.", ["code", "method", "host"]);
+        _durations = factory.CreateHistogram("rest_client_request_duration_seconds", "Request latency in seconds, until the answer's headers. Broken down by verb, and host.", ["verb", "host"], HistogramBuckets.Seconds);
         HttpMessageHandler handler = CreateHandler(configuration);
         _http = new HttpMessageInvoker(wrap?.Invoke(handler) ?? handler, disposeHandler: true);
     }
@@ -187,8 +189,8 @@ internal sealed class ApiTransport : IDisposable
         }
         finally
         {
-            _requests?.Inc(code, call.Method.Method, _host);
-            _durations?.Observe(Stopwatch.GetElapsedTime(started).TotalSeconds, call.Verb, _host);
+            _requests.WithLabels(code, call.Method.Method, _host).Inc();
+            _durations.WithLabels(call.Verb, _host).Observe(Stopwatch.GetElapsedTime(started).TotalSeconds);
         }
     }
 

@@ -4,6 +4,7 @@ using k8s;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
@@ -30,11 +31,11 @@ public sealed class ControllerLoop<TEntity> : IDisposable
     private readonly TimeProvider _time;
     private readonly TimeSpan? _resync;
     private readonly ConcurrentDictionary<EntityKey, TEntity> _deleted = new();
-    private readonly Counter? _reconciles;
-    private readonly Counter? _errors;
-    private readonly Histogram? _durations;
-    private readonly Gauge? _active;
-    private readonly Gauge? _lastSuccess;
+    private readonly Counter _reconciles;
+    private readonly Counter.Child _errors;
+    private readonly Histogram.Child _durations;
+    private readonly Gauge.Child _active;
+    private readonly Gauge _lastSuccess;
 
     /// <summary>Joins a cache, which the caller runs, to a controller.</summary>
     /// <param name="name">What metrics and logs call the controller.</param>
@@ -53,7 +54,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         WorkQueue<EntityKey>? queue = null,
         int workers = 1,
         ILogger? logger = null,
-        MetricsRegistry? metrics = null,
+        CollectorRegistry? metrics = null,
         TimeProvider? time = null,
         TimeSpan? resync = null)
     {
@@ -68,13 +69,12 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         _workers = workers;
         _logger = logger ?? NullLogger.Instance;
         _resync = resync;
-        _reconciles = metrics?.Counter("pcioperator_reconcile_total", "Reconciles by controller and result (success, requeue, requeue_after, conflict, error).", "controller", "result");
-        _errors = metrics?.Counter("pcioperator_reconcile_errors_total", "Reconciles that failed with an error.", "controller");
-        _durations = metrics?.Histogram("pcioperator_reconcile_duration_seconds", "How long a reconcile took.", null, "controller");
-        _active = metrics?.Gauge("pcioperator_active_workers", "Workers that reconcile right now.", "controller");
-        _lastSuccess = metrics?.Gauge("pcioperator_reconcile_last_success_timestamp_seconds", "When an object of the controller's kind was last reconciled without an error.", "kind");
-        _errors?.Add(0, name);
-        _active?.Set(0, name);
+        var factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
+        _reconciles = factory.CreateCounter("pcioperator_reconcile_total", "Reconciles by controller and result (success, requeue, requeue_after, conflict, error).", ["controller", "result"]);
+        _errors = factory.CreateCounter("pcioperator_reconcile_errors_total", "Reconciles that failed with an error.", ["controller"]).WithLabels(name);
+        _durations = factory.CreateHistogram("pcioperator_reconcile_duration_seconds", "How long a reconcile took.", ["controller"], HistogramBuckets.Seconds).WithLabels(name);
+        _active = factory.CreateGauge("pcioperator_active_workers", "Workers that reconcile right now.", ["controller"]).WithLabels(name);
+        _lastSuccess = factory.CreateGauge("pcioperator_reconcile_last_success_timestamp_seconds", "When an object of the controller's kind was last reconciled without an error.", ["kind"]);
         _cache.OnChange(Changed);
     }
 
@@ -141,7 +141,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         while (true)
         {
             var key = await _queue.GetAsync(ct);
-            _active?.Add(1, _name);
+            _active.Inc();
             var started = Stopwatch.GetTimestamp();
             var result = "error";
             try
@@ -150,11 +150,11 @@ public sealed class ControllerLoop<TEntity> : IDisposable
             }
             finally
             {
-                _active?.Add(-1, _name);
-                _durations?.Observe(Stopwatch.GetElapsedTime(started).TotalSeconds, _name);
-                _reconciles?.Inc(_name, result);
+                _active.Dec();
+                _durations.Observe(Stopwatch.GetElapsedTime(started).TotalSeconds);
+                _reconciles.WithLabels(_name, result).Inc();
                 if (result is not ("error" or "conflict"))
-                    _lastSuccess?.Set(_time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0, EntityType<TEntity>.Kind);
+                    _lastSuccess.WithLabels(EntityType<TEntity>.Kind).Set(_time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0);
                 _queue.Done(key);
             }
         }
@@ -195,7 +195,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         catch (Exception e)
         {
             _logger.LogError(e, "{Controller}: reconciling {Key} failed ({Failures} times in a row); it will be tried again: {Message}", _name, key, _queue.Failures(key) + 1, e.Cause());
-            _errors?.Inc(_name);
+            _errors.Inc();
             _queue.AddRateLimited(key);
             return "error";
         }

@@ -1,3 +1,6 @@
+using Prometheus;
+using ITimer = System.Threading.ITimer;
+
 namespace PciOperator.Kubernetes;
 
 /// <summary>
@@ -33,7 +36,7 @@ public sealed class WorkQueue<TKey> : IDisposable
     /// <param name="turnOf">Whose turn a key waits for: of those that have keys ready each has one worked on after the other, so that one
     /// with very many does not keep the others waiting. Null: first come, first served.</param>
     public WorkQueue(
-        string name, TimeProvider? time = null, MetricsRegistry? metrics = null, TimeSpan? minBackoff = null, TimeSpan? maxBackoff = null, Func<TKey, string>? turnOf = null)
+        string name, TimeProvider? time = null, CollectorRegistry? metrics = null, TimeSpan? minBackoff = null, TimeSpan? maxBackoff = null, Func<TKey, string>? turnOf = null)
     {
         _time = time ?? TimeProvider.System;
         _ready = new TurnQueue<TKey>(turnOf);
@@ -239,46 +242,43 @@ public sealed class WorkQueue<TKey> : IDisposable
 /// <summary>The metrics of a queue, named as client-go's.</summary>
 internal sealed class WorkQueueMetrics
 {
-    private static readonly double[] s_buckets = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000];
-    private readonly string _name;
-    private readonly Gauge _depth;
-    private readonly Counter _adds;
-    private readonly Histogram _queued;
-    private readonly Histogram _worked;
-    private readonly Counter _retries;
+    private static readonly HistogramConfiguration s_buckets = new() { Buckets = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000] };
+    private readonly Gauge.Child _depth;
+    private readonly Counter.Child _adds;
+    private readonly Histogram.Child _queued;
+    private readonly Histogram.Child _worked;
+    private readonly Counter.Child _retries;
 
-    public WorkQueueMetrics(string name, MetricsRegistry metrics, Func<(double Sum, double Longest)> unfinished)
+    public WorkQueueMetrics(string name, CollectorRegistry metrics, Func<(double Sum, double Longest)> unfinished)
     {
-        _name = name;
-        _depth = metrics.Gauge("workqueue_depth", "Current depth of workqueue.", "name");
-        _adds = metrics.Counter("workqueue_adds_total", "Total number of adds handled by workqueue.", "name");
-        _queued = metrics.Histogram("workqueue_queue_duration_seconds", "How long in seconds an item stays in workqueue before being requested.", s_buckets, "name");
-        _worked = metrics.Histogram("workqueue_work_duration_seconds", "How long in seconds processing an item from workqueue takes.", s_buckets, "name");
-        _retries = metrics.Counter("workqueue_retries_total", "Total number of retries handled by workqueue.", "name");
-        var unfinishedWork = metrics.Gauge("workqueue_unfinished_work_seconds", "How many seconds of work has been done that is in progress and hasn't been observed by work_duration.", "name");
-        var longest = metrics.Gauge("workqueue_longest_running_processor_seconds", "How many seconds has the longest running processor for workqueue been running.", "name");
-        _depth.Set(0, name);
-        _adds.Add(0, name);
-        _retries.Add(0, name);
-        metrics.OnCollect(() =>
+        var factory = Metrics.WithCustomRegistry(metrics);
+        string[] labels = ["name"];
+        _depth = factory.CreateGauge("workqueue_depth", "Current depth of workqueue.", labels).WithLabels(name);
+        _adds = factory.CreateCounter("workqueue_adds_total", "Total number of adds handled by workqueue.", labels).WithLabels(name);
+        _queued = factory.CreateHistogram("workqueue_queue_duration_seconds", "How long in seconds an item stays in workqueue before being requested.", labels, s_buckets).WithLabels(name);
+        _worked = factory.CreateHistogram("workqueue_work_duration_seconds", "How long in seconds processing an item from workqueue takes.", labels, s_buckets).WithLabels(name);
+        _retries = factory.CreateCounter("workqueue_retries_total", "Total number of retries handled by workqueue.", labels).WithLabels(name);
+        var unfinishedWork = factory.CreateGauge("workqueue_unfinished_work_seconds", "How many seconds of work has been done that is in progress and hasn't been observed by work_duration.", labels).WithLabels(name);
+        var longest = factory.CreateGauge("workqueue_longest_running_processor_seconds", "How many seconds has the longest running processor for workqueue been running.", labels).WithLabels(name);
+        metrics.AddBeforeCollectCallback(() =>
         {
             var now = unfinished();
-            unfinishedWork.Set(now.Sum, name);
-            longest.Set(now.Longest, name);
+            unfinishedWork.Set(now.Sum);
+            longest.Set(now.Longest);
         });
     }
 
-    public void Added() => _adds.Inc(_name);
+    public void Added() => _adds.Inc();
 
-    public void Depth(int depth) => _depth.Set(depth, _name);
+    public void Depth(int depth) => _depth.Set(depth);
 
-    public void Retried() => _retries.Inc(_name);
+    public void Retried() => _retries.Inc();
 
     public void Taken(TimeSpan queued, int depth)
     {
-        _queued.Observe(queued.TotalSeconds, _name);
-        _depth.Set(depth, _name);
+        _queued.Observe(queued.TotalSeconds);
+        _depth.Set(depth);
     }
 
-    public void Finished(TimeSpan worked) => _worked.Observe(worked.TotalSeconds, _name);
+    public void Finished(TimeSpan worked) => _worked.Observe(worked.TotalSeconds);
 }

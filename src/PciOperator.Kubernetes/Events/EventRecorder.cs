@@ -5,6 +5,7 @@ using k8s;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
@@ -31,8 +32,8 @@ public sealed class EventRecorder : IAsyncDisposable
     private readonly string _instance;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
-    private readonly Counter? _written;
-    private readonly Counter? _dropped;
+    private readonly Counter _written;
+    private readonly Counter _dropped;
     private readonly Channel<Occurrence> _queue = Channel.CreateBounded<Occurrence>(new BoundedChannelOptions(QueueLength) { SingleReader = true });
     private readonly Dictionary<SeriesKey, Series> _series = [];
     private readonly CancellationTokenSource _stop = new();
@@ -49,7 +50,7 @@ public sealed class EventRecorder : IAsyncDisposable
     /// <param name="time">Clock.</param>
     /// <param name="logger">Log.</param>
     /// <param name="metrics">Where <c>pcioperator_events_*</c> go.</param>
-    public EventRecorder(IEntityClient client, string reportingController, string reportingInstance, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null)
+    public EventRecorder(IEntityClient client, string reportingController, string reportingInstance, TimeProvider? time = null, ILogger? logger = null, CollectorRegistry? metrics = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(reportingController);
         ArgumentException.ThrowIfNullOrEmpty(reportingInstance);
@@ -58,8 +59,9 @@ public sealed class EventRecorder : IAsyncDisposable
         _instance = Truncate(reportingInstance, 128);
         _time = time ?? TimeProvider.System;
         _logger = logger ?? NullLogger.Instance;
-        _written = metrics?.Counter("pcioperator_events_written_total", "Writes of events, new ones and series.");
-        _dropped = metrics?.Counter("pcioperator_events_dropped_total", "Events that were left out because too many waited or the server refused them.");
+        var factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
+        _written = factory.CreateCounter("pcioperator_events_written_total", "Writes of events, new ones and series.");
+        _dropped = factory.CreateCounter("pcioperator_events_dropped_total", "Events that were left out because too many waited or the server refused them.");
         _run = Task.Run(RunAsync);
     }
 
@@ -108,7 +110,7 @@ public sealed class EventRecorder : IAsyncDisposable
     /// <summary>Counted each time, and told at most once a minute: whoever records too much must not fill the log as well.</summary>
     private void Dropped(SeriesKey key)
     {
-        _dropped?.Inc();
+        _dropped.Inc();
         int untold;
         lock (_dropLock)
         {
@@ -253,7 +255,7 @@ public sealed class EventRecorder : IAsyncDisposable
             try
             {
                 await write();
-                _written?.Inc();
+                _written.Inc();
                 return true;
             }
             catch (ApiException e) when (e.IsAlreadyExists && attempt > 1)
@@ -270,7 +272,7 @@ public sealed class EventRecorder : IAsyncDisposable
                 if (final || attempt == Attempts)
                 {
                     _logger.LogWarning("Event {Reason} for {Kind} {Name} was not written: {Message}", key.Reason, key.Kind, key.Name, e.Cause());
-                    _dropped?.Inc();
+                    _dropped.Inc();
                     return false;
                 }
             }

@@ -2,6 +2,7 @@ using System.Net;
 using System.Runtime.InteropServices;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.Extensions.Logging;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
@@ -34,7 +35,7 @@ public sealed record ProgramHostOptions
 }
 
 /// <summary>What a program works with.</summary>
-public sealed record ProgramContext(EntityClient Client, EventRecorder Events, MetricsRegistry Metrics, HealthServer? Health, ILogger Log);
+public sealed record ProgramContext(EntityClient Client, EventRecorder Events, CollectorRegistry Metrics, HealthServer? Health, ILogger Log);
 
 /// <summary>Starts a program: client, logs, metrics, health, and an orderly end on SIGTERM or SIGINT.</summary>
 public static class ProgramHost
@@ -57,8 +58,10 @@ public static class ProgramHost
         try
         {
             var configuration = options.Kubeconfig is { Length: > 0 } path ? ClusterAccess.FromKubeconfig(path) : ClusterAccess.Default();
-            var metrics = new MetricsRegistry();
-            metrics.AddProcessMetrics();
+            var metrics = Metrics.NewCustomRegistry();
+            ProcessMetrics.AddTo(metrics);
+            using var meters = DotNetMeters.Listen(metrics);
+            await using var memory = new UnusedMemory(TimeProvider.System, UnusedMemory.GiveBack);
             using var client = new EntityClient(configuration, options.EntityTypes, logger: log, wrap: options.Wrap, userAgent: options.Name, fieldManager: options.Name, metrics: metrics);
             await using var events = new EventRecorder(client, options.Name, options.Instance, logger: log, metrics: metrics);
             await using var health = options.HealthAddress.Length > 0 ? new HealthServer(Endpoint(options.HealthAddress), metrics, log) : null;

@@ -1,6 +1,8 @@
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
+using Prometheus;
+using ITimer = System.Threading.ITimer;
 
 namespace PciOperator.Kubernetes;
 
@@ -20,7 +22,7 @@ public sealed class LeaderElector
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly Random _random;
-    private readonly Gauge? _status;
+    private readonly Gauge.Child _status;
     private V1Lease? _observed;
     private long _observedAt;
     private long _leadsUntil;
@@ -35,7 +37,7 @@ public sealed class LeaderElector
     /// <param name="logger">Log.</param>
     /// <param name="metrics">Where <c>leader_election_master_status</c> goes.</param>
     /// <param name="random">Spreads the candidates' attempts; seeded in tests.</param>
-    public LeaderElector(IEntityClient client, LeaseLock @lock, TimeProvider? time = null, ILogger? logger = null, MetricsRegistry? metrics = null, Random? random = null)
+    public LeaderElector(IEntityClient client, LeaseLock @lock, TimeProvider? time = null, ILogger? logger = null, CollectorRegistry? metrics = null, Random? random = null)
     {
         ArgumentNullException.ThrowIfNull(@lock);
         @lock.Validate();
@@ -44,8 +46,8 @@ public sealed class LeaderElector
         _time = time ?? TimeProvider.System;
         _logger = logger ?? NullLogger.Instance;
         _random = random ?? Random.Shared;
-        _status = metrics?.Gauge("leader_election_master_status", "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.", "name");
-        _status?.Set(0, _options.Name);
+        _status = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry())
+            .CreateGauge("leader_election_master_status", "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.", ["name"]).WithLabels(_options.Name);
         _heardAt = _time.GetTimestamp();
     }
 
@@ -86,7 +88,7 @@ public sealed class LeaderElector
         }
 
         _logger.LogInformation("Leading as {Identity} (lease {Namespace}/{Name}).", _options.Identity, _options.Namespace, _options.Name);
-        _status?.Set(1, _options.Name);
+        _status.Set(1);
         try
         {
             await LeadAsync(lead, sentAt, ct);
@@ -94,7 +96,7 @@ public sealed class LeaderElector
         finally
         {
             _leading = false;
-            _status?.Set(0, _options.Name);
+            _status.Set(0);
         }
     }
 

@@ -9,6 +9,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
@@ -26,7 +27,7 @@ public sealed record HealthServerOptions
 /// Answers <c>GET /healthz</c> (alive), <c>/readyz</c> (of use) and <c>/metrics</c>. A health answer is 200 <c>ok</c>, or 503
 /// with the failed checks, one a line; <c>?verbose</c> lists all.
 /// </summary>
-public sealed class HealthServer(HealthServerOptions options, MetricsRegistry metrics, ILogger? logger = null, TimeProvider? time = null) : IAsyncDisposable
+public sealed class HealthServer(HealthServerOptions options, CollectorRegistry metrics, ILogger? logger = null, TimeProvider? time = null) : IAsyncDisposable
 {
     private static readonly TimeSpan BetweenTries = TimeSpan.FromSeconds(2);
 
@@ -162,9 +163,8 @@ public sealed class HealthServer(HealthServerOptions options, MetricsRegistry me
         switch (context.Request.Path.Value)
         {
             case "/metrics":
-                response.ContentType = MetricsText.ContentType;
-                metrics.WriteTo(response.BodyWriter);
-                await response.BodyWriter.FlushAsync();
+                response.ContentType = PrometheusConstants.TextContentTypeWithVersionAndEncoding;
+                await metrics.CollectAndExportAsTextAsync(response.Body, context.RequestAborted);
                 break;
             case "/healthz" or "/livez":
                 await AnswerHealthAsync(context, _liveness);

@@ -1,27 +1,29 @@
 using System.Diagnostics;
 using System.Globalization;
+using Prometheus;
 
 namespace PciOperator.Kubernetes;
 
 /// <summary>What Prometheus' client libraries say of a process, and the garbage collector's counts.</summary>
 internal static class ProcessMetrics
 {
-    public static void AddTo(MetricsRegistry metrics)
+    public static void AddTo(CollectorRegistry metrics)
     {
-        var cpu = metrics.Counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.");
-        var resident = metrics.Gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
-        var open = metrics.Gauge("process_open_fds", "Number of open file descriptors.");
-        var max = metrics.Gauge("process_max_fds", "Maximum number of open file descriptors.");
-        var threads = metrics.Gauge("process_threads", "Number of OS threads in the process.");
-        var collections = metrics.Counter("dotnet_gc_collections_total", "Number of garbage collections, by generation.", "generation");
-        var heap = metrics.Gauge("dotnet_gc_heap_bytes", "Bytes on the managed heap.");
-        metrics.Gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")
+        var factory = Metrics.WithCustomRegistry(metrics);
+        var cpu = factory.CreateCounter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.");
+        var resident = factory.CreateGauge("process_resident_memory_bytes", "Resident memory size in bytes.");
+        var open = factory.CreateGauge("process_open_fds", "Number of open file descriptors.");
+        var max = factory.CreateGauge("process_max_fds", "Maximum number of open file descriptors.");
+        var threads = factory.CreateGauge("process_threads", "Number of OS threads in the process.");
+        var collections = factory.CreateCounter("dotnet_gc_collections_total", "Number of garbage collections, by generation.", ["generation"]);
+        var heap = factory.CreateGauge("dotnet_gc_heap_bytes", "Bytes on the managed heap.");
+        factory.CreateGauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")
             .Set(new DateTimeOffset(Process.GetCurrentProcess().StartTime).ToUnixTimeMilliseconds() / 1000.0);
         if (MaxOpenFiles() is { } limit)
             max.Set(limit);
-        metrics.OnCollect(() =>
+        metrics.AddBeforeCollectCallback(() =>
         {
-            cpu.SetTotal(Environment.CpuUsage.TotalTime.TotalSeconds);
+            cpu.IncTo(Environment.CpuUsage.TotalTime.TotalSeconds);
             resident.Set(Environment.WorkingSet);
             using var self = Process.GetCurrentProcess();
             threads.Set(self.Threads.Count);
@@ -29,7 +31,7 @@ internal static class ProcessMetrics
             open.Set(Directory.EnumerateFileSystemEntries("/proc/self/fd").Count() - 1);
             heap.Set(GC.GetTotalMemory(false));
             for (var generation = 0; generation <= GC.MaxGeneration; generation++)
-                collections.SetTotal(GC.CollectionCount(generation), generation.ToString(CultureInfo.InvariantCulture));
+                collections.WithLabels(generation.ToString(CultureInfo.InvariantCulture)).IncTo(GC.CollectionCount(generation));
         });
     }
 

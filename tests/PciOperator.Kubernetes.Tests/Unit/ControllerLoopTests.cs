@@ -1,6 +1,7 @@
 using System.Threading.Channels;
 using k8s.Models;
 using PciOperator.Testing;
+using Prometheus;
 using static PciOperator.Kubernetes.Tests.Unit.ScriptedServer;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
@@ -11,7 +12,7 @@ public sealed class ControllerLoopTests : IAsyncLifetime
 {
     private readonly ScriptedServer _server = new();
     private readonly FakeTimeProvider _time = new();
-    private readonly MetricsRegistry _metrics = new();
+    private readonly CollectorRegistry _metrics = Metrics.NewCustomRegistry();
     private readonly ScriptedController _controller = new();
     private readonly CancellationTokenSource _stop = new();
     private WatchCache<V1ConfigMap> _cache = null!;

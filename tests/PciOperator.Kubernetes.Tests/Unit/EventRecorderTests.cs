@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Threading.Channels;
 using k8s.Models;
 using PciOperator.Testing;
+using Prometheus;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
 
@@ -10,7 +11,7 @@ public sealed class EventRecorderTests
 {
     private readonly FakeTimeProvider _time = new();
     private readonly EventServer _server = new();
-    private readonly MetricsRegistry _metrics = new();
+    private readonly CollectorRegistry _metrics = Metrics.NewCustomRegistry();
 
     private static V1Pod Pod(string name = "p") => new() { Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = "ns", Uid = $"uid-{name}", ResourceVersion = "7" } };
 

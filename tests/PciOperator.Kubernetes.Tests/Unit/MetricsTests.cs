@@ -1,122 +1,49 @@
-using System.Buffers;
+using System.Diagnostics.Metrics;
 using System.Net;
 using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using PciOperator.Testing;
+using Prometheus;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
 
 public sealed class MetricsTests
 {
-    private readonly MetricsRegistry _metrics = new();
+    private readonly CollectorRegistry _metrics = Metrics.NewCustomRegistry();
 
-    internal static string Text(MetricsRegistry metrics)
+    internal static string Text(CollectorRegistry metrics)
     {
-        var buffer = new ArrayBufferWriter<byte>();
-        metrics.WriteTo(buffer);
-        return Encoding.UTF8.GetString(buffer.WrittenSpan);
+        using var text = new MemoryStream();
+        metrics.CollectAndExportAsTextAsync(text).GetAwaiter().GetResult();
+        return Encoding.UTF8.GetString(text.ToArray());
     }
 
     [Fact]
-    public void Text_is_sorted_typed_and_escaped()
+    public void Seconds_are_counted_from_a_millisecond_to_a_minute()
     {
-        _metrics.Gauge("b_bytes", "Bytes,\nby \\ kind.", "kind").Set(1.5, "a\"b\\c\nd");
-        var counter = _metrics.Counter("a_total", "Things.", "code", "method");
-        counter.Inc("200", "GET");
-        counter.Inc("200", "GET");
-        counter.Add(0.5, "404", "GET");
-        _metrics.Counter("empty_total", "Without labels it is there from the start.");
-        _metrics.Counter("labelled_total", "With labels it is not.", "l");
-        Assert.Equal(
-            """
-            # HELP a_total Things.
-            # TYPE a_total counter
-            a_total{code="200",method="GET"} 2
-            a_total{code="404",method="GET"} 0.5
-            # HELP b_bytes Bytes,\nby \\ kind.
-            # TYPE b_bytes gauge
-            b_bytes{kind="a\"b\\c\nd"} 1.5
-            # HELP empty_total Without labels it is there from the start.
-            # TYPE empty_total counter
-            empty_total 0
-
-            """,
-            Text(_metrics));
+        Metrics.WithCustomRegistry(_metrics).CreateHistogram("h_seconds", "Durations.", ["l"], HistogramBuckets.Seconds).WithLabels("x").Observe(0.01);
+        var bounds = Text(_metrics).Split('\n').Where(l => l.StartsWith("h_seconds_bucket", StringComparison.Ordinal));
+        string[] expected = ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30", "60", "+Inf"];
+        Assert.Equal(expected.Select((b, i) => $"h_seconds_bucket{{l=\"x\",le=\"{b}\"}} {(i < 2 ? 0 : 1)}"), bounds);
     }
 
     [Fact]
-    public void Buckets_are_cumulative_and_bounds_belong_to_their_bucket()
+    public async Task Dot_nets_own_meters_are_shown_and_no_others()
     {
-        var histogram = _metrics.Histogram("h_seconds", "Durations.", [0.1, 1, 2.5]);
-        foreach (var value in (double[])[0.05, 0.1, 0.5, 2.5, 100])
-            histogram.Observe(value);
-        Assert.Equal(
-            """
-            # HELP h_seconds Durations.
-            # TYPE h_seconds histogram
-            h_seconds_bucket{le="0.1"} 2
-            h_seconds_bucket{le="1"} 3
-            h_seconds_bucket{le="2.5"} 4
-            h_seconds_bucket{le="+Inf"} 5
-            h_seconds_sum 103.15
-            h_seconds_count 5
-
-            """,
-            Text(_metrics));
-        _metrics.Histogram("l_seconds", "With a label.", [1], "l").Observe(7, "x");
-        Assert.Contains("l_seconds_bucket{l=\"x\",le=\"+Inf\"} 1\n", Text(_metrics), StringComparison.Ordinal);
-    }
-
-    [Fact]
-    public void Special_numbers_are_written_as_prometheus_reads_them()
-    {
-        var gauge = _metrics.Gauge("g", "G.", "n");
-        gauge.Set(double.PositiveInfinity, "a");
-        gauge.Set(double.NegativeInfinity, "b");
-        gauge.Set(double.NaN, "c");
-        gauge.Set(1e21, "d");
+        using var ours = new Meter("pcioperator.test");
+        using var listening = DotNetMeters.Listen(_metrics);
+        ours.CreateCounter<int>("not_shown").Add(1);
+        await Task.Run(() => GC.Collect(0));
         var text = Text(_metrics);
-        foreach (var line in (string[])["g{n=\"a\"} +Inf", "g{n=\"b\"} -Inf", "g{n=\"c\"} NaN", "g{n=\"d\"} 1E+21"])
-            Assert.Contains(line + "\n", text, StringComparison.Ordinal);
-        gauge.Remove("a");
-        Assert.DoesNotContain("+Inf", Text(_metrics), StringComparison.Ordinal);
-    }
-
-    [Fact]
-    public void Names_are_checked_and_the_same_definition_is_the_same_metric()
-    {
-        Assert.Same(_metrics.Counter("x_total", "X.", "l"), _metrics.Counter("x_total", "X.", "l"));
-        Assert.Throws<ArgumentException>(() => _metrics.Counter("x_total", "X.", "other"));
-        Assert.Throws<ArgumentException>(() => _metrics.Gauge("x_total", "X.", "l"));
-        Assert.Throws<ArgumentException>(() => _metrics.Counter("x", "No _total."));
-        Assert.Throws<ArgumentException>(() => _metrics.Gauge("1x", "Digit."));
-        Assert.Throws<ArgumentException>(() => _metrics.Gauge("x-y", "Dash."));
-        Assert.Throws<ArgumentException>(() => _metrics.Gauge("x", "Label.", "le"));
-        Assert.Throws<ArgumentException>(() => _metrics.Gauge("x", "Label.", "__x"));
-        Assert.Throws<ArgumentException>(() => _metrics.Gauge("y", "Label.", "l").Set(1));
-        Assert.Throws<ArgumentException>(() => _metrics.Histogram("z", "Buckets.", [2, 1]));
-        Assert.Throws<ArgumentOutOfRangeException>(() => _metrics.Counter("x_total", "X.", "l").Add(-1, "v"));
-    }
-
-    [Fact]
-    public void Counting_from_many_threads_loses_nothing()
-    {
-        var counter = _metrics.Counter("n_total", "N.", "l");
-        var histogram = _metrics.Histogram("d_seconds", "D.", [1]);
-        Parallel.For(0, 10_000, i =>
-        {
-            counter.Inc((i % 3).ToString());
-            histogram.Observe(i % 2);
-        });
-        Assert.Equal(10_000, Enumerable.Range(0, 3).Sum(l => counter.Value(l.ToString())));
-        Assert.Contains("d_seconds_count 10000\n", Text(_metrics), StringComparison.Ordinal);
+        Assert.Contains("\nsystem_runtime_dotnet_gc_collections{", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("not_shown", text, StringComparison.Ordinal);
     }
 
     [Fact]
     public void The_process_tells_of_itself()
     {
-        _metrics.AddProcessMetrics();
+        ProcessMetrics.AddTo(_metrics);
         var values = Text(_metrics).Split('\n').Where(l => l.Length > 0 && l[0] != '#').ToDictionary(l => l.Split(' ')[0], l => double.Parse(l.Split(' ')[1]));
         Assert.InRange(values["process_resident_memory_bytes"], 1e6, 1e11);
         Assert.InRange(values["process_open_fds"], 3, 1e6);
@@ -127,7 +54,7 @@ public sealed class MetricsTests
     [Fact]
     public async Task The_health_server_answers_with_reasons()
     {
-        _metrics.Counter("x_total", "X.").Inc();
+        Metrics.WithCustomRegistry(_metrics).CreateCounter("x_total", "X.").Inc();
         string? reason = "the watch has not synced";
         await using var server = new HealthServer(new HealthServerOptions { Address = IPAddress.Loopback, Port = 0 }, _metrics);
         server.AddLivenessCheck("ping", () => null);

@@ -15,6 +15,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using PciOperator.Testing;
+using Prometheus;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
 
@@ -22,7 +23,7 @@ namespace PciOperator.Kubernetes.Tests.Unit;
 public sealed class TransportTests
 {
     private readonly FakeTimeProvider _time = new();
-    private readonly MetricsRegistry _metrics = new();
+    private readonly CollectorRegistry _metrics = Metrics.NewCustomRegistry();
 
     private static readonly KubernetesClientConfiguration s_somewhere = new() { Host = "http://server/base/path" };
 

@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Threading.Channels;
 using k8s.Models;
 using PciOperator.Testing;
+using Prometheus;
 using static PciOperator.Kubernetes.Tests.Unit.ScriptedServer;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
@@ -148,7 +149,7 @@ public sealed class UnreadableTests
     public async Task A_cache_keeps_what_it_knew_of_an_object_that_can_no_longer_be_read_until_it_is_gone()
     {
         var server = new ScriptedServer();
-        var metrics = new MetricsRegistry();
+        var metrics = Metrics.NewCustomRegistry();
         using var log = new MemoryStream();
         using var loggers = KubernetesLogging.Create(log);
         await using var cache = new WatchCache<V1ConfigMap>(server, "ns", time: new FakeTimeProvider(), metrics: metrics, logger: loggers.CreateLogger("cache"));

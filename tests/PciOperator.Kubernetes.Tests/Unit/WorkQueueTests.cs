@@ -1,11 +1,12 @@
 using PciOperator.Testing;
+using Prometheus;
 
 namespace PciOperator.Kubernetes.Tests.Unit;
 
 public sealed class WorkQueueTests : IDisposable
 {
     private readonly FakeTimeProvider _time = new();
-    private readonly MetricsRegistry _metrics = new();
+    private readonly CollectorRegistry _metrics = Metrics.NewCustomRegistry();
     private readonly WorkQueue<string> _queue;
 
     public WorkQueueTests() => _queue = new WorkQueue<string>("test", _time, _metrics);
