@@ -29,7 +29,6 @@ public sealed partial class MetricNameTests
             "counter pcioperator_reconcile_total", "histogram pcioperator_reconcile_duration_seconds", "gauge pcioperator_active_workers", "counter pcioperator_placements_total",
             "histogram pcioperator_placement_duration_seconds", "counter pcioperator_pcinode_writes_total", "counter pcioperator_pcinode_changes_total",
             "gauge pcioperator_watch_cache_objects", "counter pcioperator_watch_cache_lists_total", "gauge workqueue_depth", "histogram workqueue_work_duration_seconds",
-            "counter rest_client_requests_total", "histogram rest_client_request_duration_seconds",
         ];
         Hold(Text(lab.Metrics), some);
     }
