@@ -4,7 +4,6 @@ using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
-using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
 using Prometheus;
 

@@ -38,7 +38,7 @@ public sealed partial class MetricNameTests
     {
         var metrics = Metrics.NewCustomRegistry();
         var simulated = LabHosts.Create();
-        using var client = new KubernetesClient(new KubernetesClientConfiguration { Server = new Uri("https://server/") }, PciOperatorJsonContext.Default, metrics: metrics);
+        using var client = new EntityClient(new k8s.KubernetesClientConfiguration { Host = "https://server/" }, PciOperatorJsonContext.Default, metrics: metrics);
         await using var events = new EventRecorder(client, "pcioperator-agent", "node-1", metrics: metrics);
         var host = new PassthroughHost(simulated.Files, "/var/lib/pcioperator");
         await using var agent = new NodeAgent(new NodeAgentOptions { NodeName = "node-1" }, client, host, simulated.Files, "/var/lib/pcioperator", simulated.Uevents, TimeProvider.System, NullLogger.Instance, metrics, events);
