@@ -3,7 +3,6 @@ using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
-using PciOperator.Kubernetes;
 using PciOperator.Kubernetes.Models;
 using PciOperator.Sandbox.Hosts;
 using Prometheus;
