@@ -1,5 +1,5 @@
-using k8s.Models;
 using BenchmarkDotNet.Attributes;
+using k8s.Models;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Core;

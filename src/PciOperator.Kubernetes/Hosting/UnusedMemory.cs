@@ -89,18 +89,20 @@ internal static partial class ProgramPages
             foreach (var (start, length) in Untouched(File.ReadAllLines("/proc/self/smaps"), program))
                 _ = Advise(start, length, DontNeed);
         }
-        catch (IOException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
+            // Nothing is let go.
         }
     }
 
     /// <summary>
     /// Mappings of the program's file that can't be written and of which no page is the process's own: those are the file's bytes. A page
-    /// that was relocated is not ("Anonymous" counts it), and would come back without its relocations.
+    /// that was relocated is not ("Anonymous" counts it, or "Swap" when it was swapped out), and would come back without its relocations.
     /// </summary>
     internal static IEnumerable<(nint Start, nint Length)> Untouched(IEnumerable<string> smaps, string program)
     {
         (nint Start, nint Length)? candidate = null;
+        var anonymous = true;
         foreach (var line in smaps)
         {
             // 55d6cd000000-55d6cd600000 r--p 00000000 fe:00 1234      /app/pcioperator-agent
@@ -109,8 +111,13 @@ internal static partial class ProgramPages
                 candidate = path == program && rights is "r--p" or "r-xp"
                     ? (Address(from), Address(to) - Address(from))
                     : null;
+                anonymous = true;
             }
-            else if (line.StartsWith("Anonymous:", StringComparison.Ordinal) && candidate is { } found && line.EndsWith(" 0 kB", StringComparison.Ordinal))
+            else if (line.StartsWith("Anonymous:", StringComparison.Ordinal))
+            {
+                anonymous = !line.EndsWith(" 0 kB", StringComparison.Ordinal);
+            }
+            else if (line.StartsWith("Swap:", StringComparison.Ordinal) && !anonymous && candidate is { } found && line.EndsWith(" 0 kB", StringComparison.Ordinal))
             {
                 yield return found;
             }
