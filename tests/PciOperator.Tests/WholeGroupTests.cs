@@ -70,6 +70,11 @@ public sealed class WholeGroupTests
             metadata: { name: untyped }
             spec: { devices: [{ vendorId: "8086", productId: "1572" }] }
             """);
+        // By then the node's agent is known to be ready: a claim that no device is meant for is not looked at again for that.
+        await lab.ClaimAsync("whole", "pf:1");
+        await lab.ReadyAsync("whole");
+        await lab.DeleteAsync("whole");
+        await lab.GoneAsync("whole");
         await lab.ClaimAsync("nic", "untyped:1");
         await lab.PendingAsync("nic", "give deviceType: type-PF");
         await lab.UntilAsync("the alias to say it too", () => lab.Client.GetAsync<PciAlias>("untyped"),
