@@ -63,10 +63,8 @@ bench: ## Run the benchmarks
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'
 
 bench-client: ## Compare our client with the library's: file, memory, start, watch, list, patches (BEFORE=<a client-bench of an earlier commit> adds a row)
-	@mkdir -p artifacts
-	@for kind in own library; do \
-	  dotnet publish tests/ClientBench -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -p:ClientKind=$$kind -v q -o artifacts/publish/client-$$kind > artifacts/publish.log 2>&1 || { cat artifacts/publish.log; exit 1; }; \
-	done
+	$(call publish,tests/ClientBench -p:ClientKind=own,client-own)
+	$(call publish,tests/ClientBench -p:ClientKind=library,client-library)
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- client $(if $(BEFORE),before=$(BEFORE)) own=artifacts/publish/client-own/client-bench library=artifacts/publish/client-library/client-bench
 
 idle: ## Show what the published agent costs on a host with 256 functions while nothing happens (IDLE_SECONDS=60)

@@ -219,7 +219,7 @@ internal static partial class ClaimLoad
         /// <summary>A field of the controller's memory (proc_pid_status(5)).</summary>
         public double ResidentMiB(string field) => controller.HasExited
             ? throw new InvalidOperationException($"The controller ended with exit code {controller.ExitCode}.")
-            : long.Parse(File.ReadLines($"/proc/{controller.Id}/status").First(l => l.StartsWith(field + ":", StringComparison.Ordinal))[(field.Length + 1)..].Replace("kB", "", StringComparison.Ordinal), CultureInfo.InvariantCulture) / 1024.0;
+            : ProcessUsage.MemoryOf(controller.Id, field) / 1024.0;
 
         private static async Task PatientlyAsync<T>(string what, Func<Task<T?>> read, Func<T, bool> holds) where T : class
         {

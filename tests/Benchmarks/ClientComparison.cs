@@ -65,9 +65,7 @@ internal static class ClientComparison
         // 100 events come, and then nothing more.
         using var process = Start(path, "idle", server.Url + "/quiet", int.MaxValue);
         await Task.Delay(TimeSpan.FromSeconds(5));
-        var status = await File.ReadAllLinesAsync($"/proc/{process.Id}/status");
-        double Kilobytes(string field) => double.Parse(status.Single(l => l.StartsWith(field, StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
-        var result = (Kilobytes("VmRSS:") * 1.024, Kilobytes("RssAnon:") * 1.024);
+        var result = (ProcessUsage.MemoryOf(process.Id, "VmRSS") * 1.024, ProcessUsage.MemoryOf(process.Id, "RssAnon") * 1.024);
         process.Kill();
         return result;
     }

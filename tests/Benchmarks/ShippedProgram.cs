@@ -88,12 +88,15 @@ internal sealed record ProcessUsage(long Ticks, IReadOnlyDictionary<string, Thre
         var stat = File.ReadAllText($"/proc/{pid}/stat");
         var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
         return new ProcessUsage(long.Parse(fields[11], CultureInfo.InvariantCulture) + long.Parse(fields[12], CultureInfo.InvariantCulture), threads,
-            Number($"/proc/{pid}/status", "VmRSS:"), Number($"/proc/{pid}/status", "RssAnon:"));
+            MemoryOf(pid, "VmRSS"), MemoryOf(pid, "RssAnon"));
     }
 
     /// <summary>What each thread has used since an earlier count, the busiest first.</summary>
     public IReadOnlyList<ThreadUsage> Since(ProcessUsage earlier) =>
         [.. Threads.Select(t => t.Value.Since(earlier.Threads.GetValueOrDefault(t.Key))).OrderByDescending(t => t.Nanoseconds)];
+
+    /// <summary>A field of a process' memory (proc_pid_status(5)), KiB.</summary>
+    public static long MemoryOf(int pid, string field) => Number($"/proc/{pid}/status", field + ":");
 
     private static long Number(string file, string field) =>
         long.Parse(File.ReadLines(file).First(l => l.StartsWith(field, StringComparison.Ordinal))[field.Length..].Replace("kB", "", StringComparison.Ordinal), CultureInfo.InvariantCulture);
