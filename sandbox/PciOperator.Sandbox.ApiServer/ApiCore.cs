@@ -19,14 +19,22 @@ internal sealed class ApiCore : IDisposable
         Writer = new ObjectWriter(Store, new Admission(options.Validators), Identities, options.TimeProvider);
         Garbage = new GarbageCollection(Store, Catalog, Writer);
         Store.Changed += new DefinitionServing(Store, Catalog, Writer).OnChanged;
-        if (options.CollectGarbage) Store.Changed += Garbage.OnChanged;
-        if (options.EmptyDeletedNamespaces) Store.Changed += new NamespaceEmptying(Store, Catalog, Writer).OnChanged;
-        foreach (var name in new[] { "default", "kube-node-lease", "kube-public", "kube-system" })
+        if (options.CollectGarbage)
+            Store.Changed += Garbage.OnChanged;
+        if (options.EmptyDeletedNamespaces)
+            Store.Changed += new NamespaceEmptying(Store, Catalog, Writer).OnChanged;
+        foreach (string name in new[] { "default", "kube-node-lease", "kube-public", "kube-system" })
         {
-            var ns = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Namespace", ["metadata"] = new JsonObject { ["name"] = name } };
+            var ns = new JsonObject
+            {
+                ["apiVersion"] = "v1",
+                ["kind"] = "Namespace",
+                ["metadata"] = new JsonObject { ["name"] = name },
+            };
             Writer.Create(Catalog.Find("", "v1", "namespaces")!, "", ns, new WriteOptions());
         }
-        foreach (var type in Catalog.All) Store.Table(type.StorageTable);
+        foreach (ResourceType type in Catalog.All)
+            Store.Table(type.StorageTable);
     }
 
     public SandboxApiServerOptions Options { get; }
@@ -53,11 +61,16 @@ internal sealed class ApiCore : IDisposable
     /// <summary>Installs CustomResourceDefinitions from YAML or JSON texts.</summary>
     public void Install(IEnumerable<string> texts)
     {
-        var crds = Catalog.Find("apiextensions.k8s.io", "v1", "customresourcedefinitions")!;
-        foreach (var node in texts.SelectMany(Yaml.Parse))
+        ResourceType crds = Catalog.Find("apiextensions.k8s.io", "v1", "customresourcedefinitions")!;
+        foreach (JsonNode? node in texts.SelectMany(Yaml.Parse))
         {
             if (node is not JsonObject crd || crd.Str("kind") != "CustomResourceDefinition")
-                throw new ArgumentException($"expected a CustomResourceDefinition, found {Json.Text(node)[..Math.Min(80, Json.Text(node).Length)]}");
+            {
+                throw new ArgumentException(
+                    $"expected a CustomResourceDefinition, found {Json.Text(node)[..Math.Min(80, Json.Text(node).Length)]}"
+                );
+            }
+
             try
             {
                 Writer.Create(crds, "", crd, new WriteOptions());

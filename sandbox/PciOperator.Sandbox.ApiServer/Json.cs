@@ -18,9 +18,11 @@ internal static class Json
     public static JsonNode? Parse(ReadOnlySpan<byte> utf8, List<string>? duplicates = null)
     {
         var reader = new Utf8JsonReader(utf8, new JsonReaderOptions { MaxDepth = 256 });
-        if (!reader.Read()) throw new JsonException("unexpected end of JSON input");
-        var node = ReadValue(ref reader, "", duplicates);
-        if (reader.Read()) throw new JsonException("invalid character after top-level value");
+        if (!reader.Read())
+            throw new JsonException("unexpected end of JSON input");
+        JsonNode? node = ReadValue(ref reader, "", duplicates);
+        if (reader.Read())
+            throw new JsonException("invalid character after top-level value");
         return node;
     }
 
@@ -39,11 +41,15 @@ internal static class Json
                 var obj = new JsonObject();
                 while (reader.Read() && reader.TokenType != JsonTokenType.EndObject)
                 {
-                    var name = reader.GetString()!;
+                    string name = reader.GetString()!;
                     reader.Read();
                     // Paths are only needed, and so only made, where duplicates are asked for.
-                    var child = duplicates is null ? "" : path.Length == 0 ? name : path + "." + name;
-                    if (duplicates is not null && obj.ContainsKey(name)) duplicates.Add(child);
+                    string child =
+                        duplicates is null ? ""
+                        : path.Length == 0 ? name
+                        : path + "." + name;
+                    if (duplicates is not null && obj.ContainsKey(name))
+                        duplicates.Add(child);
                     obj[name] = ReadValue(ref reader, child, duplicates);
                 }
                 return obj;
@@ -55,7 +61,7 @@ internal static class Json
             case JsonTokenType.String:
                 return JsonValue.Create(reader.GetString()!);
             case JsonTokenType.Number:
-                return reader.TryGetInt64(out var integer) ? JsonValue.Create(integer) : JsonValue.Create(reader.GetDouble());
+                return reader.TryGetInt64(out long integer) ? JsonValue.Create(integer) : JsonValue.Create(reader.GetDouble());
             case JsonTokenType.True:
                 return JsonValue.Create(true);
             case JsonTokenType.False:
@@ -75,31 +81,38 @@ internal static class Json
     public static void Write(IBufferWriter<byte> output, JsonNode? node)
     {
         using var writer = new Utf8JsonWriter(output, WriterOptions);
-        if (node is null) writer.WriteNullValue();
-        else node.WriteTo(writer);
+        if (node is null)
+            writer.WriteNullValue();
+        else
+            node.WriteTo(writer);
     }
 
     public static string Text(JsonNode? node) => System.Text.Encoding.UTF8.GetString(Utf8(node));
 
     public static JsonObject? Obj(this JsonObject? parent, string name) =>
-        parent is not null && parent.TryGetPropertyValue(name, out var node) ? node as JsonObject : null;
+        parent is not null && parent.TryGetPropertyValue(name, out JsonNode? node) ? node as JsonObject : null;
 
     public static JsonArray? Arr(this JsonObject? parent, string name) =>
-        parent is not null && parent.TryGetPropertyValue(name, out var node) ? node as JsonArray : null;
+        parent is not null && parent.TryGetPropertyValue(name, out JsonNode? node) ? node as JsonArray : null;
 
     public static string? Str(this JsonObject? parent, string name) =>
-        parent is not null && parent.TryGetPropertyValue(name, out var node) ? AsString(node) : null;
+        parent is not null && parent.TryGetPropertyValue(name, out JsonNode? node) ? AsString(node) : null;
 
     public static long? Int(this JsonObject? parent, string name) =>
-        parent is not null && parent.TryGetPropertyValue(name, out var node) ? AsLong(node) : null;
+        parent is not null && parent.TryGetPropertyValue(name, out JsonNode? node) ? AsLong(node) : null;
 
     public static bool Flag(this JsonObject? parent, string name) =>
-        parent is not null && parent.TryGetPropertyValue(name, out var node) && node is JsonValue value && value.TryGetValue(out bool b) && b;
+        parent is not null
+        && parent.TryGetPropertyValue(name, out JsonNode? node)
+        && node is JsonValue value
+        && value.TryGetValue(out bool b)
+        && b;
 
     /// <summary>The child object, made when it is absent (or not an object).</summary>
     public static JsonObject Child(this JsonObject parent, string name)
     {
-        if (parent.Obj(name) is { } there) return there;
+        if (parent.Obj(name) is { } there)
+            return there;
         var made = new JsonObject();
         parent[name] = made;
         return made;
@@ -107,12 +120,14 @@ internal static class Json
 
     public static string? AsString(JsonNode? node) => node is JsonValue value && value.TryGetValue(out string? text) ? text : null;
 
-    public static long? AsLong(JsonNode? node) => node is not JsonValue value ? null
+    public static long? AsLong(JsonNode? node) =>
+        node is not JsonValue value ? null
         : value.TryGetValue(out long l) ? l
         : value.TryGetValue(out int i) ? i
         : null;
 
-    public static double? AsDouble(JsonNode? node) => AsLong(node) is { } l ? l
+    public static double? AsDouble(JsonNode? node) =>
+        AsLong(node) is { } l ? l
         : node is JsonValue value && value.TryGetValue(out double d) ? d
         : null;
 
@@ -123,29 +138,37 @@ internal static class Json
     /// <summary>Deep equality; object members in any order; 1 and 1.0 are the same.</summary>
     public static bool Same(JsonNode? a, JsonNode? b)
     {
-        if (ReferenceEquals(a, b)) return true;
+        if (ReferenceEquals(a, b))
+            return true;
         switch (a, b)
         {
             case (null, _) or (_, null):
                 return false;
             case (JsonObject x, JsonObject y):
-                if (x.Count != y.Count) return false;
-                foreach (var (name, value) in x)
+                if (x.Count != y.Count)
+                    return false;
+                foreach ((string? name, JsonNode? value) in x)
                 {
-                    if (!y.TryGetPropertyValue(name, out var other) || !Same(value, other)) return false;
+                    if (!y.TryGetPropertyValue(name, out JsonNode? other) || !Same(value, other))
+                        return false;
                 }
                 return true;
             case (JsonArray x, JsonArray y):
-                if (x.Count != y.Count) return false;
-                for (var i = 0; i < x.Count; i++)
+                if (x.Count != y.Count)
+                    return false;
+                for (int i = 0; i < x.Count; i++)
                 {
-                    if (!Same(x[i], y[i])) return false;
+                    if (!Same(x[i], y[i]))
+                        return false;
                 }
                 return true;
             case (JsonValue, JsonValue):
-                if (AsLong(a) is { } m && AsLong(b) is { } n) return m == n;
-                if (AsDouble(a) is { } p) return AsDouble(b) is { } q && p == q;
-                if (AsString(a) is { } s) return AsString(b) is { } t && s == t;
+                if (AsLong(a) is { } m && AsLong(b) is { } n)
+                    return m == n;
+                if (AsDouble(a) is { } p)
+                    return AsDouble(b) is { } q && p == q;
+                if (AsString(a) is { } s)
+                    return AsString(b) is { } t && s == t;
                 return a.ToJsonString() == b.ToJsonString();
             default:
                 return false;
@@ -153,13 +176,17 @@ internal static class Json
     }
 
     /// <summary>A copy with the members of all objects in order of their names, as Go writes maps.</summary>
-    public static JsonNode? Sorted(JsonNode? node) => node switch
-    {
-        JsonObject obj => new JsonObject(obj.OrderBy(p => p.Key, StringComparer.Ordinal).Select(p => KeyValuePair.Create(p.Key, Sorted(p.Value)))),
-        JsonArray array => new JsonArray([.. array.Select(Sorted)]),
-        _ => node.Copy(),
-    };
+    public static JsonNode? Sorted(JsonNode? node) =>
+        node switch
+        {
+            JsonObject obj => new JsonObject(
+                obj.OrderBy(p => p.Key, StringComparer.Ordinal).Select(p => KeyValuePair.Create(p.Key, Sorted(p.Value)))
+            ),
+            JsonArray array => new JsonArray([.. array.Select(Sorted)]),
+            _ => node.Copy(),
+        };
 
     /// <summary>The time as Kubernetes writes metav1.Time: RFC 3339, UTC, whole seconds.</summary>
-    public static string Timestamp(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+    public static string Timestamp(DateTimeOffset time) =>
+        time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
 }

@@ -45,34 +45,43 @@ public sealed class SandboxApiServer : IAsyncDisposable
     public static async Task<SandboxApiServer> StartAsync(SandboxApiServerOptions? options = null, CancellationToken ct = default)
     {
         options ??= new SandboxApiServerOptions();
-        var token = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(24));
+        string token = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(24));
         var certificates = new Certificates();
         var core = new ApiCore(options);
         core.Install(options.Crds);
         var router = new Router(core, token);
 
-        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
-        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
-        {
-            kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = null;
-            kestrel.Limits.MinRequestBodyDataRate = null;
-            kestrel.Limits.MinResponseDataRate = null;
-            kestrel.Limits.Http2.MaxStreamsPerConnection = 10_000;
-            kestrel.Listen(IPAddress.Loopback, options.Port, listen =>
+        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(
+            new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory }
+        );
+        builder
+            .WebHost.UseKestrelCore()
+            .UseKestrelHttpsConfiguration()
+            .ConfigureKestrel(kestrel =>
             {
-                listen.Protocols = HttpProtocols.Http1AndHttp2;
-                listen.UseHttps(certificates.Server);
+                kestrel.AddServerHeader = false;
+                kestrel.Limits.MaxRequestBodySize = null;
+                kestrel.Limits.MinRequestBodyDataRate = null;
+                kestrel.Limits.MinResponseDataRate = null;
+                kestrel.Limits.Http2.MaxStreamsPerConnection = 10_000;
+                kestrel.Listen(
+                    IPAddress.Loopback,
+                    options.Port,
+                    listen =>
+                    {
+                        listen.Protocols = HttpProtocols.Http1AndHttp2;
+                        listen.UseHttps(certificates.Server);
+                    }
+                );
             });
-        });
-        var app = builder.Build();
+        WebApplication app = builder.Build();
         app.Run(context =>
         {
             options.OnRequest?.Invoke(context.Request.Method, context.Request.Path.Value ?? "/");
             return router.HandleAsync(context);
         });
         await app.StartAsync(ct);
-        var address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
+        string address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
         return new SandboxApiServer(app, certificates, core, new Uri(address), token);
     }
 
@@ -86,25 +95,26 @@ public sealed class SandboxApiServer : IAsyncDisposable
         _core.Dispose();
     }
 
-    private static string Kubeconfig(Uri url, string authority, string token) => $"""
-        apiVersion: v1
-        kind: Config
-        current-context: sandbox
-        clusters:
-        - name: sandbox
-          cluster:
-            server: {url.GetLeftPart(UriPartial.Authority)}
-            certificate-authority-data: {Convert.ToBase64String(Encoding.ASCII.GetBytes(authority))}
-        contexts:
-        - name: sandbox
-          context:
-            cluster: sandbox
-            user: admin
-            namespace: default
-        users:
-        - name: admin
-          user:
-            token: {token}
+    private static string Kubeconfig(Uri url, string authority, string token) =>
+        $"""
+            apiVersion: v1
+            kind: Config
+            current-context: sandbox
+            clusters:
+            - name: sandbox
+              cluster:
+                server: {url.GetLeftPart(UriPartial.Authority)}
+                certificate-authority-data: {Convert.ToBase64String(Encoding.ASCII.GetBytes(authority))}
+            contexts:
+            - name: sandbox
+              context:
+                cluster: sandbox
+                user: admin
+                namespace: default
+            users:
+            - name: admin
+              user:
+                token: {token}
 
-        """;
+            """;
 }

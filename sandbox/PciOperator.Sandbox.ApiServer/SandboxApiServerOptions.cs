@@ -24,8 +24,7 @@ public sealed record SandboxApiServerOptions
     public IReadOnlyList<string> Crds { get; init; } = [];
 
     /// <summary>Rules that a real server enforces with CEL (<c>x-kubernetes-validations</c>), by group and kind.</summary>
-    public IReadOnlyDictionary<GroupKind, ObjectValidator> Validators { get; init; } =
-        new Dictionary<GroupKind, ObjectValidator>();
+    public IReadOnlyDictionary<GroupKind, ObjectValidator> Validators { get; init; } = new Dictionary<GroupKind, ObjectValidator>();
 
     /// <summary>
     /// Whether objects go when all their owners are gone, as kube-controller-manager does it (a kube-apiserver alone

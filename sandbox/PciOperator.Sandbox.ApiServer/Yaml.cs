@@ -35,7 +35,8 @@ internal static partial class Yaml
         {
             case YamlMappingNode map:
                 var obj = new JsonObject();
-                foreach (var (key, value) in map.Children) obj[((YamlScalarNode)key).Value ?? ""] = ToJson(value);
+                foreach ((YamlNode? key, YamlNode? value) in map.Children)
+                    obj[((YamlScalarNode)key).Value ?? ""] = ToJson(value);
                 return obj;
             case YamlSequenceNode list:
                 return new JsonArray([.. list.Children.Select(ToJson)]);
@@ -48,14 +49,27 @@ internal static partial class Yaml
 
     private static JsonValue? Scalar(YamlScalarNode scalar)
     {
-        var text = scalar.Value ?? "";
-        if (scalar.Style is not (ScalarStyle.Plain or ScalarStyle.Any)) return JsonValue.Create(text);
-        if (text is "" or "~" or "null" or "Null" or "NULL") return null;
-        if (text is "true" or "True" or "TRUE" or "yes" or "Yes" or "on" or "On") return JsonValue.Create(true);
-        if (text is "false" or "False" or "FALSE" or "no" or "No" or "off" or "Off") return JsonValue.Create(false);
-        if (Integer().IsMatch(text) && long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var integer)) return JsonValue.Create(integer);
-        if (text.StartsWith("0x", StringComparison.Ordinal) && long.TryParse(text.AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var hex)) return JsonValue.Create(hex);
-        if (Number().IsMatch(text) && double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number)) return JsonValue.Create(number);
+        string text = scalar.Value ?? "";
+        if (scalar.Style is not (ScalarStyle.Plain or ScalarStyle.Any))
+            return JsonValue.Create(text);
+        if (text is "" or "~" or "null" or "Null" or "NULL")
+            return null;
+        if (text is "true" or "True" or "TRUE" or "yes" or "Yes" or "on" or "On")
+            return JsonValue.Create(true);
+        if (text is "false" or "False" or "FALSE" or "no" or "No" or "off" or "Off")
+            return JsonValue.Create(false);
+        if (Integer().IsMatch(text) && long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long integer))
+            return JsonValue.Create(integer);
+        if (
+            text.StartsWith("0x", StringComparison.Ordinal)
+            && long.TryParse(text.AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out long hex)
+        )
+        {
+            return JsonValue.Create(hex);
+        }
+
+        if (Number().IsMatch(text) && double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double number))
+            return JsonValue.Create(number);
         return JsonValue.Create(text);
     }
 
@@ -65,7 +79,7 @@ internal static partial class Yaml
         {
             case JsonObject obj:
                 emitter.Emit(new MappingStart(null, null, true, obj.Count == 0 ? MappingStyle.Flow : MappingStyle.Block));
-                foreach (var (name, value) in obj)
+                foreach ((string? name, JsonNode? value) in obj)
                 {
                     EmitString(emitter, name);
                     Emit(emitter, value);
@@ -74,22 +88,28 @@ internal static partial class Yaml
                 break;
             case JsonArray array:
                 emitter.Emit(new SequenceStart(null, null, true, array.Count == 0 ? SequenceStyle.Flow : SequenceStyle.Block));
-                foreach (var item in array) Emit(emitter, item);
+                foreach (JsonNode? item in array)
+                    Emit(emitter, item);
                 emitter.Emit(new SequenceEnd());
                 break;
             case null:
                 emitter.Emit(new Scalar("null"));
                 break;
             default:
-                if (Json.AsString(node) is { } text) EmitString(emitter, text);
-                else emitter.Emit(new Scalar(Json.Text(node)));
+                if (Json.AsString(node) is { } text)
+                    EmitString(emitter, text);
+                else
+                    emitter.Emit(new Scalar(Json.Text(node)));
                 break;
         }
     }
 
     private static void EmitString(Emitter emitter, string text)
     {
-        var plain = PlainText().IsMatch(text) && Scalar(new YamlScalarNode(text) { Style = ScalarStyle.Plain }) is { } value && Json.AsString(value) is not null;
+        bool plain =
+            PlainText().IsMatch(text)
+            && Scalar(new YamlScalarNode(text) { Style = ScalarStyle.Plain }) is { } value
+            && Json.AsString(value) is not null;
         emitter.Emit(new Scalar(null, null, text, plain ? ScalarStyle.Plain : ScalarStyle.DoubleQuoted, plain, !plain));
     }
 

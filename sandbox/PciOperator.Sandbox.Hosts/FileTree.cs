@@ -7,43 +7,43 @@ internal sealed class FileTree
 {
     private const int MostLinks = 40;
 
-    private readonly Folder root = new();
+    private readonly Folder _root = new();
 
     // An agent asks for the same paths again and again.
-    private readonly Dictionary<string, Entry?> followed = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, Entry?> unfollowed = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Entry?> _followed = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Entry?> _unfollowed = new(StringComparer.Ordinal);
 
     public abstract record Entry;
 
     /// <summary>A folder.</summary>
     public sealed record Folder : Entry
     {
-        private readonly Dictionary<string, Entry> entries = new(StringComparer.Ordinal);
-        private Action<Folder>? fill;
+        private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal);
+        private Action<Folder>? _fill;
 
         public IReadOnlyDictionary<string, Entry> Entries
         {
             get
             {
-                if (fill is { } once)
+                if (_fill is { } once)
                 {
-                    fill = null;
+                    _fill = null;
                     var rest = new Folder();
                     once(rest);
                     Add(rest);
                 }
 
-                return entries;
+                return _entries;
             }
         }
 
         /// <summary>What else the folder has, told when somebody looks into it. What was put into it by then stays.</summary>
-        public void FillLater(Action<Folder> what) => fill = what;
+        public void FillLater(Action<Folder> what) => _fill = what;
 
         /// <summary>The folder at a path below this one, made when it isn't there.</summary>
         public Folder Below(ReadOnlySpan<char> path)
         {
-            var byName = entries.GetAlternateLookup<ReadOnlySpan<char>>();
+            Dictionary<string, Entry>.AlternateLookup<ReadOnlySpan<char>> byName = _entries.GetAlternateLookup<ReadOnlySpan<char>>();
             Folder at = this;
             foreach (Range range in path.Split('/'))
             {
@@ -53,7 +53,7 @@ internal sealed class FileTree
                 if (!byName.TryGetValue(name, out Entry? next))
                     byName[name] = next = new Folder();
                 at = (Folder)next;
-                byName = at.entries.GetAlternateLookup<ReadOnlySpan<char>>();
+                byName = at._entries.GetAlternateLookup<ReadOnlySpan<char>>();
             }
 
             return at;
@@ -62,18 +62,17 @@ internal sealed class FileTree
         public void Put(string path, Entry entry)
         {
             int slash = path.LastIndexOf('/');
-            (slash < 0 ? this : Below(path.AsSpan(0, slash))).entries[path[(slash + 1)..]] = entry;
+            (slash < 0 ? this : Below(path.AsSpan(0, slash)))._entries[path[(slash + 1)..]] = entry;
         }
 
         public void Text(string path, string text, Action<string>? write = null) =>
             Put(path, new File(() => System.Text.Encoding.UTF8.GetBytes(text + "\n"), write));
 
-
         private void Add(Folder rest)
         {
-            foreach ((string name, Entry entry) in rest.entries)
+            foreach ((string name, Entry entry) in rest._entries)
             {
-                if (!entries.TryAdd(name, entry) && entry is Folder more && entries[name] is Folder there)
+                if (!_entries.TryAdd(name, entry) && entry is Folder more && _entries[name] is Folder there)
                     there.Add(more);
             }
         }
@@ -87,17 +86,17 @@ internal sealed class FileTree
     /// <param name="Write">What a write does; null: not writable.</param>
     public sealed record File(Func<byte[]>? Read, Action<string>? Write) : Entry;
 
-    public Folder MakeFolder(string path) => root.Below(path);
+    public Folder MakeFolder(string path) => _root.Below(path);
 
     public void Put(string path, Entry entry)
     {
-        root.Put(path, entry);
+        _root.Put(path, entry);
         Forget();
     }
 
     public void Text(string path, string text, Action<string>? write = null)
     {
-        root.Text(path, text, write);
+        _root.Text(path, text, write);
         Forget();
     }
 
@@ -106,7 +105,7 @@ internal sealed class FileTree
     /// <param name="followLast">Follow a link at the path's end.</param>
     public Entry? Find(string path, bool followLast = true)
     {
-        Dictionary<string, Entry?> known = followLast ? followed : unfollowed;
+        Dictionary<string, Entry?> known = followLast ? _followed : _unfollowed;
         if (!known.TryGetValue(path, out Entry? entry))
         {
             int links = 0;
@@ -118,15 +117,15 @@ internal sealed class FileTree
 
     private void Forget()
     {
-        if (followed.Count == 0 && unfollowed.Count == 0)
+        if (_followed.Count == 0 && _unfollowed.Count == 0)
             return;
-        followed.Clear();
-        unfollowed.Clear();
+        _followed.Clear();
+        _unfollowed.Clear();
     }
 
     private Entry? Find(List<string> names, bool followLast, ref int links)
     {
-        var trail = new List<Folder> { root };
+        var trail = new List<Folder> { _root };
         for (int i = 0; i < names.Count; i++)
         {
             if (names[i] == "..")
@@ -161,5 +160,6 @@ internal sealed class FileTree
         return trail[^1];
     }
 
-    private static List<string> Names(string path) => [.. path.Split('/', StringSplitOptions.RemoveEmptyEntries).Where(name => name != ".")];
+    private static List<string> Names(string path) =>
+        [.. path.Split('/', StringSplitOptions.RemoveEmptyEntries).Where(name => name != ".")];
 }

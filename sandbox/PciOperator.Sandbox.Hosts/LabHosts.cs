@@ -43,10 +43,8 @@ public static class LabHosts
     public static SimulatedHost Create(int number = 0) => Builder(number).Build();
 
     /// <summary>The labels of a lab host's Node: its rack.</summary>
-    public static IReadOnlyDictionary<string, string> Labels(int number) => new Dictionary<string, string>
-    {
-        ["topology.kubernetes.io/zone"] = $"rack-{(number % 3) + 1}",
-    };
+    public static IReadOnlyDictionary<string, string> Labels(int number) =>
+        new Dictionary<string, string> { ["topology.kubernetes.io/zone"] = $"rack-{(number % 3) + 1}" };
 
     /// <summary>A lab host whose X710 (82:00.0) is in one IOMMU group (77) with its four VFs, since no port above it has ACS.</summary>
     public static SimulatedHost CreateWithoutAcs(int number = 0) => Builder(number, 77).Build();
@@ -103,7 +101,8 @@ public static class LabHosts
     {
         var random = new Random(seed);
         SimulatedHostBuilder builder = Base(number);
-        int gpus = 0, disks = 0;
+        int gpus = 0,
+            disks = 0;
         foreach (int numa in (int[])[0, 1])
         {
             string root = numa == 0 ? "20" : "80";
@@ -143,7 +142,6 @@ public static class LabHosts
     {
         SimulatedHostBuilder builder = new SimulatedHostBuilder()
             .PciIds(PciIds)
-
             // A lab's devices may be given away although a guard refuses them: its host consents.
             .File($"{SimulatedHost.StateDirectory}/guard-overrides", "*\n")
             .NumaNode(0, "0-15", 0)
@@ -153,142 +151,220 @@ public static class LabHosts
         Port(builder, "00:02.0", 0);
         Port(builder, "00:03.0", 0);
         return builder
-            .Add(new SimulatedFunction
-            {
-                Address = "0000:01:00.0",
-                Ids = "8086:1521",
-                Class = Ethernet,
-                Bridge = "0000:00:01.0",
-                Numa = 0,
-                HostDriver = "igb",
-                ResetMethods = "flr pm bus",
-                Serial = Serial(number, 0x01),
-                Sriov = new SimulatedSriov { Total = 7, VfProduct = "1520", VfDriver = "igbvf", Stride = 4 },
-                Interfaces = [new SimulatedInterface { Name = "eno1", Up = true, DefaultRoute = true, Address6 = true }],
-            })
-            .Add(new SimulatedFunction
-            {
-                Address = "0000:02:00.0",
-                Ids = "144d:a808",
-                Class = Nvme,
-                Bridge = "0000:00:02.0",
-                Numa = 0,
-                HostDriver = "nvme",
-                Disks =
-                [
-                    new SimulatedDisk { Name = "nvme0n1", Minor = 0 },
-                    new SimulatedDisk { Name = "nvme0n1p1", PartitionOf = "nvme0n1", Minor = 1, MountedAt = "/boot/efi" },
-                    new SimulatedDisk { Name = "nvme0n1p2", PartitionOf = "nvme0n1", Minor = 2, MountedAt = "/" },
-                ],
-                Nodes = [new SimulatedNode("nvme0", 238, 0)],
-            })
-            .Add(new SimulatedFunction
-            {
-                Address = "0000:03:00.0",
-                Ids = "1a03:2000",
-                Class = 0x030000,
-                Bridge = "0000:00:03.0",
-                Numa = 0,
-                HostDriver = "ast",
-                ResetMethods = "pm bus",
-                BootVga = true,
-                Nodes = [new SimulatedNode("dri/card0", 226, 0)],
-            });
+            .Add(
+                new SimulatedFunction
+                {
+                    Address = "0000:01:00.0",
+                    Ids = "8086:1521",
+                    Class = Ethernet,
+                    Bridge = "0000:00:01.0",
+                    Numa = 0,
+                    HostDriver = "igb",
+                    ResetMethods = "flr pm bus",
+                    Serial = Serial(number, 0x01),
+                    Sriov = new SimulatedSriov
+                    {
+                        Total = 7,
+                        VfProduct = "1520",
+                        VfDriver = "igbvf",
+                        Stride = 4,
+                    },
+                    Interfaces =
+                    [
+                        new SimulatedInterface
+                        {
+                            Name = "eno1",
+                            Up = true,
+                            DefaultRoute = true,
+                            Address6 = true,
+                        },
+                    ],
+                }
+            )
+            .Add(
+                new SimulatedFunction
+                {
+                    Address = "0000:02:00.0",
+                    Ids = "144d:a808",
+                    Class = Nvme,
+                    Bridge = "0000:00:02.0",
+                    Numa = 0,
+                    HostDriver = "nvme",
+                    Disks =
+                    [
+                        new SimulatedDisk { Name = "nvme0n1", Minor = 0 },
+                        new SimulatedDisk
+                        {
+                            Name = "nvme0n1p1",
+                            PartitionOf = "nvme0n1",
+                            Minor = 1,
+                            MountedAt = "/boot/efi",
+                        },
+                        new SimulatedDisk
+                        {
+                            Name = "nvme0n1p2",
+                            PartitionOf = "nvme0n1",
+                            Minor = 2,
+                            MountedAt = "/",
+                        },
+                    ],
+                    Nodes = [new SimulatedNode("nvme0", 238, 0)],
+                }
+            )
+            .Add(
+                new SimulatedFunction
+                {
+                    Address = "0000:03:00.0",
+                    Ids = "1a03:2000",
+                    Class = 0x030000,
+                    Bridge = "0000:00:03.0",
+                    Numa = 0,
+                    HostDriver = "ast",
+                    ResetMethods = "pm bus",
+                    BootVga = true,
+                    Nodes = [new SimulatedNode("dri/card0", 226, 0)],
+                }
+            );
     }
 
-    private static void Bus(SimulatedHostBuilder builder, string bus, int numa) => builder.Add(new SimulatedFunction
-    {
-        Address = $"0000:{bus}:1f.0",
-        Ids = "8086:2020",
-        Class = HostBridge,
-        Numa = numa,
-        ResetMethods = "",
-    });
+    private static void Bus(SimulatedHostBuilder builder, string bus, int numa) =>
+        builder.Add(
+            new SimulatedFunction
+            {
+                Address = $"0000:{bus}:1f.0",
+                Ids = "8086:2020",
+                Class = HostBridge,
+                Numa = numa,
+                ResetMethods = "",
+            }
+        );
 
-    private static void Port(SimulatedHostBuilder builder, string address, int numa) => builder.Add(new SimulatedFunction
-    {
-        Address = $"0000:{address}",
-        Ids = "8086:2030",
-        Class = RootPort,
-        Numa = numa,
-        HostDriver = "pcieport",
-        ResetMethods = "pm",
-    });
+    private static void Port(SimulatedHostBuilder builder, string address, int numa) =>
+        builder.Add(
+            new SimulatedFunction
+            {
+                Address = $"0000:{address}",
+                Ids = "8086:2030",
+                Class = RootPort,
+                Numa = numa,
+                HostDriver = "pcieport",
+                ResetMethods = "pm",
+            }
+        );
 
     private static void Igb(SimulatedHostBuilder builder, int number, string bus, string port, int numa, string name)
     {
         Port(builder, port, numa);
-        builder.Add(new SimulatedFunction
-        {
-            Address = $"0000:{bus}:00.0",
-            Ids = "8086:10c9",
-            SubsystemIds = "8086:a03c",
-            Class = Ethernet,
-            Bridge = $"0000:{port}",
-            Numa = numa,
-            HostDriver = "igb",
-            ResetMethods = "flr pm bus",
-            Serial = Serial(number, Convert.ToInt32(bus, 16)),
-            Sriov = new SimulatedSriov { Total = 7, VfProduct = "10ca", VfDriver = "igbvf", Offset = 128, Stride = 2 },
-            Interfaces = [new SimulatedInterface { Name = name }],
-        });
+        builder.Add(
+            new SimulatedFunction
+            {
+                Address = $"0000:{bus}:00.0",
+                Ids = "8086:10c9",
+                SubsystemIds = "8086:a03c",
+                Class = Ethernet,
+                Bridge = $"0000:{port}",
+                Numa = numa,
+                HostDriver = "igb",
+                ResetMethods = "flr pm bus",
+                Serial = Serial(number, Convert.ToInt32(bus, 16)),
+                Sriov = new SimulatedSriov
+                {
+                    Total = 7,
+                    VfProduct = "10ca",
+                    VfDriver = "igbvf",
+                    Offset = 128,
+                    Stride = 2,
+                },
+                Interfaces = [new SimulatedInterface { Name = name }],
+            }
+        );
     }
 
     private static void X520(SimulatedHostBuilder builder, int number, string bus, string port, int numa, string name)
     {
         Port(builder, port, numa);
-        builder.Add(new SimulatedFunction
-        {
-            Address = $"0000:{bus}:00.0",
-            Ids = "8086:154d",
-            SubsystemIds = "8086:7b11",
-            Class = Ethernet,
-            Bridge = $"0000:{port}",
-            Numa = numa,
-            HostDriver = "ixgbe",
-            ResetMethods = "flr bus",
-            Serial = Serial(number, Convert.ToInt32(bus, 16)),
-            Sriov = new SimulatedSriov { Total = 63, VfProduct = "10ed", VfDriver = "ixgbevf", Offset = 128, Stride = 2 },
-            Interfaces = [new SimulatedInterface { Name = name }],
-        });
+        builder.Add(
+            new SimulatedFunction
+            {
+                Address = $"0000:{bus}:00.0",
+                Ids = "8086:154d",
+                SubsystemIds = "8086:7b11",
+                Class = Ethernet,
+                Bridge = $"0000:{port}",
+                Numa = numa,
+                HostDriver = "ixgbe",
+                ResetMethods = "flr bus",
+                Serial = Serial(number, Convert.ToInt32(bus, 16)),
+                Sriov = new SimulatedSriov
+                {
+                    Total = 63,
+                    VfProduct = "10ed",
+                    VfDriver = "ixgbevf",
+                    Offset = 128,
+                    Stride = 2,
+                },
+                Interfaces = [new SimulatedInterface { Name = name }],
+            }
+        );
     }
 
-    private static void X710(SimulatedHostBuilder builder, int number, string bus, string port, int numa, string name, int vfs, int? group = null)
+    private static void X710(
+        SimulatedHostBuilder builder,
+        int number,
+        string bus,
+        string port,
+        int numa,
+        string name,
+        int vfs,
+        int? group = null
+    )
     {
         Port(builder, port, numa);
-        builder.Add(new SimulatedFunction
-        {
-            Address = $"0000:{bus}:00.0",
-            Ids = "8086:1572",
-            SubsystemIds = "8086:0007",
-            Class = Ethernet,
-            Bridge = $"0000:{port}",
-            Numa = numa,
-            Group = group,
-            HostDriver = "i40e",
-            ResetMethods = "flr bus",
-            Serial = Serial(number, Convert.ToInt32(bus, 16)),
-            Sriov = new SimulatedSriov { Total = 64, NumVfs = vfs, VfProduct = "154c", VfDriver = "iavf", Offset = 16, VfGroup = group },
-            Interfaces = [new SimulatedInterface { Name = name }],
-        });
+        builder.Add(
+            new SimulatedFunction
+            {
+                Address = $"0000:{bus}:00.0",
+                Ids = "8086:1572",
+                SubsystemIds = "8086:0007",
+                Class = Ethernet,
+                Bridge = $"0000:{port}",
+                Numa = numa,
+                Group = group,
+                HostDriver = "i40e",
+                ResetMethods = "flr bus",
+                Serial = Serial(number, Convert.ToInt32(bus, 16)),
+                Sriov = new SimulatedSriov
+                {
+                    Total = 64,
+                    NumVfs = vfs,
+                    VfProduct = "154c",
+                    VfDriver = "iavf",
+                    Offset = 16,
+                    VfGroup = group,
+                },
+                Interfaces = [new SimulatedInterface { Name = name }],
+            }
+        );
     }
 
     private static void DataNvme(SimulatedHostBuilder builder, string bus, string port, int numa, int number)
     {
         Port(builder, port, numa);
-        builder.Add(new SimulatedFunction
-        {
-            Address = $"0000:{bus}:00.0",
-            Ids = "8086:0a54",
-            SubsystemIds = "8086:4702",
-            Class = Nvme,
-            Bridge = $"0000:{port}",
-            Numa = numa,
-            HostDriver = "nvme",
-            Slot = $"{10 + number}",
-            Disks = [new SimulatedDisk { Name = $"nvme{number}n1", Minor = 16 * number }],
-            Nodes = [new SimulatedNode($"nvme{number}", 238, number)],
-        });
+        builder.Add(
+            new SimulatedFunction
+            {
+                Address = $"0000:{bus}:00.0",
+                Ids = "8086:0a54",
+                SubsystemIds = "8086:4702",
+                Class = Nvme,
+                Bridge = $"0000:{port}",
+                Numa = numa,
+                HostDriver = "nvme",
+                Slot = $"{10 + number}",
+                Disks = [new SimulatedDisk { Name = $"nvme{number}n1", Minor = 16 * number }],
+                Nodes = [new SimulatedNode($"nvme{number}", 238, number)],
+            }
+        );
     }
 
     /// <summary>A card of four functions in one IOMMU group.</summary>
@@ -298,26 +374,33 @@ public static class LabHosts
         int group = 100 + number;
         (string Product, uint Class, string Driver, SimulatedNode[] Nodes)[] functions =
         [
-            ("1e04", 0x030000, "nouveau", [new SimulatedNode($"dri/card{number}", 226, number), new SimulatedNode($"dri/renderD{127 + number}", 226, 127 + number)]),
+            (
+                "1e04",
+                0x030000,
+                "nouveau",
+                [new SimulatedNode($"dri/card{number}", 226, number), new SimulatedNode($"dri/renderD{127 + number}", 226, 127 + number)]
+            ),
             ("10f7", 0x040300, "snd_hda_intel", [new SimulatedNode($"snd/controlC{number}", 116, 32 * number)]),
             ("1ad6", 0x0c0330, "xhci_hcd", []),
             ("1ad7", 0x0c8000, "nvidia-gpu", []),
         ];
         for (int i = 0; i < functions.Length; i++)
         {
-            builder.Add(new SimulatedFunction
-            {
-                Address = $"0000:{bus}:00.{i}",
-                Ids = $"10de:{functions[i].Product}",
-                SubsystemIds = "1462:3711",
-                Class = functions[i].Class,
-                Bridge = $"0000:{port}",
-                Numa = numa,
-                Group = group,
-                HostDriver = functions[i].Driver,
-                ResetMethods = i == 0 ? "bus" : "",
-                Nodes = [.. functions[i].Nodes],
-            });
+            builder.Add(
+                new SimulatedFunction
+                {
+                    Address = $"0000:{bus}:00.{i}",
+                    Ids = $"10de:{functions[i].Product}",
+                    SubsystemIds = "1462:3711",
+                    Class = functions[i].Class,
+                    Bridge = $"0000:{port}",
+                    Numa = numa,
+                    Group = group,
+                    HostDriver = functions[i].Driver,
+                    ResetMethods = i == 0 ? "bus" : "",
+                    Nodes = [.. functions[i].Nodes],
+                }
+            );
         }
     }
 

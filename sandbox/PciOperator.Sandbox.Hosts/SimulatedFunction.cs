@@ -182,7 +182,9 @@ public sealed class SimulatedSriov
     /// <summary>sriov_stride: routing ids between VFs.</summary>
     public int Stride { get; set; } = 1;
 
-    /// <summary>The VFs' IOMMU group, for all of them: the PF's where nothing above the card has ACS; null: each has one of its own.</summary>
+    /// <summary>
+    /// The VFs' IOMMU group, for all of them: the PF's where nothing above the card has ACS; null: each has one of its own.
+    /// </summary>
     public int? VfGroup { get; set; }
 
     /// <summary>sriov_drivers_autoprobe.</summary>
@@ -237,7 +239,9 @@ public sealed class SimulatedInterface
     /// <summary>The default route goes through <see cref="Master"/> or <see cref="Upper"/>.</summary>
     public bool UpperRoute { get; set; }
 
-    /// <summary>Of <see cref="Master"/> or <see cref="Upper"/>: "bridge", "team", "openvswitch", "macvlan", …; null: bond, or vlan.</summary>
+    /// <summary>
+    /// Of <see cref="Master"/> or <see cref="Upper"/>: "bridge", "team", "openvswitch", "macvlan", …; null: bond, or vlan.
+    /// </summary>
     public string? UpperKind { get; set; }
 
     /// <summary>Has the default route (and then an IPv4 address).</summary>

@@ -58,30 +58,32 @@ public sealed class SimulatedHost
     /// <summary>Where an agent keeps its journal on a simulated host.</summary>
     public const string StateDirectory = "/var/lib/pcioperator";
 
-    private readonly SimulatedState state;
-    private readonly SimulatedKernel kernel;
-    private readonly SimulatedResets resets;
-    private readonly List<SysfsWrite> log = [];
-    private readonly List<Channel<Uevent>> listeners = [];
-    private readonly SortedSet<string> claimed = new(StringComparer.Ordinal);
-    private FileTree? tree;
-    private int held;
-    private string? savedAt;
-    private volatile bool muted;
-    private AgentFiles? taker;
-    private AgentFiles agent;
+    private readonly SimulatedState _state;
+    private readonly SimulatedKernel _kernel;
+    private readonly SimulatedResets _resets;
+    private readonly List<SysfsWrite> _log = [];
+    private readonly List<Channel<Uevent>> _listeners = [];
+    private readonly SortedSet<string> _claimed = new(StringComparer.Ordinal);
+    private FileTree? _tree;
+    private int _held;
+    private string? _savedAt;
+    private volatile bool _muted;
+    private AgentFiles? _taker;
+    private AgentFiles _agent;
 
     internal SimulatedHost(SimulatedState state)
     {
-        this.state = state;
-        kernel = new SimulatedKernel(state, Touch, Emit) { Waits = () => Waits?.Invoke() };
-        resets = new SimulatedResets(state, kernel);
-        agent = new AgentFiles(this);
+        _state = state;
+        _kernel = new SimulatedKernel(state, Touch, Emit) { Waits = () => Waits?.Invoke() };
+        _resets = new SimulatedResets(state, _kernel);
+        _agent = new AgentFiles(this);
         Uevents = new Events(this);
     }
 
-    /// <summary>The host as the present agent sees it. After <see cref="CrashAgent"/> or <see cref="Reboot"/>: another object, for the next agent.</summary>
-    public IHostFileSystem Files => agent;
+    /// <summary>
+    /// The host as the present agent sees it. After <see cref="CrashAgent"/> or <see cref="Reboot"/>: another object, for the next agent.
+    /// </summary>
+    public IHostFileSystem Files => _agent;
 
     /// <summary>The host as a second agent sees it that was started beside the present one.</summary>
     public IHostFileSystem FilesOfAnotherAgent() => new AgentFiles(this);
@@ -94,8 +96,8 @@ public sealed class SimulatedHost
     {
         get
         {
-            lock (kernel.Gate)
-                return [.. log];
+            lock (_kernel.Gate)
+                return [.. _log];
         }
     }
 
@@ -117,41 +119,46 @@ public sealed class SimulatedHost
     /// <summary>What the kernel holds goes on, and has had its effect when this returns.</summary>
     public void LetGo()
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
             Holds = null;
-            kernel.Closed();
-            while (held > 0)
-                Monitor.Wait(kernel.Gate);
+            _kernel.Closed();
+            while (_held > 0)
+                Monitor.Wait(_kernel.Gate);
         }
     }
 
     /// <summary>The regular files below a folder, with their content.</summary>
     public IReadOnlyDictionary<string, byte[]> FilesBelow(string folder)
     {
-        lock (kernel.Gate)
-            return state.Files.Where(f => f.Key.StartsWith(folder + "/", StringComparison.Ordinal)).ToDictionary(f => f.Key, f => f.Value, StringComparer.Ordinal);
+        lock (_kernel.Gate)
+        {
+            return _state
+                .Files.Where(f => f.Key.StartsWith(folder + "/", StringComparison.Ordinal))
+                .ToDictionary(f => f.Key, f => f.Value, StringComparer.Ordinal);
+        }
     }
 
     /// <summary>Another one after each boot.</summary>
-    public string BootId => state.BootId;
+    public string BootId => _state.BootId;
 
     /// <summary>A host that an earlier process kept in a file, and goes on keeping there. One process at a time.</summary>
     public static SimulatedHost Open(string path)
     {
-        SimulatedState state = JsonSerializer.Deserialize<SimulatedState>(File.ReadAllBytes(path))
+        SimulatedState state =
+            JsonSerializer.Deserialize<SimulatedState>(File.ReadAllBytes(path))
             ?? throw new InvalidDataException($"{path} holds no simulated host.");
-        var host = new SimulatedHost(state) { savedAt = path };
-        host.kernel.FinishUnbinding();
+        var host = new SimulatedHost(state) { _savedAt = path };
+        host._kernel.FinishUnbinding();
         return host;
     }
 
     /// <summary>Keeps the host's state in a file from now on: whole, and before any change returns to the agent.</summary>
     public void SaveTo(string path)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            savedAt = path;
+            _savedAt = path;
             Save();
         }
     }
@@ -169,8 +176,8 @@ public sealed class SimulatedHost
     /// <summary>What a function is like now (a view: change it through <see cref="Change"/>); null when there is none.</summary>
     public SimulatedFunction? Find(string address)
     {
-        lock (kernel.Gate)
-            return kernel.Find(address);
+        lock (_kernel.Gate)
+            return _kernel.Find(address);
     }
 
     /// <summary>All functions now.</summary>
@@ -178,29 +185,37 @@ public sealed class SimulatedHost
     {
         get
         {
-            lock (kernel.Gate)
-                return [.. state.Functions];
+            lock (_kernel.Gate)
+                return [.. _state.Functions];
         }
     }
 
     /// <summary>Changes a function behind the agent's back: an administrator, another card, a mount.</summary>
     public void Change(string address, Action<SimulatedFunction> change)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            SimulatedFunction f = kernel.Find(address) ?? throw new ArgumentException($"There is no {address}.", nameof(address));
+            SimulatedFunction f = _kernel.Find(address) ?? throw new ArgumentException($"There is no {address}.", nameof(address));
             change(f);
             Touch();
-            Emit(new Uevent { Action = "change", DevPath = kernel.DevPath(f), Subsystem = "pci", PciSlotName = f.Address });
+            Emit(
+                new Uevent
+                {
+                    Action = "change",
+                    DevPath = _kernel.DevPath(f),
+                    Subsystem = "pci",
+                    PciSlotName = f.Address,
+                }
+            );
         }
     }
 
     /// <summary>VFs of a <see cref="SimulatedSriov.Slow"/> PF appear.</summary>
     public void ShowVfs(string pf)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            kernel.ShowVfs(kernel.Find(pf) ?? throw new ArgumentException($"There is no {pf}.", nameof(pf)));
+            _kernel.ShowVfs(_kernel.Find(pf) ?? throw new ArgumentException($"There is no {pf}.", nameof(pf)));
             Touch();
         }
     }
@@ -208,18 +223,18 @@ public sealed class SimulatedHost
     /// <summary>Something happens while so much else does that its uevents are lost: listeners only hear that (ENOBUFS).</summary>
     public void Overrun(Action change)
     {
-        muted = true;
+        _muted = true;
         change();
-        muted = false;
+        _muted = false;
         Emit(Uevent.Lost);
     }
 
     /// <summary>A device is plugged in.</summary>
     public void Add(SimulatedFunction function)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            kernel.Add(function);
+            _kernel.Add(function);
             Touch();
         }
     }
@@ -227,10 +242,10 @@ public sealed class SimulatedHost
     /// <summary>A device is pulled out, without asking.</summary>
     public void Remove(string address)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            kernel.Remove(kernel.Find(address) ?? throw new ArgumentException($"There is no {address}.", nameof(address)));
-            kernel.Closed();
+            _kernel.Remove(_kernel.Find(address) ?? throw new ArgumentException($"There is no {address}.", nameof(address)));
+            _kernel.Closed();
             Touch();
         }
     }
@@ -238,11 +253,11 @@ public sealed class SimulatedHost
     /// <summary>Starts a process that has files open ("/dev/vfio/13", "/dev/nvme0n1"); its PID.</summary>
     public int StartProcess(string name, params string[] open)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            int pid = state.NextPid++;
-            state.Processes[pid] = new SimulatedProcess(name, [.. open]);
-            foreach (SimulatedFunction f in state.Functions.Where(f => f.OnVfio && kernel.IsOpen(f)))
+            int pid = _state.NextPid++;
+            _state.Processes[pid] = new SimulatedProcess(name, [.. open]);
+            foreach (SimulatedFunction f in _state.Functions.Where(f => f.OnVfio && _kernel.IsOpen(f)))
                 f.Dirty = true;
             Touch();
             return pid;
@@ -252,9 +267,9 @@ public sealed class SimulatedHost
     /// <summary>A kernel whose VFIO has iommufd's device nodes only (CONFIG_VFIO_GROUP=n).</summary>
     public void DropVfioGroups()
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            state.VfioGroups = false;
+            _state.VfioGroups = false;
             Touch();
         }
     }
@@ -262,19 +277,22 @@ public sealed class SimulatedHost
     /// <summary>A process has files mapped, and not open any more.</summary>
     public void Map(int pid, params string[] paths)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            state.Processes[pid].Maps.AddRange(paths);
+            _state.Processes[pid].Maps.AddRange(paths);
             Touch();
         }
     }
 
-    /// <summary>Moves a process into a network namespace ("net:[4026532555]") of its own; what its sysfs shows there is put with <see cref="PutLink"/>.</summary>
+    /// <summary>
+    /// Moves a process into a network namespace ("net:[4026532555]") of its own; what its sysfs shows there is put with
+    /// <see cref="PutLink"/>.
+    /// </summary>
     public void MoveToNetNamespace(int pid, string netNamespace)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            state.Processes[pid].NetNamespace = netNamespace;
+            _state.Processes[pid].NetNamespace = netNamespace;
             Touch();
         }
     }
@@ -282,10 +300,10 @@ public sealed class SimulatedHost
     /// <summary>Builds a virtual block device on others.</summary>
     public void Stack(SimulatedStack stack)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            stack.Minor = state.Stacks.Count;
-            state.Stacks.Add(stack);
+            stack.Minor = _state.Stacks.Count;
+            _state.Stacks.Add(stack);
             Touch();
         }
     }
@@ -295,17 +313,17 @@ public sealed class SimulatedHost
     {
         get
         {
-            lock (kernel.Gate)
-                return [.. claimed];
+            lock (_kernel.Gate)
+                return [.. _claimed];
         }
     }
 
     /// <summary>Puts a symbolic link on the host.</summary>
     public void PutLink(string path, string target)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            state.Links[path] = target;
+            _state.Links[path] = target;
             Touch();
         }
     }
@@ -313,10 +331,10 @@ public sealed class SimulatedHost
     /// <summary>Ends a process: writes that waited for it go on.</summary>
     public void StopProcess(int pid)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            state.Processes.Remove(pid);
-            kernel.Closed();
+            _state.Processes.Remove(pid);
+            _kernel.Closed();
             Touch();
         }
     }
@@ -327,9 +345,9 @@ public sealed class SimulatedHost
     /// <summary>Puts a regular file on the host.</summary>
     public void PutFile(string path, byte[] content)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            state.Files[path] = content;
+            _state.Files[path] = content;
             Touch();
         }
     }
@@ -337,9 +355,9 @@ public sealed class SimulatedHost
     /// <summary>Removes a regular file of the host.</summary>
     public void RemoveFile(string path)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            state.Files.Remove(path);
+            _state.Files.Remove(path);
             Touch();
         }
     }
@@ -347,9 +365,9 @@ public sealed class SimulatedHost
     /// <summary>Gives the agent PID 1's namespaces, or others.</summary>
     public void SetAgentSeesHost(bool sees)
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            state.AgentSeesHost = sees;
+            _state.AgentSeesHost = sees;
             Touch();
         }
     }
@@ -357,11 +375,11 @@ public sealed class SimulatedHost
     /// <summary>Kills the agent, kill -9: its calls fail from now on; <see cref="Files"/> is for the next one.</summary>
     public void CrashAgent()
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            agent.Dead = true;
-            claimed.Clear();
-            agent = new AgentFiles(this);
+            _agent.Dead = true;
+            _claimed.Clear();
+            _agent = new AgentFiles(this);
         }
     }
 
@@ -371,15 +389,15 @@ public sealed class SimulatedHost
     /// </summary>
     public void Reboot()
     {
-        lock (kernel.Gate)
+        lock (_kernel.Gate)
         {
-            agent.Dead = true;
-            claimed.Clear();
-            agent = new AgentFiles(this);
-            state.Processes.Clear();
-            state.Functions.RemoveAll(f => f.PhysFn is not null);
-            state.Drivers = new SortedSet<string>(state.BootDrivers, StringComparer.Ordinal);
-            foreach (SimulatedFunction f in state.Functions)
+            _agent.Dead = true;
+            _claimed.Clear();
+            _agent = new AgentFiles(this);
+            _state.Processes.Clear();
+            _state.Functions.RemoveAll(f => f.PhysFn is not null);
+            _state.Drivers = new SortedSet<string>(_state.BootDrivers, StringComparer.Ordinal);
+            foreach (SimulatedFunction f in _state.Functions)
             {
                 f.Override = null;
                 f.UnbindingFrom = null;
@@ -389,24 +407,29 @@ public sealed class SimulatedHost
                     (f.Sriov.NumVfs, f.Sriov.Autoprobe) = (0, true);
             }
 
-            state.BootId = BootIdOf(++state.Boots);
-            kernel.Closed();
+            _state.BootId = BootIdOf(++_state.Boots);
+            _kernel.Closed();
             Touch();
         }
     }
 
     private void Hold(SimulatedAccess access)
     {
-        string address = access.Path.StartsWith("/sys/bus/pci/devices/", StringComparison.Ordinal) ? access.Path.Split('/')[5] : access.Value.Trim();
-        string boot = state.BootId;
-        held++;
-        kernel.Locked(access.Operation == SimulatedOperation.Write ? kernel.Find(address) : null, () =>
-        {
-            while (Holds is not null && state.BootId == boot)
-                Monitor.Wait(kernel.Gate);
-            held--;
-        });
-        if (state.BootId != boot)
+        string address = access.Path.StartsWith("/sys/bus/pci/devices/", StringComparison.Ordinal)
+            ? access.Path.Split('/')[5]
+            : access.Value.Trim();
+        string boot = _state.BootId;
+        _held++;
+        _kernel.Locked(
+            access.Operation == SimulatedOperation.Write ? _kernel.Find(address) : null,
+            () =>
+            {
+                while (Holds is not null && _state.BootId == boot)
+                    Monitor.Wait(_kernel.Gate);
+                _held--;
+            }
+        );
+        if (_state.BootId != boot)
             throw new SimulatedCrashException();
     }
 
@@ -440,30 +463,30 @@ public sealed class SimulatedHost
         }
     }
 
-    private FileTree Tree => tree ??= SimulatedSysfs.Build(state, kernel, resets);
+    private FileTree Tree => _tree ??= SimulatedSysfs.Build(_state, _kernel, _resets);
 
     private void Touch()
     {
-        tree = null;
+        _tree = null;
         Save();
     }
 
     private void Save()
     {
-        if (savedAt is null)
+        if (_savedAt is null)
             return;
-        string temporary = savedAt + ".tmp";
-        File.WriteAllBytes(temporary, JsonSerializer.SerializeToUtf8Bytes(state));
-        File.Move(temporary, savedAt, overwrite: true);
+        string temporary = _savedAt + ".tmp";
+        File.WriteAllBytes(temporary, JsonSerializer.SerializeToUtf8Bytes(_state));
+        File.Move(temporary, _savedAt, overwrite: true);
     }
 
     private void Emit(Uevent uevent)
     {
-        if (muted)
+        if (_muted)
             return;
-        lock (listeners)
+        lock (_listeners)
         {
-            foreach (Channel<Uevent> listener in listeners)
+            foreach (Channel<Uevent> listener in _listeners)
                 listener.Writer.TryWrite(uevent);
         }
     }
@@ -473,8 +496,8 @@ public sealed class SimulatedHost
         public async IAsyncEnumerable<Uevent> ReadAsync([EnumeratorCancellation] CancellationToken ct)
         {
             var channel = Channel.CreateUnbounded<Uevent>();
-            lock (host.listeners)
-                host.listeners.Add(channel);
+            lock (host._listeners)
+                host._listeners.Add(channel);
             try
             {
                 await foreach (Uevent uevent in channel.Reader.ReadAllAsync(ct))
@@ -482,8 +505,8 @@ public sealed class SimulatedHost
             }
             finally
             {
-                lock (host.listeners)
-                    host.listeners.Remove(channel);
+                lock (host._listeners)
+                    host._listeners.Remove(channel);
             }
         }
     }
@@ -491,8 +514,8 @@ public sealed class SimulatedHost
     /// <summary>One agent's view of the host; it ends with the agent.</summary>
     private sealed class AgentFiles(SimulatedHost host) : IHostFileSystem
     {
-        private int reads = -1;
-        private int changes = -1;
+        private int _reads = -1;
+        private int _changes = -1;
 
         public volatile bool Dead;
 
@@ -501,177 +524,255 @@ public sealed class SimulatedHost
         public string? ReadText(string path)
         {
             byte[]? bytes = ReadBytes(path, int.MaxValue);
-            return bytes is null ? null : System.Text.Encoding.UTF8.GetString(bytes is [.., (byte)'\n'] ? bytes.AsSpan(0, bytes.Length - 1) : bytes);
+            return bytes is null
+                ? null
+                : System.Text.Encoding.UTF8.GetString(bytes is [.., (byte)'\n'] ? bytes.AsSpan(0, bytes.Length - 1) : bytes);
         }
 
-        public byte[]? ReadBytes(string path, int max) => Look(path, () => host.Tree.Find(path) switch
-        {
-            null => null,
-            FileTree.File { Read: { } read } => read() is var content && content.Length > max ? content[..max] : content,
-            FileTree.Folder => throw new HostIoException("read", path, Errnos.EISDIR),
-            _ => throw new HostIoException("read", path, Errnos.EACCES),
-        });
+        public byte[]? ReadBytes(string path, int max) =>
+            Look(
+                path,
+                () =>
+                    host.Tree.Find(path) switch
+                    {
+                        null => null,
+                        FileTree.File { Read: { } read } => read() is var content && content.Length > max ? content[..max] : content,
+                        FileTree.Folder => throw new HostIoException("read", path, Errnos.EISDIR),
+                        _ => throw new HostIoException("read", path, Errnos.EACCES),
+                    }
+            );
 
         public string? ReadLink(string path) => Look(path, () => (host.Tree.Find(path, followLast: false) as FileTree.Link)?.Target);
 
-        public IReadOnlyList<string> List(string path) => Look<IReadOnlyList<string>>(path, () =>
-            host.Tree.Find(path) is FileTree.Folder folder ? [.. folder.Entries.Keys.Order(StringComparer.Ordinal)] : []);
+        public IReadOnlyList<string> List(string path) =>
+            Look<IReadOnlyList<string>>(
+                path,
+                () => host.Tree.Find(path) is FileTree.Folder folder ? [.. folder.Entries.Keys.Order(StringComparer.Ordinal)] : []
+            );
 
-        public IReadOnlyList<string> ListFolders(string path) => Look<IReadOnlyList<string>>(path, () =>
-            host.Tree.Find(path) is FileTree.Folder folder
-                ? [.. folder.Entries.Where(e => e.Value is FileTree.Folder).Select(e => e.Key).Order(StringComparer.Ordinal)]
-                : []);
+        public IReadOnlyList<string> ListFolders(string path) =>
+            Look<IReadOnlyList<string>>(
+                path,
+                () =>
+                    host.Tree.Find(path) is FileTree.Folder folder
+                        ? [.. folder.Entries.Where(e => e.Value is FileTree.Folder).Select(e => e.Key).Order(StringComparer.Ordinal)]
+                        : []
+            );
 
         public DeviceNumber? DeviceAt(string path) => Look(path, () => (host.Tree.Find(path) as FileTree.Node)?.Number);
 
-        public IDisposable? ClaimBlockDevice(string node) => Look(node, () =>
-        {
-            if (host.Tree.Find(node) is not FileTree.Node { Number: { IsBlock: true } number })
-                throw new HostIoException("open", node, Errnos.ENOENT);
-            SimulatedDisk disk = host.state.Functions.SelectMany(f => f.Disks).First(d => SimulatedSysfs.NumberOf(d) == number);
-            List<SimulatedDisk> parts = [disk, .. host.state.Functions.SelectMany(f => f.Disks).Where(d => d.PartitionOf == disk.Name)];
-            bool used = parts.Any(d => d.InUse) || host.state.Stacks.Any(s => s.On.Any(on => parts.Any(d => d.Name == on)));
-            return !used && host.claimed.Add(disk.Name) ? new BlockClaim(host, disk.Name) : null;
-        });
+        public IDisposable? ClaimBlockDevice(string node) =>
+            Look(
+                node,
+                () =>
+                {
+                    if (host.Tree.Find(node) is not FileTree.Node { Number: { IsBlock: true } number })
+                        throw new HostIoException("open", node, Errnos.ENOENT);
+                    SimulatedDisk disk = host._state.Functions.SelectMany(f => f.Disks).First(d => SimulatedSysfs.NumberOf(d) == number);
+                    List<SimulatedDisk> parts =
+                    [
+                        disk,
+                        .. host._state.Functions.SelectMany(f => f.Disks).Where(d => d.PartitionOf == disk.Name),
+                    ];
+                    bool used = parts.Any(d => d.InUse) || host._state.Stacks.Any(s => s.On.Any(on => parts.Any(d => d.Name == on)));
+                    return !used && host._claimed.Add(disk.Name) ? new BlockClaim(host, disk.Name) : null;
+                }
+            );
 
-        public DeviceNumber? LoopedDevice(string node) => Look(node, () =>
-            host.Tree.Find($"/sys/class/block/{node["/dev/".Length..]}/loop/backing_file") is FileTree.File { Read: { } backing }
-            && host.Tree.Find(System.Text.Encoding.UTF8.GetString(backing()).TrimEnd('\n')) is FileTree.Node { Number: { IsBlock: true } number } ? number : (DeviceNumber?)null);
+        public DeviceNumber? LoopedDevice(string node) =>
+            Look(
+                node,
+                () =>
+                    host.Tree.Find($"/sys/class/block/{node["/dev/".Length..]}/loop/backing_file") is FileTree.File { Read: { } backing }
+                    && host.Tree.Find(System.Text.Encoding.UTF8.GetString(backing()).TrimEnd('\n'))
+                        is FileTree.Node { Number: { IsBlock: true } number }
+                        ? number
+                        : (DeviceNumber?)null
+            );
 
-        public HostNetwork ReadNetwork() => Look("rtnetlink", () => SimulatedNetwork.Read(host.state));
+        public HostNetwork ReadNetwork() => Look("rtnetlink", () => SimulatedNetwork.Read(host._state));
 
-        public void Write(string path, string value) => Act(SimulatedOperation.Write, path, value, () =>
-        {
-            int errno = 0;
-            try
-            {
-                FileTree.Entry? entry = host.Tree.Find(path);
-                if (entry is not FileTree.File { Write: { } write })
-                    throw new HostIoException($"write '{value.TrimEnd('\n')}' to", path, entry is null ? Errnos.ENOENT : Errnos.EACCES);
-                write(value);
-                host.Touch();
-            }
-            catch (HostIoException e)
-            {
-                errno = e.Errno;
-                host.Touch();
-                throw new HostIoException($"write '{value.TrimEnd('\n')}' to", path, errno);
-            }
-            finally
-            {
-                host.log.Add(new SysfsWrite(path, value.TrimEnd('\n'), errno));
-            }
-        });
+        public void Write(string path, string value) =>
+            Act(
+                SimulatedOperation.Write,
+                path,
+                value,
+                () =>
+                {
+                    int errno = 0;
+                    try
+                    {
+                        FileTree.Entry? entry = host.Tree.Find(path);
+                        if (entry is not FileTree.File { Write: { } write })
+                        {
+                            throw new HostIoException(
+                                $"write '{value.TrimEnd('\n')}' to",
+                                path,
+                                entry is null ? Errnos.ENOENT : Errnos.EACCES
+                            );
+                        }
+
+                        write(value);
+                        host.Touch();
+                    }
+                    catch (HostIoException e)
+                    {
+                        errno = e.Errno;
+                        host.Touch();
+                        throw new HostIoException($"write '{value.TrimEnd('\n')}' to", path, errno);
+                    }
+                    finally
+                    {
+                        host._log.Add(new SysfsWrite(path, value.TrimEnd('\n'), errno));
+                    }
+                }
+            );
 
         public void WriteDurably(string path, ReadOnlySpan<byte> content)
         {
             byte[] copy = content.ToArray();
-            Act(SimulatedOperation.WriteDurably, path, System.Text.Encoding.UTF8.GetString(copy), () =>
-            {
-                host.state.Files[path] = copy;
-                if (host.tree is { } tree)
-                    SimulatedSysfs.PutFile(tree, path, copy);
-                host.Save();
-            });
+            Act(
+                SimulatedOperation.WriteDurably,
+                path,
+                System.Text.Encoding.UTF8.GetString(copy),
+                () =>
+                {
+                    host._state.Files[path] = copy;
+                    if (host._tree is { } tree)
+                        SimulatedSysfs.PutFile(tree, path, copy);
+                    host.Save();
+                }
+            );
         }
 
-        public void Delete(string path) => Act(SimulatedOperation.Delete, path, "", () =>
-        {
-            host.state.Files.Remove(path);
-            host.Touch();
-        });
+        public void Delete(string path) =>
+            Act(
+                SimulatedOperation.Delete,
+                path,
+                "",
+                () =>
+                {
+                    host._state.Files.Remove(path);
+                    host.Touch();
+                }
+            );
 
         public string? TakeFolder(string folder)
         {
             CheckAlive();
-            lock (host.kernel.Gate)
+            lock (host._kernel.Gate)
             {
-                if (host.taker is { Dead: false } other && other != this)
+                if (host._taker is { Dead: false } other && other != this)
                     return $"process {SimulatedSysfs.AgentPid} (agent)";
-                host.taker = this;
+                host._taker = this;
                 return null;
             }
         }
 
-        public void LoadModule(string name) => Act(SimulatedOperation.LoadModule, name, "", () =>
-        {
-            string driver = name.Replace('_', '-');
-            if (name.StartsWith("pci:", StringComparison.Ordinal))
-                return;
-            if (!host.state.Loadable.Contains(driver))
-                throw new HostIoException("modprobe", name, 0, $"modprobe {name} failed with exit code 1: FATAL: Module {name} not found in directory /lib/modules/{host.state.KernelVersion}");
-            host.state.Drivers.Add(driver);
-            host.Touch();
-        });
+        public void LoadModule(string name) =>
+            Act(
+                SimulatedOperation.LoadModule,
+                name,
+                "",
+                () =>
+                {
+                    string driver = name.Replace('_', '-');
+                    if (name.StartsWith("pci:", StringComparison.Ordinal))
+                        return;
+                    if (!host._state.Loadable.Contains(driver))
+                    {
+                        throw new HostIoException(
+                            "modprobe",
+                            name,
+                            0,
+                            $"modprobe {name} failed with exit code 1: FATAL: Module {name} not found in directory /lib/modules/{host._state.KernelVersion}"
+                        );
+                    }
+
+                    host._state.Drivers.Add(driver);
+                    host.Touch();
+                }
+            );
 
         public VfSettings? ReadVfSettings(string pfInterface, int vf) =>
-            Look($"rtnetlink/{pfInterface}/vf{vf}", () => host.kernel.VfOf(pfInterface, vf)?.VfSettings);
+            Look($"rtnetlink/{pfInterface}/vf{vf}", () => host._kernel.VfOf(pfInterface, vf)?.VfSettings);
 
         public void WriteVfSettings(string pfInterface, int vf, VfSettings settings)
         {
             string path = $"rtnetlink/{pfInterface}/vf{vf}";
-            Act(SimulatedOperation.Write, path, settings.ToString(), () =>
-            {
-                int errno = 0;
-                try
+            Act(
+                SimulatedOperation.Write,
+                path,
+                settings.ToString(),
+                () =>
                 {
-                    host.kernel.WriteVfSettings(pfInterface, vf, settings);
-                    host.Touch();
+                    int errno = 0;
+                    try
+                    {
+                        host._kernel.WriteVfSettings(pfInterface, vf, settings);
+                        host.Touch();
+                    }
+                    catch (HostIoException e)
+                    {
+                        errno = e.Errno;
+                        throw;
+                    }
+                    finally
+                    {
+                        host._log.Add(new SysfsWrite(path, settings.ToString(), errno));
+                    }
                 }
-                catch (HostIoException e)
-                {
-                    errno = e.Errno;
-                    throw;
-                }
-                finally
-                {
-                    host.log.Add(new SysfsWrite(path, settings.ToString(), errno));
-                }
-            });
+            );
         }
 
         public byte[] ReadConfigThroughVfio(PciAddress address, int group, int count) =>
-            Look($"/dev/vfio/{group}", () => host.resets.ReadConfig(address, group)[..count]);
+            Look($"/dev/vfio/{group}", () => host._resets.ReadConfig(address, group)[..count]);
 
         public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group) =>
-            Look($"/dev/vfio/{group}", () => host.resets.HotResetTargets(address, group));
+            Look($"/dev/vfio/{group}", () => host._resets.HotResetTargets(address, group));
 
-        public void HotReset(PciAddress address, IReadOnlyList<int> groups) => Act(SimulatedOperation.HotReset, address.ToString(), "", () =>
-        {
-            int errno = 0;
-            try
-            {
-                host.resets.HotReset(address, groups);
-            }
-            catch (HostIoException e)
-            {
-                errno = e.Errno;
-                throw;
-            }
-            finally
-            {
-                host.log.Add(new SysfsWrite($"hot reset of {address}", string.Join(' ', groups), errno));
-                host.Touch();
-            }
-        });
+        public void HotReset(PciAddress address, IReadOnlyList<int> groups) =>
+            Act(
+                SimulatedOperation.HotReset,
+                address.ToString(),
+                "",
+                () =>
+                {
+                    int errno = 0;
+                    try
+                    {
+                        host._resets.HotReset(address, groups);
+                    }
+                    catch (HostIoException e)
+                    {
+                        errno = e.Errno;
+                        throw;
+                    }
+                    finally
+                    {
+                        host._log.Add(new SysfsWrite($"hot reset of {address}", string.Join(' ', groups), errno));
+                        host.Touch();
+                    }
+                }
+            );
 
         private sealed class BlockClaim(SimulatedHost host, string name) : IDisposable
         {
             public void Dispose()
             {
-                lock (host.kernel.Gate)
-                    host.claimed.Remove(name);
+                lock (host._kernel.Gate)
+                    host._claimed.Remove(name);
             }
         }
 
         private T Look<T>(string path, Func<T> read)
         {
             CheckAlive();
-            int index = Interlocked.Increment(ref reads);
+            int index = Interlocked.Increment(ref _reads);
             host.Fault?.Invoke(new SimulatedAccess(SimulatedOperation.Read, path, "", Before: true, index));
             CheckAlive();
             T result;
-            lock (host.kernel.Gate)
+            lock (host._kernel.Gate)
                 result = read();
             host.Fault?.Invoke(new SimulatedAccess(SimulatedOperation.Read, path, "", Before: false, index));
             CheckAlive();
@@ -681,13 +782,13 @@ public sealed class SimulatedHost
         private void Act(SimulatedOperation operation, string path, string value, Action change)
         {
             CheckAlive();
-            int index = Interlocked.Increment(ref changes);
+            int index = Interlocked.Increment(ref _changes);
             host.Fault?.Invoke(new SimulatedAccess(operation, path, value, Before: true, index));
             CheckAlive();
             HostIoException? refused = null;
             try
             {
-                lock (host.kernel.Gate)
+                lock (host._kernel.Gate)
                 {
                     var access = new SimulatedAccess(operation, path, value, Before: true, index);
                     if (host.Holds?.Invoke(access) == true)

@@ -156,10 +156,21 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
 
         bool mac = now.Mac != wanted.Mac;
         Set("mac", mac, s => s with { Mac = wanted.Mac });
-        Set("vlan", (now.Vlan, now.VlanQos, now.VlanProtocol) != (wanted.Vlan, wanted.VlanQos, wanted.VlanProtocol),
-            s => s with { Vlan = wanted.Vlan, VlanQos = wanted.VlanQos, VlanProtocol = wanted.VlanProtocol });
-        Set("rate", (now.MinTxRate, now.MaxTxRate) != (wanted.MinTxRate, wanted.MaxTxRate), s => s with { MinTxRate = wanted.MinTxRate, MaxTxRate = wanted.MaxTxRate });
-        Set("spoofchk", wanted.SpoofCheck is not null && now.SpoofCheck != wanted.SpoofCheck, s => s with { SpoofCheck = wanted.SpoofCheck });
+        Set(
+            "vlan",
+            (now.Vlan, now.VlanQos, now.VlanProtocol) != (wanted.Vlan, wanted.VlanQos, wanted.VlanProtocol),
+            s => s with { Vlan = wanted.Vlan, VlanQos = wanted.VlanQos, VlanProtocol = wanted.VlanProtocol }
+        );
+        Set(
+            "rate",
+            (now.MinTxRate, now.MaxTxRate) != (wanted.MinTxRate, wanted.MaxTxRate),
+            s => s with { MinTxRate = wanted.MinTxRate, MaxTxRate = wanted.MaxTxRate }
+        );
+        Set(
+            "spoofchk",
+            wanted.SpoofCheck is not null && now.SpoofCheck != wanted.SpoofCheck,
+            s => s with { SpoofCheck = wanted.SpoofCheck }
+        );
         Set("state", now.LinkState != wanted.LinkState, s => s with { LinkState = wanted.LinkState });
         Set("trust", wanted.Trust is not null && now.Trust != wanted.Trust, s => s with { Trust = wanted.Trust });
         if (mac && now.Mac == wanted.Mac)
@@ -227,9 +238,10 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
             VfIndex = index,
             VfSettings = pf.Interfaces.Count > 0 ? VfSettings.Default : null,
             Group = sriov.VfGroup ?? state.NextGroup++,
-            Interfaces = pf.Interfaces.Count > 0 && sriov.VfDriver is not null
-                ? [new SimulatedInterface { Name = $"{pf.Interfaces[0].Name}v{index}" }]
-                : [],
+            Interfaces =
+                pf.Interfaces.Count > 0 && sriov.VfDriver is not null
+                    ? [new SimulatedInterface { Name = $"{pf.Interfaces[0].Name}v{index}" }]
+                    : [],
         };
         Add(vf);
     }
@@ -281,9 +293,29 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
             f.VfSettings = settings with { Mac = $"6a:00:00:00:{state.NextMac >> 8 & 0xff:x2}:{state.NextMac++ & 0xff:x2}" };
         changed();
         if (f.OnVfio && state.Functions.Count(m => m.Group == f.Group && m.OnVfio) == 1)
-            emit(new Uevent { Action = "add", DevPath = $"/devices/virtual/vfio/{f.Group}", Subsystem = "vfio" });
+        {
+            emit(
+                new Uevent
+                {
+                    Action = "add",
+                    DevPath = $"/devices/virtual/vfio/{f.Group}",
+                    Subsystem = "vfio",
+                }
+            );
+        }
+
         foreach (SimulatedInterface i in f.Interfaces.Where(_ => f.HasHostDriver))
-            emit(new Uevent { Action = "add", DevPath = $"{DevPath(f)}/net/{i.Name}", Subsystem = "net" });
+        {
+            emit(
+                new Uevent
+                {
+                    Action = "add",
+                    DevPath = $"{DevPath(f)}/net/{i.Name}",
+                    Subsystem = "net",
+                }
+            );
+        }
+
         emit(Event("bind", f));
     }
 
@@ -305,7 +337,17 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
         Monitor.PulseAll(Gate);
         changed();
         foreach (SimulatedInterface i in interfaces)
-            emit(new Uevent { Action = "remove", DevPath = $"{DevPath(f)}/net/{i.Name}", Subsystem = "net" });
+        {
+            emit(
+                new Uevent
+                {
+                    Action = "remove",
+                    DevPath = $"{DevPath(f)}/net/{i.Name}",
+                    Subsystem = "net",
+                }
+            );
+        }
+
         emit(Event("unbind", f));
     }
 
@@ -352,7 +394,13 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
     }
 
     private Uevent Event(string action, SimulatedFunction f) =>
-        new() { Action = action, DevPath = DevPath(f), Subsystem = "pci", PciSlotName = f.Address };
+        new()
+        {
+            Action = action,
+            DevPath = DevPath(f),
+            Subsystem = "pci",
+            PciSlotName = f.Address,
+        };
 
     private static HostIoException Error(string file, int errno) => new("write to", $"/{file}", errno);
 }

@@ -3,7 +3,9 @@ using PciOperator.Host;
 
 namespace PciOperator.Sandbox.Hosts;
 
-/// <summary>Resets as the kernel does them: drivers/pci/pci.c and vfio_pci_core.c of Linux 6.12. Its callers hold the kernel's gate.</summary>
+/// <summary>
+/// Resets as the kernel does them: drivers/pci/pci.c and vfio_pci_core.c of Linux 6.12. Its callers hold the kernel's gate.
+/// </summary>
 internal sealed class SimulatedResets(SimulatedState state, SimulatedKernel kernel)
 {
     /// <summary>Writing 1 to reset: the first method of the list that doesn't answer ENOTTY decides.</summary>
@@ -47,9 +49,7 @@ internal sealed class SimulatedResets(SimulatedState state, SimulatedKernel kern
     public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group)
     {
         SimulatedFunction f = OpenDevice(address, [group]);
-        return f.Bridge is null
-            ? throw Error("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", Errnos.ENODEV)
-            : [.. Hit(f).Select(m => m.At).Order()];
+        return f.Bridge is null ? throw Error("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", Errnos.ENODEV) : [.. Hit(f).Select(m => m.At).Order()];
     }
 
     /// <summary>VFIO_DEVICE_PCI_HOT_RESET.</summary>

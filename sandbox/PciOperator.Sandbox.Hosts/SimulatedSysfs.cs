@@ -28,7 +28,7 @@ internal static class SimulatedSysfs
             tree.Put($"/sys/bus/pci/drivers/{driver}/unbind", new FileTree.File(null, value => kernel.UnbindFrom(driver, value)));
         }
 
-        Dictionary<SimulatedInterface, int> indexes = SimulatedNetwork.Interfaces(state).ToDictionary(i => i.Net, i => i.Index);
+        var indexes = SimulatedNetwork.Interfaces(state).ToDictionary(i => i.Net, i => i.Index);
         foreach (SimulatedFunction f in state.Functions)
             AddFunction(tree, state, kernel, resets, f, indexes);
         AddStacks(tree, state);
@@ -43,11 +43,21 @@ internal static class SimulatedSysfs
 
     /// <summary>A regular file.</summary>
     public static void PutFile(FileTree tree, string path, byte[] content) =>
-        tree.Put(path.StartsWith("/proc/1/root/", StringComparison.Ordinal) ? path["/proc/1/root".Length..] : path, new FileTree.File(() => content, null));
+        tree.Put(
+            path.StartsWith("/proc/1/root/", StringComparison.Ordinal) ? path["/proc/1/root".Length..] : path,
+            new FileTree.File(() => content, null)
+        );
 
     public static DeviceNumber NumberOf(SimulatedDisk disk) => new(true, NvmeBlockMajor, (uint)disk.Minor);
 
-    private static void AddFunction(FileTree tree, SimulatedState state, SimulatedKernel kernel, SimulatedResets resets, SimulatedFunction f, Dictionary<SimulatedInterface, int> indexes)
+    private static void AddFunction(
+        FileTree tree,
+        SimulatedState state,
+        SimulatedKernel kernel,
+        SimulatedResets resets,
+        SimulatedFunction f,
+        Dictionary<SimulatedInterface, int> indexes
+    )
     {
         string devPath = kernel.DevPath(f);
         string folder = "/sys" + devPath;
@@ -70,10 +80,18 @@ internal static class SimulatedSysfs
     }
 
     /// <summary>The group that a function is in for all to see.</summary>
-    private static int? GroupOf(SimulatedState state, SimulatedFunction f) => state.Iommu || (state.UnsafeNoIommu && f.OnVfio) ? f.Group : null;
+    private static int? GroupOf(SimulatedState state, SimulatedFunction f) =>
+        state.Iommu || (state.UnsafeNoIommu && f.OnVfio) ? f.Group : null;
 
     /// <summary>What only the function's own folder shows.</summary>
-    private static void Fill(FileTree.Folder own, SimulatedState state, SimulatedKernel kernel, SimulatedResets resets, SimulatedFunction f, string up)
+    private static void Fill(
+        FileTree.Folder own,
+        SimulatedState state,
+        SimulatedKernel kernel,
+        SimulatedResets resets,
+        SimulatedFunction f,
+        string up
+    )
     {
         string[] ids = f.Ids.Split(':');
         string[] subsystem = (f.SubsystemIds ?? f.Ids).Split(':');
@@ -83,7 +101,10 @@ internal static class SimulatedSysfs
         own.Text("subsystem_device", $"0x{subsystem[1]}");
         own.Text("class", $"0x{f.Class:x6}");
         own.Text("numa_node", f.Numa.ToString(CultureInfo.InvariantCulture));
-        own.Text("modalias", $"pci:v0000{ids[0].ToUpperInvariant()}d0000{ids[1].ToUpperInvariant()}sv0000{subsystem[0].ToUpperInvariant()}sd0000{subsystem[1].ToUpperInvariant()}bc{f.Class >> 16:X2}sc{(f.Class >> 8) & 0xff:X2}i{f.Class & 0xff:X2}");
+        own.Text(
+            "modalias",
+            $"pci:v0000{ids[0].ToUpperInvariant()}d0000{ids[1].ToUpperInvariant()}sv0000{subsystem[0].ToUpperInvariant()}sd0000{subsystem[1].ToUpperInvariant()}bc{f.Class >> 16:X2}sc{(f.Class >> 8) & 0xff:X2}i{f.Class & 0xff:X2}"
+        );
         own.Put("driver_override", new FileTree.File(() => kernel.ShowOverride(f), value => kernel.WriteOverride(f, value)));
         own.Put("subsystem", new FileTree.Link($"{up}bus/pci"));
         own.Put("config", new FileTree.File(() => f.OffTheBus ? AllOnes() : Config(f, ids), null));
@@ -115,7 +136,10 @@ internal static class SimulatedSysfs
             return;
         if (f.Link is { } link)
         {
-            own.Text("current_link_speed", f.OffTheBus ? "Unknown" : string.Create(CultureInfo.InvariantCulture, $"{link.Speed:0.0} GT/s PCIe"));
+            own.Text(
+                "current_link_speed",
+                f.OffTheBus ? "Unknown" : string.Create(CultureInfo.InvariantCulture, $"{link.Speed:0.0} GT/s PCIe")
+            );
             own.Text("current_link_width", f.OffTheBus ? "63" : $"{link.Width}");
             own.Text("max_link_speed", string.Create(CultureInfo.InvariantCulture, $"{link.MaxSpeed:0.0} GT/s PCIe"));
             own.Text("max_link_width", $"{link.MaxWidth}");
@@ -141,19 +165,30 @@ internal static class SimulatedSysfs
         tree.Put($"/dev/vfio/devices/{name}", new FileTree.Node(new DeviceNumber(false, VfioDeviceMajor, minor)));
     }
 
-    private static void AddSriov(FileTree.Folder own, SimulatedState state, SimulatedKernel kernel, SimulatedFunction pf, SimulatedSriov sriov)
+    private static void AddSriov(
+        FileTree.Folder own,
+        SimulatedState state,
+        SimulatedKernel kernel,
+        SimulatedFunction pf,
+        SimulatedSriov sriov
+    )
     {
         own.Text("sriov_totalvfs", $"{sriov.Total}");
         own.Put("sriov_numvfs", new FileTree.File(() => kernel.ShowNumVfs(pf), value => kernel.WriteNumVfs(pf, value)));
         own.Text("sriov_vf_device", sriov.VfProduct);
         own.Text("sriov_offset", $"{sriov.Offset}");
         own.Text("sriov_stride", $"{sriov.Stride}");
-        own.Text("sriov_drivers_autoprobe", sriov.Autoprobe ? "1" : "0", value => sriov.Autoprobe = value.Trim() switch
-        {
-            "1" or "y" or "Y" => true,
-            "0" or "n" or "N" => false,
-            _ => throw new HostIoException("write to", "/sriov_drivers_autoprobe", Errnos.EINVAL),
-        });
+        own.Text(
+            "sriov_drivers_autoprobe",
+            sriov.Autoprobe ? "1" : "0",
+            value =>
+                sriov.Autoprobe = value.Trim() switch
+                {
+                    "1" or "y" or "Y" => true,
+                    "0" or "n" or "N" => false,
+                    _ => throw new HostIoException("write to", "/sriov_drivers_autoprobe", Errnos.EINVAL),
+                }
+        );
         foreach (SimulatedFunction vf in state.Functions.Where(v => v.PhysFn == pf.Address))
             own.Put($"virtfn{vf.VfIndex}", new FileTree.Link($"../{vf.Address}"));
     }
@@ -210,7 +245,10 @@ internal static class SimulatedSysfs
         foreach (SimulatedNode node in f.Nodes)
         {
             tree.Text($"{folder}/nodes/{node.Name.Replace('/', '!')}/dev", $"{node.Major}:{node.Minor}");
-            tree.Text($"{folder}/nodes/{node.Name.Replace('/', '!')}/uevent", $"MAJOR={node.Major}\nMINOR={node.Minor}\nDEVNAME={node.Name}");
+            tree.Text(
+                $"{folder}/nodes/{node.Name.Replace('/', '!')}/uevent",
+                $"MAJOR={node.Major}\nMINOR={node.Minor}\nDEVNAME={node.Name}"
+            );
             tree.Put($"/dev/{node.Name}", new FileTree.Node(new DeviceNumber(false, (uint)node.Major, (uint)node.Minor)));
         }
     }
@@ -237,7 +275,9 @@ internal static class SimulatedSysfs
 
     /// <summary>Where a block device is, since nothing can be put through a link.</summary>
     private static string Place(FileTree tree, string block) =>
-        tree.Find($"/sys/class/block/{block}", followLast: false) is FileTree.Link link ? $"/sys{link.Target["../..".Length..]}" : $"/sys/class/block/{block}";
+        tree.Find($"/sys/class/block/{block}", followLast: false) is FileTree.Link link
+            ? $"/sys{link.Target["../..".Length..]}"
+            : $"/sys/class/block/{block}";
 
     private static void AddSystem(FileTree tree, SimulatedState state)
     {
@@ -259,7 +299,13 @@ internal static class SimulatedSysfs
         if (state.Drivers.Contains("vfio-pci"))
             tree.Put("/dev/vfio/vfio", new FileTree.Node(new DeviceNumber(false, 10, 196)));
         if (state.Loadable.Count > 0)
-            tree.Text($"/lib/modules/{state.KernelVersion}/modules.dep", string.Join('\n', state.Loadable.Select(name => $"kernel/drivers/vfio/pci/{name}.ko:")));
+        {
+            tree.Text(
+                $"/lib/modules/{state.KernelVersion}/modules.dep",
+                string.Join('\n', state.Loadable.Select(name => $"kernel/drivers/vfio/pci/{name}.ko:"))
+            );
+        }
+
         tree.Text("/usr/share/misc/pci.ids", state.PciIds);
     }
 
@@ -269,15 +315,41 @@ internal static class SimulatedSysfs
         tree.Text("/proc/cmdline", state.CommandLine);
         tree.Text("/proc/sys/kernel/osrelease", state.KernelVersion);
         tree.Text("/proc/sys/kernel/random/boot_id", state.BootId);
-        tree.Text("/proc/swaps", Lines("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority",
-            disks.Where(d => d.Swap).Select(d => d.Name).Concat(state.Stacks.Where(s => s.Swap).Select(s => s.Name))
-                .Select(name => $"/dev/{name}                             partition\t8388604\t\t0\t\t-2")));
-        tree.Text("/proc/1/mountinfo", Lines("21 1 0:19 / /sys rw,nosuid shared:2 - sysfs sysfs rw",
-            disks.Where(d => d.MountedAt is not null).Select((d, i) =>
-                $"{30 + i} 1 {(d.AnonymousMount ? $"0:{40 + i}" : $"{NvmeBlockMajor}:{d.Minor}")} / {d.MountedAt!.Replace(" ", "\\040", StringComparison.Ordinal)} rw,relatime shared:1 - ext4 /dev/{d.Name} rw")
-                .Concat(state.Stacks.Where(s => s.MountedAt is not null).Select((s, i) =>
-                    $"{60 + i} 1 {StackMajor}:{s.Minor} / {s.MountedAt} rw,relatime shared:1 - xfs /dev/mapper/{s.MapperName ?? s.Name} rw"))));
-        tree.Text("/proc/1/net/packet", Lines("sk               RefCnt Type Proto  Iface R Rmem   User   Inode", SimulatedNetwork.PacketSockets(state)));
+        tree.Text(
+            "/proc/swaps",
+            Lines(
+                "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority",
+                disks
+                    .Where(d => d.Swap)
+                    .Select(d => d.Name)
+                    .Concat(state.Stacks.Where(s => s.Swap).Select(s => s.Name))
+                    .Select(name => $"/dev/{name}                             partition\t8388604\t\t0\t\t-2")
+            )
+        );
+        tree.Text(
+            "/proc/1/mountinfo",
+            Lines(
+                "21 1 0:19 / /sys rw,nosuid shared:2 - sysfs sysfs rw",
+                disks
+                    .Where(d => d.MountedAt is not null)
+                    .Select(
+                        (d, i) =>
+                            $"{30 + i} 1 {(d.AnonymousMount ? $"0:{40 + i}" : $"{NvmeBlockMajor}:{d.Minor}")} / {d.MountedAt!.Replace(" ", "\\040", StringComparison.Ordinal)} rw,relatime shared:1 - ext4 /dev/{d.Name} rw"
+                    )
+                    .Concat(
+                        state
+                            .Stacks.Where(s => s.MountedAt is not null)
+                            .Select(
+                                (s, i) =>
+                                    $"{60 + i} 1 {StackMajor}:{s.Minor} / {s.MountedAt} rw,relatime shared:1 - xfs /dev/mapper/{s.MapperName ?? s.Name} rw"
+                            )
+                    )
+            )
+        );
+        tree.Text(
+            "/proc/1/net/packet",
+            Lines("sk               RefCnt Type Proto  Iface R Rmem   User   Inode", SimulatedNetwork.PacketSockets(state))
+        );
         tree.Text("/proc/1/net/ptype", Lines("Type Device      Function", SimulatedNetwork.Protocols(state)));
         tree.Put("/proc/1/root", new FileTree.Link("/"));
         AddProcess(tree, 1, "systemd", [], "net:[4026531840]", "pid:[4026531836]");
@@ -288,8 +360,15 @@ internal static class SimulatedSysfs
             AddProcess(tree, pid, process.Name, process.Files, process.NetNamespace ?? "net:[4026531840]", "pid:[4026531836]");
             if (process.NetNamespace is not null)
                 tree.Put($"/proc/{pid}/ns/mnt", new FileTree.Link($"mnt:[{pid}]"));
-            tree.Text($"/proc/{pid}/maps", Lines("55d0c0a00000-55d0c0a21000 r-xp 00000000 fd:01 4711                       /usr/bin/tool",
-                process.Maps.Select((path, i) => $"7f00000{i}0000-7f00000{i}1000 rw-s 00000000 00:16 {100 + i}                        {path}")));
+            tree.Text(
+                $"/proc/{pid}/maps",
+                Lines(
+                    "55d0c0a00000-55d0c0a21000 r-xp 00000000 fd:01 4711                       /usr/bin/tool",
+                    process.Maps.Select(
+                        (path, i) => $"7f00000{i}0000-7f00000{i}1000 rw-s 00000000 00:16 {100 + i}                        {path}"
+                    )
+                )
+            );
         }
     }
 
@@ -323,11 +402,17 @@ internal static class SimulatedSysfs
         if (f.PhysFn is not null && !throughVfio)
             ids = ["ffff", "ffff"];
         BinaryPrimitives.WriteUInt16LittleEndian(config, ushort.Parse(ids[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
-        BinaryPrimitives.WriteUInt16LittleEndian(config.AsSpan(2), ushort.Parse(ids[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
+        BinaryPrimitives.WriteUInt16LittleEndian(
+            config.AsSpan(2),
+            ushort.Parse(ids[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture)
+        );
         if (serial is not null)
         {
             BinaryPrimitives.WriteUInt32LittleEndian(config.AsSpan(0x100), 0x0001_0003);
-            BinaryPrimitives.WriteUInt64LittleEndian(config.AsSpan(0x104), ulong.Parse(serial, NumberStyles.HexNumber, CultureInfo.InvariantCulture));
+            BinaryPrimitives.WriteUInt64LittleEndian(
+                config.AsSpan(0x104),
+                ulong.Parse(serial, NumberStyles.HexNumber, CultureInfo.InvariantCulture)
+            );
         }
 
         return config;

@@ -23,37 +23,60 @@ internal sealed class Demo
 
     public static async Task<int> RunAsync(int nodes, string? samples, CancellationToken ct)
     {
-        using var logs = KubernetesLogging.Create(LogLevel.Error, LogFormat.Text);
-        await using var cluster = await SandboxCluster.StartAsync(new SandboxClusterOptions { Log = logs.CreateLogger("demo") }, ct: ct);
+        using ILoggerFactory logs = KubernetesLogging.Create(LogLevel.Error, LogFormat.Text);
+        await using SandboxCluster cluster = await SandboxCluster.StartAsync(
+            new SandboxClusterOptions { Log = logs.CreateLogger("demo") },
+            ct: ct
+        );
         return await new Demo(cluster, samples).PlayAsync(nodes, ct);
     }
 
     private async Task<int> PlayAsync(int nodes, CancellationToken ct)
     {
-        Say("Three programs, one cluster", $"an API server in this process, the real controller, and the real agent on each of {nodes} simulated hosts, whose sysfs behaves like the kernel's.");
+        Say(
+            "Three programs, one cluster",
+            $"an API server in this process, the real controller, and the real agent on each of {nodes} simulated hosts, whose sysfs behaves like the kernel's."
+        );
         _cluster.StartController();
-        for (var i = 1; i <= nodes; i++)
+        for (int i = 1; i <= nodes; i++)
             await _cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i), ct);
-        var before = Drivers();
+        Dictionary<(string, string), string?> before = Drivers();
 
-        Say("An administrator says what may be given away", "PciDeviceSpecs (Nova's device_spec) and PciAliases (Nova's alias), from config/samples.");
-        var specs = await ApplyAsync("device-specs", ct) + await ApplyAsync("aliases", ct);
+        Say(
+            "An administrator says what may be given away",
+            "PciDeviceSpecs (Nova's device_spec) and PciAliases (Nova's alias), from config/samples."
+        );
+        int specs = await ApplyAsync("device-specs", ct) + await ApplyAsync("aliases", ct);
         await UntilAsync("every node's inventory", () => SettledAsync(ct), ct);
         before = WithVfs(before, Drivers());
         await ShowNodesAsync(ct);
         _console.MarkupLine($"  [grey]{specs} objects applied; the agents made the virtual functions that the specs ask for.[/]");
 
-        Say("Users ask for devices", "PassthroughClaims (Nova's flavor pci_passthrough:alias). Each is placed on one node, bound there, and verified.");
+        Say(
+            "Users ask for devices",
+            "PassthroughClaims (Nova's flavor pci_passthrough:alias). Each is placed on one node, bound there, and verified."
+        );
         await ApplyAsync("claims", ct);
         var claims = (await _cluster.Client.ListAsync<PassthroughClaim>(ct: ct)).Items.Select(c => c.Metadata.Name!).ToList();
-        var ready = 0;
-        foreach (var name in claims)
-            ready += await UntilAsync($"claim {name}", async () => (await ClaimAsync(name, ct))?.Status?.Conditions.IsTrue(Conditions.Ready) == true, ct) ? 1 : 0;
+        int ready = 0;
+        foreach (string name in claims)
+        {
+            ready += await UntilAsync(
+                $"claim {name}",
+                async () => (await ClaimAsync(name, ct))?.Status?.Conditions.IsTrue(Conditions.Ready) == true,
+                ct
+            )
+                ? 1
+                : 0;
+        }
+
         await ShowClaimsAsync(ct);
         CheckBound(await ClaimsAsync(ct));
 
         Say("What can't be served says why", "a claim for more cards than any node has:");
-        await Manifests.ApplyAsync(_cluster.Client, """
+        await Manifests.ApplyAsync(
+            _cluster.Client,
+            """
             apiVersion: pcioperator.io/v1alpha1
             kind: PassthroughClaim
             metadata:
@@ -63,20 +86,24 @@ internal sealed class Demo
                 - name: gpus
                   alias: nv2080
                   count: 16
-            """, ct: ct);
+            """,
+            ct: ct
+        );
         await UntilAsync("the reason", async () => (await ClaimAsync("too-much", ct))?.Status?.Phase == ClaimPhase.Pending, ct);
-        _console.MarkupLine($"  [yellow]{Markup.Escape((await ClaimAsync("too-much", ct))?.Status?.Conditions.Find(Conditions.Scheduled)?.Message ?? "")}[/]");
+        _console.MarkupLine(
+            $"  [yellow]{Markup.Escape((await ClaimAsync("too-much", ct))?.Status?.Conditions.Find(Conditions.Scheduled)?.Message ?? "")}[/]"
+        );
 
         Say("Everything is given back", "the claims are deleted; each goes when its devices are on their own host drivers again.");
         await _cluster.Client.DeleteAsync<PassthroughClaim>("too-much", "default", ct: ct);
-        var released = 0;
-        foreach (var name in claims)
+        int released = 0;
+        foreach (string name in claims)
             await _cluster.Client.DeleteAsync<PassthroughClaim>(name, "default", ct: ct);
-        foreach (var name in claims)
+        foreach (string name in claims)
             released += await UntilAsync($"the release of {name}", async () => await ClaimAsync(name, ct) is null, ct) ? 1 : 0;
         CheckRestored(before, Drivers());
 
-        foreach (var failure in _failures)
+        foreach (string failure in _failures)
             _console.MarkupLine($"  [red]failed:[/] {Markup.Escape(failure)}");
         _console.MarkupLine($"  [grey]{_clock.Elapsed.TotalSeconds:0.0} s.[/]");
         _console.WriteLine();
@@ -93,8 +120,8 @@ internal sealed class Demo
 
     private async Task<int> ApplyAsync(string word, CancellationToken ct)
     {
-        var count = 0;
-        foreach (var yaml in Samples.Read(_samples, word))
+        int count = 0;
+        foreach (string yaml in Samples.Read(_samples, word))
             count += (await Manifests.ApplyAsync(_cluster.Client, yaml, ct: ct)).Count;
         return count;
     }
@@ -119,34 +146,50 @@ internal sealed class Demo
     /// <summary>Whether every agent has taken up its rules and made its VFs.</summary>
     private async Task<bool> SettledAsync(CancellationToken ct)
     {
-        var nodes = (await _cluster.Client.ListAsync<PciNode>(ct: ct)).Items;
-        return nodes.Count == _cluster.Nodes.Count && nodes.All(n =>
-        {
-            var rules = (n.Spec.Rules ?? []).ToDictionary(r => r.Name);
-            return rules.Count > 0 && n.Status?.ObservedGeneration == n.Metadata.Generation && n.Status?.Devices?.Count > 0
-                && n.Status.Devices.Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null })
-                    .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
-        });
+        IList<PciNode> nodes = (await _cluster.Client.ListAsync<PciNode>(ct: ct)).Items;
+        return nodes.Count == _cluster.Nodes.Count
+            && nodes.All(n =>
+            {
+                var rules = (n.Spec.Rules ?? []).ToDictionary(r => r.Name);
+                return rules.Count > 0
+                    && n.Status?.ObservedGeneration == n.Metadata.Generation
+                    && n.Status?.Devices?.Count > 0
+                    && n.Status.Devices.Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null })
+                        .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
+            });
     }
 
-    private Task<PassthroughClaim?> ClaimAsync(string name, CancellationToken ct) => _cluster.Client.GetAsync<PassthroughClaim>(name, "default", ct);
+    private Task<PassthroughClaim?> ClaimAsync(string name, CancellationToken ct) =>
+        _cluster.Client.GetAsync<PassthroughClaim>(name, "default", ct);
 
-    private async Task<IReadOnlyList<PassthroughClaim>> ClaimsAsync(CancellationToken ct) => [.. (await _cluster.Client.ListAsync<PassthroughClaim>(ct: ct)).Items];
+    private async Task<IReadOnlyList<PassthroughClaim>> ClaimsAsync(CancellationToken ct) =>
+        [.. (await _cluster.Client.ListAsync<PassthroughClaim>(ct: ct)).Items];
 
     /// <summary>One row a kind of device, one column a node: free of all.</summary>
     private async Task ShowNodesAsync(CancellationToken ct)
     {
-        var nodes = (await _cluster.Client.ListAsync<PciNode>(ct: ct)).Items;
-        var table = new Table().Border(TableBorder.Rounded).AddColumns("Device", "Spec");
-        foreach (var node in nodes)
+        IList<PciNode> nodes = (await _cluster.Client.ListAsync<PciNode>(ct: ct)).Items;
+        Table table = new Table().Border(TableBorder.Rounded).AddColumns("Device", "Spec");
+        foreach (PciNode node in nodes)
             table.AddColumn(new TableColumn(node.Metadata.Name!).RightAligned());
-        var kinds = nodes.SelectMany(n => (n.Status?.Devices ?? []).Where(d => d.Rule is not null))
-            .GroupBy(d => (d.VendorId, d.ProductId, d.Rule, d.Name)).OrderBy(g => g.Key.Rule, StringComparer.Ordinal).ThenBy(g => g.Key.ProductId, StringComparer.Ordinal);
-        foreach (var kind in kinds)
+        IOrderedEnumerable<IGrouping<(string VendorId, string ProductId, string? Rule, string? Name), PciNodeDevice>> kinds = nodes
+            .SelectMany(n => (n.Status?.Devices ?? []).Where(d => d.Rule is not null))
+            .GroupBy(d => (d.VendorId, d.ProductId, d.Rule, d.Name))
+            .OrderBy(g => g.Key.Rule, StringComparer.Ordinal)
+            .ThenBy(g => g.Key.ProductId, StringComparer.Ordinal);
+        foreach (IGrouping<(string VendorId, string ProductId, string? Rule, string? Name), PciNodeDevice>? kind in kinds)
         {
             table.AddRow([
-                Markup.Escape($"{kind.Key.VendorId}:{kind.Key.ProductId} {kind.Key.Name?.Replace(" Corporation", "", StringComparison.Ordinal)}"), Markup.Escape(kind.Key.Rule!),
-                .. nodes.Select(n => (n.Status?.Devices ?? []).Where(d => (d.VendorId, d.ProductId, d.Rule) == (kind.Key.VendorId, kind.Key.ProductId, kind.Key.Rule)).ToList())
+                Markup.Escape(
+                    $"{kind.Key.VendorId}:{kind.Key.ProductId} {kind.Key.Name?.Replace(" Corporation", "", StringComparison.Ordinal)}"
+                ),
+                Markup.Escape(kind.Key.Rule!),
+                .. nodes
+                    .Select(n =>
+                        (n.Status?.Devices ?? [])
+                            .Where(d => (d.VendorId, d.ProductId, d.Rule) == (kind.Key.VendorId, kind.Key.ProductId, kind.Key.Rule))
+                            .ToList()
+                    )
                     .Select(d => $"[green]{d.Count(x => x.State == PciDeviceState.Available)}[/] of {d.Count}"),
             ]);
         }
@@ -156,13 +199,20 @@ internal sealed class Demo
 
     private async Task ShowClaimsAsync(CancellationToken ct)
     {
-        var table = new Table().Border(TableBorder.Rounded).AddColumns("Claim", "Phase", "Node", "Devices", "Driver");
-        foreach (var claim in await ClaimsAsync(ct))
+        Table table = new Table().Border(TableBorder.Rounded).AddColumns("Claim", "Phase", "Node", "Devices", "Driver");
+        foreach (PassthroughClaim claim in await ClaimsAsync(ct))
         {
-            var colour = claim.Status?.Conditions.IsTrue(Conditions.Ready) == true ? "green" : "red";
-            table.AddRow(claim.Metadata.Name!, $"[{colour}]{claim.Status?.Phase}[/]", claim.Status?.NodeName ?? "-",
-                string.Join("\n", (claim.Status?.Devices ?? []).Select(d => d.Address + (d.Companion == true ? " [grey](companion)[/]" : ""))),
-                string.Join("\n", (claim.Status?.Devices ?? []).Select(d => d.Driver ?? "-")));
+            string colour = claim.Status?.Conditions.IsTrue(Conditions.Ready) == true ? "green" : "red";
+            table.AddRow(
+                claim.Metadata.Name!,
+                $"[{colour}]{claim.Status?.Phase}[/]",
+                claim.Status?.NodeName ?? "-",
+                string.Join(
+                    "\n",
+                    (claim.Status?.Devices ?? []).Select(d => d.Address + (d.Companion == true ? " [grey](companion)[/]" : ""))
+                ),
+                string.Join("\n", (claim.Status?.Devices ?? []).Select(d => d.Driver ?? "-"))
+            );
         }
 
         _console.Write(table);
@@ -172,14 +222,14 @@ internal sealed class Demo
     private void CheckBound(IReadOnlyList<PassthroughClaim> claims)
     {
         var owners = new Dictionary<(string, string), string>();
-        foreach (var claim in claims.Where(c => c.Status?.NodeName is not null))
+        foreach (PassthroughClaim? claim in claims.Where(c => c.Status?.NodeName is not null))
         {
-            var node = claim.Status!.NodeName!;
-            foreach (var device in claim.Status.Devices ?? [])
+            string node = claim.Status!.NodeName!;
+            foreach (ClaimDevice device in claim.Status.Devices ?? [])
             {
                 if (!owners.TryAdd((node, device.Address), claim.Metadata.Name!))
                     _failures.Add($"{device.Address} on {node} has two owners: {owners[(node, device.Address)]} and {claim.Metadata.Name}");
-                var driver = Driver(_cluster.Nodes[node].Host, device.Address);
+                string? driver = Driver(_cluster.Nodes[node].Host, device.Address);
                 if (driver != "vfio-pci")
                     _failures.Add($"{device.Address} on {node} is bound to {driver ?? "nothing"}, not to vfio-pci");
             }
@@ -188,25 +238,35 @@ internal sealed class Demo
 
     private void CheckRestored(Dictionary<(string, string), string?> before, Dictionary<(string, string), string?> after)
     {
-        foreach (var (device, driver) in before)
+        foreach (((string, string) device, string? driver) in before)
         {
             if (after.GetValueOrDefault(device) != driver)
-                _failures.Add($"{device.Item2} on {device.Item1} was on {driver ?? "no driver"} and is on {after.GetValueOrDefault(device) ?? "none"}");
+            {
+                _failures.Add(
+                    $"{device.Item2} on {device.Item1} was on {driver ?? "no driver"} and is on {after.GetValueOrDefault(device) ?? "none"}"
+                );
+            }
         }
 
         _console.MarkupLine($"  [green]{before.Count} functions on {_cluster.Nodes.Count} hosts are on the drivers that they were on.[/]");
     }
 
-    private static Dictionary<(string, string), string?> WithVfs(Dictionary<(string, string), string?> before, Dictionary<(string, string), string?> now)
+    private static Dictionary<(string, string), string?> WithVfs(
+        Dictionary<(string, string), string?> before,
+        Dictionary<(string, string), string?> now
+    )
     {
-        foreach (var (device, driver) in now)
+        foreach (((string, string) device, string? driver) in now)
             before.TryAdd(device, driver);
         return before;
     }
 
-    private Dictionary<(string, string), string?> Drivers() => _cluster.Nodes.Values
-        .SelectMany(n => n.Host.Files.List("/sys/bus/pci/devices").Select(a => (Key: (n.Name, a), Driver: Driver(n.Host, a))))
-        .ToDictionary(p => p.Key, p => p.Driver);
+    private Dictionary<(string, string), string?> Drivers() =>
+        _cluster
+            .Nodes.Values.SelectMany(n =>
+                n.Host.Files.List("/sys/bus/pci/devices").Select(a => (Key: (n.Name, a), Driver: Driver(n.Host, a)))
+            )
+            .ToDictionary(p => p.Key, p => p.Driver);
 
     private static string? Driver(SimulatedHost host, string address) =>
         host.Files.ReadLink($"/sys/bus/pci/devices/{address}/driver") is { } link ? link[(link.LastIndexOf('/') + 1)..] : null;

@@ -11,4 +11,6 @@ demo.SetAction((parsed, ct) => Demo.RunAsync(parsed.GetValue(nodes), parsed.GetV
 var sandbox = new Command("sandbox", "Keeps a simulated cluster running for kubectl, until Ctrl-C.") { port, nodes, samples };
 sandbox.SetAction((parsed, ct) => SandboxSession.RunAsync(parsed.GetValue(port), parsed.GetValue(nodes), parsed.GetValue(samples), ct));
 
-return await new RootCommand("PciOperator without a cluster: an API server and hosts in one process.") { demo, sandbox }.Parse(args).InvokeAsync();
+return await new RootCommand("PciOperator without a cluster: an API server and hosts in one process.") { demo, sandbox }
+    .Parse(args)
+    .InvokeAsync();

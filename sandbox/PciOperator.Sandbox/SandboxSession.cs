@@ -12,21 +12,24 @@ internal static class SandboxSession
 {
     public static async Task<int> RunAsync(int port, int nodes, string? samples, CancellationToken ct)
     {
-        using var logs = KubernetesLogging.Create(LogLevel.Warning, LogFormat.Text);
-        await using var cluster = await SandboxCluster.StartAsync(
-            new SandboxClusterOptions { Log = logs.CreateLogger("sandbox") }, new SandboxApiServerOptions { Port = port }, ct);
+        using ILoggerFactory logs = KubernetesLogging.Create(LogLevel.Warning, LogFormat.Text);
+        await using SandboxCluster cluster = await SandboxCluster.StartAsync(
+            new SandboxClusterOptions { Log = logs.CreateLogger("sandbox") },
+            new SandboxApiServerOptions { Port = port },
+            ct
+        );
         cluster.StartController();
-        for (var i = 1; i <= nodes; i++)
+        for (int i = 1; i <= nodes; i++)
             await cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i), ct);
-        foreach (var word in new[] { "device-specs", "aliases" })
+        foreach (string word in new[] { "device-specs", "aliases" })
         {
-            foreach (var yaml in Samples.Read(samples, word))
+            foreach (string yaml in Samples.Read(samples, word))
                 await Manifests.ApplyAsync(cluster.Client, yaml, ct: ct);
         }
 
-        var kubeconfig = Path.Combine(Directory.CreateTempSubdirectory("pcioperator-sandbox-").FullName, "kubeconfig");
+        string kubeconfig = Path.Combine(Directory.CreateTempSubdirectory("pcioperator-sandbox-").FullName, "kubeconfig");
         await File.WriteAllTextAsync(kubeconfig, cluster.KubeconfigText, ct);
-        var console = Terminal.Open();
+        IAnsiConsole console = Terminal.Open();
         console.MarkupLine($"[green]A cluster of {nodes} simulated nodes is running.[/] In another terminal:");
         console.WriteLine();
         console.WriteLine($"  export KUBECONFIG={kubeconfig}");

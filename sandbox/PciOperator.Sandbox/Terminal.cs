@@ -6,8 +6,16 @@ namespace PciOperator.Sandbox;
 internal static class Terminal
 {
     /// <summary>A console that writes no colour codes into files and pipes, whatever the environment says of colours.</summary>
-    public static IAnsiConsole Open() => AnsiConsole.Create(Console.IsOutputRedirected
-        // Without the enrichers, which turn codes on again where CI's variables are set.
-        ? new AnsiConsoleSettings { Ansi = AnsiSupport.No, ColorSystem = ColorSystemSupport.NoColors, Enrichment = new ProfileEnrichment { UseDefaultEnrichers = false } }
-        : new AnsiConsoleSettings());
+    public static IAnsiConsole Open() =>
+        AnsiConsole.Create(
+            Console.IsOutputRedirected
+                // Without the enrichers, which turn codes on again where CI's variables are set.
+                ? new AnsiConsoleSettings
+                {
+                    Ansi = AnsiSupport.No,
+                    ColorSystem = ColorSystemSupport.NoColors,
+                    Enrichment = new ProfileEnrichment { UseDefaultEnrichers = false },
+                }
+                : new AnsiConsoleSettings()
+        );
 }

@@ -23,7 +23,10 @@ public sealed record NodeAgentOptions
     /// <summary>How long uevents are collected before the bus is looked at.</summary>
     public TimeSpan Debounce { get; init; } = TimeSpan.FromMilliseconds(100);
 
-    /// <summary>How soon something that waits (a device still open, an API server that is away) is tried again; what goes on failing is tried less and less often, up to thirty times as long.</summary>
+    /// <summary>
+    /// How soon something that waits (a device still open, an API server that is away) is tried again; what goes on failing is tried less
+    /// and less often, up to thirty times as long.
+    /// </summary>
     public TimeSpan Retry { get; init; } = TimeSpan.FromSeconds(2);
 
     /// <summary>What <c>PciNode.status.agentVersion</c> says.</summary>
@@ -55,7 +58,9 @@ public sealed partial class NodeAgent : IAsyncDisposable
     private const int MostHeard = 4096;
 
     // One slot: waking twice before the next round is waking once.
-    private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(
+        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
+    );
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Task> _work = [];
     private readonly VfProvisioner _vfs;
@@ -67,27 +72,66 @@ public sealed partial class NodeAgent : IAsyncDisposable
     private string? _notReady = "the first look at the host is not finished";
 
     /// <summary>An agent over a host.</summary>
-    public NodeAgent(NodeAgentOptions options, IEntityClient client, PassthroughHost host, IHostFileSystem files, string stateDirectory,
-        IUeventSource uevents, TimeProvider time, ILogger log, CollectorRegistry metrics, EventRecorder events)
+    public NodeAgent(
+        NodeAgentOptions options,
+        IEntityClient client,
+        PassthroughHost host,
+        IHostFileSystem files,
+        string stateDirectory,
+        IUeventSource uevents,
+        TimeProvider time,
+        ILogger log,
+        CollectorRegistry metrics,
+        EventRecorder events
+    )
     {
         (_options, _host, _uevents, _time, _log, _events) = (options, host, uevents, time, log, events);
-        _cache = new WatchCache<PciNode>(client, options: new ListOptions { FieldSelector = $"metadata.name={options.NodeName}" }, time: time, logger: log, metrics: metrics);
+        _cache = new WatchCache<PciNode>(
+            client,
+            options: new ListOptions { FieldSelector = $"metadata.name={options.NodeName}" },
+            time: time,
+            logger: log,
+            metrics: metrics
+        );
         _status = new NodeStatusWriter(client, metrics);
         _names = new NetDeviceNames(files, stateDirectory, log);
         _freeing = new FreeRequests(host, files, stateDirectory, log);
         _retries = new Retries(options.Retry, time);
-        var factory = Metrics.WithCustomRegistry(metrics);
-        _preparing = factory.CreateHistogram("pcioperator_agent_prepare_duration_seconds", "Time to check, bind and verify one assignment, by outcome.", ["outcome"], HistogramBuckets.Seconds);
-        _releasing = factory.CreateHistogram("pcioperator_agent_release_duration_seconds", "Time to give one assignment's devices back to the host.", HistogramBuckets.Seconds);
-        _refused = factory.CreateCounter("pcioperator_agent_refused_assignments_total", "Assignments that the agent refused, by reason.", ["reason"]);
+        MetricFactory factory = Metrics.WithCustomRegistry(metrics);
+        _preparing = factory.CreateHistogram(
+            "pcioperator_agent_prepare_duration_seconds",
+            "Time to check, bind and verify one assignment, by outcome.",
+            ["outcome"],
+            HistogramBuckets.Seconds
+        );
+        _releasing = factory.CreateHistogram(
+            "pcioperator_agent_release_duration_seconds",
+            "Time to give one assignment's devices back to the host.",
+            HistogramBuckets.Seconds
+        );
+        _refused = factory.CreateCounter(
+            "pcioperator_agent_refused_assignments_total",
+            "Assignments that the agent refused, by reason.",
+            ["reason"]
+        );
         _held = factory.CreateGauge("pcioperator_agent_held_assignments", "Assignments in the agent's journal.");
-        _vfs = new VfProvisioner(host, time, log, options.Retry, changed =>
-        {
-            _rescan |= changed;
-            Wake();
-        });
+        _vfs = new VfProvisioner(
+            host,
+            time,
+            log,
+            options.Retry,
+            changed =>
+            {
+                _rescan |= changed;
+                Wake();
+            }
+        );
         _cache.OnChange(_ => Wake());
-        _host.Changed += () => { _rescan = true; Wake(); };
+        _host.Changed += () =>
+        {
+            _rescan = true;
+            Wake();
+        };
     }
 
     /// <summary>Why the agent is not ready, or null: for <c>/readyz</c>.</summary>
@@ -109,14 +153,18 @@ public sealed partial class NodeAgent : IAsyncDisposable
         finally
         {
             await stop.CancelAsync();
-            await Task.WhenAll(parts.Select(p => p.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default)));
+            await Task.WhenAll(
+                parts.Select(p =>
+                    p.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default)
+                )
+            );
         }
     }
 
     /// <summary>Loads the journal. While another agent works on this host, this one says so and does nothing.</summary>
     private async Task RecoverAsync(CancellationToken ct)
     {
-        for (string? said = null; ;)
+        for (string? said = null; ; )
         {
             try
             {
@@ -151,10 +199,16 @@ public sealed partial class NodeAgent : IAsyncDisposable
 
     private async Task ListenAsync(CancellationToken ct)
     {
-        await foreach (var uevent in _uevents.ReadAsync(ct))
+        await foreach (Uevent uevent in _uevents.ReadAsync(ct))
         {
-            if (!uevent.Overrun && uevent.Subsystem is not ("pci" or "net" or "block" or "nvme" or "vfio" or "vfio-dev" or "drm" or "mdev" or "vdpa"))
+            if (
+                !uevent.Overrun
+                && uevent.Subsystem is not ("pci" or "net" or "block" or "nvme" or "vfio" or "vfio-dev" or "drm" or "mdev" or "vdpa")
+            )
+            {
                 continue;
+            }
+
             bool first;
             lock (_lock)
             {
@@ -235,7 +289,9 @@ public sealed partial class NodeAgent : IAsyncDisposable
         Volatile.Write(ref _notReady, null);
     }
 
-    /// <summary>What is to be taken is checked against the rules as the host shows it: a device that came since the last look is looked at first.</summary>
+    /// <summary>
+    /// What is to be taken is checked against the rules as the host shows it: a device that came since the last look is looked at first.
+    /// </summary>
     private void LookForUnseen(Dictionary<string, PciAssignment> wanted)
     {
         if (_vfs.MayBringVfs)
@@ -244,7 +300,11 @@ public sealed partial class NodeAgent : IAsyncDisposable
         lock (_lock)
         {
             var held = _host.Holdings.Select(h => h.ClaimUid).ToHashSet();
-            unseen = wanted.Values.Any(a => !held.Contains(a.ClaimUid) && !_refusals.ContainsKey(a.ClaimUid) && a.Devices.Any(d => !_seen.ContainsKey(PciAddress.Parse(d.Address))));
+            unseen = wanted.Values.Any(a =>
+                !held.Contains(a.ClaimUid)
+                && !_refusals.ContainsKey(a.ClaimUid)
+                && a.Devices.Any(d => !_seen.ContainsKey(PciAddress.Parse(d.Address)))
+            );
         }
 
         if (!unseen)
@@ -259,7 +319,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
         List<Uevent> heard;
         lock (_lock)
             (heard, _heard) = (_heard, []);
-        var everything = _rescan || _snapshot is null;
+        bool everything = _rescan || _snapshot is null;
         if (!everything && heard.Count == 0)
             return;
         if (everything)
@@ -268,7 +328,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
         try
         {
             // What is remembered of cards (serial numbers) may be another card's when one came or went.
-            var fresh = heard.Any(u => u.Overrun || u is { Subsystem: "pci", Action: "add" or "remove" });
+            bool fresh = heard.Any(u => u.Overrun || u is { Subsystem: "pci", Action: "add" or "remove" });
             _snapshot = _names.Restore(everything ? _host.Scan(fresh) : _host.Scan(heard));
             _seen = _snapshot.Functions.ToDictionary(f => f.Address);
         }
@@ -281,16 +341,27 @@ public sealed partial class NodeAgent : IAsyncDisposable
         }
     }
 
-    /// <summary>Frees the used-once devices that an administrator names on the PciNode. True when the host has to be looked at again.</summary>
+    /// <summary>
+    /// Frees the used-once devices that an administrator names on the PciNode. True when the host has to be looked at again.
+    /// </summary>
     private bool Free(PciNode node)
     {
-        var answers = _freeing.Answer(node);
-        foreach (var (address, freed) in answers)
+        IReadOnlyList<(PciAddress Address, bool Freed)> answers = _freeing.Answer(node);
+        foreach ((PciAddress address, bool freed) in answers)
         {
             if (freed)
+            {
                 _events.Normal(node, "Freed", $"{address} was used once, and an administrator has freed it: it is offered again", "Free");
+            }
             else
-                _events.Warning(node, "NothingToFree", $"{address} is named in {PciOperatorApi.FreeAnnotation}, and is not withheld as used once, or a claim has it", "Free");
+            {
+                _events.Warning(
+                    node,
+                    "NothingToFree",
+                    $"{address} is named in {PciOperatorApi.FreeAnnotation}, and is not withheld as used once, or a claim has it",
+                    "Free"
+                );
+            }
         }
 
         return answers.Any(a => a.Freed);
@@ -303,12 +374,12 @@ public sealed partial class NodeAgent : IAsyncDisposable
         {
             var held = _host.Holdings.ToDictionary(h => h.ClaimUid);
             // What was given back after the scan looks free in it, and may be withheld: it is held until the next look.
-            foreach (var gone in _heldBeforeScan)
+            foreach (Holding gone in _heldBeforeScan)
                 held.TryAdd(gone.ClaimUid, gone with { State = HoldingState.Releasing, Reason = null, Message = null });
-            foreach (var (uid, refusal) in _refusals)
+            foreach ((string? uid, Holding? refusal) in _refusals)
                 held.TryAdd(uid, refusal);
             // What is being looked at may be held in a moment, also when it is withdrawn meanwhile: nobody may think it is not there.
-            foreach (var (uid, assignment) in wanted.Concat(_begun))
+            foreach ((string? uid, PciAssignment? assignment) in wanted.Concat(_begun))
             {
                 if (!held.ContainsKey(uid))
                     held[uid] = HostMapping.Waiting(assignment);
@@ -317,7 +388,16 @@ public sealed partial class NodeAgent : IAsyncDisposable
             known = [.. held.Values.OrderBy(h => h.ClaimUid, StringComparer.Ordinal)];
         }
 
-        var status = NodeStatusBuilder.Build(node, _snapshot!, rules, wanted, known, _vfs.Notes, _options.Version, _time.GetUtcNow());
+        PciNodeStatus status = NodeStatusBuilder.Build(
+            node,
+            _snapshot!,
+            rules,
+            wanted,
+            known,
+            _vfs.Notes,
+            _options.Version,
+            _time.GetUtcNow()
+        );
         if (await _status.WriteAsync(node, status, ct) is { } written)
             _cache.Observe(written);
     }

@@ -1,4 +1,3 @@
-
 using k8s.Models;
 
 namespace PciOperator.Api;
@@ -44,14 +43,27 @@ public static class Conditions
 
     /// <summary>A list with one condition set; the transition time moves only when the status does.</summary>
     public static IReadOnlyList<V1Condition> With(
-        this IReadOnlyList<V1Condition>? conditions, string type, bool? status, string reason, string message, long? generation, DateTimeOffset now)
+        this IReadOnlyList<V1Condition>? conditions,
+        string type,
+        bool? status,
+        string reason,
+        string message,
+        long? generation,
+        DateTimeOffset now
+    )
     {
-        var word = status switch { true => "True", false => "False", null => "Unknown" };
-        var old = conditions.Find(type);
+        string word = status switch
+        {
+            true => "True",
+            false => "False",
+            null => "Unknown",
+        };
+        V1Condition? old = conditions.Find(type);
         // Times on the wire have whole seconds: what is written must read back equal.
-        var since = old is not null && old.LastTransitionTime != default && old.Status == word
-            ? old.LastTransitionTime
-            : DateTimeOffset.FromUnixTimeSeconds(now.ToUnixTimeSeconds()).UtcDateTime;
+        DateTime since =
+            old is not null && old.LastTransitionTime != default && old.Status == word
+                ? old.LastTransitionTime
+                : DateTimeOffset.FromUnixTimeSeconds(now.ToUnixTimeSeconds()).UtcDateTime;
         var condition = new V1Condition
         {
             Type = type,
@@ -62,9 +74,7 @@ public static class Conditions
             LastTransitionTime = since,
         };
 
-        return old is null
-            ? [.. conditions ?? [], condition]
-            : [.. conditions!.Select(c => c.Type == type ? condition : c)];
+        return old is null ? [.. conditions ?? [], condition] : [.. conditions!.Select(c => c.Type == type ? condition : c)];
     }
 
     /// <summary>The condition of a type, or null.</summary>

@@ -9,11 +9,17 @@ public abstract record DevicePolicy
     [Required, Items(1, 64)]
     public IReadOnlyList<DeviceSelectorSpec> Devices { get; set; } = [];
 
-    /// <summary>The driver that a claimed device is bound to: `vfio-pci`, `auto` for the kernel's best VFIO variant driver, or `pci-stub` to only take it from the host.</summary>
+    /// <summary>
+    /// The driver that a claimed device is bound to: `vfio-pci`, `auto` for the kernel's best VFIO variant driver, or `pci-stub` to only
+    /// take it from the host.
+    /// </summary>
     [Default("\"vfio-pci\"")]
     public PassthroughDriver Driver { get; set; } = PassthroughDriver.VfioPci;
 
-    /// <summary>True: bound when claimed and given back to its host driver when released. False: an administrator binds it, and a device that is still on its host driver is refused.</summary>
+    /// <summary>
+    /// True: bound when claimed and given back to its host driver when released. False: an administrator binds it, and a device that is
+    /// still on its host driver is refused.
+    /// </summary>
     [Default("true")]
     public bool Managed { get; set; } = true;
 
@@ -24,7 +30,9 @@ public abstract record DevicePolicy
     [Default("\"bestEffort\"")]
     public ResetPolicy Reset { get; set; } = ResetPolicy.BestEffort;
 
-    /// <summary>Whether members of a device's IOMMU group that no spec matches may go with it (`allow`), or keep it from being offered (`refuse`).</summary>
+    /// <summary>
+    /// Whether members of a device's IOMMU group that no spec matches may go with it (`allow`), or keep it from being offered (`refuse`).
+    /// </summary>
     [Default("\"refuse\"")]
     public CompanionPolicy Companions { get; set; } = CompanionPolicy.Refuse;
 
@@ -35,7 +43,10 @@ public abstract record DevicePolicy
     /// <summary>Whether VFs may be trusted by their guests: Nova's `trusted` tag. Aliases can ask for it.</summary>
     public bool? Trusted { get; set; }
 
-    /// <summary>Whether a DPU manages the device from the other side: Nova's `remote_managed` tag. Only aliases that ask for it get it, and the card needs a serial number in its VPD.</summary>
+    /// <summary>
+    /// Whether a DPU manages the device from the other side: Nova's `remote_managed` tag. Only aliases that ask for it get it, and the card
+    /// needs a serial number in its VPD.
+    /// </summary>
     public bool? RemoteManaged { get; set; }
 
     /// <summary>Whether a guest with the device can be live-migrated: Nova's `live_migratable` tag.</summary>
@@ -56,7 +67,9 @@ public abstract record DevicePolicy
     [Items(0, 32), Length(0, 255)]
     public IReadOnlyDictionary<string, string>? Tags { get; set; }
 
-    /// <summary>Devices that a person has decided to give away although a guard refuses them: node, address and identity together.</summary>
+    /// <summary>
+    /// Devices that a person has decided to give away although a guard refuses them: node, address and identity together.
+    /// </summary>
     [Items(0, 16), ListMapKeys("nodeName", "address")]
     public IReadOnlyList<GuardOverride>? GuardOverrides { get; set; }
 }
@@ -111,11 +124,17 @@ public sealed partial record DeviceSelectorSpec
     [Length(1, 64)]
     public string? SubsystemProductId { get; set; }
 
-    /// <summary>PCI class: two digits (base class), four (with subclass) or six (with programming interface), such as `"0200"` for Ethernet controllers.</summary>
+    /// <summary>
+    /// PCI class: two digits (base class), four (with subclass) or six (with programming interface), such as `"0200"` for Ethernet
+    /// controllers.
+    /// </summary>
     [Length(1, 64)]
     public string? ClassCode { get; set; }
 
-    /// <summary>Nova's address glob, `[[[domain]:]bus]:]slot[.function]`, with `*` or nothing for any: `0000:21:00.0`, `*:81:*.*`, `21:00.`. The full address of a PF means the PF and its VFs.</summary>
+    /// <summary>
+    /// Nova's address glob, `[[[domain]:]bus]:]slot[.function]`, with `*` or nothing for any: `0000:21:00.0`, `*:81:*.*`, `21:00.`. The
+    /// full address of a PF means the PF and its VFs.
+    /// </summary>
     [Length(1, 64)]
     public string? Address { get; set; }
 
@@ -127,7 +146,10 @@ public sealed partial record DeviceSelectorSpec
     public string? DeviceName { get; set; }
 }
 
-/// <summary>Regular expressions for the parts of an address, each matched from the start of the zero-padded, lower-case hexadecimal field; absent: any.</summary>
+/// <summary>
+/// Regular expressions for the parts of an address, each matched from the start of the zero-padded, lower-case hexadecimal field; absent:
+/// any.
+/// </summary>
 public sealed partial record AddressPatternSpec
 {
     /// <summary>For the domain, such as `0000`.</summary>

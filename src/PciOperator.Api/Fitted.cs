@@ -20,7 +20,7 @@ public static class Fitted
     {
         ArgumentNullException.ThrowIfNull(items);
         ArgumentNullException.ThrowIfNull(size);
-        var (count, taken) = (0, 0);
+        (int count, int taken) = (0, 0);
         while (count < items.Count && count < most)
         {
             taken += size(items[count]);

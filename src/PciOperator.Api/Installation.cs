@@ -3,7 +3,8 @@ using k8s.Models;
 namespace PciOperator.Api;
 
 /// <summary>
-/// One installation of the programs. A cluster is one installation's: its controller marks every PciNode with what is here, and programs of another
+/// One installation of the programs. A cluster is one installation's: its controller marks every PciNode with what is here, and programs of
+/// another
 /// installation that find such marks stay still. The mark is an annotation, so that an administrator can hand the cluster over.
 /// </summary>
 /// <param name="Controller">The controller's namespace and lease: <c>NAMESPACE/LEASE</c>.</param>
@@ -32,14 +33,21 @@ public sealed record Installation(string Controller, string AgentNamespace)
     public static string? OwnerOf(PciNode node) => Text(node, Annotation);
 
     /// <summary>
-    /// Whose a cluster is; null: nobody's yet. Where marks differ, as when two controllers have begun at the same moment or somebody hands the cluster over,
+    /// Whose a cluster is; null: nobody's yet. Where marks differ, as when two controllers have begun at the same moment or somebody hands
+    /// the cluster over,
     /// the oldest PciNode's counts: everybody sees the same one.
     /// </summary>
-    public static string? OwnerOf(IEnumerable<PciNode> nodes) => nodes.Where(n => OwnerOf(n) is not null)
-        .OrderBy(n => n.Metadata.CreationTimestamp).ThenBy(n => n.Metadata.Uid, StringComparer.Ordinal).Select(OwnerOf).FirstOrDefault();
+    public static string? OwnerOf(IEnumerable<PciNode> nodes) =>
+        nodes
+            .Where(n => OwnerOf(n) is not null)
+            .OrderBy(n => n.Metadata.CreationTimestamp)
+            .ThenBy(n => n.Metadata.Uid, StringComparer.Ordinal)
+            .Select(OwnerOf)
+            .FirstOrDefault();
 
     /// <summary>The marks as annotations.</summary>
-    public Dictionary<string, string> Marks => new Dictionary<string, string> { [Annotation] = Controller, [AgentsAnnotation] = AgentNamespace };
+    public Dictionary<string, string> Marks =>
+        new Dictionary<string, string> { [Annotation] = Controller, [AgentsAnnotation] = AgentNamespace };
 
     /// <summary>Whether a PciNode has this installation's marks.</summary>
     public bool HasMarked(PciNode node) => Text(node, Annotation) == Controller && Text(node, AgentsAnnotation) == AgentNamespace;
@@ -47,12 +55,13 @@ public sealed record Installation(string Controller, string AgentNamespace)
     /// <summary>Why an agent of this installation must leave a PciNode alone; null: it is its own, or nobody's yet.</summary>
     public string? WhyNotAgentOf(PciNode node)
     {
-        var (owner, agents) = (OwnerOf(node) ?? Controller, Text(node, AgentsAnnotation) ?? AgentNamespace);
+        (string? owner, string? agents) = (OwnerOf(node) ?? Controller, Text(node, AgentsAnnotation) ?? AgentNamespace);
         return owner == Controller && agents == AgentNamespace
             ? null
             : $"PciNode {node.Metadata.Name} belongs to installation {owner} with agents in namespace {agents}, and this agent is of {Controller} in namespace {AgentNamespace}: "
                 + "it takes nothing, gives nothing back and writes nothing";
     }
 
-    private static string? Text(PciNode node, string annotation) => node.GetAnnotation(annotation) is { } text && text.Trim() is { Length: > 0 } said ? said : null;
+    private static string? Text(PciNode node, string annotation) =>
+        node.GetAnnotation(annotation) is { } text && text.Trim() is { Length: > 0 } said ? said : null;
 }

@@ -4,8 +4,16 @@ using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Api;
 
-/// <summary>Devices that somebody asks for, placed on one node and held until the claim is deleted. Nova's flavor `pci_passthrough:alias` and an instance's claim.</summary>
-[KubernetesEntity(Group = PciOperatorApi.Group, ApiVersion = PciOperatorApi.Version, Kind = "PassthroughClaim", PluralName = "passthroughclaims")]
+/// <summary>
+/// Devices that somebody asks for, placed on one node and held until the claim is deleted. Nova's flavor `pci_passthrough:alias` and an
+/// instance's claim.
+/// </summary>
+[KubernetesEntity(
+    Group = PciOperatorApi.Group,
+    ApiVersion = PciOperatorApi.Version,
+    Kind = "PassthroughClaim",
+    PluralName = "passthroughclaims"
+)]
 [EntityScope(EntityScope.Namespaced), EntityNames("ptc", Categories = ["pci"])]
 [SelectableField(".status.nodeName")]
 [AdditionalPrinterColumn(".status.phase", "Phase")]
@@ -160,7 +168,10 @@ public sealed record PassthroughClaimStatus
     /// <summary>Whether NUMA policy preferred was met on one NUMA node; absent when no request has it.</summary>
     public bool? NumaPreferenceMet { get; set; }
 
-    /// <summary>The boot of the node in which the devices were ready: until it ends a VM may run with them, and the claim leaves the node only when it is deleted or the node is tainted out-of-service.</summary>
+    /// <summary>
+    /// The boot of the node in which the devices were ready: until it ends a VM may run with them, and the claim leaves the node only when
+    /// it is deleted or the node is tainted out-of-service.
+    /// </summary>
     [Length(0, 64)]
     public string? HandedOutIn { get; set; }
 
@@ -243,7 +254,9 @@ public sealed record ClaimRefusal
     /// <summary>Until when they are kept out.</summary>
     public DateTimeOffset? Until { get; set; }
 
-    /// <summary>Whether it counts: status is no input, so an end beyond any that the controller gives is none, and neither is one that is missing.</summary>
+    /// <summary>
+    /// Whether it counts: status is no input, so an end beyond any that the controller gives is none, and neither is one that is missing.
+    /// </summary>
     /// <param name="now">The time.</param>
     public bool IsInForce(DateTimeOffset now) => Until is { } until && until > now && until - now <= Longest;
 

@@ -42,7 +42,9 @@ public sealed partial record PciDeviceSpecSpec : DevicePolicy
     [Items(0, 32), Length(0, 63)]
     public IReadOnlyDictionary<string, string>? NodeSelector { get; set; }
 
-    /// <summary>Specs of higher priority are looked at first, then by name; the first that matches a device wins, and nothing is merged.</summary>
+    /// <summary>
+    /// Specs of higher priority are looked at first, then by name; the first that matches a device wins, and nothing is merged.
+    /// </summary>
     [Range(-1000000, 1000000), Default("0")]
     public int Priority { get; set; }
 }

@@ -4,7 +4,10 @@ using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Api;
 
-/// <summary>What the controller wants of a node, and the node's devices, pools, IOMMU and VFIO state. Named after its Node. Nova's `pci_stats` and resource tracker.</summary>
+/// <summary>
+/// What the controller wants of a node, and the node's devices, pools, IOMMU and VFIO state. Named after its Node. Nova's `pci_stats` and
+/// resource tracker.
+/// </summary>
 [KubernetesEntity(Group = PciOperatorApi.Group, ApiVersion = PciOperatorApi.Version, Kind = "PciNode", PluralName = "pcinodes")]
 [EntityScope(EntityScope.Cluster), EntityNames("pn", Categories = ["pci"]), WrittenByPrograms]
 [AdditionalPrinterColumn(".status.conditions[?(@.type==\"InventoryReady\")].status", "Ready")]
@@ -47,7 +50,10 @@ public sealed record PciNodeSpec
     [Items(0, 1024), ListMapKeys("claimUid", WholeItems = true)]
     public IReadOnlyList<PciAssignment>? Assignments { get; set; }
 
-    /// <summary>True on a PciNode that was made anew while claims had devices here: its agent says what it holds, and gives nothing back until the controller has looked at that.</summary>
+    /// <summary>
+    /// True on a PciNode that was made anew while claims had devices here: its agent says what it holds, and gives nothing back until the
+    /// controller has looked at that.
+    /// </summary>
     public bool? Settling { get; set; }
 }
 
@@ -82,7 +88,10 @@ public sealed record PciAssignment
     public bool? NumaPreferenceMet { get; set; }
 }
 
-/// <summary>One device that is given to a claim, with what the agent checks and does: it holds for as long as the claim, whatever becomes of the spec.</summary>
+/// <summary>
+/// One device that is given to a claim, with what the agent checks and does: it holds for as long as the claim, whatever becomes of the
+/// spec.
+/// </summary>
 public sealed record AssignedDevice
 {
     /// <summary>Its address.</summary>
@@ -134,7 +143,9 @@ public sealed record AssignedDevice
 /// <summary>What a node's agent sees and does.</summary>
 public sealed record PciNodeStatus
 {
-    /// <summary>The generation of the spec that the agent has taken up: every assignment of it is in its journal or answered below.</summary>
+    /// <summary>
+    /// The generation of the spec that the agent has taken up: every assignment of it is in its journal or answered below.
+    /// </summary>
     public long? ObservedGeneration { get; set; }
 
     /// <summary>The running kernel.</summary>
@@ -168,7 +179,10 @@ public sealed record PciNodeStatus
     [Items(0, 1024)]
     public IReadOnlyList<PciPool>? Pools { get; set; }
 
-    /// <summary>`IommuEnabled`, `VfioReady`, `InventoryReady`, `InventoryTruncated`, `DevicesHealthy`, `DriftDetected`, and the facts of the host that help or hinder passthrough.</summary>
+    /// <summary>
+    /// `IommuEnabled`, `VfioReady`, `InventoryReady`, `InventoryTruncated`, `DevicesHealthy`, `DriftDetected`, and the facts of the host
+    /// that help or hinder passthrough.
+    /// </summary>
     [Items(0, 32), ListMapKeys("type")]
     public IReadOnlyList<V1Condition>? Conditions { get; set; }
 }
@@ -299,7 +313,10 @@ public sealed record PciNodeDevice
     [Length(0, 1024)]
     public string? Reason { get; set; }
 
-    /// <summary>One word when it is not offered although nothing uses it: `UsedOnce`, `NotClean`, `NoReset`, `CannotBind`, `GroupHasPf`, `ConfigSpaceGone`, `NotAnswering`.</summary>
+    /// <summary>
+    /// One word when it is not offered although nothing uses it: `UsedOnce`, `NotClean`, `NoReset`, `CannotBind`, `GroupHasPf`,
+    /// `ConfigSpaceGone`, `NotAnswering`.
+    /// </summary>
     [Pattern("^([A-Za-z][A-Za-z0-9]*)?$"), Length(0, 64)]
     public string? WithheldBy { get; set; }
 

@@ -8,7 +8,8 @@ namespace PciOperator.Api;
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
     UseStringEnumConverter = true,
-    Converters = [typeof(RequiredTimeConverter)])]
+    Converters = [typeof(RequiredTimeConverter)]
+)]
 [JsonSerializable(typeof(PciDeviceSpec))]
 [JsonSerializable(typeof(PciAlias))]
 [JsonSerializable(typeof(PassthroughClaim))]

@@ -3,7 +3,8 @@ using System.Text.Json;
 namespace PciOperator.Api;
 
 /// <summary>
-/// How big a PciNode may become. etcd takes 1.5 MiB a request (its <c>--max-request-bytes</c>), and beside what is written the server keeps who
+/// How big a PciNode may become. etcd takes 1.5 MiB a request (its <c>--max-request-bytes</c>), and beside what is written the server keeps
+/// who
 /// wrote each field. Each writer has a share, so that neither has to wait until the other has made room.
 /// </summary>
 public static class StoredSize
@@ -24,7 +25,7 @@ public static class StoredSize
     /// <summary>What some JSON of an object takes in etcd: itself and the notes of who wrote it. Never less than that.</summary>
     public static int Of(ReadOnlySpan<byte> json)
     {
-        var size = json.Length;
+        int size = json.Length;
         var reader = new Utf8JsonReader(json);
         while (reader.Read())
         {

@@ -1,14 +1,15 @@
 namespace PciOperator.Api;
 
 /// <summary>
-/// What a claim, and events about it, say of a node's trouble with it: a reason and what it means, in words of this project alone. A node's own sentences name
+/// What a claim, and events about it, say of a node's trouble with it: a reason and what it means, in words of this project alone. A node's
+/// own sentences name
 /// addresses, paths, processes and other claims; they stay on the PciNode and in the agent's log, since a claim is read by its tenant.
 /// </summary>
 public static class TenantWords
 {
     private const int LongestReason = 64;
 
-    private static readonly Dictionary<string, string> s_meanings = new(StringComparer.Ordinal)
+    private static readonly Dictionary<string, string> Meanings = new(StringComparer.Ordinal)
     {
         ["Preparing"] = "the node is binding the devices",
         ["Releasing"] = "the node is giving the devices back to the host",
@@ -31,11 +32,13 @@ public static class TenantWords
 
     /// <summary>The reason as it may stand in a condition or an event: one word, else <paramref name="otherwise"/>.</summary>
     public static string Reason(string? reason, string otherwise) =>
-        reason is { Length: > 0 and <= LongestReason } && char.IsAsciiLetter(reason[0]) && reason.All(char.IsAsciiLetterOrDigit) ? reason : otherwise;
+        reason is { Length: > 0 and <= LongestReason } && char.IsAsciiLetter(reason[0]) && reason.All(char.IsAsciiLetterOrDigit)
+            ? reason
+            : otherwise;
 
     /// <summary>What a reason means to the tenant, and where the rest is told.</summary>
     /// <param name="reason">The word that the node's agent gives.</param>
     /// <param name="node">The node.</param>
     public static string Sentence(string? reason, string node) =>
-        $"{s_meanings.GetValueOrDefault(reason ?? "") ?? "the node's agent is at it"} ({Reason(reason, "Unknown")}); PciNode {node} says more";
+        $"{Meanings.GetValueOrDefault(reason ?? "") ?? "the node's agent is at it"} ({Reason(reason, "Unknown")}); PciNode {node} says more";
 }

@@ -8,12 +8,14 @@ using Prometheus;
 namespace PciOperator.Controller;
 
 /// <summary>
-/// Keeps two installations in one cluster apart: one works, the other says so and stays still until the cluster is handed over. Nothing is ever taken over by
-/// itself: that an owner is silent doesn't say that its agents hold nothing, and their journals may be in folders that ours know nothing of.
+/// Keeps two installations in one cluster apart: one works, the other says so and stays still until the cluster is handed over. Nothing is
+/// ever taken over by
+/// itself: that an owner is silent doesn't say that its agents hold nothing, and their journals may be in folders that ours know nothing
+/// of.
 /// </summary>
 internal sealed class ClusterOwner
 {
-    private static readonly TimeSpan s_remind = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan Remind = TimeSpan.FromMinutes(10);
     private readonly WatchCache<PciNode> _nodes;
     private readonly ControllerOptions _options;
     private readonly TimeProvider _time;
@@ -22,13 +24,27 @@ internal sealed class ClusterOwner
     private readonly Gauge _still;
 
     // One slot: what changes twice before it is looked at is looked at once.
-    private readonly Channel<bool> _changed = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly Channel<bool> _changed = Channel.CreateBounded<bool>(
+        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
+    );
     private volatile string? _whyStill;
 
-    public ClusterOwner(WatchCache<PciNode> nodes, ControllerOptions options, TimeProvider time, ILogger log, CollectorRegistry metrics, EventRecorder events)
+    public ClusterOwner(
+        WatchCache<PciNode> nodes,
+        ControllerOptions options,
+        TimeProvider time,
+        ILogger log,
+        CollectorRegistry metrics,
+        EventRecorder events
+    )
     {
         (_nodes, _options, _time, _log, _events) = (nodes, options, time, log, events);
-        _still = Metrics.WithCustomRegistry(metrics).CreateGauge("pcioperator_controller_other_installation", "1 while the controller stays still because the cluster belongs to another installation.");
+        _still = Metrics
+            .WithCustomRegistry(metrics)
+            .CreateGauge(
+                "pcioperator_controller_other_installation",
+                "1 while the controller stays still because the cluster belongs to another installation."
+            );
         _still.Set(0);
         nodes.OnChange(change =>
         {
@@ -48,14 +64,23 @@ internal sealed class ClusterOwner
     {
         while (Other() is { } other)
         {
-            var why = $"the PciNodes belong to installation {other}, and this controller is of {_options.Installation.Controller}: it stays still. To hand the cluster over, end the other one's "
+            string why =
+                $"the PciNodes belong to installation {other}, and this controller is of {_options.Installation.Controller}: it stays still. To hand the cluster over, end the other one's "
                 + $"programs, then: kubectl annotate pcinodes --all --overwrite {Installation.Annotation}={_options.Installation.Controller} {Installation.AgentsAnnotation}={_options.AgentNamespace}";
             if (_whyStill != why)
                 _log.LogError("{Why}", why);
             _whyStill = why;
             _still.Set(1);
-            _events.Warning(new V1Lease { Metadata = new V1ObjectMeta { Name = _options.LeaseName, NamespaceProperty = _options.Namespace } }, "OtherInstallation", why, "StayStill");
-            await ChangeAsync(s_remind, ct);
+            _events.Warning(
+                new V1Lease
+                {
+                    Metadata = new V1ObjectMeta { Name = _options.LeaseName, NamespaceProperty = _options.Namespace },
+                },
+                "OtherInstallation",
+                why,
+                "StayStill"
+            );
+            await ChangeAsync(Remind, ct);
         }
 
         _still.Set(0);
@@ -69,8 +94,13 @@ internal sealed class ClusterOwner
         while (true)
         {
             if (Other() is { } other)
-                throw new HandedOverException($"the cluster was handed over to installation {other}: this controller, of {_options.Installation.Controller}, ends");
-            await ChangeAsync(s_remind, ct);
+            {
+                throw new HandedOverException(
+                    $"the cluster was handed over to installation {other}: this controller, of {_options.Installation.Controller}, ends"
+                );
+            }
+
+            await ChangeAsync(Remind, ct);
         }
     }
 

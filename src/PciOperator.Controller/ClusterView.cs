@@ -49,7 +49,7 @@ internal sealed class ClusterView
         bool more;
         lock (_lock)
         {
-            var facts = Facts(name);
+            NodeFacts facts = Facts(name);
             more = Fingerprint(facts.Node) != Fingerprint(node);
             if (more)
                 Note(name, facts, []);
@@ -68,12 +68,12 @@ internal sealed class ClusterView
         bool more;
         lock (_lock)
         {
-            var facts = Facts(name);
+            NodeFacts facts = Facts(name);
             if (node is not null && facts.PciNode is { } known && known.Metadata.Uid == node.Metadata.Uid && Version(node) < Version(known))
                 return;
-            foreach (var assignment in facts.PciNode?.Spec.Assignments ?? [])
+            foreach (PciAssignment assignment in facts.PciNode?.Spec.Assignments ?? [])
                 _assigned.Remove((assignment.ClaimUid, name));
-            foreach (var assignment in node?.Spec.Assignments ?? [])
+            foreach (PciAssignment assignment in node?.Spec.Assignments ?? [])
                 _assigned.Add((assignment.ClaimUid, name));
             more = Admits(facts.PciNode) != Admits(node);
             if (more)
@@ -88,9 +88,12 @@ internal sealed class ClusterView
             OffersChanged?.Invoke();
 
         // What of a PciNode NodeFilters looks at.
-        static bool Admits(PciNode? n) => n is { Metadata.DeletionTimestamp: null, Status: { } status } && !NodeShares.IsFull(n.Spec) && status.Conditions.IsTrue(Conditions.InventoryReady);
+        static bool Admits(PciNode? n) =>
+            n is { Metadata.DeletionTimestamp: null, Status: { } status }
+            && !NodeShares.IsFull(n.Spec)
+            && status.Conditions.IsTrue(Conditions.InventoryReady);
 
-        static long Version(PciNode n) => long.TryParse(n.Metadata.ResourceVersion, out var version) ? version : 0;
+        static long Version(PciNode n) => long.TryParse(n.Metadata.ResourceVersion, out long version) ? version : 0;
     }
 
     /// <summary>A node's agent became ready, or stopped being so.</summary>
@@ -98,7 +101,7 @@ internal sealed class ClusterView
     {
         lock (_lock)
         {
-            var facts = Facts(name);
+            NodeFacts facts = Facts(name);
             if (facts.AgentReady == ready)
                 return;
             Note(name, facts, []);
@@ -139,7 +142,9 @@ internal sealed class ClusterView
             return _nodes.GetValueOrDefault(name)?.AgentReady == true;
     }
 
-    /// <summary>Whether the node's devices can no longer be asked after: no such Node, or an administrator says it is out of service.</summary>
+    /// <summary>
+    /// Whether the node's devices can no longer be asked after: no such Node, or an administrator says it is out of service.
+    /// </summary>
     public bool IsGone(string name)
     {
         lock (_lock)
@@ -147,7 +152,8 @@ internal sealed class ClusterView
     }
 
     /// <summary>
-    /// Places claims that belong together on one node, and counts their devices as taken until <see cref="Settle"/>. What is decided outside the lock, from
+    /// Places claims that belong together on one node, and counts their devices as taken until <see cref="Settle"/>. What is decided
+    /// outside the lock, from
     /// a snapshot, is taken up only while the chosen node is as it was in it; else it is decided again.
     /// </summary>
     /// <param name="claims">One claim, or several that must be on the same node.</param>
@@ -155,7 +161,7 @@ internal sealed class ClusterView
     public GroupDecision Place(IReadOnlyList<ClaimToPlace> claims, string? onlyNode)
     {
         const int attempts = 8;
-        for (var attempt = 0; attempt < attempts; attempt++)
+        for (int attempt = 0; attempt < attempts; attempt++)
         {
             ClusterInventory inventory;
             long version;
@@ -167,7 +173,8 @@ internal sealed class ClusterView
                 (inventory, version) = (_inventory, _version);
             }
 
-            var decision = claims.Count == 1 ? PlaceAlone(inventory, claims[0], onlyNode) : PlaceTogether(inventory, version, claims, onlyNode);
+            GroupDecision decision =
+                claims.Count == 1 ? PlaceAlone(inventory, claims[0], onlyNode) : PlaceTogether(inventory, version, claims, onlyNode);
             if (decision.Node is null || TakeUp(inventory, claims, decision, onlyNode))
                 return decision;
         }
@@ -179,7 +186,7 @@ internal sealed class ClusterView
     {
         Interlocked.Increment(ref _decisions);
         RefusalReason? Filter(string name) => WhyNot(claim.Claim, onlyNode, name);
-        var decision = Allocator.Decide(inventory, claim.Requirements, Filter);
+        Decision decision = Allocator.Decide(inventory, claim.Requirements, Filter);
         return decision.Allocation is null
             ? new GroupDecision(null, [], decision.Summary + WithheldDevices.Of(inventory.Nodes, Filter, claim, WordOf))
             : new GroupDecision(decision.Allocation.Node, [decision.Allocation], decision.Summary);
@@ -189,43 +196,64 @@ internal sealed class ClusterView
     private GroupDecision PlaceTogether(ClusterInventory inventory, long version, IReadOnlyList<ClaimToPlace> claims, string? onlyNode)
     {
         const int mostKept = 1024;
-        var group = string.Join(';', claims.Select(Identity).Order(StringComparer.Ordinal)) + onlyNode;
-        if (_refusedGroups.TryGetValue(group, out var known) && known.Version == version)
+        string group = string.Join(';', claims.Select(Identity).Order(StringComparer.Ordinal)) + onlyNode;
+        if (_refusedGroups.TryGetValue(group, out (long Version, GroupDecision Decision) known) && known.Version == version)
             return known.Decision;
 
         Interlocked.Increment(ref _decisions);
         RefusalReason? Filter(string name) => claims.Select(c => WhyNot(c.Claim, onlyNode, name)).FirstOrDefault(r => r is not null);
-        if (JointAllocator.Decide(inventory, [.. claims.Select(c => c.Requirements)], Filter, out var refusals) is { } allocations)
+        if (
+            JointAllocator.Decide(
+                inventory,
+                [.. claims.Select(c => c.Requirements)],
+                Filter,
+                out IReadOnlyList<(RefusalReason Reason, int Nodes)>? refusals
+            ) is
+            { } allocations
+        )
+        {
             return new GroupDecision(allocations[0].Node, allocations, $"Placed together on node {allocations[0].Node}.");
+        }
 
-        var counts = string.Join(", ", refusals.Select(r => r.Reason.Of(r.Nodes)));
-        var names = string.Join(", ", claims.Select(c => c.Claim.Metadata.Name).Order(StringComparer.Ordinal));
-        var refused = new GroupDecision(null, [], $"0/{inventory.Count} nodes can serve the claims {names} together{(counts.Length > 0 ? ": " + counts : "")}.");
+        string counts = string.Join(", ", refusals.Select(r => r.Reason.Of(r.Nodes)));
+        string names = string.Join(", ", claims.Select(c => c.Claim.Metadata.Name).Order(StringComparer.Ordinal));
+        var refused = new GroupDecision(
+            null,
+            [],
+            $"0/{inventory.Count} nodes can serve the claims {names} together{(counts.Length > 0 ? ": " + counts : "")}."
+        );
         if (_refusedGroups.Count >= mostKept)
             _refusedGroups.Clear();
         _refusedGroups[group] = (version, refused);
         return refused;
 
-        static string Identity(ClaimToPlace claim) => claim.Requirements.ClaimUid + string.Concat(claim.Requirements.Excluded.Select(e => $" {e.Node}/{e.Address}").Order(StringComparer.Ordinal));
+        static string Identity(ClaimToPlace claim) =>
+            claim.Requirements.ClaimUid
+            + string.Concat(claim.Requirements.Excluded.Select(e => $" {e.Node}/{e.Address}").Order(StringComparer.Ordinal));
     }
 
     /// <summary>The word by which a node withholds a device; null: it has none.</summary>
     private string? WordOf(string node, PciAddress address)
     {
-        var text = address.ToString();
+        string text = address.ToString();
         return _nodes.GetValueOrDefault(node)?.PciNode?.Status?.Devices?.FirstOrDefault(d => d.Address == text)?.WithheldBy;
     }
 
     /// <summary>Counts a decision's devices as taken, if all that it was made from still holds.</summary>
     private bool TakeUp(ClusterInventory inventory, IReadOnlyList<ClaimToPlace> claims, GroupDecision decision, string? onlyNode)
     {
-        var node = decision.Node!;
+        string node = decision.Node!;
         lock (_lock)
         {
-            if (!ReferenceEquals(_inventory.Find(node), inventory.Find(node))
-                || claims.Any(c => IsPlaced(c.Requirements.ClaimUid) || WhyNot(c.Claim, onlyNode, node) is not null))
+            if (
+                !ReferenceEquals(_inventory.Find(node), inventory.Find(node))
+                || claims.Any(c => IsPlaced(c.Requirements.ClaimUid) || WhyNot(c.Claim, onlyNode, node) is not null)
+            )
+            {
                 return false;
-            foreach (var (claim, allocation) in claims.Zip(decision.Allocations))
+            }
+
+            foreach ((ClaimToPlace? claim, NodeAllocation? allocation) in claims.Zip(decision.Allocations))
                 Assume(node, claim.Requirements.ClaimUid, allocation.Devices);
             return true;
         }
@@ -234,7 +262,7 @@ internal sealed class ClusterView
     /// <summary>Why a claim may not be placed on a node, whatever its devices; null: it may. Needs no lock.</summary>
     private RefusalReason? WhyNot(PassthroughClaim claim, string? onlyNode, string name)
     {
-        var facts = _nodes.GetValueOrDefault(name);
+        NodeFacts? facts = _nodes.GetValueOrDefault(name);
         return NodeFilters.Check(claim, facts?.Node, facts?.PciNode, facts?.AgentReady == true, onlyNode, name);
     }
 
@@ -244,7 +272,7 @@ internal sealed class ClusterView
         bool more;
         lock (_lock)
         {
-            var facts = Facts(node);
+            NodeFacts facts = Facts(node);
             facts.Assumed.Remove(claimUid);
             _assumed.Remove(claimUid);
             more = Rebuild(node, facts);
@@ -268,7 +296,9 @@ internal sealed class ClusterView
             return Sum(_nodes.Values.Select(n => n.Matched.Count(alias)));
     }
 
-    /// <summary>The type of devices that an alias, which means none, would mean but for their type; null: there are no such devices.</summary>
+    /// <summary>
+    /// The type of devices that an alias, which means none, would mean but for their type; null: there are no such devices.
+    /// </summary>
     public DeviceType? OtherTypeOf(AliasDefinition alias)
     {
         lock (_lock)
@@ -277,41 +307,48 @@ internal sealed class ClusterView
 
     private static (int Nodes, int Devices) Sum(IEnumerable<int> counts)
     {
-        var (nodes, devices) = (0, 0);
-        foreach (var count in counts)
+        (int nodes, int devices) = (0, 0);
+        foreach (int count in counts)
             (nodes, devices) = (nodes + (count > 0 ? 1 : 0), devices + count);
         return (nodes, devices);
     }
 
     /// <summary>What of a Node decides whether claims may be placed on it.</summary>
-    private static string? Fingerprint(V1Node? node) => node is null ? null : string.Join('|',
-    [
-        node.Metadata.DeletionTimestamp is null ? null : "going away",
-        NodeFilters.Unusable(node)?.Code,
-        .. (node.Spec?.Taints ?? []).Select(t => $"{t.Key}={t.Value}:{t.Effect}"),
-        .. (node.Metadata.Labels ?? new Dictionary<string, string>()).OrderBy(p => p.Key, StringComparer.Ordinal).Select(p => $"{p.Key}={p.Value}"),
-    ]);
+    private static string? Fingerprint(V1Node? node) =>
+        node is null
+            ? null
+            : string.Join(
+                '|',
+                [
+                    node.Metadata.DeletionTimestamp is null ? null : "going away",
+                    NodeFilters.Unusable(node)?.Code,
+                    .. (node.Spec?.Taints ?? []).Select(t => $"{t.Key}={t.Value}:{t.Effect}"),
+                    .. (node.Metadata.Labels ?? new Dictionary<string, string>())
+                        .OrderBy(p => p.Key, StringComparer.Ordinal)
+                        .Select(p => $"{p.Key}={p.Value}"),
+                ]
+            );
 
-    internal static bool IsOutOfService(V1Node node) =>
-        node.Spec?.Taints?.Any(t => t.Key == "node.kubernetes.io/out-of-service") == true;
+    internal static bool IsOutOfService(V1Node node) => node.Spec?.Taints?.Any(t => t.Key == "node.kubernetes.io/out-of-service") == true;
 
     private bool IsPlaced(string claimUid) =>
-        _assigned.GetViewBetween((claimUid, ""), (claimUid, "\uffff")).Any(a => !IsGone(a.Node))
-        || _assumed.Contains(claimUid);
+        _assigned.GetViewBetween((claimUid, ""), (claimUid, "\uffff")).Any(a => !IsGone(a.Node)) || _assumed.Contains(claimUid);
 
     /// <summary>
-    /// What has changed since this was asked last, as a question about a claim that waits: whether it may help the claim, or is news for it. A node that is no longer
-    /// usable, devices that no alias of the claim means, and a change that the claim's own selectors and tolerations keep away from it, are not.
+    /// What has changed since this was asked last, as a question about a claim that waits: whether it may help the claim, or is news for
+    /// it. A node that is no longer
+    /// usable, devices that no alias of the claim means, and a change that the claim's own selectors and tolerations keep away from it, are
+    /// not.
     /// </summary>
     public Func<PassthroughClaim, bool> TakeChanges()
     {
         const int mostNodes = 64;
         lock (_lock)
         {
-            var (nodes, aliases) = (_changedNodes, _changedAliases);
+            (Dictionary<string, NodeChange>? nodes, HashSet<string>? aliases) = (_changedNodes, _changedAliases);
             (_changedNodes, _changedAliases) = ([], []);
             if (nodes.Count > mostNodes)
-                return _ => true;   // looking at so many for each claim costs more than it saves
+                return _ => true; // looking at so many for each claim costs more than it saves
             return claim => claim.Spec.Requests.Any(r => aliases.Contains(r.Alias)) || nodes.Any(n => Concerns(claim, n.Key, n.Value));
         }
     }
@@ -324,7 +361,8 @@ internal sealed class ClusterView
         if (change.News.Any(d => aliases.Any(a => a.Matches(d.Function, d.Tags))))
             return true;
         return NodeFilters.Check(claim, change.Node, change.PciNode, change.AgentReady, null, name) is not null
-            && _nodes.GetValueOrDefault(name)?.Matched is { } matched && aliases.Any(a => Means(matched, a));
+            && _nodes.GetValueOrDefault(name)?.Matched is { } matched
+            && aliases.Any(a => Means(matched, a));
 
         bool Means(MatchedDevices matched, AliasDefinition alias)
         {
@@ -336,7 +374,7 @@ internal sealed class ClusterView
     /// <summary>A node is about to change, or has news; what it was when the changes were last taken counts.</summary>
     private void Note(string name, NodeFacts before, IEnumerable<Seen> news)
     {
-        if (!_changedNodes.TryGetValue(name, out var change))
+        if (!_changedNodes.TryGetValue(name, out NodeChange? change))
             _changedNodes[name] = change = new NodeChange(before.Node, before.PciNode, before.AgentReady, []);
         change.News.UnionWith(news);
     }
@@ -351,20 +389,23 @@ internal sealed class ClusterView
 
     private NodeFacts Facts(string name)
     {
-        if (!_nodes.TryGetValue(name, out var facts))
+        if (!_nodes.TryGetValue(name, out NodeFacts? facts))
             _nodes[name] = facts = new NodeFacts();
         return facts;
     }
 
     private void Assume(string node, string claimUid, IReadOnlyList<AllocatedDevice> devices)
     {
-        var facts = Facts(node);
+        NodeFacts facts = Facts(node);
         facts.Assumed[claimUid] = devices;
         _assumed.Add(claimUid);
         Rebuild(node, facts);
     }
 
-    /// <summary>Brings one node's part of the snapshot up to date. True when a device is offered that was not, or is kept back now, or NUMA nodes are in other sockets: those that wait for such a device say it.</summary>
+    /// <summary>
+    /// Brings one node's part of the snapshot up to date. True when a device is offered that was not, or is kept back now, or NUMA nodes
+    /// are in other sockets: those that wait for such a device say it.
+    /// </summary>
     private bool Rebuild(string name, NodeFacts facts)
     {
         _version++;
@@ -376,15 +417,20 @@ internal sealed class ClusterView
             return false;
         }
 
-        var built = Build(name, facts);
+        NodeInventory built = Build(name, facts);
         _inventory = _inventory.With(built);
-        var offered = built.Devices.Where(d => d.Tags is not null && built.WhyNotOffered(d.Function.Address) is null).ToDictionary(d => d.Function.Address, ToSeen);
-        var kept = built.Devices.Where(d => d is { Owner: null, BlockedReason: not null, Tags: not null }).Select(d => d.Function.Address).ToHashSet();
-        var moved = !SameSockets(facts.Sockets, built.Sockets);
+        var offered = built
+            .Devices.Where(d => d.Tags is not null && built.WhyNotOffered(d.Function.Address) is null)
+            .ToDictionary(d => d.Function.Address, ToSeen);
+        var kept = built
+            .Devices.Where(d => d is { Owner: null, BlockedReason: not null, Tags: not null })
+            .Select(d => d.Function.Address)
+            .ToHashSet();
+        bool moved = !SameSockets(facts.Sockets, built.Sockets);
         facts.Sockets = built.Sockets;
         List<Seen> news =
         [
-            .. offered.Where(d => moved || !facts.Offered.TryGetValue(d.Key, out var before) || before != d.Value).Select(d => d.Value),
+            .. offered.Where(d => moved || !facts.Offered.TryGetValue(d.Key, out Seen before) || before != d.Value).Select(d => d.Value),
             .. built.Devices.Where(d => kept.Contains(d.Function.Address) && !facts.Kept.Contains(d.Function.Address)).Select(ToSeen),
         ];
         if (news.Count > 0)
@@ -395,60 +441,71 @@ internal sealed class ClusterView
     }
 
     private static bool SameSockets(IReadOnlyDictionary<int, int?> a, IReadOnlyDictionary<int, int?> b) =>
-        a.Count == b.Count && a.All(p => b.TryGetValue(p.Key, out var socket) && socket == p.Value);
+        a.Count == b.Count && a.All(p => b.TryGetValue(p.Key, out int? socket) && socket == p.Value);
 
     private static NodeInventory Build(string name, NodeFacts facts)
     {
-        var status = facts.PciNode?.Status;
-        var sockets = status?.ToSockets();
+        PciNodeStatus? status = facts.PciNode?.Status;
+        IReadOnlyDictionary<int, int?>? sockets = status?.ToSockets();
         if (status?.Devices is not { } devices)
             return NodeInventory.Build(name, [], sockets);
 
         var owners = new Dictionary<string, string>();
-        foreach (var (uid, taken) in facts.Assumed)
+        foreach ((string? uid, IReadOnlyList<AllocatedDevice>? taken) in facts.Assumed)
         {
-            foreach (var device in taken)
+            foreach (AllocatedDevice device in taken)
                 owners[device.Address.ToString()] = uid;
         }
 
         // Occupied is what the spec assigns and whatever the agent's journal still holds.
-        foreach (var assignment in facts.PciNode!.Spec.Assignments ?? [])
+        foreach (PciAssignment assignment in facts.PciNode!.Spec.Assignments ?? [])
         {
-            foreach (var device in assignment.Devices)
+            foreach (AssignedDevice device in assignment.Devices)
                 owners[device.Address] = assignment.ClaimUid;
         }
 
-        foreach (var held in status.Assignments ?? [])
+        foreach (AssignmentStatus held in status.Assignments ?? [])
         {
             if (held.State == AssignmentState.Rejected)
                 continue;
-            foreach (var device in held.Devices ?? [])
+            foreach (AssignedDeviceStatus device in held.Devices ?? [])
                 owners.TryAdd(device.Address, held.ClaimUid);
         }
 
         // One rule's tags are one object as long as the rules stay as they are: what they are given for compares as equal.
-        var rules = facts.Tags ??= (facts.PciNode.Spec.Rules ?? []).ToDictionary(r => r.Name, r => r.ToTags());
-        return NodeInventory.Build(name,
-        [
-            .. devices.Select(d => new NodeDevice
-            {
-                Function = d.ToFunction(),
-                Rule = d.Rule,
-                // A rule that is gone gives nothing away any more, whatever the agent has still to notice.
-                Tags = d.Rule is { } rule && rules.TryGetValue(rule, out var tags) ? tags : null,
-                Owner = owners.GetValueOrDefault(d.Address),
-                BlockedReason = d.State is PciDeviceState.Unavailable or PciDeviceState.Removed && !owners.ContainsKey(d.Address) && !DerivedFromOwners(d, devices, owners)
-                    ? d.Reason ?? "it is not available"
-                    : null,
-                BlocksPf = PciOperatorApi.KeepsPf(d.WithheldBy),
-            }),
-        ], sockets);
+        Dictionary<string, DeviceTags> rules = facts.Tags ??= (facts.PciNode.Spec.Rules ?? []).ToDictionary(r => r.Name, r => r.ToTags());
+        return NodeInventory.Build(
+            name,
+            [
+                .. devices.Select(d => new NodeDevice
+                {
+                    Function = d.ToFunction(),
+                    Rule = d.Rule,
+                    // A rule that is gone gives nothing away any more, whatever the agent has still to notice.
+                    Tags = d.Rule is { } rule && rules.TryGetValue(rule, out DeviceTags? tags) ? tags : null,
+                    Owner = owners.GetValueOrDefault(d.Address),
+                    BlockedReason =
+                        d.State is PciDeviceState.Unavailable or PciDeviceState.Removed
+                        && !owners.ContainsKey(d.Address)
+                        && !DerivedFromOwners(d, devices, owners)
+                            ? d.Reason ?? "it is not available"
+                            : null,
+                    BlocksPf = PciOperatorApi.KeepsPf(d.WithheldBy),
+                }),
+            ],
+            sockets
+        );
     }
 
-    /// <summary>Whether the agent calls a device unavailable only because its PF or one of its VFs is given away: the allocator works that out itself from the owners.</summary>
+    /// <summary>
+    /// Whether the agent calls a device unavailable only because its PF or one of its VFs is given away: the allocator works that out
+    /// itself from the owners.
+    /// </summary>
     private static bool DerivedFromOwners(PciNodeDevice device, IReadOnlyList<PciNodeDevice> all, Dictionary<string, string> owners) =>
-        device.Type == PciDeviceType.VirtualFunction ? device.ParentAddress is { } parent && owners.ContainsKey(parent)
-        : device.Type == PciDeviceType.PhysicalFunction && all.Any(v => v.ParentAddress == device.Address && owners.ContainsKey(v.Address));
+        device.Type == PciDeviceType.VirtualFunction
+            ? device.ParentAddress is { } parent && owners.ContainsKey(parent)
+            : device.Type == PciDeviceType.PhysicalFunction
+                && all.Any(v => v.ParentAddress == device.Address && owners.ContainsKey(v.Address));
 }
 
 /// <summary>A claim and what it asks for.</summary>

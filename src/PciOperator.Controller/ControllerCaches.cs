@@ -40,7 +40,10 @@ internal sealed class ControllerCaches
         AgentPods = new(client, options.AgentNamespace, new ListOptions { LabelSelector = options.AgentSelector }, time, log, metrics);
 
         PciNodes.AddIndex(ByAssignedClaim, n => (n.Spec.Assignments ?? []).Select(a => a.ClaimUid));
-        PciNodes.AddIndex(ByHeldClaim, n => (n.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected).Select(a => a.ClaimUid));
+        PciNodes.AddIndex(
+            ByHeldClaim,
+            n => (n.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected).Select(a => a.ClaimUid)
+        );
         Claims.AddIndex(ByUid, c => [c.Metadata.Uid!]);
         Claims.AddIndex(ByNode, c => c.Status?.NodeName is { Length: > 0 } name ? [name] : []);
         Claims.AddIndex(ByCoLocatedName, c => (c.Spec.CoLocateWith ?? []).Select(n => $"{c.Metadata.NamespaceProperty}/{n}"));
@@ -63,9 +66,15 @@ internal sealed class ControllerCaches
     public IEnumerable<Task> Run(CancellationToken ct) =>
         [Nodes.RunAsync(ct), PciNodes.RunAsync(ct), Specs.RunAsync(ct), Aliases.RunAsync(ct), Claims.RunAsync(ct), AgentPods.RunAsync(ct)];
 
-    public Task WaitForSyncAsync(CancellationToken ct) => Task.WhenAll(
-        Nodes.WaitForSyncAsync(ct), PciNodes.WaitForSyncAsync(ct), Specs.WaitForSyncAsync(ct),
-        Aliases.WaitForSyncAsync(ct), Claims.WaitForSyncAsync(ct), AgentPods.WaitForSyncAsync(ct));
+    public Task WaitForSyncAsync(CancellationToken ct) =>
+        Task.WhenAll(
+            Nodes.WaitForSyncAsync(ct),
+            PciNodes.WaitForSyncAsync(ct),
+            Specs.WaitForSyncAsync(ct),
+            Aliases.WaitForSyncAsync(ct),
+            Claims.WaitForSyncAsync(ct),
+            AgentPods.WaitForSyncAsync(ct)
+        );
 
     /// <summary>Why what one of them has may be old, or null.</summary>
     public string? WhyOld() =>
@@ -79,6 +88,10 @@ internal sealed class ControllerCaches
         Nodes.HasSynced && PciNodes.HasSynced && Specs.HasSynced && Aliases.HasSynced && Claims.HasSynced && AgentPods.HasSynced;
 
     /// <summary>Whether a node has an agent pod that is Ready.</summary>
-    public bool IsAgentReady(string node) => AgentPods.ByIndex(ByPodNode, node).Any(p =>
-        p.Metadata.DeletionTimestamp is null && p.Status?.Conditions?.Any(c => c is { Type: "Ready", Status: "True" }) == true);
+    public bool IsAgentReady(string node) =>
+        AgentPods
+            .ByIndex(ByPodNode, node)
+            .Any(p =>
+                p.Metadata.DeletionTimestamp is null && p.Status?.Conditions?.Any(c => c is { Type: "Ready", Status: "True" }) == true
+            );
 }

@@ -17,7 +17,9 @@ public sealed record ControllerOptions
     /// <summary>Who it is in the leader election, and in events.</summary>
     public string Identity { get; init; } = $"{Environment.MachineName}_{Guid.NewGuid():N}";
 
-    /// <summary>Whether only the holder of the Lease works. Without it several controllers work at once, which is safe and wasteful.</summary>
+    /// <summary>
+    /// Whether only the holder of the Lease works. Without it several controllers work at once, which is safe and wasteful.
+    /// </summary>
     public bool LeaderElect { get; init; } = true;
 
     /// <summary>The Lease's name.</summary>
@@ -32,7 +34,9 @@ public sealed record ControllerOptions
     /// <summary>The same where nothing is said against the device: the host could not be read just then.</summary>
     public TimeSpan UnreadablePeriod { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>How long devices are kept out for a claim after an agent's refusal with this reason (HoldingReasons of the host library).</summary>
+    /// <summary>
+    /// How long devices are kept out for a claim after an agent's refusal with this reason (HoldingReasons of the host library).
+    /// </summary>
     public TimeSpan RefusalPeriodFor(string? reason) => reason == "HostUnreadable" ? UnreadablePeriod : RefusalPeriod;
 
     /// <summary>How soon a claim that waits is looked at although nothing made room.</summary>
@@ -51,8 +55,10 @@ public sealed record ControllerOptions
     public TimeSpan CountDelay { get; init; } = TimeSpan.FromSeconds(1);
 
     /// <summary>
-    /// Claims that are worked on at a time. A worker waits nearly always for the server, and what all of them decide for one node while a write of that node is
-    /// under way is its next write: with few workers a burst of claims writes each PciNode, the largest object there is, once for every few claims.
+    /// Claims that are worked on at a time. A worker waits nearly always for the server, and what all of them decide for one node while a
+    /// write of that node is
+    /// under way is its next write: with few workers a burst of claims writes each PciNode, the largest object there is, once for every few
+    /// claims.
     /// </summary>
     public int ClaimWorkers { get; init; } = 64;
 }

@@ -5,7 +5,9 @@ namespace PciOperator.Controller;
 /// <summary>Does something once, a while after it was asked for any number of times.</summary>
 internal sealed class Debounce(TimeSpan delay, TimeProvider time, Action action)
 {
-    private readonly Channel<bool> _asked = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly Channel<bool> _asked = Channel.CreateBounded<bool>(
+        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
+    );
 
     public void Trigger() => _asked.Writer.TryWrite(true);
 

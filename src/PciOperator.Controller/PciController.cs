@@ -25,8 +25,14 @@ public sealed class PciController
     private volatile ClusterOwner? _owner;
 
     /// <summary>A controller over a cluster.</summary>
-    public PciController(IEntityClient client, ControllerOptions options, TimeProvider time, ILogger log, CollectorRegistry metrics, EventRecorder events) =>
-        (_client, _options, _time, _log, _metrics, _events) = (client, options, time, log, metrics, events);
+    public PciController(
+        IEntityClient client,
+        ControllerOptions options,
+        TimeProvider time,
+        ILogger log,
+        CollectorRegistry metrics,
+        EventRecorder events
+    ) => (_client, _options, _time, _log, _metrics, _events) = (client, options, time, log, metrics, events);
 
     /// <summary>Why the controller is not ready, or null: for <c>/readyz</c>. One that waits to lead is ready.</summary>
     public string? NotReady() => _notReady ?? _elector?.WhyNotWell() ?? _whyOld?.Invoke() ?? _owner?.WhyStill;
@@ -34,7 +40,9 @@ public sealed class PciController
     /// <summary>Why only a restart helps, or null: for <c>/healthz</c>. A server that is away is no reason.</summary>
     public string? WhyStuck() => _whyStuck?.Invoke();
 
-    /// <summary>Runs until cancelled, or until leadership is lost or the cluster handed over to another installation: then the process has to end.</summary>
+    /// <summary>
+    /// Runs until cancelled, or until leadership is lost or the cluster handed over to another installation: then the process has to end.
+    /// </summary>
     public async Task RunAsync(CancellationToken ct)
     {
         if (!_options.LeaderElect)
@@ -44,7 +52,18 @@ public sealed class PciController
         }
 
         _notReady = null;
-        var elector = new LeaderElector(_client, new LeaseLock { Namespace = _options.Namespace, Name = _options.LeaseName, Identity = _options.Identity }, _time, _log, _metrics);
+        var elector = new LeaderElector(
+            _client,
+            new LeaseLock
+            {
+                Namespace = _options.Namespace,
+                Name = _options.LeaseName,
+                Identity = _options.Identity,
+            },
+            _time,
+            _log,
+            _metrics
+        );
         _elector = elector;
         await elector.RunAsync(LeadAsync, ct);
     }
@@ -58,48 +77,108 @@ public sealed class PciController
         var leftOut = new LeftOutSpecs();
         var writer = new PciNodeWriter(_client, caches.PciNodes, _metrics);
 
-        var claims = new ControllerLoop<PassthroughClaim>("claims", caches.Claims,
-            new ClaimController(_client, caches, view, writer, _events, _metrics, _time, _log, _options), workers: _options.ClaimWorkers, logger: _log, metrics: _metrics, time: _time);
-        var nodes = new ControllerLoop<V1Node>("nodes", caches.Nodes, new NodeController(_client, caches, view, writer, leftOut, owner, _options.Installation, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
-        var pciNodes = new ControllerLoop<PciNode>("pcinodes", caches.PciNodes,
-            new PciNodeController(_client, caches, view, writer, _events, _time, _log), workers: 4, logger: _log, metrics: _metrics, time: _time);
-        var specs = new ControllerLoop<PciDeviceSpec>("specs", caches.Specs, new PciDeviceSpecController(_client, caches, view, leftOut, _time), logger: _log, metrics: _metrics, time: _time);
-        var aliases = new ControllerLoop<PciAlias>("aliases", caches.Aliases, new PciAliasController(_client, caches, view, _time), logger: _log, metrics: _metrics, time: _time);
+        var claims = new ControllerLoop<PassthroughClaim>(
+            "claims",
+            caches.Claims,
+            new ClaimController(_client, caches, view, writer, _events, _metrics, _time, _log, _options),
+            workers: _options.ClaimWorkers,
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
+        var nodes = new ControllerLoop<V1Node>(
+            "nodes",
+            caches.Nodes,
+            new NodeController(_client, caches, view, writer, leftOut, owner, _options.Installation, _log),
+            workers: 4,
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
+        var pciNodes = new ControllerLoop<PciNode>(
+            "pcinodes",
+            caches.PciNodes,
+            new PciNodeController(_client, caches, view, writer, _events, _time, _log),
+            workers: 4,
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
+        var specs = new ControllerLoop<PciDeviceSpec>(
+            "specs",
+            caches.Specs,
+            new PciDeviceSpecController(_client, caches, view, leftOut, _time),
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
+        var aliases = new ControllerLoop<PciAlias>(
+            "aliases",
+            caches.Aliases,
+            new PciAliasController(_client, caches, view, _time),
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
 
         var wakes = new Wakes(_time);
-        var pending = new Debounce(_options.KickDelay, _time, () =>
-        {
-            var concerns = view.TakeChanges();
-            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByPending, "true").Where(concerns))
+        var pending = new Debounce(
+            _options.KickDelay,
+            _time,
+            () =>
             {
-                // A decision that comes to nothing makes its devices free again, which must not wake the claim whose decision it was, ever again.
-                var key = EntityKey.Of(claim);
-                if (!claims.BacksOff(key))
-                    claims.EnqueueAfter(key, wakes.DelayOf(claim.Metadata.Uid!));
+                Func<PassthroughClaim, bool> concerns = view.TakeChanges();
+                foreach (PassthroughClaim? claim in caches.Claims.ByIndex(ControllerCaches.ByPending, "true").Where(concerns))
+                {
+                    // A decision that comes to nothing makes its devices free again, which must not wake the claim whose decision it was,
+                    // ever again.
+                    var key = EntityKey.Of(claim);
+                    if (!claims.BacksOff(key))
+                        claims.EnqueueAfter(key, wakes.DelayOf(claim.Metadata.Uid!));
+                }
             }
-        });
-        var counts = new Debounce(_options.CountDelay, _time, () =>
-        {
-            foreach (var spec in caches.Specs.List())
-                specs.Enqueue(EntityKey.Of(spec));
-            foreach (var alias in caches.Aliases.List())
-                aliases.Enqueue(EntityKey.Of(alias));
-        });
-        var rules = new Debounce(_options.KickDelay, _time, () =>
-        {
-            foreach (var node in caches.Nodes.List())
-                nodes.Enqueue(EntityKey.Of(node));
-        });
-        var tied = new Debounce(_options.KickDelay, _time, () =>
-        {
-            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByPending, "true").Where(c => c.Status.Reason(Conditions.Scheduled) == ClaimController.CoLocationTooLarge))
-                claims.Enqueue(EntityKey.Of(claim));
-        });
+        );
+        var counts = new Debounce(
+            _options.CountDelay,
+            _time,
+            () =>
+            {
+                foreach (PciDeviceSpec spec in caches.Specs.List())
+                    specs.Enqueue(EntityKey.Of(spec));
+                foreach (PciAlias alias in caches.Aliases.List())
+                    aliases.Enqueue(EntityKey.Of(alias));
+            }
+        );
+        var rules = new Debounce(
+            _options.KickDelay,
+            _time,
+            () =>
+            {
+                foreach (V1Node node in caches.Nodes.List())
+                    nodes.Enqueue(EntityKey.Of(node));
+            }
+        );
+        var tied = new Debounce(
+            _options.KickDelay,
+            _time,
+            () =>
+            {
+                foreach (
+                    PassthroughClaim? claim in caches
+                        .Claims.ByIndex(ControllerCaches.ByPending, "true")
+                        .Where(c => c.Status.Reason(Conditions.Scheduled) == ClaimController.CoLocationTooLarge)
+                )
+                {
+                    claims.Enqueue(EntityKey.Of(claim));
+                }
+            }
+        );
         view.OffersChanged += pending.Trigger;
         leftOut.Changed += counts.Trigger;
         Connect(caches, view, _options.Installation, claims, nodes, pciNodes, counts, rules, tied);
 
-        _whyStuck = () => caches.WhyStuck() ?? claims.WhyStuck() ?? nodes.WhyStuck() ?? pciNodes.WhyStuck() ?? specs.WhyStuck() ?? aliases.WhyStuck();
+        _whyStuck = () =>
+            caches.WhyStuck() ?? claims.WhyStuck() ?? nodes.WhyStuck() ?? pciNodes.WhyStuck() ?? specs.WhyStuck() ?? aliases.WhyStuck();
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
         List<Task> parts = [.. caches.Run(stop.Token)];
         try
@@ -108,16 +187,34 @@ public sealed class PciController
             _notReady = null;
             _whyOld = caches.WhyOld;
             await FirstAsync(owner.WaitAsync(stop.Token), parts);
-            _log.LogInformation("the controller works: {Nodes} nodes, {Claims} claims", caches.Nodes.List().Count, caches.Claims.List().Count);
-            parts.AddRange([owner.WatchAsync(stop.Token), claims.RunAsync(stop.Token), nodes.RunAsync(stop.Token), pciNodes.RunAsync(stop.Token), specs.RunAsync(stop.Token), aliases.RunAsync(stop.Token),
-                pending.RunAsync(stop.Token), counts.RunAsync(stop.Token), rules.RunAsync(stop.Token), tied.RunAsync(stop.Token)]);
+            _log.LogInformation(
+                "the controller works: {Nodes} nodes, {Claims} claims",
+                caches.Nodes.List().Count,
+                caches.Claims.List().Count
+            );
+            parts.AddRange([
+                owner.WatchAsync(stop.Token),
+                claims.RunAsync(stop.Token),
+                nodes.RunAsync(stop.Token),
+                pciNodes.RunAsync(stop.Token),
+                specs.RunAsync(stop.Token),
+                aliases.RunAsync(stop.Token),
+                pending.RunAsync(stop.Token),
+                counts.RunAsync(stop.Token),
+                rules.RunAsync(stop.Token),
+                tied.RunAsync(stop.Token),
+            ]);
             await await Task.WhenAny(parts);
         }
         finally
         {
             (_whyOld, _whyStuck) = (null, null);
             await stop.CancelAsync();
-            await Task.WhenAll(parts.Select(p => p.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default)));
+            await Task.WhenAll(
+                parts.Select(p =>
+                    p.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default)
+                )
+            );
         }
     }
 
@@ -130,43 +227,63 @@ public sealed class PciController
     }
 
     /// <summary>What each change means for the other kinds.</summary>
-    private static void Connect(ControllerCaches caches, ClusterView view, Installation installation, ControllerLoop<PassthroughClaim> claims, ControllerLoop<V1Node> nodes,
-        ControllerLoop<PciNode> pciNodes, Debounce counts, Debounce rules, Debounce tied)
+    private static void Connect(
+        ControllerCaches caches,
+        ClusterView view,
+        Installation installation,
+        ControllerLoop<PassthroughClaim> claims,
+        ControllerLoop<V1Node> nodes,
+        ControllerLoop<PciNode> pciNodes,
+        Debounce counts,
+        Debounce rules,
+        Debounce tied
+    )
     {
         void EnqueueClaim(string uid)
         {
-            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByUid, uid))
+            foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByUid, uid))
                 claims.Enqueue(EntityKey.Of(claim));
         }
 
         caches.Nodes.OnChange(change =>
         {
-            var name = (change.New ?? change.Old)!.Metadata.Name!;
+            string name = (change.New ?? change.Old)!.Metadata.Name!;
             view.SetNode(name, change.New);
             pciNodes.Enqueue(new EntityKey(null, name));
-            var gone = change.New is null || ClusterView.IsOutOfService(change.New);
+            bool gone = change.New is null || ClusterView.IsOutOfService(change.New);
             if (!gone && change.Old is not null && NodeStanding.Of(change.Old) == NodeStanding.Of(change.New!))
                 return;
-            foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByNode, name))
+            foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByNode, name))
                 claims.Enqueue(EntityKey.Of(claim));
-            foreach (var assignment in caches.PciNodes.Get(name)?.Spec.Assignments ?? [])
+            foreach (PciAssignment assignment in caches.PciNodes.Get(name)?.Spec.Assignments ?? [])
                 EnqueueClaim(assignment.ClaimUid);
         });
 
         caches.PciNodes.OnChange(change =>
         {
-            var name = (change.New ?? change.Old)!.Metadata.Name!;
+            string name = (change.New ?? change.Old)!.Metadata.Name!;
             view.SetPciNode(name, change.New);
-            if (change.New is null || change.Kind == WatchCacheChangeKind.Added || !installation.HasMarked(change.New) || (caches.Nodes.Get(name) is { } owner && NodeStanding.IsOfAnother(change.New, owner)))
+            if (
+                change.New is null
+                || change.Kind == WatchCacheChangeKind.Added
+                || !installation.HasMarked(change.New)
+                || (caches.Nodes.Get(name) is { } owner && NodeStanding.IsOfAnother(change.New, owner))
+            )
+            {
                 nodes.Enqueue(new EntityKey(null, name));
+            }
+
             IEnumerable<string> concerned =
             [
-                .. new[] { change.Old, change.New }.OfType<PciNode>()
-                    .SelectMany(n => (n.Spec.Assignments ?? []).Select(a => a.ClaimUid).Concat((n.Status?.Assignments ?? []).Select(a => a.ClaimUid))),
+                .. new[] { change.Old, change.New }
+                    .OfType<PciNode>()
+                    .SelectMany(n =>
+                        (n.Spec.Assignments ?? []).Select(a => a.ClaimUid).Concat((n.Status?.Assignments ?? []).Select(a => a.ClaimUid))
+                    ),
                 // Those that wait for this agent's word although nothing of theirs is to be seen any more.
                 .. caches.Claims.ByIndex(ControllerCaches.ByNode, name).Select(c => c.Metadata.Uid!),
             ];
-            foreach (var uid in concerned.Distinct())
+            foreach (string uid in concerned.Distinct())
                 EnqueueClaim(uid);
             counts.Trigger();
         });
@@ -175,16 +292,23 @@ public sealed class PciController
         {
             if (change.New is null)
             {
-                foreach (var node in caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, change.Old!.Metadata.Uid!))
+                foreach (PciNode node in caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, change.Old!.Metadata.Uid!))
                     pciNodes.Enqueue(EntityKey.Of(node));
             }
 
             // Whoever waits for this one to exist, or to have a node.
-            var claim = (change.New ?? change.Old)!;
+            PassthroughClaim claim = (change.New ?? change.Old)!;
             if (change.Kind != WatchCacheChangeKind.Updated || change.Old?.Status?.NodeName != change.New?.Status?.NodeName)
             {
-                foreach (var other in caches.Claims.ByIndex(ControllerCaches.ByCoLocatedName, $"{claim.Metadata.NamespaceProperty}/{claim.Metadata.Name}"))
+                foreach (
+                    PassthroughClaim other in caches.Claims.ByIndex(
+                        ControllerCaches.ByCoLocatedName,
+                        $"{claim.Metadata.NamespaceProperty}/{claim.Metadata.Name}"
+                    )
+                )
+                {
                     claims.Enqueue(EntityKey.Of(other));
+                }
             }
 
             // Fewer are tied together now.
@@ -194,13 +318,19 @@ public sealed class PciController
 
         caches.AgentPods.OnChange(change =>
         {
-            foreach (var name in new[] { change.Old?.Spec?.NodeName, change.New?.Spec?.NodeName }.OfType<string>().Distinct())
+            foreach (string name in new[] { change.Old?.Spec?.NodeName, change.New?.Spec?.NodeName }.OfType<string>().Distinct())
             {
                 view.SetAgentReady(name, caches.IsAgentReady(name));
                 pciNodes.Enqueue(new EntityKey(null, name));
                 // A release that waits says for whom.
-                foreach (var claim in caches.Claims.ByIndex(ControllerCaches.ByNode, name).Where(c => c.Metadata.DeletionTimestamp is not null))
+                foreach (
+                    PassthroughClaim? claim in caches
+                        .Claims.ByIndex(ControllerCaches.ByNode, name)
+                        .Where(c => c.Metadata.DeletionTimestamp is not null)
+                )
+                {
                     claims.Enqueue(EntityKey.Of(claim));
+                }
             }
         });
 
@@ -211,9 +341,14 @@ public sealed class PciController
 
         caches.Specs.OnChange(change =>
         {
-            if (change.Kind != WatchCacheChangeKind.Updated || change.Old!.Metadata.Generation != change.New!.Metadata.Generation
-                || change.Old.Metadata.DeletionTimestamp != change.New.Metadata.DeletionTimestamp)
+            if (
+                change.Kind != WatchCacheChangeKind.Updated
+                || change.Old!.Metadata.Generation != change.New!.Metadata.Generation
+                || change.Old.Metadata.DeletionTimestamp != change.New.Metadata.DeletionTimestamp
+            )
+            {
                 rules.Trigger();
+            }
         });
     }
 }

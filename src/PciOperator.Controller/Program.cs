@@ -4,47 +4,103 @@ using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
 
-var kubeconfig = new Option<string?>("--kubeconfig") { Description = "A kubeconfig file; without it $KUBECONFIG, ~/.kube/config or the pod's service account." };
-var ns = new Option<string>("--namespace") { Description = "The namespace of the controller, and of its lease.", DefaultValueFactory = _ => Environment.GetEnvironmentVariable("POD_NAMESPACE") ?? new ControllerOptions().Namespace };
-var agents = new Option<string>("--agent-namespace") { Description = "The namespace of the agents.", DefaultValueFactory = _ => new ControllerOptions().AgentNamespace };
-var lease = new Option<string>("--lease-name") { Description = "The lease's name. Namespace and lease are what the PciNodes are marked with as this installation's.", DefaultValueFactory = _ => new ControllerOptions().LeaseName };
-var selector = new Option<string>("--agent-selector") { Description = "Labels of the agents' pods.", DefaultValueFactory = _ => new ControllerOptions().AgentSelector };
+var kubeconfig = new Option<string?>("--kubeconfig")
+{
+    Description = "A kubeconfig file; without it $KUBECONFIG, ~/.kube/config or the pod's service account.",
+};
+var ns = new Option<string>("--namespace")
+{
+    Description = "The namespace of the controller, and of its lease.",
+    DefaultValueFactory = _ => Environment.GetEnvironmentVariable("POD_NAMESPACE") ?? new ControllerOptions().Namespace,
+};
+var agents = new Option<string>("--agent-namespace")
+{
+    Description = "The namespace of the agents.",
+    DefaultValueFactory = _ => new ControllerOptions().AgentNamespace,
+};
+var lease = new Option<string>("--lease-name")
+{
+    Description = "The lease's name. Namespace and lease are what the PciNodes are marked with as this installation's.",
+    DefaultValueFactory = _ => new ControllerOptions().LeaseName,
+};
+var selector = new Option<string>("--agent-selector")
+{
+    Description = "Labels of the agents' pods.",
+    DefaultValueFactory = _ => new ControllerOptions().AgentSelector,
+};
 var elect = new Option<bool>("--leader-elect") { Description = "Work only while holding the Lease.", DefaultValueFactory = _ => true };
-var refusal = new Option<TimeSpan>("--refusal-period") { Description = "How long a device that an agent refused to give to a claim is kept out for that claim.", DefaultValueFactory = _ => new ControllerOptions().RefusalPeriod };
-var health = new Option<string>("--health-address") { Arity = ArgumentArity.ZeroOrOne, Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.", DefaultValueFactory = _ => "0.0.0.0:8080" };
-var level = new Option<LogLevel>("--log-level") { Description = "trace, debug, information, warning, error or critical.", DefaultValueFactory = _ => LogLevel.Information };
+var refusal = new Option<TimeSpan>("--refusal-period")
+{
+    Description = "How long a device that an agent refused to give to a claim is kept out for that claim.",
+    DefaultValueFactory = _ => new ControllerOptions().RefusalPeriod,
+};
+var health = new Option<string>("--health-address")
+{
+    Arity = ArgumentArity.ZeroOrOne,
+    Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.",
+    DefaultValueFactory = _ => "0.0.0.0:8080",
+};
+var level = new Option<LogLevel>("--log-level")
+{
+    Description = "trace, debug, information, warning, error or critical.",
+    DefaultValueFactory = _ => LogLevel.Information,
+};
 var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
 
-var command = new RootCommand("Places PassthroughClaims on nodes and keeps the PciNodes.") { kubeconfig, ns, agents, selector, lease, elect, refusal, health, level, format };
-command.SetAction((parsed, _) =>
+var command = new RootCommand("Places PassthroughClaims on nodes and keeps the PciNodes.")
 {
-    var options = new ControllerOptions
+    kubeconfig,
+    ns,
+    agents,
+    selector,
+    lease,
+    elect,
+    refusal,
+    health,
+    level,
+    format,
+};
+command.SetAction(
+    (parsed, _) =>
     {
-        Namespace = parsed.GetValue(ns)!,
-        AgentNamespace = parsed.GetValue(agents)!,
-        LeaseName = parsed.GetValue(lease)!,
-        AgentSelector = parsed.GetValue(selector)!,
-        LeaderElect = parsed.GetValue(elect),
-        RefusalPeriod = parsed.GetValue(refusal),
-        Identity = $"{Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName}_{Guid.NewGuid():N}",
-    };
-    return ProgramHost.RunAsync(new ProgramHostOptions
-    {
-        Name = "pcioperator-controller",
-        Instance = Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName,
-        Kubeconfig = parsed.GetValue(kubeconfig),
-        HealthAddress = TextOf(parsed, health),
-        LogLevel = parsed.GetValue(level),
-        LogFormat = parsed.GetValue(format),
-        EntityTypes = PciOperatorJsonContext.Default,
-    }, async (context, ct) =>
-    {
-        var controller = new PciController(context.Client, options, TimeProvider.System, context.Log, context.Metrics, context.Events);
-        context.Health?.AddReadinessCheck("controller", controller.NotReady);
-        context.Health?.AddLivenessCheck("controller", controller.WhyStuck);
-        await controller.RunAsync(ct);
-    });
-});
+        var options = new ControllerOptions
+        {
+            Namespace = parsed.GetValue(ns)!,
+            AgentNamespace = parsed.GetValue(agents)!,
+            LeaseName = parsed.GetValue(lease)!,
+            AgentSelector = parsed.GetValue(selector)!,
+            LeaderElect = parsed.GetValue(elect),
+            RefusalPeriod = parsed.GetValue(refusal),
+            Identity = $"{Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName}_{Guid.NewGuid():N}",
+        };
+        return ProgramHost.RunAsync(
+            new ProgramHostOptions
+            {
+                Name = "pcioperator-controller",
+                Instance = Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName,
+                Kubeconfig = parsed.GetValue(kubeconfig),
+                HealthAddress = TextOf(parsed, health),
+                LogLevel = parsed.GetValue(level),
+                LogFormat = parsed.GetValue(format),
+                EntityTypes = PciOperatorJsonContext.Default,
+            },
+            async (context, ct) =>
+            {
+                var controller = new PciController(
+                    context.Client,
+                    options,
+                    TimeProvider.System,
+                    context.Log,
+                    context.Metrics,
+                    context.Events
+                );
+                context.Health?.AddReadinessCheck("controller", controller.NotReady);
+                context.Health?.AddLivenessCheck("controller", controller.WhyStuck);
+                await controller.RunAsync(ct);
+            }
+        );
+    }
+);
 return await command.Parse(args).InvokeAsync();
 
 // To System.CommandLine "--option=" is an option without an argument, which has its default; here it says: nothing.

@@ -10,10 +10,14 @@ public sealed record PassthroughHostOptions
     /// <summary>How long one call of the kernel may take before its holding is called Stuck. The work goes on when it returns.</summary>
     public TimeSpan WriteTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>How long reading one file may hold up a look at everything; a device that takes longer is withheld until it answers.</summary>
+    /// <summary>
+    /// How long reading one file may hold up a look at everything; a device that takes longer is withheld until it answers.
+    /// </summary>
     public TimeSpan LookTimeout { get; init; } = TimeSpan.FromSeconds(5);
 
-    /// <summary>How long one call of the kernel may hold up the looks that other claims share with who makes it, by the real clock.</summary>
+    /// <summary>
+    /// How long one call of the kernel may hold up the looks that other claims share with who makes it, by the real clock.
+    /// </summary>
     internal TimeSpan LookPatience { get; init; } = TimeSpan.FromMilliseconds(25);
 
     /// <summary>How long VFs that the kernel counts may take to be there.</summary>
@@ -35,46 +39,54 @@ public sealed record PassthroughHostOptions
 /// </summary>
 public sealed partial class PassthroughHost
 {
-    private readonly Lock gate = new();
-    private readonly IHostFileSystem files;
-    private readonly TimeProvider time;
-    private readonly ILogger logger;
-    private readonly PassthroughHostOptions options;
-    private readonly string stateDirectory;
-    private readonly Guards guards;
-    private readonly TimedReadFileSystem looked;
-    private readonly HostDiagnosis diagnosis;
-    private readonly Journal journal;
-    private readonly DeviceMemory memory;
-    private readonly Reservations reservations = new();
-    private readonly Twins twins = new();
-    private readonly SharedReads looks;
-    private readonly Dictionary<string, JournalEntry> entries = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, Holding> holdings = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, ClaimWork> works = new(StringComparer.Ordinal);
+    private readonly Lock _gate = new();
+    private readonly IHostFileSystem _files;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly PassthroughHostOptions _options;
+    private readonly string _stateDirectory;
+    private readonly Guards _guards;
+    private readonly TimedReadFileSystem _looked;
+    private readonly HostDiagnosis _diagnosis;
+    private readonly Journal _journal;
+    private readonly DeviceMemory _memory;
+    private readonly Reservations _reservations = new();
+    private readonly Twins _twins = new();
+    private readonly SharedReads _looks;
+    private readonly Dictionary<string, JournalEntry> _entries = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Holding> _holdings = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, ClaimWork> _works = new(StringComparer.Ordinal);
 
     // Half done by an agent before us, in this boot, and not worked on since.
-    private readonly HashSet<string> inherited = new(StringComparer.Ordinal);
-    private string? bootId;
-    private bool? vfioLoadable;
-    private volatile FunctionCache cache;
-    private volatile IReadOnlyList<HostFunction> lastSeen = [];
+    private readonly HashSet<string> _inherited = new(StringComparer.Ordinal);
+    private string? _bootId;
+    private bool? _vfioLoadable;
+    private volatile FunctionCache _cache;
+    private volatile IReadOnlyList<HostFunction> _lastSeen = [];
 
-    /// <summary>A host seen through <paramref name="files"/>, with its journal under <paramref name="stateDirectory"/> (absolute, on the host).</summary>
-    public PassthroughHost(IHostFileSystem files, string stateDirectory, TimeProvider? time = null, ILogger? logger = null, PassthroughHostOptions? options = null)
+    /// <summary>
+    /// A host seen through <paramref name="files"/>, with its journal under <paramref name="stateDirectory"/> (absolute, on the host).
+    /// </summary>
+    public PassthroughHost(
+        IHostFileSystem files,
+        string stateDirectory,
+        TimeProvider? time = null,
+        ILogger? logger = null,
+        PassthroughHostOptions? options = null
+    )
     {
-        this.files = files;
-        this.time = time ?? TimeProvider.System;
-        this.logger = logger ?? NullLogger.Instance;
-        this.options = options ?? new PassthroughHostOptions();
-        guards = new Guards(this.options.DeniedDrivers);
-        looks = new SharedReads(this.options.LookPatience);
-        looked = new TimedReadFileSystem(files, this.time);
-        cache = new FunctionCache(looked, this.time);
-        diagnosis = new HostDiagnosis(looked);
-        this.stateDirectory = stateDirectory.TrimEnd('/');
-        journal = new Journal(files, this.stateDirectory);
-        memory = new DeviceMemory(files, this.stateDirectory);
+        _files = files;
+        _time = time ?? TimeProvider.System;
+        _logger = logger ?? NullLogger.Instance;
+        _options = options ?? new PassthroughHostOptions();
+        _guards = new Guards(_options.DeniedDrivers);
+        _looks = new SharedReads(_options.LookPatience);
+        _looked = new TimedReadFileSystem(files, _time);
+        _cache = new FunctionCache(_looked, _time);
+        _diagnosis = new HostDiagnosis(_looked);
+        _stateDirectory = stateDirectory.TrimEnd('/');
+        _journal = new Journal(files, _stateDirectory);
+        _memory = new DeviceMemory(files, _stateDirectory);
     }
 
     /// <summary>A holding was added, changed or removed. Raised outside of locks, from any thread.</summary>
@@ -82,17 +94,19 @@ public sealed partial class PassthroughHost
 
     /// <summary>
     /// Devices that a person gives away although a guard refuses them; each member of a group needs its own, and the host's consent: a line
-    /// in STATE/guard-overrides. Never what the agent can't see, what VFIO runs without an IOMMU, what somebody else has on VFIO, or what the
-    /// host runs from: root, boot, the kubelet's and the container runtime's disks, the interface with the default route. Can be set at any time.
+    /// in STATE/guard-overrides. Never what the agent can't see, what VFIO runs without an IOMMU, what somebody else has on VFIO, or what
+    /// the
+    /// host runs from: root, boot, the kubelet's and the container runtime's disks, the interface with the default route. Can be set at any
+    /// time.
     /// </summary>
     public IReadOnlyList<GuardOverride> GuardOverrides
     {
-        get => guards.Overrides;
+        get => _guards.Overrides;
         set
         {
-            if (guards.Overrides.SequenceEqual(value))
+            if (_guards.Overrides.SequenceEqual(value))
                 return;
-            guards.Overrides = value;
+            _guards.Overrides = value;
             Changed?.Invoke();
         }
     }
@@ -102,8 +116,8 @@ public sealed partial class PassthroughHost
     {
         get
         {
-            lock (gate)
-                return [.. holdings.Values.OrderBy(h => h.ClaimUid, StringComparer.Ordinal)];
+            lock (_gate)
+                return [.. _holdings.Values.OrderBy(h => h.ClaimUid, StringComparer.Ordinal)];
         }
     }
 
@@ -126,37 +140,37 @@ public sealed partial class PassthroughHost
     {
         while (true)
         {
-            LookOutcome<HostSnapshot> outcome = looked.Run(() => Look(heard, fresh), options.LookTimeout, () => Changed?.Invoke());
+            LookOutcome<HostSnapshot> outcome = _looked.Run(() => Look(heard, fresh), _options.LookTimeout, () => Changed?.Invoke());
             if (outcome.Seen is { } snapshot)
                 return snapshot;
 
             // What that look has locked and remembers stays with it.
-            logger.LogWarning("A device is left out of looks at the host until it answers: {What}.", outcome.Hangs);
-            cache = new FunctionCache(looked, time);
+            _logger.LogWarning("A device is left out of looks at the host until it answers: {What}.", outcome.Hangs);
+            _cache = new FunctionCache(_looked, _time);
         }
     }
 
     private HostSnapshot Look(IReadOnlyCollection<Uevent>? heard, bool fresh)
     {
         List<JournalEntry> settled = Settled();
-        guards.Consent = GuardConsent.Read(looked, stateDirectory);
+        _guards.Consent = GuardConsent.Read(_looked, _stateDirectory);
         var problems = new List<string>();
-        var use = HostUse.Read(looked);
-        List<HostFunction> functions = WithSilent(twins.Tell(cache.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
+        var use = HostUse.Read(_looked);
+        List<HostFunction> functions = WithSilent(_twins.Tell(_cache.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
         NoticeDrift(settled, functions);
-        vfioLoadable ??= HostFacts.IsLoadable(looked);
-        IommuFacts iommu = HostFacts.Iommu(looked, diagnosis.BootBy(looked));
-        string kernel = HostFacts.KernelVersion(looked);
-        string boot = HostFacts.BootId(looked);
+        _vfioLoadable ??= HostFacts.IsLoadable(_looked);
+        IommuFacts iommu = HostFacts.Iommu(_looked, _diagnosis.BootBy(_looked));
+        string kernel = HostFacts.KernelVersion(_looked);
+        string boot = HostFacts.BootId(_looked);
         return new HostSnapshot
         {
             Functions = Remembered(Guarded(functions, use), boot, kernel),
             KernelVersion = kernel,
             BootId = boot,
-            NumaNodes = HostFacts.NumaNodes(looked),
+            NumaNodes = HostFacts.NumaNodes(_looked),
             Iommu = iommu,
-            Vfio = HostFacts.Vfio(looked, vfioLoadable),
-            Facts = diagnosis.Facts(iommu, functions),
+            Vfio = HostFacts.Vfio(_looked, _vfioLoadable),
+            Facts = _diagnosis.Facts(iommu, functions),
             Problems = problems,
         };
     }
@@ -164,20 +178,27 @@ public sealed partial class PassthroughHost
     /// <summary>Devices that don't answer are there as they were seen last, withheld.</summary>
     private List<HostFunction> WithSilent(List<HostFunction> functions)
     {
-        IReadOnlyList<HostFunction> before = lastSeen;
-        lastSeen = functions;
-        if (looked.Silent.Count == 0)
+        IReadOnlyList<HostFunction> before = _lastSeen;
+        _lastSeen = functions;
+        if (_looked.Silent.Count == 0)
             return functions;
         HashSet<PciAddress> seen = [.. functions.Select(f => f.Address)];
-        List<HostFunction> silent = [.. before.Where(f => !seen.Contains(f.Address) && looked.Silent.ContainsKey(f.Address))];
-        lastSeen = [.. functions.Concat(silent).OrderBy(f => f.Address)];
+        List<HostFunction> silent = [.. before.Where(f => !seen.Contains(f.Address) && _looked.Silent.ContainsKey(f.Address))];
+        _lastSeen = [.. functions.Concat(silent).OrderBy(f => f.Address)];
         return
         [
-            .. functions.Concat(silent.Select(f => f with
-            {
-                WithheldBy = "NotAnswering",
-                Withheld = $"{f.Address} doesn't answer: the kernel has not finished {looked.Silent.GetValueOrDefault(f.Address, "a read")}, as when a driver can't let go of the device. A process may still use it: stop it.",
-            })).OrderBy(f => f.Address),
+            .. functions
+                .Concat(
+                    silent.Select(f =>
+                        f with
+                        {
+                            WithheldBy = "NotAnswering",
+                            Withheld =
+                                $"{f.Address} doesn't answer: the kernel has not finished {_looked.Silent.GetValueOrDefault(f.Address, "a read")}, as when a driver can't let go of the device. A process may still use it: stop it.",
+                        }
+                    )
+                )
+                .OrderBy(f => f.Address),
         ];
     }
 
@@ -187,16 +208,17 @@ public sealed partial class PassthroughHost
     /// <summary>Loads the journal; entries stay as they are until they are prepared or released again.</summary>
     /// <exception cref="JournalException">An entry is of a newer format: this agent must not act.</exception>
     /// <exception cref="StateFolderInUseException">Another agent works on this host.</exception>
-    /// <exception cref="HostIoException">The journal can't be read; or (<see cref="IsRecovered"/>) it was, and what writes that were cut off left can't be removed.</exception>
+    /// <exception cref="HostIoException">The journal can't be read; or (<see cref="IsRecovered"/>) it was, and what writes that were cut
+    /// off left can't be removed.</exception>
     public Task RecoverAsync(CancellationToken ct = default)
     {
         ct.ThrowIfCancellationRequested();
-        lock (gate)
+        lock (_gate)
         {
             Load();
             IsRecovered = true;
-            if (journal.HasLeftOvers)
-                journal.RemoveLeftOvers();
+            if (_journal.HasLeftOvers)
+                _journal.RemoveLeftOvers();
         }
 
         Changed?.Invoke();
@@ -217,21 +239,21 @@ public sealed partial class PassthroughHost
         {
             ClaimWork work;
             bool mine = false;
-            lock (gate)
+            lock (_gate)
             {
                 Load();
                 if (Quarantined(request.ClaimUid) is { } unknown)
                     return unknown;
-                if (!works.TryGetValue(request.ClaimUid, out ClaimWork? running))
+                if (!_works.TryGetValue(request.ClaimUid, out ClaimWork? running))
                 {
                     running = new ClaimWork(this, request.ClaimUid, request);
-                    works[request.ClaimUid] = running;
+                    _works[request.ClaimUid] = running;
                     mine = true;
                 }
 
                 work = running;
                 if (!mine && work.Work.IsStalled)
-                    return holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request, work);
+                    return _holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request, work);
             }
 
             if (mine)
@@ -239,8 +261,8 @@ public sealed partial class PassthroughHost
             await work.Work.EndedOrStalled.WaitAsync(ct);
             if (!work.Work.Ended.IsCompleted)
             {
-                lock (gate)
-                    return holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request, work);
+                lock (_gate)
+                    return _holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request, work);
             }
 
             if (work.IsPrepare)
@@ -260,17 +282,17 @@ public sealed partial class PassthroughHost
         {
             ClaimWork work;
             bool mine = false;
-            lock (gate)
+            lock (_gate)
             {
                 Load();
                 if (Quarantined(claimUid) is { } unknown)
                     return unknown;
-                if (!works.TryGetValue(claimUid, out ClaimWork? running))
+                if (!_works.TryGetValue(claimUid, out ClaimWork? running))
                 {
-                    if (!entries.ContainsKey(claimUid))
+                    if (!_entries.ContainsKey(claimUid))
                         return null;
                     running = new ClaimWork(this, claimUid, null);
-                    works[claimUid] = running;
+                    _works[claimUid] = running;
                     mine = true;
                 }
 
@@ -278,7 +300,7 @@ public sealed partial class PassthroughHost
                 if (work.IsPrepare)
                     work.Work.Abandoned = true;
                 if (!mine && work.Work.IsStalled)
-                    return holdings.GetValueOrDefault(claimUid);
+                    return _holdings.GetValueOrDefault(claimUid);
             }
 
             if (mine)
@@ -286,8 +308,8 @@ public sealed partial class PassthroughHost
             await work.Work.EndedOrStalled.WaitAsync(ct);
             if (!work.Work.Ended.IsCompleted)
             {
-                lock (gate)
-                    return holdings.GetValueOrDefault(claimUid);
+                lock (_gate)
+                    return _holdings.GetValueOrDefault(claimUid);
             }
 
             if (!work.IsPrepare)
@@ -307,44 +329,59 @@ public sealed partial class PassthroughHost
     }
 
     private static Holding Rejected(AssignmentRequest request, string reason, string message) =>
-        new() { Request = request, State = HoldingState.Rejected, Reason = reason, Message = message };
+        new()
+        {
+            Request = request,
+            State = HoldingState.Rejected,
+            Reason = reason,
+            Message = message,
+        };
 
     /// <summary>Work that has no journal entry yet, and so no holding, while the host doesn't answer.</summary>
-    private Holding Stalled(AssignmentRequest request, ClaimWork work) => new()
-    {
-        Request = request,
-        State = HoldingState.Stuck,
-        Reason = HoldingReasons.WriteBlocked,
-        Message = $"{string.Join(", ", request.Devices.Select(d => d.Address))} can't be looked at: the kernel has not finished {work.StalledAt ?? "an answer"} for {options.WriteTimeout.TotalSeconds:0} s. The work goes on when the kernel does.",
-    };
+    private Holding Stalled(AssignmentRequest request, ClaimWork work) =>
+        new()
+        {
+            Request = request,
+            State = HoldingState.Stuck,
+            Reason = HoldingReasons.WriteBlocked,
+            Message =
+                $"{string.Join(", ", request.Devices.Select(d => d.Address))} can't be looked at: the kernel has not finished {work.StalledAt ?? "an answer"} for {_options.WriteTimeout.TotalSeconds:0} s. The work goes on when the kernel does.",
+        };
 
     /// <summary>The id under which the journal has a function that never left, also while its serial number can't be read.</summary>
     private string? HeldId(HostFunction f)
     {
         if (!IsStillOurs(f))
             return null;
-        lock (gate)
+        lock (_gate)
         {
-            return entries.Count == 0 || !reservations.IsHeld(f.Address) ? null
-                : entries.Values.Where(e => e.BootId == bootId).SelectMany(e => e.Devices)
-                    .FirstOrDefault(d => d.At == f.Address && DeviceIdentity.Difference(d.At, KnownDevice.Of(d), KnownDevice.Of(f), stillOurs: true) is null)?.StableId;
+            return _entries.Count == 0 || !_reservations.IsHeld(f.Address)
+                ? null
+                : _entries
+                    .Values.Where(e => e.BootId == _bootId)
+                    .SelectMany(e => e.Devices)
+                    .FirstOrDefault(d =>
+                        d.At == f.Address && DeviceIdentity.Difference(d.At, KnownDevice.Of(d), KnownDevice.Of(f), stillOurs: true) is null
+                    )
+                    ?.StableId;
         }
     }
 
     private bool IsHeld(PciAddress address)
     {
-        lock (gate)
-            return reservations.IsHeld(address);
+        lock (_gate)
+            return _reservations.IsHeld(address);
     }
 
     /// <summary>The first guard that refuses any of the functions that would be taken together, for each of them.</summary>
     private List<HostFunction> Guarded(List<HostFunction> functions, HostUse use)
     {
         HashSet<PciAddress> held;
-        lock (gate)
-            held = [.. functions.Select(f => f.Address).Where(reservations.IsHeld)];
-        Dictionary<PciAddress, GuardVerdict> verdicts = functions.Where(f => !f.Function.IsBridge)
-            .ToDictionary(f => f.Address, f => guards.Check(f, use, held.Contains(f.Address)));
+        lock (_gate)
+            held = [.. functions.Select(f => f.Address).Where(_reservations.IsHeld)];
+        var verdicts = functions
+            .Where(f => !f.Function.IsBridge)
+            .ToDictionary(f => f.Address, f => _guards.Check(f, use, held.Contains(f.Address)));
 
         // A PF goes with its VFs, and any function with its group: its own refusal comes before theirs.
         var alone = new Dictionary<PciAddress, GuardRefusal>();
@@ -379,8 +416,14 @@ public sealed partial class PassthroughHost
             {
                 if (f.Function.IsBridge)
                     return f;
-                GuardRefusal? refusal = alone.GetValueOrDefault(f.Address) ?? (f.Function.IommuGroup is { } group ? groups.GetValueOrDefault(group) : null);
-                return f with { GuardName = refusal?.Guard, GuardReason = refusal?.Sentence, Overridden = verdicts[f.Address].Overridden?.Sentence };
+                GuardRefusal? refusal =
+                    alone.GetValueOrDefault(f.Address) ?? (f.Function.IommuGroup is { } group ? groups.GetValueOrDefault(group) : null);
+                return f with
+                {
+                    GuardName = refusal?.Guard,
+                    GuardReason = refusal?.Sentence,
+                    Overridden = verdicts[f.Address].Overridden?.Sentence,
+                };
             }),
         ];
     }
@@ -388,50 +431,62 @@ public sealed partial class PassthroughHost
     /// <summary>A claim whose journal entry can't be read holds something unknown until a person has looked.</summary>
     private Holding? Quarantined(string uid)
     {
-        if (holdings.GetValueOrDefault(uid) is not { Reason: HoldingReasons.JournalCorrupt } holding)
+        if (_holdings.GetValueOrDefault(uid) is not { Reason: HoldingReasons.JournalCorrupt } holding)
             return null;
-        if (journal.Unreadable.GetValueOrDefault(uid) is { } path && files.Exists(path))
+        if (_journal.Unreadable.GetValueOrDefault(uid) is { } path && _files.Exists(path))
             return holding;
-        holdings.Remove(uid);
+        _holdings.Remove(uid);
         return null;
     }
 
     private void Load()
     {
-        if (bootId is not null)
+        if (_bootId is not null)
             return;
-        if (files.TakeFolder(stateDirectory) is { } other)
-            throw new StateFolderInUseException($"Another agent works on this host: {other} has {stateDirectory}. Two would undo each other's work, so this one stays still until that one ends.");
-        string boot = HostFacts.BootId(files);
-        if (boot.Length == 0)
-            throw new HostIoException("read", "/proc/sys/kernel/random/boot_id", Errnos.ENOENT);
-        memory.Load();
-        List<JournalEntry> loaded = journal.Load();
-        foreach (JournalEntry entry in loaded)
+        if (_files.TakeFolder(_stateDirectory) is { } other)
         {
-            entries[entry.ClaimUid] = entry;
-            reservations.Reserve(entry.ClaimUid, Reservations.Share.Of(entry));
-            holdings[entry.ClaimUid] = AsLoaded(entry, boot);
-            if (entry.BootId == boot && entry.Stage != JournalStage.Prepared)
-                inherited.Add(entry.ClaimUid);
+            throw new StateFolderInUseException(
+                $"Another agent works on this host: {other} has {_stateDirectory}. Two would undo each other's work, so this one stays still until that one ends."
+            );
         }
 
-        foreach ((string uid, string path) in journal.Unreadable)
+        string boot = HostFacts.BootId(_files);
+        if (boot.Length == 0)
+            throw new HostIoException("read", "/proc/sys/kernel/random/boot_id", Errnos.ENOENT);
+        _memory.Load();
+        List<JournalEntry> loaded = _journal.Load();
+        foreach (JournalEntry entry in loaded)
+        {
+            _entries[entry.ClaimUid] = entry;
+            _reservations.Reserve(entry.ClaimUid, Reservations.Share.Of(entry));
+            _holdings[entry.ClaimUid] = AsLoaded(entry, boot);
+            if (entry.BootId == boot && entry.Stage != JournalStage.Prepared)
+                _inherited.Add(entry.ClaimUid);
+        }
+
+        foreach ((string uid, string path) in _journal.Unreadable)
         {
             // A name that no claim can have is nobody's: it is said, and holds up nothing.
-            logger.LogError("The journal entry of claim {Uid} can't be read; it is kept at {Path}.", uid, path);
-            if (!Journal.IsUid(uid) || entries.ContainsKey(uid))
+            _logger.LogError("The journal entry of claim {Uid} can't be read; it is kept at {Path}.", uid, path);
+            if (!Journal.IsUid(uid) || _entries.ContainsKey(uid))
                 continue;
-            holdings[uid] = new Holding
+            _holdings[uid] = new Holding
             {
-                Request = new AssignmentRequest { ClaimUid = uid, ClaimNamespace = "", ClaimName = "", Devices = [] },
+                Request = new AssignmentRequest
+                {
+                    ClaimUid = uid,
+                    ClaimNamespace = "",
+                    ClaimName = "",
+                    Devices = [],
+                },
                 State = HoldingState.Stuck,
                 Reason = HoldingReasons.JournalCorrupt,
-                Message = $"The journal entry of this claim can't be read, so what it holds is unknown. Look for devices with a driver_override, put them back, then delete {path} on the host.",
+                Message =
+                    $"The journal entry of this claim can't be read, so what it holds is unknown. Look for devices with a driver_override, put them back, then delete {path} on the host.",
             };
         }
 
-        bootId = boot;
+        _bootId = boot;
     }
 
     private Holding AsLoaded(JournalEntry entry, string boot)
@@ -447,49 +502,60 @@ public sealed partial class PassthroughHost
                 _ => HoldingState.Preparing,
             },
             Reason = rebooted ? HoldingReasons.Rebooted : NotResetReason(entry),
-            Message = rebooted ? "The host was rebooted since; nothing is bound until the claim is prepared again." : NotResetMessage(entry),
-            Devices = Devices(entry, files),
+            Message = rebooted
+                ? "The host was rebooted since; nothing is bound until the claim is prepared again."
+                : NotResetMessage(entry),
+            Devices = Devices(entry, _files),
         };
     }
 
     private static List<HeldDevice> Devices(JournalEntry entry, IHostFileSystem files) =>
-    [
-        .. entry.Devices.Select(d =>
-        {
-            string? driver = null, node = null, device = null;
-            try
+        [
+            .. entry.Devices.Select(d =>
             {
-                driver = Inventory.DriverOf(files, d.At);
-                if (VfioDrivers.IsVfio(driver))
+                string? driver = null,
+                    node = null,
+                    device = null;
+                try
                 {
-                    node = d.IommuGroup is { } group && files.Exists(SysfsPaths.GroupNode(group)) ? SysfsPaths.GroupNode(group) : null;
-                    device = Inventory.VfioDevice(files, d.At);
+                    driver = Inventory.DriverOf(files, d.At);
+                    if (VfioDrivers.IsVfio(driver))
+                    {
+                        node = d.IommuGroup is { } group && files.Exists(SysfsPaths.GroupNode(group)) ? SysfsPaths.GroupNode(group) : null;
+                        device = Inventory.VfioDevice(files, d.At);
+                    }
                 }
-            }
-            catch (HostIoException)
-            {
-                // Shown as not bound: the next Prepare or Release says what is wrong.
-            }
+                catch (HostIoException)
+                {
+                    // Shown as not bound: the next Prepare or Release says what is wrong.
+                }
 
-            return new HeldDevice { Address = d.At, Driver = driver, OriginalDriver = d.OriginalDriver, DeviceNode = node, VfioDeviceNode = device };
-        }),
-    ];
+                return new HeldDevice
+                {
+                    Address = d.At,
+                    Driver = driver,
+                    OriginalDriver = d.OriginalDriver,
+                    DeviceNode = node,
+                    VfioDeviceNode = device,
+                };
+            }),
+        ];
 
     /// <summary>Publishes a claim's holding; null or a Rejected one removes it.</summary>
     private Holding? Publish(string uid, Holding? holding)
     {
         bool changed;
-        lock (gate)
+        lock (_gate)
         {
-            Holding? before = holdings.GetValueOrDefault(uid);
+            Holding? before = _holdings.GetValueOrDefault(uid);
             if (holding is null or { State: HoldingState.Rejected })
             {
-                holdings.Remove(uid);
+                _holdings.Remove(uid);
                 changed = before is not null;
             }
             else
             {
-                holdings[uid] = holding;
+                _holdings[uid] = holding;
                 changed = before is null || !before.Equals(holding);
             }
         }
@@ -504,34 +570,43 @@ public sealed partial class PassthroughHost
     private void Tell(Holding holding)
     {
         if (holding.Message is { } message)
-            logger.LogWarning("Claim {Namespace}/{Name}: {State}, {Reason}: {Message}", holding.Request.ClaimNamespace, holding.Request.ClaimName, holding.State, holding.Reason, message);
+        {
+            _logger.LogWarning(
+                "Claim {Namespace}/{Name}: {State}, {Reason}: {Message}",
+                holding.Request.ClaimNamespace,
+                holding.Request.ClaimName,
+                holding.State,
+                holding.Reason,
+                message
+            );
+        }
     }
 
     /// <summary>A claim's work: its watchdog makes the holding Stuck while a call of the kernel doesn't return.</summary>
     private sealed class ClaimWork
     {
-        private readonly PassthroughHost host;
-        private readonly string uid;
-        private readonly TaskCompletionSource<Holding?> result = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        private readonly AssignmentRequest? request;
-        private Holding? beforeStall;
+        private readonly PassthroughHost _host;
+        private readonly string _uid;
+        private readonly TaskCompletionSource<Holding?> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly AssignmentRequest? _request;
+        private Holding? _beforeStall;
 
         /// <param name="host">The host.</param>
         /// <param name="uid">The claim's.</param>
         /// <param name="request">What is prepared; null: a release.</param>
         public ClaimWork(PassthroughHost host, string uid, AssignmentRequest? request)
         {
-            this.host = host;
-            this.uid = uid;
-            this.request = request;
-            Work = new BlockingWork(host.time, host.options.WriteTimeout) { Stalled = OnStalled, Resumed = OnResumed };
+            _host = host;
+            _uid = uid;
+            _request = request;
+            Work = new BlockingWork(host._time, host._options.WriteTimeout) { Stalled = OnStalled, Resumed = OnResumed };
         }
 
-        public bool IsPrepare => request is not null;
+        public bool IsPrepare => _request is not null;
 
         public BlockingWork Work { get; }
 
-        public Task<Holding?> Result => result.Task;
+        public Task<Holding?> Result => _result.Task;
 
         /// <summary>What the kernel has not finished, when the work is or was stalled.</summary>
         public string? StalledAt { get; private set; }
@@ -540,9 +615,9 @@ public sealed partial class PassthroughHost
         {
             // Known before it runs, so that those who come together look together.
             if (IsPrepare)
-                host.looks.Usage.Expect(Work);
+                _host._looks.Usage.Expect(Work);
             else
-                host.looks.Processes.Expect(Work);
+                _host._looks.Processes.Expect(Work);
             Work.Start(name, () => Run(body));
         }
 
@@ -561,43 +636,47 @@ public sealed partial class PassthroughHost
                 failure = e;
             }
 
-            host.looks.Usage.Leave(Work);
-            host.looks.Processes.Leave(Work);
+            _host._looks.Usage.Leave(Work);
+            _host._looks.Processes.Leave(Work);
             if (failure is null)
-                host.Publish(uid, holding);
-            lock (host.gate)
+                _host.Publish(_uid, holding);
+            lock (_host._gate)
             {
-                host.works.Remove(uid);
-                host.inherited.Remove(uid);
+                _host._works.Remove(_uid);
+                _host._inherited.Remove(_uid);
             }
 
             if (failure is null)
-                result.TrySetResult(holding);
+                _result.TrySetResult(holding);
             else
-                result.TrySetException(failure);
+                _result.TrySetException(failure);
         }
 
         private void OnStalled(string doing)
         {
             StalledAt = doing;
-            lock (host.gate)
-                beforeStall = host.holdings.GetValueOrDefault(uid);
-            if (beforeStall is null && request is not null)
+            lock (_host._gate)
+                _beforeStall = _host._holdings.GetValueOrDefault(_uid);
+            if (_beforeStall is null && _request is not null)
             {
                 // Nothing is in the journal yet; but the claim isn't free to go before the kernel has answered.
-                host.Publish(uid, host.Stalled(request, this));
+                _host.Publish(_uid, _host.Stalled(_request, this));
             }
-            else if (beforeStall is not null)
+            else if (_beforeStall is not null)
             {
-                host.Publish(uid, beforeStall with
-                {
-                    State = HoldingState.Stuck,
-                    Reason = HoldingReasons.WriteBlocked,
-                    Message = $"The kernel has not finished {doing} for {host.options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.",
-                });
+                _host.Publish(
+                    _uid,
+                    _beforeStall with
+                    {
+                        State = HoldingState.Stuck,
+                        Reason = HoldingReasons.WriteBlocked,
+                        Message =
+                            $"The kernel has not finished {doing} for {_host._options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.",
+                    }
+                );
             }
         }
 
-        private void OnResumed() => host.Publish(uid, beforeStall);
+        private void OnResumed() => _host.Publish(_uid, _beforeStall);
     }
 }

@@ -12,7 +12,7 @@ namespace PciOperator.Benchmarks;
 /// <summary>Where published programs run: the sandbox's API server, which counts its requests, and the files of simulated hosts.</summary>
 internal sealed class AgentLab : IAsyncDisposable
 {
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(40);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(40);
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("pcioperator-lab-");
     private readonly SandboxApiServer _server;
     private readonly EntityClient _client;
@@ -33,23 +33,30 @@ internal sealed class AgentLab : IAsyncDisposable
     public static async Task<AgentLab> StartAsync()
     {
         var requests = new ConcurrentDictionary<string, int>(StringComparer.Ordinal);
-        return new AgentLab(await SandboxApiServer.StartAsync(new SandboxApiServerOptions
-        {
-            Crds = SandboxCrds.All,
-            Validators = OwnResourceRules.Validators,
-            OnRequest = (method, path) => requests.AddOrUpdate($"{method} {path}", 1, (_, n) => n + 1),
-        }), requests);
+        return new AgentLab(
+            await SandboxApiServer.StartAsync(
+                new SandboxApiServerOptions
+                {
+                    Crds = SandboxCrds.All,
+                    Validators = OwnResourceRules.Validators,
+                    OnRequest = (method, path) => requests.AddOrUpdate($"{method} {path}", 1, (_, n) => n + 1),
+                }
+            ),
+            requests
+        );
     }
 
     /// <summary>Starts the agent of a node whose host is this one, and whose every device a rule offers.</summary>
     public async Task<ShippedProgram> StartAgentAsync(string file, string node, SimulatedHost host)
     {
-        await _client.CreateAsync(new PciNode
-        {
-            Metadata = new V1ObjectMeta { Name = node },
-            Spec = new PciNodeSpec { Rules = [new PciNodeRule { Name = "all", Devices = [new DeviceSelectorSpec()] }] },
-        });
-        var root = _folder.CreateSubdirectory(node).FullName;
+        await _client.CreateAsync(
+            new PciNode
+            {
+                Metadata = new V1ObjectMeta { Name = node },
+                Spec = new PciNodeSpec { Rules = [new PciNodeRule { Name = "all", Devices = [new DeviceSelectorSpec()] }] },
+            }
+        );
+        string root = _folder.CreateSubdirectory(node).FullName;
         host.CopyTo(root);
         return new ShippedProgram(file, "--node-name", node, "--kubeconfig", Kubeconfig, "--host-root", root);
     }
@@ -63,13 +70,13 @@ internal sealed class AgentLab : IAsyncDisposable
         while (true)
         {
             agent.ThrowIfEnded();
-            var found = await _client.GetAsync<PciNode>(node);
+            PciNode? found = await _client.GetAsync<PciNode>(node);
             if (found?.Metadata.ResourceVersion != version)
                 (version, quiet) = (found?.Metadata.ResourceVersion, Stopwatch.StartNew());
             if (found?.Status is { Devices: { } devices } && quiet.Elapsed > TimeSpan.FromSeconds(10))
                 return devices.Count;
-            if (waited.Elapsed > s_patience)
-                throw new TimeoutException($"The agent of {node} has not settled within {s_patience.TotalSeconds:0} s.");
+            if (waited.Elapsed > Patience)
+                throw new TimeoutException($"The agent of {node} has not settled within {Patience.TotalSeconds:0} s.");
             await Task.Delay(500);
         }
     }

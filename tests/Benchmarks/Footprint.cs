@@ -11,25 +11,25 @@ internal static class Footprint
 {
     private const double AgentGoal = 25;
     private const double ControllerGoal = 35;
-    private static readonly TimeSpan s_readyGoal = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan ReadyGoal = TimeSpan.FromMilliseconds(100);
 
     public static async Task<int> RunAsync(string agentFile, string controllerFile, TimeSpan span)
     {
-        await using var lab = await AgentLab.StartAsync();
+        await using AgentLab lab = await AgentLab.StartAsync();
         // What this process compiles at its first use isn't the programs' time; nor is reading their files from the disk.
-        await using (var first = await lab.StartAgentAsync(agentFile, "first", LabHosts.Create()))
+        await using (ShippedProgram first = await lab.StartAgentAsync(agentFile, "first", LabHosts.Create()))
             await first.ReadyAsync();
-        await using (var first = StartController(controllerFile, lab, "first"))
+        await using (ShippedProgram first = StartController(controllerFile, lab, "first"))
             await first.ReadyAsync();
 
-        await using var agent = await lab.StartAgentAsync(agentFile, "idle", LabHosts.Create());
-        var agentReady = await agent.ReadyAsync();
-        var few = await lab.SettledAsync(agent, "idle");
-        await using var busy = await lab.StartAgentAsync(agentFile, "vfs", LabHosts.CreateWith256Vfs());
-        var busyReady = await busy.ReadyAsync();
-        var many = await lab.SettledAsync(busy, "vfs");
-        await using var controller = StartController(controllerFile, lab, "second");
-        var controllerReady = await controller.ReadyAsync();
+        await using ShippedProgram agent = await lab.StartAgentAsync(agentFile, "idle", LabHosts.Create());
+        TimeSpan agentReady = await agent.ReadyAsync();
+        int few = await lab.SettledAsync(agent, "idle");
+        await using ShippedProgram busy = await lab.StartAgentAsync(agentFile, "vfs", LabHosts.CreateWith256Vfs());
+        TimeSpan busyReady = await busy.ReadyAsync();
+        int many = await lab.SettledAsync(busy, "vfs");
+        await using ShippedProgram controller = StartController(controllerFile, lab, "second");
+        TimeSpan controllerReady = await controller.ReadyAsync();
         await Task.Delay(TimeSpan.FromSeconds(10));
 
         Shipped[] programs =
@@ -38,12 +38,14 @@ internal static class Footprint
             new($"agent, {many} functions", agentFile, busy, busyReady, AgentGoal),
             new("controller", controllerFile, controller, controllerReady, ControllerGoal),
         ];
-        var before = programs.Select(p => p.Program.Usage()).ToArray();
+        ProcessUsage[] before = programs.Select(p => p.Program.Usage()).ToArray();
         await Task.Delay(span);
 
-        Console.WriteLine($"{"",-22} {"file MB",8} {"ready ms",9} {"RSS MiB",8} {"anonymous",10} {"threads",8} {$"CPU ms in {span.TotalSeconds:0} s",14}");
+        Console.WriteLine(
+            $"{"", -22} {"file MB", 8} {"ready ms", 9} {"RSS MiB", 8} {"anonymous", 10} {"threads", 8} {$"CPU ms in {span.TotalSeconds:0} s", 14}"
+        );
         var missed = programs.Zip(before, Print).SelectMany(m => m).ToList();
-        foreach (var goal in missed)
+        foreach (string goal in missed)
             Console.WriteLine($"MISSED: {goal}");
         return missed.Count == 0 ? 0 : 1;
     }
@@ -53,16 +55,36 @@ internal static class Footprint
 
     private static List<string> Print(Shipped shipped, ProcessUsage before)
     {
-        var usage = shipped.Program.Usage();
-        var resident = usage.Resident / 1024.0;
-        var cpu = usage.Since(before).Sum(t => t.Nanoseconds) / 1e6;
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"{shipped.Name,-22} {new FileInfo(shipped.File).Length / 1e6,8:0.0} {shipped.Ready.TotalMilliseconds,9:0} {resident,8:0.0} {usage.Anonymous / 1024.0,10:0.0} {usage.Threads.Count,8} {cpu,14:0.0}"));
+        ProcessUsage usage = shipped.Program.Usage();
+        double resident = usage.Resident / 1024.0;
+        double cpu = usage.Since(before).Sum(t => t.Nanoseconds) / 1e6;
+        Console.WriteLine(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"{shipped.Name, -22} {new FileInfo(shipped.File).Length / 1e6, 8:0.0} {shipped.Ready.TotalMilliseconds, 9:0} {resident, 8:0.0} {usage.Anonymous / 1024.0, 10:0.0} {usage.Threads.Count, 8} {cpu, 14:0.0}"
+            )
+        );
         List<string> missed = [];
         if (resident > shipped.Goal)
-            missed.Add(string.Create(CultureInfo.InvariantCulture, $"{shipped.Name} has {resident:0.0} MiB resident; the goal is {shipped.Goal:0}."));
-        if (shipped.Ready > s_readyGoal)
-            missed.Add(string.Create(CultureInfo.InvariantCulture, $"{shipped.Name} was ready after {shipped.Ready.TotalMilliseconds:0} ms; the goal is {s_readyGoal.TotalMilliseconds:0}."));
+        {
+            missed.Add(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"{shipped.Name} has {resident:0.0} MiB resident; the goal is {shipped.Goal:0}."
+                )
+            );
+        }
+
+        if (shipped.Ready > ReadyGoal)
+        {
+            missed.Add(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"{shipped.Name} was ready after {shipped.Ready.TotalMilliseconds:0} ms; the goal is {ReadyGoal.TotalMilliseconds:0}."
+                )
+            );
+        }
+
         return missed;
     }
 

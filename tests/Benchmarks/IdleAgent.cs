@@ -10,22 +10,42 @@ internal static class IdleAgent
 
     public static async Task<int> RunAsync(string file, TimeSpan span)
     {
-        await using var lab = await AgentLab.StartAsync();
-        await using var agent = await lab.StartAgentAsync(file, Node, LabHosts.CreateWith256Vfs());
-        var devices = await lab.SettledAsync(agent, Node);
+        await using AgentLab lab = await AgentLab.StartAsync();
+        await using ShippedProgram agent = await lab.StartAgentAsync(file, Node, LabHosts.CreateWith256Vfs());
+        int devices = await lab.SettledAsync(agent, Node);
         lab.Requests.Clear();
-        var before = agent.Usage();
+        ProcessUsage before = agent.Usage();
         await Task.Delay(span);
-        var after = agent.Usage();
+        ProcessUsage after = agent.Usage();
         Console.WriteLine($"{devices} devices in status; {span.TotalSeconds:0} s in which nothing happened:");
-        var threads = after.Since(before);
-        var cpu = threads.Sum(t => t.Nanoseconds) / 1e6;
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"CPU        {cpu:0.0} ms by the scheduler ({cpu / span.TotalMilliseconds:0.000 %} of a processor); {(after.Ticks - before.Ticks) * 10} ms, user and system, in steps of 10 ms"));
-        foreach (var thread in threads.Where(t => t.Waits > 0))
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"             {thread.Nanoseconds / 1e6:0.0} ms, {thread.Waits} wake-ups: {thread.Name}"));
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"memory     {after.Resident / 1024.0:0.0} MiB resident, {after.Anonymous / 1024.0:0.0} MiB of it its own (anonymous), {after.Threads.Count} threads"));
-        Console.WriteLine($"requests   {lab.Requests.Values.Sum()} to the API server{string.Concat(lab.Requests.OrderBy(r => r.Key, StringComparer.Ordinal).Select(r => $"\n             {r.Value} x {r.Key}"))}");
-        var writes = lab.Requests.Where(r => !r.Key.StartsWith("GET ", StringComparison.Ordinal)).Sum(r => r.Value);
+        IReadOnlyList<ThreadUsage> threads = after.Since(before);
+        double cpu = threads.Sum(t => t.Nanoseconds) / 1e6;
+        Console.WriteLine(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"CPU        {cpu:0.0} ms by the scheduler ({cpu / span.TotalMilliseconds:0.000 %} of a processor); {(after.Ticks - before.Ticks) * 10} ms, user and system, in steps of 10 ms"
+            )
+        );
+        foreach (ThreadUsage? thread in threads.Where(t => t.Waits > 0))
+        {
+            Console.WriteLine(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"             {thread.Nanoseconds / 1e6:0.0} ms, {thread.Waits} wake-ups: {thread.Name}"
+                )
+            );
+        }
+
+        Console.WriteLine(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"memory     {after.Resident / 1024.0:0.0} MiB resident, {after.Anonymous / 1024.0:0.0} MiB of it its own (anonymous), {after.Threads.Count} threads"
+            )
+        );
+        Console.WriteLine(
+            $"requests   {lab.Requests.Values.Sum()} to the API server{string.Concat(lab.Requests.OrderBy(r => r.Key, StringComparer.Ordinal).Select(r => $"\n             {r.Value} x {r.Key}"))}"
+        );
+        int writes = lab.Requests.Where(r => !r.Key.StartsWith("GET ", StringComparison.Ordinal)).Sum(r => r.Value);
         Console.WriteLine($"writes     {writes}");
         return writes == 0 ? 0 : 1;
     }

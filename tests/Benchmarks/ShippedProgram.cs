@@ -12,7 +12,7 @@ namespace PciOperator.Benchmarks;
 /// </summary>
 internal sealed class ShippedProgram : IAsyncDisposable
 {
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
     private readonly Stopwatch _sinceStart;
     private readonly int _port;
     private readonly string _file;
@@ -22,7 +22,8 @@ internal sealed class ShippedProgram : IAsyncDisposable
     {
         (_file, _port) = (file, FreePort());
         _sinceStart = Stopwatch.StartNew();
-        Process = Process.Start(new ProcessStartInfo(file, [.. arguments, "--health-address", $"127.0.0.1:{_port}", "--log-level", "warning"]))
+        Process =
+            Process.Start(new ProcessStartInfo(file, [.. arguments, "--health-address", $"127.0.0.1:{_port}", "--log-level", "warning"]))
             ?? throw new InvalidOperationException($"{file} can't be started.");
     }
 
@@ -37,7 +38,7 @@ internal sealed class ShippedProgram : IAsyncDisposable
             ThrowIfEnded();
             try
             {
-                using var answer = await http.GetAsync(new Uri($"http://127.0.0.1:{_port}/readyz"));
+                using HttpResponseMessage answer = await http.GetAsync(new Uri($"http://127.0.0.1:{_port}/readyz"));
                 if (answer.IsSuccessStatusCode)
                     return _sinceStart.Elapsed;
             }
@@ -46,8 +47,8 @@ internal sealed class ShippedProgram : IAsyncDisposable
                 // It doesn't listen yet.
             }
 
-            if (_sinceStart.Elapsed > s_patience)
-                throw new TimeoutException($"{_file} is not ready after {s_patience.TotalSeconds:0} s.");
+            if (_sinceStart.Elapsed > Patience)
+                throw new TimeoutException($"{_file} is not ready after {Patience.TotalSeconds:0} s.");
             await Task.Delay(1);
         }
     }
@@ -83,12 +84,24 @@ internal sealed record ProcessUsage(long Ticks, IReadOnlyDictionary<string, Thre
 {
     public static ProcessUsage Of(int pid)
     {
-        var threads = Directory.GetDirectories($"/proc/{pid}/task").ToDictionary(t => t, t => new ThreadUsage(
-            File.ReadAllText($"{t}/comm").Trim(), long.Parse(File.ReadAllText($"{t}/schedstat").Split(' ')[0], CultureInfo.InvariantCulture), Number($"{t}/status", "voluntary_ctxt_switches:")));
-        var stat = File.ReadAllText($"/proc/{pid}/stat");
-        var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-        return new ProcessUsage(long.Parse(fields[11], CultureInfo.InvariantCulture) + long.Parse(fields[12], CultureInfo.InvariantCulture), threads,
-            MemoryOf(pid, "VmRSS"), MemoryOf(pid, "RssAnon"));
+        Dictionary<string, ThreadUsage> threads = Directory
+            .GetDirectories($"/proc/{pid}/task")
+            .ToDictionary(
+                t => t,
+                t => new ThreadUsage(
+                    File.ReadAllText($"{t}/comm").Trim(),
+                    long.Parse(File.ReadAllText($"{t}/schedstat").Split(' ')[0], CultureInfo.InvariantCulture),
+                    Number($"{t}/status", "voluntary_ctxt_switches:")
+                )
+            );
+        string stat = File.ReadAllText($"/proc/{pid}/stat");
+        string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+        return new ProcessUsage(
+            long.Parse(fields[11], CultureInfo.InvariantCulture) + long.Parse(fields[12], CultureInfo.InvariantCulture),
+            threads,
+            MemoryOf(pid, "VmRSS"),
+            MemoryOf(pid, "RssAnon")
+        );
     }
 
     /// <summary>What each thread has used since an earlier count, the busiest first.</summary>
@@ -99,7 +112,12 @@ internal sealed record ProcessUsage(long Ticks, IReadOnlyDictionary<string, Thre
     public static long MemoryOf(int pid, string field) => Number($"/proc/{pid}/status", field + ":");
 
     private static long Number(string file, string field) =>
-        long.Parse(File.ReadLines(file).First(l => l.StartsWith(field, StringComparison.Ordinal))[field.Length..].Replace("kB", "", StringComparison.Ordinal), CultureInfo.InvariantCulture);
+        long.Parse(
+            File.ReadLines(file)
+                .First(l => l.StartsWith(field, StringComparison.Ordinal))[field.Length..]
+                .Replace("kB", "", StringComparison.Ordinal),
+            CultureInfo.InvariantCulture
+        );
 }
 
 /// <param name="Name">As the kernel shows it.</param>

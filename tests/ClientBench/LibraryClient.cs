@@ -15,11 +15,14 @@ internal sealed class BenchClient : IBenchClient
 
     public static BenchClient To(string url)
     {
-        KubernetesJson.AddJsonOptions(o => o.TypeInfoResolver = JsonTypeInfoResolver.Combine(BenchJson.Default, PciOperatorJsonContext.Default, o.TypeInfoResolver));
+        KubernetesJson.AddJsonOptions(o =>
+            o.TypeInfoResolver = JsonTypeInfoResolver.Combine(BenchJson.Default, PciOperatorJsonContext.Default, o.TypeInfoResolver)
+        );
         return new BenchClient(new k8s.Kubernetes(new KubernetesClientConfiguration { Host = url }));
     }
 
-    public Task GetAsync(string name) => _client.CustomObjects.GetClusterCustomObjectAsync<PciNode>(PciOperatorApi.Group, PciOperatorApi.Version, "pcinodes", name);
+    public Task GetAsync(string name) =>
+        _client.CustomObjects.GetClusterCustomObjectAsync<PciNode>(PciOperatorApi.Group, PciOperatorApi.Version, "pcinodes", name);
 
     public async Task<int> ListAsync(int count)
     {
@@ -27,25 +30,38 @@ internal sealed class BenchClient : IBenchClient
         string? next = null;
         do
         {
-            var page = await _client.CustomObjects.ListClusterCustomObjectAsync<KubernetesList<PciNode>>(PciOperatorApi.Group, PciOperatorApi.Version, "pcinodes", limit: 500, continueParameter: next);
+            var page = await _client.CustomObjects.ListClusterCustomObjectAsync<KubernetesList<PciNode>>(
+                PciOperatorApi.Group,
+                PciOperatorApi.Version,
+                "pcinodes",
+                limit: 500,
+                continueParameter: next
+            );
             all.AddRange(page.Items);
             next = page.Metadata.ContinueProperty;
-        }
-        while (!string.IsNullOrEmpty(next));
+        } while (!string.IsNullOrEmpty(next));
         return all.Count;
     }
 
     public async Task WatchAsync(int events)
     {
         using var response = await _client.HttpClient.GetAsync(
-            new Uri($"{_client.BaseUri}apis/{PciOperatorApi.GroupVersion}/pcinodes?watch=true&resourceVersion=1"), HttpCompletionOption.ResponseHeadersRead);
+            new Uri($"{_client.BaseUri}apis/{PciOperatorApi.GroupVersion}/pcinodes?watch=true&resourceVersion=1"),
+            HttpCompletionOption.ResponseHeadersRead
+        );
         using var lines = new StreamReader(await response.Content.ReadAsStreamAsync());
         while (events-- > 0 && await lines.ReadLineAsync() is { } line)
             KubernetesJson.Deserialize<NodeEvent>(line);
     }
 
-    public Task PatchStatusAsync(string name) => _client.CustomObjects.PatchClusterCustomObjectStatusAsync<PciNode>(
-        new V1Patch("""{"status":{"kernelVersion":"6.1"}}""", V1Patch.PatchType.MergePatch), PciOperatorApi.Group, PciOperatorApi.Version, "pcinodes", name);
+    public Task PatchStatusAsync(string name) =>
+        _client.CustomObjects.PatchClusterCustomObjectStatusAsync<PciNode>(
+            new V1Patch("""{"status":{"kernelVersion":"6.1"}}""", V1Patch.PatchType.MergePatch),
+            PciOperatorApi.Group,
+            PciOperatorApi.Version,
+            "pcinodes",
+            name
+        );
 
     public void Dispose() => _client.Dispose();
 }
@@ -59,7 +75,11 @@ internal sealed record NodeEvent
     public PciNode? Node { get; set; }
 }
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, UseStringEnumConverter = true)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    UseStringEnumConverter = true
+)]
 [JsonSerializable(typeof(KubernetesList<PciNode>))]
 [JsonSerializable(typeof(NodeEvent))]
 [JsonSerializable(typeof(System.Text.Json.JsonElement))]

@@ -2,7 +2,7 @@ using System.Diagnostics;
 using PciOperator.ClientBench;
 
 // MODE URL COUNT, for the measurement in tests/Benchmarks/ClientComparison.cs. What it prints: seconds, bytes allocated, CPU seconds.
-var (mode, url, count) = (args[0], args[1], int.Parse(args[2]));
+(string? mode, string? url, int count) = (args[0], args[1], int.Parse(args[2]));
 using IBenchClient client = BenchClient.To(url);
 if (mode == "start")
 {
@@ -16,7 +16,11 @@ if (mode == "patch")
     await client.PatchStatusAsync("node-0");
 
 var process = Process.GetCurrentProcess();
-var (allocated, cpu, started) = (GC.GetTotalAllocatedBytes(precise: true), process.TotalProcessorTime, Stopwatch.GetTimestamp());
+(long allocated, TimeSpan cpu, long started) = (
+    GC.GetTotalAllocatedBytes(precise: true),
+    process.TotalProcessorTime,
+    Stopwatch.GetTimestamp()
+);
 switch (mode)
 {
     case "idle":
@@ -26,20 +30,27 @@ switch (mode)
         await client.WatchAsync(count);
         break;
     case "list":
-        var items = await client.ListAsync(count);
+        int items = await client.ListAsync(count);
         if (items != count)
             throw new InvalidOperationException($"{items} came of {count}.");
         break;
     case "patch":
-        await Parallel.ForEachAsync(Enumerable.Range(0, count), new ParallelOptions { MaxDegreeOfParallelism = 16 }, async (i, _) => await client.PatchStatusAsync($"node-{i % 100}"));
+        await Parallel.ForEachAsync(
+            Enumerable.Range(0, count),
+            new ParallelOptions { MaxDegreeOfParallelism = 16 },
+            async (i, _) => await client.PatchStatusAsync($"node-{i % 100}")
+        );
         break;
     default:
         throw new ArgumentException($"No mode {mode}.");
 }
 
 process.Refresh();
-Console.WriteLine(FormattableString.Invariant(
-    $"{Stopwatch.GetElapsedTime(started).TotalSeconds} {GC.GetTotalAllocatedBytes(precise: true) - allocated} {(process.TotalProcessorTime - cpu).TotalSeconds}"));
+Console.WriteLine(
+    FormattableString.Invariant(
+        $"{Stopwatch.GetElapsedTime(started).TotalSeconds} {GC.GetTotalAllocatedBytes(precise: true) - allocated} {(process.TotalProcessorTime - cpu).TotalSeconds}"
+    )
+);
 
 /// <summary>What each client does here.</summary>
 internal interface IBenchClient : IDisposable

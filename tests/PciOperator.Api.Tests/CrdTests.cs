@@ -20,16 +20,20 @@ public class CrdTests
     [Fact]
     public void A_field_without_a_description_or_a_limit_is_not_generated()
     {
-        var error = Assert.Throws<IncompleteSchemaException>(() => new CustomResourceDefinition(typeof(Incomplete)).ToYaml());
+        IncompleteSchemaException error = Assert.Throws<IncompleteSchemaException>(() =>
+            new CustomResourceDefinition(typeof(Incomplete)).ToYaml()
+        );
         Assert.Equal(
-        [
-            "The schema of Incomplete is incomplete:",
-            "  Incomplete.undescribed has no description: give it a <summary>",
-            "  Incomplete.text is a string without a [Length]",
-            "  Incomplete.list is a list without an [Items]",
-            "  Incomplete.list[] is a string without a [Length]",
-            "  Incomplete.map is a map without an [Items]",
-        ], error.Message.Split('\n'));
+            [
+                "The schema of Incomplete is incomplete:",
+                "  Incomplete.undescribed has no description: give it a <summary>",
+                "  Incomplete.text is a string without a [Length]",
+                "  Incomplete.list is a list without an [Items]",
+                "  Incomplete.list[] is a string without a [Length]",
+                "  Incomplete.map is a map without an [Items]",
+            ],
+            error.Message.Split('\n')
+        );
     }
 
     [Fact]
@@ -43,18 +47,27 @@ public class CrdTests
     public void What_the_rules_let_in_can_be_parsed()
     {
         var random = new RandomObjects(5);
-        for (var i = 0; i < 2000; i++)
+        for (int i = 0; i < 2000; i++)
         {
-            var spec = Record(random.DeviceSpec(), PciOperatorJsonContext.Default.PciDeviceSpec, "PciDeviceSpec");
+            PciDeviceSpec? spec = Record(random.DeviceSpec(), PciOperatorJsonContext.Default.PciDeviceSpec, "PciDeviceSpec");
             // An expression that RE2 need not know is the controller's to judge.
-            if (spec is not null && !spec.Spec.Devices.Any(d => d.AddressPattern is { } p && string.Concat(p.Domain, p.Bus, p.Slot, p.Function).Contains('\\')))
+            if (
+                spec is not null
+                && !spec.Spec.Devices.Any(d =>
+                    d.AddressPattern is { } p && string.Concat(p.Domain, p.Bus, p.Slot, p.Function).Contains('\\')
+                )
+            )
+            {
                 spec.Spec.ToDeviceRule("random");
+            }
+
             Record(random.Alias(), PciOperatorJsonContext.Default.PciAlias, "PciAlias")?.ToDefinition();
         }
     }
 
     // Null when it breaks a rule.
-    private static T? Record<T>(JsonObject obj, JsonTypeInfo<T> type, string kind) where T : class =>
+    private static T? Record<T>(JsonObject obj, JsonTypeInfo<T> type, string kind)
+        where T : class =>
         OwnResourceRules.Validators[new("pcioperator.io", kind)](obj, null).Any() ? null : JsonSerializer.Deserialize(obj, type);
 }
 

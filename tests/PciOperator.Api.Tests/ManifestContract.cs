@@ -15,36 +15,39 @@ public abstract class ManifestContract(OwnKindsServer server)
     [ContractFact]
     public async Task Samples_are_stored()
     {
-        var samples = Manifest.Folder("samples");
+        IReadOnlyList<(string File, string Text)> samples = Manifest.Folder("samples");
         Assert.NotEmpty(samples);
-        foreach (var manifest in samples.SelectMany(s => Manifest.Parse(s.Text)))
+        foreach (Manifest? manifest in samples.SelectMany(s => Manifest.Parse(s.Text)))
             (await CreateAsync(manifest)).Dispose();
     }
 
     [ContractFact]
     public async Task Good_objects_are_stored_and_the_records_hold_all_of_them()
     {
-        foreach (var manifest in Manifest.Folder("good").SelectMany(s => Manifest.Parse(s.Text)))
+        foreach (Manifest? manifest in Manifest.Folder("good").SelectMany(s => Manifest.Parse(s.Text)))
         {
             (await CreateAsync(manifest)).Dispose();
             if (manifest.Yaml.Contains("\nstatus:\n", StringComparison.Ordinal))
                 (await ReplaceAsync(manifest, "/status")).Dispose();
 
-            using var stored = await server.Client.GetRawAsync($"{manifest.Collection}/{manifest.Name}");
-            var asStored = JsonObject.Create(stored.RootElement.Clone())!;
+            using JsonDocument stored = await server.Client.GetRawAsync($"{manifest.Collection}/{manifest.Name}");
+            JsonObject asStored = JsonObject.Create(stored.RootElement.Clone())!;
             asStored["metadata"]!.AsObject().Remove("managedFields");
-            var throughRecord = ThroughRecord(manifest.Kind, stored.RootElement);
-            Assert.True(JsonNode.DeepEquals(asStored, throughRecord), $"{manifest.Kind} {manifest.Name}\nstored:  {asStored.ToJsonString()}\nrecord:  {throughRecord?.ToJsonString()}");
+            JsonNode? throughRecord = ThroughRecord(manifest.Kind, stored.RootElement);
+            Assert.True(
+                JsonNode.DeepEquals(asStored, throughRecord),
+                $"{manifest.Kind} {manifest.Name}\nstored:  {asStored.ToJsonString()}\nrecord:  {throughRecord?.ToJsonString()}"
+            );
         }
     }
 
     [ContractFact]
     public async Task Bad_objects_are_refused_with_a_sentence_that_helps()
     {
-        var files = Manifest.Folder("bad");
+        IReadOnlyList<(string File, string Text)> files = Manifest.Folder("bad");
         Assert.True(files.Count >= 20);
         var wrong = new List<string>();
-        foreach (var (file, text) in files)
+        foreach ((string? file, string? text) in files)
         {
             if (await JudgeAsync(text) is { } complaint)
                 wrong.Add($"{file}: {complaint}");
@@ -56,24 +59,34 @@ public abstract class ManifestContract(OwnKindsServer server)
     private async Task<string?> JudgeAsync(string text)
     {
         var manifests = Manifest.Parse(text).ToList();
-        var before = manifests.Count > 1 ? manifests[0] : null;
-        var bad = manifests[^1];
+        Manifest? before = manifests.Count > 1 ? manifests[0] : null;
+        Manifest bad = manifests[^1];
         if (before is not null)
             (await CreateAsync(before)).Dispose();
         try
         {
-            using var accepted = before is null ? await CreateAsync(bad) : await ReplaceAsync(bad);
+            using JsonDocument accepted = before is null ? await CreateAsync(bad) : await ReplaceAsync(bad);
             return "the server took it";
         }
         catch (ApiException e)
         {
-            var (status, field, says) = (Manifest.Expected(text, "status"), Manifest.Expected(text, "field"), Manifest.Expected(text, "says")!);
+            (string? status, string? field, string? says) = (
+                Manifest.Expected(text, "status"),
+                Manifest.Expected(text, "field"),
+                Manifest.Expected(text, "says")!
+            );
             if (status != $"{(int)e.StatusCode}")
                 return $"expected {status}, got {(int)e.StatusCode}: {e.Message}";
             if (!e.Message.Contains(says, StringComparison.Ordinal))
                 return $"expected the words \"{says}\", got: {e.Message}";
-            if (field is not null && e.Status.Details?.Causes?.Any(c => c.Field == field && c.Message!.Contains(says, StringComparison.Ordinal)) != true)
+            if (
+                field is not null
+                && e.Status.Details?.Causes?.Any(c => c.Field == field && c.Message!.Contains(says, StringComparison.Ordinal)) != true
+            )
+            {
                 return $"expected that {field} is to blame, got: {e.Message}";
+            }
+
             return null;
         }
         finally
@@ -84,15 +97,25 @@ public abstract class ManifestContract(OwnKindsServer server)
     }
 
     private Task<JsonDocument> CreateAsync(Manifest manifest) =>
-        server.Client.SendRawAsync(HttpMethod.Post, $"{manifest.Collection}?{Strict}", Encoding.UTF8.GetBytes(manifest.Yaml), "application/yaml");
+        server.Client.SendRawAsync(
+            HttpMethod.Post,
+            $"{manifest.Collection}?{Strict}",
+            Encoding.UTF8.GetBytes(manifest.Yaml),
+            "application/yaml"
+        );
 
     private async Task<JsonDocument> ReplaceAsync(Manifest manifest, string subresource = "")
     {
-        var path = $"{manifest.Collection}/{manifest.Name}";
-        using var current = await server.Client.GetRawAsync(path);
-        var version = current.RootElement.GetProperty("metadata").GetProperty("resourceVersion").GetString();
-        var yaml = manifest.Yaml.Replace("\nmetadata:\n", $"\nmetadata:\n  resourceVersion: \"{version}\"\n", StringComparison.Ordinal);
-        return await server.Client.SendRawAsync(HttpMethod.Put, $"{path}{subresource}?{Strict}", Encoding.UTF8.GetBytes(yaml), "application/yaml");
+        string path = $"{manifest.Collection}/{manifest.Name}";
+        using JsonDocument current = await server.Client.GetRawAsync(path);
+        string? version = current.RootElement.GetProperty("metadata").GetProperty("resourceVersion").GetString();
+        string yaml = manifest.Yaml.Replace("\nmetadata:\n", $"\nmetadata:\n  resourceVersion: \"{version}\"\n", StringComparison.Ordinal);
+        return await server.Client.SendRawAsync(
+            HttpMethod.Put,
+            $"{path}{subresource}?{Strict}",
+            Encoding.UTF8.GetBytes(yaml),
+            "application/yaml"
+        );
     }
 
     private static JsonNode? ThroughRecord(string kind, JsonElement stored)

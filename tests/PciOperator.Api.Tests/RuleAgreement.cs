@@ -1,4 +1,5 @@
 using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
@@ -7,7 +8,9 @@ using PciOperator.Testing;
 
 namespace PciOperator.Api.Tests;
 
-/// <summary>A server's verdict on random objects is that of the rules in C#: on a real server those in CEL say the same, field by field.</summary>
+/// <summary>
+/// A server's verdict on random objects is that of the rules in C#: on a real server those in CEL say the same, field by field.
+/// </summary>
 public abstract class RuleAgreement(OwnKindsServer server)
 {
     private const int Objects = 300;
@@ -27,17 +30,18 @@ public abstract class RuleAgreement(OwnKindsServer server)
     {
         const string collection = "/apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims";
         var random = new RandomObjects(4);
-        var refused = 0;
-        for (var i = 0; i < Updates; i++)
+        int refused = 0;
+        for (int i = 0; i < Updates; i++)
         {
-            using (await SendAsync(HttpMethod.Post, collection, random.GoodClaim()))
-            {
-            }
-            using var stored = await server.Client.GetRawAsync($"{collection}/random");
-            var before = JsonObject.Create(stored.RootElement.Clone())!;
-            var after = random.Changed(before);
-            var expected = Verdict(after, before);
-            Assert.Equal((after.ToJsonString(), expected), (after.ToJsonString(), await VerdictAsync(HttpMethod.Put, $"{collection}/random", after)));
+            using (await SendAsync(HttpMethod.Post, collection, random.GoodClaim())) { }
+            using JsonDocument stored = await server.Client.GetRawAsync($"{collection}/random");
+            JsonObject before = JsonObject.Create(stored.RootElement.Clone())!;
+            JsonObject after = random.Changed(before);
+            string expected = Verdict(after, before);
+            Assert.Equal(
+                (after.ToJsonString(), expected),
+                (after.ToJsonString(), await VerdictAsync(HttpMethod.Put, $"{collection}/random", after))
+            );
             refused += expected.Length == 0 ? 0 : 1;
             (await server.Client.SendRawAsync(HttpMethod.Delete, $"{collection}/random", default)).Dispose();
         }
@@ -46,11 +50,11 @@ public abstract class RuleAgreement(OwnKindsServer server)
 
     private async Task AgreeAsync(string collection, Func<JsonObject> next)
     {
-        var refused = 0;
-        for (var i = 0; i < Objects; i++)
+        int refused = 0;
+        for (int i = 0; i < Objects; i++)
         {
-            var obj = next();
-            var expected = Verdict(obj, null);
+            JsonObject obj = next();
+            string expected = Verdict(obj, null);
             Assert.Equal((obj.ToJsonString(), expected), (obj.ToJsonString(), await VerdictAsync(HttpMethod.Post, collection, obj)));
             refused += expected.Length == 0 ? 0 : 1;
         }
@@ -67,15 +71,13 @@ public abstract class RuleAgreement(OwnKindsServer server)
     {
         try
         {
-            using var accepted = await SendAsync(method, path + "?dryRun=All", obj);
+            using JsonDocument accepted = await SendAsync(method, path + "?dryRun=All", obj);
             return "";
         }
         catch (ApiException e) when (e.IsInvalid)
         {
             // Besides what the rules say there are the list map's own words on duplicates.
-            return Text(e.Status.Details!.Causes!
-                .Where(c => c.Reason == "FieldValueInvalid")
-                .Select(c => (c.Field!, Message(c.Message!))));
+            return Text(e.Status.Details!.Causes!.Where(c => c.Reason == "FieldValueInvalid").Select(c => (c.Field!, Message(c.Message!))));
         }
     }
 
@@ -88,7 +90,7 @@ public abstract class RuleAgreement(OwnKindsServer server)
         const string evaluating = " evaluating rule: ";
         if (cause.IndexOf(evaluating, StringComparison.Ordinal) is var at and >= 0)
             return cause[(at + evaluating.Length)..];
-        var message = cause["Invalid value: ".Length..];
+        string message = cause["Invalid value: ".Length..];
         return message.StartsWith('"') ? message[(message.IndexOf("\": ", StringComparison.Ordinal) + 3)..] : message;
     }
 

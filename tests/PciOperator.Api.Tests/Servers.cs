@@ -1,4 +1,5 @@
 using System.Text;
+using System.Text.Json;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
 using PciOperator.Sandbox.Validation;
@@ -9,26 +10,26 @@ namespace PciOperator.Api.Tests;
 /// <summary>An API server that knows our kinds: a class fixture.</summary>
 public abstract class OwnKindsServer : IAsyncLifetime
 {
-    private TestApiServer? server;
-    private EntityClient? client;
+    private TestApiServer? _server;
+    private EntityClient? _client;
 
     /// <summary>A client as administrator.</summary>
-    public EntityClient Client => client ?? throw new InvalidOperationException(RealServer.HowTo);
+    public EntityClient Client => _client ?? throw new InvalidOperationException(RealServer.HowTo);
 
     public async Task InitializeAsync()
     {
-        server = await StartAsync();
-        if (server is null)
+        _server = await StartAsync();
+        if (_server is null)
             return;
-        client = server.Client(PciOperatorJsonContext.Default);
-        await InstallAsync(client);
+        _client = _server.Client(PciOperatorJsonContext.Default);
+        await InstallAsync(_client);
     }
 
     public async Task DisposeAsync()
     {
-        client?.Dispose();
-        if (server is not null)
-            await server.DisposeAsync();
+        _client?.Dispose();
+        if (_server is not null)
+            await _server.DisposeAsync();
     }
 
     protected abstract Task<TestApiServer?> StartAsync();
@@ -39,11 +40,8 @@ public abstract class OwnKindsServer : IAsyncLifetime
 /// <summary>The sandbox's, with the CRDs and rules compiled in.</summary>
 public sealed class SandboxOwnKindsServer : OwnKindsServer
 {
-    protected override async Task<TestApiServer?> StartAsync() => await TestApiServer.SandboxAsync(new SandboxApiServerOptions
-    {
-        Crds = SandboxCrds.All,
-        Validators = OwnResourceRules.Validators,
-    });
+    protected override async Task<TestApiServer?> StartAsync() =>
+        await TestApiServer.SandboxAsync(new SandboxApiServerOptions { Crds = SandboxCrds.All, Validators = OwnResourceRules.Validators });
 
     protected override Task InstallAsync(EntityClient client) => Task.CompletedTask;
 }
@@ -58,12 +56,12 @@ public sealed class RealOwnKindsServer : OwnKindsServer
 
     protected override async Task InstallAsync(EntityClient client)
     {
-        foreach (var manifest in SandboxCrds.All.SelectMany(Manifest.Parse))
+        foreach (Manifest? manifest in SandboxCrds.All.SelectMany(Manifest.Parse))
         {
-            var path = $"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{manifest.Name}?fieldManager=tests&force=true&fieldValidation=Strict";
+            string path =
+                $"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{manifest.Name}?fieldManager=tests&force=true&fieldValidation=Strict";
             using (await client.SendRawAsync(HttpMethod.Patch, path, Encoding.UTF8.GetBytes(manifest.Yaml), "application/apply-patch+yaml"))
-            {
-            }
+            { }
             await ServedAsync(client, manifest);
         }
     }
@@ -75,7 +73,10 @@ public sealed class RealOwnKindsServer : OwnKindsServer
         {
             try
             {
-                using var list = await client.GetRawAsync($"/apis/{PciOperatorApi.GroupVersion}/{manifest.Name.Split('.')[0]}", limit.Token);
+                using JsonDocument list = await client.GetRawAsync(
+                    $"/apis/{PciOperatorApi.GroupVersion}/{manifest.Name.Split('.')[0]}",
+                    limit.Token
+                );
                 return;
             }
             catch (ApiException e) when (e.IsNotFound && !limit.IsCancellationRequested)

@@ -14,7 +14,10 @@ public class AllocatorTests
     [Fact]
     public void An_alias_without_a_type_gets_no_PF_and_no_vDPA()
     {
-        NodeInventory node = Node(Device("0000:01:00.0", type: DeviceType.Pf), Device("0000:02:00.0", type: DeviceType.Vdpa, pf: "0000:03:00.0"));
+        NodeInventory node = Node(
+            Device("0000:01:00.0", type: DeviceType.Pf),
+            Device("0000:02:00.0", type: DeviceType.Vdpa, pf: "0000:03:00.0")
+        );
         Assert.Equal("have no device of alias a1 but of type-PF (give deviceType: type-PF)", Refused(node, Claim((Nic, 1))).Text);
     }
 
@@ -36,9 +39,9 @@ public class AllocatorTests
     [Fact]
     public void A_PF_and_a_VF_come_from_different_cards()
     {
-        NodeInventory one = NodeInventory.Build("n", [.. Card(1, 2)]);
+        var one = NodeInventory.Build("n", [.. Card(1, 2)]);
         Assert.Equal(RefusalCodes.Conflict, Refused(one, Claim((Pf, 1), (Vf, 1))).Code);
-        NodeInventory two = NodeInventory.Build("n", [.. Card(1, 2), .. Card(2, 2)]);
+        var two = NodeInventory.Build("n", [.. Card(1, 2), .. Card(2, 2)]);
         NodeAllocation allocation = Served(two, Claim((Pf, 1), (Vf, 2)));
         Assert.Equal(2, allocation.Devices.Select(d => d.Address.Bus).Distinct().Count());
         Assert.Equal(RefusalCodes.Conflict, Refused(two, Claim((Pf, 1), (Vf, 3))).Code);
@@ -47,7 +50,7 @@ public class AllocatorTests
     [Fact]
     public void The_PF_with_the_fewest_VFs_that_are_needed_is_taken()
     {
-        NodeInventory node = NodeInventory.Build("n", [.. Card(1, 7), .. Card(2, 3)]);
+        var node = NodeInventory.Build("n", [.. Card(1, 7), .. Card(2, 3)]);
         NodeAllocation allocation = Served(node, Claim((Pf, 1), (Vf, 7)));
         Assert.Equal(2, allocation.Devices.Single(d => d.Request == "r0").Address.Bus);
     }
@@ -57,7 +60,7 @@ public class AllocatorTests
     {
         List<NodeDevice> devices = [.. Card(1, 2)];
         devices[1] = devices[1] with { Owner = "x" };
-        NodeInventory vfTaken = NodeInventory.Build("n", devices);
+        var vfTaken = NodeInventory.Build("n", devices);
         Assert.Equal("have none free (1 wanted)", Refused(vfTaken, Claim((Pf, 1))).Text);
         Assert.Equal("0000:01:00.0's VF 0000:01:10.0 belongs to a claim", vfTaken.WhyNotOffered(PciAddress.Parse("0000:01:00.0")));
         Assert.Equal("0000:01:10.1", Addresses(Served(vfTaken, Claim((Vf, 1)))));
@@ -71,8 +74,11 @@ public class AllocatorTests
     public void A_group_goes_whole_and_the_others_are_companions()
     {
         NodeInventory node = Node(
-            Device("0000:01:00.0", "10de:1e04", group: 1), Device("0000:01:00.1", "10de:10f7", group: 1),
-            Device("0000:01:00.2", "10de:1ad6", group: 1), Device("0000:01:00.3", "10de:1ad7", group: 1));
+            Device("0000:01:00.0", "10de:1e04", group: 1),
+            Device("0000:01:00.1", "10de:10f7", group: 1),
+            Device("0000:01:00.2", "10de:1ad6", group: 1),
+            Device("0000:01:00.3", "10de:1ad7", group: 1)
+        );
         AliasDefinition vga = Alias("vga", "10de:1e04");
         AliasDefinition audio = Alias("audio", "10de:10f7");
         Assert.Equal("0000:01:00.0 (0000:01:00.1) (0000:01:00.2) (0000:01:00.3)", Addresses(Served(node, Claim((vga, 1)))));
@@ -83,9 +89,12 @@ public class AllocatorTests
     public void One_claim_packs_its_devices_into_as_few_groups_as_it_can()
     {
         NodeInventory node = Node(
-            Device("0000:01:00.0", "10de:1e04", group: 1), Device("0000:01:00.1", "10de:10f7", group: 1),
+            Device("0000:01:00.0", "10de:1e04", group: 1),
+            Device("0000:01:00.1", "10de:10f7", group: 1),
             Device("0000:02:00.0", "10de:1e04", group: 2),
-            Device("0000:03:00.0", "10de:1e04", group: 3), Device("0000:03:00.1", "10de:10f7", group: 3));
+            Device("0000:03:00.0", "10de:1e04", group: 3),
+            Device("0000:03:00.1", "10de:10f7", group: 3)
+        );
         NodeAllocation allocation = Served(node, Claim((Alias("vga", "10de:1e04"), 1), (Alias("audio", "10de:10f7"), 1)));
         Assert.Equal("0000:01:00.0 0000:01:00.1", Addresses(allocation));
         Assert.Equal("0000:02:00.0", Addresses(Served(node, Claim((Alias("vga", "10de:1e04"), 1)))));
@@ -98,9 +107,12 @@ public class AllocatorTests
         NodeInventory node = Node(Device("0000:01:00.0", group: 1), stranger);
         RefusalReason reason = Refused(node, Claim((Nic, 1)));
         Assert.Equal(RefusalCodes.GroupBlocked, reason.Code);
-        Assert.DoesNotContain("0000:01:00.1", reason.Text, StringComparison.Ordinal);   // a tenant reads it
+        Assert.DoesNotContain("0000:01:00.1", reason.Text, StringComparison.Ordinal); // a tenant reads it
 
-        NodeInventory allowed = Node(Device("0000:01:00.0", group: 1, tags: new DeviceTags { Companions = CompanionPolicy.Allow }), stranger);
+        NodeInventory allowed = Node(
+            Device("0000:01:00.0", group: 1, tags: new DeviceTags { Companions = CompanionPolicy.Allow }),
+            stranger
+        );
         Assert.Equal("0000:01:00.0 (0000:01:00.1)", Addresses(Served(allowed, Claim((Nic, 1)))));
     }
 
@@ -115,11 +127,21 @@ public class AllocatorTests
     [Fact]
     public void A_member_that_is_blocked_or_owned_blocks_the_group()
     {
-        foreach (NodeDevice member in new[] { Device("0000:01:00.1", group: 1, owner: "x"), Device("0000:01:00.1", group: 1, blocked: "it carries the default route") })
+        foreach (
+            NodeDevice member in new[]
+            {
+                Device("0000:01:00.1", group: 1, owner: "x"),
+                Device("0000:01:00.1", group: 1, blocked: "it carries the default route"),
+            }
+        )
         {
             NodeInventory node = Node(Device("0000:01:00.0", group: 1), member);
             Assert.Equal(RefusalCodes.TooFewFree, Refused(node, Claim((Nic, 1))).Code);
-            Assert.StartsWith("its IOMMU group 1 goes as a whole, and 0000:01:00.1", node.WhyNotOffered(PciAddress.Parse("0000:01:00.0")), StringComparison.Ordinal);
+            Assert.StartsWith(
+                "its IOMMU group 1 goes as a whole, and 0000:01:00.1",
+                node.WhyNotOffered(PciAddress.Parse("0000:01:00.0")),
+                StringComparison.Ordinal
+            );
         }
     }
 
@@ -137,7 +159,8 @@ public class AllocatorTests
     {
         NodeInventory node = Node(
             Device("0000:01:00.0", type: DeviceType.Pf, group: 1),
-            Device("0000:01:10.0", "8086:10ca", DeviceType.Vf, "0000:01:00.0", group: 1));
+            Device("0000:01:10.0", "8086:10ca", DeviceType.Vf, "0000:01:00.0", group: 1)
+        );
         Assert.Equal(RefusalCodes.TooFewFree, Refused(node, Claim((Vf, 1))).Code);
         Assert.Equal("0000:01:00.0", Addresses(Served(node, Claim((Pf, 1)))));
     }
@@ -146,7 +169,14 @@ public class AllocatorTests
     public void A_device_refused_by_the_agent_is_kept_out_with_its_group_for_that_claim_alone()
     {
         NodeInventory node = Node(Device("0000:01:00.0", group: 1), Device("0000:01:00.1", "8086:0009", group: 1), Device("0000:02:00.0"));
-        ClaimRequirements claim = Claim((Nic, 1)) with { Excluded = new HashSet<DeviceExclusion> { new("n1", PciAddress.Parse("0000:01:00.1")), new("n2", PciAddress.Parse("0000:02:00.0")) } };
+        ClaimRequirements claim = Claim((Nic, 1)) with
+        {
+            Excluded = new HashSet<DeviceExclusion>
+            {
+                new("n1", PciAddress.Parse("0000:01:00.1")),
+                new("n2", PciAddress.Parse("0000:02:00.0")),
+            },
+        };
         Assert.Equal("0000:02:00.0", Addresses(Served(node, claim)));
         Assert.Equal("have too few free (1 of 2)", Refused(node, claim with { Requests = [claim.Requests[0] with { Count = 2 }] }).Text);
     }
@@ -157,7 +187,7 @@ public class AllocatorTests
         List<NodeDevice> devices = [.. Card(1, 4), .. Card(2, 4), .. Card(3, 4)];
         int broken = devices.FindIndex(d => d.Function.Address == PciAddress.Parse("0000:02:10.0"));
         devices[broken] = devices[broken] with { Owner = "x" };
-        NodeInventory node = NodeInventory.Build("n", devices);
+        var node = NodeInventory.Build("n", devices);
         Assert.Equal("0000:02:10.1 0000:02:10.2 0000:02:10.3", Addresses(Served(node, Claim((Vf, 3)))));
         Assert.Equal(2, Served(node, Claim((Vf, 7))).Devices.Select(d => d.Address.Bus).Distinct().Count());
     }
@@ -175,11 +205,21 @@ public class AllocatorTests
     public void The_largest_claim_there_can_be_is_decided()
     {
         // 8 requests of 16 devices, each of an alias with 16 descriptions, on 1,024 devices of 64 cards.
-        AliasDefinition[] aliases = [.. Enumerable.Range(0, 8).Select(a => new AliasDefinition
-        {
-            Name = $"a{a}",
-            AnyOf = [.. Enumerable.Range(0, 16).Select(i => Selector($"8086:{(a * 8) + i:x4}", i % 4 == 0 ? DeviceType.Pf : DeviceType.Vf))],
-        })];
+        AliasDefinition[] aliases =
+        [
+            .. Enumerable
+                .Range(0, 8)
+                .Select(a => new AliasDefinition
+                {
+                    Name = $"a{a}",
+                    AnyOf =
+                    [
+                        .. Enumerable
+                            .Range(0, 16)
+                            .Select(i => Selector($"8086:{(a * 8) + i:x4}", i % 4 == 0 ? DeviceType.Pf : DeviceType.Vf)),
+                    ],
+                }),
+        ];
         List<NodeDevice> devices = [.. Enumerable.Range(0, 64).SelectMany(c => Card(c, 15, c % 2, $"8086:{c:x4}", $"8086:{c + 1:x4}"))];
         Assert.Equal(1024, devices.Count);
         NodeAllocation allocation = Served(NodeInventory.Build("n", devices), Claim([.. aliases.Select(a => (a, 16))]));

@@ -6,15 +6,15 @@ namespace PciOperator.Core.Tests;
 /// </summary>
 internal sealed class BruteForce
 {
-    private readonly List<NodeDevice> devices;
-    private readonly Dictionary<int, int?> sockets;
-    private readonly ClaimRequirements claim;
-    private readonly List<DeviceRequest> units;
+    private readonly List<NodeDevice> _devices;
+    private readonly Dictionary<int, int?> _sockets;
+    private readonly ClaimRequirements _claim;
+    private readonly List<DeviceRequest> _units;
 
     public BruteForce(List<NodeDevice> devices, Dictionary<int, int?> sockets, ClaimRequirements claim)
     {
-        (this.devices, this.sockets, this.claim) = (devices, sockets, claim);
-        units = [.. claim.Requests.SelectMany(r => Enumerable.Repeat(r, r.Count))];
+        (_devices, _sockets, _claim) = (devices, sockets, claim);
+        _units = [.. claim.Requests.SelectMany(r => Enumerable.Repeat(r, r.Count))];
     }
 
     /// <summary>Whether some assignment serves the claim.</summary>
@@ -31,8 +31,8 @@ internal sealed class BruteForce
             return "a device is given twice";
         var given = new Dictionary<NodeDevice, DeviceRequest>();
         foreach (AllocatedDevice d in allocation.Devices.Where(d => !d.Companion))
-            given[At(d.Address)!] = claim.Requests.Single(r => r.Name == d.Request);
-        foreach (DeviceRequest r in claim.Requests)
+            given[At(d.Address)!] = _claim.Requests.Single(r => r.Name == d.Request);
+        foreach (DeviceRequest r in _claim.Requests)
         {
             if (given.Values.Count(g => g == r) != r.Count)
                 return $"request {r.Name} has not its count";
@@ -46,28 +46,36 @@ internal sealed class BruteForce
         int[] numa = [.. given.Keys.Select(d => d.Function.NumaNode).OfType<int>().Distinct().Order()];
         if (!numa.SequenceEqual(allocation.NumaNodes))
             return "the NUMA nodes are not those of the devices";
-        bool asked = claim.GuestNuma.Kind != GuestNumaKind.None && claim.Requests.Any(r => Policy(r) == NumaPolicy.Preferred);
+        bool asked = _claim.GuestNuma.Kind != GuestNumaKind.None && _claim.Requests.Any(r => Policy(r) == NumaPolicy.Preferred);
         if (allocation.NumaPreferenceMet is { } met != asked)
             return "whether the preference is met is said when it should not be, or the other way round";
         return null;
     }
 
-    private NumaPolicy Policy(DeviceRequest r) => r.NumaPolicy ?? claim.NumaPolicy ?? r.Alias.NumaPolicy;
+    private NumaPolicy Policy(DeviceRequest r) => r.NumaPolicy ?? _claim.NumaPolicy ?? r.Alias.NumaPolicy;
 
-    private NodeDevice? At(PciAddress address) => devices.Find(d => d.Function.Address == address);
+    private NodeDevice? At(PciAddress address) => _devices.Find(d => d.Function.Address == address);
 
     // Where the guest might sit: its nodes, or any one node that the devices could put it on.
-    private List<int[]> Places() => claim.GuestNuma.Kind == GuestNumaKind.Unknown
-        ? [[], .. sockets.Keys.Select(n => new[] { n })]
-        : [[.. claim.GuestNuma.Nodes]];
+    private List<int[]> Places() =>
+        _claim.GuestNuma.Kind == GuestNumaKind.Unknown
+            ?
+            [
+                [],
+                .. _sockets.Keys.Select(n => new[] { n }),
+            ]
+            :
+            [
+                [.. _claim.GuestNuma.Nodes],
+            ];
 
     private bool Assign(int unit, HashSet<NodeDevice> taken, int[] place, bool preferencesMet)
     {
-        if (unit == units.Count)
+        if (unit == _units.Count)
             return true;
-        foreach (NodeDevice d in devices)
+        foreach (NodeDevice d in _devices)
         {
-            if (taken.Contains(d) || !Allows(units[unit], d, place, preferencesMet))
+            if (taken.Contains(d) || !Allows(_units[unit], d, place, preferencesMet))
                 continue;
             taken.Add(d);
             if (Valid(taken) && Assign(unit + 1, taken, place, preferencesMet))
@@ -79,14 +87,14 @@ internal sealed class BruteForce
 
     private IEnumerable<HashSet<NodeDevice>> All(int unit, HashSet<NodeDevice> taken, int[] place)
     {
-        if (unit == units.Count)
+        if (unit == _units.Count)
         {
             yield return taken;
             yield break;
         }
-        foreach (NodeDevice d in devices)
+        foreach (NodeDevice d in _devices)
         {
-            if (taken.Contains(d) || !Allows(units[unit], d, place, false))
+            if (taken.Contains(d) || !Allows(_units[unit], d, place, false))
                 continue;
             HashSet<NodeDevice> more = [.. taken, d];
             if (!Valid(more))
@@ -100,7 +108,10 @@ internal sealed class BruteForce
     private HashSet<PciAddress> WholeOf(IEnumerable<NodeDevice> given)
     {
         HashSet<int?> groups = [.. given.Select(d => d.Function.IommuGroup)];
-        HashSet<PciAddress> whole = [.. devices.Where(d => !d.Function.IsBridge && groups.Contains(d.Function.IommuGroup)).Select(d => d.Function.Address)];
+        HashSet<PciAddress> whole =
+        [
+            .. _devices.Where(d => !d.Function.IsBridge && groups.Contains(d.Function.IommuGroup)).Select(d => d.Function.Address),
+        ];
         whole.RemoveWhere(a => At(a)!.Function is { Type: DeviceType.Vf or DeviceType.Vdpa, ParentAddress: { } pf } && whole.Contains(pf));
         return whole;
     }
@@ -109,17 +120,18 @@ internal sealed class BruteForce
     {
         if (d.Tags is null || d.Function.IsBridge || !IsAskedFor(request.Alias, d))
             return false;
-        if (claim.GuestNuma.Kind == GuestNumaKind.None)
+        if (_claim.GuestNuma.Kind == GuestNumaKind.None)
             return true;
         int? node = d.Function.NumaNode;
         bool local = node is not null && place.Contains(node.Value);
-        bool socketsKnown = sockets.Values.All(s => s is not null);
+        bool socketsKnown = _sockets.Values.All(s => s is not null);
         return Policy(request) switch
         {
             NumaPolicy.Required => local,
             NumaPolicy.Preferred => local || !preferencesMet,
-            NumaPolicy.Socket => local || (node is not null && socketsKnown && place.Any(p => sockets.TryGetValue(p, out int? s) && s == sockets[node.Value])),
-            _ => claim.GuestNuma.Kind == GuestNumaKind.Unknown || local || node is null,
+            NumaPolicy.Socket => local
+                || (node is not null && socketsKnown && place.Any(p => _sockets.TryGetValue(p, out int? s) && s == _sockets[node.Value])),
+            _ => _claim.GuestNuma.Kind == GuestNumaKind.Unknown || local || node is null,
         };
     }
 
@@ -133,7 +145,8 @@ internal sealed class BruteForce
             && (s.ProductId ?? d.Function.ProductId) == d.Function.ProductId
             && (s.Type is null ? d.Function.Type is DeviceType.Pci or DeviceType.Vf : s.Type == d.Function.Type)
             && (s.RemoteManaged == true) == tags.RemoteManaged
-            && (s.PhysicalNetwork is null || s.PhysicalNetwork.Equals(tags.PhysicalNetwork, StringComparison.OrdinalIgnoreCase)));
+            && (s.PhysicalNetwork is null || s.PhysicalNetwork.Equals(tags.PhysicalNetwork, StringComparison.OrdinalIgnoreCase))
+        );
     }
 
     // Whether these devices of free, whole groups can go to one claim.
@@ -146,7 +159,7 @@ internal sealed class BruteForce
                 return false;
             groups.Add(group);
         }
-        List<NodeDevice> members = [.. devices.Where(d => !d.Function.IsBridge && d.Function.IommuGroup is { } g && groups.Contains(g))];
+        List<NodeDevice> members = [.. _devices.Where(d => !d.Function.IsBridge && d.Function.IommuGroup is { } g && groups.Contains(g))];
         // A VF in its PF's group ends when that goes: it counts with its PF, below.
         members.RemoveAll(d => members.Exists(pf => IsVfOf(d, pf) && pf.Function.IommuGroup == d.Function.IommuGroup));
         foreach (NodeDevice m in members)
@@ -154,12 +167,17 @@ internal sealed class BruteForce
             if (m.Owner is not null || m.BlockedReason is not null)
                 return false;
             // A PF goes only when no VF of it is someone's; a VF only when its PF is nobody's.
-            if (devices.Any(v => IsVfOf(v, m) && (v.Owner is not null || (v.BlockedReason is not null && v.BlocksPf))))
+            if (_devices.Any(v => IsVfOf(v, m) && (v.Owner is not null || (v.BlockedReason is not null && v.BlocksPf))))
                 return false;
-            if (devices.Any(pf => IsVfOf(m, pf) && pf.Owner is not null))
+            if (_devices.Any(pf => IsVfOf(m, pf) && pf.Owner is not null))
                 return false;
-            if (m.Tags is null && taken.Any(t => t.Function.IommuGroup == m.Function.IommuGroup && t.Tags!.Companions == CompanionPolicy.Refuse))
+            if (
+                m.Tags is null
+                && taken.Any(t => t.Function.IommuGroup == m.Function.IommuGroup && t.Tags!.Companions == CompanionPolicy.Refuse)
+            )
+            {
                 return false;
+            }
         }
         return taken.All(members.Contains) && !taken.Any(vf => members.Any(pf => IsVfOf(vf, pf)));
     }

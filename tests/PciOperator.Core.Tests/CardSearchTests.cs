@@ -11,24 +11,42 @@ public class CardSearchTests
     public void Both_searches_agree_with_trying_every_mode_of_every_card()
     {
         int found = 0;
-        Parallel.ForEach(TestScope.Seeds(20_000, 5), seed =>
-        {
-            var random = new Random(seed);
-            int columns = random.Next(2, 5);
-            (int Pf, int[] Vfs)[] cards = [.. Enumerable.Range(0, random.Next(1, 9)).Select(_ =>
-                (random.Next(1, 1 << columns), Enumerable.Range(0, random.Next(1, 5)).Select(_ => random.Next(1, 1 << columns)).ToArray()))];
-            int[] demand = Sums([.. Enumerable.Range(0, columns).Select(_ => random.Next(1, 5))]);
-            bool expected = Enumerable.Range(0, 1 << cards.Length).Any(modes => Meets(cards, modes, demand));
-            if (expected)
-                Interlocked.Increment(ref found);
+        Parallel.ForEach(
+            TestScope.Seeds(20_000, 5),
+            seed =>
+            {
+                var random = new Random(seed);
+                int columns = random.Next(2, 5);
+                (int Pf, int[] Vfs)[] cards =
+                [
+                    .. Enumerable
+                        .Range(0, random.Next(1, 9))
+                        .Select(_ =>
+                            (
+                                random.Next(1, 1 << columns),
+                                Enumerable.Range(0, random.Next(1, 5)).Select(_ => random.Next(1, 1 << columns)).ToArray()
+                            )
+                        ),
+                ];
+                int[] demand = Sums([.. Enumerable.Range(0, columns).Select(_ => random.Next(1, 5))]);
+                bool expected = Enumerable.Range(0, 1 << cards.Length).Any(modes => Meets(cards, modes, demand));
+                if (expected)
+                    Interlocked.Increment(ref found);
 
-            (CardSearch search, CardBranching branching) = Searches(cards, demand);
-            var answer = new sbyte[cards.Length];
-            Assert.Equal(expected, search.Run(answer, WorkBounds.Deciding));
-            if (expected)
-                Assert.True(Meets(cards, Enumerable.Range(0, cards.Length).Sum(i => answer[i] << i), demand), $"seed {seed}: the answer is none");
-            Assert.Equal(expected, branching.Run(100_000_000, new int[cards.Length]));
-        });
+                (CardSearch search, CardBranching branching) = Searches(cards, demand);
+                sbyte[] answer = new sbyte[cards.Length];
+                Assert.Equal(expected, search.Run(answer, WorkBounds.Deciding));
+                if (expected)
+                {
+                    Assert.True(
+                        Meets(cards, Enumerable.Range(0, cards.Length).Sum(i => answer[i] << i), demand),
+                        $"seed {seed}: the answer is none"
+                    );
+                }
+
+                Assert.Equal(expected, branching.Run(100_000_000, new int[cards.Length]));
+            }
+        );
         Assert.InRange(found, TestScope.Cases(3000, 5), TestScope.Cases(17_000, 5));
     }
 
@@ -45,8 +63,12 @@ public class CardSearchTests
                 int count = 64 + ((64 + vfs - 1) / vfs) - tooFew;
                 for (int i = 0; i < 4; i++)
                 {
-                    (int Pf, int[] Vfs)[] cards = [.. Enumerable.Range(0, count).Select(_ =>
-                        (random.Next(1, 16), Enumerable.Repeat(random.Next(1, 16) << 4, vfs).ToArray()))];
+                    (int Pf, int[] Vfs)[] cards =
+                    [
+                        .. Enumerable
+                            .Range(0, count)
+                            .Select(_ => (random.Next(1, 16), Enumerable.Repeat(random.Next(1, 16) << 4, vfs).ToArray())),
+                    ];
                     bool? answer = Steps(cards, Sums([16, 16, 16, 16, 16, 16, 16, 16]), ref most);
                     Assert.NotNull(answer);
                     Assert.False(tooFew == 1 && answer.Value);
@@ -58,9 +80,11 @@ public class CardSearchTests
         {
             int count = random.Next(10, 28);
             int vfs = random.Next(3, 9);
-            (int Pf, int[] Vfs)[] cards = [.. Enumerable.Range(0, count).Select(_ =>
-                (1, Enumerable.Range(0, vfs).Select(_ => 2 << random.Next(7)).ToArray()))];
-            var left = new int[8];
+            (int Pf, int[] Vfs)[] cards =
+            [
+                .. Enumerable.Range(0, count).Select(_ => (1, Enumerable.Range(0, vfs).Select(_ => 2 << random.Next(7)).ToArray())),
+            ];
+            int[] left = new int[8];
             left[0] = Math.Min(16, count / 2);
             foreach ((_, int[] given) in cards.Skip(count / 2))
             {
@@ -102,8 +126,7 @@ public class CardSearchTests
         }
     }
 
-    private static int[] Supply(int[] masks, int sets) =>
-        [.. Enumerable.Range(0, sets).Select(set => masks.Count(m => (m & set) != 0))];
+    private static int[] Supply(int[] masks, int sets) => [.. Enumerable.Range(0, sets).Select(set => masks.Count(m => (m & set) != 0))];
 
     private static int[] Sums(int[] counts) =>
         [.. Enumerable.Range(0, 1 << counts.Length).Select(set => Enumerable.Range(0, counts.Length).Sum(c => (set >> c & 1) * counts[c]))];
@@ -117,7 +140,7 @@ public class CardSearchTests
         var units = new List<int>();
         for (int c = 0; 1 << c < demand.Length; c++)
             units.AddRange(Enumerable.Repeat(c, demand[1 << c]));
-        var holder = new int[devices.Count];
+        int[] holder = new int[devices.Count];
         Array.Fill(holder, -1);
         return Enumerable.Range(0, units.Count).All(u => Find(u, new bool[devices.Count]));
 

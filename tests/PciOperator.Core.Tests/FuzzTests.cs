@@ -4,7 +4,10 @@ using PciOperator.Nova;
 
 namespace PciOperator.Core.Tests;
 
-/// <summary>A million inputs for each parser (or, in the quick run, 50,000 others each time), seeded: each is read or refused with the declared error, nothing else.</summary>
+/// <summary>
+/// A million inputs for each parser (or, in the quick run, 50,000 others each time), seeded: each is read or refused with the declared
+/// error, nothing else.
+/// </summary>
 [SuppressMessage("Security", "CA5394", Justification = "Seeded on purpose.")]
 [Trait("Cases", "Many")]
 public class FuzzTests
@@ -29,48 +32,81 @@ public class FuzzTests
 
     private static readonly string[] Requests = ["a1:2,a2:1", "a1:1 , a2:16", "gpu big:3", "a1:1,a1:1", "a:99999999999"];
 
-    private static readonly string[] Patterns = ["8[1-3]", ".*", "0[0-9a-f]", "(?P<a>8)1", "(1|2)+", "^0{1,4}$", "[^a-f]*?", @"\d\Z", "(?=8)8", "8{,2}", "[0-7]"];
+    private static readonly string[] Patterns =
+    [
+        "8[1-3]",
+        ".*",
+        "0[0-9a-f]",
+        "(?P<a>8)1",
+        "(1|2)+",
+        "^0{1,4}$",
+        "[^a-f]*?",
+        @"\d\Z",
+        "(?=8)8",
+        "8{,2}",
+        "[0-7]",
+    ];
 
     private const string Alphabet = "0123456789abcdefxX*.:,-_ {}[]\"'\\()?+|^$#tnullrueé\u0661\u2028\0\ud800";
 
     [Fact]
-    public void Addresses_and_ids() => Fuzz(1, Addresses, text =>
-    {
-        if (PciAddress.TryParse(text, out PciAddress address) && PciAddress.Parse(address.ToString()) != address)
-            throw new InvalidOperationException("An address does not survive being written and read.");
-        if (PciId.TryParse(text, out PciId id) && PciId.Parse(id.ToString()) != id)
-            throw new InvalidOperationException("An id does not survive being written and read.");
-        AddressGlob.Parse(text).Matches(new PciAddress(0, 0x81, 0, 1));
-    });
+    public void Addresses_and_ids() =>
+        Fuzz(
+            1,
+            Addresses,
+            text =>
+            {
+                if (PciAddress.TryParse(text, out PciAddress address) && PciAddress.Parse(address.ToString()) != address)
+                    throw new InvalidOperationException("An address does not survive being written and read.");
+                if (PciId.TryParse(text, out PciId id) && PciId.Parse(id.ToString()) != id)
+                    throw new InvalidOperationException("An id does not survive being written and read.");
+                AddressGlob.Parse(text).Matches(new PciAddress(0, 0x81, 0, 1));
+            }
+        );
 
     [Fact]
     public void Device_specs() => Fuzz(2, Specs, text => NovaDeviceSpec.Parse(text));
 
     [Fact]
-    public void Selectors_by_field() => Fuzz(3, [.. Addresses, "8086", "*", "0300", "eth0"], text =>
-    {
-        DeviceSelector.Parse(new DeviceSelectorFields { VendorId = text });
-        DeviceSelector.Parse(new DeviceSelectorFields { ClassCode = text, DeviceName = text });
-        DeviceSelector.Parse(new DeviceSelectorFields { Address = text, ProductId = text });
-    });
+    public void Selectors_by_field() =>
+        Fuzz(
+            3,
+            [.. Addresses, "8086", "*", "0300", "eth0"],
+            text =>
+            {
+                DeviceSelector.Parse(new DeviceSelectorFields { VendorId = text });
+                DeviceSelector.Parse(new DeviceSelectorFields { ClassCode = text, DeviceName = text });
+                DeviceSelector.Parse(new DeviceSelectorFields { Address = text, ProductId = text });
+            }
+        );
 
     // A further 200,000 by themselves, since compiling an expression takes some 70 µs; those of a million device specs come on top.
     [Fact]
-    public void Address_patterns() => Fuzz(4, Patterns, text =>
-        AddressPattern.Parse(new AddressPatternFields(Bus: text)).Matches(new PciAddress(0, 0x81, 0, 1)), Inputs / 5);
+    public void Address_patterns() =>
+        Fuzz(
+            4,
+            Patterns,
+            text => AddressPattern.Parse(new AddressPatternFields(Bus: text)).Matches(new PciAddress(0, 0x81, 0, 1)),
+            Inputs / 5
+        );
 
     [Fact]
     public void Alias_definitions() => Fuzz(5, Aliases, text => NovaAlias.Join([NovaAlias.Parse(text)]));
 
     [Fact]
-    public void Request_strings() => Fuzz(6, Requests, text =>
-    {
-        foreach (NovaRequest request in NovaRequestString.Parse(text))
-        {
-            if (request.Count < 1)
-                throw new InvalidOperationException("A count below 1 was accepted.");
-        }
-    });
+    public void Request_strings() =>
+        Fuzz(
+            6,
+            Requests,
+            text =>
+            {
+                foreach (NovaRequest request in NovaRequestString.Parse(text))
+                {
+                    if (request.Count < 1)
+                        throw new InvalidOperationException("A count below 1 was accepted.");
+                }
+            }
+        );
 
     private static void Fuzz(int seed, string[] seeds, Action<string> parse, int inputs = Inputs)
     {
@@ -78,31 +114,35 @@ public class FuzzTests
         int refused = 0;
         inputs = TestScope.Cases(inputs, 20);
         int first = TestScope.All ? 0 : TestScope.Seed * 1000;
-        Parallel.For(0, 8, part =>
-        {
-            var random = new Random(first + (seed * 100) + part);
-            var text = new StringBuilder();
-            for (int i = 0; i < inputs / 8; i++)
+        Parallel.For(
+            0,
+            8,
+            part =>
             {
-                Mutate(random, text, seeds);
-                string input = text.ToString();
-                try
+                var random = new Random(first + (seed * 100) + part);
+                var text = new StringBuilder();
+                for (int i = 0; i < inputs / 8; i++)
                 {
-                    parse(input);
-                    Interlocked.Increment(ref accepted);
-                }
-                catch (SpecFormatException e)
-                {
-                    if (e.Message.Length is 0 or > 1000)
-                        throw new InvalidOperationException($"A poor error for '{input}': {e.Field}: {e.Message}", e);
-                    Interlocked.Increment(ref refused);
-                }
-                catch (Exception e)
-                {
-                    throw new InvalidOperationException($"'{input}' gave {e.GetType().Name}: {e.Message}", e);
+                    Mutate(random, text, seeds);
+                    string input = text.ToString();
+                    try
+                    {
+                        parse(input);
+                        Interlocked.Increment(ref accepted);
+                    }
+                    catch (SpecFormatException e)
+                    {
+                        if (e.Message.Length is 0 or > 1000)
+                            throw new InvalidOperationException($"A poor error for '{input}': {e.Field}: {e.Message}", e);
+                        Interlocked.Increment(ref refused);
+                    }
+                    catch (Exception e)
+                    {
+                        throw new InvalidOperationException($"'{input}' gave {e.GetType().Name}: {e.Message}", e);
+                    }
                 }
             }
-        });
+        );
         Assert.Equal(inputs, accepted + refused);
         // Both happen often, or the inputs test nothing.
         Assert.True(accepted > inputs / 200 && refused > inputs / 200, $"{accepted} accepted, {refused} refused");

@@ -8,8 +8,10 @@ public sealed class JointAllocatorTests
     [Fact]
     public void Who_could_take_any_leaves_what_others_need()
     {
-        NodeInventory node = NodeInventory.Build("n",
-            [Device("0000:01:00.0", "8086:0a51"), Device("0000:02:00.0", "8086:0a52"), Device("0000:03:00.0", "8086:0a53")]);
+        var node = NodeInventory.Build(
+            "n",
+            [Device("0000:01:00.0", "8086:0a51"), Device("0000:02:00.0", "8086:0a52"), Device("0000:03:00.0", "8086:0a53")]
+        );
         AliasDefinition any = new() { Name = "any", AnyOf = [Selector("8086:0a51"), Selector("8086:0a52"), Selector("8086:0a53")] };
         ClaimRequirements[] claims = [One("a", any), One("b", Alias("one", "8086:0a51")), One("c", Alias("two", "8086:0a52"))];
         IReadOnlyList<NodeAllocation> served = JointAllocator.TryNode(node, claims, out _)!;
@@ -19,7 +21,7 @@ public sealed class JointAllocatorTests
     [Fact]
     public void Two_claims_do_not_share_a_group()
     {
-        NodeInventory node = NodeInventory.Build("n", [Device("0000:01:00.0", group: 7), Device("0000:01:00.1", group: 7)]);
+        var node = NodeInventory.Build("n", [Device("0000:01:00.0", group: 7), Device("0000:01:00.1", group: 7)]);
         AliasDefinition alias = Alias("a");
         Assert.Null(JointAllocator.TryNode(node, [One("a", alias), One("b", alias)], out RefusalReason? reason));
         Assert.Equal(RefusalCodes.Conflict, reason!.Code);
@@ -36,7 +38,7 @@ public sealed class JointAllocatorTests
         {
             var random = new Random(20261129 + round);
             List<NodeDevice> devices = [.. Hosts(random)];
-            NodeInventory node = NodeInventory.Build("n", devices);
+            var node = NodeInventory.Build("n", devices);
             ClaimRequirements[] claims = [.. Enumerable.Range(0, random.Next(2, 4)).Select(i => RandomClaim(random, $"c{i}", devices))];
             IReadOnlyList<NodeAllocation>? allocations = JointAllocator.TryNode(node, claims, out RefusalReason? reason);
             Assert.NotEqual(RefusalCodes.TooComplex, reason?.Code);
@@ -64,7 +66,7 @@ public sealed class JointAllocatorTests
     private static bool Possible(NodeInventory node, ClaimRequirements[] claims)
     {
         int[] groups = [.. node.Devices.Select(d => d.Function.IommuGroup!.Value).Distinct()];
-        var owner = new int[groups.Length];
+        int[] owner = new int[groups.Length];
         return Next(0);
 
         bool Next(int at)
@@ -88,11 +90,23 @@ public sealed class JointAllocatorTests
         }
 
         // There is one card at most: with its PF in use no VF is, and the other way round.
-        NodeInventory Own(int claim, bool pf) => NodeInventory.Build(node.Name,
-        [
-            .. node.Devices.Select(d => owner[Array.IndexOf(groups, d.Function.IommuGroup!.Value)] == claim
-                && d.Function.Type != (pf ? DeviceType.Vf : DeviceType.Pf) ? d : d with { Tags = d.Function.IsVirtual || d.Function.Type == DeviceType.Pf ? null : d.Tags, Owner = d.Function.IsVirtual || d.Function.Type == DeviceType.Pf ? null : "other" }),
-        ], node.Sockets);
+        NodeInventory Own(int claim, bool pf) =>
+            NodeInventory.Build(
+                node.Name,
+                [
+                    .. node.Devices.Select(d =>
+                        owner[Array.IndexOf(groups, d.Function.IommuGroup!.Value)] == claim
+                        && d.Function.Type != (pf ? DeviceType.Vf : DeviceType.Pf)
+                            ? d
+                            : d with
+                            {
+                                Tags = d.Function.IsVirtual || d.Function.Type == DeviceType.Pf ? null : d.Tags,
+                                Owner = d.Function.IsVirtual || d.Function.Type == DeviceType.Pf ? null : "other",
+                            }
+                    ),
+                ],
+                node.Sockets
+            );
     }
 
     private static IEnumerable<NodeDevice> Hosts(Random random)
@@ -117,9 +131,27 @@ public sealed class JointAllocatorTests
         var requests = new List<DeviceRequest>();
         for (int i = 0; i < random.Next(1, 3); i++)
         {
-            AliasSelector[] any = [.. Enumerable.Range(0, random.Next(1, 3)).Select(_ => choices[random.Next(choices.Count)]).Select(c => Selector(c.Ids, c.Type))];
+            AliasSelector[] any =
+            [
+                .. Enumerable
+                    .Range(0, random.Next(1, 3))
+                    .Select(_ => choices[random.Next(choices.Count)])
+                    .Select(c => Selector(c.Ids, c.Type)),
+            ];
             NumaPolicy policy = random.Next(3) == 0 ? NumaPolicy.Required : NumaPolicy.Legacy;
-            requests.Add(new DeviceRequest { Name = $"r{i}", Alias = new AliasDefinition { Name = $"a{i}", AnyOf = any, NumaPolicy = policy }, Count = random.Next(4) == 0 ? 2 : 1 });
+            requests.Add(
+                new DeviceRequest
+                {
+                    Name = $"r{i}",
+                    Alias = new AliasDefinition
+                    {
+                        Name = $"a{i}",
+                        AnyOf = any,
+                        NumaPolicy = policy,
+                    },
+                    Count = random.Next(4) == 0 ? 2 : 1,
+                }
+            );
         }
         return new ClaimRequirements { ClaimUid = uid, Requests = requests };
     }

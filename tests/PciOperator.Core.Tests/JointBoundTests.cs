@@ -3,7 +3,9 @@ using static PciOperator.Core.Tests.TestHosts;
 
 namespace PciOperator.Core.Tests;
 
-/// <summary>Claims that belong together, and one claim on many hard nodes: exact on small hosts, and within a bound of work over all nodes on any.</summary>
+/// <summary>
+/// Claims that belong together, and one claim on many hard nodes: exact on small hosts, and within a bound of work over all nodes on any.
+/// </summary>
 [SuppressMessage("Security", "CA5394", Justification = "Seeded on purpose.")]
 public sealed class JointBoundTests
 {
@@ -20,9 +22,19 @@ public sealed class JointBoundTests
         {
             var random = new Random(70_000 + round);
             List<NodeDevice> devices = RandomDevices(random);
-            int?[] sockets = random.Next(3) switch { 0 => [0, 0, 1], 1 => [0, 1, 1], _ => [0, null, 1] };
-            var topology = new Dictionary<int, int?> { [0] = sockets[0], [1] = sockets[1], [2] = sockets[2] };
-            NodeInventory node = NodeInventory.Build("n", devices, topology);
+            int?[] sockets = random.Next(3) switch
+            {
+                0 => [0, 0, 1],
+                1 => [0, 1, 1],
+                _ => [0, null, 1],
+            };
+            var topology = new Dictionary<int, int?>
+            {
+                [0] = sockets[0],
+                [1] = sockets[1],
+                [2] = sockets[2],
+            };
+            var node = NodeInventory.Build("n", devices, topology);
             ClaimRequirements[] claims = [.. Enumerable.Range(0, random.Next(2, 4)).Select(i => RandomClaim(random, $"c{i}", devices))];
             bool possible = Possible(devices, topology, claims, 0);
             IReadOnlyList<NodeAllocation>? allocations = JointAllocator.TryNode(node, claims, out RefusalReason? reason);
@@ -50,7 +62,12 @@ public sealed class JointBoundTests
         ClusterInventory cluster = HardCluster(40);
         ClaimRequirements[] claims = [claim, claim with { ClaimUid = "other" }, claim with { ClaimUid = "third" }];
         long before = Scratch.Mine.Work;
-        IReadOnlyList<NodeAllocation>? allocations = JointAllocator.Decide(cluster, claims, _ => null, out IReadOnlyList<(RefusalReason Reason, int Nodes)> refusals);
+        IReadOnlyList<NodeAllocation>? allocations = JointAllocator.Decide(
+            cluster,
+            claims,
+            _ => null,
+            out IReadOnlyList<(RefusalReason Reason, int Nodes)> refusals
+        );
         long taken = Scratch.Mine.Work - before;
         Assert.Null(allocations);
         Assert.Equal(40, refusals.Sum(r => r.Nodes));
@@ -69,34 +86,50 @@ public sealed class JointBoundTests
         Assert.Equal(40, decision.Refusals.Sum(r => r.Nodes));
         Assert.Contains(decision.Refusals, r => r.Reason == RefusalText.NotLookedAt && r.Nodes > 10);
         Assert.True(taken < WorkBounds.Decision + OneAnswer, $"{taken} numbers looked at");
-        Assert.Equal("1 was not looked at (other nodes took all the work that one decision may take): ask for fewer different devices at once", RefusalText.NotLookedAt.Of(1));
+        Assert.Equal(
+            "1 was not looked at (other nodes took all the work that one decision may take): ask for fewer different devices at once",
+            RefusalText.NotLookedAt.Of(1)
+        );
     }
 
     [Fact]
     public void Sixteen_claims_on_a_full_node_that_can_not_be_shared_out_end_at_the_bound_of_a_node()
     {
         // Devices that are no two alike: claims of pairs, one device too few in an odd place.
-        List<NodeDevice> devices = [.. Enumerable.Range(0, 120).Select(i => Device($"0000:{i:x2}:00.0", $"8086:{0x1000 + i:x4}", numa: i % 4, group: i + 1))];
-        ClaimRequirements[] claims = [.. Enumerable.Range(0, 16).Select(c => Claim((Any(c, 0), 4), (Any(c, 1), 4)) with { ClaimUid = $"c{c}" })];
-        NodeInventory node = NodeInventory.Build("n", devices);
+        List<NodeDevice> devices =
+        [
+            .. Enumerable.Range(0, 120).Select(i => Device($"0000:{i:x2}:00.0", $"8086:{0x1000 + i:x4}", numa: i % 4, group: i + 1)),
+        ];
+        ClaimRequirements[] claims =
+        [
+            .. Enumerable.Range(0, 16).Select(c => Claim((Any(c, 0), 4), (Any(c, 1), 4)) with { ClaimUid = $"c{c}" }),
+        ];
+        var node = NodeInventory.Build("n", devices);
         long before = Scratch.Mine.Work;
         Assert.Null(JointAllocator.TryNode(node, claims, out RefusalReason? reason));
         Assert.NotNull(reason);
         Assert.True(Scratch.Mine.Work - before < WorkBounds.Together + (17 * OneAnswer), $"{Scratch.Mine.Work - before} numbers looked at");
 
-        static AliasDefinition Any(int claim, int request) => new()
-        {
-            Name = $"a{claim}-{request}",
-            AnyOf = [.. Enumerable.Range(0, 12).Select(i => Selector($"8086:{0x1000 + (((claim * 7) + (request * 5) + i) % 120):x4}"))],
-            NumaPolicy = NumaPolicy.Required,
-        };
+        static AliasDefinition Any(int claim, int request) =>
+            new()
+            {
+                Name = $"a{claim}-{request}",
+                AnyOf = [.. Enumerable.Range(0, 12).Select(i => Selector($"8086:{0x1000 + (((claim * 7) + (request * 5) + i) % 120):x4}"))],
+                NumaPolicy = NumaPolicy.Required,
+            };
     }
 
     // Hosts that take the whole bound, each with devices more that make it another shape.
     private static ClusterInventory HardCluster(int nodes)
     {
         IReadOnlyList<NodeDevice> devices = HardHosts.Of(26, 0).Node().Devices;
-        var sockets = new Dictionary<int, int?> { [0] = 0, [1] = 0, [2] = 1, [3] = 1 };
+        var sockets = new Dictionary<int, int?>
+        {
+            [0] = 0,
+            [1] = 0,
+            [2] = 1,
+            [3] = 1,
+        };
         ClusterInventory cluster = ClusterInventory.Empty;
         for (int i = 0; i < nodes; i++)
         {
@@ -117,7 +150,12 @@ public sealed class JointBoundTests
             devices.Add(Device($"0000:{i:x2}:00.0", ids[random.Next(3)], numa: random.Next(3), group: group));
         }
         if (random.Next(3) != 0)
-            devices.AddRange(Card(0x20, random.Next(1, 3), random.Next(3)).Select(d => d with { Function = d.Function with { Socket = null } }));
+        {
+            devices.AddRange(
+                Card(0x20, random.Next(1, 3), random.Next(3)).Select(d => d with { Function = d.Function with { Socket = null } })
+            );
+        }
+
         return devices;
     }
 
@@ -127,21 +165,50 @@ public sealed class JointBoundTests
         var requests = new List<DeviceRequest>();
         for (int i = 0; i < random.Next(1, 3); i++)
         {
-            AliasSelector[] any = [.. Enumerable.Range(0, random.Next(1, 3)).Select(_ => choices[random.Next(choices.Count)]).Select(c => Selector(c.Ids, c.Type))];
-            requests.Add(new DeviceRequest
-            {
-                Name = $"r{i}",
-                Alias = new AliasDefinition { Name = $"a{i}", AnyOf = any, NumaPolicy = (NumaPolicy)random.Next(4) },
-                Count = random.Next(5) == 0 ? 2 : 1,
-            });
+            AliasSelector[] any =
+            [
+                .. Enumerable
+                    .Range(0, random.Next(1, 3))
+                    .Select(_ => choices[random.Next(choices.Count)])
+                    .Select(c => Selector(c.Ids, c.Type)),
+            ];
+            requests.Add(
+                new DeviceRequest
+                {
+                    Name = $"r{i}",
+                    Alias = new AliasDefinition
+                    {
+                        Name = $"a{i}",
+                        AnyOf = any,
+                        NumaPolicy = (NumaPolicy)random.Next(4),
+                    },
+                    Count = random.Next(5) == 0 ? 2 : 1,
+                }
+            );
         }
-        GuestNuma guest = random.Next(3) switch { 0 => GuestNuma.None, 1 => GuestNuma.Unknown, _ => GuestNuma.On(random.Next(3)) };
-        DeviceExclusion[] refused = random.Next(5) == 0 ? [new DeviceExclusion("n", devices[random.Next(devices.Count)].Function.Address)] : [];
-        return new ClaimRequirements { ClaimUid = uid, Requests = requests, GuestNuma = guest, Excluded = refused.ToHashSet() };
+        GuestNuma guest = random.Next(3) switch
+        {
+            0 => GuestNuma.None,
+            1 => GuestNuma.Unknown,
+            _ => GuestNuma.On(random.Next(3)),
+        };
+        DeviceExclusion[] refused =
+            random.Next(5) == 0 ? [new DeviceExclusion("n", devices[random.Next(devices.Count)].Function.Address)] : [];
+        return new ClaimRequirements
+        {
+            ClaimUid = uid,
+            Requests = requests,
+            GuestNuma = guest,
+            Excluded = refused.ToHashSet(),
+        };
     }
 
     private static List<NodeDevice> SeenBy(List<NodeDevice> devices, ClaimRequirements claim) =>
-        [.. devices.Select(d => claim.Excluded.Contains(new DeviceExclusion("n", d.Function.Address)) ? d with { BlockedReason = "refused" } : d)];
+        [
+            .. devices.Select(d =>
+                claim.Excluded.Contains(new DeviceExclusion("n", d.Function.Address)) ? d with { BlockedReason = "refused" } : d
+            ),
+        ];
 
     private static List<NodeDevice> Taken(List<NodeDevice> devices, IEnumerable<PciAddress> addresses)
     {

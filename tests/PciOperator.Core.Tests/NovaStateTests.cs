@@ -15,87 +15,98 @@ public class NovaStateTests
     {
         int compared = 0;
         int stale = 0;
-        Parallel.ForEach(TestScope.Seeds(100_000, 10), seed =>
-        {
-            var random = new Random(seed);
-            List<PciFunction> functions = [.. new RandomHosts(seed).Devices(out _).Select(d => d.Function).Where(f => !f.IsBridge)];
-            if (functions.Count == 0)
-                return;
-            var ledger = new DeviceLedger();
-            ledger.Sync(functions, [Everything]);
-            var nova = new NovaModel(functions);
-            for (int step = 0; step < 14; step++)
+        Parallel.ForEach(
+            TestScope.Seeds(100_000, 10),
+            seed =>
             {
-                string owner = $"i{random.Next(3)}";
-                PciAddress address = functions[random.Next(functions.Count)].Address;
-                switch (random.Next(5))
+                var random = new Random(seed);
+                List<PciFunction> functions = [.. new RandomHosts(seed).Devices(out _).Select(d => d.Function).Where(f => !f.IsBridge)];
+                if (functions.Count == 0)
+                    return;
+                var ledger = new DeviceLedger();
+                ledger.Sync(functions, [Everything]);
+                var nova = new NovaModel(functions);
+                for (int step = 0; step < 14; step++)
                 {
-                    case 0 or 1 or 2:
-                        bool free = ledger.StateOf(address) == DeviceState.Available;
-                        Assert.True(free == nova.Claim(owner, address), $"seed {seed}, step {step}: {address} is {(free ? "" : "not ")}free here");
-                        if (free)
-                            ledger.Claim(owner, [address]);
+                    string owner = $"i{random.Next(3)}";
+                    PciAddress address = functions[random.Next(functions.Count)].Address;
+                    switch (random.Next(5))
+                    {
+                        case 0 or 1 or 2:
+                            bool free = ledger.StateOf(address) == DeviceState.Available;
+                            Assert.True(
+                                free == nova.Claim(owner, address),
+                                $"seed {seed}, step {step}: {address} is {(free ? "" : "not ")}free here"
+                            );
+                            if (free)
+                                ledger.Claim(owner, [address]);
+                            else
+                                Assert.Throws<DeviceStateException>(() => ledger.Claim(owner, [address]));
+                            break;
+                        case 3:
+                            ledger.Allocate(owner);
+                            nova.Allocate(owner);
+                            break;
+                        default:
+                            ledger.Free(owner);
+                            nova.Free(owner);
+                            break;
+                    }
+                    foreach (PciFunction f in functions)
+                    {
+                        DeviceState ours = ledger.StateOf(f.Address);
+                        DeviceState theirs = nova.StateOf(f.Address);
+                        Interlocked.Increment(ref compared);
+                        // Nova's one slip without a change of hosts or specs: a PF whose allocated VF comes back while another is only
+                        // claimed.
+                        bool slip =
+                            theirs == DeviceState.Unavailable && ours == DeviceState.Unclaimable && nova.FreedBesideAnother(f.Address);
+                        if (slip)
+                            Interlocked.Increment(ref stale);
                         else
-                            Assert.Throws<DeviceStateException>(() => ledger.Claim(owner, [address]));
-                        break;
-                    case 3:
-                        ledger.Allocate(owner);
-                        nova.Allocate(owner);
-                        break;
-                    default:
-                        ledger.Free(owner);
-                        nova.Free(owner);
-                        break;
-                }
-                foreach (PciFunction f in functions)
-                {
-                    DeviceState ours = ledger.StateOf(f.Address);
-                    DeviceState theirs = nova.StateOf(f.Address);
-                    Interlocked.Increment(ref compared);
-                    // Nova's one slip without a change of hosts or specs: a PF whose allocated VF comes back while another is only claimed.
-                    bool slip = theirs == DeviceState.Unavailable && ours == DeviceState.Unclaimable && nova.FreedBesideAnother(f.Address);
-                    if (slip)
-                        Interlocked.Increment(ref stale);
-                    else
-                        Assert.True(ours == theirs, $"seed {seed}, step {step}: {f.Address} is {ours}, Nova's {theirs}");
+                            Assert.True(ours == theirs, $"seed {seed}, step {step}: {f.Address} is {ours}, Nova's {theirs}");
+                    }
                 }
             }
-        });
-        Assert.True(compared > TestScope.Cases(3_000_000, 10) && stale is > 0 && stale < compared / 100, $"{compared} compared, {stale} stale");
+        );
+        Assert.True(
+            compared > TestScope.Cases(3_000_000, 10) && stale is > 0 && stale < compared / 100,
+            $"{compared} compared, {stale} stale"
+        );
     }
 
     // Nova's objects.pci_device: each transition writes the states of its relatives.
     private sealed class NovaModel(List<PciFunction> functions)
     {
-        private readonly Dictionary<PciAddress, DeviceState> states = functions.ToDictionary(f => f.Address, _ => DeviceState.Available);
-        private readonly Dictionary<PciAddress, string> owners = [];
-        private readonly HashSet<PciAddress> freedBesideAnother = [];
+        private readonly Dictionary<PciAddress, DeviceState> _states = functions.ToDictionary(f => f.Address, _ => DeviceState.Available);
+        private readonly Dictionary<PciAddress, string> _owners = [];
+        private readonly HashSet<PciAddress> _freedBesideAnother = [];
 
-        public DeviceState StateOf(PciAddress address) => states[address];
+        public DeviceState StateOf(PciAddress address) => _states[address];
 
-        public bool FreedBesideAnother(PciAddress pf) => freedBesideAnother.Contains(pf);
+        public bool FreedBesideAnother(PciAddress pf) => _freedBesideAnother.Contains(pf);
 
         public bool Claim(string owner, PciAddress address)
         {
-            if (states[address] != DeviceState.Available)
+            if (_states[address] != DeviceState.Available)
                 return false;
             PciFunction f = At(address);
             if (f.Type == DeviceType.Pf)
             {
-                if (Vfs(address).Any(v => states[v] is DeviceState.Claimed or DeviceState.Allocated))
+                if (Vfs(address).Any(v => _states[v] is DeviceState.Claimed or DeviceState.Allocated))
                     return false;
                 foreach (PciAddress vf in Vfs(address))
-                    states[vf] = DeviceState.Unclaimable;
+                    _states[vf] = DeviceState.Unclaimable;
             }
             else if (Parent(f) is { } pf)
             {
-                if (states[pf] is DeviceState.Claimed or DeviceState.Allocated)
+                if (_states[pf] is DeviceState.Claimed or DeviceState.Allocated)
                     return false;
-                if (states[pf] == DeviceState.Available)
-                    states[pf] = DeviceState.Unclaimable;
+                if (_states[pf] == DeviceState.Available)
+                    _states[pf] = DeviceState.Unclaimable;
             }
-            states[address] = DeviceState.Claimed;
-            owners[address] = owner;
+            _states[address] = DeviceState.Claimed;
+            _owners[address] = owner;
             return true;
         }
 
@@ -103,11 +114,11 @@ public class NovaStateTests
         {
             foreach (PciAddress address in Of(owner))
             {
-                states[address] = DeviceState.Allocated;
+                _states[address] = DeviceState.Allocated;
                 foreach (PciAddress vf in At(address).Type == DeviceType.Pf ? Vfs(address) : [])
-                    states[vf] = DeviceState.Unavailable;
+                    _states[vf] = DeviceState.Unavailable;
                 if (Parent(At(address)) is { } pf)
-                    states[pf] = DeviceState.Unavailable;
+                    _states[pf] = DeviceState.Unavailable;
             }
         }
 
@@ -115,27 +126,29 @@ public class NovaStateTests
         {
             foreach (PciAddress address in Of(owner))
             {
-                owners.Remove(address);
-                states[address] = DeviceState.Available;
+                _owners.Remove(address);
+                _states[address] = DeviceState.Available;
                 foreach (PciAddress vf in At(address).Type == DeviceType.Pf ? Vfs(address) : [])
-                    states[vf] = DeviceState.Available;
+                    _states[vf] = DeviceState.Available;
                 if (Parent(At(address)) is not { } pf)
                     continue;
-                if (Vfs(pf).All(v => states[v] == DeviceState.Available))
+                if (Vfs(pf).All(v => _states[v] == DeviceState.Available))
                 {
-                    states[pf] = DeviceState.Available;
-                    freedBesideAnother.Remove(pf);
+                    _states[pf] = DeviceState.Available;
+                    _freedBesideAnother.Remove(pf);
                 }
                 else
-                    freedBesideAnother.Add(pf);
+                {
+                    _freedBesideAnother.Add(pf);
+                }
             }
         }
 
-        private PciAddress[] Of(string owner) => [.. owners.Where(o => o.Value == owner).Select(o => o.Key)];
+        private PciAddress[] Of(string owner) => [.. _owners.Where(o => o.Value == owner).Select(o => o.Key)];
 
         private PciFunction At(PciAddress address) => functions.Find(f => f.Address == address)!;
 
-        private PciAddress? Parent(PciFunction f) => f is { IsVirtual: true, ParentAddress: { } pf } && states.ContainsKey(pf) ? pf : null;
+        private PciAddress? Parent(PciFunction f) => f is { IsVirtual: true, ParentAddress: { } pf } && _states.ContainsKey(pf) ? pf : null;
 
         private PciAddress[] Vfs(PciAddress pf) => [.. functions.Where(f => f.IsVirtual && f.ParentAddress == pf).Select(f => f.Address)];
     }

@@ -35,7 +35,7 @@ public class NovaTextTests
     [Fact]
     public void An_alias_id_in_digits_of_another_script_is_an_id_of_no_device()
     {
-        NovaAlias alias = NovaAlias.Parse("""{"name": "a1", "vendor_id": "８０８６", "product_id": "10ca"}""");
+        var alias = NovaAlias.Parse("""{"name": "a1", "vendor_id": "８０８６", "product_id": "10ca"}""");
         Assert.False(NovaAlias.Join([alias])["a1"].Matches(Function("0000:10:00.0", DeviceType.Pci), DeviceTags.None));
     }
 
@@ -83,30 +83,43 @@ public class NovaTextTests
     [Fact]
     public void A_card_serial_of_blanks_is_a_serial()
     {
-        const string Spec = """{"remote_managed": "true"}""";
+        const string spec = """{"remote_managed": "true"}""";
         PciFunction vf = Function("0000:10:02.0", DeviceType.Vf, "0000:10:00.0");
-        Assert.False(Matches(Spec, vf with { CardSerial = "" }));
-        Assert.True(Matches(Spec, vf with { CardSerial = " " }));
+        Assert.False(Matches(spec, vf with { CardSerial = "" }));
+        Assert.True(Matches(spec, vf with { CardSerial = " " }));
     }
 
     [Fact]
     public void A_remote_managed_PF_is_meant_where_its_VFs_have_its_product_id_and_that_is_given()
     {
-        PciFunction pf = Function("0000:10:00.0", DeviceType.Pf) with { NetDevice = "eth0", CardSerial = "SN1", VfProductId = PciId.Parse("10ca") };
+        PciFunction pf = Function("0000:10:00.0", DeviceType.Pf) with
+        {
+            NetDevice = "eth0",
+            CardSerial = "SN1",
+            VfProductId = PciId.Parse("10ca"),
+        };
         Assert.True(Matches("""{"devname": "eth0", "remote_managed": "true", "product_id": "10ca"}""", pf));
-        Assert.False(Matches("""{"devname": "eth0", "remote_managed": "true", "product_id": "10ca"}""", pf with { VfProductId = PciId.Parse("10ed") }));
+        Assert.False(
+            Matches(
+                """{"devname": "eth0", "remote_managed": "true", "product_id": "10ca"}""",
+                pf with
+                {
+                    VfProductId = PciId.Parse("10ed"),
+                }
+            )
+        );
         Assert.False(Matches("""{"devname": "eth0", "remote_managed": "true"}""", pf));
     }
 
     [Fact]
     public void A_devname_means_the_VFs_of_the_PF_that_has_it_now()
     {
-        const string Spec = """{"devname": "eth0"}""";
+        const string spec = """{"devname": "eth0"}""";
         PciFunction pf = Function("0000:10:00.0", DeviceType.Pf) with { NetDevice = "eth0" };
         PciFunction vf = Function("0000:10:02.0", DeviceType.Vf, "0000:10:00.0") with { ParentNetDevice = "eth0" };
-        Assert.True(Matches(Spec, vf, pf));
-        Assert.False(Matches(Spec, vf));
-        Assert.False(Matches(Spec, vf, pf with { NetDevice = null }));
+        Assert.True(Matches(spec, vf, pf));
+        Assert.False(Matches(spec, vf));
+        Assert.False(Matches(spec, vf, pf with { NetDevice = null }));
     }
 
     private static string Spec(string bus) => $$$"""{"address": {"bus": "{{{bus.Replace(@"\", @"\\", StringComparison.Ordinal)}}}"}}""";
@@ -114,12 +127,13 @@ public class NovaTextTests
     private static bool Matches(string spec, params PciFunction[] host) =>
         DeviceMatcher.Match(host, NovaDeviceSpec.Parse(spec)).ContainsKey(host[0].Address);
 
-    private static PciFunction Function(string address, DeviceType type, string? pf = null) => new()
-    {
-        Address = PciAddress.Parse(address),
-        VendorId = PciId.Parse("8086"),
-        ProductId = PciId.Parse("10ca"),
-        Type = type,
-        ParentAddress = pf is null ? null : PciAddress.Parse(pf),
-    };
+    private static PciFunction Function(string address, DeviceType type, string? pf = null) =>
+        new()
+        {
+            Address = PciAddress.Parse(address),
+            VendorId = PciId.Parse("8086"),
+            ProductId = PciId.Parse("10ca"),
+            Type = type,
+            ParentAddress = pf is null ? null : PciAddress.Parse(pf),
+        };
 }

@@ -23,7 +23,8 @@ public class NovaVectorTests
     public void The_documented_table_of_deviations_is_the_measured_one()
     {
         string doc = File.ReadAllText(DocPath());
-        var documented = Regex.Matches(doc, @"^\| `([a-z-]+)` \| (\d+) \|", RegexOptions.Multiline)
+        var documented = Regex
+            .Matches(doc, @"^\| `([a-z-]+)` \| (\d+) \|", RegexOptions.Multiline)
             .ToDictionary(m => m.Groups[1].Value, m => int.Parse(m.Groups[2].Value));
         Assert.Equal(Deviation.All.Select(d => d.Name).Order(), documented.Keys.Order());
         Assert.All(documented, d => Assert.Equal(Answers.ByRule.GetValueOrDefault(d.Key), d.Value));

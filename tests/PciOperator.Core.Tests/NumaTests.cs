@@ -5,13 +5,22 @@ namespace PciOperator.Core.Tests;
 /// <summary>NUMA policies, with a guest whose nodes are given, that has none, or that is not known yet.</summary>
 public class NumaTests
 {
-    private static readonly Dictionary<int, int?> TwoSockets = new() { [0] = 0, [1] = 0, [2] = 1, [3] = 1 };
+    private static readonly Dictionary<int, int?> TwoSockets = new()
+    {
+        [0] = 0,
+        [1] = 0,
+        [2] = 1,
+        [3] = 1,
+    };
 
-    private static NodeInventory Node(params int?[] numaOfEach) => NodeInventory.Build(
-        "n", [.. numaOfEach.Select((n, i) => Device($"0000:{i + 1:x2}:00.0", numa: n))], TwoSockets);
+    private static NodeInventory Node(params int?[] numaOfEach) =>
+        NodeInventory.Build("n", [.. numaOfEach.Select((n, i) => Device($"0000:{i + 1:x2}:00.0", numa: n))], TwoSockets);
 
     private static ClaimRequirements Ask(NumaPolicy policy, int count, GuestNuma guest) =>
-        Claim((Alias("a1", policy: policy), count)) with { GuestNuma = guest };
+        Claim((Alias("a1", policy: policy), count)) with
+        {
+            GuestNuma = guest,
+        };
 
     [Fact]
     public void Required_with_nodes_given_takes_those_nodes_only()
@@ -43,7 +52,16 @@ public class NumaTests
     {
         Assert.Equal("0000:02:00.0", Addresses(Served(Node(2, 1, null), Ask(NumaPolicy.Socket, 1, GuestNuma.On(0)))));
         Assert.Equal("fail NUMA policy socket", Refused(Node(2, 3, null), Ask(NumaPolicy.Socket, 1, GuestNuma.On(0))).Text);
-        var unknown = NodeInventory.Build("n", [Device("0000:01:00.0", numa: 1), Device("0000:02:00.0", numa: 0)], new Dictionary<int, int?> { [0] = 0, [1] = 0, [2] = null });
+        var unknown = NodeInventory.Build(
+            "n",
+            [Device("0000:01:00.0", numa: 1), Device("0000:02:00.0", numa: 0)],
+            new Dictionary<int, int?>
+            {
+                [0] = 0,
+                [1] = 0,
+                [2] = null,
+            }
+        );
         Assert.Equal("0000:02:00.0", Addresses(Served(unknown, Ask(NumaPolicy.Socket, 1, GuestNuma.On(0)))));
         Assert.Equal(RefusalCodes.NumaPolicy, Refused(unknown, Ask(NumaPolicy.Socket, 2, GuestNuma.On(0))).Code);
     }
@@ -95,11 +113,19 @@ public class NumaTests
     public void Policies_that_differ_fit_together()
     {
         // required on one node, socket on the same socket.
-        NodeInventory node = NodeInventory.Build(
+        var node = NodeInventory.Build(
             "n",
-            [Device("0000:01:00.0", "8086:0001", numa: 0), Device("0000:02:00.0", "8086:0001", numa: 2), Device("0000:03:00.0", "8086:0002", numa: 3)],
-            TwoSockets);
-        ClaimRequirements claim = Claim((Alias("a1", "8086:0001", policy: NumaPolicy.Required), 1), (Alias("a2", "8086:0002", policy: NumaPolicy.Socket), 1));
+            [
+                Device("0000:01:00.0", "8086:0001", numa: 0),
+                Device("0000:02:00.0", "8086:0001", numa: 2),
+                Device("0000:03:00.0", "8086:0002", numa: 3),
+            ],
+            TwoSockets
+        );
+        ClaimRequirements claim = Claim(
+            (Alias("a1", "8086:0001", policy: NumaPolicy.Required), 1),
+            (Alias("a2", "8086:0002", policy: NumaPolicy.Socket), 1)
+        );
         Assert.Equal("0000:02:00.0 0000:03:00.0", Addresses(Served(node, claim)));
         // legacy and preferred go where they can.
         claim = Claim((Alias("a1", "8086:0001", policy: NumaPolicy.Required), 1), (Alias("a2", "8086:0002", policy: NumaPolicy.Legacy), 1));

@@ -17,7 +17,10 @@ public class OtherTypeTests
         NodeDevice device = Device("0000:22:00.0", X520, there);
         ClaimRequirements claim = Claim((Alias("nic", X520, asked), 1));
         Assert.Equal(new RefusalReason(RefusalCodes.NoDevice, reason), Refused(NodeInventory.Build("n", [device]), claim));
-        Decision decision = Allocator.Decide(ClusterInventory.Of([NodeInventory.Build("n", [device]), NodeInventory.Build("other", [Device("0000:23:00.0", "8086:0a54")])]), claim);
+        Decision decision = Allocator.Decide(
+            ClusterInventory.Of([NodeInventory.Build("n", [device]), NodeInventory.Build("other", [Device("0000:23:00.0", "8086:0a54")])]),
+            claim
+        );
         bool helps = reason.Contains("give", StringComparison.Ordinal);
         Assert.Contains(helps ? $"1 has{reason[4..]}" : "2 have no device of alias nic.", decision.Summary, StringComparison.Ordinal);
         Assert.Equal(helps ? 2 : 1, decision.Refusals.Count);
@@ -25,9 +28,18 @@ public class OtherTypeTests
 
     [Fact]
     public void Where_ids_differ_too_nothing_is_said_of_types() =>
-        Assert.Equal("have no device of alias nic", Refused(NodeInventory.Build("n", [Device("0000:22:00.0", "8086:1572", DeviceType.Pf)]), Claim((Alias("nic", X520), 1))).Text);
+        Assert.Equal(
+            "have no device of alias nic",
+            Refused(NodeInventory.Build("n", [Device("0000:22:00.0", "8086:1572", DeviceType.Pf)]), Claim((Alias("nic", X520), 1))).Text
+        );
 
     [Fact]
     public void A_device_of_the_type_that_is_taken_is_another_matter() =>
-        Assert.Equal("have none free (1 wanted)", Refused(NodeInventory.Build("n", [Device("0000:22:00.0", X520, owner: "x"), Device("0000:23:00.0", X520, DeviceType.Pf)]), Claim((Alias("nic", X520), 1))).Text);
+        Assert.Equal(
+            "have none free (1 wanted)",
+            Refused(
+                NodeInventory.Build("n", [Device("0000:22:00.0", X520, owner: "x"), Device("0000:23:00.0", X520, DeviceType.Pf)]),
+                Claim((Alias("nic", X520), 1))
+            ).Text
+        );
 }

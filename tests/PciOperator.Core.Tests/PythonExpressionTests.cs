@@ -5,18 +5,27 @@ using System.Text.Json;
 
 namespace PciOperator.Core.Tests;
 
-/// <summary>Nova's addresses are regular expressions of Python's: what Python's own re answers to each of them, for every bus (PythonExpressions/generate.py).</summary>
+/// <summary>
+/// Nova's addresses are regular expressions of Python's: what Python's own re answers to each of them, for every bus
+/// (PythonExpressions/generate.py).
+/// </summary>
 public class PythonExpressionTests
 {
     [Fact]
     public void Every_expression_matches_what_Python_matches_or_is_none_as_in_Python()
     {
-        using var lines = new StreamReader(new GZipStream(File.OpenRead(Path.Combine(AppContext.BaseDirectory, "PythonExpressions", "expressions.jsonl.gz")), CompressionMode.Decompress));
+        using var lines = new StreamReader(
+            new GZipStream(
+                File.OpenRead(Path.Combine(AppContext.BaseDirectory, "PythonExpressions", "expressions.jsonl.gz")),
+                CompressionMode.Decompress
+            )
+        );
         var different = new List<string>();
-        int good = 0, bad = 0;
+        int good = 0,
+            bad = 0;
         while (lines.ReadLine() is { } line)
         {
-            using JsonDocument json = JsonDocument.Parse(line);
+            using var json = JsonDocument.Parse(line);
             string expression = json.RootElement.GetProperty("expression").GetString()!;
             string? theirs = json.RootElement.GetProperty("matches").GetString();
             string? ours = Matches(expression);
@@ -45,7 +54,7 @@ public class PythonExpressionTests
     public void A_long_list_of_buses_is_an_expression()
     {
         string all = string.Join('|', Enumerable.Range(0, 113).Select(bus => bus.ToString("x2", CultureInfo.InvariantCulture)));
-        AddressPattern pattern = AddressPattern.Parse(new AddressPatternFields(Bus: all));
+        var pattern = AddressPattern.Parse(new AddressPatternFields(Bus: all));
         Assert.True(pattern.Matches(new PciAddress(0, 112, 0, 0)));
         Assert.False(pattern.Matches(new PciAddress(0, 113, 0, 0)));
     }
@@ -55,7 +64,7 @@ public class PythonExpressionTests
     {
         try
         {
-            AddressPattern pattern = AddressPattern.Parse(new AddressPatternFields(Bus: expression));
+            var pattern = AddressPattern.Parse(new AddressPatternFields(Bus: expression));
             BigInteger bits = BigInteger.Zero;
             for (int bus = 0; bus < 256; bus++)
             {

@@ -1,6 +1,8 @@
 namespace PciOperator.Core.Tests;
 
-/// <summary>One node's answer, its sentence included, takes no more work than <see cref="WorkBounds"/> says, whatever it is asked.</summary>
+/// <summary>
+/// One node's answer, its sentence included, takes no more work than <see cref="WorkBounds"/> says, whatever it is asked.
+/// </summary>
 public class WorkBoundTests
 {
     // A pass that was begun is ended.
@@ -11,7 +13,7 @@ public class WorkBoundTests
     [InlineData("slow-explanation")]
     public void A_hard_host_without_an_assignment_is_refused_within_the_bound(string name)
     {
-        HostFile file = HostFile.Read(name);
+        var file = HostFile.Read(name);
         long before = Scratch.Mine.Work;
         Assert.IsType<NodeVerdict.Refused>(Allocator.TryNode(file.Node, file.Claim));
         long taken = Scratch.Mine.Work - before;
@@ -21,7 +23,7 @@ public class WorkBoundTests
     [Fact]
     public void An_answer_that_takes_the_whole_bound_takes_no_new_memory()
     {
-        HardHosts host = HardHosts.Of(26, 0);
+        var host = HardHosts.Of(26, 0);
         (NodeInventory node, ClaimRequirements claim) = (host.Node(), host.Claim());
         long before = Scratch.Mine.Work;
         Assert.IsType<NodeVerdict.TooComplex>(Allocator.TryNode(node, claim));
@@ -37,7 +39,7 @@ public class WorkBoundTests
     public void A_search_that_ends_at_its_bound_says_so_and_not_that_there_is_nothing()
     {
         // Bounds of all sizes, to end at every place: with little work a question that has an answer must not be called one that has none.
-        HardHosts host = HardHosts.Of(5, 2);
+        var host = HardHosts.Of(5, 2);
         (NodeInventory node, ClaimRequirements claim) = (host.Node(), host.Claim());
         var plan = ClaimPlan.Of(claim);
         int[] masks = [.. node.Shape.Classes.Select(plan.MaskOf)];
@@ -55,7 +57,7 @@ public class WorkBoundTests
     [Fact]
     public void A_host_with_a_NUMA_node_for_each_of_many_cards_is_answered_within_the_bound()
     {
-        HostFile file = HostFile.Read("slow-explanation");
+        var file = HostFile.Read("slow-explanation");
         NodeDevice[] apart = [.. file.Node.Devices.Select((d, i) => d with { Function = d.Function with { NumaNode = i } })];
         long before = Scratch.Mine.Work;
         NodeVerdict verdict = Allocator.TryNode(NodeInventory.Build("n", apart), file.Claim);

@@ -2,7 +2,10 @@ using System.Diagnostics.CodeAnalysis;
 
 namespace PciOperator.Core.Tests;
 
-/// <summary>Within what the resources allow every claim is answered within the bound of work, and nearly every one decided: families of hosts built to be hard, and a climb from each to harder ones.</summary>
+/// <summary>
+/// Within what the resources allow every claim is answered within the bound of work, and nearly every one decided: families of hosts built
+/// to be hard, and a climb from each to harder ones.
+/// </summary>
 [SuppressMessage("Security", "CA5394", Justification = "Seeded on purpose.")]
 public class WorstCaseTests(Xunit.Abstractions.ITestOutputHelper output)
 {
@@ -22,39 +25,44 @@ public class WorstCaseTests(Xunit.Abstractions.ITestOutputHelper output)
         int tooComplex = 0;
         string worstAt = "";
         object gate = new();
-        Parallel.For(0, 32 * Seeds, i =>
-        {
-            (int family, int seed) = (i % 32, i / 32);
-            var random = new Random(i);
-            HardHosts host = HardHosts.Of(family, seed);
-            long steps = -1;
-            for (int climb = 0; climb <= Climbs; climb++)
+        Parallel.For(
+            0,
+            32 * Seeds,
+            i =>
             {
-                HardHosts next = climb == 0 ? host : host.Mutate(random);
-                long before = Scratch.Mine.Work;
-                NodeInventory node = next.Node();
-                NodeVerdict verdict = Allocator.TryNode(node, next.Claim());
-                long taken = Scratch.Mine.Work - before;
-                if (verdict is NodeVerdict.Served(var allocation))
-                    Assert.Null(new BruteForce([.. node.Devices], node.Sockets.ToDictionary(), next.Claim()).Fault(allocation));
-                lock (gate)
+                (int family, int seed) = (i % 32, i / 32);
+                var random = new Random(i);
+                var host = HardHosts.Of(family, seed);
+                long steps = -1;
+                for (int climb = 0; climb <= Climbs; climb++)
                 {
-                    _ = verdict switch
+                    HardHosts next = climb == 0 ? host : host.Mutate(random);
+                    long before = Scratch.Mine.Work;
+                    NodeInventory node = next.Node();
+                    NodeVerdict verdict = Allocator.TryNode(node, next.Claim());
+                    long taken = Scratch.Mine.Work - before;
+                    if (verdict is NodeVerdict.Served(var allocation))
+                        Assert.Null(new BruteForce([.. node.Devices], node.Sockets.ToDictionary(), next.Claim()).Fault(allocation));
+                    lock (gate)
                     {
-                        NodeVerdict.Served => served++,
-                        NodeVerdict.Refused => refused++,
-                        _ => tooComplex++,
-                    };
-                    searched += taken > 100_000 ? 1 : 0;
-                    if (taken > worst)
-                        (worst, worstAt) = (taken, $"family {family}, seed {seed}, change {climb}");
+                        _ = verdict switch
+                        {
+                            NodeVerdict.Served => served++,
+                            NodeVerdict.Refused => refused++,
+                            _ => tooComplex++,
+                        };
+                        searched += taken > 100_000 ? 1 : 0;
+                        if (taken > worst)
+                            (worst, worstAt) = (taken, $"family {family}, seed {seed}, change {climb}");
+                    }
+                    // Towards hosts that take more over all their looks: that changes with less than what one search takes.
+                    if (taken >= steps)
+                        (host, steps) = (next, taken);
                 }
-                // Towards hosts that take more over all their looks: that changes with less than what one search takes.
-                if (taken >= steps)
-                    (host, steps) = (next, taken);
             }
-        });
-        string measured = $"{served} served, {refused} refused, {tooComplex} too complex, {searched} searched; at most {worst} numbers looked at ({worstAt})";
+        );
+        string measured =
+            $"{served} served, {refused} refused, {tooComplex} too complex, {searched} searched; at most {worst} numbers looked at ({worstAt})";
         output.WriteLine(measured);
         Assert.True(worst < StatedBound, measured);
         // Those hosts are built and climbed to be beyond it; few are.

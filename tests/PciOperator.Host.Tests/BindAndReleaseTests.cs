@@ -4,16 +4,17 @@ namespace PciOperator.Host.Tests;
 
 public class BindAndReleaseTests
 {
-    public static TheoryData<string[]> Devices => new()
-    {
-        new[] { Lab.Igb },
-        new[] { Lab.X520 },
-        new[] { Lab.Nvme },
-        new[] { Lab.X710 },
-        new[] { Lab.X710Vf },
-        Lab.GpuFunctions,
-        new[] { Lab.Igb, Lab.Nvme, Lab.X710Vf },
-    };
+    public static TheoryData<string[]> Devices =>
+        new()
+        {
+            new[] { Lab.Igb },
+            new[] { Lab.X520 },
+            new[] { Lab.Nvme },
+            new[] { Lab.X710 },
+            new[] { Lab.X710Vf },
+            Lab.GpuFunctions,
+            new[] { Lab.Igb, Lab.Nvme, Lab.X710Vf },
+        };
 
     [Theory]
     [MemberData(nameof(Devices))]
@@ -135,7 +136,11 @@ public class BindAndReleaseTests
         int vm = lab.Simulated.StartProcess("qemu-system-x86", holding.Devices[0].DeviceNode!);
         Holding? waiting = await lab.Agent.ReleaseAsync("claim-1");
         Assert.Equal((HoldingState.Releasing, HoldingReasons.InUse), (waiting!.State, waiting.Reason));
-        Assert.Contains($"process {vm} (qemu-system-x86) has {holding.Devices[0].DeviceNode} open", waiting.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            $"process {vm} (qemu-system-x86) has {holding.Devices[0].DeviceNode} open",
+            waiting.Message,
+            StringComparison.Ordinal
+        );
         Assert.Equal("vfio-pci", lab.Sim(Lab.Gpu).Driver);
         lab.Simulated.StopProcess(vm);
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
@@ -165,7 +170,10 @@ public class BindAndReleaseTests
         AssignmentRequest[] requests = [.. Enumerable.Range(0, 8).Select(i => lab.Request($"claim-{i}", Lab.GpuFunctions))];
         Holding[] holdings = await Task.WhenAll(requests.Select(r => lab.Agent.PrepareAsync(r)));
         Holding owner = Assert.Single(holdings, h => h.State == HoldingState.Prepared);
-        Assert.All(holdings.Where(h => h != owner), h => Assert.Equal((HoldingState.Rejected, HoldingReasons.OwnedByOther), (h.State, h.Reason)));
+        Assert.All(
+            holdings.Where(h => h != owner),
+            h => Assert.Equal((HoldingState.Rejected, HoldingReasons.OwnedByOther), (h.State, h.Reason))
+        );
         Assert.Contains($"lab/{owner.ClaimUid}", holdings.First(h => h != owner).Message, StringComparison.Ordinal);
     }
 
@@ -173,7 +181,8 @@ public class BindAndReleaseTests
     public async Task A_PF_and_its_VFs_never_have_two_owners()
     {
         var lab = new Lab();
-        AssignmentRequest pf = lab.Request("pf", Lab.X710), vf = lab.Request("vf", Lab.X710Vf);
+        AssignmentRequest pf = lab.Request("pf", Lab.X710),
+            vf = lab.Request("vf", Lab.X710Vf);
         Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(vf)).State);
         Holding refused = await lab.Agent.PrepareAsync(pf);
         Assert.Equal((HoldingState.Rejected, HoldingReasons.OwnedByOther), (refused.State, refused.Reason));
@@ -211,14 +220,25 @@ public class BindAndReleaseTests
     {
         var lab = new Lab();
         AssignmentRequest good = lab.Request("claim-1", Lab.Igb);
-        foreach (AssignmentRequest bad in new[]
-                 {
-                     good with { ClaimUid = "../../etc/passwd" },
-                     good with { Devices = [] },
-                     good with { Devices = [good.Devices[0], good.Devices[0]] },
-                     lab.Request("claim-1", "0000:20:00.0"),
-                     lab.Request("claim-1", Lab.X710, Lab.X710Vf),
-                 })
+        foreach (
+            AssignmentRequest bad in new[]
+            {
+                good with
+                {
+                    ClaimUid = "../../etc/passwd",
+                },
+                good with
+                {
+                    Devices = [],
+                },
+                good with
+                {
+                    Devices = [good.Devices[0], good.Devices[0]],
+                },
+                lab.Request("claim-1", "0000:20:00.0"),
+                lab.Request("claim-1", Lab.X710, Lab.X710Vf),
+            }
+        )
         {
             Holding holding = await lab.Agent.PrepareAsync(bad);
             Assert.Equal((HoldingState.Rejected, HoldingReasons.InvalidRequest), (holding.State, holding.Reason));

@@ -131,7 +131,7 @@ public class BlockedWriteTests
     {
         var time = new FakeTimeProvider();
         var lab = new Lab(time: time);
-        PciAddress pf = PciAddress.Parse(Lab.X710);
+        var pf = PciAddress.Parse(Lab.X710);
         AssignmentRequest vf = lab.Request("claim-1", Lab.X710Vf);
         using var kernel = new ManualResetEventSlim();
         var hangs = new TaskCompletionSource();

@@ -4,8 +4,8 @@ namespace PciOperator.Host.Tests;
 public sealed class CoalescedReadTests
 {
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(30);
-    private readonly IHostFileSystem files = new Lab().Simulated.Files;
-    private int looks;
+    private readonly IHostFileSystem _files = new Lab().Simulated.Files;
+    private int _looks;
 
     [Fact]
     public async Task Who_looks_waits_for_those_that_are_about_to_ask_and_one_look_does_for_all()
@@ -16,9 +16,9 @@ public sealed class CoalescedReadTests
             shared.Expect(work);
         Task<object> first = Ask(shared, works[0]);
         Task<object> second = Ask(shared, works[1]);
-        Assert.Equal(0, Volatile.Read(ref looks));
+        Assert.Equal(0, Volatile.Read(ref _looks));
         object[] seen = await Task.WhenAll(first, second, Ask(shared, works[2]));
-        Assert.Equal(1, looks);
+        Assert.Equal(1, _looks);
         Assert.Single(seen.Distinct());
     }
 
@@ -32,7 +32,7 @@ public sealed class CoalescedReadTests
         Task<object> first = Ask(shared, works[0]);
         shared.Leave(works[1]);
         await first;
-        Assert.Equal(1, looks);
+        Assert.Equal(1, _looks);
     }
 
     [Fact]
@@ -40,13 +40,22 @@ public sealed class CoalescedReadTests
     {
         using var began = new ManualResetEventSlim();
         using var end = new ManualResetEventSlim();
-        var shared = new CoalescedRead<object>(_ => { began.Set(); Assert.True(end.Wait(Long)); return Seen(); }, _ => true, Long);
+        var shared = new CoalescedRead<object>(
+            _ =>
+            {
+                began.Set();
+                Assert.True(end.Wait(Long));
+                return Seen();
+            },
+            _ => true,
+            Long
+        );
         Task<object> first = Ask(shared, Work());
         Assert.True(began.Wait(Long));
         Task<object> second = Ask(shared, Work());
         end.Set();
         Assert.NotSame(await first, await second);
-        Assert.Equal(2, looks);
+        Assert.Equal(2, _looks);
     }
 
     [Fact]
@@ -57,7 +66,7 @@ public sealed class CoalescedReadTests
         shared.Expect(standing);
         standing.Enter("writing", "/sys/bus/pci/drivers_probe");
         await Ask(shared, Work());
-        Assert.Equal(1, looks);
+        Assert.Equal(1, _looks);
     }
 
     [Fact]
@@ -77,7 +86,9 @@ public sealed class CoalescedReadTests
                 standing.Leave();
                 return Seen();
             },
-            _ => true, TimeSpan.FromMilliseconds(1));
+            _ => true,
+            TimeSpan.FromMilliseconds(1)
+        );
         BlockingWork other = Work();
         shared.Expect(standing);
         shared.Expect(other);
@@ -92,14 +103,18 @@ public sealed class CoalescedReadTests
     [Fact]
     public async Task A_look_that_failed_is_nobody_elses()
     {
-        var shared = new CoalescedRead<object>(_ => Interlocked.Increment(ref looks) == 1 ? throw new HostIoException("read", "/proc/swaps", Errnos.EIO) : new object(), _ => true, Long);
+        var shared = new CoalescedRead<object>(
+            _ => Interlocked.Increment(ref _looks) == 1 ? throw new HostIoException("read", "/proc/swaps", Errnos.EIO) : new object(),
+            _ => true,
+            Long
+        );
         BlockingWork[] works = [Work(), Work()];
         foreach (BlockingWork work in works)
             shared.Expect(work);
         Task<object>[] asked = [Ask(shared, works[0]), Ask(shared, works[1])];
         await Task.WhenAll(asked).ContinueWith(_ => { }, TaskScheduler.Default);
         Assert.Equal(1, asked.Count(a => a.IsFaulted));
-        Assert.Equal(2, looks);
+        Assert.Equal(2, _looks);
     }
 
     [Fact]
@@ -127,7 +142,14 @@ public sealed class CoalescedReadTests
         {
             int thread = 0;
             using var done = new ManualResetEventSlim();
-            WorkThread.Run("test", () => { thread = Environment.CurrentManagedThreadId; done.Set(); });
+            WorkThread.Run(
+                "test",
+                () =>
+                {
+                    thread = Environment.CurrentManagedThreadId;
+                    done.Set();
+                }
+            );
             Assert.True(done.Wait(Long));
             return thread;
         }
@@ -137,22 +159,26 @@ public sealed class CoalescedReadTests
 
     private object Seen()
     {
-        Interlocked.Increment(ref looks);
+        Interlocked.Increment(ref _looks);
         return new object();
     }
 
     /// <summary>Asks once, on a thread of its own.</summary>
-    private Task<object> Ask(CoalescedRead<object> shared, BlockingWork work) => Task.Factory.StartNew(
-        () =>
-        {
-            try
+    private Task<object> Ask(CoalescedRead<object> shared, BlockingWork work) =>
+        Task.Factory.StartNew(
+            () =>
             {
-                return shared.Take(files, work);
-            }
-            finally
-            {
-                shared.Leave(work);
-            }
-        },
-        CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+                try
+                {
+                    return shared.Take(_files, work);
+                }
+                finally
+                {
+                    shared.Leave(work);
+                }
+            },
+            CancellationToken.None,
+            TaskCreationOptions.LongRunning,
+            TaskScheduler.Default
+        );
 }

@@ -2,7 +2,10 @@ using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Host.Tests;
 
-/// <summary>Devices that are held and leave, move, come back or turn out to be others: the claim says so at the next look, and no other card is touched.</summary>
+/// <summary>
+/// Devices that are held and leave, move, come back or turn out to be others: the claim says so at the next look, and no other card is
+/// touched.
+/// </summary>
 public class DriftTests
 {
     [Fact]
@@ -77,7 +80,7 @@ public class DriftTests
         Holding other = Assert.Single(lab.Agent.Holdings);
         Assert.Equal((HoldingState.Stuck, HoldingReasons.DriftDetected), (other.State, other.Reason));
         Assert.Equal(HoldingReasons.DriftDetected, (await lab.Agent.PrepareAsync(request)).Reason);
-        lab.Simulated.Change(Lab.Igb, f => f.Driver = null);   // not even a stranger that is on no driver
+        lab.Simulated.Change(Lab.Igb, f => f.Driver = null); // not even a stranger that is on no driver
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
         Assert.Equal(writes, lab.Simulated.Log.Count);
         Assert.Null(lab.Sim(Lab.Igb).Driver);
@@ -89,7 +92,16 @@ public class DriftTests
         var lab = new Lab();
         await lab.Prepare("claim-1", Lab.GpuFunctions);
         int group = lab.Sim(Lab.Gpu).Group!.Value;
-        lab.Simulated.Add(new SimulatedFunction { Address = "0000:24:00.4", Ids = "10de:1ad8", Class = 0x0c0330, Bridge = "0000:20:03.0", Group = group });
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = "0000:24:00.4",
+                Ids = "10de:1ad8",
+                Class = 0x0c0330,
+                Bridge = "0000:20:03.0",
+                Group = group,
+            }
+        );
         lab.Agent.Scan(fresh: true);
         Holding grown = Assert.Single(lab.Agent.Holdings);
         Assert.Equal((HoldingState.Stuck, HoldingReasons.DriftDetected), (grown.State, grown.Reason));
@@ -178,8 +190,14 @@ public class DriftTests
         AssignmentRequest request = lab.Request("claim-1", Lab.GpuFunctions);
         lab.Simulated.Fault = a =>
         {
-            if (a is { IsChange: true, Before: true } && a.Path.EndsWith("0000:24:00.2/driver_override", StringComparison.Ordinal) && lab.Simulated.Find("0000:24:00.2") is not null)
+            if (
+                a is { IsChange: true, Before: true }
+                && a.Path.EndsWith("0000:24:00.2/driver_override", StringComparison.Ordinal)
+                && lab.Simulated.Find("0000:24:00.2") is not null
+            )
+            {
                 lab.Simulated.Remove("0000:24:00.2");
+            }
         };
         Holding bound = await lab.Agent.PrepareAsync(request);
         lab.Simulated.Fault = null;
@@ -191,8 +209,14 @@ public class DriftTests
         await lab.Prepare("claim-2", Lab.Igb);
         lab.Simulated.Fault = a =>
         {
-            if (a is { IsChange: true, Before: true } && a.Path.EndsWith("/unbind", StringComparison.Ordinal) && lab.Simulated.Find(Lab.Igb) is not null)
+            if (
+                a is { IsChange: true, Before: true }
+                && a.Path.EndsWith("/unbind", StringComparison.Ordinal)
+                && lab.Simulated.Find(Lab.Igb) is not null
+            )
+            {
                 lab.Simulated.Remove(Lab.Igb);
+            }
         };
         Assert.Null(await lab.Agent.ReleaseAsync("claim-2"));
         Assert.Empty(lab.Agent.Holdings);

@@ -105,7 +105,11 @@ public class EndingProcessTests
         lab.Simulated.PutFile($"/proc/{pid}/task/{pid}/maps", "");
         lab.Simulated.PutFile($"/proc/{pid}/task/{pid + 1}/maps", "55d0c0a00000-55d0c0a21000 r-xp 00000000 fd:01 4711 /usr/bin/tool\n");
         lab.Simulated.PutLink($"/proc/{pid}/task/{pid + 1}/fd/7", "/dev/nvme1n1");
-        Assert.Contains($"process {pid} (monitor) has /dev/nvme1n1 open", (await lab.Prepare("claim-1", Lab.Nvme)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            $"process {pid} (monitor) has /dev/nvme1n1 open",
+            (await lab.Prepare("claim-1", Lab.Nvme)).Message,
+            StringComparison.Ordinal
+        );
     }
 
     [Theory]
@@ -136,7 +140,8 @@ public class EndingProcessTests
     public async Task Another_process_shows_the_namespace_of_one_that_ends()
     {
         var lab = new Lab();
-        int first = Start(lab), second = Start(lab);
+        int first = Start(lab),
+            second = Start(lab);
         foreach (int pid in new[] { first, second })
         {
             lab.Simulated.MoveToNetNamespace(pid, "net:[4026532555]");
@@ -145,7 +150,11 @@ public class EndingProcessTests
 
         lab.Simulated.PutLink($"/proc/{second}/root/sys/class/net/eth0", "../../devices/pci0000:20/0000:20:00.0/0000:21:00.0/net/eth0");
         Holding holding = await lab.Prepare("claim-1", Lab.Igb);
-        Assert.Contains($"0000:21:00.0 has the interface eth0 in the network namespace of process {second}", holding.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            $"0000:21:00.0 has the interface eth0 in the network namespace of process {second}",
+            holding.Message,
+            StringComparison.Ordinal
+        );
     }
 
     private static int Start(Lab lab) => lab.Simulated.StartProcess("worker", "/dev/nvme0n1");

@@ -28,7 +28,11 @@ public class GuardConsentTests
         if (counts)
             return;
         Assert.Contains("the address 172.17.0.5/24", seen.GuardReason, StringComparison.Ordinal);
-        Assert.Contains($"counts when the host consents: add a line 0000:21:00.0 to {Consent} there.", seen.GuardReason, StringComparison.Ordinal);
+        Assert.Contains(
+            $"counts when the host consents: add a line 0000:21:00.0 to {Consent} there.",
+            seen.GuardReason,
+            StringComparison.Ordinal
+        );
         GuardTests.NothingWasDone(lab);
     }
 
@@ -44,21 +48,22 @@ public class GuardConsentTests
         GuardTests.NothingWasDone(lab);
     }
 
-    public static TheoryData<string, string, string> Vital => new()
-    {
-        { "the boot disk", Lab.BootDisk, "Mounted" },
-        { "the default route", Lab.ManagementNic, "NetworkUse" },
-        { "root elsewhere", Lab.Nvme, "Mounted" },
-        { "root on LVM", Lab.Nvme, "Mounted" },
-        { "root on a loop device", Lab.Nvme, "Mounted" },
-        { "/var/lib/kubelet", Lab.Nvme, "Mounted" },
-        { "/var/lib/containerd", Lab.Nvme, "Mounted" },
-        { "/boot", Lab.Nvme, "Mounted" },
-        { "another device of the root's btrfs", Lab.Nvme, "Member" },
-        { "the root's ZFS pool", Lab.Nvme, "Member" },
-        { "a bond with the default route", Lab.Igb, "UpperInterface" },
-        { "root from the hypervisor", Lab.X520, "Mounted" },
-    };
+    public static TheoryData<string, string, string> Vital =>
+        new()
+        {
+            { "the boot disk", Lab.BootDisk, "Mounted" },
+            { "the default route", Lab.ManagementNic, "NetworkUse" },
+            { "root elsewhere", Lab.Nvme, "Mounted" },
+            { "root on LVM", Lab.Nvme, "Mounted" },
+            { "root on a loop device", Lab.Nvme, "Mounted" },
+            { "/var/lib/kubelet", Lab.Nvme, "Mounted" },
+            { "/var/lib/containerd", Lab.Nvme, "Mounted" },
+            { "/boot", Lab.Nvme, "Mounted" },
+            { "another device of the root's btrfs", Lab.Nvme, "Member" },
+            { "the root's ZFS pool", Lab.Nvme, "Member" },
+            { "a bond with the default route", Lab.Igb, "UpperInterface" },
+            { "root from the hypervisor", Lab.X520, "Mounted" },
+        };
 
     [Theory]
     [MemberData(nameof(Vital))]
@@ -70,7 +75,10 @@ public class GuardConsentTests
         HostFunction seen = lab.Seen(address);
         Assert.Equal(guard, seen.GuardName);
         Assert.EndsWith("and this can't be overridden: the host needs it.", seen.GuardReason, StringComparison.Ordinal);
-        Assert.Equal((HoldingState.Rejected, HoldingReasons.GuardRefused), (await lab.Prepare("claim-1", address)) is var h ? (h.State, h.Reason) : default);
+        Assert.Equal(
+            (HoldingState.Rejected, HoldingReasons.GuardRefused),
+            (await lab.Prepare("claim-1", address)) is var h ? (h.State, h.Reason) : default
+        );
         GuardTests.NothingWasDone(lab);
     }
 
@@ -100,7 +108,15 @@ public class GuardConsentTests
                 Disk("/");
                 break;
             case "root on LVM":
-                host.Stack(new SimulatedStack { Name = "dm-0", On = ["nvme1n1"], MapperName = "vg-root", MountedAt = "/" });
+                host.Stack(
+                    new SimulatedStack
+                    {
+                        Name = "dm-0",
+                        On = ["nvme1n1"],
+                        MapperName = "vg-root",
+                        MountedAt = "/",
+                    }
+                );
                 break;
             case "root on a loop device":
                 host.PutLink("/sys/class/block/loop0", "../../devices/virtual/block/loop0");

@@ -43,7 +43,10 @@ public class GuardRaceTests
                 seen.Add((a.Operation.ToString(), string.Join(",", lab.Simulated.ClaimedByAgent)));
         };
         Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
-        Assert.Equal(["LoadModule nvme1n1", "WriteDurably nvme1n1", "Write nvme1n1", "Write nvme1n1", "Write nvme1n1"], seen.Take(5).Select(s => $"{s.Value} {s.Claimed}"));
+        Assert.Equal(
+            ["LoadModule nvme1n1", "WriteDurably nvme1n1", "Write nvme1n1", "Write nvme1n1", "Write nvme1n1"],
+            seen.Take(5).Select(s => $"{s.Value} {s.Claimed}")
+        );
         Assert.Empty(lab.Simulated.ClaimedByAgent);
     }
 
@@ -59,7 +62,10 @@ public class GuardRaceTests
             if (a is { Before: true, Value: "nvme" })
                 claimed = string.Join(",", lab.Simulated.ClaimedByAgent);
         };
-        Assert.Equal((HoldingState.Rejected, HoldingReasons.BindFailed), ((await lab.Agent.PrepareAsync(request)) is var h ? (h.State, h.Reason) : default));
+        Assert.Equal(
+            (HoldingState.Rejected, HoldingReasons.BindFailed),
+            ((await lab.Agent.PrepareAsync(request)) is var h ? (h.State, h.Reason) : default)
+        );
         Assert.Equal("", claimed);
         Assert.Equal("nvme", lab.Sim(Lab.Nvme).Driver);
     }
@@ -97,9 +103,16 @@ public class GuardRaceTests
         lab.Simulated.Change("0000:24:00.1", f => f.Driver = "vfio-pci");
         HostFunction bound = lab.Seen("0000:24:00.1");
         string open = node.Contains("devices", StringComparison.Ordinal) ? bound.VfioDeviceNode! : bound.VfioGroupNode!;
-        lab.Agent.GuardOverrides = [.. Lab.GpuFunctions.Select(a => new GuardOverride(Core.PciAddress.Parse(a), $"10de:{lab.Seen(a).Function.ProductId}", null))];
+        lab.Agent.GuardOverrides =
+        [
+            .. Lab.GpuFunctions.Select(a => new GuardOverride(Core.PciAddress.Parse(a), $"10de:{lab.Seen(a).Function.ProductId}", null)),
+        ];
         lab.Simulated.StartProcess("qemu", open);
-        AssignmentRequest request = lab.Request("claim-1", d => d.Address == gpu.Address ? d with { Managed = false } : d, Lab.GpuFunctions);
+        AssignmentRequest request = lab.Request(
+            "claim-1",
+            d => d.Address == gpu.Address ? d with { Managed = false } : d,
+            Lab.GpuFunctions
+        );
         Holding holding = await lab.Agent.PrepareAsync(request);
         Assert.Equal((HoldingState.Rejected, HoldingReasons.GuardRefused), (holding.State, holding.Reason));
         Assert.Contains($"(qemu) has {open} open", holding.Message, StringComparison.Ordinal);
@@ -115,7 +128,10 @@ public class GuardRaceTests
         lab.Simulated.PutLink($"/proc/{pid}/root/sys/class/net/ens1d1", "../../devices/pci0000:20/0000:20:00.0/0000:21:00.0/net/ens1d1");
         Assert.Null(lab.Seen(Lab.Igb).GuardReason);
         Holding holding = await lab.Prepare("claim-1", Lab.Igb);
-        Assert.Equal($"0000:21:00.0 has the interface ens1d1 in the network namespace of process {pid} (pause): end what runs there.", holding.Message);
+        Assert.Equal(
+            $"0000:21:00.0 has the interface ens1d1 in the network namespace of process {pid} (pause): end what runs there.",
+            holding.Message
+        );
         GuardTests.NothingWasDone(lab);
     }
 
@@ -136,6 +152,11 @@ public class GuardRaceTests
         Holding holding = await lab.Prepare("claim-1", Lab.Igb);
         Assert.Equal(holds ? HoldingState.Rejected : HoldingState.Prepared, holding.State);
         if (holds)
-            Assert.Equal($"0000:21:00.0 is the host's interface ens1, which carries the interface eth0 of process {pid} (nginx) in another network namespace: end what runs there.", holding.Message);
+        {
+            Assert.Equal(
+                $"0000:21:00.0 is the host's interface ens1, which carries the interface eth0 of process {pid} (nginx) in another network namespace: end what runs there.",
+                holding.Message
+            );
+        }
     }
 }

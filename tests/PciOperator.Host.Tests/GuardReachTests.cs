@@ -2,10 +2,14 @@ using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Host.Tests;
 
-/// <summary>Whatever a guard refuses on a device, it refuses on each member of its group and on each VF of a PF, before anything is touched.</summary>
+/// <summary>
+/// Whatever a guard refuses on a device, it refuses on each member of its group and on each VF of a PF, before anything is touched.
+/// </summary>
 public class GuardReachTests
 {
-    /// <summary>Ways to use the function that is given, whatever it is: an interface "net9" and a disk "nvme9n1" are on it, and its path is known.</summary>
+    /// <summary>
+    /// Ways to use the function that is given, whatever it is: an interface "net9" and a disk "nvme9n1" are on it, and its path is known.
+    /// </summary>
     private static readonly (string Guard, Action<SimulatedHost, string, string> Use)[] Uses =
     [
         ("Mounted", (h, at, _) => h.Change(at, f => f.Disks[0].MountedAt = "/data")),
@@ -17,11 +21,14 @@ public class GuardReachTests
         ("NetworkListener", (h, at, _) => h.Change(at, f => f.Interfaces[0].PacketSocket = true)),
         ("HiddenInterface", (h, at, _) => h.Change(at, f => f.Interfaces[0].InPod = true)),
         ("BootVga", (h, at, _) => h.Change(at, f => (f.Ids, f.Class, f.BootVga) = ("8086:0001", 0x030000, true))),
-        ("Console", (h, _, path) =>
-        {
-            h.PutFile("/proc/consoles", "ttyS4                -W- (EC p a)    4:68\n");
-            h.PutLink("/sys/class/tty/ttyS4", $"../..{path}/tty/ttyS4");
-        }),
+        (
+            "Console",
+            (h, _, path) =>
+            {
+                h.PutFile("/proc/consoles", "ttyS4                -W- (EC p a)    4:68\n");
+                h.PutLink("/sys/class/tty/ttyS4", $"../..{path}/tty/ttyS4");
+            }
+        ),
         ("MediatedDevice", (h, _, path) => h.PutLink("/sys/bus/mdev/devices/0b0c", $"../../..{path}/0b0c")),
         ("SystemDevice", (h, at, _) => h.Change(at, f => (f.Ids, f.Class) = ("8086:0001", 0x0c0500))),
         ("DeniedDriver", (h, at, _) => h.Change(at, f => (f.HostDriver, f.Driver) = ("mei_me", "mei_me"))),
@@ -56,7 +63,14 @@ public class GuardReachTests
         if (place == "VF")
         {
             SimulatedFunction pf = Fresh("0000:a1:00.0");
-            pf.Sriov = new SimulatedSriov { Total = 4, NumVfs = 2, VfProduct = "10ca", VfDriver = "igbvf", Offset = 1 };
+            pf.Sriov = new SimulatedSriov
+            {
+                Total = 4,
+                NumVfs = 2,
+                VfProduct = "10ca",
+                VfDriver = "igbvf",
+                Offset = 1,
+            };
             (pf.Interfaces[0].Name, pf.Disks, pf.Nodes) = ("net0", [], []);
             builder.Add(pf);
             claimed = [pf.Address];
@@ -85,7 +99,11 @@ public class GuardReachTests
             lab.Simulated.Change(at, f => (f.Interfaces, f.Disks, f.Nodes) = (used.Interfaces, used.Disks, used.Nodes));
         }
 
-        string asked = place switch { "sibling" => claimed[1], _ => claimed[0] };
+        string asked = place switch
+        {
+            "sibling" => claimed[1],
+            _ => claimed[0],
+        };
         Assert.Null(lab.Seen(asked).GuardReason);
         Uses.Single(u => u.Guard == guard).Use(lab.Simulated, at, $"/devices/pci0000:a1/{at}");
         HostFunction seen = lab.Seen(asked);
@@ -102,14 +120,15 @@ public class GuardReachTests
         GuardTests.NothingWasDone(lab);
     }
 
-    private static SimulatedFunction Fresh(string address) => new()
-    {
-        Address = address,
-        Ids = "8086:10c9",
-        Class = 0x020000,
-        HostDriver = "igb",
-        Interfaces = [new SimulatedInterface { Name = "net9" }],
-        Disks = [new SimulatedDisk { Name = "nvme9n1", Minor = 144 }],
-        Nodes = [new SimulatedNode("nvme9", 238, 9)],
-    };
+    private static SimulatedFunction Fresh(string address) =>
+        new()
+        {
+            Address = address,
+            Ids = "8086:10c9",
+            Class = 0x020000,
+            HostDriver = "igb",
+            Interfaces = [new SimulatedInterface { Name = "net9" }],
+            Disks = [new SimulatedDisk { Name = "nvme9n1", Minor = 144 }],
+            Nodes = [new SimulatedNode("nvme9", 238, 9)],
+        };
 }

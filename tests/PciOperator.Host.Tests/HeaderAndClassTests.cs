@@ -13,7 +13,16 @@ public class HeaderAndClassTests
     [InlineData("1556:beef", 0x060a00u, null)]
     public async Task A_bridge_by_class_with_an_endpoints_header_is_a_device(string ids, uint code, string? driver)
     {
-        Lab lab = LabWith(new SimulatedFunction { Address = Switch, Ids = ids, Class = code, Bridge = "0000:20:03.0", HostDriver = driver });
+        Lab lab = LabWith(
+            new SimulatedFunction
+            {
+                Address = Switch,
+                Ids = ids,
+                Class = code,
+                Bridge = "0000:20:03.0",
+                HostDriver = driver,
+            }
+        );
         HostFunction seen = lab.Seen(Switch);
         Assert.False(seen.Function.IsBridge);
         Assert.Null(seen.GuardReason);
@@ -29,7 +38,19 @@ public class HeaderAndClassTests
     [InlineData(0x060100u)]
     [InlineData(0x060400u)]
     public void A_host_bridge_an_ISA_bridge_and_a_port_are_none(uint code) =>
-        Assert.True(LabWith(new SimulatedFunction { Address = Switch, Ids = "8086:0001", Class = code, Bridge = "0000:20:03.0" }).Seen(Switch).Function.IsBridge);
+        Assert.True(
+            LabWith(
+                    new SimulatedFunction
+                    {
+                        Address = Switch,
+                        Ids = "8086:0001",
+                        Class = code,
+                        Bridge = "0000:20:03.0",
+                    }
+                )
+                .Seen(Switch)
+                .Function.IsBridge
+        );
 
     [Theory]
     [InlineData(1)]
@@ -37,7 +58,15 @@ public class HeaderAndClassTests
     [InlineData(2)]
     public void Another_header_is_a_bridges(byte header)
     {
-        Lab lab = LabWith(new SimulatedFunction { Address = Switch, Ids = "8086:0001", Class = 0x068000, Bridge = "0000:20:03.0" });
+        Lab lab = LabWith(
+            new SimulatedFunction
+            {
+                Address = Switch,
+                Ids = "8086:0001",
+                Class = 0x068000,
+                Bridge = "0000:20:03.0",
+            }
+        );
         lab.Simulated.PutFile($"/sys/devices/pci0000:20/0000:20:03.0/{Switch}/config", new string('\0', 14) + (char)(header & 0x7f));
         Assert.True(new Lab(lab.Simulated).Seen(Switch).Function.IsBridge);
     }
@@ -46,10 +75,17 @@ public class HeaderAndClassTests
     public async Task A_group_with_such_a_switch_is_taken_whole()
     {
         var lab = new Lab();
-        lab.Simulated.Add(new SimulatedFunction
-        {
-            Address = Switch, Ids = "10de:22a3", Class = 0x068000, Bridge = "0000:20:03.0", Group = lab.Seen(Lab.Gpu).Function.IommuGroup, HostDriver = "nvidia-nvswitch",
-        });
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = Switch,
+                Ids = "10de:22a3",
+                Class = 0x068000,
+                Bridge = "0000:20:03.0",
+                Group = lab.Seen(Lab.Gpu).Function.IommuGroup,
+                HostDriver = "nvidia-nvswitch",
+            }
+        );
         Holding alone = await lab.Prepare("claim-1", Lab.GpuFunctions);
         Assert.Equal((HoldingState.Rejected, HoldingReasons.DriftDetected), (alone.State, alone.Reason));
         Assert.Contains($"also holds {Switch} (10de:22a3)", alone.Message, StringComparison.Ordinal);
@@ -60,10 +96,17 @@ public class HeaderAndClassTests
     public void A_group_that_a_bridges_driver_spoils_is_said_at_the_scan()
     {
         var lab = new Lab();
-        lab.Simulated.Add(new SimulatedFunction
-        {
-            Address = "0000:24:1f.0", Ids = "1b36:000e", Class = 0x060400, Bridge = "0000:20:03.0", Group = lab.Seen(Lab.Gpu).Function.IommuGroup, HostDriver = "shpchp",
-        });
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = "0000:24:1f.0",
+                Ids = "1b36:000e",
+                Class = 0x060400,
+                Bridge = "0000:20:03.0",
+                Group = lab.Seen(Lab.Gpu).Function.IommuGroup,
+                HostDriver = "shpchp",
+            }
+        );
         foreach (string function in Lab.GpuFunctions)
         {
             HostFunction seen = lab.Seen(function);
@@ -85,7 +128,16 @@ public class HeaderAndClassTests
     public void Insides_of_processors_are_the_hosts(string ids, uint code, string? driver, string? bridge, bool system)
     {
         const string address = "0000:7f:13.0";
-        Lab lab = LabWith(new SimulatedFunction { Address = address, Ids = ids, Class = code, Bridge = bridge, HostDriver = driver });
+        Lab lab = LabWith(
+            new SimulatedFunction
+            {
+                Address = address,
+                Ids = ids,
+                Class = code,
+                Bridge = bridge,
+                HostDriver = driver,
+            }
+        );
         Assert.Equal(system ? "SystemDevice" : null, lab.Seen(address).GuardName);
     }
 
@@ -95,23 +147,52 @@ public class HeaderAndClassTests
     [InlineData(null, null, true, true)]
     [InlineData("xclmgmt", "0000:20:03.0", false, false)]
     [InlineData("xclmgmt", null, false, false)]
-    public void What_calls_itself_memory_is_the_hosts_unless_it_has_a_driver_or_memory_behind_a_port(string? driver, string? bridge, bool bar, bool system)
+    public void What_calls_itself_memory_is_the_hosts_unless_it_has_a_driver_or_memory_behind_a_port(
+        string? driver,
+        string? bridge,
+        bool bar,
+        bool system
+    )
     {
-        Lab lab = LabWith(new SimulatedFunction { Address = Switch, Ids = "10ee:903f", Class = 0x050000, Bridge = bridge, HostDriver = driver });
-        lab.Simulated.PutFile($"/sys/devices/pci0000:{bridge?[5..7] ?? "32"}/{(bridge is null ? "" : bridge + "/")}{Switch}/resource",
-            $"{(bar ? "0x0000000090000000 0x0000000091ffffff 0x000000000014220c" : "0x0000000000000000 0x0000000000000000 0x0000000000000000")}\n0x0000000000000000 0x0000000000000000 0x0000000000000000\n");
+        Lab lab = LabWith(
+            new SimulatedFunction
+            {
+                Address = Switch,
+                Ids = "10ee:903f",
+                Class = 0x050000,
+                Bridge = bridge,
+                HostDriver = driver,
+            }
+        );
+        lab.Simulated.PutFile(
+            $"/sys/devices/pci0000:{bridge?[5..7] ?? "32"}/{(bridge is null ? "" : bridge + "/")}{Switch}/resource",
+            $"{(bar ? "0x0000000090000000 0x0000000091ffffff 0x000000000014220c" : "0x0000000000000000 0x0000000000000000 0x0000000000000000")}\n0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+        );
         Assert.Equal(system ? "SystemDevice" : null, lab.Seen(Switch).GuardName);
     }
 
     [Fact]
     public async Task InfiniBand_without_interfaces_is_no_hidden_interface()
     {
-        Lab lab = LabWith(new SimulatedFunction { Address = Switch, Ids = "15b3:1017", Class = 0x020700, Bridge = "0000:20:03.0", HostDriver = "mlx5_core" });
+        Lab lab = LabWith(
+            new SimulatedFunction
+            {
+                Address = Switch,
+                Ids = "15b3:1017",
+                Class = 0x020700,
+                Bridge = "0000:20:03.0",
+                HostDriver = "mlx5_core",
+            }
+        );
         Assert.Null(lab.Seen(Switch).GuardReason);
         int pod = lab.Simulated.StartProcess("pod");
         lab.Simulated.MoveToNetNamespace(pod, "net:[4026532555]");
         lab.Simulated.PutLink($"/proc/{pod}/root/sys/class/net/ib0", $"../../devices/pci0000:20/0000:20:03.0/{Switch}/net/ib0");
-        Assert.Contains("has the interface ib0 in the network namespace of process", (await lab.Prepare("claim-1", Switch)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "has the interface ib0 in the network namespace of process",
+            (await lab.Prepare("claim-1", Switch)).Message,
+            StringComparison.Ordinal
+        );
     }
 
     [Theory]
@@ -128,7 +209,11 @@ public class HeaderAndClassTests
     {
         Assert.Equal(fits, VfioDrivers.IsBoundAs(wanted, driver));
         var lab = new Lab();
-        AssignmentRequest request = lab.Request("claim-1", d => d with { Managed = false, Driver = wanted, Reset = ResetMode.Skip }, Lab.Igb);
+        AssignmentRequest request = lab.Request(
+            "claim-1",
+            d => d with { Managed = false, Driver = wanted, Reset = ResetMode.Skip },
+            Lab.Igb
+        );
         lab.Simulated.Change(Lab.Igb, f => f.Driver = driver);
         Holding holding = await lab.Agent.PrepareAsync(request);
         Assert.Equal(fits, holding.State == HoldingState.Prepared);

@@ -4,7 +4,10 @@ using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Host.Tests;
 
-/// <summary>Who is who: serial numbers that can't be read, read otherwise, or are the same on two cards; nothing dirty is offered by it, and nothing is forgotten.</summary>
+/// <summary>
+/// Who is who: serial numbers that can't be read, read otherwise, or are the same on two cards; nothing dirty is offered by it, and nothing
+/// is forgotten.
+/// </summary>
 public class IdentityTests
 {
     private const string Vpd = "/sys/devices/pci0000:20/0000:20:00.0/0000:21:00.0/vpd";
@@ -21,7 +24,10 @@ public class IdentityTests
         Unreadable(lab);
 
         // It was seen by this agent, and the card's other number is still the same; the next agent knows that other one only.
-        Assert.Equal("vpd:MT2031X00001.0", lab.Agent.Scan(fresh: true).Functions.Single(f => f.Address == PciAddress.Parse(Lab.Igb)).Function.StableId);
+        Assert.Equal(
+            "vpd:MT2031X00001.0",
+            lab.Agent.Scan(fresh: true).Functions.Single(f => f.Address == PciAddress.Parse(Lab.Igb)).Function.StableId
+        );
         lab.RestartAgent();
         Assert.Equal("serial:a0-36-9f-ff-ff-00-21-00.0", lab.Seen(Lab.Igb).Function.StableId);
     }
@@ -98,15 +104,36 @@ public class IdentityTests
     public async Task Cards_with_one_serial_number_between_them_have_identities_of_their_own()
     {
         Lab lab = WithTwins();
-        List<string?> ids = [.. lab.Agent.Scan().Functions.Where(f => f.Function.VendorId == PciId.Parse("10ec")).Select(f => f.Function.StableId)];
-        Assert.Equal(["serial:01-00-00-00-68-4c-e0-00.0@path:pci0000:20/04.0/00.0", "serial:01-00-00-00-68-4c-e0-00.0@path:pci0000:20/05.0/00.0"], ids);
-        Assert.Equal(ids, lab.Agent.Scan(fresh: true).Functions.Where(f => f.Function.VendorId == PciId.Parse("10ec")).Select(f => f.Function.StableId));
+        List<string?> ids =
+        [
+            .. lab.Agent.Scan().Functions.Where(f => f.Function.VendorId == PciId.Parse("10ec")).Select(f => f.Function.StableId),
+        ];
+        Assert.Equal(
+            ["serial:01-00-00-00-68-4c-e0-00.0@path:pci0000:20/04.0/00.0", "serial:01-00-00-00-68-4c-e0-00.0@path:pci0000:20/05.0/00.0"],
+            ids
+        );
+        Assert.Equal(
+            ids,
+            lab.Agent.Scan(fresh: true).Functions.Where(f => f.Function.VendorId == PciId.Parse("10ec")).Select(f => f.Function.StableId)
+        );
 
         // The first stays dirty; the second is reset, and says nothing of the first.
         Holding first = await lab.Prepare("claim-1", "0000:26:00.0");
-        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(lab.Request("claim-2", d => d with { OneTimeUse = true }, "0000:27:00.0"))).State);
+        Assert.Equal(
+            HoldingState.Prepared,
+            (await lab.Agent.PrepareAsync(lab.Request("claim-2", d => d with { OneTimeUse = true }, "0000:27:00.0"))).State
+        );
         ResetTests.Soil(lab, first);
-        lab.Simulated.Change("0000:26:00.0", f => f.FailingResets = new() { ["flr"] = Errnos.EIO, ["bus"] = Errnos.EIO, ["vfio hot reset"] = Errnos.EIO });
+        lab.Simulated.Change(
+            "0000:26:00.0",
+            f =>
+                f.FailingResets = new()
+                {
+                    ["flr"] = Errnos.EIO,
+                    ["bus"] = Errnos.EIO,
+                    ["vfio hot reset"] = Errnos.EIO,
+                }
+        );
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
         Assert.Null(await lab.Agent.ReleaseAsync("claim-2"));
         foreach (bool restart in new[] { false, true })
@@ -137,16 +164,27 @@ public class IdentityTests
         Assert.True(lab.Agent.ClearUsedOnce(PciAddress.Parse("0000:26:00.0")));
     }
 
-    /// <summary>Socket Direct: one card with two plugs, which shows itself on two buses with one VPD and one Device Serial Number.</summary>
+    /// <summary>
+    /// Socket Direct: one card with two plugs, which shows itself on two buses with one VPD and one Device Serial Number.
+    /// </summary>
     [Fact]
     public async Task A_card_in_two_slots_has_an_identity_in_each()
     {
         Lab lab = WithTwins();
         foreach (string place in new[] { "20:04.0/0000:26:00.0", "20:05.0/0000:27:00.0" })
             lab.Simulated.PutFile($"/sys/devices/pci0000:20/0000:{place}/vpd", VpdWith("MT2031X00009"));
-        List<string?> ids = [.. lab.Agent.Scan(fresh: true).Functions.Where(f => f.Function.VendorId == PciId.Parse("10ec")).Select(f => f.Function.StableId)];
+        List<string?> ids =
+        [
+            .. lab
+                .Agent.Scan(fresh: true)
+                .Functions.Where(f => f.Function.VendorId == PciId.Parse("10ec"))
+                .Select(f => f.Function.StableId),
+        ];
         Assert.Equal(["vpd:MT2031X00009.0@path:pci0000:20/04.0/00.0", "vpd:MT2031X00009.0@path:pci0000:20/05.0/00.0"], ids);
-        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { OneTimeUse = true }, "0000:26:00.0"))).State);
+        Assert.Equal(
+            HoldingState.Prepared,
+            (await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { OneTimeUse = true }, "0000:26:00.0"))).State
+        );
         Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-2", "0000:27:00.0")).State);
         lab.RestartAgent();
         await lab.Agent.RecoverAsync();
@@ -172,14 +210,39 @@ public class IdentityTests
     public async Task VFs_on_a_second_bus_have_identities_of_their_own()
     {
         var lab = new Lab();
-        lab.Simulated.Add(new SimulatedFunction { Address = "0000:20:06.0", Ids = "8086:2030", Class = 0x060400, HostDriver = "pcieport" });
-        lab.Simulated.Add(new SimulatedFunction
-        {
-            Address = "0000:31:00.0", Ids = "8086:1572", Class = 0x020000, Bridge = "0000:20:06.0", HostDriver = "i40e",
-            Sriov = new SimulatedSriov { Total = 300, VfProduct = "154c", Offset = 8 },
-        });
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = "0000:20:06.0",
+                Ids = "8086:2030",
+                Class = 0x060400,
+                HostDriver = "pcieport",
+            }
+        );
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = "0000:31:00.0",
+                Ids = "8086:1572",
+                Class = 0x020000,
+                Bridge = "0000:20:06.0",
+                HostDriver = "i40e",
+                Sriov = new SimulatedSriov
+                {
+                    Total = 300,
+                    VfProduct = "154c",
+                    Offset = 8,
+                },
+            }
+        );
         Assert.True((await lab.Agent.SetVfsAsync(PciAddress.Parse("0000:31:00.0"), 300)).Applied);
-        List<string?> ids = [.. lab.Agent.Scan().Functions.Where(f => f.Function.ParentAddress == PciAddress.Parse("0000:31:00.0")).Select(f => f.Function.StableId)];
+        List<string?> ids =
+        [
+            .. lab
+                .Agent.Scan()
+                .Functions.Where(f => f.Function.ParentAddress == PciAddress.Parse("0000:31:00.0"))
+                .Select(f => f.Function.StableId),
+        ];
         Assert.Equal(300, ids.Distinct(StringComparer.Ordinal).Count());
         Assert.Contains("path:pci0000:20/06.0/01.0", ids);
         Assert.Contains("path:pci0000:20/06.0/+1:01.0", ids);
@@ -190,7 +253,10 @@ public class IdentityTests
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
         Assert.Equal((null, "UsedOnce"), (lab.Seen("0000:31:01.0").WithheldBy, lab.Seen("0000:32:01.0").WithheldBy));
         string record = $"{Records}/{lab.Simulated.Files.List(Records).Single(n => n.Contains("2B1", StringComparison.Ordinal))}";
-        string old = lab.Simulated.Files.ReadText(record)!.Replace("/\\u002B1:01.0", "/01.0", StringComparison.Ordinal).Replace("/+1:01.0", "/01.0", StringComparison.Ordinal);
+        string old = lab
+            .Simulated.Files.ReadText(record)!
+            .Replace("/\\u002B1:01.0", "/01.0", StringComparison.Ordinal)
+            .Replace("/+1:01.0", "/01.0", StringComparison.Ordinal);
         lab.Simulated.RemoveFile(record);
         lab.Simulated.PutFile($"{Records}/{Uri.EscapeDataString("path:pci0000:20/06.0/01.0")}.json", old);
         lab.RestartAgent();
@@ -203,7 +269,10 @@ public class IdentityTests
         Lab lab = WithVpd();
         await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { OneTimeUse = true }, Lab.Igb));
         lab.Simulated.CrashAgent();
-        lab.Simulated.PutFile(JournalOfClaim, lab.Simulated.Files.ReadText(JournalOfClaim)!.Replace("vpd:", "serial:", StringComparison.Ordinal));
+        lab.Simulated.PutFile(
+            JournalOfClaim,
+            lab.Simulated.Files.ReadText(JournalOfClaim)!.Replace("vpd:", "serial:", StringComparison.Ordinal)
+        );
         string record = $"{Records}/{Assert.Single(lab.Simulated.Files.List(Records))}";
         string text = lab.Simulated.Files.ReadText(record)!.Replace("vpd:", "serial:", StringComparison.Ordinal);
         lab.Simulated.RemoveFile(record);
@@ -226,9 +295,28 @@ public class IdentityTests
         var lab = new Lab();
         Holding holding = await lab.Prepare("claim-1", Lab.Igb);
         ResetTests.Soil(lab, holding);
-        lab.Simulated.Change(Lab.Igb, f => (f.Serial, f.FailingResets) = (lab.Sim("0000:81:00.0").Serial, new() { ["flr"] = Errnos.EIO, ["pm"] = Errnos.EIO, ["bus"] = Errnos.EIO, ["vfio hot reset"] = Errnos.EIO }));
+        lab.Simulated.Change(
+            Lab.Igb,
+            f =>
+                (f.Serial, f.FailingResets) = (
+                    lab.Sim("0000:81:00.0").Serial,
+                    new()
+                    {
+                        ["flr"] = Errnos.EIO,
+                        ["pm"] = Errnos.EIO,
+                        ["bus"] = Errnos.EIO,
+                        ["vfio hot reset"] = Errnos.EIO,
+                    }
+                )
+        );
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
-        Assert.Equal(("NotClean", null), (lab.Agent.Scan(fresh: true).Functions.Single(f => f.Address == PciAddress.Parse(Lab.Igb)).WithheldBy, lab.Seen("0000:81:00.0").WithheldBy));
+        Assert.Equal(
+            ("NotClean", null),
+            (
+                lab.Agent.Scan(fresh: true).Functions.Single(f => f.Address == PciAddress.Parse(Lab.Igb)).WithheldBy,
+                lab.Seen("0000:81:00.0").WithheldBy
+            )
+        );
         lab.RestartAgent();
         Assert.Equal("NotClean", lab.Seen(Lab.Igb).WithheldBy);
         lab.Reboot();
@@ -246,8 +334,14 @@ public class IdentityTests
         using var looked = new ManualResetEventSlim();
         lab.Simulated.Fault = a =>
         {
-            if (a is not { Operation: SimulatedOperation.Write, Before: true, Value: "0" } || !a.Path.EndsWith("sriov_numvfs", StringComparison.Ordinal))
+            if (
+                a is not { Operation: SimulatedOperation.Write, Before: true, Value: "0" }
+                || !a.Path.EndsWith("sriov_numvfs", StringComparison.Ordinal)
+            )
+            {
                 return;
+            }
+
             lab.Simulated.Fault = null;
             lab.Simulated.Change("0000:21:10.2", f => f.PhysFn = null);
             removing.Set();
@@ -255,7 +349,16 @@ public class IdentityTests
         };
         Task<Holding> preparing = Task.Run(() => lab.Agent.PrepareAsync(request));
         removing.Wait();
-        HostSnapshot seen = lab.Agent.Scan(), again = lab.Agent.Scan([new Uevent { Action = "remove", DevPath = "/devices/pci0000:20/0000:20:00.0/0000:21:10.2", Subsystem = "pci", PciSlotName = "0000:21:10.2" }]);
+        HostSnapshot seen = lab.Agent.Scan(),
+            again = lab.Agent.Scan([
+                new Uevent
+                {
+                    Action = "remove",
+                    DevPath = "/devices/pci0000:20/0000:20:00.0/0000:21:10.2",
+                    Subsystem = "pci",
+                    PciSlotName = "0000:21:10.2",
+                },
+            ]);
         Assert.All([seen, again], s => Assert.Equal(s.Functions.Count, s.Functions.Select(f => f.Address).Distinct().Count()));
         lab.Simulated.Change("0000:21:10.2", f => f.PhysFn = Lab.Igb);
         looked.Set();
@@ -273,24 +376,41 @@ public class IdentityTests
     {
         var lab = new Lab();
         foreach (string port in new[] { "0000:20:04.0", "0000:20:05.0" })
-            lab.Simulated.Add(new SimulatedFunction { Address = port, Ids = "8086:2030", Class = 0x060400, HostDriver = "pcieport" });
+        {
+            lab.Simulated.Add(
+                new SimulatedFunction
+                {
+                    Address = port,
+                    Ids = "8086:2030",
+                    Class = 0x060400,
+                    HostDriver = "pcieport",
+                }
+            );
+        }
+
         lab.Simulated.Add(Realtek("0000:26:00.0", "0000:20:04.0"));
         if (second)
             lab.Simulated.Add(Realtek("0000:27:00.0", "0000:20:05.0"));
         return lab;
     }
 
-    private static SimulatedFunction Realtek(string address, string bridge, string? slot = null) => new()
-    {
-        Address = address, Ids = "10ec:8125", Class = 0x020000, Bridge = bridge, Slot = slot,
-        Serial = RealtekDsn,
-    };
+    private static SimulatedFunction Realtek(string address, string bridge, string? slot = null) =>
+        new()
+        {
+            Address = address,
+            Ids = "10ec:8125",
+            Class = 0x020000,
+            Bridge = bridge,
+            Slot = slot,
+            Serial = RealtekDsn,
+        };
 
-    private static void Unreadable(Lab lab, int errno = Errnos.ETIMEDOUT) => lab.Simulated.Fault = a =>
-    {
-        if (a is { Before: true, Path: VpdOfIgb })
-            throw new HostIoException("read", a.Path, errno);
-    };
+    private static void Unreadable(Lab lab, int errno = Errnos.ETIMEDOUT) =>
+        lab.Simulated.Fault = a =>
+        {
+            if (a is { Before: true, Path: VpdOfIgb })
+                throw new HostIoException("read", a.Path, errno);
+        };
 
     /// <summary>A name, a read-only section with SN, the end tag; all below 128.</summary>
     private static byte[] VpdWith(string serial)

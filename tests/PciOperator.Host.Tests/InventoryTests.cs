@@ -17,29 +17,44 @@ public class InventoryTests(ITestOutputHelper output)
         Assert.Equal(lab.Simulated.Functions.Count, snapshot.Functions.Count);
 
         HostFunction igb = lab.Seen(Lab.Igb);
-        Assert.Equal(new PciFunction
-        {
-            Address = PciAddress.Parse(Lab.Igb),
-            VendorId = PciId.Parse("8086"),
-            ProductId = PciId.Parse("10c9"),
-            SubsystemVendorId = PciId.Parse("8086"),
-            SubsystemProductId = PciId.Parse("a03c"),
-            ClassCode = 0x020000,
-            Type = DeviceType.Pf,
-            NumaNode = 0,
-            Socket = 0,
-            IommuGroup = lab.Sim(Lab.Igb).Group,
-            SriovTotalVfs = 7,
-            VfProductId = PciId.Parse("10ca"),
-            NetDevice = "ens1",
-            StableId = "serial:a0-36-9f-ff-ff-00-21-00.0",
-        }, igb.Function);
-        Assert.Equal(("igb", null, 0, "Intel Corporation 82576 Gigabit Network Connection"), (igb.Driver, igb.DriverOverride, igb.NumVfs, igb.Name));
+        Assert.Equal(
+            new PciFunction
+            {
+                Address = PciAddress.Parse(Lab.Igb),
+                VendorId = PciId.Parse("8086"),
+                ProductId = PciId.Parse("10c9"),
+                SubsystemVendorId = PciId.Parse("8086"),
+                SubsystemProductId = PciId.Parse("a03c"),
+                ClassCode = 0x020000,
+                Type = DeviceType.Pf,
+                NumaNode = 0,
+                Socket = 0,
+                IommuGroup = lab.Sim(Lab.Igb).Group,
+                SriovTotalVfs = 7,
+                VfProductId = PciId.Parse("10ca"),
+                NetDevice = "ens1",
+                StableId = "serial:a0-36-9f-ff-ff-00-21-00.0",
+            },
+            igb.Function
+        );
+        Assert.Equal(
+            ("igb", null, 0, "Intel Corporation 82576 Gigabit Network Connection"),
+            (igb.Driver, igb.DriverOverride, igb.NumVfs, igb.Name)
+        );
         Assert.Equal(["flr", "pm", "bus"], igb.ResetMethods);
 
         HostFunction vf = lab.Seen(Lab.X710Vf);
-        Assert.Equal((DeviceType.Vf, PciAddress.Parse(Lab.X710), "ens4", "ens4v1", 1, 1),
-            (vf.Function.Type, vf.Function.ParentAddress, vf.Function.ParentNetDevice, vf.Function.NetDevice, vf.Function.NumaNode, vf.Function.Socket));
+        Assert.Equal(
+            (DeviceType.Vf, PciAddress.Parse(Lab.X710), "ens4", "ens4v1", 1, 1),
+            (
+                vf.Function.Type,
+                vf.Function.ParentAddress,
+                vf.Function.ParentNetDevice,
+                vf.Function.NetDevice,
+                vf.Function.NumaNode,
+                vf.Function.Socket
+            )
+        );
         Assert.Equal("path:pci0000:80/01.0/02.1", vf.Function.StableId);
         Assert.Equal("slot:11.0", lab.Seen(Lab.Nvme).Function.StableId);
         Assert.Equal("path:pci0000:20/03.0/00.0", lab.Seen(Lab.Gpu).Function.StableId);
@@ -68,7 +83,8 @@ public class InventoryTests(ITestOutputHelper output)
     {
         var lab = new Lab();
         int all = lab.Agent.Scan().Functions.Count;
-        int reads = 0, survived = 0;
+        int reads = 0,
+            survived = 0;
         for (int index = 0; ; index++)
         {
             var agent = new PassthroughHost(lab.Simulated.Files, SimulatedHost.StateDirectory);
@@ -76,7 +92,12 @@ public class InventoryTests(ITestOutputHelper output)
             bool hit = false;
             lab.Simulated.Fault = a =>
             {
-                if (a.Before && seen++ == index && !a.Path.StartsWith("/proc/sys", StringComparison.Ordinal) && a.Path != "/sys/bus/pci/devices")
+                if (
+                    a.Before
+                    && seen++ == index
+                    && !a.Path.StartsWith("/proc/sys", StringComparison.Ordinal)
+                    && a.Path != "/sys/bus/pci/devices"
+                )
                 {
                     hit = true;
                     throw new HostIoException("read", a.Path, Errnos.EIO);
@@ -111,7 +132,7 @@ public class InventoryTests(ITestOutputHelper output)
         int configs = 0;
         lab.Simulated.Fault = a => configs += a.Before && a.Path.EndsWith("/config", StringComparison.Ordinal) ? 1 : 0;
         lab.Agent.Scan();
-        int answers = configs;   // each scan asks whether devices answer
+        int answers = configs; // each scan asks whether devices answer
         configs = 0;
         lab.Agent.Scan(fresh: true);
         Assert.Equal(2 * answers, configs);
@@ -147,14 +168,39 @@ public class InventoryTests(ITestOutputHelper output)
         }
     }
 
-    private static string Describe(HostSnapshot snapshot) => string.Join('\n',
-        snapshot.Functions.Select(f => $"{f.Function} {f.Driver} {f.DriverOverride} {f.NumVfs} {string.Join(' ', f.ResetMethods)} {f.Name} {f.GuardName} {f.GuardReason}")
-            .Concat(snapshot.Problems).Append($"{snapshot.Iommu} {snapshot.KernelVersion} {snapshot.BootId}"));
+    private static string Describe(HostSnapshot snapshot) =>
+        string.Join(
+            '\n',
+            snapshot
+                .Functions.Select(f =>
+                    $"{f.Function} {f.Driver} {f.DriverOverride} {f.NumVfs} {string.Join(' ', f.ResetMethods)} {f.Name} {f.GuardName} {f.GuardReason}"
+                )
+                .Concat(snapshot.Problems)
+                .Append($"{snapshot.Iommu} {snapshot.KernelVersion} {snapshot.BootId}")
+        );
 
     [Fact]
     public void Serial_numbers_are_found_in_VPD_and_in_configuration_space()
     {
-        byte[] vpd = [0x82, 4, 0, .. "Card"u8, 0x90, 15, 0, (byte)'P', (byte)'N', 3, .. "123"u8, (byte)'S', (byte)'N', 6, .. "MT1234"u8, 0x78];
+        byte[] vpd =
+        [
+            0x82,
+            4,
+            0,
+            .. "Card"u8,
+            0x90,
+            15,
+            0,
+            (byte)'P',
+            (byte)'N',
+            3,
+            .. "123"u8,
+            (byte)'S',
+            (byte)'N',
+            6,
+            .. "MT1234"u8,
+            0x78,
+        ];
         Assert.Equal("MT1234", SerialNumber.FromVpd(vpd));
         for (int length = 0; length < vpd.Length; length++)
             Assert.True(SerialNumber.FromVpd(vpd.AsSpan(0, length)) is null or "MT1234");
@@ -169,7 +215,8 @@ public class InventoryTests(ITestOutputHelper output)
     [Fact]
     public void The_best_vfio_variant_is_the_one_with_fewest_wildcards()
     {
-        byte[] aliases = """
+        byte[] aliases =
+            """
             alias pci:v000015B3d0000101Esv*sd*bc*sc*i* mlx5_core
             alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci
             alias vfio_pci:v000015B3d*sv*sd*bc*sc*i* other_vfio_pci

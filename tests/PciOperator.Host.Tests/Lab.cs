@@ -16,11 +16,11 @@ internal sealed class Lab
     public const string BootDisk = "0000:02:00.0";
     public const string BootDisplay = "0000:03:00.0";
 
-    private readonly PassthroughHostOptions? options;
+    private readonly PassthroughHostOptions? _options;
 
     public Lab(SimulatedHost? simulated = null, TimeProvider? time = null, PassthroughHostOptions? options = null)
     {
-        this.options = options;
+        _options = options;
         Simulated = simulated ?? LabHosts.Create();
         Time = time ?? TimeProvider.System;
         Agent = NewAgent();
@@ -59,14 +59,21 @@ internal sealed class Lab
             ClaimName = claim,
             Devices =
             [
-                .. addresses.Select(PciAddress.Parse).Select(a => functions.Single(f => f.Address == a).Function).Select(f => change(new DeviceToTake
-                {
-                    Address = f.Address,
-                    VendorId = f.VendorId,
-                    ProductId = f.ProductId,
-                    StableId = f.StableId,
-                    IommuGroup = f.IommuGroup,
-                })),
+                .. addresses
+                    .Select(PciAddress.Parse)
+                    .Select(a => functions.Single(f => f.Address == a).Function)
+                    .Select(f =>
+                        change(
+                            new DeviceToTake
+                            {
+                                Address = f.Address,
+                                VendorId = f.VendorId,
+                                ProductId = f.ProductId,
+                                StableId = f.StableId,
+                                IommuGroup = f.IommuGroup,
+                            }
+                        )
+                    ),
             ],
         };
     }
@@ -78,10 +85,14 @@ internal sealed class Lab
     public HostFunction Seen(string address) => Agent.Scan().Functions.Single(f => f.Address == PciAddress.Parse(address));
 
     /// <summary>Drivers, overrides, numbers and settings of VFs of the whole host, and the journal: to compare before and after.</summary>
-    public string Picture() => string.Join('\n',
-        Simulated.Functions.OrderBy(f => f.Address, StringComparer.Ordinal)
-            .Select(f => $"{f.Address} {f.Driver} {f.Override} {f.Sriov?.Autoprobe} {f.VfSettings} {f.Sriov?.NumVfs}")
-            .Concat(Simulated.Files.List($"{SimulatedHost.StateDirectory}/journal")));
+    public string Picture() =>
+        string.Join(
+            '\n',
+            Simulated
+                .Functions.OrderBy(f => f.Address, StringComparer.Ordinal)
+                .Select(f => $"{f.Address} {f.Driver} {f.Override} {f.Sriov?.Autoprobe} {f.VfSettings} {f.Sriov?.NumVfs}")
+                .Concat(Simulated.Files.List($"{SimulatedHost.StateDirectory}/journal"))
+        );
 
-    private PassthroughHost NewAgent() => new(Simulated.Files, SimulatedHost.StateDirectory, Time, options: options);
+    private PassthroughHost NewAgent() => new(Simulated.Files, SimulatedHost.StateDirectory, Time, options: _options);
 }

@@ -6,7 +6,13 @@ namespace PciOperator.Host.Tests;
 /// <summary>kill -9, power loss and errors before and after every single change and read of a claim's life.</summary>
 public class RecoveryTests(ITestOutputHelper output)
 {
-    private static readonly string[][] Claims = [[Lab.Igb], [Lab.X710], Lab.GpuFunctions, [Lab.Nvme, Lab.X710Vf]];
+    private static readonly string[][] Claims =
+    [
+        [Lab.Igb],
+        [Lab.X710],
+        Lab.GpuFunctions,
+        [Lab.Nvme, Lab.X710Vf],
+    ];
 
     private enum Ending
     {
@@ -50,7 +56,9 @@ public class RecoveryTests(ITestOutputHelper output)
     [MemberData(nameof(Devices))]
     public async Task An_error_at_every_change_of_prepare_leaves_all_as_it_was_or_names_what_is_stuck(string[] devices)
     {
-        int rejected = 0, stuck = 0, prepared = 0;
+        int rejected = 0,
+            stuck = 0,
+            prepared = 0;
         foreach (bool before in new[] { true, false })
         {
             for (int index = TestScope.First(4); ; index = TestScope.Next(index, 4))
@@ -58,13 +66,18 @@ public class RecoveryTests(ITestOutputHelper output)
                 var lab = new Lab();
                 string picture = lab.Picture();
                 AssignmentRequest request = lab.Request("claim-1", devices);
-                bool hit = false, forgivable = false;
-                Fault(lab, a => a.IsChange && a.Index == index && a.Before == before, a =>
-                {
-                    hit = true;
-                    forgivable = IsForgivable(a);
-                    throw new HostIoException("write", a.Path, Errnos.EIO);
-                });
+                bool hit = false,
+                    forgivable = false;
+                Fault(
+                    lab,
+                    a => a.IsChange && a.Index == index && a.Before == before,
+                    a =>
+                    {
+                        hit = true;
+                        forgivable = IsForgivable(a);
+                        throw new HostIoException("write", a.Path, Errnos.EIO);
+                    }
+                );
                 Holding holding = await lab.Agent.PrepareAsync(request);
                 lab.Simulated.Fault = null;
                 if (!hit)
@@ -90,7 +103,10 @@ public class RecoveryTests(ITestOutputHelper output)
         }
 
         output.WriteLine($"{rejected} rejected, {stuck} stuck, {prepared} prepared nevertheless");
-        Assert.True(rejected > TestScope.Cases(8, 8) && stuck == 0 && (prepared < rejected || !TestScope.All), $"{rejected} rejected, {stuck} stuck, {prepared} prepared");
+        Assert.True(
+            rejected > TestScope.Cases(8, 8) && stuck == 0 && (prepared < rejected || !TestScope.All),
+            $"{rejected} rejected, {stuck} stuck, {prepared} prepared"
+        );
     }
 
     [Trait("Cases", "Many")]
@@ -107,13 +123,18 @@ public class RecoveryTests(ITestOutputHelper output)
                 string picture = lab.Picture();
                 ResetTests.Soil(lab, await lab.Prepare("claim-1", devices));
                 int done = Changes(lab);
-                bool hit = false, forgivable = false;
-                Fault(lab, a => a.IsChange && a.Index == done + index && a.Before == before, a =>
-                {
-                    hit = true;
-                    forgivable = IsForgivable(a);
-                    throw new HostIoException("write", a.Path, Errnos.EIO);
-                });
+                bool hit = false,
+                    forgivable = false;
+                Fault(
+                    lab,
+                    a => a.IsChange && a.Index == done + index && a.Before == before,
+                    a =>
+                    {
+                        hit = true;
+                        forgivable = IsForgivable(a);
+                        throw new HostIoException("write", a.Path, Errnos.EIO);
+                    }
+                );
                 Holding? holding = await lab.Agent.ReleaseAsync("claim-1");
                 lab.Simulated.Fault = null;
                 if (!hit)
@@ -129,7 +150,10 @@ public class RecoveryTests(ITestOutputHelper output)
 
                 Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
                 Assert.Equal(picture, lab.Picture());
-                Assert.All(devices, d => Assert.True(!lab.Sim(d).Dirty || lab.Seen(d).Withheld is not null, $"{index} {before}: {d} is dirty"));
+                Assert.All(
+                    devices,
+                    d => Assert.True(!lab.Sim(d).Dirty || lab.Seen(d).Withheld is not null, $"{index} {before}: {d} is dirty")
+                );
             }
         }
 
@@ -140,7 +164,8 @@ public class RecoveryTests(ITestOutputHelper output)
     [Fact]
     public async Task An_error_at_every_read_of_prepare_takes_nothing_or_takes_all()
     {
-        int rejected = 0, prepared = 0;
+        int rejected = 0,
+            prepared = 0;
         for (int index = TestScope.First(4); ; index = TestScope.Next(index, 4))
         {
             var lab = new Lab();
@@ -151,11 +176,15 @@ public class RecoveryTests(ITestOutputHelper output)
             lab.Simulated.Fault = a => done = a.IsChange ? done : Math.Max(done, a.Index);
             _ = lab.Simulated.Files.Exists("/");
             bool hit = false;
-            Fault(lab, a => !a.IsChange && a.Before && a.Index == done + 1 + index, a =>
-            {
-                hit = true;
-                throw new HostIoException("read", a.Path, Errnos.EIO);
-            });
+            Fault(
+                lab,
+                a => !a.IsChange && a.Before && a.Index == done + 1 + index,
+                a =>
+                {
+                    hit = true;
+                    throw new HostIoException("read", a.Path, Errnos.EIO);
+                }
+            );
             Holding holding = await lab.Agent.PrepareAsync(request);
             lab.Simulated.Fault = null;
             if (!hit)
@@ -231,7 +260,16 @@ public class RecoveryTests(ITestOutputHelper output)
         Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
 
         lab.Reboot();
-        lab.Simulated.Add(new SimulatedFunction { Address = "0000:24:00.4", Ids = "10de:1ad8", Class = 0x0c0330, Bridge = "0000:20:03.0", Group = 77 });
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = "0000:24:00.4",
+                Ids = "10de:1ad8",
+                Class = 0x0c0330,
+                Bridge = "0000:20:03.0",
+                Group = 77,
+            }
+        );
         Holding grown = await lab.Agent.PrepareAsync(request);
         Assert.Equal((HoldingState.Rejected, HoldingReasons.DriftDetected), (grown.State, grown.Reason));
         Assert.All(Lab.GpuFunctions, f => Assert.NotEqual("vfio-pci", lab.Sim(f).Driver));
@@ -263,7 +301,10 @@ public class RecoveryTests(ITestOutputHelper output)
         lab.Simulated.Change(Lab.Igb, f => f.Serial = null);
         Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
         lab.Simulated.Change(Lab.Igb, f => f.Serial = "a0369fffff777777");
-        Assert.Equal((HoldingState.Stuck, HoldingReasons.DriftDetected), ((await lab.Agent.PrepareAsync(request)).State, (await lab.Agent.PrepareAsync(request)).Reason));
+        Assert.Equal(
+            (HoldingState.Stuck, HoldingReasons.DriftDetected),
+            ((await lab.Agent.PrepareAsync(request)).State, (await lab.Agent.PrepareAsync(request)).Reason)
+        );
     }
 
     [Fact]
@@ -278,7 +319,16 @@ public class RecoveryTests(ITestOutputHelper output)
         Assert.Equal((HoldingState.Stuck, HoldingReasons.DeviceGone), (gone.State, gone.Reason));
 
         // A stranger in its place is left alone.
-        lab.Simulated.Add(new SimulatedFunction { Address = Lab.Igb, Ids = "8086:1521", Class = 0x020000, Bridge = card.Bridge, HostDriver = "igb" });
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = Lab.Igb,
+                Ids = "8086:1521",
+                Class = 0x020000,
+                Bridge = card.Bridge,
+                HostDriver = "igb",
+            }
+        );
         Assert.Equal(HoldingReasons.DriftDetected, (await lab.Agent.PrepareAsync(request)).Reason);
         int writes = lab.Simulated.Log.Count;
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
@@ -300,15 +350,17 @@ public class RecoveryTests(ITestOutputHelper output)
     public async Task A_bridge_whose_driver_spoils_the_group_is_named()
     {
         var lab = new Lab();
-        lab.Simulated.Add(new SimulatedFunction
-        {
-            Address = "0000:24:1f.0",
-            Ids = "1b36:000e",
-            Class = 0x060400,
-            Bridge = "0000:20:03.0",
-            Group = lab.Seen(Lab.Gpu).Function.IommuGroup,
-            HostDriver = "shpchp",
-        });
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = "0000:24:1f.0",
+                Ids = "1b36:000e",
+                Class = 0x060400,
+                Bridge = "0000:20:03.0",
+                Group = lab.Seen(Lab.Gpu).Function.IommuGroup,
+                HostDriver = "shpchp",
+            }
+        );
         Holding holding = await lab.Prepare("claim-1", Lab.GpuFunctions);
         Assert.Equal((HoldingState.Rejected, HoldingReasons.GroupNotViable), (holding.State, holding.Reason));
         Assert.Contains("shpchp", holding.Message, StringComparison.Ordinal);
@@ -391,7 +443,9 @@ public class RecoveryTests(ITestOutputHelper output)
         var lab = new Lab();
         await lab.Prepare("claim-1", Lab.Igb);
         string path = $"{SimulatedHost.StateDirectory}/journal/claim-1.json";
-        string newer = lab.Simulated.Files.ReadText(path)!.Replace("\"formatVersion\": 2", "\"formatVersion\": 3", StringComparison.Ordinal);
+        string newer = lab
+            .Simulated.Files.ReadText(path)!
+            .Replace("\"formatVersion\": 2", "\"formatVersion\": 3", StringComparison.Ordinal);
         lab.Simulated.PutFile(path, newer);
         lab.RestartAgent();
         JournalException e = await Assert.ThrowsAsync<JournalException>(() => lab.Agent.RecoverAsync());
@@ -400,10 +454,14 @@ public class RecoveryTests(ITestOutputHelper output)
         Assert.Equal(newer, lab.Simulated.Files.ReadText(path));
     }
 
-    /// <summary>A reset that fails is followed by another one, and by a mark when none works; a VF's settings are tried again at once.</summary>
+    /// <summary>
+    /// A reset that fails is followed by another one, and by a mark when none works; a VF's settings are tried again at once.
+    /// </summary>
     private static bool IsForgivable(SimulatedAccess a) =>
-        a.Path.StartsWith("rtnetlink/", StringComparison.Ordinal) || a.Operation == SimulatedOperation.HotReset
-        || a.Path.Contains("/reset", StringComparison.Ordinal) || a.Path.StartsWith($"{SimulatedHost.StateDirectory}/devices/", StringComparison.Ordinal);
+        a.Path.StartsWith("rtnetlink/", StringComparison.Ordinal)
+        || a.Operation == SimulatedOperation.HotReset
+        || a.Path.Contains("/reset", StringComparison.Ordinal)
+        || a.Path.StartsWith($"{SimulatedHost.StateDirectory}/devices/", StringComparison.Ordinal);
 
     /// <returns>Whether there was such a point.</returns>
     private static async Task<bool> CrashAt(string[] devices, bool releasing, bool before, int index, Ending ending)
@@ -419,11 +477,15 @@ public class RecoveryTests(ITestOutputHelper output)
         }
 
         bool hit = false;
-        Fault(lab, a => a.IsChange && a.Before == before && a.Index == done + index, _ =>
-        {
-            hit = true;
-            lab.Simulated.CrashAgent();
-        });
+        Fault(
+            lab,
+            a => a.IsChange && a.Before == before && a.Index == done + index,
+            _ =>
+            {
+                hit = true;
+                lab.Simulated.CrashAgent();
+            }
+        );
         Task work = releasing ? lab.Agent.ReleaseAsync("claim-1") : (Task)lab.Agent.PrepareAsync(request);
         try
         {
@@ -456,12 +518,18 @@ public class RecoveryTests(ITestOutputHelper output)
         if (ending is Ending.PrepareAgain or Ending.RebootAndPrepare)
         {
             Holding holding = await lab.Agent.PrepareAsync(request with { Devices = Now(lab, request) });
-            Assert.True(holding.State == HoldingState.Prepared, $"{(releasing ? "release" : "prepare")} {before} {index} {ending}: {holding.Reason} {holding.Message}");
+            Assert.True(
+                holding.State == HoldingState.Prepared,
+                $"{(releasing ? "release" : "prepare")} {before} {index} {ending}: {holding.Reason} {holding.Message}"
+            );
             Assert.All(devices, d => Assert.Equal("vfio-pci", lab.Sim(d).Driver));
         }
 
         Holding? released = await lab.Agent.ReleaseAsync("claim-1");
-        Assert.True(released is null, $"{(releasing ? "release" : "prepare")} {before} {index} {ending}: {released?.Reason} {released?.Message}");
+        Assert.True(
+            released is null,
+            $"{(releasing ? "release" : "prepare")} {before} {index} {ending}: {released?.Reason} {released?.Message}"
+        );
         Assert.Empty(lab.Agent.Holdings);
         bool lost = ending == Ending.RebootAndRelease || (ending == Ending.RebootAndPrepare && !devices.Contains(Lab.X710));
         string expected = lost && !devices.Contains(Lab.X710Vf) ? WithoutVfs(picture) : picture;
@@ -481,9 +549,14 @@ public class RecoveryTests(ITestOutputHelper output)
     private static List<DeviceToTake> Now(Lab lab, AssignmentRequest request) =>
         [.. request.Devices.Select(d => d with { IommuGroup = lab.Seen(d.Address.ToString()).Function.IommuGroup })];
 
-    private static string WithoutVfs(string picture) => string.Join('\n', picture.Split('\n')
-        .Where(line => !line.StartsWith("0000:82:02.", StringComparison.Ordinal))
-        .Select(line => line.StartsWith(Lab.X710, StringComparison.Ordinal) ? line[..^1] + "0" : line));
+    private static string WithoutVfs(string picture) =>
+        string.Join(
+            '\n',
+            picture
+                .Split('\n')
+                .Where(line => !line.StartsWith("0000:82:02.", StringComparison.Ordinal))
+                .Select(line => line.StartsWith(Lab.X710, StringComparison.Ordinal) ? line[..^1] + "0" : line)
+        );
 
     private static int Changes(Lab lab)
     {
@@ -494,9 +567,10 @@ public class RecoveryTests(ITestOutputHelper output)
         return last + 1;
     }
 
-    private static void Fault(Lab lab, Func<SimulatedAccess, bool> when, Action<SimulatedAccess> what) => lab.Simulated.Fault = a =>
-    {
-        if (when(a))
-            what(a);
-    };
+    private static void Fault(Lab lab, Func<SimulatedAccess, bool> when, Action<SimulatedAccess> what) =>
+        lab.Simulated.Fault = a =>
+        {
+            if (when(a))
+                what(a);
+        };
 }

@@ -6,25 +6,26 @@ namespace PciOperator.Host.Tests;
 /// <summary>A look at what uevents name finds what a look at everything finds.</summary>
 public class RescanTests
 {
-    private readonly Lab lab = new();
+    private readonly Lab _lab = new();
 
     [Fact]
     public async Task After_whatever_happens_both_looks_agree()
     {
-        await using var heard = new Ears(lab.Simulated);
+        await using var heard = new Ears(_lab.Simulated);
         var random = new Random(17);
-        lab.Agent.Scan();
-        int claims = 0, changes = 0;
+        _lab.Agent.Scan();
+        int claims = 0,
+            changes = 0;
         (string Name, Func<Task> Do)[] acts =
         [
             ("VFs", () => Vfs(Lab.Igb, random.Next(8))),
             ("VFs of the X710", () => Vfs(Lab.X710, random.Next(5))),
             ("unbind", () => Write($"/sys/bus/pci/drivers/nvme/unbind", Lab.Nvme)),
             ("bind", () => Write("/sys/bus/pci/drivers/nvme/bind", Lab.Nvme)),
-            ("claim", async () => await lab.Prepare($"claim-{++claims}", Lab.GpuFunctions)),
-            ("release", async () => await lab.Agent.ReleaseAsync($"claim-{claims}")),
-            ("claim a PF", async () => await lab.Prepare("claim-pf", Lab.X520)),
-            ("release a PF", async () => await lab.Agent.ReleaseAsync("claim-pf")),
+            ("claim", async () => await _lab.Prepare($"claim-{++claims}", Lab.GpuFunctions)),
+            ("release", async () => await _lab.Agent.ReleaseAsync($"claim-{claims}")),
+            ("claim a PF", async () => await _lab.Prepare("claim-pf", Lab.X520)),
+            ("release a PF", async () => await _lab.Agent.ReleaseAsync("claim-pf")),
             ("pull out", () => Unplug("0000:81:00.0")),
             ("plug in", () => Plug("0000:81:00.0")),
             ("interface up", () => Change(Lab.X520, f => f.Interfaces[0].Up = !f.Interfaces[0].Up)),
@@ -41,13 +42,16 @@ public class RescanTests
             {
                 (string name, Func<Task> act) = acts[random.Next(acts.Length)];
                 done.Add(name);
-                string before = lab.Picture();
+                string before = _lab.Picture();
                 await act();
-                changes += before == lab.Picture() ? 0 : 1;
-                partly = Describe(lab.Agent.Scan(await heard.AllAsync()));
+                changes += before == _lab.Picture() ? 0 : 1;
+                partly = Describe(_lab.Agent.Scan(await heard.AllAsync()));
             }
 
-            Assert.True(Describe(lab.Agent.Scan()) == partly, $"{i}: after {string.Join(", ", done)}:\n{Difference(Describe(lab.Agent.Scan()), partly)}");
+            Assert.True(
+                Describe(_lab.Agent.Scan()) == partly,
+                $"{i}: after {string.Join(", ", done)}:\n{Difference(Describe(_lab.Agent.Scan()), partly)}"
+            );
         }
 
         Assert.True(changes > 100, $"{changes} changes");
@@ -56,32 +60,39 @@ public class RescanTests
     [Fact]
     public async Task A_uevent_costs_a_look_at_what_it_concerns()
     {
-        await using var heard = new Ears(lab.Simulated);
-        lab.Agent.Scan();
-        lab.Simulated.Change(Lab.Igb, f => f.Override = "vfio-pci");
+        await using var heard = new Ears(_lab.Simulated);
+        _lab.Agent.Scan();
+        _lab.Simulated.Change(Lab.Igb, f => f.Override = "vfio-pci");
         IReadOnlyList<Uevent> events = await heard.AllAsync();
         HashSet<string> read = [];
-        lab.Simulated.Fault = a =>
+        _lab.Simulated.Fault = a =>
         {
             if (a.Path.StartsWith("/sys/bus/pci/devices/", StringComparison.Ordinal))
                 read.Add(a.Path.Split('/')[5]);
         };
-        HostSnapshot seen = lab.Agent.Scan(events);
+        HostSnapshot seen = _lab.Agent.Scan(events);
         Assert.Equal("vfio-pci", seen.Functions.Single(f => f.Address == PciAddress.Parse(Lab.Igb)).DriverOverride);
         // Both that had an uevent.
         Assert.Equal([Lab.BootDisplay, Lab.Igb], read.Order(StringComparer.Ordinal));
-        lab.Agent.Scan([Uevent.Lost]);
-        Assert.Equal(lab.Simulated.Functions.Count, read.Count);
+        _lab.Agent.Scan([Uevent.Lost]);
+        Assert.Equal(_lab.Simulated.Functions.Count, read.Count);
     }
 
     [Fact]
     public async Task What_a_claim_has_come_to_hold_is_looked_at_although_its_uevents_are_late()
     {
-        lab.Agent.Scan();
-        await lab.Prepare("claim-1", Lab.Igb);
-        HostSnapshot seen = lab.Agent.Scan([new Uevent { Action = "change", DevPath = "/devices/virtual/block/dm-0", Subsystem = "block" }]);
+        _lab.Agent.Scan();
+        await _lab.Prepare("claim-1", Lab.Igb);
+        HostSnapshot seen = _lab.Agent.Scan([
+            new Uevent
+            {
+                Action = "change",
+                DevPath = "/devices/virtual/block/dm-0",
+                Subsystem = "block",
+            },
+        ]);
         Assert.Equal("vfio-pci", seen.Functions.Single(f => f.Address == PciAddress.Parse(Lab.Igb)).Driver);
-        Assert.Equal(HoldingState.Prepared, lab.Agent.Holdings.Single().State);
+        Assert.Equal(HoldingState.Prepared, _lab.Agent.Holdings.Single().State);
     }
 
     private Task Vfs(string pf, int count)
@@ -94,7 +105,7 @@ public class RescanTests
     {
         try
         {
-            lab.Simulated.Files.Write(path, value);
+            _lab.Simulated.Files.Write(path, value);
         }
         catch (HostIoException)
         {
@@ -106,68 +117,90 @@ public class RescanTests
 
     private Task Change(string address, Action<SimulatedFunction> change)
     {
-        lab.Simulated.Change(address, change);
+        _lab.Simulated.Change(address, change);
         return Task.CompletedTask;
     }
 
     private Task Unplug(string address)
     {
-        if (lab.Simulated.Find(address) is not null)
-            lab.Simulated.Remove(address);
+        if (_lab.Simulated.Find(address) is not null)
+            _lab.Simulated.Remove(address);
         return Task.CompletedTask;
     }
 
     private Task Plug(string address)
     {
-        if (lab.Simulated.Find(address) is null)
+        if (_lab.Simulated.Find(address) is null)
         {
-            lab.Simulated.Add(new SimulatedFunction
-            {
-                Address = address,
-                Ids = "8086:10c9",
-                Class = 0x020000,
-                Bridge = "0000:80:00.0",
-                Numa = 1,
-                HostDriver = "igb",
-                Serial = "a0369fffff777777",
-                Sriov = new SimulatedSriov { Total = 7, VfProduct = "10ca", VfDriver = "igbvf", Stride = 2 },
-                Interfaces = [new SimulatedInterface { Name = "ens3" }],
-            });
+            _lab.Simulated.Add(
+                new SimulatedFunction
+                {
+                    Address = address,
+                    Ids = "8086:10c9",
+                    Class = 0x020000,
+                    Bridge = "0000:80:00.0",
+                    Numa = 1,
+                    HostDriver = "igb",
+                    Serial = "a0369fffff777777",
+                    Sriov = new SimulatedSriov
+                    {
+                        Total = 7,
+                        VfProduct = "10ca",
+                        VfDriver = "igbvf",
+                        Stride = 2,
+                    },
+                    Interfaces = [new SimulatedInterface { Name = "ens3" }],
+                }
+            );
         }
 
         return Task.CompletedTask;
     }
 
-    private static string Describe(HostSnapshot snapshot) => string.Join('\n',
-        snapshot.Functions.Select(f => $"{f.Function} {f.Driver} {f.DriverOverride} {f.NumVfs} {string.Join(' ', f.ResetMethods)} {f.Name} {f.VfioGroupNode} {f.VfioDeviceNode} {f.GuardName} {f.GuardReason} {f.WithheldBy} {f.ProvenReset} {string.Join(' ', f.Problems)}")
-            .Concat(snapshot.Problems).Concat(snapshot.Facts.Select(f => $"{f}")).Append($"{snapshot.Iommu} {snapshot.Vfio}"));
+    private static string Describe(HostSnapshot snapshot) =>
+        string.Join(
+            '\n',
+            snapshot
+                .Functions.Select(f =>
+                    $"{f.Function} {f.Driver} {f.DriverOverride} {f.NumVfs} {string.Join(' ', f.ResetMethods)} {f.Name} {f.VfioGroupNode} {f.VfioDeviceNode} {f.GuardName} {f.GuardReason} {f.WithheldBy} {f.ProvenReset} {string.Join(' ', f.Problems)}"
+                )
+                .Concat(snapshot.Problems)
+                .Concat(snapshot.Facts.Select(f => $"{f}"))
+                .Append($"{snapshot.Iommu} {snapshot.Vfio}")
+        );
 
     private static string Difference(string all, string some) =>
-        string.Join('\n', all.Split('\n').Except(some.Split('\n')).Select(l => $"+ {l}").Concat(some.Split('\n').Except(all.Split('\n')).Select(l => $"- {l}")));
+        string.Join(
+            '\n',
+            all.Split('\n')
+                .Except(some.Split('\n'))
+                .Select(l => $"+ {l}")
+                .Concat(some.Split('\n').Except(all.Split('\n')).Select(l => $"- {l}"))
+        );
 
     /// <summary>Collects a simulated host's uevents.</summary>
     private sealed class Ears : IAsyncDisposable
     {
-        private readonly SimulatedHost host;
-        private readonly IAsyncEnumerator<Uevent> events;
-        private Task<bool> next;
+        private readonly SimulatedHost _host;
+        private readonly IAsyncEnumerator<Uevent> _events;
+        private Task<bool> _next;
 
         public Ears(SimulatedHost host)
         {
-            this.host = host;
-            events = host.Uevents.ReadAsync(CancellationToken.None).GetAsyncEnumerator();
-            next = events.MoveNextAsync().AsTask();
+            _host = host;
+            _events = host.Uevents.ReadAsync(CancellationToken.None).GetAsyncEnumerator();
+            _next = _events.MoveNextAsync().AsTask();
         }
 
         /// <summary>All until now: a change of a device that nothing else changes marks the end.</summary>
         public async Task<IReadOnlyList<Uevent>> AllAsync()
         {
-            host.Change(Lab.BootDisplay, _ => { });
+            _host.Change(Lab.BootDisplay, _ => { });
             var all = new List<Uevent>();
-            while (await next)
+            while (await _next)
             {
-                all.Add(events.Current);
-                next = events.MoveNextAsync().AsTask();
+                all.Add(_events.Current);
+                _next = _events.MoveNextAsync().AsTask();
                 if (all[^1].PciSlotName == Lab.BootDisplay)
                     break;
             }

@@ -69,7 +69,10 @@ public class ResetTests
         await lab.Agent.ReleaseAsync("claim-2");
 
         lab.Reboot();
-        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(lab.Request("claim-3", d => d with { Reset = ResetMode.Skip }, Lab.Igb))).State);
+        Assert.Equal(
+            HoldingState.Prepared,
+            (await lab.Agent.PrepareAsync(lab.Request("claim-3", d => d with { Reset = ResetMode.Skip }, Lab.Igb))).State
+        );
         await lab.Agent.ReleaseAsync("claim-3");
         Assert.Equal(HoldingReasons.OpenFailed, (await lab.Prepare("claim-4", Lab.Igb)).Reason);
     }
@@ -96,7 +99,17 @@ public class ResetTests
         var lab = new Lab();
         AssignmentRequest request = lab.Request("claim-1", Lab.Igb);
         await lab.Agent.PrepareAsync(request);
-        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request with { Devices = [.. request.Devices.Select(d => d with { Reset = ResetMode.Required })] })).State);
+        Assert.Equal(
+            HoldingState.Prepared,
+            (
+                await lab.Agent.PrepareAsync(
+                    request with
+                    {
+                        Devices = [.. request.Devices.Select(d => d with { Reset = ResetMode.Required })],
+                    }
+                )
+            ).State
+        );
         lab.RestartAgent();
         Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
 
@@ -116,7 +129,18 @@ public class ResetTests
         var lab = new Lab();
         lab.Simulated.Change(Lab.Igb, f => (f.FailingResets["flr"], f.FailingResets["pm"]) = (Errnos.EIO, Errnos.ENOTTY));
         await lab.Prepare("claim-1", Lab.Igb);
-        Assert.Equal(["reset_method=flr", "reset=1:EIO", "reset_method=pm", "reset=1:ENOTTY", "reset_method=bus", "reset=1", "reset_method=flr pm bus"], Resets(lab));
+        Assert.Equal(
+            [
+                "reset_method=flr",
+                "reset=1:EIO",
+                "reset_method=pm",
+                "reset=1:ENOTTY",
+                "reset_method=bus",
+                "reset=1",
+                "reset_method=flr pm bus",
+            ],
+            Resets(lab)
+        );
         Assert.Equal("bus", lab.Seen(Lab.Igb).ProvenReset);
         lab.RestartAgent();
         int done = Resets(lab).Length;
@@ -150,7 +174,11 @@ public class ResetTests
         lab.Simulated.Change(Lab.Nvme, f => f.DeadAfterResets = ["flr", "bus", Hot]);
         Holding holding = await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { Reset = mode }, Lab.Nvme));
         Assert.Equal((HoldingState.Rejected, HoldingReasons.ResetFailed), (holding.State, holding.Reason));
-        Assert.Contains("does not answer any more. Tried: flr: its configuration space reads ffff; bus: its configuration space reads ffff; vfio hot reset: its configuration space reads ffff.", holding.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "does not answer any more. Tried: flr: its configuration space reads ffff; bus: its configuration space reads ffff; vfio hot reset: its configuration space reads ffff.",
+            holding.Message,
+            StringComparison.Ordinal
+        );
         Assert.Equal(picture, lab.Picture());
         Assert.Equal("NotClean", lab.Seen(Lab.Nvme).WithheldBy);
         Assert.Equal(HoldingReasons.Withheld, (await lab.Prepare("claim-2", Lab.Nvme)).Reason);
@@ -162,7 +190,9 @@ public class ResetTests
     public async Task One_hot_reset_cleans_a_whole_card()
     {
         var lab = new Lab();
-        Holding holding = await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { Reset = ResetMode.Required }, Lab.GpuFunctions));
+        Holding holding = await lab.Agent.PrepareAsync(
+            lab.Request("claim-1", d => d with { Reset = ResetMode.Required }, Lab.GpuFunctions)
+        );
         Assert.Equal(HoldingState.Prepared, holding.State);
         Assert.Null(holding.Message);
         Assert.Equal(["reset=1:ENOTTY", $"hot reset of {Lab.Gpu}={lab.Seen(Lab.Gpu).Function.IommuGroup}"], Resets(lab));
@@ -188,9 +218,19 @@ public class ResetTests
         // One that is not to be reset is not reset with another.
         var other = new Lab();
         string picture = other.Picture();
-        Holding refused = await other.Agent.PrepareAsync(other.Request("claim-1", d => d with { Reset = d.Address.Function == 2 ? ResetMode.Skip : ResetMode.Required }, Lab.GpuFunctions));
+        Holding refused = await other.Agent.PrepareAsync(
+            other.Request(
+                "claim-1",
+                d => d with { Reset = d.Address.Function == 2 ? ResetMode.Skip : ResetMode.Required },
+                Lab.GpuFunctions
+            )
+        );
         Assert.Equal(HoldingReasons.ResetFailed, refused.Reason);
-        Assert.Contains("vfio hot reset: it would also reset 0000:24:00.2, whose spec says reset: skip", refused.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "vfio hot reset: it would also reset 0000:24:00.2, whose spec says reset: skip",
+            refused.Message,
+            StringComparison.Ordinal
+        );
         Assert.Equal(picture, other.Picture());
     }
 
@@ -198,10 +238,15 @@ public class ResetTests
     public async Task A_hot_reset_stays_within_the_claim()
     {
         var lab = new Lab(TwoPorts());
-        const string first = "0000:25:00.0", second = "0000:25:00.1";
+        const string first = "0000:25:00.0",
+            second = "0000:25:00.1";
         Holding holding = await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { Reset = ResetMode.Required }, first));
         Assert.Equal((HoldingState.Rejected, HoldingReasons.ResetFailed), (holding.State, holding.Reason));
-        Assert.Contains($"{first} could not be reset. Tried: bus: ENOTTY (not possible with this device); vfio hot reset: it would also reset {second}, which the claim doesn't hold.", holding.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            $"{first} could not be reset. Tried: bus: ENOTTY (not possible with this device); vfio hot reset: it would also reset {second}, which the claim doesn't hold.",
+            holding.Message,
+            StringComparison.Ordinal
+        );
         Assert.Contains("reset: required", holding.Message, StringComparison.Ordinal);
         Assert.DoesNotContain(lab.Simulated.Log, w => w.Path.StartsWith("hot reset", StringComparison.Ordinal));
 
@@ -218,7 +263,16 @@ public class ResetTests
     {
         var lab = new Lab();
         string picture = lab.Picture();
-        lab.Simulated.Change(Lab.Nvme, f => f.FailingResets = new() { ["flr"] = Errnos.EIO, ["bus"] = Errnos.ETIMEDOUT, [Hot] = Errnos.EIO });
+        lab.Simulated.Change(
+            Lab.Nvme,
+            f =>
+                f.FailingResets = new()
+                {
+                    ["flr"] = Errnos.EIO,
+                    ["bus"] = Errnos.ETIMEDOUT,
+                    [Hot] = Errnos.EIO,
+                }
+        );
         AssignmentRequest required = lab.Request("claim-1", d => d with { Reset = ResetMode.Required, OneTimeUse = true }, Lab.Nvme);
         Holding holding = await lab.Agent.PrepareAsync(required);
         Assert.Equal((HoldingState.Rejected, HoldingReasons.ResetFailed), (holding.State, holding.Reason));
@@ -251,7 +305,16 @@ public class ResetTests
     public async Task Other_methods_of_the_kernels_end_what_is_remembered()
     {
         var lab = new Lab();
-        lab.Simulated.Change(Lab.Nvme, f => f.FailingResets = new() { ["flr"] = Errnos.EIO, ["bus"] = Errnos.EIO, [Hot] = Errnos.EIO });
+        lab.Simulated.Change(
+            Lab.Nvme,
+            f =>
+                f.FailingResets = new()
+                {
+                    ["flr"] = Errnos.EIO,
+                    ["bus"] = Errnos.EIO,
+                    [Hot] = Errnos.EIO,
+                }
+        );
         AssignmentRequest required = lab.Request("claim-1", d => d with { Reset = ResetMode.Required }, Lab.Nvme);
         await lab.Agent.PrepareAsync(required);
         Assert.Equal("NoReset", lab.Seen(Lab.Nvme).WithheldBy);
@@ -269,7 +332,12 @@ public class ResetTests
     {
         var lab = new Lab();
         string picture = lab.Picture();
-        Dictionary<string, int> failing = new() { ["flr"] = Errnos.EIO, ["bus"] = Errnos.EIO, [Hot] = Errnos.EIO };
+        Dictionary<string, int> failing = new()
+        {
+            ["flr"] = Errnos.EIO,
+            ["bus"] = Errnos.EIO,
+            [Hot] = Errnos.EIO,
+        };
         if (!hadWorked)
             lab.Simulated.Change(Lab.Nvme, f => f.FailingResets = failing);
         Holding holding = await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { Reset = mode }, Lab.Nvme));
@@ -301,11 +369,14 @@ public class ResetTests
     {
         var lab = new Lab(options: Impatient);
         await lab.Prepare("claim-1", Lab.Nvme);
-        lab.Simulated.Change(Lab.Nvme, f =>
-        {
-            f.DeadAfterResets = ["flr", "bus", Hot];
-            f.FailingDrivers.Add("nvme");
-        });
+        lab.Simulated.Change(
+            Lab.Nvme,
+            f =>
+            {
+                f.DeadAfterResets = ["flr", "bus", Hot];
+                f.FailingDrivers.Add("nvme");
+            }
+        );
         Assert.Null(await lab.Agent.ReleaseAsync("claim-1"));
         Assert.Empty(lab.Agent.Holdings);
         Assert.Equal((null, null), (lab.Sim(Lab.Nvme).Driver, lab.Sim(Lab.Nvme).Override));
@@ -316,7 +387,10 @@ public class ResetTests
     public async Task A_VF_is_reset_although_its_ids_read_ffff()
     {
         var lab = new Lab();
-        Assert.Equal(ushort.MaxValue, BitConverter.ToUInt16(lab.Simulated.Files.ReadBytes($"/sys/bus/pci/devices/{Lab.X710Vf}/config", 64)));
+        Assert.Equal(
+            ushort.MaxValue,
+            BitConverter.ToUInt16(lab.Simulated.Files.ReadBytes($"/sys/bus/pci/devices/{Lab.X710Vf}/config", 64))
+        );
         Holding holding = await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { Reset = ResetMode.Required }, Lab.X710Vf));
         Assert.Equal((HoldingState.Prepared, "flr"), (holding.State, lab.Seen(Lab.X710Vf).ProvenReset));
         lab.Simulated.Change(Lab.X710Vf, f => f.FailingResets["flr"] = Errnos.EAGAIN);
@@ -384,8 +458,13 @@ public class ResetTests
         Soil(lab, holding);
         string path = $"{SimulatedHost.StateDirectory}/journal/claim-1.json";
         string[] newer = ["\"handedOutIn\"", "\"used\"", "\"reset\"", "\"oneTimeUse\"", "\"originalResetMethods\""];
-        string old = string.Join('\n', lab.Simulated.Files.ReadText(path)!.Replace("\"formatVersion\": 2", "\"formatVersion\": 1", StringComparison.Ordinal)
-            .Split('\n').Where(line => !newer.Any(line.TrimStart().StartsWith)));
+        string old = string.Join(
+            '\n',
+            lab.Simulated.Files.ReadText(path)!
+                .Replace("\"formatVersion\": 2", "\"formatVersion\": 1", StringComparison.Ordinal)
+                .Split('\n')
+                .Where(line => !newer.Any(line.TrimStart().StartsWith))
+        );
         old = old.Replace(",\n    }", "\n    }", StringComparison.Ordinal);
         lab.Simulated.PutFile(path, System.Text.RegularExpressions.Regex.Replace(old, @",(\s*[}\]])", "$1"));
         lab.RestartAgent();
@@ -410,19 +489,49 @@ public class ResetTests
     /// <summary>A card of two ports in groups of their own, which only a reset of their bus would reset.</summary>
     private static SimulatedHost TwoPorts()
     {
-        SimulatedHostBuilder builder = LabHosts.Builder()
-            .Add(new SimulatedFunction { Address = "0000:20:04.0", Ids = "8086:2030", Class = 0x060400, HostDriver = "pcieport", ResetMethods = "pm" });
+        SimulatedHostBuilder builder = LabHosts
+            .Builder()
+            .Add(
+                new SimulatedFunction
+                {
+                    Address = "0000:20:04.0",
+                    Ids = "8086:2030",
+                    Class = 0x060400,
+                    HostDriver = "pcieport",
+                    ResetMethods = "pm",
+                }
+            );
         for (int port = 0; port < 2; port++)
-            builder.Add(new SimulatedFunction { Address = $"0000:25:00.{port}", Ids = "8086:10d3", Class = 0x020000, Bridge = "0000:20:04.0", HostDriver = "e1000e", ResetMethods = "bus", Interfaces = [new SimulatedInterface { Name = $"ens9f{port}" }] });
+        {
+            builder.Add(
+                new SimulatedFunction
+                {
+                    Address = $"0000:25:00.{port}",
+                    Ids = "8086:10d3",
+                    Class = 0x020000,
+                    Bridge = "0000:20:04.0",
+                    HostDriver = "e1000e",
+                    ResetMethods = "bus",
+                    Interfaces = [new SimulatedInterface { Name = $"ens9f{port}" }],
+                }
+            );
+        }
+
         return builder.Build();
     }
 
     /// <summary>A guest has the devices for a while.</summary>
     internal static void Soil(Lab lab, Holding holding) =>
-        lab.Simulated.StopProcess(lab.Simulated.StartProcess("qemu-system-x86", [.. holding.Devices.Select(d => d.DeviceNode!).Distinct()]));
+        lab.Simulated.StopProcess(
+            lab.Simulated.StartProcess("qemu-system-x86", [.. holding.Devices.Select(d => d.DeviceNode!).Distinct()])
+        );
 
-    private static string[] Writes(Lab lab) => [.. lab.Simulated.Log.Select(w =>
-        $"{(w.Path.StartsWith('/') ? w.Path[(w.Path.LastIndexOf('/') + 1)..] : w.Path)}={w.Value}{(w.Errno == 0 ? "" : ":" + Errnos.Name(w.Errno))}")];
+    private static string[] Writes(Lab lab) =>
+        [
+            .. lab.Simulated.Log.Select(w =>
+                $"{(w.Path.StartsWith('/') ? w.Path[(w.Path.LastIndexOf('/') + 1)..] : w.Path)}={w.Value}{(w.Errno == 0 ? "" : ":" + Errnos.Name(w.Errno))}"
+            ),
+        ];
 
     private static string[] Resets(Lab lab) => [.. Writes(lab).Where(w => w.Contains("reset", StringComparison.Ordinal))];
 }

@@ -7,27 +7,27 @@ namespace PciOperator.Host.Tests;
 public sealed class SimulatedHostTests : IDisposable
 {
     private const string Vf = "0000:21:10.0";
-    private readonly SimulatedHost host = LabHosts.Create();
-    private readonly DirectoryInfo folder = Directory.CreateTempSubdirectory("pcioperator-");
+    private readonly SimulatedHost _host = LabHosts.Create();
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("pcioperator-");
 
-    public void Dispose() => folder.Delete(recursive: true);
+    public void Dispose() => _folder.Delete(recursive: true);
 
     [Fact]
     public void Sriov_numvfs()
     {
         Assert.Equal(0, Write(Lab.Igb, "sriov_numvfs", "4"));
-        Assert.Equal("../0000:21:10.2", host.Files.ReadLink(Path(Lab.Igb, "virtfn1")));
-        Assert.Equal("../0000:21:00.0", host.Files.ReadLink(Path(Vf, "physfn")));
+        Assert.Equal("../0000:21:10.2", _host.Files.ReadLink(Path(Lab.Igb, "virtfn1")));
+        Assert.Equal("../0000:21:00.0", _host.Files.ReadLink(Path(Vf, "physfn")));
         Assert.Equal("igbvf", Driver(Vf));
-        Assert.Equal(4, host.Functions.Where(f => f.PhysFn == Lab.Igb).Select(f => f.Group).Distinct().Count());
+        Assert.Equal(4, _host.Functions.Where(f => f.PhysFn == Lab.Igb).Select(f => f.Group).Distinct().Count());
         Assert.Equal(Errnos.EBUSY, Write(Lab.Igb, "sriov_numvfs", "2"));
         Assert.Equal(0, Write(Lab.Igb, "sriov_numvfs", "4"));
         Assert.Equal(Errnos.ERANGE, Write(Lab.Igb, "sriov_numvfs", "8"));
         Assert.Equal(Errnos.EINVAL, Write(Lab.Igb, "sriov_numvfs", "abc"));
         Assert.Equal(Errnos.EINVAL, Write(Lab.Igb, "sriov_numvfs", "-1"));
         Assert.Equal(0, Write(Lab.Igb, "driver/unbind", Lab.Igb));
-        Assert.Equal("0", host.Files.ReadText(Path(Lab.Igb, "sriov_numvfs")));
-        Assert.False(host.Files.Exists(Path(Vf, "")));
+        Assert.Equal("0", _host.Files.ReadText(Path(Lab.Igb, "sriov_numvfs")));
+        Assert.False(_host.Files.Exists(Path(Vf, "")));
         Assert.Equal(Errnos.ENOENT, Write(Lab.Igb, "sriov_numvfs", "2"));
         Assert.Equal(0, Write(Lab.Igb, "sriov_numvfs", "0"));
         Assert.Equal(0, Probe(Lab.Igb));
@@ -41,28 +41,28 @@ public sealed class SimulatedHostTests : IDisposable
     public void Binding()
     {
         Write(Lab.Igb, "sriov_numvfs", "4");
-        Assert.Equal("(null)", host.Files.ReadText(Path(Vf, "driver_override")));
+        Assert.Equal("(null)", _host.Files.ReadText(Path(Vf, "driver_override")));
         Assert.Equal(0, Write(Vf, "driver_override", "vfio-pci"));
         Assert.Equal(0, Probe(Vf));
         Assert.Equal("igbvf", Driver(Vf));
         Assert.Equal(0, Write(Vf, "driver/unbind", Vf));
         Assert.Equal(0, Probe(Vf));
         Assert.Null(Driver(Vf));
-        host.Files.LoadModule("vfio-pci");
+        _host.Files.LoadModule("vfio-pci");
         Assert.Equal(0, Probe(Vf));
         Assert.Equal("vfio-pci", Driver(Vf));
-        string node = $"/dev/vfio/{host.Find(Vf)!.Group}";
-        Assert.NotNull(host.Files.DeviceAt(node));
+        string node = $"/dev/vfio/{_host.Find(Vf)!.Group}";
+        Assert.NotNull(_host.Files.DeviceAt(node));
         Assert.Equal(Errnos.EBUSY, Write("/sys/bus/pci/drivers/vfio-pci/bind", Vf));
         Assert.Equal(Errnos.ENODEV, Probe("0000:aa:00.0"));
         Assert.Equal(Errnos.ENODEV, Write("/sys/bus/pci/drivers/igbvf/unbind", Vf));
         Assert.Equal(0, Write(Vf, "driver/unbind", Vf));
-        Assert.Null(host.Files.DeviceAt(node));
+        Assert.Null(_host.Files.DeviceAt(node));
         Assert.Equal(Errnos.ENODEV, Write("/sys/bus/pci/drivers/igbvf/bind", Vf));
         Assert.Equal(0, Write(Vf, "driver_override", ""));
-        Assert.Equal("vfio-pci", host.Files.ReadText(Path(Vf, "driver_override")));
+        Assert.Equal("vfio-pci", _host.Files.ReadText(Path(Vf, "driver_override")));
         Assert.Equal(0, Write(Vf, "driver_override", "\n"));
-        Assert.Equal("(null)", host.Files.ReadText(Path(Vf, "driver_override")));
+        Assert.Equal("(null)", _host.Files.ReadText(Path(Vf, "driver_override")));
         Assert.Equal(0, Write("/sys/bus/pci/drivers/igbvf/bind", Vf));
         Assert.Equal("igbvf", Driver(Vf));
         Assert.Equal(Errnos.ENOENT, Write("/sys/bus/pci/drivers/vfio-pci/new_id", "8086 10ca"));
@@ -78,33 +78,36 @@ public sealed class SimulatedHostTests : IDisposable
         bare.Files.Write(Path(Lab.Igb, "driver/unbind"), Lab.Igb);
         bare.Files.Write("/sys/bus/pci/drivers_probe", Lab.Igb);
         Assert.Null(bare.Files.ReadLink(Path(Lab.Igb, "driver")));
-        Assert.Equal(Errnos.EINVAL, Assert.Throws<HostIoException>(() => bare.Files.Write("/sys/bus/pci/drivers/vfio-pci/bind", Lab.Igb)).Errno);
+        Assert.Equal(
+            Errnos.EINVAL,
+            Assert.Throws<HostIoException>(() => bare.Files.Write("/sys/bus/pci/drivers/vfio-pci/bind", Lab.Igb)).Errno
+        );
     }
 
     [Fact]
     public void What_the_host_driver_made_goes_and_comes_with_it()
     {
-        Assert.True(host.Files.Exists("/sys/class/net/ens1/flags"));
-        Assert.True(host.Files.Exists("/dev/nvme1n1"));
+        Assert.True(_host.Files.Exists("/sys/class/net/ens1/flags"));
+        Assert.True(_host.Files.Exists("/dev/nvme1n1"));
         Write(Lab.Igb, "driver/unbind", Lab.Igb);
         Write(Lab.Nvme, "driver/unbind", Lab.Nvme);
-        Assert.False(host.Files.Exists("/sys/class/net/ens1/flags"));
-        Assert.False(host.Files.Exists("/dev/nvme1n1"));
+        Assert.False(_host.Files.Exists("/sys/class/net/ens1/flags"));
+        Assert.False(_host.Files.Exists("/dev/nvme1n1"));
         Probe(Lab.Igb);
         Probe(Lab.Nvme);
-        Assert.True(host.Files.Exists("/sys/class/net/ens1/flags"));
-        Assert.True(host.Files.Exists("/dev/nvme1n1"));
+        Assert.True(_host.Files.Exists("/sys/class/net/ens1/flags"));
+        Assert.True(_host.Files.Exists("/dev/nvme1n1"));
     }
 
     [Fact]
     public async Task Uevents_say_what_happens()
     {
         using var stop = new CancellationTokenSource();
-        await using IAsyncEnumerator<Uevent> events = host.Uevents.ReadAsync(stop.Token).GetAsyncEnumerator();
+        await using IAsyncEnumerator<Uevent> events = _host.Uevents.ReadAsync(stop.Token).GetAsyncEnumerator();
         ValueTask<bool> next = events.MoveNextAsync();
         Write(Lab.Igb, "sriov_numvfs", "1");
         Write(Lab.Igb, "sriov_numvfs", "0");
-        host.Remove(Lab.X520);
+        _host.Remove(Lab.X520);
         var seen = new List<string>();
         while (seen.Count < 10 && await next)
         {
@@ -115,39 +118,47 @@ public sealed class SimulatedHostTests : IDisposable
         }
 
         Assert.Equal(
-        [
-            $"add pci {Vf}", "add net", $"bind pci {Vf}", $"change pci {Lab.Igb}",
-            "remove net", $"unbind pci {Vf}", $"remove pci {Vf}",
-            $"unbind pci {Lab.X520}", $"remove pci {Lab.X520}",
-        ], seen);
+            [
+                $"add pci {Vf}",
+                "add net",
+                $"bind pci {Vf}",
+                $"change pci {Lab.Igb}",
+                "remove net",
+                $"unbind pci {Vf}",
+                $"remove pci {Vf}",
+                $"unbind pci {Lab.X520}",
+                $"remove pci {Lab.X520}",
+            ],
+            seen
+        );
     }
 
     [Fact]
     public async Task A_kept_host_outlives_the_process_that_used_it()
     {
-        string file = System.IO.Path.Combine(folder.FullName, "host.json");
-        string picture = new Lab(host).Picture();
-        host.SaveTo(file);
-        var first = new Lab(host);
+        string file = System.IO.Path.Combine(_folder.FullName, "host.json");
+        string picture = new Lab(_host).Picture();
+        _host.SaveTo(file);
+        var first = new Lab(_host);
         AssignmentRequest request = first.Request("claim-1", Lab.X710);
         int changes = 0;
-        host.Fault = a =>
+        _host.Fault = a =>
         {
             if (a is { IsChange: true, Before: false } && ++changes == 4)
-                host.CrashAgent();
+                _host.CrashAgent();
         };
         await Assert.ThrowsAsync<SimulatedCrashException>(() => first.Agent.PrepareAsync(request));
 
         var second = new Lab(SimulatedHost.Open(file));
         Assert.NotEqual(picture, second.Picture());
-        Assert.Equal(host.BootId, second.Simulated.BootId);
+        Assert.Equal(_host.BootId, second.Simulated.BootId);
         await second.Agent.RecoverAsync();
         Assert.Equal(HoldingState.Preparing, Assert.Single(second.Agent.Holdings).State);
         Assert.Equal(HoldingState.Prepared, (await second.Agent.PrepareAsync(request)).State);
 
         var third = new Lab(SimulatedHost.Open(file));
         third.Reboot();
-        Assert.NotEqual(host.BootId, third.Simulated.BootId);
+        Assert.NotEqual(_host.BootId, third.Simulated.BootId);
 
         var fourth = new Lab(SimulatedHost.Open(file));
         Assert.Equal(HoldingState.Prepared, (await fourth.Agent.PrepareAsync(request)).State);
@@ -166,13 +177,16 @@ public sealed class SimulatedHostTests : IDisposable
             HostSnapshot snapshot = new Lab(one).Agent.Scan();
             Assert.Empty(snapshot.Problems);
             Assert.Equal(3, snapshot.Functions.Count(f => f.GuardReason is not null));
-            Assert.Equal(snapshot.Functions.Count(f => f.Function.Type != DeviceType.Vf), snapshot.Functions.Where(f => f.Function.Type != DeviceType.Vf).Select(f => f.Function.StableId).Distinct().Count());
+            Assert.Equal(
+                snapshot.Functions.Count(f => f.Function.Type != DeviceType.Vf),
+                snapshot.Functions.Where(f => f.Function.Type != DeviceType.Vf).Select(f => f.Function.StableId).Distinct().Count()
+            );
         }
     }
 
     private static string Path(string address, string file) => $"/sys/bus/pci/devices/{address}/{file}".TrimEnd('/');
 
-    private string? Driver(string address) => host.Files.ReadLink(Path(address, "driver"))?.Split('/')[^1];
+    private string? Driver(string address) => _host.Files.ReadLink(Path(address, "driver"))?.Split('/')[^1];
 
     private int Probe(string address) => Write("/sys/bus/pci/drivers_probe", address);
 
@@ -182,7 +196,7 @@ public sealed class SimulatedHostTests : IDisposable
     {
         try
         {
-            host.Files.Write(path, value);
+            _host.Files.Write(path, value);
             return 0;
         }
         catch (HostIoException e)

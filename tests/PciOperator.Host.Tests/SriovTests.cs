@@ -15,12 +15,25 @@ public class SriovTests
         var lab = new Lab();
         SriovOutcome made = await lab.Agent.SetVfsAsync(Igb, 4);
         Assert.Equal((true, true, 4), (made.Applied, made.Changed, made.NumVfs));
-        Assert.Equal(["0000:21:10.0", "0000:21:10.2", "0000:21:10.4", "0000:21:10.6"],
-            lab.Agent.Scan().Functions.Where(f => f.Function.ParentAddress == Igb).Select(f => f.Address.ToString()));
+        Assert.Equal(
+            ["0000:21:10.0", "0000:21:10.2", "0000:21:10.4", "0000:21:10.6"],
+            lab.Agent.Scan().Functions.Where(f => f.Function.ParentAddress == Igb).Select(f => f.Address.ToString())
+        );
         SriovOutcome fewer = await lab.Agent.SetVfsAsync(Igb, 2);
         Assert.Equal((true, true, 2), (fewer.Applied, fewer.Changed, fewer.NumVfs));
-        Assert.Equal(["4", "0", "2"], lab.Simulated.Log.Where(w => w.Path.EndsWith("sriov_numvfs", StringComparison.Ordinal)).Select(w => w.Value));
-        Assert.Equal(new SriovOutcome { Address = Igb, Applied = true, NumVfs = 2 }, await lab.Agent.SetVfsAsync(Igb, 2));
+        Assert.Equal(
+            ["4", "0", "2"],
+            lab.Simulated.Log.Where(w => w.Path.EndsWith("sriov_numvfs", StringComparison.Ordinal)).Select(w => w.Value)
+        );
+        Assert.Equal(
+            new SriovOutcome
+            {
+                Address = Igb,
+                Applied = true,
+                NumVfs = 2,
+            },
+            await lab.Agent.SetVfsAsync(Igb, 2)
+        );
         Assert.True((await lab.Agent.SetVfsAsync(Igb, 0)).Applied);
     }
 

@@ -7,20 +7,20 @@ namespace PciOperator.Host.Tests;
 public sealed class StateFolderTests : IDisposable
 {
     private const string JournalFolder = $"{SimulatedHost.StateDirectory}/journal";
-    private readonly DirectoryInfo folder = Directory.CreateTempSubdirectory("pcioperator-state-");
-    private readonly List<Process> processes = [];
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("pcioperator-state-");
+    private readonly List<Process> _processes = [];
 
-    private string LockFile => $"{folder.FullName}/agent.lock";
+    private string LockFile => $"{_folder.FullName}/agent.lock";
 
     public void Dispose()
     {
-        foreach (Process process in processes)
+        foreach (Process process in _processes)
         {
             process.Kill(entireProcessTree: true);
             process.Dispose();
         }
 
-        folder.Delete(recursive: true);
+        _folder.Delete(recursive: true);
     }
 
     [Theory]
@@ -51,7 +51,11 @@ public sealed class StateFolderTests : IDisposable
         var lab = new Lab();
         await lab.Prepare("claim-1", Lab.Igb);
         string path = $"{JournalFolder}/claim-1.json";
-        lab.Simulated.PutFile(path, lab.Simulated.Files.ReadText(path)!.Replace("\"originalDriver\": \"igb\"", $"\"originalDriver\": \"{driver}\"", StringComparison.Ordinal));
+        lab.Simulated.PutFile(
+            path,
+            lab.Simulated.Files.ReadText(path)!
+                .Replace("\"originalDriver\": \"igb\"", $"\"originalDriver\": \"{driver}\"", StringComparison.Ordinal)
+        );
         lab.RestartAgent();
         await lab.Agent.RecoverAsync();
         Assert.Equal(HoldingReasons.JournalCorrupt, Assert.Single(lab.Agent.Holdings).Reason);
@@ -143,7 +147,8 @@ public sealed class StateFolderTests : IDisposable
     public async Task A_second_agent_on_a_host_says_so_and_stays_still_until_the_first_has_ended()
     {
         var lab = new Lab();
-        AssignmentRequest request = lab.Request("claim-1", Lab.Igb), other = lab.Request("claim-2", Lab.Nvme);
+        AssignmentRequest request = lab.Request("claim-1", Lab.Igb),
+            other = lab.Request("claim-2", Lab.Nvme);
         await lab.Agent.PrepareAsync(request);
         int writes = lab.Simulated.Log.Count;
         var second = new PassthroughHost(lab.Simulated.FilesOfAnotherAgent(), SimulatedHost.StateDirectory);
@@ -166,11 +171,11 @@ public sealed class StateFolderTests : IDisposable
     {
         var files = new LinuxFileSystem();
         Process other = HoldLock();
-        Assert.Equal("another process", files.TakeFolder(folder.FullName));
+        Assert.Equal("another process", files.TakeFolder(_folder.FullName));
         other.Kill();
         other.WaitForExit();
-        Assert.Null(files.TakeFolder(folder.FullName));
-        Assert.Null(new LinuxFileSystem().TakeFolder(folder.FullName));
+        Assert.Null(files.TakeFolder(_folder.FullName));
+        Assert.Null(new LinuxFileSystem().TakeFolder(_folder.FullName));
         Assert.False(OthersCanLock());
         Assert.Contains($"{Environment.ProcessId} ", Said(), StringComparison.Ordinal);
     }
@@ -180,7 +185,11 @@ public sealed class StateFolderTests : IDisposable
     {
         HoldLock();
         SaysThatItIs(Environment.ProcessId);
-        Assert.StartsWith($"process {Environment.ProcessId} (", new LinuxFileSystem().TakeFolder(folder.FullName), StringComparison.Ordinal);
+        Assert.StartsWith(
+            $"process {Environment.ProcessId} (",
+            new LinuxFileSystem().TakeFolder(_folder.FullName),
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
@@ -192,17 +201,23 @@ public sealed class StateFolderTests : IDisposable
         int zombie = int.Parse(parent.StandardOutput.ReadLine()!, System.Globalization.CultureInfo.InvariantCulture);
         SpinWait.SpinUntil(() => File.ReadAllText($"/proc/{zombie}/stat").Contains(") Z ", StringComparison.Ordinal));
         SaysThatItIs(zombie);
-        Assert.Null(new LinuxFileSystem().TakeFolder(folder.FullName));
+        Assert.Null(new LinuxFileSystem().TakeFolder(_folder.FullName));
         Assert.False(OthersCanLock());
         Assert.Contains($"{Environment.ProcessId} ", Said(), StringComparison.Ordinal);
     }
 
-    private static void Fill(Lab lab, int errno) => lab.Simulated.Fault = a =>
-    {
-        if (a is { Before: true, Operation: SimulatedOperation.WriteDurably } or { Before: true, Operation: SimulatedOperation.Delete } && errno == Errnos.EROFS
-            || a is { Before: true, Operation: SimulatedOperation.WriteDurably })
-            throw new HostIoException("write", a.Path, errno);
-    };
+    private static void Fill(Lab lab, int errno) =>
+        lab.Simulated.Fault = a =>
+        {
+            if (
+                a is { Before: true, Operation: SimulatedOperation.WriteDurably } or { Before: true, Operation: SimulatedOperation.Delete }
+                    && errno == Errnos.EROFS
+                || a is { Before: true, Operation: SimulatedOperation.WriteDurably }
+            )
+            {
+                throw new HostIoException("write", a.Path, errno);
+            }
+        };
 
     /// <summary>Another process has the lock, and doesn't say who it is.</summary>
     private Process HoldLock()
@@ -224,15 +239,17 @@ public sealed class StateFolderTests : IDisposable
 
     private bool OthersCanLock()
     {
-        using Process process = Process.Start("flock", ["-n", LockFile, "true"]);
+        using var process = Process.Start("flock", ["-n", LockFile, "true"]);
         process.WaitForExit();
         return process.ExitCode == 0;
     }
 
     private Process Start(string program, params string[] arguments)
     {
-        Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
-        processes.Add(process);
+        Process process = Process.Start(
+            new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true }
+        )!;
+        _processes.Add(process);
         return process;
     }
 }

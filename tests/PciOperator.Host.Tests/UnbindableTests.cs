@@ -30,7 +30,10 @@ public class UnbindableTests
         if (refused)
             Assert.Contains("disable_denylist=1", seen.Unbindable, StringComparison.Ordinal);
         Holding holding = await lab.Prepare("claim-1", Qat);
-        Assert.Equal(refused ? (HoldingState.Rejected, HoldingReasons.Withheld, seen.Unbindable) : (HoldingState.Prepared, null, null), (holding.State, holding.Reason, holding.Message));
+        Assert.Equal(
+            refused ? (HoldingState.Rejected, HoldingReasons.Withheld, seen.Unbindable) : (HoldingState.Prepared, null, null),
+            (holding.State, holding.Reason, holding.Message)
+        );
         Assert.Equal(refused, lab.Simulated.Log.Count == 0);
     }
 
@@ -57,13 +60,19 @@ public class UnbindableTests
     public async Task What_only_takes_a_device_off_the_host_is_not_concerned()
     {
         Lab lab = WithQat(LabHosts.Create(), "8086:37c9");
-        Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { Driver = BindDriver.PciStub }, Qat))).State);
+        Assert.Equal(
+            HoldingState.Prepared,
+            (await lab.Agent.PrepareAsync(lab.Request("claim-1", d => d with { Driver = BindDriver.PciStub }, Qat))).State
+        );
     }
 
     [Theory]
     [InlineData(Parameter, "Y")]
     [InlineData("/sys/module/vfio_pci/srcversion", "0123456789ABCDEF")]
-    public async Task A_device_that_the_kernel_did_not_bind_is_not_taken_off_its_driver_again_until_something_changed(string setting, string changed)
+    public async Task A_device_that_the_kernel_did_not_bind_is_not_taken_off_its_driver_again_until_something_changed(
+        string setting,
+        string changed
+    )
     {
         var lab = new Lab();
         lab.Simulated.PutFile(Parameter, "N");
@@ -124,8 +133,25 @@ public class UnbindableTests
     private static Lab WithQat(SimulatedHost host, string ids)
     {
         var lab = new Lab(host);
-        lab.Simulated.Add(new SimulatedFunction { Address = "0000:20:04.0", Ids = "8086:2030", Class = 0x060400, HostDriver = "pcieport" });
-        lab.Simulated.Add(new SimulatedFunction { Address = Qat, Ids = ids, Class = 0x0b4000, Bridge = "0000:20:04.0", HostDriver = "c6xxvf" });
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = "0000:20:04.0",
+                Ids = "8086:2030",
+                Class = 0x060400,
+                HostDriver = "pcieport",
+            }
+        );
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = Qat,
+                Ids = ids,
+                Class = 0x0b4000,
+                Bridge = "0000:20:04.0",
+                HostDriver = "c6xxvf",
+            }
+        );
         return lab;
     }
 }

@@ -8,12 +8,25 @@ public class VfMessagesTests
     private static readonly VfSettings Set = new("52:54:00:12:34:56", 100, 3, "802.1Q", true, false, 10, 1000, 1);
 
     [Fact]
-    public void The_question_asks_for_VFs_without_statistics() => Assert.Equal(
-        "30000000" + "1200" + "0100" + "07000000" + "00000000"   // length 48, RTM_GETLINK, NLM_F_REQUEST, sequence 7, kernel's port
-        + "00000000" + "00000000" + "00000000" + "00000000"      // ifinfomsg: no index
-        + "0800" + "1D00" + "09000000"                           // IFLA_EXT_MASK: VF | SKIP_STATS
-        + "0800" + "0300" + "65733100",                          // IFLA_IFNAME "es1"
-        Hex(VfMessages.GetLink("es1", 7)));
+    public void The_question_asks_for_VFs_without_statistics() =>
+        Assert.Equal(
+            "30000000"
+                + "1200"
+                + "0100"
+                + "07000000"
+                + "00000000" // length 48, RTM_GETLINK, NLM_F_REQUEST, sequence 7, kernel's port
+                + "00000000"
+                + "00000000"
+                + "00000000"
+                + "00000000" // ifinfomsg: no index
+                + "0800"
+                + "1D00"
+                + "09000000" // IFLA_EXT_MASK: VF | SKIP_STATS
+                + "0800"
+                + "0300"
+                + "65733100", // IFLA_IFNAME "es1"
+            Hex(VfMessages.GetLink("es1", 7))
+        );
 
     [Theory]
     [InlineData("mac 52:54:00:12:34:56", "0100", "02000000" + "525400123456" + "0000000000000000000000000000000000000000000000000000")]
@@ -28,18 +41,32 @@ public class VfMessagesTests
         byte[] message = VfMessages.SetVf(5, attribute, 9);
         int inner = 4 + (content.Length / 2);
         Assert.Equal(
-            Le32(16 + 16 + 4 + 4 + inner) + "1300" + "0500" + "09000000" + "00000000"   // RTM_SETLINK, REQUEST | ACK
-            + "00000000" + "05000000" + "00000000" + "00000000"                         // ifinfomsg: index 5
-            + Le16(8 + inner) + "1680"                                                  // IFLA_VFINFO_LIST, nested
-            + Le16(4 + inner) + "0180"                                                  // IFLA_VF_INFO, nested
-            + Le16(inner) + type + content,
-            Hex(message));
+            Le32(16 + 16 + 4 + 4 + inner)
+                + "1300"
+                + "0500"
+                + "09000000"
+                + "00000000" // RTM_SETLINK, REQUEST | ACK
+                + "00000000"
+                + "05000000"
+                + "00000000"
+                + "00000000" // ifinfomsg: index 5
+                + Le16(8 + inner)
+                + "1680" // IFLA_VFINFO_LIST, nested
+                + Le16(4 + inner)
+                + "0180" // IFLA_VF_INFO, nested
+                + Le16(inner)
+                + type
+                + content,
+            Hex(message)
+        );
     }
 
     [Fact]
     public void A_service_VLAN_names_its_protocol_in_network_order()
     {
-        VfAttribute vlan = Assert.Single(VfMessages.Changes(1, VfSettings.Default, VfSettings.Default with { Vlan = 5, VlanProtocol = "802.1ad" }));
+        VfAttribute vlan = Assert.Single(
+            VfMessages.Changes(1, VfSettings.Default, VfSettings.Default with { Vlan = 5, VlanProtocol = "802.1ad" })
+        );
         Assert.Equal("0C80" + "1400" + "0100" + "01000000" + "05000000" + "00000000" + "88A80000", Le16(vlan.Type) + Hex(vlan.Content));
     }
 
@@ -47,7 +74,21 @@ public class VfMessagesTests
     public void Only_what_differs_is_set_and_nothing_that_a_driver_lacks()
     {
         Assert.Empty(VfMessages.Changes(0, Set, Set));
-        Assert.Empty(VfMessages.Changes(0, Set with { Mac = "52:54:00:AB:CD:EF" }, Set with { Mac = "52:54:00:ab:cd:ef", Trust = null, SpoofCheck = null }));
+        Assert.Empty(
+            VfMessages.Changes(
+                0,
+                Set with
+                {
+                    Mac = "52:54:00:AB:CD:EF",
+                },
+                Set with
+                {
+                    Mac = "52:54:00:ab:cd:ef",
+                    Trust = null,
+                    SpoofCheck = null,
+                }
+            )
+        );
         Assert.Equal(["vlan 0 qos 0"], VfMessages.Changes(0, Set, Set with { Vlan = 0, VlanQos = 0 }).Select(a => a.Name));
         Assert.Throws<FormatException>(() => VfMessages.Changes(0, Set, Set with { Mac = "52:54" }));
     }
@@ -56,8 +97,24 @@ public class VfMessagesTests
     public void The_answer_is_read_with_what_each_driver_says()
     {
         byte[] vf0 = Vf(0, "525400123456", vlan: 100, qos: 3, protocol: "8100", min: 10, max: 1000, spoof: 0, state: 1, trust: 1);
-        byte[] vf3 = Vf(3, "000000000000", vlan: 0, qos: 0, protocol: "88a8", min: 0, max: 0, spoof: uint.MaxValue, state: 0, trust: uint.MaxValue);
-        byte[] answer = Answer(7, 12, hardware: 1, [.. Attribute(21, Convert.FromHexString("04000000")), .. Attribute(22, [.. Attribute(1, vf0), .. Attribute(1, vf3)])]);
+        byte[] vf3 = Vf(
+            3,
+            "000000000000",
+            vlan: 0,
+            qos: 0,
+            protocol: "88a8",
+            min: 0,
+            max: 0,
+            spoof: uint.MaxValue,
+            state: 0,
+            trust: uint.MaxValue
+        );
+        byte[] answer = Answer(
+            7,
+            12,
+            hardware: 1,
+            [.. Attribute(21, Convert.FromHexString("04000000")), .. Attribute(22, [.. Attribute(1, vf0), .. Attribute(1, vf3)])]
+        );
         Assert.True(VfMessages.TryParseAnswer(answer, 7, out int? errno, out string? said, out LinkVfs? link));
         Assert.Equal((null, null, 12), (errno, said, link!.Index));
         Assert.Equal([0, 3], link.Vfs.Keys.Order());
@@ -114,7 +171,18 @@ public class VfMessagesTests
         }
     }
 
-    private static byte[] Vf(int number, string mac, int vlan, int qos, string protocol, int min, int max, uint spoof, int state, uint trust)
+    private static byte[] Vf(
+        int number,
+        string mac,
+        int vlan,
+        int qos,
+        string protocol,
+        int min,
+        int max,
+        uint spoof,
+        int state,
+        uint trust
+    )
     {
         byte[] Struct(params string[] parts) => Convert.FromHexString(Le32(number) + string.Concat(parts));
         return
@@ -133,12 +201,23 @@ public class VfMessagesTests
     }
 
     private static byte[] Answer(uint sequence, int index, int hardware, byte[] attributes) =>
-    [
-        .. Convert.FromHexString(Le32(32 + 16 + attributes.Length) + "1000" + "0000" + Le32((int)sequence) + "00000000" + "0000" + Le16(hardware) + Le32(index) + Le32(0x1043) + Le32(0)),
-        .. Attribute(3, "es1\0"u8.ToArray()),
-        .. Attribute(13, [0]),
-        .. attributes,
-    ];
+        [
+            .. Convert.FromHexString(
+                Le32(32 + 16 + attributes.Length)
+                    + "1000"
+                    + "0000"
+                    + Le32((int)sequence)
+                    + "00000000"
+                    + "0000"
+                    + Le16(hardware)
+                    + Le32(index)
+                    + Le32(0x1043)
+                    + Le32(0)
+            ),
+            .. Attribute(3, "es1\0"u8.ToArray()),
+            .. Attribute(13, [0]),
+            .. attributes,
+        ];
 
     private static byte[] Attribute(int type, byte[] content)
     {

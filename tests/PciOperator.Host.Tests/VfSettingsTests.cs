@@ -3,7 +3,9 @@ using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Host.Tests;
 
-/// <summary>What a PF keeps for its VFs: what a claim's owner sets does not reach the next owner, and what an administrator set stays.</summary>
+/// <summary>
+/// What a PF keeps for its VFs: what a claim's owner sets does not reach the next owner, and what an administrator set stays.
+/// </summary>
 public class VfSettingsTests
 {
     private static readonly VfSettings Tenants = new("52:54:00:aa:bb:cc", 100, 3, "802.1ad", true, false, 10, 1000, 1);
@@ -175,7 +177,10 @@ public class VfSettingsTests
         Assert.Contains(says, vf.Withheld, StringComparison.Ordinal);
         Assert.Contains("EOPNOTSUPP", vf.Withheld, StringComparison.Ordinal);
         lab.RestartAgent();
-        Assert.Equal((HoldingState.Rejected, HoldingReasons.Withheld), (await lab.Prepare("claim-2", Lab.X710Vf)) is var next ? (next.State, next.Reason) : default);
+        Assert.Equal(
+            (HoldingState.Rejected, HoldingReasons.Withheld),
+            (await lab.Prepare("claim-2", Lab.X710Vf)) is var next ? (next.State, next.Reason) : default
+        );
 
         Assert.True((await lab.Agent.SetVfsAsync(X710, 3)).Applied);
         Assert.Null(lab.Seen(Lab.X710Vf).Withheld);

@@ -42,7 +42,13 @@ public class WholeGroupTests
     public async Task A_VF_of_it_is_not_taken_by_itself_nor_all_of_them()
     {
         var lab = new Lab(LabHosts.CreateWithoutAcs());
-        foreach (string[] some in (string[][])[[Vfs[0]], Vfs])
+        foreach (
+            string[] some in (string[][])
+                [
+                    [Vfs[0]],
+                    Vfs,
+                ]
+        )
         {
             Holding holding = await lab.Prepare("claim-1", some);
             Assert.Equal((HoldingState.Rejected, HoldingReasons.DriftDetected), (holding.State, holding.Reason));
@@ -58,7 +64,10 @@ public class WholeGroupTests
         var lab = new Lab(LabHosts.CreateWithoutAcs());
         lab.Simulated.Change(Vfs[2], f => f.Interfaces[0].Address6 = true);
         Assert.StartsWith($"{Vfs[2]} ", lab.Seen(Lab.X710).GuardReason, StringComparison.Ordinal);
-        Assert.Equal((HoldingState.Rejected, HoldingReasons.GuardRefused), (await lab.Prepare("claim-1", Lab.X710)) is var holding ? (holding.State, holding.Reason) : default);
+        Assert.Equal(
+            (HoldingState.Rejected, HoldingReasons.GuardRefused),
+            (await lab.Prepare("claim-1", Lab.X710)) is var holding ? (holding.State, holding.Reason) : default
+        );
         Assert.Empty(lab.Simulated.Log);
     }
 
@@ -88,9 +97,15 @@ public class WholeGroupTests
         lab.Simulated.Change(Lab.X710, f => f.Sriov!.VfGroup = 78);
         foreach (int count in (int[])[0, 4])
             Assert.True((await lab.Agent.SetVfsAsync(PciAddress.Parse(Lab.X710), count)).Applied);
-        Assert.Equal((HoldingState.Rejected, HoldingReasons.DriftDetected), (await lab.Prepare("claim-1", Vfs[0])) is var one ? (one.State, one.Reason) : default);
+        Assert.Equal(
+            (HoldingState.Rejected, HoldingReasons.DriftDetected),
+            (await lab.Prepare("claim-1", Vfs[0])) is var one ? (one.State, one.Reason) : default
+        );
         Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-2", Vfs)).State);
-        Assert.Equal((HoldingState.Rejected, HoldingReasons.OwnedByOther), (await lab.Prepare("claim-3", Lab.X710)) is var pf ? (pf.State, pf.Reason) : default);
+        Assert.Equal(
+            (HoldingState.Rejected, HoldingReasons.OwnedByOther),
+            (await lab.Prepare("claim-3", Lab.X710)) is var pf ? (pf.State, pf.Reason) : default
+        );
         Assert.Null(await lab.Agent.ReleaseAsync("claim-2"));
         Assert.Equal(HoldingState.Prepared, (await lab.Prepare("claim-3", Lab.X710)).State);
     }
@@ -102,7 +117,10 @@ public class WholeGroupTests
         var lab = new Lab(LabHosts.CreateWithoutAcs());
         lab.Simulated.Add(SecondPfOf(lab, 79));
         lab.Simulated.Change(Vfs[3], f => f.Group = 79);
-        Assert.Equal((HoldingState.Rejected, HoldingReasons.DriftDetected), (await lab.Prepare("claim-1", SecondPf)) is var one ? (one.State, one.Reason) : default);
+        Assert.Equal(
+            (HoldingState.Rejected, HoldingReasons.DriftDetected),
+            (await lab.Prepare("claim-1", SecondPf)) is var one ? (one.State, one.Reason) : default
+        );
         Holding both = await lab.Prepare("claim-2", Lab.X710, SecondPf);
         Assert.Equal((HoldingState.Prepared, null), (both.State, both.Message));
     }
@@ -125,15 +143,29 @@ public class WholeGroupTests
         var lab = new Lab(LabHosts.CreateWithoutAcs());
         AssignmentRequest request = lab.Request("claim-1", Lab.X710);
         Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
-        lab.Simulated.Add(new SimulatedFunction
-        {
-            Address = Vfs[0], Ids = "8086:154c", Class = 0x020000, Bridge = lab.Sim(Lab.X710).Bridge, Group = 77, PhysFn = Lab.X710, HostDriver = "iavf",
-        });
+        lab.Simulated.Add(
+            new SimulatedFunction
+            {
+                Address = Vfs[0],
+                Ids = "8086:154c",
+                Class = 0x020000,
+                Bridge = lab.Sim(Lab.X710).Bridge,
+                Group = 77,
+                PhysFn = Lab.X710,
+                HostDriver = "iavf",
+            }
+        );
         lab.Agent.Scan();
-        Assert.Equal((HoldingState.Stuck, HoldingReasons.DriftDetected), lab.Agent.Holdings.Single() is var seen ? (seen.State, seen.Reason) : default);
+        Assert.Equal(
+            (HoldingState.Stuck, HoldingReasons.DriftDetected),
+            lab.Agent.Holdings.Single() is var seen ? (seen.State, seen.Reason) : default
+        );
         lab.RestartAgent();
         await lab.Agent.RecoverAsync();
-        Assert.Equal((HoldingState.Stuck, HoldingReasons.DriftDetected), (await lab.Agent.PrepareAsync(request)) is var again ? (again.State, again.Reason) : default);
+        Assert.Equal(
+            (HoldingState.Stuck, HoldingReasons.DriftDetected),
+            (await lab.Agent.PrepareAsync(request)) is var again ? (again.State, again.Reason) : default
+        );
         lab.Simulated.Remove(Vfs[0]);
         lab.Agent.Scan(fresh: true);
         Assert.Equal(HoldingState.Prepared, (await lab.Agent.PrepareAsync(request)).State);
@@ -161,10 +193,23 @@ public class WholeGroupTests
         Assert.Equal(2, lab.Sim(Lab.X710).Sriov!.NumVfs);
     }
 
-    private static SimulatedFunction SecondPfOf(Lab lab, int group) => new()
-    {
-        Address = SecondPf, Ids = "8086:1572", Class = 0x020000, Bridge = lab.Sim(Lab.X710).Bridge, Group = group, HostDriver = "i40e",
-        Sriov = new SimulatedSriov { Total = 64, VfProduct = "154c", VfDriver = "iavf", Offset = 31, VfGroup = group },
-        Interfaces = [new SimulatedInterface { Name = "ens4b" }],
-    };
+    private static SimulatedFunction SecondPfOf(Lab lab, int group) =>
+        new()
+        {
+            Address = SecondPf,
+            Ids = "8086:1572",
+            Class = 0x020000,
+            Bridge = lab.Sim(Lab.X710).Bridge,
+            Group = group,
+            HostDriver = "i40e",
+            Sriov = new SimulatedSriov
+            {
+                Total = 64,
+                VfProduct = "154c",
+                VfDriver = "iavf",
+                Offset = 31,
+                VfGroup = group,
+            },
+            Interfaces = [new SimulatedInterface { Name = "ens4b" }],
+        };
 }

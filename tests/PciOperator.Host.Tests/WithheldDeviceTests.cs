@@ -14,7 +14,7 @@ public class WithheldDeviceTests(ITestOutputHelper output)
     public async Task A_device_of_one_time_use_is_kept_until_an_administrator_frees_it()
     {
         var lab = new Lab(options: new PassthroughHostOptions { NodeName = "node-7" });
-        PciAddress address = PciAddress.Parse(Lab.Nvme);
+        var address = PciAddress.Parse(Lab.Nvme);
         AssignmentRequest request = Once(lab, "claim-1", Lab.Nvme);
         await lab.Agent.PrepareAsync(request);
 
@@ -37,7 +37,10 @@ public class WithheldDeviceTests(ITestOutputHelper output)
             foreach (ResetMode mode in Enum.GetValues<ResetMode>())
             {
                 Holding refused = await lab.Agent.PrepareAsync(lab.Request("claim-2", d => d with { Reset = mode }, Lab.Nvme));
-                Assert.Equal((HoldingState.Rejected, HoldingReasons.Withheld, seen.Withheld), (refused.State, refused.Reason, refused.Message));
+                Assert.Equal(
+                    (HoldingState.Rejected, HoldingReasons.Withheld, seen.Withheld),
+                    (refused.State, refused.Reason, refused.Message)
+                );
             }
 
             lab.Reboot();
@@ -116,7 +119,10 @@ public class WithheldDeviceTests(ITestOutputHelper output)
         var lab = new Lab();
         await lab.Prepare("claim-1", Lab.Nvme);
         string record = $"{Records}/{Assert.Single(lab.Simulated.Files.List(Records))}";
-        lab.Simulated.PutFile(record, lab.Simulated.Files.ReadText(record)!.Replace("\"formatVersion\": 1", "\"formatVersion\": 2", StringComparison.Ordinal));
+        lab.Simulated.PutFile(
+            record,
+            lab.Simulated.Files.ReadText(record)!.Replace("\"formatVersion\": 1", "\"formatVersion\": 2", StringComparison.Ordinal)
+        );
         lab.RestartAgent();
         JournalException e = await Assert.ThrowsAsync<JournalException>(() => lab.Agent.RecoverAsync());
         Assert.Contains("newer agent", e.Message, StringComparison.Ordinal);
@@ -143,8 +149,14 @@ public class WithheldDeviceTests(ITestOutputHelper output)
                 {
                     foreach (bool before in new[] { false, true })
                     {
-                        for (int index = TestScope.First(5); await CrashAt(devices, index, before, again, reboot, failing); index = TestScope.Next(index, 5))
+                        for (
+                            int index = TestScope.First(5);
+                            await CrashAt(devices, index, before, again, reboot, failing);
+                            index = TestScope.Next(index, 5)
+                        )
+                        {
                             points++;
+                        }
                     }
                 }
             }
@@ -158,7 +170,8 @@ public class WithheldDeviceTests(ITestOutputHelper output)
     {
         var lab = new Lab();
         AssignmentRequest request = Once(lab, "claim-1", devices);
-        bool hit = false, used = false;
+        bool hit = false,
+            used = false;
         lab.Simulated.Fault = a =>
         {
             if (a.IsChange && a.Index == index && a.Before == before)
@@ -174,7 +187,19 @@ public class WithheldDeviceTests(ITestOutputHelper output)
             if (failing)
             {
                 foreach (string device in devices)
-                    lab.Simulated.Change(device, f => f.FailingResets = new() { ["flr"] = Errnos.EIO, ["pm"] = Errnos.EIO, ["bus"] = Errnos.EIO, [Hot] = Errnos.EIO });
+                {
+                    lab.Simulated.Change(
+                        device,
+                        f =>
+                            f.FailingResets = new()
+                            {
+                                ["flr"] = Errnos.EIO,
+                                ["pm"] = Errnos.EIO,
+                                ["bus"] = Errnos.EIO,
+                                [Hot] = Errnos.EIO,
+                            }
+                    );
+                }
             }
 
             await lab.Agent.ReleaseAsync("claim-1");
@@ -225,5 +250,6 @@ public class WithheldDeviceTests(ITestOutputHelper output)
         }
     }
 
-    private static AssignmentRequest Once(Lab lab, string claim, params string[] devices) => lab.Request(claim, d => d with { OneTimeUse = true }, devices);
+    private static AssignmentRequest Once(Lab lab, string claim, params string[] devices) =>
+        lab.Request(claim, d => d with { OneTimeUse = true }, devices);
 }

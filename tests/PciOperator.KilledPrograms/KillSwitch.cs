@@ -22,7 +22,7 @@ internal sealed class KillSwitch
         {
             if (before)
             {
-                var count = _reached[name] = _reached.GetValueOrDefault(name) + 1;
+                int count = _reached[name] = _reached.GetValueOrDefault(name) + 1;
                 if (_traced)
                     Console.WriteLine($"point {count} {name}");
             }
@@ -39,7 +39,7 @@ internal sealed class KillSwitch
     {
         while (Console.ReadLine() is { } line)
         {
-            var words = line.Split(' ', 4);
+            string[] words = line.Split(' ', 4);
             lock (_lock)
             {
                 _reached.Clear();

@@ -1,6 +1,8 @@
 namespace PciOperator.KilledPrograms;
 
-/// <summary>Every call to the API server is two points: before it is sent, and after it is answered. Lists and watches fill caches and are left out.</summary>
+/// <summary>
+/// Every call to the API server is two points: before it is sent, and after it is answered. Lists and watches fill caches and are left out.
+/// </summary>
 internal sealed class KillingHandler(HttpMessageHandler inner, KillSwitch kill) : DelegatingHandler(inner)
 {
     protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
@@ -8,7 +10,7 @@ internal sealed class KillingHandler(HttpMessageHandler inner, KillSwitch kill) 
         if (NameOf(request) is not { } name)
             return await base.SendAsync(request, cancellationToken);
         kill.Reach(name, before: true);
-        var response = await base.SendAsync(request, cancellationToken);
+        HttpResponseMessage response = await base.SendAsync(request, cancellationToken);
         kill.Reach(name, before: false);
         return response;
     }
@@ -16,7 +18,7 @@ internal sealed class KillingHandler(HttpMessageHandler inner, KillSwitch kill) 
     /// <summary><c>PATCH pcinodes/status</c>: verb, resource and subresource.</summary>
     private static string? NameOf(HttpRequestMessage request)
     {
-        var path = request.RequestUri!.AbsolutePath.Trim('/').Split('/');
+        string[] path = request.RequestUri!.AbsolutePath.Trim('/').Split('/');
         var rest = path.Skip(path[0] == "api" ? 2 : 3).ToList();
         if (rest is ["namespaces", _, _, ..])
             rest = rest[2..];

@@ -9,4 +9,6 @@ controller.SetAction((parsed, ct) => Programs.RunControllerAsync(parsed.GetValue
 var agent = new Command("agent", "The agent on a simulated host that a file keeps, to be killed by a test.") { kubeconfig, node, host };
 agent.SetAction((parsed, ct) => Programs.RunAgentAsync(parsed.GetValue(kubeconfig)!, parsed.GetValue(node)!, parsed.GetValue(host)!, ct));
 
-return await new RootCommand("The controller, and the agent on a simulated host, for tests that kill them.") { controller, agent }.Parse(args).InvokeAsync();
+return await new RootCommand("The controller, and the agent on a simulated host, for tests that kill them.") { controller, agent }
+    .Parse(args)
+    .InvokeAsync();

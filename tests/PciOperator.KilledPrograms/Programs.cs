@@ -8,27 +8,48 @@ using Prometheus;
 
 namespace PciOperator.KilledPrograms;
 
-/// <summary>The controller and the agent as processes of their own that a test kills: the agent on a simulated host that a file keeps.</summary>
+/// <summary>
+/// The controller and the agent as processes of their own that a test kills: the agent on a simulated host that a file keeps.
+/// </summary>
 internal static class Programs
 {
     public static async Task<int> RunControllerAsync(string kubeconfig, CancellationToken ct)
     {
         var kill = new KillSwitch();
-        using var logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
-        var log = logs.CreateLogger("controller");
-        var metrics = Metrics.NewCustomRegistry();
-        using var client = new EntityClient(ClusterAccess.FromKubeconfig(kubeconfig), PciOperatorJsonContext.Default, logger: log,
-            wrap: inner => new KillingHandler(inner, kill), userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", metrics: metrics);
+        using ILoggerFactory logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
+        ILogger log = logs.CreateLogger("controller");
+        CollectorRegistry metrics = Metrics.NewCustomRegistry();
+        using var client = new EntityClient(
+            ClusterAccess.FromKubeconfig(kubeconfig),
+            PciOperatorJsonContext.Default,
+            logger: log,
+            wrap: inner => new KillingHandler(inner, kill),
+            userAgent: "pcioperator-controller",
+            fieldManager: "pcioperator-controller",
+            metrics: metrics
+        );
         await using var events = new EventRecorder(client, "pcioperator-controller", "killed", logger: log);
-        var controller = new PciController(client, new ControllerOptions { LeaderElect = false, KickDelay = TimeSpan.FromMilliseconds(20), CountDelay = TimeSpan.FromMilliseconds(50) }, TimeProvider.System, log, metrics, events);
-        var running = controller.RunAsync(ct);
+        var controller = new PciController(
+            client,
+            new ControllerOptions
+            {
+                LeaderElect = false,
+                KickDelay = TimeSpan.FromMilliseconds(20),
+                CountDelay = TimeSpan.FromMilliseconds(50),
+            },
+            TimeProvider.System,
+            log,
+            metrics,
+            events
+        );
+        Task running = controller.RunAsync(ct);
         return await ServeAsync(kill, running, () => controller.NotReady() is null);
     }
 
     public static async Task<int> RunAgentAsync(string kubeconfig, string node, string hostFile, CancellationToken ct)
     {
         var kill = new KillSwitch();
-        using var logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
+        using ILoggerFactory logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
         var host = SimulatedHost.Open(hostFile);
         host.Fault = access =>
         {
@@ -36,8 +57,17 @@ internal static class Programs
                 kill.Reach(name, access.Before);
         };
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        var running = AgentOnSimulatedHost.RunAsync(node, host, Installation.Default, ClusterAccess.FromKubeconfig(kubeconfig), TimeProvider.System, logs.CreateLogger("agent"), ready,
-            inner => new KillingHandler(inner, kill), ct);
+        Task running = AgentOnSimulatedHost.RunAsync(
+            node,
+            host,
+            Installation.Default,
+            ClusterAccess.FromKubeconfig(kubeconfig),
+            TimeProvider.System,
+            logs.CreateLogger("agent"),
+            ready,
+            inner => new KillingHandler(inner, kill),
+            ct
+        );
         return await ServeAsync(kill, running, () => ready.Task.IsCompleted);
     }
 
@@ -52,14 +82,16 @@ internal static class Programs
         return running.IsFaulted ? 1 : 0;
     }
 
-    private static string? NameOf(SimulatedAccess access) => access.Operation switch
-    {
-        SimulatedOperation.Write => "sysfs " + access.Path[(access.Path.LastIndexOf('/') + 1)..],
-        SimulatedOperation.WriteDurably => access.Path.Contains("/journal/", StringComparison.Ordinal) ? "journal write"
-            : access.Path.StartsWith(SimulatedHost.StateDirectory + "/devices/", StringComparison.Ordinal) ? "device memory write" : "state write",
-        SimulatedOperation.HotReset => "hot reset",
-        SimulatedOperation.Delete => "journal delete",
-        SimulatedOperation.LoadModule => "modprobe " + access.Path,
-        _ => null,
-    };
+    private static string? NameOf(SimulatedAccess access) =>
+        access.Operation switch
+        {
+            SimulatedOperation.Write => "sysfs " + access.Path[(access.Path.LastIndexOf('/') + 1)..],
+            SimulatedOperation.WriteDurably => access.Path.Contains("/journal/", StringComparison.Ordinal) ? "journal write"
+            : access.Path.StartsWith(SimulatedHost.StateDirectory + "/devices/", StringComparison.Ordinal) ? "device memory write"
+            : "state write",
+            SimulatedOperation.HotReset => "hot reset",
+            SimulatedOperation.Delete => "journal delete",
+            SimulatedOperation.LoadModule => "modprobe " + access.Path,
+            _ => null,
+        };
 }

@@ -81,7 +81,11 @@ public sealed class FakeTimeProvider(DateTimeOffset? start = null) : TimeProvide
         lock (_lock)
         {
             IReadOnlyList<TimeSpan> delays = [.. _timers.Select(t => t.Due - _elapsed)];
-            foreach (var waiter in _waiters.Where(w => w.Condition(delays)).ToList())
+            foreach (
+                (Func<IReadOnlyList<TimeSpan>, bool> Condition, TaskCompletionSource Done) waiter in _waiters
+                    .Where(w => w.Condition(delays))
+                    .ToList()
+            )
             {
                 _waiters.Remove(waiter);
                 waiter.Done.TrySetResult();

@@ -22,7 +22,7 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
 
     public static async Task<KubebuilderApiServer> StartAsync(string assets)
     {
-        foreach (var program in (string[])["etcd", "kube-apiserver"])
+        foreach (string program in (string[])["etcd", "kube-apiserver"])
         {
             if (!File.Exists(Path.Combine(assets, program)))
                 throw new InvalidOperationException($"KUBEBUILDER_ASSETS is {assets}, which has no {program}.");
@@ -43,18 +43,30 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
 
     private async Task RunAsync(string assets)
     {
-        var client = $"http://127.0.0.1:{ServerProcess.FreePort()}";
-        var peer = $"http://127.0.0.1:{ServerProcess.FreePort()}";
-        _processes.Add(ServerProcess.Start(
-            Path.Combine(assets, "etcd"),
-            [
-                "--data-dir", InFolder("etcd"),
-                "--listen-client-urls", client, "--advertise-client-urls", client,
-                "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", $"default={peer}",
-                "--unsafe-no-fsync",
-            ]));
+        string client = $"http://127.0.0.1:{ServerProcess.FreePort()}";
+        string peer = $"http://127.0.0.1:{ServerProcess.FreePort()}";
+        _processes.Add(
+            ServerProcess.Start(
+                Path.Combine(assets, "etcd"),
+                [
+                    "--data-dir",
+                    InFolder("etcd"),
+                    "--listen-client-urls",
+                    client,
+                    "--advertise-client-urls",
+                    client,
+                    "--listen-peer-urls",
+                    peer,
+                    "--initial-advertise-peer-urls",
+                    peer,
+                    "--initial-cluster",
+                    $"default={peer}",
+                    "--unsafe-no-fsync",
+                ]
+            )
+        );
 
-        var token = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
+        string token = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
         await File.WriteAllTextAsync(InFolder("tokens.csv"), $"{token},admin,admin,\"system:masters\"\n");
         using (var key = RSA.Create(2048))
         {
@@ -62,20 +74,31 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
             await File.WriteAllTextAsync(InFolder("sa.pub"), key.ExportSubjectPublicKeyInfoPem());
         }
 
-        var certificate = await WriteServingCertificateAsync();
-        var port = ServerProcess.FreePort();
-        _processes.Add(ServerProcess.Start(
-            Path.Combine(assets, "kube-apiserver"),
-            [
-                $"--etcd-servers={client}",
-                "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", $"--secure-port={port}",
-                $"--tls-cert-file={InFolder("tls.crt")}", $"--tls-private-key-file={InFolder("tls.key")}", $"--cert-dir={InFolder("certs")}",
-                $"--token-auth-file={InFolder("tokens.csv")}", "--authorization-mode=RBAC",
-                "--service-account-issuer=https://kubernetes.default.svc", $"--service-account-key-file={InFolder("sa.pub")}", $"--service-account-signing-key-file={InFolder("sa.key")}",
-                "--service-cluster-ip-range=10.0.0.0/24", "--allow-privileged=true",
-                // No controller makes service accounts here, and pods without one are to be accepted.
-                "--disable-admission-plugins=ServiceAccount",
-            ]));
+        string certificate = await WriteServingCertificateAsync();
+        int port = ServerProcess.FreePort();
+        _processes.Add(
+            ServerProcess.Start(
+                Path.Combine(assets, "kube-apiserver"),
+                [
+                    $"--etcd-servers={client}",
+                    "--bind-address=127.0.0.1",
+                    "--advertise-address=127.0.0.1",
+                    $"--secure-port={port}",
+                    $"--tls-cert-file={InFolder("tls.crt")}",
+                    $"--tls-private-key-file={InFolder("tls.key")}",
+                    $"--cert-dir={InFolder("certs")}",
+                    $"--token-auth-file={InFolder("tokens.csv")}",
+                    "--authorization-mode=RBAC",
+                    "--service-account-issuer=https://kubernetes.default.svc",
+                    $"--service-account-key-file={InFolder("sa.pub")}",
+                    $"--service-account-signing-key-file={InFolder("sa.key")}",
+                    "--service-cluster-ip-range=10.0.0.0/24",
+                    "--allow-privileged=true",
+                    // No controller makes service accounts here, and pods without one are to be accepted.
+                    "--disable-admission-plugins=ServiceAccount",
+                ]
+            )
+        );
         KubeconfigText = $"""
             apiVersion: v1
             kind: Config
@@ -104,7 +127,7 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
         names.AddDnsName("localhost");
         request.CertificateExtensions.Add(names.Build());
         request.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
-        using var certificate = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddDays(2));
+        using X509Certificate2 certificate = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddDays(2));
         await File.WriteAllTextAsync(InFolder("tls.crt"), certificate.ExportCertificatePem());
         await File.WriteAllTextAsync(InFolder("tls.key"), key.ExportECPrivateKeyPem());
         return certificate.ExportCertificatePem();
@@ -128,11 +151,18 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
             }
             catch (OperationCanceledException)
             {
-                throw new InvalidOperationException($"kube-apiserver did not become ready within a minute.\n{string.Join("\n\n", _processes.Select(p => p.LogEnd))}");
+                throw new InvalidOperationException(
+                    $"kube-apiserver did not become ready within a minute.\n{string.Join("\n\n", _processes.Select(p => p.LogEnd))}"
+                );
             }
 
             if (_processes.Any(p => p.HasExited))
-                throw new InvalidOperationException($"etcd or kube-apiserver ended.\n{string.Join("\n\n", _processes.Select(p => p.LogEnd))}");
+            {
+                throw new InvalidOperationException(
+                    $"etcd or kube-apiserver ended.\n{string.Join("\n\n", _processes.Select(p => p.LogEnd))}"
+                );
+            }
+
             await Task.Delay(100, CancellationToken.None);
         }
     }
@@ -141,7 +171,7 @@ internal sealed class KubebuilderApiServer : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var process in Enumerable.Reverse(_processes))
+        foreach (ServerProcess? process in Enumerable.Reverse(_processes))
             await process.DisposeAsync();
         _folder.Delete(recursive: true);
     }

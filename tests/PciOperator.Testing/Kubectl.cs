@@ -9,35 +9,42 @@ public static class Kubectl
     public static string Repository { get; } = FindRepository();
 
     /// <summary>Why tests with kubectl are skipped; null when it is there. In CI it has to be.</summary>
-    public static string? SkipReason => IsThere || Environment.GetEnvironmentVariable("CI") == "true" ? null : "kubectl is not on the PATH.";
+    public static string? SkipReason =>
+        IsThere || Environment.GetEnvironmentVariable("CI") == "true" ? null : "kubectl is not on the PATH.";
 
-    private static bool IsThere => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(folder => File.Exists(Path.Combine(folder, "kubectl")));
+    private static bool IsThere =>
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(folder => File.Exists(Path.Combine(folder, "kubectl")));
 
     /// <summary>Runs kubectl; what it prints.</summary>
     /// <exception cref="InvalidOperationException">It failed; the message has what it said.</exception>
     public static async Task<string> RunAsync(string kubeconfigText, params string[] arguments)
     {
-        var (code, text) = await TryAsync(kubeconfigText, null, arguments);
+        (int code, string? text) = await TryAsync(kubeconfigText, null, arguments);
         return code == 0 ? text : throw new InvalidOperationException($"kubectl {string.Join(' ', arguments)} ended with {code}: {text}");
     }
 
     /// <summary>Runs kubectl, with something on its standard input; its exit code and all that it printed.</summary>
     public static async Task<(int Code, string Text)> TryAsync(string kubeconfigText, string? input, params string[] arguments)
     {
-        var folder = Directory.CreateTempSubdirectory("pcioperator-kubectl-");
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("pcioperator-kubectl-");
         try
         {
-            var kubeconfig = Path.Combine(folder.FullName, "kubeconfig");
+            string kubeconfig = Path.Combine(folder.FullName, "kubeconfig");
             await File.WriteAllTextAsync(kubeconfig, kubeconfigText);
-            var start = new ProcessStartInfo("kubectl", arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+            var start = new ProcessStartInfo("kubectl", arguments)
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            };
             start.Environment["KUBECONFIG"] = kubeconfig;
             start.Environment["KUBECACHEDIR"] = Path.Combine(folder.FullName, "cache");
-            using var process = Process.Start(start)!;
+            using Process process = Process.Start(start)!;
             if (input is not null)
                 await process.StandardInput.WriteAsync(input);
             process.StandardInput.Close();
-            var output = process.StandardOutput.ReadToEndAsync();
-            var errors = process.StandardError.ReadToEndAsync();
+            Task<string> output = process.StandardOutput.ReadToEndAsync();
+            Task<string> errors = process.StandardError.ReadToEndAsync();
             await process.WaitForExitAsync();
             return (process.ExitCode, await output + await errors);
         }

@@ -21,8 +21,7 @@ public static class RealServer
     public const string HowTo =
         "No real API server: set PCI_TEST_APISERVER (a test API server's binary), KUBEBUILDER_ASSETS (a folder with etcd and kube-apiserver) or TEST_KUBECONFIG (any cluster that tests may write to).";
 
-    private static string? Variable(string name) =>
-        Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? value : null;
+    private static string? Variable(string name) => Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? value : null;
 }
 
 /// <summary>A test that needs a real API server.</summary>
@@ -45,22 +44,27 @@ public sealed class ContractFactAttribute : FactAttribute;
 /// <summary>Finds <see cref="ContractFactAttribute"/>s.</summary>
 public sealed class ContractFactDiscoverer(IMessageSink diagnostics) : FactDiscoverer(diagnostics)
 {
-    protected override IXunitTestCase CreateTestCase(ITestFrameworkDiscoveryOptions discoveryOptions, ITestMethod testMethod, IAttributeInfo factAttribute) =>
-        new ContractTestCase(DiagnosticMessageSink, discoveryOptions.MethodDisplayOrDefault(), discoveryOptions.MethodDisplayOptionsOrDefault(), testMethod);
+    protected override IXunitTestCase CreateTestCase(
+        ITestFrameworkDiscoveryOptions discoveryOptions,
+        ITestMethod testMethod,
+        IAttributeInfo factAttribute
+    ) =>
+        new ContractTestCase(
+            DiagnosticMessageSink,
+            discoveryOptions.MethodDisplayOrDefault(),
+            discoveryOptions.MethodDisplayOptionsOrDefault(),
+            testMethod
+        );
 }
 
 /// <summary>A test case that knows whether its class needs a real server.</summary>
 public sealed class ContractTestCase : XunitTestCase
 {
     [Obsolete("For deserialisation.")]
-    public ContractTestCase()
-    {
-    }
+    public ContractTestCase() { }
 
     public ContractTestCase(IMessageSink diagnostics, TestMethodDisplay display, TestMethodDisplayOptions options, ITestMethod method)
-        : base(diagnostics, display, options, method)
-    {
-    }
+        : base(diagnostics, display, options, method) { }
 
     protected override string? GetSkipReason(IAttributeInfo factAttribute) =>
         TestMethod.TestClass.Class.GetCustomAttributes(typeof(NeedsRealServerAttribute).AssemblyQualifiedName).Any()

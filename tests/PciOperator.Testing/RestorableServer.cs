@@ -1,7 +1,8 @@
 namespace PciOperator.Testing;
 
 /// <summary>
-/// A test API server that is stopped and started again on its port, with the etcd that it had or with an earlier copy of it. It has a new certificate each
+/// A test API server that is stopped and started again on its port, with the etcd that it had or with an earlier copy of it. It has a new
+/// certificate each
 /// time, so its clients take any, and are known by tokens.
 /// </summary>
 public sealed class RestorableServer : IAsyncDisposable
@@ -14,10 +15,11 @@ public sealed class RestorableServer : IAsyncDisposable
     private RestorableServer(string binary, DirectoryInfo folder, int port) => (_binary, _folder, _port) = (binary, folder, port);
 
     /// <summary>The administrator's, good for every start.</summary>
-    public string KubeconfigText => $$$"""
-        {"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}],
-         "clusters":[{"name":"c","cluster":{"server":"https://127.0.0.1:{{{_port}}}","insecure-skip-tls-verify":true}}],"users":[{"name":"u","user":{"token":"admin"}}]}
-        """;
+    public string KubeconfigText =>
+        $$$"""
+            {"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}],
+             "clusters":[{"name":"c","cluster":{"server":"https://127.0.0.1:{{{_port}}}","insecure-skip-tls-verify":true}}],"users":[{"name":"u","user":{"token":"admin"}}]}
+            """;
 
     private string Etcd => Path.Combine(Data, "etcd");
 
@@ -45,11 +47,12 @@ public sealed class RestorableServer : IAsyncDisposable
     public Task SnapshotAsync() => AwayAsync(() => CopyFolder(Etcd, Copy));
 
     /// <summary>Puts the copy back; the server is away meanwhile.</summary>
-    public Task RestoreAsync() => AwayAsync(() =>
-    {
-        Directory.Delete(Etcd, recursive: true);
-        CopyFolder(Copy, Etcd);
-    });
+    public Task RestoreAsync() =>
+        AwayAsync(() =>
+        {
+            Directory.Delete(Etcd, recursive: true);
+            CopyFolder(Copy, Etcd);
+        });
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
@@ -76,9 +79,9 @@ public sealed class RestorableServer : IAsyncDisposable
 
     private static void CopyFolder(string from, string to)
     {
-        foreach (var file in Directory.GetFiles(from, "*", SearchOption.AllDirectories))
+        foreach (string file in Directory.GetFiles(from, "*", SearchOption.AllDirectories))
         {
-            var target = Path.Combine(to, Path.GetRelativePath(from, file));
+            string target = Path.Combine(to, Path.GetRelativePath(from, file));
             Directory.CreateDirectory(Path.GetDirectoryName(target)!);
             File.Copy(file, target, overwrite: true);
         }
@@ -91,5 +94,6 @@ public sealed class RestorableServerFactAttribute : FactAttribute
 {
     public const string HowTo = "No API server whose etcd a test can put back: set PCI_TEST_APISERVER (a test API server's binary).";
 
-    public RestorableServerFactAttribute() => Skip = RealServer.Binary is null && Environment.GetEnvironmentVariable("CI") != "true" ? HowTo : null;
+    public RestorableServerFactAttribute() =>
+        Skip = RealServer.Binary is null && Environment.GetEnvironmentVariable("CI") != "true" ? HowTo : null;
 }

@@ -22,7 +22,7 @@ internal sealed class ServerProcess : IAsyncDisposable
     public static ServerProcess Start(string file, IEnumerable<string> arguments)
     {
         var start = new ProcessStartInfo(file) { RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (var argument in arguments)
+        foreach (string argument in arguments)
             start.ArgumentList.Add(argument);
         var process = new Process { StartInfo = start, EnableRaisingEvents = true };
         var server = new ServerProcess(process);
@@ -113,11 +113,11 @@ internal sealed class ApiServerBinary : IAsyncDisposable
 
     public static async Task<ApiServerBinary> StartAsync(string binary)
     {
-        var folder = Directory.CreateTempSubdirectory("pcioperator-apiserver-");
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("pcioperator-apiserver-");
         var process = ServerProcess.Start(binary, ["-dir", folder.FullName]);
         try
         {
-            var kubeconfig = await process.ReadyAsync();
+            string kubeconfig = await process.ReadyAsync();
             return new ApiServerBinary(process, folder, await File.ReadAllTextAsync(kubeconfig));
         }
         catch

@@ -10,22 +10,20 @@ public sealed class SingleThread : SynchronizationContext
 {
     private readonly BlockingCollection<(SendOrPostCallback Callback, object? State)> _queue = [];
 
-    private SingleThread()
-    {
-    }
+    private SingleThread() { }
 
     /// <summary>Runs a test to its end.</summary>
     public static void Run(Func<SingleThread, Task> test)
     {
-        var before = Current;
+        SynchronizationContext? before = Current;
         var context = new SingleThread();
         SetSynchronizationContext(context);
         try
         {
-            var task = test(context);
+            Task task = test(context);
             while (!task.IsCompleted)
             {
-                if (!context._queue.TryTake(out var next, TimeSpan.FromSeconds(30)))
+                if (!context._queue.TryTake(out (SendOrPostCallback Callback, object? State) next, TimeSpan.FromSeconds(30)))
                     throw new TimeoutException("The test waits for something that does not come.");
                 next.Callback(next.State);
             }
@@ -41,14 +39,14 @@ public sealed class SingleThread : SynchronizationContext
     /// <summary>Completes when nothing else is left to run.</summary>
     public async Task SettleAsync()
     {
-        do
-            await Task.Yield();
+        do await Task.Yield();
         while (_queue.Count > 0);
     }
 
     public override void Post(SendOrPostCallback d, object? state) => _queue.Add((d, state));
 
-    public override void Send(SendOrPostCallback d, object? state) => throw new NotSupportedException("Nothing should block on this thread.");
+    public override void Send(SendOrPostCallback d, object? state) =>
+        throw new NotSupportedException("Nothing should block on this thread.");
 
     public override SynchronizationContext CreateCopy() => this;
 }

@@ -36,29 +36,30 @@ public sealed class TestApiServer : IAsyncDisposable
         Func<HttpMessageHandler, HttpMessageHandler>? wrap = null,
         TimeProvider? time = null,
         ILogger? logger = null,
-        string? fieldManager = null) =>
-        new(Configuration, entityTypes, time, logger, wrap, userAgent: "pcioperator-tests", fieldManager: fieldManager);
+        string? fieldManager = null
+    ) => new(Configuration, entityTypes, time, logger, wrap, userAgent: "pcioperator-tests", fieldManager: fieldManager);
 
     /// <summary>The sandbox's API server, in this process.</summary>
     public static async Task<TestApiServer> SandboxAsync(SandboxApiServerOptions? options = null)
     {
-        var server = await SandboxApiServer.StartAsync(options);
+        SandboxApiServer server = await SandboxApiServer.StartAsync(options);
         return new TestApiServer("sandbox", server.KubeconfigText, server.DisposeAsync) { Sandbox = server };
     }
 
     /// <summary>A real API server, as the environment says (<see cref="RealServer"/>).</summary>
-    /// <exception cref="InvalidOperationException">The environment names none, or it does not start; the message has its log's end.</exception>
+    /// <exception cref="InvalidOperationException">The environment names none, or it does not start; the message has its log's
+    /// end.</exception>
     public static async Task<TestApiServer> RealAsync()
     {
         if (RealServer.Binary is { } binary)
         {
-            var server = await ApiServerBinary.StartAsync(binary);
+            ApiServerBinary server = await ApiServerBinary.StartAsync(binary);
             return new TestApiServer(binary, server.KubeconfigText, server.DisposeAsync);
         }
 
         if (RealServer.KubebuilderAssets is { } assets)
         {
-            var server = await KubebuilderApiServer.StartAsync(assets);
+            KubebuilderApiServer server = await KubebuilderApiServer.StartAsync(assets);
             return new TestApiServer(assets, server.KubeconfigText, server.DisposeAsync);
         }
 
@@ -71,7 +72,9 @@ public sealed class TestApiServer : IAsyncDisposable
     /// <exception cref="InvalidOperationException">The environment names no binary that starts one, or it does not start.</exception>
     public static async Task<(TestApiServer Server, RestorableServer Restore)> RestorableAsync()
     {
-        var server = await RestorableServer.StartAsync(RealServer.Binary ?? throw new InvalidOperationException(RestorableServerFactAttribute.HowTo));
+        RestorableServer server = await RestorableServer.StartAsync(
+            RealServer.Binary ?? throw new InvalidOperationException(RestorableServerFactAttribute.HowTo)
+        );
         return (new TestApiServer(RealServer.Binary, server.KubeconfigText, server.DisposeAsync), server);
     }
 

@@ -9,25 +9,29 @@ namespace PciOperator.Tests;
 public sealed class ChurnTests(ITestOutputHelper output)
 {
     private const string Decisions = "pcioperator_placement_duration_seconds_count";
-    private static readonly TimeSpan s_step = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan Step = TimeSpan.FromMilliseconds(100);
 
     [Fact]
     public async Task Decisions_that_are_outdated_each_time_become_fewer_and_keep_nobody_else_waiting()
     {
-        await using var lab = await ClockedController.StartAsync(2);
+        await using ClockedController lab = await ClockedController.StartAsync(2);
         await lab.ReportAsync("node-1", null, "0a51");
         await lab.ReportAsync("node-2", null, "0a52");
         lab.IsOutdated = write => write == "PATCH /apis/pcioperator.io/v1alpha1/pcinodes/node-1";
         await lab.ClaimAsync("contested", "drive-0a51");
         await lab.UntilAsync("the first decision", () => Task.FromResult<string?>("a decision"), _ => lab.Metric(Decisions) >= 1);
 
-        await lab.PassAsync(TimeSpan.FromSeconds(60), s_step, async i =>
-        {
-            if (i % 5 == 0)
-                await lab.ReportAsync("node-1", $"kernel {i}", "0a51");
-        });
-        var decisions = lab.Metric(Decisions);
-        var tries = lab.Writes(lab.IsOutdated);
+        await lab.PassAsync(
+            TimeSpan.FromSeconds(60),
+            Step,
+            async i =>
+            {
+                if (i % 5 == 0)
+                    await lab.ReportAsync("node-1", $"kernel {i}", "0a51");
+            }
+        );
+        double decisions = lab.Metric(Decisions);
+        int tries = lab.Writes(lab.IsOutdated);
         output.WriteLine($"{decisions} decisions and {tries} writes in a minute in which each was outdated");
         // 5 ms, doubled each time: 14 in a minute.
         Assert.InRange(decisions, 8, 16);
@@ -35,7 +39,7 @@ public sealed class ChurnTests(ITestOutputHelper output)
 
         // The other node's claim is served within moments, and this one when the node is still again: after a minute at most.
         await lab.ClaimAsync("other", "drive-0a52");
-        var began = lab.Time.GetUtcNow();
+        DateTimeOffset began = lab.Time.GetUtcNow();
         await lab.UntilAsync("the other claim", () => ClaimAsync(lab, "other"), c => c.Status?.NodeName == "node-2");
         Assert.InRange(lab.Time.GetUtcNow() - began, TimeSpan.Zero, TimeSpan.FromSeconds(2));
         lab.IsOutdated = _ => false;
@@ -46,21 +50,26 @@ public sealed class ChurnTests(ITestOutputHelper output)
     [Fact]
     public async Task A_node_whose_devices_come_and_go_all_the_time_costs_few_decisions()
     {
-        await using var lab = await ClockedController.StartAsync(1);
+        await using ClockedController lab = await ClockedController.StartAsync(1);
         await lab.ReportAsync("node-1");
         await lab.ClaimAsync("waiting", "drive-0a51", count: 2);
         await lab.UntilAsync("it to wait", () => ClaimAsync(lab, "waiting"), c => c.Status?.Phase == ClaimPhase.Pending);
-        var before = lab.Metric(Decisions);
-        await lab.PassAsync(TimeSpan.FromSeconds(60), s_step, i => i % 2 == 0 ? lab.ReportAsync("node-1", null, "0a51") : lab.ReportAsync("node-1"));
-        var decisions = lab.Metric(Decisions) - before;
+        double before = lab.Metric(Decisions);
+        await lab.PassAsync(
+            TimeSpan.FromSeconds(60),
+            Step,
+            i => i % 2 == 0 ? lab.ReportAsync("node-1", null, "0a51") : lab.ReportAsync("node-1")
+        );
+        double decisions = lab.Metric(Decisions) - before;
         output.WriteLine($"{decisions} decisions in a minute in which a device came and went 300 times");
-        // Ten at once, then one in two seconds: 45 at most. Each says something new, and what is written brings the claim back once, twice where the report
+        // Ten at once, then one in two seconds: 45 at most. Each says something new, and what is written brings the claim back once, twice
+        // where the report
         // changed meanwhile. Without bounds it is twice for each of the 300.
         Assert.InRange(decisions, 10, 3 * 45);
 
         // And what helps it still does, within that time.
         await lab.ReportAsync("node-1", null, "0a51", "0a51");
-        var began = lab.Time.GetUtcNow();
+        DateTimeOffset began = lab.Time.GetUtcNow();
         await lab.UntilAsync("the claim", () => ClaimAsync(lab, "waiting"), c => c.Status?.NodeName == "node-1");
         Assert.InRange(lab.Time.GetUtcNow() - began, TimeSpan.Zero, TimeSpan.FromSeconds(3));
     }
@@ -68,24 +77,29 @@ public sealed class ChurnTests(ITestOutputHelper output)
     [Fact]
     public async Task A_status_in_which_only_counts_change_is_written_once_in_thirty_seconds()
     {
-        await using var lab = await ClockedController.StartAsync(1);
+        await using ClockedController lab = await ClockedController.StartAsync(1);
         await lab.ReportAsync("node-1", null, "0a51");
-        var created = await lab.ClaimAsync("waiting", "drive-0a51", count: 16);
+        PassthroughClaim created = await lab.ClaimAsync("waiting", "drive-0a51", count: 16);
         await lab.UntilAsync("it to wait", () => ClaimAsync(lab, "waiting"), c => c.Status?.Phase == ClaimPhase.Pending);
-        static bool IsStatus(string write) => write == "PUT /apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims/waiting/status";
-        var first = lab.Writes(IsStatus);
+        static bool IsStatus(string write) =>
+            write == "PUT /apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims/waiting/status";
+        int first = lab.Writes(IsStatus);
         var writtenAt = new List<double>();
-        var began = lab.Time.GetUtcNow();
-        for (var i = 1; i <= 12; i++)
+        DateTimeOffset began = lab.Time.GetUtcNow();
+        for (int i = 1; i <= 12; i++)
         {
             // One device more each 8 s: each is news for the claim, and changes nothing but a count.
             await lab.ReportAsync("node-1", null, [.. Enumerable.Repeat("0a51", i + 1)]);
-            await lab.PassAsync(TimeSpan.FromSeconds(8), TimeSpan.FromSeconds(0.5), _ =>
-            {
-                if (lab.Writes(IsStatus) > first + writtenAt.Count)
-                    writtenAt.Add((lab.Time.GetUtcNow() - began).TotalSeconds);
-                return Task.CompletedTask;
-            });
+            await lab.PassAsync(
+                TimeSpan.FromSeconds(8),
+                TimeSpan.FromSeconds(0.5),
+                _ =>
+                {
+                    if (lab.Writes(IsStatus) > first + writtenAt.Count)
+                        writtenAt.Add((lab.Time.GetUtcNow() - began).TotalSeconds);
+                    return Task.CompletedTask;
+                }
+            );
         }
 
         output.WriteLine($"written at {string.Join(", ", writtenAt)} s of {(lab.Time.GetUtcNow() - began).TotalSeconds} s");
@@ -93,13 +107,17 @@ public sealed class ChurnTests(ITestOutputHelper output)
         Assert.All(writtenAt.Zip(writtenAt.Skip(1)), w => Assert.True(w.Second - w.First >= 29, $"{w}"));
         // What was left out is said in the end.
         await lab.PassAsync(TimeSpan.FromSeconds(31), TimeSpan.FromSeconds(1));
-        var message = (await ClaimAsync(lab, "waiting"))!.Status!.Conditions.Find(Conditions.Scheduled)!.Message;
+        string message = (await ClaimAsync(lab, "waiting"))!.Status!.Conditions.Find(Conditions.Scheduled)!.Message;
         Assert.Contains("(13 of 16)", message, StringComparison.Ordinal);
 
         // Another reason is said at once.
-        var before = lab.Writes(IsStatus);
+        int before = lab.Writes(IsStatus);
         await lab.Client.DeleteAsync<PciAlias>("drive-0a51");
-        await lab.UntilAsync("the news", () => ClaimAsync(lab, "waiting"), c => c.Status!.Conditions.Find(Conditions.Scheduled)!.Reason == "AliasNotFound");
+        await lab.UntilAsync(
+            "the news",
+            () => ClaimAsync(lab, "waiting"),
+            c => c.Status!.Conditions.Find(Conditions.Scheduled)!.Reason == "AliasNotFound"
+        );
         Assert.Equal(before + 1, lab.Writes(IsStatus));
         Assert.Equal(created.Metadata.Uid, (await ClaimAsync(lab, "waiting"))!.Metadata.Uid);
     }
@@ -108,18 +126,27 @@ public sealed class ChurnTests(ITestOutputHelper output)
     public async Task One_tenants_fifteen_hundred_waiting_claims_are_not_decided_before_anothers_single_one()
     {
         const int waiting = 1500;
-        await using var lab = await ClockedController.StartAsync(1, workers: 1);
-        foreach (var ns in (string[])["many", "single"])
-            (await lab.Client.SendRawAsync(HttpMethod.Post, "/api/v1/namespaces", System.Text.Encoding.UTF8.GetBytes($$$"""{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"{{{ns}}}"}}"""))).Dispose();
+        await using ClockedController lab = await ClockedController.StartAsync(1, workers: 1);
+        foreach (string ns in (string[])["many", "single"])
+        {
+            (
+                await lab.Client.SendRawAsync(
+                    HttpMethod.Post,
+                    "/api/v1/namespaces",
+                    System.Text.Encoding.UTF8.GetBytes($$$"""{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"{{{ns}}}"}}""")
+                )
+            ).Dispose();
+        }
+
         await lab.ReportAsync("node-1", null, "0a51", "0a52");
         await Task.WhenAll(Enumerable.Range(0, waiting).Select(i => lab.ClaimAsync($"w{i}", "drive-0a51", count: 16, ns: "many")));
         await lab.UntilAsync("all to be decided", () => Task.FromResult<string?>("decisions"), _ => lab.Metric(Decisions) >= waiting);
 
         // The only worker is held up by one claim of theirs; all others are woken by a device of their alias; then the single claim comes.
         var gate = new TaskCompletionSource();
-        var before = 0.0;
-        var turns = -1.0;
-        var atGate = false;
+        double before = 0.0;
+        double turns = -1.0;
+        bool atGate = false;
         lab.Before = call =>
         {
             if (call.Contains("/passthroughclaims/gate?", StringComparison.Ordinal))
@@ -145,14 +172,18 @@ public sealed class ChurnTests(ITestOutputHelper output)
         await WaitAsync(() => lab.Metric(depth) > waiting);
         before = lab.Metric(Decisions);
         gate.SetResult();
-        await lab.UntilAsync("the single claim", () => lab.Client.GetAsync<PassthroughClaim>("one", "single"), c => c.Status?.NodeName == "node-1");
+        await lab.UntilAsync(
+            "the single claim",
+            () => lab.Client.GetAsync<PassthroughClaim>("one", "single"),
+            c => c.Status?.NodeName == "node-1"
+        );
         output.WriteLine($"{turns} decisions before the single claim's turn");
         // The one that was under way, and one of theirs.
         Assert.InRange(turns, 0, 2);
 
         static async Task WaitAsync(Func<bool> holds)
         {
-            for (var i = 0; !holds(); i++)
+            for (int i = 0; !holds(); i++)
             {
                 Assert.True(i < 10_000);
                 await Task.Delay(5);
@@ -165,7 +196,7 @@ public sealed class ChurnTests(ITestOutputHelper output)
     {
         var time = new FakeTimeProvider();
         var wakes = new Wakes(time);
-        for (var i = 0; i < 10; i++)
+        for (int i = 0; i < 10; i++)
             Assert.Equal(TimeSpan.Zero, wakes.DelayOf("a"));
         Assert.Equal([100, 200, 400, 800, 1600, 2000, 2000], Enumerable.Range(0, 7).Select(_ => wakes.DelayOf("a").TotalMilliseconds));
         Assert.Equal(TimeSpan.Zero, wakes.DelayOf("b"));
@@ -173,5 +204,6 @@ public sealed class ChurnTests(ITestOutputHelper output)
         Assert.Equal(TimeSpan.Zero, wakes.DelayOf("a"));
     }
 
-    private static Task<PassthroughClaim?> ClaimAsync(ClockedController lab, string name) => lab.Client.GetAsync<PassthroughClaim>(name, "default");
+    private static Task<PassthroughClaim?> ClaimAsync(ClockedController lab, string name) =>
+        lab.Client.GetAsync<PassthroughClaim>(name, "default");
 }

@@ -1,7 +1,9 @@
 using System.Text;
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Host;
 using PciOperator.Kubernetes;
+using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
 namespace PciOperator.Tests;
@@ -37,22 +39,28 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_claim_takes_its_devices_and_gives_them_back()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        var before = lab.Drivers();
+        IReadOnlyDictionary<string, IReadOnlyDictionary<string, string?>> before = lab.Drivers();
 
         await lab.ClaimAsync("router", "a1:2");
-        var claim = await lab.ReadyAsync("router");
+        PassthroughClaim claim = await lab.ReadyAsync("router");
 
         Assert.Equal(ClaimPhase.Allocated, claim.Status!.Phase);
         Assert.Equal("node-1", claim.Status.NodeName);
         Assert.Equal("a1:2", claim.Status.Summary!.Requests);
         Assert.Equal(2, claim.Status.Devices!.Count);
-        Assert.All(claim.Status.Devices, d =>
-        {
-            Assert.Equal(("8086", "10ca", "r0", "vfio-pci", PciDeviceState.Allocated), (d.VendorId, d.ProductId, d.Request, d.Driver, d.State));
-            Assert.Equal("vfio-pci", lab.Driver("node-1", d.Address));
-        });
+        Assert.All(
+            claim.Status.Devices,
+            d =>
+            {
+                Assert.Equal(
+                    ("8086", "10ca", "r0", "vfio-pci", PciDeviceState.Allocated),
+                    (d.VendorId, d.ProductId, d.Request, d.Driver, d.State)
+                );
+                Assert.Equal("vfio-pci", lab.Driver("node-1", d.Address));
+            }
+        );
 
         await lab.DeleteAsync("router");
         await lab.GoneAsync("router");
@@ -62,12 +70,12 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_card_of_four_functions_is_one_claim_and_its_group_goes_whole()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        var before = lab.Drivers();
+        IReadOnlyDictionary<string, IReadOnlyDictionary<string, string?>> before = lab.Drivers();
 
         await lab.ClaimAsync("render", "nv2080:1");
-        var claim = await lab.ReadyAsync("render");
+        PassthroughClaim claim = await lab.ReadyAsync("render");
 
         Assert.Equal(4, claim.Status!.Devices!.Count);
         Assert.Single(claim.Status.Devices, d => d.Companion != true);
@@ -83,7 +91,7 @@ public abstract class ClaimLifecycleTests
 
         await lab.DeleteAsync("render");
         await lab.ReadyAsync("third");
-        foreach (var name in new[] { "desktop", "third" })
+        foreach (string name in new[] { "desktop", "third" })
         {
             await lab.DeleteAsync(name);
             await lab.GoneAsync(name);
@@ -95,14 +103,17 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_port_and_its_virtual_functions_exclude_each_other()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.ApplyAsync(Alias("port", "8086", "10c9", "type-PF"));
-        var before = lab.Drivers();
+        IReadOnlyDictionary<string, IReadOnlyDictionary<string, string?>> before = lab.Drivers();
 
         // One VF of each of the two ports is taken: no whole port is left.
-        var ports = (await lab.InventoryAsync("node-1")).Status!.Devices!.Count(d => d is { ProductId: "10c9", Rule: not null });
-        var vfs = (await lab.InventoryAsync("node-1")).Status!.Devices!.Where(d => d.ProductId == "10ca").GroupBy(d => d.ParentAddress).ToList();
+        int ports = (await lab.InventoryAsync("node-1")).Status!.Devices!.Count(d => d is { ProductId: "10c9", Rule: not null });
+        var vfs = (await lab.InventoryAsync("node-1"))
+            .Status!.Devices!.Where(d => d.ProductId == "10ca")
+            .GroupBy(d => d.ParentAddress)
+            .ToList();
         Assert.Equal(2, ports);
         await lab.ClaimAsync("vfs", $"a1:{vfs[0].Count() + 1}");
         await lab.ReadyAsync("vfs");
@@ -111,8 +122,8 @@ public abstract class ClaimLifecycleTests
         await lab.DeleteAsync("vfs");
 
         // A whole port is taken with its free VFs removed first, and they are put back.
-        var whole = await lab.ReadyAsync("whole");
-        var port = Assert.Single(whole.Status!.Devices!).Address;
+        PassthroughClaim whole = await lab.ReadyAsync("whole");
+        string port = Assert.Single(whole.Status!.Devices!).Address;
         Assert.Equal("0", lab.Host("node-1").Files.ReadText($"/sys/bus/pci/devices/{port}/sriov_numvfs"));
         await lab.DeleteAsync("whole");
         await lab.GoneAsync("whole");
@@ -124,9 +135,10 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task An_alias_means_any_of_its_devices_and_a_claim_all_of_its_requests()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        await lab.ApplyAsync("""
+        await lab.ApplyAsync(
+            """
             apiVersion: pcioperator.io/v1alpha1
             kind: PciAlias
             metadata: { name: any-vf }
@@ -134,15 +146,21 @@ public abstract class ClaimLifecycleTests
               devices:
                 - { vendorId: "8086", productId: "10ca", deviceType: type-VF }
                 - { vendorId: "8086", productId: "154c", deviceType: type-VF }
-            """);
-        var free = (await lab.InventoryAsync("node-1")).Status!.Devices!.Count(d => d is { Type: PciDeviceType.VirtualFunction, State: PciDeviceState.Available });
+            """
+        );
+        int free = (await lab.InventoryAsync("node-1")).Status!.Devices!.Count(d =>
+            d is { Type: PciDeviceType.VirtualFunction, State: PciDeviceState.Available }
+        );
         Assert.InRange(free, 2, 16);
 
         await lab.ClaimAsync("all", $"any-vf:{free}");
         await lab.ReadyAsync("all");
         await lab.ClaimAsync("one-more", "any-vf:1,nvme:1");
-        var waiting = await lab.PendingAsync("one-more", "none free");
-        Assert.Equal("0/1 nodes can serve it: ", waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message[.."0/1 nodes can serve it: ".Length]);
+        PassthroughClaim waiting = await lab.PendingAsync("one-more", "none free");
+        Assert.Equal(
+            "0/1 nodes can serve it: ",
+            waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message[.."0/1 nodes can serve it: ".Length]
+        );
 
         await lab.DeleteAsync("all");
         await lab.ReadyAsync("one-more");
@@ -151,9 +169,9 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task Nodes_are_left_out_by_name_labels_cordon_taints_readiness_and_agent()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        var kubelet = lab.Cluster.Nodes["node-1"].Kubelet;
+        SimulatedKubelet kubelet = lab.Cluster.Nodes["node-1"].Kubelet;
 
         await lab.ClaimAsync("named", "nvme:1", s => s.NodeName = "elsewhere");
         await lab.PendingAsync("named", "node elsewhere");
@@ -177,7 +195,11 @@ public abstract class ClaimLifecycleTests
         await SeenAsync(lab, "gpu=yes:NoSchedule");
         await lab.ClaimAsync("tainted", "nvme:1");
         await lab.PendingAsync("tainted", "gpu=yes:NoSchedule");
-        await lab.ClaimAsync("tolerant", "nvme:1", s => s.Tolerations = [new ClaimToleration { Key = "gpu", Operator = TolerationOperator.Exists }]);
+        await lab.ClaimAsync(
+            "tolerant",
+            "nvme:1",
+            s => s.Tolerations = [new ClaimToleration { Key = "gpu", Operator = TolerationOperator.Exists }]
+        );
         await lab.ReadyAsync("tolerant");
         await lab.DeleteAsync("tolerant");
         await lab.DeleteAsync("tainted");
@@ -204,14 +226,14 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task Claims_that_belong_together_come_to_one_node()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(3);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(3);
         await lab.WithSamplesAsync();
 
         await lab.ClaimAsync("gpu", "nv2080:1", s => s.CoLocateWith = ["nic"]);
         await lab.PendingAsync("gpu", "waits for claim nic");
         await lab.ClaimAsync("nic", "a1:1");
-        var nic = await lab.ReadyAsync("nic");
-        var gpu = await lab.ReadyAsync("gpu");
+        PassthroughClaim nic = await lab.ReadyAsync("nic");
+        PassthroughClaim gpu = await lab.ReadyAsync("gpu");
         Assert.Equal(nic.Status!.NodeName, gpu.Status!.NodeName);
 
         await lab.ClaimAsync("disk", "nvme:1", s => s.CoLocateWith = ["gpu", "nic"]);
@@ -221,42 +243,49 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task What_an_agent_refuses_is_placed_again_elsewhere_and_the_claim_says_why()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(2);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(2);
         await lab.WithSamplesAsync();
 
         // Found out only when it comes to it: somebody has the drive open.
         await lab.ClaimAsync("first", "nvme:1");
-        var taken = await lab.ReadyAsync("first");
+        PassthroughClaim taken = await lab.ReadyAsync("first");
         await lab.DeleteAsync("first");
         await lab.GoneAsync("first");
-        var node = taken.Status!.NodeName!;
-        var drive = taken.Status.Devices![0].Address;
+        string node = taken.Status!.NodeName!;
+        string drive = taken.Status.Devices![0].Address;
         lab.Host(node).StartProcess("fio", "/dev/" + Assert.Single(lab.Host(node).Files.List($"/sys/bus/pci/devices/{drive}/nvme")));
         {
             await lab.ClaimAsync("second", "nvme:1");
-            var second = await lab.ReadyAsync("second");
+            PassthroughClaim second = await lab.ReadyAsync("second");
             Assert.NotEqual(node, second.Status!.NodeName);
 
             await lab.ClaimAsync("third", "nvme:1");
-            var third = await lab.PendingAsync("third", "node");
-            var refusal = Assert.Single(third.Status!.Refusals!);
+            PassthroughClaim third = await lab.PendingAsync("third", "node");
+            ClaimRefusal refusal = Assert.Single(third.Status!.Refusals!);
             Assert.Equal((node, drive), (refusal.NodeName, Assert.Single(refusal.Addresses)));
             Assert.DoesNotContain("fio", refusal.Message, StringComparison.Ordinal);
             Assert.Contains($"({refusal.Reason}); PciNode {node} says more", refusal.Message, StringComparison.Ordinal);
-            await lab.UntilAsync("the PciNode's event", async () => (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains("fio", StringComparison.Ordinal) == true), _ => true);
+            await lab.UntilAsync(
+                "the PciNode's event",
+                async () =>
+                    (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e =>
+                        e.Regarding?.Kind == "PciNode" && e.Note?.Contains("fio", StringComparison.Ordinal) == true
+                    ),
+                _ => true
+            );
         }
     }
 
     [ContractFact]
     public async Task A_node_that_is_removed_lets_its_claims_go_and_one_that_comes_back_settles()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        var before = lab.Drivers();
+        IReadOnlyDictionary<string, IReadOnlyDictionary<string, string?>> before = lab.Drivers();
         await lab.ClaimAsync("router", "a1:2");
         await lab.ReadyAsync("router");
 
-        var node = lab.Cluster.Nodes["node-1"];
+        SimulatedNode node = lab.Cluster.Nodes["node-1"];
         await node.StopAgentAsync();
         await node.Kubelet.RemoveAsync();
         await lab.PendingAsync("router", "0/");
@@ -273,15 +302,18 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_spec_that_is_deleted_while_its_device_is_in_use_takes_effect_when_it_is_free()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        var before = lab.Drivers();
+        IReadOnlyDictionary<string, IReadOnlyDictionary<string, string?>> before = lab.Drivers();
         await lab.ClaimAsync("disk", "nvme:1");
-        var drive = (await lab.ReadyAsync("disk")).Status!.Devices![0].Address;
+        string drive = (await lab.ReadyAsync("disk")).Status!.Devices![0].Address;
 
         await lab.Client.DeleteAsync<PciDeviceSpec>("nvme-p4500");
-        await lab.UntilAsync("the rule to go", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
-            n.Spec.Rules!.All(r => r.Name != "nvme-p4500") && n.Status!.ObservedGeneration == n.Metadata.Generation);
+        await lab.UntilAsync(
+            "the rule to go",
+            () => lab.Client.GetAsync<PciNode>("node-1"),
+            n => n.Spec.Rules!.All(r => r.Name != "nvme-p4500") && n.Status!.ObservedGeneration == n.Metadata.Generation
+        );
         Assert.Equal("vfio-pci", lab.Driver("node-1", drive));
         Assert.True((await lab.GetAsync("disk"))!.Status!.Conditions.IsTrue(Conditions.Ready));
 
@@ -295,11 +327,11 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task A_PciNode_that_is_deleted_by_hand_stays_while_devices_are_given_away()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("disk", "nvme:1");
-        var drive = (await lab.ReadyAsync("disk")).Status!.Devices![0].Address;
-        var uid = (await lab.Client.GetAsync<PciNode>("node-1"))!.Metadata.Uid;
+        string drive = (await lab.ReadyAsync("disk")).Status!.Devices![0].Address;
+        string uid = (await lab.Client.GetAsync<PciNode>("node-1"))!.Metadata.Uid;
 
         await lab.Client.DeleteAsync<PciNode>("node-1");
         Assert.Equal("vfio-pci", lab.Driver("node-1", drive));
@@ -307,7 +339,11 @@ public abstract class ClaimLifecycleTests
         await lab.GoneAsync("disk");
 
         // And then it is made again.
-        await lab.UntilAsync("a new PciNode", () => lab.Client.GetAsync<PciNode>("node-1"), n => n.Metadata.Uid != uid && n.Status?.Devices is { Count: > 0 });
+        await lab.UntilAsync(
+            "a new PciNode",
+            () => lab.Client.GetAsync<PciNode>("node-1"),
+            n => n.Metadata.Uid != uid && n.Status?.Devices is { Count: > 0 }
+        );
         await lab.ClaimAsync("again", "nvme:1");
         await lab.ReadyAsync("again");
     }
@@ -315,27 +351,42 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task NUMA_policy_required_keeps_a_claim_on_one_NUMA_node()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("local", "nv2080:1,a1:1", s => s.NumaPolicy = PciNumaPolicy.Required);
-        var claim = await lab.ReadyAsync("local");
+        PassthroughClaim claim = await lab.ReadyAsync("local");
         Assert.Single(claim.Status!.Devices!.Where(d => d.Companion != true).Select(d => d.NumaNode).Distinct());
         Assert.Single(claim.Status.NumaNodes!);
 
-        await lab.ClaimAsync("nowhere", "nvme:1", s => { s.NumaPolicy = PciNumaPolicy.Required; s.NumaNodes = [7]; });
+        await lab.ClaimAsync(
+            "nowhere",
+            "nvme:1",
+            s =>
+            {
+                s.NumaPolicy = PciNumaPolicy.Required;
+                s.NumaNodes = [7];
+            }
+        );
         await lab.PendingAsync("nowhere", "NUMA policy required");
     }
 
     [ContractFact]
     public async Task Pci_stub_only_takes_a_device_from_the_host()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"driver":"pci-stub"}}"""));
-        await lab.UntilAsync("the rule to change", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
-            n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Driver: PassthroughDriver.PciStub }));
+        await lab.UntilAsync(
+            "the rule to change",
+            () => lab.Client.GetAsync<PciNode>("node-1"),
+            n => n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Driver: PassthroughDriver.PciStub })
+        );
         await lab.ClaimAsync("held", "nvme:1");
-        var held = await lab.UntilAsync("claim held to be Prepared", () => lab.GetAsync("held"), c => c.Status?.Conditions.IsTrue(Conditions.Prepared) == true);
+        PassthroughClaim held = await lab.UntilAsync(
+            "claim held to be Prepared",
+            () => lab.GetAsync("held"),
+            c => c.Status?.Conditions.IsTrue(Conditions.Prepared) == true
+        );
         Assert.False(held.Status!.Conditions.IsTrue(Conditions.Ready));
         Assert.Contains("pci-stub", held.Status.Conditions.Find(Conditions.Ready)!.Message, StringComparison.Ordinal);
         Assert.Equal("pci-stub", lab.Driver("node-1", held.Status.Devices![0].Address));
@@ -344,14 +395,22 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task What_an_administrator_binds_is_only_checked()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"managed":false}}"""));
-        var drive = (await lab.InventoryAsync("node-1")).Status!.Devices!.Single(d => d is { ProductId: "0a54", Rule: not null }).Address;
-        await lab.UntilAsync("the drive not to be offered", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
-            n.Status!.Devices!.Any(d => d.Address == drive && d.Reason?.Contains("managed: false, and it is on nvme", StringComparison.Ordinal) == true));
+        string drive = (await lab.InventoryAsync("node-1"))
+            .Status!.Devices!.Single(d => d is { ProductId: "0a54", Rule: not null })
+            .Address;
+        await lab.UntilAsync(
+            "the drive not to be offered",
+            () => lab.Client.GetAsync<PciNode>("node-1"),
+            n =>
+                n.Status!.Devices!.Any(d =>
+                    d.Address == drive && d.Reason?.Contains("managed: false, and it is on nvme", StringComparison.Ordinal) == true
+                )
+        );
 
-        var files = lab.Host("node-1").Files;
+        IHostFileSystem files = lab.Host("node-1").Files;
         files.LoadModule("vfio-pci");
         files.Write($"/sys/bus/pci/devices/{drive}/driver_override", "vfio-pci\n");
         files.Write($"/sys/bus/pci/devices/{drive}/driver/unbind", drive);
@@ -366,49 +425,66 @@ public abstract class ClaimLifecycleTests
     [ContractFact]
     public async Task The_Node_says_what_it_has_and_the_claim_has_events()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(1);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("disk", "nvme:1");
         await lab.ReadyAsync("disk");
-        await lab.UntilAsync("the Node's condition", () => lab.Client.GetAsync<V1Node>("node-1"), n =>
-            n.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType) is { Status: "True", Message: { } message } && message.Contains("8086:0a54", StringComparison.Ordinal)
-            && n.Status.Conditions.Any(r => r is { Type: "Ready", Status: "True" }));
-        foreach (var reason in new[] { "Placed", "Prepared", "Ready" })
-            await lab.UntilAsync($"event {reason}", async () => (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e => e.Reason == reason && e.Regarding?.Name == "disk"), _ => true);
+        await lab.UntilAsync(
+            "the Node's condition",
+            () => lab.Client.GetAsync<V1Node>("node-1"),
+            n =>
+                n.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType)
+                    is { Status: "True", Message: { } message }
+                && message.Contains("8086:0a54", StringComparison.Ordinal)
+                && n.Status.Conditions.Any(r => r is { Type: "Ready", Status: "True" })
+        );
+        foreach (string reason in new[] { "Placed", "Prepared", "Ready" })
+        {
+            await lab.UntilAsync(
+                $"event {reason}",
+                async () =>
+                    (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e =>
+                        e.Reason == reason && e.Regarding?.Name == "disk"
+                    ),
+                _ => true
+            );
+        }
     }
 
     [ContractFact]
     public async Task Nothing_is_written_while_nothing_changes()
     {
-        await using var lab = await (await StartAsync()).WithNodesAsync(2);
+        await using LabCluster lab = await (await StartAsync()).WithNodesAsync(2);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("disk", "nvme:1");
         await lab.ReadyAsync("disk");
 
         // Whatever still wants to be written is; then the agents look again at hosts that have not changed.
-        var quiet = await VersionsAsync(lab);
-        for (var stable = 0; stable < 10; stable++)
+        string quiet = await VersionsAsync(lab);
+        for (int stable = 0; stable < 10; stable++)
         {
             await Task.Delay(50);
-            var now = await VersionsAsync(lab);
+            string now = await VersionsAsync(lab);
             stable = now == quiet ? stable : 0;
             quiet = now;
         }
 
-        foreach (var node in lab.Cluster.Nodes.Values)
+        foreach (SimulatedNode node in lab.Cluster.Nodes.Values)
             node.Host.Change(node.Host.Functions[0].Address, _ => { });
         await Task.Delay(500);
         Assert.Equal(quiet, await VersionsAsync(lab));
     }
 
-    /// <summary>A claim that no node can serve says what is against them when it is made; once it says this, the change has reached the controller.</summary>
+    /// <summary>
+    /// A claim that no node can serve says what is against them when it is made; once it says this, the change has reached the controller.
+    /// </summary>
     private static async Task SeenAsync(LabCluster lab, string because)
     {
-        for (var i = 0; ; i++)
+        for (int i = 0; ; i++)
         {
-            var name = $"asking-{Guid.NewGuid():N}";
+            string name = $"asking-{Guid.NewGuid():N}";
             await lab.ClaimAsync(name, "nvme:16");
-            var asking = await lab.PendingAsync(name, "0/");
+            PassthroughClaim asking = await lab.PendingAsync(name, "0/");
             await lab.DeleteAsync(name);
             if (asking.Status!.Conditions.Find(Conditions.Scheduled)!.Message.Contains(because, StringComparison.Ordinal))
                 return;
@@ -419,25 +495,27 @@ public abstract class ClaimLifecycleTests
     private static async Task<string> VersionsAsync(LabCluster lab)
     {
         var versions = new StringBuilder();
-        foreach (var node in (await lab.Client.ListAsync<PciNode>()).Items)
+        foreach (PciNode node in (await lab.Client.ListAsync<PciNode>()).Items)
             versions.Append(node.Metadata.ResourceVersion).Append(' ');
-        foreach (var claim in (await lab.Client.ListAsync<PassthroughClaim>()).Items)
+        foreach (PassthroughClaim claim in (await lab.Client.ListAsync<PassthroughClaim>()).Items)
             versions.Append(claim.Metadata.ResourceVersion).Append(' ');
-        foreach (var node in (await lab.Client.ListAsync<V1Node>()).Items)
+        foreach (V1Node node in (await lab.Client.ListAsync<V1Node>()).Items)
             versions.Append(node.Metadata.ResourceVersion).Append(' ');
-        foreach (var spec in (await lab.Client.ListAsync<PciDeviceSpec>()).Items)
+        foreach (PciDeviceSpec spec in (await lab.Client.ListAsync<PciDeviceSpec>()).Items)
             versions.Append(spec.Metadata.ResourceVersion).Append(' ');
         return versions.ToString();
     }
 
-    private static Task<V1Node> PatchNodeAsync(LabCluster lab, string patch) => lab.Client.PatchAsync<V1Node>("node-1", null, EntityPatch.Merge(patch));
+    private static Task<V1Node> PatchNodeAsync(LabCluster lab, string patch) =>
+        lab.Client.PatchAsync<V1Node>("node-1", null, EntityPatch.Merge(patch));
 
-    private static string Alias(string name, string vendor, string product, string type) => $$"""
-        apiVersion: pcioperator.io/v1alpha1
-        kind: PciAlias
-        metadata: { name: {{name}} }
-        spec:
-          devices:
-            - { vendorId: "{{vendor}}", productId: "{{product}}", deviceType: {{type}} }
-        """;
+    private static string Alias(string name, string vendor, string product, string type) =>
+        $$"""
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PciAlias
+            metadata: { name: {{name}} }
+            spec:
+              devices:
+                - { vendorId: "{{vendor}}", productId: "{{product}}", deviceType: {{type}} }
+            """;
 }

@@ -15,7 +15,8 @@ using Prometheus;
 namespace PciOperator.Tests;
 
 /// <summary>
-/// The real controller against the sandbox's API server, with a clock that stands still until the test moves it. Nodes have ready pods of agents and no agents: the test
+/// The real controller against the sandbox's API server, with a clock that stands still until the test moves it. Nodes have ready pods of
+/// agents and no agents: the test
 /// says what they report. What the controller writes is counted.
 /// </summary>
 internal sealed class ClockedController : IAsyncDisposable
@@ -53,25 +54,30 @@ internal sealed class ClockedController : IAsyncDisposable
     /// <summary>A controller over so many nodes.</summary>
     public static async Task<ClockedController> StartAsync(int nodes, int workers = 8)
     {
-        var server = await TestApiServer.SandboxAsync(new() { Validators = OwnResourceRules.Validators });
-        var cluster = await SandboxCluster.ConnectAsync(server.Configuration, new SandboxClusterOptions { Log = NullLogger.Instance });
+        TestApiServer server = await TestApiServer.SandboxAsync(new() { Validators = OwnResourceRules.Validators });
+        SandboxCluster cluster = await SandboxCluster.ConnectAsync(
+            server.Configuration,
+            new SandboxClusterOptions { Log = NullLogger.Instance }
+        );
         var lab = new ClockedController(server, cluster);
-        for (var i = 1; i <= nodes; i++)
+        for (int i = 1; i <= nodes; i++)
         {
             var kubelet = new SimulatedKubelet(cluster.Client, $"node-{i}");
             await kubelet.RegisterAsync();
             await kubelet.SetAgentReadyAsync(true);
         }
 
-        await cluster.Client.CreateAsync(new PciDeviceSpec
-        {
-            Metadata = new V1ObjectMeta { Name = "drives" },
-            Spec = new PciDeviceSpecSpec { Devices = [new DeviceSelectorSpec { VendorId = "8086" }] },
-        });
-        foreach (var product in (string[])["0a51", "0a52"])
+        await cluster.Client.CreateAsync(
+            new PciDeviceSpec
+            {
+                Metadata = new V1ObjectMeta { Name = "drives" },
+                Spec = new PciDeviceSpecSpec { Devices = [new DeviceSelectorSpec { VendorId = "8086" }] },
+            }
+        );
+        foreach (string product in (string[])["0a51", "0a52"])
             await cluster.Client.CreateAsync(ViewHosts.Alias("drive-" + product, product));
         lab.Controller = lab.Run(workers);
-        for (var i = 1; i <= nodes; i++)
+        for (int i = 1; i <= nodes; i++)
             await lab.UntilAsync($"the PciNode of node-{i}", () => cluster.Client.GetAsync<PciNode>($"node-{i}"), n => n.Spec.Rules is [_]);
         return lab;
     }
@@ -79,28 +85,48 @@ internal sealed class ClockedController : IAsyncDisposable
     /// <summary>What a node's agent says: one drive for each product.</summary>
     public Task ReportAsync(string node, string? kernel = null, params string[] products)
     {
-        var status = ViewHosts.Node(node, products).Status! with { KernelVersion = kernel, ObservedGeneration = 1 };
-        return ReportAsync(node, status with { Conditions = [.. status.Conditions!.Select(c => c with { LastTransitionTime = Time.GetUtcNow().UtcDateTime })] });
+        PciNodeStatus status = ViewHosts.Node(node, products).Status! with { KernelVersion = kernel, ObservedGeneration = 1 };
+        return ReportAsync(
+            node,
+            status with
+            {
+                Conditions = [.. status.Conditions!.Select(c => c with { LastTransitionTime = Time.GetUtcNow().UtcDateTime })],
+            }
+        );
     }
 
     /// <summary>What a node's agent says.</summary>
     public Task ReportAsync(string node, PciNodeStatus status)
     {
-        var json = System.Text.Json.JsonSerializer.Serialize(status, PciOperatorJsonContext.Default.PciNodeStatus);
+        string json = System.Text.Json.JsonSerializer.Serialize(status, PciOperatorJsonContext.Default.PciNodeStatus);
         return Client.PatchAsync<PciNode>(node, null, EntityPatch.Json($$"""[{"op":"add","path":"/status","value":{{json}}}]"""), "status");
     }
 
     public Task<PassthroughClaim> ClaimAsync(string name, string alias, int count = 1, string? node = null, string ns = "default") =>
-        Client.CreateAsync(new PassthroughClaim
-        {
-            Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = ns },
-            Spec = new PassthroughClaimSpec { NodeName = node, Requests = [new ClaimRequest { Name = "r", Alias = alias, Count = count }] },
-        });
+        Client.CreateAsync(
+            new PassthroughClaim
+            {
+                Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = ns },
+                Spec = new PassthroughClaimSpec
+                {
+                    NodeName = node,
+                    Requests =
+                    [
+                        new ClaimRequest
+                        {
+                            Name = "r",
+                            Alias = alias,
+                            Count = count,
+                        },
+                    ],
+                },
+            }
+        );
 
     /// <summary>Moves the clock on in steps, and after each lets the controller do what it does then.</summary>
     public async Task PassAsync(TimeSpan time, TimeSpan step, Func<int, Task>? afterEach = null)
     {
-        for (var i = 0; i * step < time; i++)
+        for (int i = 0; i * step < time; i++)
         {
             Time.Advance(step);
             await SettleAsync();
@@ -110,9 +136,10 @@ internal sealed class ClockedController : IAsyncDisposable
     }
 
     /// <summary>Waits for something while the clock moves slowly.</summary>
-    public async Task<T> UntilAsync<T>(string what, Func<Task<T?>> read, Func<T, bool> holds) where T : class
+    public async Task<T> UntilAsync<T>(string what, Func<Task<T?>> read, Func<T, bool> holds)
+        where T : class
     {
-        for (var i = 0; ; i++)
+        for (int i = 0; ; i++)
         {
             if (await read() is { } now && holds(now))
                 return now;
@@ -125,7 +152,11 @@ internal sealed class ClockedController : IAsyncDisposable
     /// <summary>The sum of the samples of a metric whose line begins like that.</summary>
     public double Metric(string name)
     {
-        return MetricNameTests.Text(Metrics).Split('\n').Where(l => l.StartsWith(name, StringComparison.Ordinal)).Sum(l => double.Parse(l[(l.LastIndexOf(' ') + 1)..], CultureInfo.InvariantCulture));
+        return MetricNameTests
+            .Text(Metrics)
+            .Split('\n')
+            .Where(l => l.StartsWith(name, StringComparison.Ordinal))
+            .Sum(l => double.Parse(l[(l.LastIndexOf(' ') + 1)..], CultureInfo.InvariantCulture));
     }
 
     public async ValueTask DisposeAsync()
@@ -140,25 +171,45 @@ internal sealed class ClockedController : IAsyncDisposable
     /// <summary>Starts another controller.</summary>
     public PciController Run(int workers = 8)
     {
-        var client = new EntityClient(_server.Configuration, PciOperatorJsonContext.Default, wrap: inner => new Calls(this, _calls, inner),
-            userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", logger: Log);
+        var client = new EntityClient(
+            _server.Configuration,
+            PciOperatorJsonContext.Default,
+            wrap: inner => new Calls(this, _calls, inner),
+            userAgent: "pcioperator-controller",
+            fieldManager: "pcioperator-controller",
+            logger: Log
+        );
         var events = new EventRecorder(client, "pcioperator-controller", "clocked", Time, Log);
-        var controller = new PciController(client, LabCluster.Quick with { KickDelay = TimeSpan.FromMilliseconds(100), ClaimWorkers = workers }, Time, Log, Metrics, events);
-        _running = Task.WhenAll(_running, Task.Run(async () =>
-        {
-            using (client)
-            await using (events)
-                await controller.RunAsync(_stop.Token);
-        }));
+        var controller = new PciController(
+            client,
+            LabCluster.Quick with
+            {
+                KickDelay = TimeSpan.FromMilliseconds(100),
+                ClaimWorkers = workers,
+            },
+            Time,
+            Log,
+            Metrics,
+            events
+        );
+        _running = Task.WhenAll(
+            _running,
+            Task.Run(async () =>
+            {
+                using (client)
+                await using (events)
+                    await controller.RunAsync(_stop.Token);
+            })
+        );
         return controller;
     }
 
     /// <summary>Until no call is under way and none was made for a moment. Too short a moment would only make a count too low.</summary>
     private async Task SettleAsync()
     {
-        for (var quiet = 0; quiet < 3;)
+        for (int quiet = 0; quiet < 3; )
         {
-            var before = Volatile.Read(ref _calls.Count);
+            int before = Volatile.Read(ref _calls.Count);
             await Task.Delay(2);
             quiet = Volatile.Read(ref _calls.UnderWay) == 0 && Volatile.Read(ref _calls.Count) == before ? quiet + 1 : 0;
         }
@@ -184,13 +235,17 @@ internal sealed class ClockedController : IAsyncDisposable
                 await lab.Before($"{request.Method} {request.RequestUri!.PathAndQuery}").WaitAsync(cancellationToken);
                 if (request.Method == HttpMethod.Get)
                     return await base.SendAsync(request, cancellationToken);
-                var write = $"{request.Method} {request.RequestUri.AbsolutePath}";
+                string write = $"{request.Method} {request.RequestUri.AbsolutePath}";
                 counts.Writes.Enqueue(write);
                 return lab.IsOutdated(write)
                     ? new HttpResponseMessage(HttpStatusCode.Conflict)
                     {
                         RequestMessage = request,
-                        Content = new StringContent("""{"kind":"Status","status":"Failure","reason":"Conflict","code":409,"message":"the object has been modified"}""", Encoding.UTF8, "application/json"),
+                        Content = new StringContent(
+                            """{"kind":"Status","status":"Failure","reason":"Conflict","code":409,"message":"the object has been modified"}""",
+                            Encoding.UTF8,
+                            "application/json"
+                        ),
                     }
                     : await base.SendAsync(request, cancellationToken);
             }

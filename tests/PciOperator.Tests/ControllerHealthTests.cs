@@ -1,3 +1,5 @@
+using PciOperator.Controller;
+
 namespace PciOperator.Tests;
 
 /// <summary>Ready and live, of a whole controller, by its own clock.</summary>
@@ -6,26 +8,34 @@ public sealed class ControllerHealthTests
     [Fact]
     public async Task A_controller_is_not_ready_before_every_cache_is_filled_nor_when_one_kind_is_heard_of_no_more()
     {
-        await using var lab = await ClockedController.StartAsync(1);
+        await using ClockedController lab = await ClockedController.StartAsync(1);
         Assert.Null(lab.Controller.NotReady());
         Assert.Null(lab.Controller.WhyStuck());
 
         var aliases = new TaskCompletionSource();
         lab.Before = call => call.Contains("/pcialiases?", StringComparison.Ordinal) ? aliases.Task : Task.CompletedTask;
-        var another = lab.Run();
+        PciController another = lab.Run();
         await Task.Delay(200);
         Assert.Equal("the caches are not filled yet", another.NotReady());
         aliases.SetResult();
         await UntilAsync(() => another.NotReady() is null);
 
         // Nothing is heard of one kind any more, and it can't be asked for.
-        lab.Before = call => call.Contains("/passthroughclaims?", StringComparison.Ordinal)
-            ? Task.FromException(new HttpRequestException("An error occurred while sending the request.", new IOException("The certificate has expired.")))
-            : Task.CompletedTask;
+        lab.Before = call =>
+            call.Contains("/passthroughclaims?", StringComparison.Ordinal)
+                ? Task.FromException(
+                    new HttpRequestException(
+                        "An error occurred while sending the request.",
+                        new IOException("The certificate has expired.")
+                    )
+                )
+                : Task.CompletedTask;
         await UntilAsync(() =>
         {
             lab.Time.Advance(TimeSpan.FromSeconds(10));
-            return lab.Controller.NotReady() is { } why && why.Contains("passthroughclaims", StringComparison.Ordinal) && why.Contains("The certificate has expired.", StringComparison.Ordinal);
+            return lab.Controller.NotReady() is { } why
+                && why.Contains("passthroughclaims", StringComparison.Ordinal)
+                && why.Contains("The certificate has expired.", StringComparison.Ordinal);
         });
         // A restart would not help.
         Assert.Null(lab.Controller.WhyStuck());
@@ -36,18 +46,18 @@ public sealed class ControllerHealthTests
             return lab.Controller.NotReady() is null;
         });
 
-        foreach (var kind in (string[])["Node", "PciNode", "PciDeviceSpec", "PciAlias", "PassthroughClaim", "Pod"])
+        foreach (string kind in (string[])["Node", "PciNode", "PciDeviceSpec", "PciAlias", "PassthroughClaim", "Pod"])
             Assert.True(lab.Metric($"pcioperator_watch_cache_last_success_timestamp_seconds{{kind=\"{kind}\"}}") > 1e9, kind);
-        foreach (var kind in (string[])["Node", "PciNode", "PciDeviceSpec", "PciAlias"])
+        foreach (string kind in (string[])["Node", "PciNode", "PciDeviceSpec", "PciAlias"])
             Assert.True(lab.Metric($"pcioperator_reconcile_last_success_timestamp_seconds{{kind=\"{kind}\"}}") > 1e9, kind);
     }
 
     [Fact]
     public async Task A_controller_whose_queue_stands_still_is_not_alive()
     {
-        await using var lab = await ClockedController.StartAsync(1, workers: 1);
+        await using ClockedController lab = await ClockedController.StartAsync(1, workers: 1);
         var never = new TaskCompletionSource();
-        var held = false;
+        bool held = false;
         lab.Before = call =>
         {
             if (!call.StartsWith("PATCH ", StringComparison.Ordinal) || !call.Contains("/passthroughclaims/", StringComparison.Ordinal))
@@ -67,7 +77,7 @@ public sealed class ControllerHealthTests
 
     private static async Task UntilAsync(Func<bool> holds)
     {
-        for (var i = 0; !holds(); i++)
+        for (int i = 0; !holds(); i++)
         {
             Assert.True(i < 6000, "waited in vain");
             await Task.Delay(5);

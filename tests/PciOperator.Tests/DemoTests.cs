@@ -10,11 +10,11 @@ public sealed class DemoTests
     public async Task Into_a_file_it_prints_no_colour_codes_whatever_the_environment_says()
     {
         var start = new ProcessStartInfo("dotnet", [typeof(SandboxCluster).Assembly.Location, "demo"]) { RedirectStandardOutput = true };
-        foreach (var variable in new[] { "GITHUB_ACTIONS", "CI", "TF_BUILD", "TEAMCITY_VERSION", "COLORTERM", "FORCE_COLOR" })
+        foreach (string variable in new[] { "GITHUB_ACTIONS", "CI", "TF_BUILD", "TEAMCITY_VERSION", "COLORTERM", "FORCE_COLOR" })
             start.Environment[variable] = "true";
         start.Environment["TERM"] = "xterm-256color";
-        using var process = Process.Start(start)!;
-        var said = await process.StandardOutput.ReadToEndAsync();
+        using Process process = Process.Start(start)!;
+        string said = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
         Assert.DoesNotContain('\u001b', said);
         Assert.EndsWith("demo: 6 claims ready, 6 released, 0 failed", said.TrimEnd(), StringComparison.Ordinal);

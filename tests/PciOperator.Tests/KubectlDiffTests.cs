@@ -25,8 +25,8 @@ public abstract class KubectlDiffTests
     {
         if (Kubectl.SkipReason is not null)
             return;
-        await using var lab = await LabCluster.StartAsync(Real, controller: false);
-        var samples = Path.Combine(Kubectl.Repository, "config", "samples");
+        await using LabCluster lab = await LabCluster.StartAsync(Real, controller: false);
+        string samples = Path.Combine(Kubectl.Repository, "config", "samples");
         await Kubectl.RunAsync(lab.KubeconfigText, "apply", "-f", samples);
         // kubectl diff ends with 1 when there is a difference.
         Assert.Equal((0, ""), await Kubectl.TryAsync(lab.KubeconfigText, null, "diff", "--server-side=false", "-f", samples));

@@ -11,15 +11,19 @@ using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
-/// <summary>A cluster for one test: an API server of its own, the real controller, real agents on simulated hosts, and words to ask and to check with.</summary>
+/// <summary>
+/// A cluster for one test: an API server of its own, the real controller, real agents on simulated hosts, and words to ask and to check
+/// with.
+/// </summary>
 public sealed class LabCluster : IAsyncDisposable
 {
     /// <summary>Long: it is how long a failure takes, not a test.</summary>
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     private readonly TestApiServer _server;
     private readonly ILoggerFactory _logs;
 
-    private LabCluster(TestApiServer server, SandboxCluster cluster, ILoggerFactory logs, RestorableServer? etcd) => (_server, Cluster, _logs, Etcd) = (server, cluster, logs, etcd);
+    private LabCluster(TestApiServer server, SandboxCluster cluster, ILoggerFactory logs, RestorableServer? etcd) =>
+        (_server, Cluster, _logs, Etcd) = (server, cluster, logs, etcd);
 
     /// <summary>The server's etcd, when it was asked for; null: it can't be put back.</summary>
     public RestorableServer? Etcd { get; }
@@ -35,18 +39,32 @@ public sealed class LabCluster : IAsyncDisposable
     /// <param name="real">A real API server instead of the sandbox's.</param>
     /// <param name="controller">Whether one is started.</param>
     /// <param name="installed">Everything in <c>config/</c> is applied by kubectl, and the programs are its service accounts.</param>
-    /// <param name="restorable">The server's etcd can be put back (<see cref="Etcd"/>); it is away meanwhile, so the controller holds no lease.</param>
+    /// <param name="restorable">The server's etcd can be put back (<see cref="Etcd"/>); it is away meanwhile, so the controller holds no
+    /// lease.</param>
     /// <param name="log">Where the programs log; null: nowhere, or as LAB_LOG says.</param>
-    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false, bool restorable = false, ILogger? log = null)
+    public static async Task<LabCluster> StartAsync(
+        bool real,
+        bool controller = true,
+        bool installed = false,
+        bool restorable = false,
+        ILogger? log = null
+    )
     {
-        var logs = KubernetesLogging.Create(Enum.TryParse<LogLevel>(Environment.GetEnvironmentVariable("LAB_LOG"), out var level) ? level : LogLevel.Critical, LogFormat.Text);
+        ILoggerFactory logs = KubernetesLogging.Create(
+            Enum.TryParse<LogLevel>(Environment.GetEnvironmentVariable("LAB_LOG"), out LogLevel level) ? level : LogLevel.Critical,
+            LogFormat.Text
+        );
         RestorableServer? etcd = null;
         TestApiServer server;
         if (restorable)
             (server, etcd) = await TestApiServer.RestorableAsync();
         else
             server = real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
-        var options = new SandboxClusterOptions { Log = log ?? logs.CreateLogger("lab"), Controller = Quick with { LeaderElect = installed && !restorable } };
+        var options = new SandboxClusterOptions
+        {
+            Log = log ?? logs.CreateLogger("lab"),
+            Controller = Quick with { LeaderElect = installed && !restorable },
+        };
         if (installed)
         {
             await Kubectl.RunAsync(server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
@@ -57,26 +75,28 @@ public sealed class LabCluster : IAsyncDisposable
             };
         }
 
-        var cluster = await SandboxCluster.ConnectAsync(server.Configuration, options);
+        SandboxCluster cluster = await SandboxCluster.ConnectAsync(server.Configuration, options);
         if (controller)
             cluster.StartController();
         return new LabCluster(server, cluster, logs, etcd);
     }
 
     /// <summary>A controller that need not wait for anybody.</summary>
-    public static ControllerOptions Quick => new()
-    {
-        LeaderElect = false,
-        KickDelay = TimeSpan.FromMilliseconds(20),
-        CountDelay = TimeSpan.FromMilliseconds(50),
-    };
+    public static ControllerOptions Quick =>
+        new()
+        {
+            LeaderElect = false,
+            KickDelay = TimeSpan.FromMilliseconds(20),
+            CountDelay = TimeSpan.FromMilliseconds(50),
+        };
 
-    private static Sandbox.ApiServer.SandboxApiServerOptions ForOwnKinds => new() { Validators = Sandbox.Validation.OwnResourceRules.Validators };
+    private static Sandbox.ApiServer.SandboxApiServerOptions ForOwnKinds =>
+        new() { Validators = Sandbox.Validation.OwnResourceRules.Validators };
 
     /// <summary>Nodes with the hardware of the lab.</summary>
     public async Task<LabCluster> WithNodesAsync(int count)
     {
-        for (var i = 1; i <= count; i++)
+        for (int i = 1; i <= count; i++)
             await Cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i));
         return this;
     }
@@ -92,29 +112,56 @@ public sealed class LabCluster : IAsyncDisposable
     {
         await ApplyAsync(await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "samples", "device-specs.yaml")));
         await ApplyAsync(await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "samples", "aliases.yaml")));
-        foreach (var node in Cluster.Nodes.Keys)
+        foreach (string node in Cluster.Nodes.Keys)
             await InventoryAsync(node);
         return this;
     }
 
     /// <summary>Waits until a node's agent has taken up its rules and made the VFs that they ask for.</summary>
-    public Task<PciNode> InventoryAsync(string node) => UntilAsync($"the inventory of {node}", () => Client.GetAsync<PciNode>(node), n =>
-    {
-        var rules = (n.Spec.Rules ?? []).ToDictionary(r => r.Name);
-        return rules.Count > 0 && n.Status?.ObservedGeneration == n.Metadata.Generation && n.Status?.Devices is { Count: > 0 } devices
-            && devices.Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null, State: PciDeviceState.Available })
-                .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
-    });
+    public Task<PciNode> InventoryAsync(string node) =>
+        UntilAsync(
+            $"the inventory of {node}",
+            () => Client.GetAsync<PciNode>(node),
+            n =>
+            {
+                var rules = (n.Spec.Rules ?? []).ToDictionary(r => r.Name);
+                return rules.Count > 0
+                    && n.Status?.ObservedGeneration == n.Metadata.Generation
+                    && n.Status?.Devices is { Count: > 0 } devices
+                    && devices
+                        .Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null, State: PciDeviceState.Available })
+                        .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
+            }
+        );
 
     /// <summary>Creates a claim: <c>"a1:2,nv2080:1"</c>, as a flavor asks.</summary>
     public async Task<PassthroughClaim> ClaimAsync(string name, string requests, Action<PassthroughClaimSpec>? configure = null)
     {
         var spec = new PassthroughClaimSpec
         {
-            Requests = [.. requests.Split(',').Select((r, i) => new ClaimRequest { Name = $"r{i}", Alias = r.Split(':')[0], Count = int.Parse(r.Split(':')[1]) })],
+            Requests =
+            [
+                .. requests
+                    .Split(',')
+                    .Select(
+                        (r, i) =>
+                            new ClaimRequest
+                            {
+                                Name = $"r{i}",
+                                Alias = r.Split(':')[0],
+                                Count = int.Parse(r.Split(':')[1]),
+                            }
+                    ),
+            ],
         };
         configure?.Invoke(spec);
-        return await Client.CreateAsync(new PassthroughClaim { Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = "default" }, Spec = spec });
+        return await Client.CreateAsync(
+            new PassthroughClaim
+            {
+                Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = "default" },
+                Spec = spec,
+            }
+        );
     }
 
     public Task<PassthroughClaim?> GetAsync(string name) => Client.GetAsync<PassthroughClaim>(name, "default");
@@ -126,30 +173,36 @@ public sealed class LabCluster : IAsyncDisposable
 
     /// <summary>Waits for a claim that waits, with a word in its reason.</summary>
     public Task<PassthroughClaim> PendingAsync(string name, string because) =>
-        UntilAsync($"claim {name} to wait because '{because}'", () => GetAsync(name),
-            c => c.Status?.Phase == ClaimPhase.Pending && c.Status.Conditions.Find(Conditions.Scheduled)?.Message.Contains(because, StringComparison.Ordinal) == true);
+        UntilAsync(
+            $"claim {name} to wait because '{because}'",
+            () => GetAsync(name),
+            c =>
+                c.Status?.Phase == ClaimPhase.Pending
+                && c.Status.Conditions.Find(Conditions.Scheduled)?.Message.Contains(because, StringComparison.Ordinal) == true
+        );
 
     public async Task GoneAsync(string name)
     {
         var began = Stopwatch.StartNew();
         while (await GetAsync(name) is { } claim)
         {
-            if (began.Elapsed > s_patience)
+            if (began.Elapsed > Patience)
                 Assert.Fail($"claim {name} is still there: {Json(claim)}");
             await Task.Delay(20);
         }
     }
 
     /// <summary>Waits for something of an object; says what it was instead when it does not come.</summary>
-    public async Task<T> UntilAsync<T>(string what, Func<Task<T?>> read, Func<T, bool> holds, TimeSpan? patience = null) where T : class
+    public async Task<T> UntilAsync<T>(string what, Func<Task<T?>> read, Func<T, bool> holds, TimeSpan? patience = null)
+        where T : class
     {
         var began = Stopwatch.StartNew();
         while (true)
         {
-            var now = await read();
+            T? now = await read();
             if (now is not null && holds(now))
                 return now;
-            if (began.Elapsed > (patience ?? s_patience))
+            if (began.Elapsed > (patience ?? Patience))
                 Assert.Fail($"waited in vain for {what}; last seen: {(now is null ? "nothing" : Json(now))}");
             await Task.Delay(20);
         }
@@ -170,23 +223,31 @@ public sealed class LabCluster : IAsyncDisposable
     /// <summary>What has to hold at every moment: no device has two owners, by claims or by PciNodes.</summary>
     public async Task NoDeviceHasTwoOwnersAsync()
     {
-        foreach (var node in (await Client.ListAsync<PciNode>()).Items)
+        foreach (PciNode node in (await Client.ListAsync<PciNode>()).Items)
         {
-            var owners = (node.Spec.Assignments ?? []).SelectMany(a => a.Devices.Select(d => (d.Address, a.ClaimUid))).ToLookup(p => p.Address, p => p.ClaimUid);
+            ILookup<string, string> owners = (node.Spec.Assignments ?? [])
+                .SelectMany(a => a.Devices.Select(d => (d.Address, a.ClaimUid)))
+                .ToLookup(p => p.Address, p => p.ClaimUid);
             Assert.All(owners, o => Assert.Single(o));
         }
 
-        var claimed = (await Client.ListAsync<PassthroughClaim>()).Items.Where(c => c.Status?.NodeName is not null)
-            .SelectMany(c => (c.Status!.Devices ?? []).Select(d => (c.Status.NodeName, d.Address, c.Metadata.Name))).ToLookup(p => (p.NodeName, p.Address), p => p.Name);
+        ILookup<(string? NodeName, string Address), string> claimed = (await Client.ListAsync<PassthroughClaim>())
+            .Items.Where(c => c.Status?.NodeName is not null)
+            .SelectMany(c => (c.Status!.Devices ?? []).Select(d => (c.Status.NodeName, d.Address, c.Metadata.Name)))
+            .ToLookup(p => (p.NodeName, p.Address), p => p.Name);
         Assert.All(claimed, c => Assert.Single(c));
     }
 
     /// <summary>What has to hold when every claim is gone: all drivers as before, no assignment, no journal.</summary>
     public async Task NothingIsStrandedAsync(IReadOnlyDictionary<string, IReadOnlyDictionary<string, string?>> before)
     {
-        foreach (var (name, drivers) in before)
+        foreach ((string? name, IReadOnlyDictionary<string, string?>? drivers) in before)
         {
-            await UntilAsync($"{name} to hold nothing", () => Client.GetAsync<PciNode>(name), n => n.Spec.Assignments is not { Count: > 0 } && n.Status?.Assignments is not { Count: > 0 });
+            await UntilAsync(
+                $"{name} to hold nothing",
+                () => Client.GetAsync<PciNode>(name),
+                n => n.Spec.Assignments is not { Count: > 0 } && n.Status?.Assignments is not { Count: > 0 }
+            );
             Assert.Equal(drivers, DriversOf(Host(name)));
             Assert.Empty(Host(name).Files.List("/var/lib/pcioperator/journal"));
         }
@@ -203,5 +264,8 @@ public sealed class LabCluster : IAsyncDisposable
         _logs.Dispose();
     }
 
-    private string? Json<T>(T value) => value is not IKubernetesObject ? value?.ToString() : System.Text.Json.JsonSerializer.Serialize(value, Client.JsonOptions.GetTypeInfo(typeof(T)));
+    private string? Json<T>(T value) =>
+        value is not IKubernetesObject
+            ? value?.ToString()
+            : System.Text.Json.JsonSerializer.Serialize(value, Client.JsonOptions.GetTypeInfo(typeof(T)));
 }

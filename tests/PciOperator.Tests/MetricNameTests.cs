@@ -23,12 +23,20 @@ public sealed partial class MetricNameTests
     [Fact]
     public async Task The_controllers_metrics_are_named_by_the_conventions()
     {
-        await using var lab = await ClockedController.StartAsync(1);
+        await using ClockedController lab = await ClockedController.StartAsync(1);
         string[] some =
         [
-            "counter pcioperator_reconcile_total", "histogram pcioperator_reconcile_duration_seconds", "gauge pcioperator_active_workers", "counter pcioperator_placements_total",
-            "histogram pcioperator_placement_duration_seconds", "counter pcioperator_pcinode_writes_total", "counter pcioperator_pcinode_changes_total",
-            "gauge pcioperator_watch_cache_objects", "counter pcioperator_watch_cache_lists_total", "gauge workqueue_depth", "histogram workqueue_work_duration_seconds",
+            "counter pcioperator_reconcile_total",
+            "histogram pcioperator_reconcile_duration_seconds",
+            "gauge pcioperator_active_workers",
+            "counter pcioperator_placements_total",
+            "histogram pcioperator_placement_duration_seconds",
+            "counter pcioperator_pcinode_writes_total",
+            "counter pcioperator_pcinode_changes_total",
+            "gauge pcioperator_watch_cache_objects",
+            "counter pcioperator_watch_cache_lists_total",
+            "gauge workqueue_depth",
+            "histogram workqueue_work_duration_seconds",
         ];
         Hold(Text(lab.Metrics), some);
     }
@@ -36,16 +44,35 @@ public sealed partial class MetricNameTests
     [Fact]
     public async Task The_agents_metrics_are_named_by_the_conventions()
     {
-        var metrics = Metrics.NewCustomRegistry();
-        var simulated = LabHosts.Create();
-        using var client = new EntityClient(new k8s.KubernetesClientConfiguration { Host = "https://server/" }, PciOperatorJsonContext.Default, metrics: metrics);
+        CollectorRegistry metrics = Metrics.NewCustomRegistry();
+        SimulatedHost simulated = LabHosts.Create();
+        using var client = new EntityClient(
+            new k8s.KubernetesClientConfiguration { Host = "https://server/" },
+            PciOperatorJsonContext.Default,
+            metrics: metrics
+        );
         await using var events = new EventRecorder(client, "pcioperator-agent", "node-1", metrics: metrics);
         var host = new PassthroughHost(simulated.Files, "/var/lib/pcioperator");
-        await using var agent = new NodeAgent(new NodeAgentOptions { NodeName = "node-1" }, client, host, simulated.Files, "/var/lib/pcioperator", simulated.Uevents, TimeProvider.System, NullLogger.Instance, metrics, events);
+        await using var agent = new NodeAgent(
+            new NodeAgentOptions { NodeName = "node-1" },
+            client,
+            host,
+            simulated.Files,
+            "/var/lib/pcioperator",
+            simulated.Uevents,
+            TimeProvider.System,
+            NullLogger.Instance,
+            metrics,
+            events
+        );
         string[] some =
         [
-            "histogram pcioperator_agent_release_duration_seconds", "gauge pcioperator_agent_held_assignments", "counter pcioperator_agent_status_writes_total",
-            "counter pcioperator_events_written_total", "counter pcioperator_events_dropped_total", "gauge pcioperator_watch_cache_unreadable_objects",
+            "histogram pcioperator_agent_release_duration_seconds",
+            "gauge pcioperator_agent_held_assignments",
+            "counter pcioperator_agent_status_writes_total",
+            "counter pcioperator_events_written_total",
+            "counter pcioperator_events_dropped_total",
+            "gauge pcioperator_watch_cache_unreadable_objects",
         ];
         Hold(Text(metrics), some);
     }
@@ -70,14 +97,21 @@ public sealed partial class MetricNameTests
 
     private static IEnumerable<string> Breaches(string text)
     {
-        foreach (var (name, type, help) in Families(text))
+        foreach ((string? name, string? type, string? help) in Families(text))
         {
             if (!WellFormed().IsMatch(name))
                 yield return $"{name} is not in lower case with single underscores.";
             if (type == "counter" != name.EndsWith("_total", StringComparison.Ordinal))
                 yield return $"{name} is a {type}: counters, and nothing else, end in _total.";
-            if (type == "histogram" && !name.EndsWith("_seconds", StringComparison.Ordinal) && !name.EndsWith("_bytes", StringComparison.Ordinal))
+            if (
+                type == "histogram"
+                && !name.EndsWith("_seconds", StringComparison.Ordinal)
+                && !name.EndsWith("_bytes", StringComparison.Ordinal)
+            )
+            {
                 yield return $"{name} is a histogram without a unit.";
+            }
+
             if (Reserved().IsMatch(name))
                 yield return $"{name} ends as a part of a histogram does.";
             if (OtherUnits().IsMatch(name))
@@ -89,8 +123,14 @@ public sealed partial class MetricNameTests
 
     private static IEnumerable<(string Name, string Type, string Help)> Families(string text)
     {
-        var helps = text.Split('\n').Where(l => l.StartsWith("# HELP ", StringComparison.Ordinal)).Select(l => l.Split(' ', 4)).ToDictionary(l => l[2], l => l[3]);
-        return text.Split('\n').Where(l => l.StartsWith("# TYPE ", StringComparison.Ordinal)).Select(l => l.Split(' ')).Select(l => (l[2], l[3], helps[l[2]]));
+        var helps = text.Split('\n')
+            .Where(l => l.StartsWith("# HELP ", StringComparison.Ordinal))
+            .Select(l => l.Split(' ', 4))
+            .ToDictionary(l => l[2], l => l[3]);
+        return text.Split('\n')
+            .Where(l => l.StartsWith("# TYPE ", StringComparison.Ordinal))
+            .Select(l => l.Split(' '))
+            .Select(l => (l[2], l[3], helps[l[2]]));
     }
 
     [GeneratedRegex("^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]

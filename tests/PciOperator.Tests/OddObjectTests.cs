@@ -28,14 +28,16 @@ public abstract class OddObjectTests
     [ContractFact]
     public async Task Others_are_served_while_a_claim_a_PciNode_and_a_spec_have_times_that_only_the_server_reads()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
+        await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("first", "a1:1");
         await lab.ReadyAsync("first");
-        var odd = EntityPatch.Merge($$"""{"status":{"conditions":[{"type":"Odd","status":"True","reason":"Odd","message":"odd","lastTransitionTime":"{{OddTime}}"}]} }""");
+        var odd = EntityPatch.Merge(
+            $$"""{"status":{"conditions":[{"type":"Odd","status":"True","reason":"Odd","message":"odd","lastTransitionTime":"{{OddTime}}"}]} }"""
+        );
         await lab.Client.PatchAsync<PassthroughClaim>("first", "default", odd, "status");
         await lab.Client.PatchAsync<PciNode>("node-2", null, odd, "status");
-        foreach (var spec in (await lab.Client.ListAsync<PciDeviceSpec>()).Items)
+        foreach (PciDeviceSpec spec in (await lab.Client.ListAsync<PciDeviceSpec>()).Items)
             await lab.Client.PatchAsync<PciDeviceSpec>(spec.Metadata.Name!, null, odd, "status");
 
         // With an agent and a controller that have to list all of it as well.
@@ -50,12 +52,16 @@ public abstract class OddObjectTests
     [ContractFact]
     public async Task Finalizers_of_others_stay_as_they_are()
     {
-        await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
+        await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        using var made = await lab.Client.SendRawAsync(HttpMethod.Post, Path(""), """
+        using JsonDocument made = await lab.Client.SendRawAsync(
+            HttpMethod.Post,
+            Path(""),
+            """
             {"apiVersion":"pcioperator.io/v1alpha1","kind":"PassthroughClaim","metadata":{"name":"kept","labels":{"a":"b"},"finalizers":["tenant.example/a","tenant.example/b"]},
              "spec":{"requests":[{"name":"r","alias":"a1"}]}}
-            """u8.ToArray());
+            """u8.ToArray()
+        );
         await lab.ReadyAsync("kept");
         Assert.Equal(["tenant.example/a", "tenant.example/b", PciOperatorApi.ClaimFinalizer], await FinalizersAsync(lab));
 
@@ -73,10 +79,10 @@ public abstract class OddObjectTests
 
     private static async Task<IReadOnlyList<string>> FinalizersAsync(LabCluster lab)
     {
-        using var claim = await lab.Client.GetRawAsync(Path("/kept"));
-        var metadata = claim.RootElement.GetProperty("metadata");
+        using JsonDocument claim = await lab.Client.GetRawAsync(Path("/kept"));
+        JsonElement metadata = claim.RootElement.GetProperty("metadata");
         Assert.Equal("b", metadata.GetProperty("labels").GetProperty("a").GetString());
-        return metadata.TryGetProperty("finalizers", out var finalizers) && finalizers.ValueKind == JsonValueKind.Array
+        return metadata.TryGetProperty("finalizers", out JsonElement finalizers) && finalizers.ValueKind == JsonValueKind.Array
             ? [.. finalizers.EnumerateArray().Select(f => f.GetString()!)]
             : [];
     }

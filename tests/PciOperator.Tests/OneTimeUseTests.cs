@@ -28,19 +28,19 @@ public abstract class OneTimeUseTests
     [ContractFact]
     public async Task A_device_that_was_used_once_is_withheld_until_an_administrator_frees_it()
     {
-        await using var lab = await WithOneTimeDriveAsync();
+        await using LabCluster lab = await WithOneTimeDriveAsync();
         await lab.ClaimAsync("first", "nvme:1");
-        var drive = (await lab.ReadyAsync("first")).Status!.Devices![0].Address;
+        string drive = (await lab.ReadyAsync("first")).Status!.Devices![0].Address;
         await lab.ClaimAsync("second", "nvme:1");
         await lab.PendingAsync("second", "none free");
 
         await lab.DeleteAsync("first");
         await lab.GoneAsync("first");
-        var command = $"kubectl annotate pcinode {Node} {PciOperatorApi.FreeAnnotation}={drive}";
-        var withheld = await WithheldAsync(lab, drive);
+        string command = $"kubectl annotate pcinode {Node} {PciOperatorApi.FreeAnnotation}={drive}";
+        PciNodeDevice withheld = await WithheldAsync(lab, drive);
         Assert.Equal(PciDeviceState.Unavailable, withheld.State);
         Assert.Contains(command, withheld.Reason, StringComparison.Ordinal);
-        var waiting = await lab.PendingAsync("second", "Not offered: 1 (UsedOnce); the PciNodes say why.");
+        PassthroughClaim waiting = await lab.PendingAsync("second", "Not offered: 1 (UsedOnce); the PciNodes say why.");
         Assert.DoesNotContain(drive, waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message, StringComparison.Ordinal);
 
         await AnnotateAsync(lab, $" {drive} ,not-an-address");
@@ -57,9 +57,9 @@ public abstract class OneTimeUseTests
     [ContractFact]
     public async Task Freeing_what_a_claim_has_frees_nothing_and_says_so()
     {
-        await using var lab = await WithOneTimeDriveAsync();
+        await using LabCluster lab = await WithOneTimeDriveAsync();
         await lab.ClaimAsync("first", "nvme:1");
-        var drive = (await lab.ReadyAsync("first")).Status!.Devices![0].Address;
+        string drive = (await lab.ReadyAsync("first")).Status!.Devices![0].Address;
         await AnnotateAsync(lab, drive);
         await AnnotationGoneAsync(lab);
         await lab.DeleteAsync("first");
@@ -70,11 +70,11 @@ public abstract class OneTimeUseTests
     [ContractFact]
     public async Task A_name_that_stays_on_the_PciNode_frees_once()
     {
-        await using var lab = await StartAsync(controller: false);
-        var stop = lab.Cluster.StartController(LabCluster.Quick);
+        await using LabCluster lab = await StartAsync(controller: false);
+        Func<Task> stop = lab.Cluster.StartController(LabCluster.Quick);
         await PrepareNodesAsync(lab);
         await lab.ClaimAsync("first", "nvme:1");
-        var drive = (await lab.ReadyAsync("first")).Status!.Devices![0].Address;
+        string drive = (await lab.ReadyAsync("first")).Status!.Devices![0].Address;
 
         // Nobody removes the annotation for now: it is there before the mark is, and the mark stays, also over a restart of the agent.
         await stop();
@@ -84,20 +84,32 @@ public abstract class OneTimeUseTests
         await WithheldAsync(lab, drive);
         await lab.Cluster.Nodes[Node].StopAgentAsync();
         await lab.Cluster.Nodes[Node].StartAgentAsync();
-        await lab.UntilAsync("the agent to be back", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status?.ObservedGeneration == n.Metadata.Generation);
+        await lab.UntilAsync(
+            "the agent to be back",
+            () => lab.Client.GetAsync<PciNode>(Node),
+            n => n.Status?.ObservedGeneration == n.Metadata.Generation
+        );
         lab.Host(Node).Change(lab.Host(Node).Functions[0].Address, _ => { });
         await Task.Delay(300);
         await WithheldAsync(lab, drive);
 
-        await lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge("""{"metadata":{"annotations":{"pcioperator.io/free":null}}}"""));
+        await lab.Client.PatchAsync<PciNode>(
+            Node,
+            null,
+            EntityPatch.Merge("""{"metadata":{"annotations":{"pcioperator.io/free":null}}}""")
+        );
         await Task.Delay(300);
         await AnnotateAsync(lab, drive);
-        await lab.UntilAsync("the drive to be free", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == PciDeviceState.Available));
+        await lab.UntilAsync(
+            "the drive to be free",
+            () => lab.Client.GetAsync<PciNode>(Node),
+            n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == PciDeviceState.Available)
+        );
     }
 
     private async Task<LabCluster> WithOneTimeDriveAsync()
     {
-        var lab = await StartAsync(controller: true);
+        LabCluster lab = await StartAsync(controller: true);
         await PrepareNodesAsync(lab);
         return lab;
     }
@@ -107,22 +119,48 @@ public abstract class OneTimeUseTests
         await lab.WithNodesAsync(1);
         await lab.WithSamplesAsync();
         await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"oneTimeUse":true}}"""));
-        await lab.UntilAsync("the rule to change", () => lab.Client.GetAsync<PciNode>(Node), n =>
-            n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", OneTimeUse: true }) && n.Status!.ObservedGeneration == n.Metadata.Generation);
+        await lab.UntilAsync(
+            "the rule to change",
+            () => lab.Client.GetAsync<PciNode>(Node),
+            n =>
+                n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", OneTimeUse: true })
+                && n.Status!.ObservedGeneration == n.Metadata.Generation
+        );
     }
 
     private static Task<PciNode> AnnotateAsync(LabCluster lab, string value) =>
-        lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge("""{"metadata":{"annotations":{"pcioperator.io/free":"VALUE"}}}""".Replace("VALUE", value, StringComparison.Ordinal)));
+        lab.Client.PatchAsync<PciNode>(
+            Node,
+            null,
+            EntityPatch.Merge(
+                """{"metadata":{"annotations":{"pcioperator.io/free":"VALUE"}}}""".Replace("VALUE", value, StringComparison.Ordinal)
+            )
+        );
 
-    private static Task AnnotationGoneAsync(LabCluster lab) => lab.UntilAsync("the annotation to be removed", () => lab.Client.GetAsync<PciNode>(Node),
-        n => n.Metadata.Annotations?.ContainsKey(PciOperatorApi.FreeAnnotation) != true);
+    private static Task AnnotationGoneAsync(LabCluster lab) =>
+        lab.UntilAsync(
+            "the annotation to be removed",
+            () => lab.Client.GetAsync<PciNode>(Node),
+            n => n.Metadata.Annotations?.ContainsKey(PciOperatorApi.FreeAnnotation) != true
+        );
 
     private static async Task<PciNodeDevice> WithheldAsync(LabCluster lab, string drive)
     {
-        var node = await lab.UntilAsync($"{drive} to be withheld", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == drive && d.WithheldBy == PciOperatorApi.UsedOnce));
+        PciNode node = await lab.UntilAsync(
+            $"{drive} to be withheld",
+            () => lab.Client.GetAsync<PciNode>(Node),
+            n => n.Status!.Devices!.Any(d => d.Address == drive && d.WithheldBy == PciOperatorApi.UsedOnce)
+        );
         return node.Status!.Devices!.Single(d => d.Address == drive);
     }
 
-    private static Task EventAsync(LabCluster lab, string reason, string says) => lab.UntilAsync($"event {reason}",
-        async () => (await lab.Client.ListAsync<Eventsv1Event>()).Items.FirstOrDefault(e => e.Reason == reason && e.Note?.Contains(says, StringComparison.Ordinal) == true), _ => true);
+    private static Task EventAsync(LabCluster lab, string reason, string says) =>
+        lab.UntilAsync(
+            $"event {reason}",
+            async () =>
+                (await lab.Client.ListAsync<Eventsv1Event>()).Items.FirstOrDefault(e =>
+                    e.Reason == reason && e.Note?.Contains(says, StringComparison.Ordinal) == true
+                ),
+            _ => true
+        );
 }

@@ -12,20 +12,27 @@ public sealed class ProgramOptionTests
     [InlineData("--health-address=127.0.0.1:0", true)]
     public async Task An_empty_health_address_serves_health_nowhere(string option, bool serves)
     {
-        foreach (var program in new[] { typeof(PciController), typeof(NodeAgent) })
+        foreach (Type? program in new[] { typeof(PciController), typeof(NodeAgent) })
         {
-            var folder = Directory.CreateTempSubdirectory("pci-options");
+            DirectoryInfo folder = Directory.CreateTempSubdirectory("pci-options");
             try
             {
-                var kubeconfig = Path.Combine(folder.FullName, "config");
-                await File.WriteAllTextAsync(kubeconfig, """
+                string kubeconfig = Path.Combine(folder.FullName, "config");
+                await File.WriteAllTextAsync(
+                    kubeconfig,
+                    """
                     {"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}],
                      "clusters":[{"name":"c","cluster":{"server":"http://127.0.0.1:1"}}],"users":[{"name":"u","user":{"token":"t"}}]}
-                    """);
+                    """
+                );
                 List<string> arguments = [option, $"--kubeconfig={kubeconfig}", "--log-format=text"];
                 if (program == typeof(NodeAgent))
                     arguments.AddRange([$"--host-root={folder.FullName}", $"--state-dir={folder.FullName}/state", "--denied-drivers="]);
-                var said = await FirstLinesAsync(program.Assembly.Location, arguments, serves ? "Health and metrics on port" : "127.0.0.1:1");
+                string said = await FirstLinesAsync(
+                    program.Assembly.Location,
+                    arguments,
+                    serves ? "Health and metrics on port" : "127.0.0.1:1"
+                );
                 Assert.Equal(serves, said.Contains("Health and metrics on port", StringComparison.Ordinal));
                 Assert.DoesNotContain("Required argument", said, StringComparison.Ordinal);
             }
@@ -39,7 +46,9 @@ public sealed class ProgramOptionTests
     /// <summary>What a program says until it has said something, or ends.</summary>
     private static async Task<string> FirstLinesAsync(string program, IReadOnlyList<string> arguments, string until)
     {
-        using var process = Process.Start(new ProcessStartInfo("dotnet", [program, .. arguments]) { RedirectStandardError = true, RedirectStandardOutput = true })!;
+        using Process process = Process.Start(
+            new ProcessStartInfo("dotnet", [program, .. arguments]) { RedirectStandardError = true, RedirectStandardOutput = true }
+        )!;
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
         var said = new System.Text.StringBuilder();
         try

@@ -18,15 +18,26 @@ public sealed class RbacTests
 
     private static void Compare(Assembly program, string file)
     {
-        var used = program.GetTypes().SelectMany(t => t.GetCustomAttributes<EntityRbacAttribute>())
+        IEnumerable<string> used = program
+            .GetTypes()
+            .SelectMany(t => t.GetCustomAttributes<EntityRbacAttribute>())
             .SelectMany(a => a.Resources.Split(',').SelectMany(r => a.Verbs.Split(',').Select(v => $"{v} {r}.{a.Group}")));
         var yaml = new YamlStream();
         yaml.Load(new StringReader(File.ReadAllText(Path.Combine(Kubectl.Repository, "config", "program", file))));
-        var given = yaml.Documents.Select(d => (YamlMappingNode)d.RootNode).Where(d => d.Children.ContainsKey("rules"))
-            .SelectMany(d => (YamlSequenceNode)d["rules"]).Cast<YamlMappingNode>()
-            .SelectMany(r => Words(r, "resources").SelectMany(resource => Words(r, "verbs").SelectMany(verb => Words(r, "apiGroups").Select(group => $"{verb} {resource}.{group}"))));
+        IEnumerable<string> given = yaml
+            .Documents.Select(d => (YamlMappingNode)d.RootNode)
+            .Where(d => d.Children.ContainsKey("rules"))
+            .SelectMany(d => (YamlSequenceNode)d["rules"])
+            .Cast<YamlMappingNode>()
+            .SelectMany(r =>
+                Words(r, "resources")
+                    .SelectMany(resource =>
+                        Words(r, "verbs").SelectMany(verb => Words(r, "apiGroups").Select(group => $"{verb} {resource}.{group}"))
+                    )
+            );
         Assert.Equal(used.Distinct().Order(StringComparer.Ordinal), given.Distinct().Order(StringComparer.Ordinal));
     }
 
-    private static IEnumerable<string> Words(YamlMappingNode rule, string key) => ((YamlSequenceNode)rule[key]).Select(n => ((YamlScalarNode)n).Value!);
+    private static IEnumerable<string> Words(YamlMappingNode rule, string key) =>
+        ((YamlSequenceNode)rule[key]).Select(n => ((YamlScalarNode)n).Value!);
 }

@@ -1,9 +1,11 @@
 using System.Net.Http.Headers;
 using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using k8s;
 using k8s.Authentication;
 using k8s.Models;
+using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
@@ -24,8 +26,15 @@ internal static class ServiceAccounts
         ITokenProvider credentials = RealServer.Binary is not null
             ? new StringTokenProvider($"system:serviceaccount:{ns}:{name}{(node is null ? "" : "@" + node)}", "Bearer")
             : new RequestedToken(server, ns, name, node);
-        var admin = server.Configuration;
-        return new KubernetesClientConfiguration { Host = admin.Host, SslCaCerts = admin.SslCaCerts, SkipTlsVerify = admin.SkipTlsVerify, TlsServerName = admin.TlsServerName, TokenProvider = credentials };
+        KubernetesClientConfiguration admin = server.Configuration;
+        return new KubernetesClientConfiguration
+        {
+            Host = admin.Host,
+            SslCaCerts = admin.SslCaCerts,
+            SkipTlsVerify = admin.SkipTlsVerify,
+            TlsServerName = admin.TlsServerName,
+            TokenProvider = credentials,
+        };
     }
 
     /// <summary>A token that is asked for when it is needed first, bound to the Node if there is one (KEP-4193).</summary>
@@ -37,17 +46,36 @@ internal static class ServiceAccounts
         {
             if (_header is not null)
                 return _header;
-            using var client = server.Client();
+            using EntityClient client = server.Client();
             var spec = new JsonObject { ["expirationSeconds"] = 3600 };
             if (node is not null)
             {
-                var uid = (await client.GetAsync<V1Node>(node, ct: cancellationToken))?.Metadata.Uid;
-                spec["boundObjectRef"] = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Node", ["name"] = node, ["uid"] = uid };
+                string? uid = (await client.GetAsync<V1Node>(node, ct: cancellationToken))?.Metadata.Uid;
+                spec["boundObjectRef"] = new JsonObject
+                {
+                    ["apiVersion"] = "v1",
+                    ["kind"] = "Node",
+                    ["name"] = node,
+                    ["uid"] = uid,
+                };
             }
 
-            var request = new JsonObject { ["apiVersion"] = "authentication.k8s.io/v1", ["kind"] = "TokenRequest", ["spec"] = spec };
-            using var answer = await client.SendRawAsync(HttpMethod.Post, $"/api/v1/namespaces/{ns}/serviceaccounts/{name}/token", Encoding.UTF8.GetBytes(request.ToJsonString()), ct: cancellationToken);
-            return _header = new AuthenticationHeaderValue("Bearer", answer.RootElement.GetProperty("status").GetProperty("token").GetString()!);
+            var request = new JsonObject
+            {
+                ["apiVersion"] = "authentication.k8s.io/v1",
+                ["kind"] = "TokenRequest",
+                ["spec"] = spec,
+            };
+            using JsonDocument answer = await client.SendRawAsync(
+                HttpMethod.Post,
+                $"/api/v1/namespaces/{ns}/serviceaccounts/{name}/token",
+                Encoding.UTF8.GetBytes(request.ToJsonString()),
+                ct: cancellationToken
+            );
+            return _header = new AuthenticationHeaderValue(
+                "Bearer",
+                answer.RootElement.GetProperty("status").GetProperty("token").GetString()!
+            );
         }
     }
 }

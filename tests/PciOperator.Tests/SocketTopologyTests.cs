@@ -5,7 +5,9 @@ using PciOperator.Core;
 
 namespace PciOperator.Tests;
 
-/// <summary>The socket policy knows every NUMA node's socket, also of nodes without a device: from the PciNode's status to the decision.</summary>
+/// <summary>
+/// The socket policy knows every NUMA node's socket, also of nodes without a device: from the PciNode's status to the decision.
+/// </summary>
 public class SocketTopologyTests
 {
     [Theory]
@@ -18,9 +20,9 @@ public class SocketTopologyTests
     [Fact]
     public void Claims_that_wait_hear_of_a_topology_that_was_not_known()
     {
-        var view = View(Node(null));
+        ClusterView view = View(Node(null));
         Assert.False(IsPlaced(view));
-        var heard = 0;
+        int heard = 0;
         view.OffersChanged += () => heard++;
         view.SetPciNode("node-1", Node([new() { Id = 0, Socket = 0 }, new() { Id = 1, Socket = 0 }]));
         Assert.Equal(1, heard);
@@ -29,38 +31,77 @@ public class SocketTopologyTests
 
     private static bool IsPlaced(ClusterView view)
     {
-        var alias = new AliasDefinition { Name = "nvme", AnyOf = [new AliasSelector { ProductId = PciId.Parse("0a54") }], NumaPolicy = NumaPolicy.Socket };
+        var alias = new AliasDefinition
+        {
+            Name = "nvme",
+            AnyOf = [new AliasSelector { ProductId = PciId.Parse("0a54") }],
+            NumaPolicy = NumaPolicy.Socket,
+        };
         var requirements = new ClaimRequirements
         {
             ClaimUid = "uid",
             GuestNuma = Core.GuestNuma.On(1),
             Requests = [new DeviceRequest { Name = "nvme", Alias = alias }],
         };
-        return view.Place([new ClaimToPlace(new PassthroughClaim { Metadata = new() { Name = "vm", NamespaceProperty = "default", Uid = "uid" } }, requirements)], null).Node is not null;
+        return view.Place(
+            [
+                new ClaimToPlace(
+                    new PassthroughClaim
+                    {
+                        Metadata = new()
+                        {
+                            Name = "vm",
+                            NamespaceProperty = "default",
+                            Uid = "uid",
+                        },
+                    },
+                    requirements
+                ),
+            ],
+            null
+        ).Node
+            is not null;
     }
 
     private static ClusterView View(PciNode node)
     {
         var view = new ClusterView();
-        view.SetNode("node-1", new V1Node
-        {
-            Metadata = new() { Name = "node-1" },
-            Status = new() { Conditions = [new() { Type = "Ready", Status = "True" }] },
-        });
+        view.SetNode(
+            "node-1",
+            new V1Node
+            {
+                Metadata = new() { Name = "node-1" },
+                Status = new() { Conditions = [new() { Type = "Ready", Status = "True" }] },
+            }
+        );
         view.SetAgentReady("node-1", true);
         view.SetPciNode("node-1", node);
         return view;
     }
 
-    private static PciNode Node(IReadOnlyList<PciNodeNumaNode>? topology) => new()
-    {
-        Metadata = new() { Name = "node-1" },
-        Spec = new() { Rules = [new PciNodeRule { Name = "nvme" }] },
-        Status = new()
+    private static PciNode Node(IReadOnlyList<PciNodeNumaNode>? topology) =>
+        new()
         {
-            NumaNodes = topology,
-            Devices = [new() { Address = "0000:21:00.0", VendorId = "8086", ProductId = "0a54", NumaNode = 0, Socket = 0, IommuGroup = 7, Rule = "nvme", State = PciDeviceState.Available }],
-            Conditions = [new() { Type = Conditions.InventoryReady, Status = "True" }],
-        },
-    };
+            Metadata = new() { Name = "node-1" },
+            Spec = new() { Rules = [new PciNodeRule { Name = "nvme" }] },
+            Status = new()
+            {
+                NumaNodes = topology,
+                Devices =
+                [
+                    new()
+                    {
+                        Address = "0000:21:00.0",
+                        VendorId = "8086",
+                        ProductId = "0a54",
+                        NumaNode = 0,
+                        Socket = 0,
+                        IommuGroup = 7,
+                        Rule = "nvme",
+                        State = PciDeviceState.Available,
+                    },
+                ],
+                Conditions = [new() { Type = Conditions.InventoryReady, Status = "True" }],
+            },
+        };
 }

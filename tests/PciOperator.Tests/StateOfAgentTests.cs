@@ -25,9 +25,12 @@ public class StateOfAgentTests
         };
         var host = new PassthroughHost(_simulated.Files, SimulatedHost.StateDirectory);
         var names = new NetDeviceNames(_simulated.Files, SimulatedHost.StateDirectory);
-        var seen = names.Restore(host.Scan());
+        HostSnapshot seen = names.Restore(host.Scan());
         _simulated.Change("0000:21:00.0", f => f.Driver = null);
-        Assert.Equal("ens1", names.Restore(host.Scan()).Functions.Single(f => f.Address == PciAddress.Parse("0000:21:00.0")).Function.NetDevice);
+        Assert.Equal(
+            "ens1",
+            names.Restore(host.Scan()).Functions.Single(f => f.Address == PciAddress.Parse("0000:21:00.0")).Function.NetDevice
+        );
         Assert.Equal("ens1", seen.Functions.Single(f => f.Address == PciAddress.Parse("0000:21:00.0")).Function.NetDevice);
     }
 
@@ -49,15 +52,37 @@ public class StateOfAgentTests
     public async Task What_cannot_be_freed_now_is_freed_later_and_holds_up_nothing(int errno)
     {
         var host = new PassthroughHost(_simulated.Files, SimulatedHost.StateDirectory);
-        var nvme = host.Scan().Functions.Single(f => f.Address == PciAddress.Parse("0000:23:00.0")).Function;
-        await host.PrepareAsync(new AssignmentRequest
-        {
-            ClaimUid = "claim-1", ClaimNamespace = "lab", ClaimName = "claim-1",
-            Devices = [new DeviceToTake { Address = nvme.Address, VendorId = nvme.VendorId, ProductId = nvme.ProductId, StableId = nvme.StableId, IommuGroup = nvme.IommuGroup, OneTimeUse = true }],
-        });
+        PciFunction nvme = host.Scan().Functions.Single(f => f.Address == PciAddress.Parse("0000:23:00.0")).Function;
+        await host.PrepareAsync(
+            new AssignmentRequest
+            {
+                ClaimUid = "claim-1",
+                ClaimNamespace = "lab",
+                ClaimName = "claim-1",
+                Devices =
+                [
+                    new DeviceToTake
+                    {
+                        Address = nvme.Address,
+                        VendorId = nvme.VendorId,
+                        ProductId = nvme.ProductId,
+                        StableId = nvme.StableId,
+                        IommuGroup = nvme.IommuGroup,
+                        OneTimeUse = true,
+                    },
+                ],
+            }
+        );
         Assert.Null(await host.ReleaseAsync("claim-1"));
         var requests = new FreeRequests(host, _simulated.Files, SimulatedHost.StateDirectory);
-        var node = new PciNode { Metadata = new() { Name = "node-1", Annotations = new Dictionary<string, string> { [PciOperatorApi.FreeAnnotation] = "0000:23:00.0" } } };
+        var node = new PciNode
+        {
+            Metadata = new()
+            {
+                Name = "node-1",
+                Annotations = new Dictionary<string, string> { [PciOperatorApi.FreeAnnotation] = "0000:23:00.0" },
+            },
+        };
         _simulated.Fault = a =>
         {
             if (a is { Before: true, IsChange: true })
@@ -96,7 +121,15 @@ public class StateOfAgentTests
             Metadata = new() { Uid = "claim-1" },
             Status = new()
             {
-                Refusals = [new ClaimRefusal { NodeName = "node-1", Addresses = [address], Until = until is null ? null : DateTimeOffset.Parse(until, System.Globalization.CultureInfo.InvariantCulture) }],
+                Refusals =
+                [
+                    new ClaimRefusal
+                    {
+                        NodeName = "node-1",
+                        Addresses = [address],
+                        Until = until is null ? null : DateTimeOffset.Parse(until, System.Globalization.CultureInfo.InvariantCulture),
+                    },
+                ],
             },
         };
         Assert.Equal(kept, claim.ToRequirements(_ => null, now).Excluded.Count);

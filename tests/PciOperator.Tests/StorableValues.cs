@@ -7,7 +7,8 @@ using System.Text.RegularExpressions;
 namespace PciOperator.Tests;
 
 /// <summary>
-/// Values for each scalar of a CRD's schema, one at a time in an object that is otherwise as small as the schema allows: what is at the edges of the schema,
+/// Values for each scalar of a CRD's schema, one at a time in an object that is otherwise as small as the schema allows: what is at the
+/// edges of the schema,
 /// beyond them, and odd in JSON. The server says which of them it stores.
 /// </summary>
 internal sealed partial class StorableValues(JsonElement schema)
@@ -15,15 +16,20 @@ internal sealed partial class StorableValues(JsonElement schema)
     // Whatever JSON's text is to be at the place, such as 1e3 or half a surrogate pair, no JsonNode keeps.
     private const string Place = "@place@";
 
-    private static readonly string[] s_texts =
-    [
-        "a", "Aa", "True", "8086", "0000:21:00.0", "ffffffff:ff:1f.7", "000000", "x=1",
-    ];
+    private static readonly string[] Samples = ["a", "Aa", "True", "8086", "0000:21:00.0", "ffffffff:ff:1f.7", "000000", "x=1"];
 
-    private static readonly string[] s_times =
+    private static readonly string[] Times =
     [
-        "2024-01-01T00:00:00Z", "2016-12-31t23:59:59z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:60Z",
-        "2016-12-31T23:59:59.1234567890123Z", "1969-12-31T23:59:59+99:99", "2100-02-29T00:00:00Z", "2036-01-01T00:00:00Z",
+        "2024-01-01T00:00:00Z",
+        "2016-12-31t23:59:59z",
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "9999-12-31T23:59:60Z",
+        "2016-12-31T23:59:59.1234567890123Z",
+        "1969-12-31T23:59:59+99:99",
+        "2100-02-29T00:00:00Z",
+        "2036-01-01T00:00:00Z",
     ];
 
     /// <summary>JSON for the whole property (<c>spec</c> or <c>status</c>), and where in it which value is.</summary>
@@ -31,13 +37,13 @@ internal sealed partial class StorableValues(JsonElement schema)
     /// <param name="besides">What else it has, unless that is what is varied.</param>
     public IEnumerable<(string What, string Json)> Of(string property, JsonObject? besides = null)
     {
-        var root = schema.GetProperty("properties").GetProperty(property);
-        foreach (var (path, leaf) in Leaves(root, property))
+        JsonElement root = schema.GetProperty("properties").GetProperty(property);
+        foreach ((string? path, JsonElement leaf) in Leaves(root, property))
         {
-            foreach (var value in ValuesOf(leaf))
+            foreach (string value in ValuesOf(leaf))
             {
-                var tree = Tree(root, path[property.Length..]).AsObject();
-                foreach (var (name, fix) in besides ?? [])
+                JsonObject tree = Tree(root, path[property.Length..]).AsObject();
+                foreach ((string? name, JsonNode? fix) in besides ?? [])
                     tree.TryAdd(name, fix?.DeepClone());
                 yield return ($"{path} = {Shortened(value)}", tree.ToJsonString().Replace($"\"{Place}\"", value, StringComparison.Ordinal));
             }
@@ -51,22 +57,22 @@ internal sealed partial class StorableValues(JsonElement schema)
 
     private static IEnumerable<(string Path, JsonElement Schema)> Leaves(JsonElement node, string path)
     {
-        if (node.TryGetProperty("properties", out var properties))
+        if (node.TryGetProperty("properties", out JsonElement properties))
         {
-            foreach (var property in properties.EnumerateObject())
+            foreach (JsonProperty property in properties.EnumerateObject())
             {
-                foreach (var leaf in Leaves(property.Value, $"{path}.{property.Name}"))
+                foreach ((string Path, JsonElement Schema) leaf in Leaves(property.Value, $"{path}.{property.Name}"))
                     yield return leaf;
             }
         }
-        else if (node.TryGetProperty("items", out var items))
+        else if (node.TryGetProperty("items", out JsonElement items))
         {
-            foreach (var leaf in Leaves(items, $"{path}[]"))
+            foreach ((string Path, JsonElement Schema) leaf in Leaves(items, $"{path}[]"))
                 yield return leaf;
         }
-        else if (node.TryGetProperty("additionalProperties", out var values) && values.ValueKind == JsonValueKind.Object)
+        else if (node.TryGetProperty("additionalProperties", out JsonElement values) && values.ValueKind == JsonValueKind.Object)
         {
-            foreach (var leaf in Leaves(values, $"{path}{{}}"))
+            foreach ((string Path, JsonElement Schema) leaf in Leaves(values, $"{path}{{}}"))
                 yield return leaf;
         }
         else
@@ -83,62 +89,70 @@ internal sealed partial class StorableValues(JsonElement schema)
             return new JsonArray(Tree(node.GetProperty("items"), path[2..]));
         if (path.StartsWith("{}", StringComparison.Ordinal))
             return new JsonObject { ["key"] = Tree(node.GetProperty("additionalProperties"), path[2..]) };
-        var name = NextName().Match(path).Groups[1].Value;
-        var obj = Smallest(node).AsObject();
+        string name = NextName().Match(path).Groups[1].Value;
+        JsonObject obj = Smallest(node).AsObject();
         obj[name] = Tree(node.GetProperty("properties").GetProperty(name), path[(name.Length + 1)..]);
         return obj;
     }
 
     private static JsonNode Smallest(JsonElement node)
     {
-        if (node.TryGetProperty("enum", out var words))
+        if (node.TryGetProperty("enum", out JsonElement words))
             return words[0].GetString()!;
         switch (node.GetProperty("type").GetString())
         {
             case "object":
                 var obj = new JsonObject();
-                foreach (var name in Required(node))
+                foreach (string name in Required(node))
                     obj[name] = Smallest(node.GetProperty("properties").GetProperty(name));
                 return obj;
             case "array":
-                return new JsonArray([.. Enumerable.Range(0, Number(node, "minItems") is { } n ? (int)n : 0).Select(_ => Smallest(node.GetProperty("items")))]);
+                return new JsonArray([
+                    .. Enumerable.Range(0, Number(node, "minItems") is { } n ? (int)n : 0).Select(_ => Smallest(node.GetProperty("items"))),
+                ]);
             case "integer":
                 return Number(node, "minimum") ?? 1;
             case "boolean":
                 return true;
             default:
-                if (node.TryGetProperty("format", out var format) && format.GetString() == "date-time")
-                    return s_times[0];
-                var pattern = node.TryGetProperty("pattern", out var text) ? text.GetString()! : "";
-                return s_texts.First(t => Regex.IsMatch(t, pattern) && t.Length >= (Number(node, "minLength") ?? 0));
+                if (node.TryGetProperty("format", out JsonElement format) && format.GetString() == "date-time")
+                    return Times[0];
+                string pattern = node.TryGetProperty("pattern", out JsonElement text) ? text.GetString()! : "";
+                return Samples.First(t => Regex.IsMatch(t, pattern) && t.Length >= (Number(node, "minLength") ?? 0));
         }
     }
 
     private static IEnumerable<string> Required(JsonElement node) =>
-        node.TryGetProperty("required", out var required) ? required.EnumerateArray().Select(r => r.GetString()!) : [];
+        node.TryGetProperty("required", out JsonElement required) ? required.EnumerateArray().Select(r => r.GetString()!) : [];
 
-    private static long? Number(JsonElement node, string name) => node.TryGetProperty(name, out var number) ? number.GetInt64() : null;
+    private static long? Number(JsonElement node, string name) =>
+        node.TryGetProperty(name, out JsonElement number) ? number.GetInt64() : null;
 
     private static IEnumerable<string> ValuesOf(JsonElement node)
     {
         yield return "null";
-        if (node.TryGetProperty("enum", out var words))
+        if (node.TryGetProperty("enum", out JsonElement words))
         {
-            foreach (var word in words.EnumerateArray())
+            foreach (JsonElement word in words.EnumerateArray())
                 yield return Quoted(word.GetString()!);
             yield return "\"\"";
             yield return "\"OfALaterVersion\"";
             yield break;
         }
 
-        var values = node.GetProperty("type").GetString() switch
+        IEnumerable<string> values = node.GetProperty("type").GetString() switch
         {
             "integer" => Numbers(node),
             "boolean" => ["true", "false", "1", "\"true\""],
-            _ when node.TryGetProperty("format", out var format) && format.GetString() == "date-time" => [.. s_times.Select(Quoted), "\"\"", "5"],
+            _ when node.TryGetProperty("format", out JsonElement format) && format.GetString() == "date-time" =>
+            [
+                .. Times.Select(Quoted),
+                "\"\"",
+                "5",
+            ],
             _ => Texts(node),
         };
-        foreach (var value in values)
+        foreach (string value in values)
             yield return value;
     }
 
@@ -146,22 +160,54 @@ internal sealed partial class StorableValues(JsonElement schema)
     {
         string[] odd =
         [
-            "0", "-0", "-1", "1.0", "1e3", "1E+3", "1.5", "2147483647", "2147483648", "-2147483649", "9007199254740993", "9223372036854775807", "-9223372036854775808",
-            "9223372036854775808", "1e18", "1e19", "1e300", "-1e300", "1e999",
+            "0",
+            "-0",
+            "-1",
+            "1.0",
+            "1e3",
+            "1E+3",
+            "1.5",
+            "2147483647",
+            "2147483648",
+            "-2147483649",
+            "9007199254740993",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "9223372036854775808",
+            "1e18",
+            "1e19",
+            "1e300",
+            "-1e300",
+            "1e999",
         ];
-        return [.. odd, .. new[] { Number(node, "minimum"), Number(node, "maximum") }.OfType<long>().Select(n => n.ToString(CultureInfo.InvariantCulture))];
+        return
+        [
+            .. odd,
+            .. new[] { Number(node, "minimum"), Number(node, "maximum") }
+                .OfType<long>()
+                .Select(n => n.ToString(CultureInfo.InvariantCulture)),
+        ];
     }
 
     private static IEnumerable<string> Texts(JsonElement node)
     {
-        var most = (int)Math.Min(Number(node, "maxLength") ?? 1000, 33_000);
+        int most = (int)Math.Min(Number(node, "maxLength") ?? 1000, 33_000);
         return
         [
-            "\"\"", "\" \"", .. s_texts.Select(Quoted), Quoted(new string('a', most)), Quoted(new string('0', most)), Quoted(string.Concat(Enumerable.Repeat("😀", most))),
+            "\"\"",
+            "\" \"",
+            .. Samples.Select(Quoted),
+            Quoted(new string('a', most)),
+            Quoted(new string('0', most)),
+            Quoted(string.Concat(Enumerable.Repeat("😀", most))),
             """
-            "\u0000\u001b[31mred\u0007\u009b\u202e\u2028\u2066"
-            """.Trim(),
-            "\"\\ud800\"", "\"\\udc00x\\ud800\"", "\"a\\nb\"", "5", "{}",
+                "\u0000\u001b[31mred\u0007\u009b\u202e\u2028\u2066"
+                """.Trim(),
+            "\"\\ud800\"",
+            "\"\\udc00x\\ud800\"",
+            "\"a\\nb\"",
+            "5",
+            "{}",
         ];
     }
 

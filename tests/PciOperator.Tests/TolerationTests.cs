@@ -16,6 +16,22 @@ public sealed class TolerationTests
     [InlineData("k", TolerationOperator.Exists, null, TaintEffect.NoExecute, false)]
     [InlineData("j", TolerationOperator.Exists, null, null, false)]
     public void Tolerations_cover_taints(string? key, TolerationOperator? op, string? value, TaintEffect? effect, bool covers) =>
-        Assert.Equal(covers, NodeFilters.Tolerates(
-            new ClaimToleration { Key = key, Operator = op, Value = value, Effect = effect }, new V1Taint { Key = "k", Value = "v", Effect = "NoSchedule" }));
+        Assert.Equal(
+            covers,
+            NodeFilters.Tolerates(
+                new ClaimToleration
+                {
+                    Key = key,
+                    Operator = op,
+                    Value = value,
+                    Effect = effect,
+                },
+                new V1Taint
+                {
+                    Key = "k",
+                    Value = "v",
+                    Effect = "NoSchedule",
+                }
+            )
+        );
 }

@@ -28,31 +28,54 @@ public sealed class RealTwoInstallationsTests : TwoInstallationsTests
 /// <summary>A cluster is one installation's: the other's controller and agents say so and stay still, until it is handed over.</summary>
 public abstract class TwoInstallationsTests
 {
-    private static readonly ControllerOptions s_second = LabCluster.Quick with { Namespace = "second", AgentNamespace = "second-agents", LeaseName = "pcioperator-controller" };
+    private static readonly ControllerOptions Second = LabCluster.Quick with
+    {
+        Namespace = "second",
+        AgentNamespace = "second-agents",
+        LeaseName = "pcioperator-controller",
+    };
 
     protected abstract bool Real { get; }
 
     [ContractFact]
     public async Task A_second_controller_says_so_and_stays_still()
     {
-        await using var lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
+        await using LabCluster lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
         await lab.ClaimAsync("first", "a1:1");
         await lab.ReadyAsync("first");
         await lab.ApplyAsync("{apiVersion: v1, kind: Namespace, metadata: {name: second}}");
 
-        foreach (var options in new[] { s_second, LabCluster.Quick with { LeaseName = "another" } })
+        foreach (ControllerOptions? options in new[] { Second, LabCluster.Quick with { LeaseName = "another" } })
         {
             await using var second = new RunningController(lab, options);
-            var why = await lab.UntilAsync("the second to say why it is not ready", () => Task.FromResult(second.Controller.NotReady()), w => w.Contains("belong to installation", StringComparison.Ordinal));
-            Assert.Contains($"installation pcioperator-controller/pcioperator-controller, and this controller is of {options.Namespace}/{options.LeaseName}", why, StringComparison.Ordinal);
-            Assert.Contains($"kubectl annotate pcinodes --all --overwrite pcioperator.io/installation={options.Namespace}/{options.LeaseName}", why, StringComparison.Ordinal);
+            string why = await lab.UntilAsync(
+                "the second to say why it is not ready",
+                () => Task.FromResult(second.Controller.NotReady()),
+                w => w.Contains("belong to installation", StringComparison.Ordinal)
+            );
+            Assert.Contains(
+                $"installation pcioperator-controller/pcioperator-controller, and this controller is of {options.Namespace}/{options.LeaseName}",
+                why,
+                StringComparison.Ordinal
+            );
+            Assert.Contains(
+                $"kubectl annotate pcinodes --all --overwrite pcioperator.io/installation={options.Namespace}/{options.LeaseName}",
+                why,
+                StringComparison.Ordinal
+            );
             Assert.Null(second.Controller.WhyStuck());
-            var said = await lab.UntilAsync("the event in its own namespace", async () =>
-                (await lab.Client.ListAsync<Eventsv1Event>(options.Namespace)).Items.FirstOrDefault(e => e.Regarding?.Name == options.LeaseName), _ => true);
+            Eventsv1Event said = await lab.UntilAsync(
+                "the event in its own namespace",
+                async () =>
+                    (await lab.Client.ListAsync<Eventsv1Event>(options.Namespace)).Items.FirstOrDefault(e =>
+                        e.Regarding?.Name == options.LeaseName
+                    ),
+                _ => true
+            );
             Assert.Equal(("Warning", "OtherInstallation"), (said.Type, said.Reason));
 
             // Nothing of what happens meanwhile moves it.
-            var name = $"meanwhile-{options.LeaseName}";
+            string name = $"meanwhile-{options.LeaseName}";
             await lab.ClaimAsync(name, "a1:1");
             await lab.ReadyAsync(name);
             await lab.DeleteAsync(name);
@@ -65,23 +88,53 @@ public abstract class TwoInstallationsTests
     [ContractFact]
     public async Task An_agent_of_a_second_installation_neither_binds_nor_writes()
     {
-        await using var lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
+        await using LabCluster lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
         await lab.ClaimAsync("first", "a1:1");
         await lab.ReadyAsync("first");
 
-        foreach (var other in new[] { s_second.Installation, Installation.Default with { AgentNamespace = "second-agents" }, Installation.Default with { Controller = "pcioperator-controller/another" } })
+        foreach (
+            Installation? other in new[]
+            {
+                Second.Installation,
+                Installation.Default with
+                {
+                    AgentNamespace = "second-agents",
+                },
+                Installation.Default with
+                {
+                    Controller = "pcioperator-controller/another",
+                },
+            }
+        )
         {
             var writes = new ConcurrentQueue<string>();
-            using var client = new EntityClient(lab.Cluster.Admin, PciOperatorJsonContext.Default, wrap: inner => new WritesSeen(inner, writes));
-            var metrics = Metrics.NewCustomRegistry();
+            using var client = new EntityClient(
+                lab.Cluster.Admin,
+                PciOperatorJsonContext.Default,
+                wrap: inner => new WritesSeen(inner, writes)
+            );
+            CollectorRegistry metrics = Metrics.NewCustomRegistry();
             await using var events = new EventRecorder(client, "pcioperator-agent", "second");
-            var files = lab.Host("node-1").Files;
+            IHostFileSystem files = lab.Host("node-1").Files;
             using var stop = new CancellationTokenSource();
-            await using var agent = new NodeAgent(new NodeAgentOptions { NodeName = "node-1", Installation = other }, client,
-                new PassthroughHost(files, "/var/lib/second", options: new PassthroughHostOptions { NodeName = "node-1" }), files, "/var/lib/second",
-                new NoUevents(), TimeProvider.System, NullLogger.Instance, metrics, events);
-            var running = agent.RunAsync(stop.Token);
-            var why = await lab.UntilAsync("the second agent to say why", () => Task.FromResult(agent.NotReady()), w => w.Contains("belongs to installation", StringComparison.Ordinal));
+            await using var agent = new NodeAgent(
+                new NodeAgentOptions { NodeName = "node-1", Installation = other },
+                client,
+                new PassthroughHost(files, "/var/lib/second", options: new PassthroughHostOptions { NodeName = "node-1" }),
+                files,
+                "/var/lib/second",
+                new NoUevents(),
+                TimeProvider.System,
+                NullLogger.Instance,
+                metrics,
+                events
+            );
+            Task running = agent.RunAsync(stop.Token);
+            string why = await lab.UntilAsync(
+                "the second agent to say why",
+                () => Task.FromResult(agent.NotReady()),
+                w => w.Contains("belongs to installation", StringComparison.Ordinal)
+            );
             Assert.Contains($"this agent is of {other.Controller} in namespace {other.AgentNamespace}", why, StringComparison.Ordinal);
 
             // The other one's agent goes on; this one would give back what its journal does not have.
@@ -99,35 +152,48 @@ public abstract class TwoInstallationsTests
     [ContractFact]
     public async Task A_cluster_is_handed_over_by_its_mark_and_devices_stay()
     {
-        await using var lab = await LabCluster.StartAsync(Real, controller: false);
+        await using LabCluster lab = await LabCluster.StartAsync(Real, controller: false);
         await using var first = new RunningController(lab, LabCluster.Quick);
         await (await lab.WithNodesAsync(2)).WithSamplesAsync();
-        var before = lab.Drivers();
+        IReadOnlyDictionary<string, IReadOnlyDictionary<string, string?>> before = lab.Drivers();
         await lab.ClaimAsync("kept", "a1:2");
-        var kept = await lab.ReadyAsync("kept");
-        await using var second = new RunningController(lab, s_second);
-        await lab.UntilAsync("the second to stay still", () => Task.FromResult(second.Controller.NotReady()), w => w.Contains("hand the cluster over", StringComparison.Ordinal));
+        PassthroughClaim kept = await lab.ReadyAsync("kept");
+        await using var second = new RunningController(lab, Second);
+        await lab.UntilAsync(
+            "the second to stay still",
+            () => Task.FromResult(second.Controller.NotReady()),
+            w => w.Contains("hand the cluster over", StringComparison.Ordinal)
+        );
 
         // Word for word what the second says.
-        foreach (var node in lab.Cluster.Nodes.Keys)
+        foreach (string node in lab.Cluster.Nodes.Keys)
         {
-            await lab.Client.PatchAsync<PciNode>(node, null, EntityPatch.Merge(
-                """{"metadata":{"annotations":{"pcioperator.io/installation":"second/pcioperator-controller","pcioperator.io/agents":"second-agents"}}}"""));
+            await lab.Client.PatchAsync<PciNode>(
+                node,
+                null,
+                EntityPatch.Merge(
+                    """{"metadata":{"annotations":{"pcioperator.io/installation":"second/pcioperator-controller","pcioperator.io/agents":"second-agents"}}}"""
+                )
+            );
         }
 
-        var ended = await Assert.ThrowsAsync<HandedOverException>(() => first.Running);
+        HandedOverException ended = await Assert.ThrowsAsync<HandedOverException>(() => first.Running);
         Assert.Contains("handed over to installation second/pcioperator-controller", ended.Message, StringComparison.Ordinal);
-        await lab.UntilAsync("the second to work", () => Task.FromResult<string?>(second.Controller.NotReady() ?? "ready"), w => w == "ready");
+        await lab.UntilAsync(
+            "the second to work",
+            () => Task.FromResult<string?>(second.Controller.NotReady() ?? "ready"),
+            w => w == "ready"
+        );
 
         // The first one's agents are nobody's any more; those of the second take over with the same state folder.
-        var status = (await lab.GetAsync("kept"))!.Status!;
+        PassthroughClaimStatus status = (await lab.GetAsync("kept"))!.Status!;
         Assert.Equal(kept.Status!.Devices!.Select(d => d.Address), status.Devices!.Select(d => d.Address));
         Assert.All(status.Devices!, d => Assert.Equal("vfio-pci", lab.Driver(status.NodeName!, d.Address)));
         await lab.ApplyAsync("{apiVersion: v1, kind: Namespace, metadata: {name: second-agents}}");
-        foreach (var node in lab.Cluster.Nodes.Values)
+        foreach (SimulatedNode node in lab.Cluster.Nodes.Values)
         {
             await node.StopAgentAsync();
-            node.Installation = s_second.Installation;
+            node.Installation = Second.Installation;
             await node.StartAgentAsync();
             await new SimulatedKubelet(lab.Client, node.Name, "second-agents").SetAgentReadyAsync(true);
         }
@@ -135,7 +201,7 @@ public abstract class TwoInstallationsTests
         await lab.ReadyAsync("kept");
         await lab.ClaimAsync("new", "a1:1");
         await lab.ReadyAsync("new");
-        foreach (var name in new[] { "kept", "new" })
+        foreach (string name in new[] { "kept", "new" })
         {
             await lab.DeleteAsync(name);
             await lab.GoneAsync(name);
@@ -147,21 +213,40 @@ public abstract class TwoInstallationsTests
     [ContractFact]
     public async Task Of_two_that_begin_at_once_one_gets_the_cluster_and_PciNodes_of_before_are_marked()
     {
-        await using var lab = await LabCluster.StartAsync(Real, controller: false);
-        const int Nodes = 12;
-        for (var i = 0; i < Nodes; i++)
+        await using LabCluster lab = await LabCluster.StartAsync(Real, controller: false);
+        const int count = 12;
+        for (int i = 0; i < count; i++)
             await lab.ApplyAsync($"{{apiVersion: v1, kind: Node, metadata: {{name: n{i}}}}}");
         // As a version that knew no marks has left them.
-        for (var i = 0; i < Nodes; i += 2)
-            await lab.Client.CreateAsync(new PciNode { Metadata = new V1ObjectMeta { Name = $"n{i}", Finalizers = [PciOperatorApi.NodeFinalizer] } });
+        for (int i = 0; i < count; i += 2)
+        {
+            await lab.Client.CreateAsync(
+                new PciNode
+                {
+                    Metadata = new V1ObjectMeta { Name = $"n{i}", Finalizers = [PciOperatorApi.NodeFinalizer] },
+                }
+            );
+        }
 
         await using var first = new RunningController(lab, LabCluster.Quick, restarts: true);
-        await using var second = new RunningController(lab, s_second, restarts: true);
-        var nodes = await lab.UntilAsync("every PciNode to have one mark", async () => (await lab.Client.ListAsync<PciNode>()).Items, list =>
-            list.Count == Nodes && list.Select(Installation.OwnerOf).Distinct().ToList() is [not null]);
-        var (owner, other) = Installation.OwnerOf(nodes) == s_second.Installation.Controller ? (second, first) : (first, second);
-        await lab.UntilAsync("the other one to stay still", () => Task.FromResult(other.Controller.NotReady()), w => w.Contains("belong to installation", StringComparison.Ordinal));
-        await lab.UntilAsync("the owner to work", () => Task.FromResult<string?>(owner.Controller.NotReady() ?? "ready"), w => w == "ready");
+        await using var second = new RunningController(lab, Second, restarts: true);
+        IList<PciNode> nodes = await lab.UntilAsync(
+            "every PciNode to have one mark",
+            async () => (await lab.Client.ListAsync<PciNode>()).Items,
+            list => list.Count == count && list.Select(Installation.OwnerOf).Distinct().ToList() is [not null]
+        );
+        (RunningController? owner, RunningController? other) =
+            Installation.OwnerOf(nodes) == Second.Installation.Controller ? (second, first) : (first, second);
+        await lab.UntilAsync(
+            "the other one to stay still",
+            () => Task.FromResult(other.Controller.NotReady()),
+            w => w.Contains("belong to installation", StringComparison.Ordinal)
+        );
+        await lab.UntilAsync(
+            "the owner to work",
+            () => Task.FromResult<string?>(owner.Controller.NotReady() ?? "ready"),
+            w => w == "ready"
+        );
     }
 
     /// <summary>A controller of some installation.</summary>
@@ -172,10 +257,17 @@ public abstract class TwoInstallationsTests
         private readonly EventRecorder _events;
         private readonly ConcurrentQueue<string> _writes = new();
 
-        /// <summary>Starts it; with <paramref name="restarts"/> again whenever it ends because the cluster is another's, as a kubelet does.</summary>
+        /// <summary>
+        /// Starts it; with <paramref name="restarts"/> again whenever it ends because the cluster is another's, as a kubelet does.
+        /// </summary>
         public RunningController(LabCluster lab, ControllerOptions options, bool restarts = false)
         {
-            _client = new EntityClient(lab.Cluster.Admin, PciOperatorJsonContext.Default, wrap: inner => new WritesSeen(inner, _writes), fieldManager: "pcioperator-controller");
+            _client = new EntityClient(
+                lab.Cluster.Admin,
+                PciOperatorJsonContext.Default,
+                wrap: inner => new WritesSeen(inner, _writes),
+                fieldManager: "pcioperator-controller"
+            );
             _events = new EventRecorder(_client, "pcioperator-controller", options.Identity);
             Controller = Make();
             Running = RunAsync();
@@ -228,7 +320,9 @@ public abstract class TwoInstallationsTests
 
     private sealed class NoUevents : IUeventSource
     {
-        public async IAsyncEnumerable<Uevent> ReadAsync([System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken ct = default)
+        public async IAsyncEnumerable<Uevent> ReadAsync(
+            [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken ct = default
+        )
         {
             await Task.Delay(Timeout.Infinite, ct);
             yield break;

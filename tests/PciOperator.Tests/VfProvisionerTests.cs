@@ -12,7 +12,7 @@ namespace PciOperator.Tests;
 public sealed class VfProvisionerTests
 {
     private const string X710 = "0000:82:00.0";
-    private static readonly PciAddress s_x710 = PciAddress.Parse(X710);
+    private static readonly PciAddress Port = PciAddress.Parse(X710);
 
     [Fact]
     public async Task The_claims_that_block_a_number_are_named_and_it_is_applied_when_they_go()
@@ -42,7 +42,7 @@ public sealed class VfProvisionerTests
         Assert.Contains("enable SR-IOV in the BIOS", agent.Note, StringComparison.Ordinal);
         Assert.Equal(1, agent.Attempts);
 
-        for (var step = 0; step < 720; step++)
+        for (int step = 0; step < 720; step++)
         {
             agent.Time.Advance(TimeSpan.FromSeconds(5));
             await agent.LookAsync(8);
@@ -53,7 +53,7 @@ public sealed class VfProvisionerTests
         Assert.Contains("8 VFs wanted, has 0: ", agent.Note, StringComparison.Ordinal);
 
         // Another number is tried at once.
-        var before = agent.Attempts;
+        int before = agent.Attempts;
         await agent.LookAsync(6);
         Assert.Equal(before + 1, agent.Attempts);
 
@@ -74,13 +74,17 @@ public sealed class VfProvisionerTests
         var agent = new Provisioning();
         agent.Simulated.Change(X710, f => f.Sriov!.Most = 6);
         await agent.LookAsync(8);
-        for (var second = 0; second < 60; second++)
+        for (int second = 0; second < 60; second++)
         {
             agent.Time.Advance(TimeSpan.FromSeconds(1));
             await agent.LookAsync(8);
         }
 
-        Assert.StartsWith("8 VFs wanted, has 6: 8 VFs of 0000:82:00.0 were asked for, and its driver made 6", agent.Note, StringComparison.Ordinal);
+        Assert.StartsWith(
+            "8 VFs wanted, has 6: 8 VFs of 0000:82:00.0 were asked for, and its driver made 6",
+            agent.Note,
+            StringComparison.Ordinal
+        );
         Assert.InRange(agent.Attempts, 4, 6);
     }
 
@@ -123,7 +127,7 @@ public sealed class VfProvisionerTests
         agent.Simulated.Change(X710, f => f.Sriov!.Errno = Errnos.EIO);
         await agent.LookAsync(7);
         Assert.NotNull(agent.Note);
-        var writes = agent.Attempts;
+        int writes = agent.Attempts;
         await agent.LookAsync(null);
         Assert.Equal((null, writes), (agent.Note, agent.Attempts));
     }
@@ -144,21 +148,32 @@ public sealed class VfProvisionerTests
 
         public FakeTimeProvider Time { get; } = new();
 
-        public PciNode Node { get; } = new() { Metadata = new() { Name = "node-1" }, Spec = new PciNodeSpec() };
+        public PciNode Node { get; } =
+            new()
+            {
+                Metadata = new() { Name = "node-1" },
+                Spec = new PciNodeSpec(),
+            };
 
-        public string? Note => _vfs.Notes.GetValueOrDefault(s_x710);
+        public string? Note => _vfs.Notes.GetValueOrDefault(Port);
 
         public int Vfs => Simulated.Functions.Count(f => f.PhysFn == X710);
 
-        public HostFunction Seen => _host.Scan().Functions.Single(f => f.Address == s_x710);
+        public HostFunction Seen => _host.Scan().Functions.Single(f => f.Address == Port);
 
         /// <summary>Numbers above 0 that were written.</summary>
         public int Attempts => Simulated.Log.Count(w => w.Path.EndsWith("sriov_numvfs", StringComparison.Ordinal) && w.Value != "0");
 
-        public void Give(string space, string claim, string address) => Node.Spec.Assignments =
-        [
-            new PciAssignment { ClaimUid = claim, ClaimNamespace = space, ClaimName = claim, Devices = [new AssignedDevice { Address = address }] },
-        ];
+        public void Give(string space, string claim, string address) =>
+            Node.Spec.Assignments = [
+                new PciAssignment
+                {
+                    ClaimUid = claim,
+                    ClaimNamespace = space,
+                    ClaimName = claim,
+                    Devices = [new AssignedDevice { Address = address }],
+                },
+            ];
 
         public void Restart(bool reboot)
         {
@@ -171,7 +186,15 @@ public sealed class VfProvisionerTests
         public async Task LookAsync(int? numVfs, bool? autoprobe = null)
         {
             await _host.RecoverAsync();
-            Node.Spec.Rules = [new PciNodeRule { Name = "x710", Devices = [new DeviceSelectorSpec { ProductId = "1572" }], Sriov = new SriovSpec { NumVfs = numVfs, DriversAutoprobe = autoprobe } }];
+            Node.Spec.Rules =
+            [
+                new PciNodeRule
+                {
+                    Name = "x710",
+                    Devices = [new DeviceSelectorSpec { ProductId = "1572" }],
+                    Sriov = new SriovSpec { NumVfs = numVfs, DriversAutoprobe = autoprobe },
+                },
+            ];
             _ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             _vfs.Look(Node, _host.Scan(), CompiledRules.Of(Node.Spec.Rules), CancellationToken.None);
             if (_vfs.IsWorking)
@@ -181,11 +204,20 @@ public sealed class VfProvisionerTests
         private (PassthroughHost Host, VfProvisioner Vfs) New()
         {
             var host = new PassthroughHost(Simulated.Files, SimulatedHost.StateDirectory, Time);
-            return (host, new VfProvisioner(host, Time, NullLogger.Instance, TimeSpan.FromSeconds(2), changed =>
-            {
-                if (changed)
-                    _ended.TrySetResult();
-            }));
+            return (
+                host,
+                new VfProvisioner(
+                    host,
+                    Time,
+                    NullLogger.Instance,
+                    TimeSpan.FromSeconds(2),
+                    changed =>
+                    {
+                        if (changed)
+                            _ended.TrySetResult();
+                    }
+                )
+            );
         }
     }
 }

@@ -15,21 +15,27 @@ public sealed class WholeGroupTests
     [InlineData(2)]
     public async Task The_PF_is_served_without_its_VFs_and_these_are_never_offered(int? numVfs)
     {
-        await using var lab = await LabAsync("""{ address: "0000:82:00.0" }, { productId: "154c", vendorId: "8086" }""", numVfs);
-        var vfs = numVfs ?? 4;
-        var node = await VfsAsync(lab, vfs);
-        Assert.All(node.Status!.Devices!.Where(d => d.ParentAddress == Pf), vf =>
-        {
-            Assert.Equal((PciDeviceState.Unavailable, PciOperatorApi.GroupHasPf, 77), (vf.State, vf.WithheldBy, vf.IommuGroup));
-            Assert.StartsWith($"its IOMMU group 77 goes as a whole, and its PF {Pf} is in it", vf.Reason, StringComparison.Ordinal);
-        });
-        var pf = node.Status.Devices!.Single(d => d.Address == Pf);
+        await using LabCluster lab = await LabAsync("""{ address: "0000:82:00.0" }, { productId: "154c", vendorId: "8086" }""", numVfs);
+        int vfs = numVfs ?? 4;
+        PciNode node = await VfsAsync(lab, vfs);
+        Assert.All(
+            node.Status!.Devices!.Where(d => d.ParentAddress == Pf),
+            vf =>
+            {
+                Assert.Equal((PciDeviceState.Unavailable, PciOperatorApi.GroupHasPf, 77), (vf.State, vf.WithheldBy, vf.IommuGroup));
+                Assert.StartsWith($"its IOMMU group 77 goes as a whole, and its PF {Pf} is in it", vf.Reason, StringComparison.Ordinal);
+            }
+        );
+        PciNodeDevice pf = node.Status.Devices!.Single(d => d.Address == Pf);
         Assert.Equal(PciDeviceState.Available, pf.State);
-        Assert.Equal(numVfs is null ? null : "its VFs are in its IOMMU group 77, so that they can't be given away by themselves", pf.Reason);
-        var before = lab.Drivers();
+        Assert.Equal(
+            numVfs is null ? null : "its VFs are in its IOMMU group 77, so that they can't be given away by themselves",
+            pf.Reason
+        );
+        IReadOnlyDictionary<string, IReadOnlyDictionary<string, string?>> before = lab.Drivers();
 
         await lab.ClaimAsync("part", "vf:1");
-        var part = await lab.PendingAsync("part", $"Not offered: {vfs} (GroupHasPf)");
+        PassthroughClaim part = await lab.PendingAsync("part", $"Not offered: {vfs} (GroupHasPf)");
         Assert.Empty(part.Status!.Refusals ?? []);
 
         await lab.ClaimAsync("whole", "pf:1");
@@ -46,7 +52,7 @@ public sealed class WholeGroupTests
     [Fact]
     public async Task VFs_that_no_spec_matches_keep_nobody_from_their_PF()
     {
-        await using var lab = await LabAsync("""{ address: "0000:82:00.0" }""", null);
+        await using LabCluster lab = await LabAsync("""{ address: "0000:82:00.0" }""", null);
         await lab.ClaimAsync("whole", "pf:1");
         await lab.ReadyAsync("whole");
     }
@@ -54,22 +60,32 @@ public sealed class WholeGroupTests
     [Fact]
     public async Task An_administrators_PF_is_not_offered_before_its_VFs_are_gone()
     {
-        await using var lab = await LabAsync("""{ address: "0000:82:00.0" }""", null, "managed: false");
+        await using LabCluster lab = await LabAsync("""{ address: "0000:82:00.0" }""", null, "managed: false");
         lab.Host(Node).Change(Pf, f => f.Driver = "vfio-pci");
-        await lab.UntilAsync("the VFs to be in the way", () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status?.Devices?.Any(d => d.Address == Pf && d.State == PciDeviceState.Unavailable && d.Reason?.Contains($"echo 0 > /sys/bus/pci/devices/{Pf}/sriov_numvfs", StringComparison.Ordinal) == true) == true);
+        await lab.UntilAsync(
+            "the VFs to be in the way",
+            () => lab.Client.GetAsync<PciNode>(Node),
+            n =>
+                n.Status?.Devices?.Any(d =>
+                    d.Address == Pf
+                    && d.State == PciDeviceState.Unavailable
+                    && d.Reason?.Contains($"echo 0 > /sys/bus/pci/devices/{Pf}/sriov_numvfs", StringComparison.Ordinal) == true
+                ) == true
+        );
     }
 
     [Fact]
     public async Task An_alias_without_a_type_whose_ids_are_a_PFs_says_what_to_write()
     {
-        await using var lab = await LabAsync("""{ address: "0000:82:00.0" }""", null);
-        await lab.ApplyAsync("""
+        await using LabCluster lab = await LabAsync("""{ address: "0000:82:00.0" }""", null);
+        await lab.ApplyAsync(
+            """
             apiVersion: pcioperator.io/v1alpha1
             kind: PciAlias
             metadata: { name: untyped }
             spec: { devices: [{ vendorId: "8086", productId: "1572" }] }
-            """);
+            """
+        );
         // By then the node's agent is known to be ready: a claim that no device is meant for is not looked at again for that.
         await lab.ClaimAsync("whole", "pf:1");
         await lab.ReadyAsync("whole");
@@ -77,15 +93,21 @@ public sealed class WholeGroupTests
         await lab.GoneAsync("whole");
         await lab.ClaimAsync("nic", "untyped:1");
         await lab.PendingAsync("nic", "give deviceType: type-PF");
-        await lab.UntilAsync("the alias to say it too", () => lab.Client.GetAsync<PciAlias>("untyped"),
-            a => a.Status?.Conditions.Find(Conditions.Accepted)?.Message.Contains("give deviceType: type-PF", StringComparison.Ordinal) == true);
+        await lab.UntilAsync(
+            "the alias to say it too",
+            () => lab.Client.GetAsync<PciAlias>("untyped"),
+            a =>
+                a.Status?.Conditions.Find(Conditions.Accepted)?.Message.Contains("give deviceType: type-PF", StringComparison.Ordinal)
+                == true
+        );
     }
 
     private static async Task<LabCluster> LabAsync(string devices, int? numVfs, string? more = null)
     {
-        var lab = await LabCluster.StartAsync(real: false);
+        LabCluster lab = await LabCluster.StartAsync(real: false);
         await lab.Cluster.AddNodeAsync(Node, LabHosts.CreateWithoutAcs());
-        await lab.ApplyAsync($$"""
+        await lab.ApplyAsync(
+            $$"""
             apiVersion: pcioperator.io/v1alpha1
             kind: PciDeviceSpec
             metadata: { name: card }
@@ -93,21 +115,32 @@ public sealed class WholeGroupTests
               devices: [{{devices}}]
             {{(numVfs is null ? "" : $"  sriov: {{ numVfs: {numVfs} }}")}}
             {{(more is null ? "" : "  " + more)}}
-            """);
-        foreach (var (alias, product, type) in new[] { ("pf", "1572", "type-PF"), ("vf", "154c", "type-VF") })
+            """
+        );
+        foreach ((string? alias, string? product, string? type) in new[] { ("pf", "1572", "type-PF"), ("vf", "154c", "type-VF") })
         {
-            await lab.ApplyAsync($$"""
+            await lab.ApplyAsync(
+                $$"""
                 apiVersion: pcioperator.io/v1alpha1
                 kind: PciAlias
                 metadata: { name: {{alias}} }
                 spec: { devices: [{ vendorId: "8086", productId: "{{product}}", deviceType: {{type}} }] }
-                """);
+                """
+            );
         }
 
         return lab;
     }
 
-    private static Task<PciNode> VfsAsync(LabCluster lab, int count) => lab.UntilAsync($"{count} VFs", () => lab.Client.GetAsync<PciNode>(Node),
-        n => n.Status?.Devices?.FirstOrDefault(d => d.Address == Pf) is { } pf && pf.NumVfs == count && pf.State == PciDeviceState.Available
-            && n.Status.Devices!.Count(d => d.ParentAddress == Pf) == count && n.Status.Assignments is not { Count: > 0 });
+    private static Task<PciNode> VfsAsync(LabCluster lab, int count) =>
+        lab.UntilAsync(
+            $"{count} VFs",
+            () => lab.Client.GetAsync<PciNode>(Node),
+            n =>
+                n.Status?.Devices?.FirstOrDefault(d => d.Address == Pf) is { } pf
+                && pf.NumVfs == count
+                && pf.State == PciDeviceState.Available
+                && n.Status.Devices!.Count(d => d.ParentAddress == Pf) == count
+                && n.Status.Assignments is not { Count: > 0 }
+        );
 }

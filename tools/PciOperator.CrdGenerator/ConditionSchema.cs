@@ -1,4 +1,3 @@
-
 using k8s.Models;
 
 namespace PciOperator.CrdGenerator;
@@ -17,10 +16,18 @@ internal static class ConditionSchema
             ["type"] = "object",
             ["properties"] = new YamlMap
             {
-                ["type"] = Text("CamelCase name, unique in its list.", 316,
-                    @"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"),
+                ["type"] = Text(
+                    "CamelCase name, unique in its list.",
+                    316,
+                    @"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
+                ),
                 ["status"] = Field("`True`, `False` or `Unknown`.", ("type", "string"), ("enum", Statuses)),
-                ["observedGeneration"] = Field("The `metadata.generation` that the condition was worked out from.", ("type", "integer"), ("format", "int64"), ("minimum", 0)),
+                ["observedGeneration"] = Field(
+                    "The `metadata.generation` that the condition was worked out from.",
+                    ("type", "integer"),
+                    ("format", "int64"),
+                    ("minimum", 0)
+                ),
                 ["lastTransitionTime"] = Field("When `status` last changed.", ("type", "string"), ("format", "date-time")),
                 ["reason"] = Text("One CamelCase word for programs.", 1024, "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", minLength: 1),
                 ["message"] = Text("A sentence for people.", 32768),
@@ -31,14 +38,14 @@ internal static class ConditionSchema
         YamlMap Field(string description, params (string Key, object Value)[] entries)
         {
             var field = new YamlMap { ["description"] = description };
-            foreach (var (key, value) in entries)
+            foreach ((string? key, object? value) in entries)
                 field[key] = value;
             return field;
         }
 
         YamlMap Text(string description, int maxLength, string? pattern = null, int minLength = 0)
         {
-            var field = Field(description, ("type", "string"), ("maxLength", maxLength));
+            YamlMap field = Field(description, ("type", "string"), ("maxLength", maxLength));
             if (minLength > 0)
                 field["minLength"] = minLength;
             if (pattern is not null)

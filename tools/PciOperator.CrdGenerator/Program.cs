@@ -2,7 +2,7 @@ using PciOperator.Api;
 using PciOperator.CrdGenerator;
 
 // Writes one CustomResourceDefinition per kind into a folder, or with --check says which of them are stale.
-var check = args.Contains("--check");
+bool check = args.Contains("--check");
 string[] folders = [.. args.Where(a => !a.StartsWith('-'))];
 if (folders.Length != 1 || args.Any(a => a.StartsWith('-') && a != "--check"))
 {
@@ -13,7 +13,7 @@ if (folders.Length != 1 || args.Any(a => a.StartsWith('-') && a != "--check"))
 var files = new SortedDictionary<string, string>(StringComparer.Ordinal);
 try
 {
-    foreach (var kind in new[] { typeof(PciDeviceSpec), typeof(PciAlias), typeof(PassthroughClaim), typeof(PciNode) })
+    foreach (Type? kind in new[] { typeof(PciDeviceSpec), typeof(PciAlias), typeof(PassthroughClaim), typeof(PciNode) })
     {
         var definition = new CustomResourceDefinition(kind);
         files.Add(definition.FileName, definition.ToYaml());
@@ -25,14 +25,14 @@ catch (IncompleteSchemaException e)
     return 1;
 }
 
-var folder = Directory.CreateDirectory(folders[0]);
+DirectoryInfo folder = Directory.CreateDirectory(folders[0]);
 return check ? Check() : Write();
 
 int Write()
 {
-    foreach (var (name, text) in files)
+    foreach ((string? name, string? text) in files)
         File.WriteAllText(Path.Combine(folder.FullName, name), text);
-    foreach (var orphan in Orphans())
+    foreach (FileInfo orphan in Orphans())
         orphan.Delete();
     return 0;
 }
@@ -40,9 +40,9 @@ int Write()
 int Check()
 {
     var stale = new List<string>();
-    foreach (var (name, text) in files)
+    foreach ((string? name, string? text) in files)
     {
-        var path = Path.Combine(folder.FullName, name);
+        string path = Path.Combine(folder.FullName, name);
         if (!File.Exists(path))
             stale.Add($"{name} is missing");
         else if (FirstDifference(File.ReadAllLines(path), text.TrimEnd('\n').Split('\n')) is { } difference)
@@ -59,9 +59,9 @@ IEnumerable<FileInfo> Orphans() => folder.GetFiles($"{PciOperatorApi.Group}_*.ya
 
 static string? FirstDifference(string[] has, string[] should)
 {
-    for (var i = 0; i < Math.Max(has.Length, should.Length); i++)
+    for (int i = 0; i < Math.Max(has.Length, should.Length); i++)
     {
-        var (a, b) = (has.ElementAtOrDefault(i), should.ElementAtOrDefault(i));
+        (string? a, string? b) = (has.ElementAtOrDefault(i), should.ElementAtOrDefault(i));
         if (a != b)
             return $"line {i + 1}: has {Shown(a)}, should have {Shown(b)}";
     }

@@ -9,30 +9,32 @@ using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.CrdGenerator;
 
-/// <summary>The structural schema of a kind: every field described, every list, map and string with a limit (CEL's cost is counted from those).</summary>
+/// <summary>
+/// The structural schema of a kind: every field described, every list, map and string with a limit (CEL's cost is counted from those).
+/// </summary>
 internal sealed class StructuralSchema(Type kind)
 {
     private static readonly XmlDocumentation Documentation = new();
-    private readonly NullabilityInfoContext nullability = new();
-    private readonly List<string> problems = [];
+    private readonly NullabilityInfoContext _nullability = new();
+    private readonly List<string> _problems = [];
 
     /// <summary>The schema of the whole object.</summary>
     /// <exception cref="IncompleteSchemaException">Fields lack a description or a limit.</exception>
     public YamlMap ToMap()
     {
-        var schema = OfObject(kind, kind.Name, Documentation.Of(kind));
-        return problems.Count == 0 ? schema : throw new IncompleteSchemaException(kind, problems);
+        YamlMap schema = OfObject(kind, kind.Name, Documentation.Of(kind));
+        return _problems.Count == 0 ? schema : throw new IncompleteSchemaException(kind, _problems);
     }
 
     private YamlMap OfObject(Type type, string path, string? description)
     {
-        var schema = Described(path, description);
+        YamlMap schema = Described(path, description);
         schema["type"] = "object";
         var required = new List<string>();
         var properties = new YamlMap();
-        foreach (var property in PropertiesOf(type))
+        foreach (PropertyInfo property in PropertiesOf(type))
         {
-            var name = JsonName(property);
+            string name = JsonName(property);
             properties[name] = OfProperty(property, $"{path}.{name}");
             if (IsRequired(property))
                 required.Add(name);
@@ -53,8 +55,8 @@ internal sealed class StructuralSchema(Type kind)
         if (property.DeclaringType == kind && IdentityOf(property.Name) is { } identity)
             return new YamlMap { ["description"] = $"Always `{identity}`.", ["type"] = "string" }; // Limited by the server.
 
-        var description = Documentation.Of(property);
-        var type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
+        string? description = Documentation.Of(property);
+        Type type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
         YamlMap schema;
         if (ItemType(type) is { } item)
             schema = OfList(property, item, path, description);
@@ -70,7 +72,7 @@ internal sealed class StructuralSchema(Type kind)
 
     private string? IdentityOf(string property)
     {
-        var entity = kind.GetCustomAttribute<KubernetesEntityAttribute>()!;
+        KubernetesEntityAttribute entity = kind.GetCustomAttribute<KubernetesEntityAttribute>()!;
         return property switch
         {
             nameof(IKubernetesObject.ApiVersion) => $"{entity.Group}/{entity.ApiVersion}",
@@ -81,7 +83,7 @@ internal sealed class StructuralSchema(Type kind)
 
     private YamlMap OfList(PropertyInfo property, Type item, string path, string? description)
     {
-        var schema = Described(path, description);
+        YamlMap schema = Described(path, description);
         schema["type"] = "array";
         Bound(schema, property.GetCustomAttribute<ItemsAttribute>(), "Items", path, "list");
         if (property.GetCustomAttribute<ListMapKeysAttribute>() is { } map)
@@ -93,7 +95,7 @@ internal sealed class StructuralSchema(Type kind)
         {
             schema["x-kubernetes-list-type"] = property.IsDefined(typeof(ListSetAttribute)) ? "set" : "atomic";
         }
-        var items = OfValue(property, item, path + "[]", null, isItem: true);
+        YamlMap items = OfValue(property, item, path + "[]", null, isItem: true);
         if (property.GetCustomAttribute<ListMapKeysAttribute>() is { WholeItems: true })
             items["x-kubernetes-map-type"] = "atomic";
         schema["items"] = items;
@@ -102,10 +104,10 @@ internal sealed class StructuralSchema(Type kind)
 
     private YamlMap OfMap(PropertyInfo property, Type type, string path, string? description)
     {
-        var arguments = type.GetGenericArguments();
+        Type[] arguments = type.GetGenericArguments();
         if (arguments is not [{ } key, { } value] || key != typeof(string))
             throw new NotSupportedException($"{path}: a map needs string keys, and {type} has none.");
-        var schema = Described(path, description);
+        YamlMap schema = Described(path, description);
         schema["type"] = "object";
         Bound(schema, property.GetCustomAttribute<ItemsAttribute>(), "Properties", path, "map");
         schema["additionalProperties"] = OfValue(property, value, path + "[]", null, isItem: true);
@@ -120,19 +122,20 @@ internal sealed class StructuralSchema(Type kind)
         if (type.IsClass && type != typeof(string))
             return OfObject(type, path, description ?? Documentation.Of(type));
 
-        var schema = isItem ? new YamlMap() : Described(path, description);
+        YamlMap schema = isItem ? new YamlMap() : Described(path, description);
         if (type.IsEnum)
         {
             schema["type"] = "string";
             schema["enum"] = type.GetFields(BindingFlags.Public | BindingFlags.Static)
-                .Select(f => f.GetCustomAttribute<JsonStringEnumMemberNameAttribute>()?.Name ?? f.Name).ToList();
+                .Select(f => f.GetCustomAttribute<JsonStringEnumMemberNameAttribute>()?.Name ?? f.Name)
+                .ToList();
         }
         else if (type == typeof(string))
         {
             schema["type"] = "string";
-            var length = property.GetCustomAttribute<LengthAttribute>();
+            LengthAttribute? length = property.GetCustomAttribute<LengthAttribute>();
             if (length is null)
-                problems.Add($"{path} is a string without a [Length]");
+                _problems.Add($"{path} is a string without a [Length]");
             if (length?.Min > 0)
                 schema["minLength"] = length.Min;
             if (length is not null)
@@ -170,7 +173,7 @@ internal sealed class StructuralSchema(Type kind)
     {
         if (string.IsNullOrWhiteSpace(description))
         {
-            problems.Add($"{path} has no description: give it a <summary>");
+            _problems.Add($"{path} has no description: give it a <summary>");
             return [];
         }
         return new YamlMap { ["description"] = description };
@@ -180,7 +183,7 @@ internal sealed class StructuralSchema(Type kind)
     {
         if (bounds is null)
         {
-            problems.Add($"{path} is a {what} without an [Items]");
+            _problems.Add($"{path} is a {what} without an [Items]");
             return;
         }
         if (bounds.Min > 0)
@@ -191,11 +194,15 @@ internal sealed class StructuralSchema(Type kind)
     // The JSON name, and with it the order: a record's own fields as written, then its base's.
     private static IEnumerable<PropertyInfo> PropertiesOf(Type type)
     {
-        for (var t = type; t is not null && t != typeof(object); t = t.BaseType)
+        for (Type? t = type; t is not null && t != typeof(object); t = t.BaseType)
         {
-            foreach (var property in t.GetProperties(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)
-                         .OrderBy(p => p.MetadataToken))
+            foreach (
+                PropertyInfo? property in t.GetProperties(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)
+                    .OrderBy(p => p.MetadataToken)
+            )
+            {
                 yield return property;
+            }
         }
     }
 
@@ -204,41 +211,47 @@ internal sealed class StructuralSchema(Type kind)
 
     // What C# can't leave out and the server doesn't fill in.
     private bool IsRequired(PropertyInfo property) =>
-        property.IsDefined(typeof(RequiredAttribute)) ||
-        (!property.IsDefined(typeof(DefaultAttribute)) &&
-         property.PropertyType != typeof(V1ObjectMeta) &&
-         nullability.Create(property).ReadState is NullabilityState.NotNull);
+        property.IsDefined(typeof(RequiredAttribute))
+        || (
+            !property.IsDefined(typeof(DefaultAttribute))
+            && property.PropertyType != typeof(V1ObjectMeta)
+            && _nullability.Create(property).ReadState is NullabilityState.NotNull
+        );
 
     private static Type? ItemType(Type type) =>
         type.IsGenericType && type.GetGenericTypeDefinition() == typeof(IReadOnlyList<>) ? type.GetGenericArguments()[0] : null;
 
     private static List<YamlMap> RulesOf(Type type)
     {
-        var declares = type.GetInterfaces().Any(i =>
-            i.IsGenericType && i.GetGenericTypeDefinition() == typeof(IHasCelRules<>) && i.GetGenericArguments()[0] == type);
+        bool declares = type.GetInterfaces()
+            .Any(i => i.IsGenericType && i.GetGenericTypeDefinition() == typeof(IHasCelRules<>) && i.GetGenericArguments()[0] == type);
         if (!declares)
             return [];
-        var read = typeof(StructuralSchema).GetMethod(nameof(RulesOfRecord), BindingFlags.NonPublic | BindingFlags.Static)!;
+        MethodInfo read = typeof(StructuralSchema).GetMethod(nameof(RulesOfRecord), BindingFlags.NonPublic | BindingFlags.Static)!;
         return (List<YamlMap>)read.MakeGenericMethod(type).Invoke(null, null)!;
     }
 
-    private static List<YamlMap> RulesOfRecord<T>() where T : class, IHasCelRules<T> =>
-        [.. T.Rules.Select(rule =>
-        {
-            var map = new YamlMap { ["rule"] = rule.Rule, ["message"] = rule.Message };
-            if (rule.FieldPath is { } field)
-                map["fieldPath"] = field;
-            return map;
-        })];
+    private static List<YamlMap> RulesOfRecord<T>()
+        where T : class, IHasCelRules<T> =>
+        [
+            .. T.Rules.Select(rule =>
+            {
+                var map = new YamlMap { ["rule"] = rule.Rule, ["message"] = rule.Message };
+                if (rule.FieldPath is { } field)
+                    map["fieldPath"] = field;
+                return map;
+            }),
+        ];
 
-    private static object Scalar(JsonElement value) => value.ValueKind switch
-    {
-        JsonValueKind.String => value.GetString()!,
-        JsonValueKind.Number => value.GetInt64(),
-        JsonValueKind.True => true,
-        JsonValueKind.False => false,
-        _ => throw new NotSupportedException($"A default is a string, a whole number or a boolean, not {value.GetRawText()}."),
-    };
+    private static object Scalar(JsonElement value) =>
+        value.ValueKind switch
+        {
+            JsonValueKind.String => value.GetString()!,
+            JsonValueKind.Number => value.GetInt64(),
+            JsonValueKind.True => true,
+            JsonValueKind.False => false,
+            _ => throw new NotSupportedException($"A default is a string, a whole number or a boolean, not {value.GetRawText()}."),
+        };
 }
 
 /// <summary>Fields of a kind that lack what every field must have.</summary>

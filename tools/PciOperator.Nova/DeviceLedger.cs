@@ -37,22 +37,23 @@ public sealed class DeviceStateException(PciAddress address, string message) : I
 /// </summary>
 public sealed class DeviceLedger
 {
-    private readonly SortedDictionary<PciAddress, Entry> entries = [];
+    private readonly SortedDictionary<PciAddress, Entry> _entries = [];
 
     /// <summary>The devices by address.</summary>
-    public IReadOnlyCollection<PciAddress> Addresses => entries.Keys;
+    public IReadOnlyCollection<PciAddress> Addresses => _entries.Keys;
 
     /// <summary>Nova's word for a state: <c>available</c>, <c>claimed</c>, …</summary>
-    public static string ToNova(DeviceState state) => state switch
-    {
-        DeviceState.Available => "available",
-        DeviceState.Claimed => "claimed",
-        DeviceState.Allocated => "allocated",
-        DeviceState.Unclaimable => "unclaimable",
-        DeviceState.Unavailable => "unavailable",
-        DeviceState.Removed => "removed",
-        _ => throw new ArgumentOutOfRangeException(nameof(state)),
-    };
+    public static string ToNova(DeviceState state) =>
+        state switch
+        {
+            DeviceState.Available => "available",
+            DeviceState.Claimed => "claimed",
+            DeviceState.Allocated => "allocated",
+            DeviceState.Unclaimable => "unclaimable",
+            DeviceState.Unavailable => "unavailable",
+            DeviceState.Removed => "removed",
+            _ => throw new ArgumentOutOfRangeException(nameof(state)),
+        };
 
     /// <summary>
     /// Takes over what the host shows now. A device that is gone, or that no rule matches any more, is removed: at once when nobody
@@ -61,7 +62,10 @@ public sealed class DeviceLedger
     /// <param name="host">All functions of the host.</param>
     /// <param name="rules">Highest priority first.</param>
     /// <param name="atStart">Whether this is the first look since a start: what went missing before it is not known then.</param>
-    /// <remarks>A device that went missing while in use is another one when it is seen again: it is removed when given back, and the next look finds it anew.</remarks>
+    /// <remarks>
+    /// A device that went missing while in use is another one when it is seen again: it is removed when given back, and the next look finds
+    /// it anew.
+    /// </remarks>
     public void Sync(IReadOnlyList<PciFunction> host, IReadOnlyList<DeviceRule> rules, bool atStart = false)
     {
         IReadOnlyDictionary<PciAddress, DeviceRule> matched = DeviceMatcher.Match(host, rules);
@@ -70,28 +74,28 @@ public sealed class DeviceLedger
         {
             if (!matched.TryGetValue(f.Address, out DeviceRule? rule))
                 continue;
-            if (!entries.TryGetValue(f.Address, out Entry? entry))
-                entries[f.Address] = entry = new Entry { Function = f, Rule = rule };
+            if (!_entries.TryGetValue(f.Address, out Entry? entry))
+                _entries[f.Address] = entry = new Entry { Function = f, Rule = rule };
             entry.Next = (f, rule);
             entry.Listed |= atStart;
             if (entry.Owner is null)
                 entry.Renew();
         }
-        foreach (Entry entry in entries.Values)
+        foreach (Entry entry in _entries.Values)
             entry.Listed &= matched.ContainsKey(entry.Function.Address);
     }
 
     /// <summary>Drops what is removed, as Nova does when it saves.</summary>
     public void Forget()
     {
-        foreach (PciAddress gone in entries.Where(e => e.Value.Removed).Select(e => e.Key).ToArray())
-            entries.Remove(gone);
+        foreach (PciAddress gone in _entries.Where(e => e.Value.Removed).Select(e => e.Key).ToArray())
+            _entries.Remove(gone);
     }
 
     /// <summary>The state of a device, from all owners as they are.</summary>
     public DeviceState StateOf(PciAddress address)
     {
-        Entry entry = entries[address];
+        Entry entry = _entries[address];
         if (entry.Owner is not null)
             return entry.Allocated ? DeviceState.Allocated : DeviceState.Claimed;
         if (entry.Removed)
@@ -109,10 +113,10 @@ public sealed class DeviceLedger
     }
 
     /// <summary>The owner of a device; null when nobody has it.</summary>
-    public string? OwnerOf(PciAddress address) => entries[address].Owner;
+    public string? OwnerOf(PciAddress address) => _entries[address].Owner;
 
     /// <summary>The devices of an owner.</summary>
-    public IEnumerable<PciAddress> DevicesOf(string owner) => entries.Where(e => e.Value.Owner == owner).Select(e => e.Key);
+    public IEnumerable<PciAddress> DevicesOf(string owner) => _entries.Where(e => e.Value.Owner == owner).Select(e => e.Key);
 
     /// <summary>Promises devices to an owner: all or none.</summary>
     /// <exception cref="DeviceStateException">One is not available, or two are a PF and its VF.</exception>
@@ -123,23 +127,23 @@ public sealed class DeviceLedger
         var done = new List<Entry>();
         foreach (PciAddress address in addresses)
         {
-            DeviceState state = entries.ContainsKey(address) ? StateOf(address) : DeviceState.Removed;
+            DeviceState state = _entries.ContainsKey(address) ? StateOf(address) : DeviceState.Removed;
             if (state != DeviceState.Available)
             {
                 foreach (Entry entry in done)
                     entry.Owner = null;
                 throw new DeviceStateException(address, $"{address} is {ToNova(state)}; only an available device can be claimed.");
             }
-            entries[address].Owner = owner;
-            entries[address].Allocated = false;
-            done.Add(entries[address]);
+            _entries[address].Owner = owner;
+            _entries[address].Allocated = false;
+            done.Add(_entries[address]);
         }
     }
 
     /// <summary>Hands over what is promised to an owner.</summary>
     public void Allocate(string owner)
     {
-        foreach (Entry entry in entries.Values.Where(e => e.Owner == owner))
+        foreach (Entry entry in _entries.Values.Where(e => e.Owner == owner))
             entry.Allocated = true;
     }
 
@@ -147,7 +151,7 @@ public sealed class DeviceLedger
     /// <exception cref="DeviceStateException">It is not the owner's.</exception>
     public void Free(string owner, PciAddress address)
     {
-        if (!entries.TryGetValue(address, out Entry? entry) || entry.Owner != owner)
+        if (!_entries.TryGetValue(address, out Entry? entry) || entry.Owner != owner)
             throw new DeviceStateException(address, $"{address} does not belong to {owner}.");
         (entry.Owner, entry.Allocated) = (null, false);
         if (entry.Listed)
@@ -169,24 +173,27 @@ public sealed class DeviceLedger
         return NodeInventory.Build(
             name,
             [
-                .. entries.Values.Where(e => !e.Removed).Select(e => new NodeDevice
-                {
-                    Function = e.Function with { IommuGroup = e.Function.IommuGroup ?? group++ },
-                    Tags = e.Rule.Tags,
-                    Rule = e.Rule.Name,
-                    Owner = e.Owner,
-                }),
+                .. _entries
+                    .Values.Where(e => !e.Removed)
+                    .Select(e => new NodeDevice
+                    {
+                        Function = e.Function with { IommuGroup = e.Function.IommuGroup ?? group++ },
+                        Tags = e.Rule.Tags,
+                        Rule = e.Rule.Name,
+                        Owner = e.Owner,
+                    }),
             ],
-            sockets);
+            sockets
+        );
     }
 
     private IEnumerable<Entry> Relatives(Entry entry)
     {
-        if (entry.Function is { IsVirtual: true, ParentAddress: { } parent } && entries.TryGetValue(parent, out Entry? pf))
+        if (entry.Function is { IsVirtual: true, ParentAddress: { } parent } && _entries.TryGetValue(parent, out Entry? pf))
             yield return pf;
 
         // By the address alone, as offers go: what was a PF may have become something else under its VFs.
-        foreach (Entry other in entries.Values)
+        foreach (Entry other in _entries.Values)
         {
             if (other.Function is { IsVirtual: true, ParentAddress: { } its } && its == entry.Function.Address)
                 yield return other;

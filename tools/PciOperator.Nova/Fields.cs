@@ -2,10 +2,22 @@ using System.Text.Json;
 
 namespace PciOperator.Nova;
 
-/// <summary>The fields that a file may have. What is not known is said, with the number of lines, and does not fail; what is known and means nothing where it stands fails.</summary>
+/// <summary>
+/// The fields that a file may have. What is not known is said, with the number of lines, and does not fail; what is known and means nothing
+/// where it stands fails.
+/// </summary>
 internal static class Fields
 {
-    private static readonly HashSet<string> OfQuestion = ["request", "numa_policy", "flavor_numa_policy", "image_numa_policy", "numa_cells", "instance_numa_nodes", "rp_uuids"];
+    private static readonly HashSet<string> OfQuestion =
+    [
+        "request",
+        "numa_policy",
+        "flavor_numa_policy",
+        "image_numa_policy",
+        "numa_cells",
+        "instance_numa_nodes",
+        "rp_uuids",
+    ];
 
     private static readonly HashSet<string> OfHost = ["devices", "device_specs", "aliases", "host_cells"];
 
@@ -15,8 +27,20 @@ internal static class Fields
 
     private static readonly HashSet<string> OfDevice =
     [
-        "address", "vendor_id", "product_id", "numa_node", "dev_type", "parent_addr", "ifname", "parent_ifname", "capabilities", "sriov_totalvfs", "vf_product_id",
-        "label", "dev_id", "mac_address",
+        "address",
+        "vendor_id",
+        "product_id",
+        "numa_node",
+        "dev_type",
+        "parent_addr",
+        "ifname",
+        "parent_ifname",
+        "capabilities",
+        "sriov_totalvfs",
+        "vf_product_id",
+        "label",
+        "dev_id",
+        "mac_address",
     ];
 
     private static readonly HashSet<string> OfCell = ["id", "socket"];
@@ -43,8 +67,14 @@ internal static class Fields
             "restart" => OfHost,
             _ => [],
         };
-        return op.EnumerateObject().Where(p => p.Value.ValueKind != JsonValueKind.Null && (OfQuestion.Contains(p.Name) || OfHost.Contains(p.Name)) && !meant.Contains(p.Name))
-            .Select(p => p.Name).FirstOrDefault();
+        return op.EnumerateObject()
+            .Where(p =>
+                p.Value.ValueKind != JsonValueKind.Null
+                && (OfQuestion.Contains(p.Name) || OfHost.Contains(p.Name))
+                && !meant.Contains(p.Name)
+            )
+            .Select(p => p.Name)
+            .FirstOrDefault();
     }
 
     private static void NoteHost(LineResult result, JsonElement host)
@@ -67,5 +97,7 @@ internal static class Fields
     }
 
     private static JsonElement[] Items(JsonElement e, string name) =>
-        e.ValueKind == JsonValueKind.Object && e.TryGetProperty(name, out JsonElement list) && list.ValueKind == JsonValueKind.Array ? [.. list.EnumerateArray()] : [];
+        e.ValueKind == JsonValueKind.Object && e.TryGetProperty(name, out JsonElement list) && list.ValueKind == JsonValueKind.Array
+            ? [.. list.EnumerateArray()]
+            : [];
 }

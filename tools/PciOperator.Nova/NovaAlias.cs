@@ -43,8 +43,23 @@ public sealed record NovaAlias
         Dictionary<string, JsonElement> members = NovaJson.Members("alias", json.RootElement);
         foreach (string key in members.Keys)
         {
-            if (key is not ("name" or "vendor_id" or "product_id" or "device_type" or "numa_policy" or "capability_type" or "resource_class" or "traits" or "live_migratable"))
+            if (
+                key
+                is not (
+                    "name"
+                    or "vendor_id"
+                    or "product_id"
+                    or "device_type"
+                    or "numa_policy"
+                    or "capability_type"
+                    or "resource_class"
+                    or "traits"
+                    or "live_migratable"
+                )
+            )
+            {
                 throw new SpecFormatException(Text.Shorten(key), $"An alias has no field '{Text.Shorten(key)}'.");
+            }
         }
         if (!members.ContainsKey("name"))
             throw new SpecFormatException("name", "An alias needs a name.");
@@ -55,7 +70,13 @@ public sealed record NovaAlias
         string? product = Id("product_id", members);
         NumaPolicy policy = NumaPolicy.Legacy;
         if (NovaJson.TextOf("numa_policy", members) is { } policyText && !NovaWords.TryParseNumaPolicy(policyText, out policy))
-            throw new SpecFormatException("numa_policy", $"numa_policy '{Text.Shorten(policyText)}' is none; expected required, socket, preferred or legacy.");
+        {
+            throw new SpecFormatException(
+                "numa_policy",
+                $"numa_policy '{Text.Shorten(policyText)}' is none; expected required, socket, preferred or legacy."
+            );
+        }
+
         string name = NovaJson.TextOf("name", members)!;
         int length = name.EnumerateRunes().Count();
         if (length is 0 or > 256)
@@ -64,8 +85,13 @@ public sealed record NovaAlias
         DeviceType? type = null;
         if (NovaJson.TextOf("device_type", members) is { } typeText)
         {
-            type = NovaWords.TryParseDeviceType(typeText, out DeviceType parsed) && parsed != Core.DeviceType.Vdpa ? parsed
-                : throw new SpecFormatException("device_type", $"device_type '{Text.Shorten(typeText)}' is none; expected type-PCI, type-PF or type-VF.");
+            type =
+                NovaWords.TryParseDeviceType(typeText, out DeviceType parsed) && parsed != Core.DeviceType.Vdpa
+                    ? parsed
+                    : throw new SpecFormatException(
+                        "device_type",
+                        $"device_type '{Text.Shorten(typeText)}' is none; expected type-PCI, type-PF or type-VF."
+                    );
         }
         string? capability = NovaJson.TextOf("capability_type", members);
         if (capability is not (null or "pci"))
@@ -89,7 +115,8 @@ public sealed record NovaAlias
 
     /// <summary>Joins the values of each name.</summary>
     /// <returns>The aliases by name.</returns>
-    /// <exception cref="SpecFormatException">Values of one name differ in policy or kind, or, more than one, don't say their kind; or a value has neither both ids nor a resource class.</exception>
+    /// <exception cref="SpecFormatException">Values of one name differ in policy or kind, or, more than one, don't say their kind; or a
+    /// value has neither both ids nor a resource class.</exception>
     /// <remarks>
     /// With both ids given, resource class and traits play no part, as in Nova without Placement; without, they are what is asked for.
     /// </remarks>
@@ -105,15 +132,38 @@ public sealed record NovaAlias
             if (!first.TryGetValue(value.Name, out NovaAlias? other))
             {
                 first[value.Name] = value;
-                aliases[value.Name] = new AliasDefinition { Name = value.Name, AnyOf = [.. value.Selectors()], NumaPolicy = value.NumaPolicy };
+                aliases[value.Name] = new AliasDefinition
+                {
+                    Name = value.Name,
+                    AnyOf = [.. value.Selectors()],
+                    NumaPolicy = value.NumaPolicy,
+                };
                 continue;
             }
             if (value.NumaPolicy != other.NumaPolicy)
-                throw new SpecFormatException("numa_policy", $"Alias {value.Name} is given with numa_policy {other.NumaPolicy.ToNova()} and {value.NumaPolicy.ToNova()}; an alias has one.");
+            {
+                throw new SpecFormatException(
+                    "numa_policy",
+                    $"Alias {value.Name} is given with numa_policy {other.NumaPolicy.ToNova()} and {value.NumaPolicy.ToNova()}; an alias has one."
+                );
+            }
+
             if (value.DeviceType is null || other.DeviceType is null)
-                throw new SpecFormatException("device_type", $"Alias {value.Name} is given more than once; then each must say its device_type.");
+            {
+                throw new SpecFormatException(
+                    "device_type",
+                    $"Alias {value.Name} is given more than once; then each must say its device_type."
+                );
+            }
+
             if (value.DeviceType != other.DeviceType)
-                throw new SpecFormatException("device_type", $"Alias {value.Name} is given with device_type {other.DeviceType.Value.ToNova()} and {value.DeviceType.Value.ToNova()}; here an alias has one.");
+            {
+                throw new SpecFormatException(
+                    "device_type",
+                    $"Alias {value.Name} is given with device_type {other.DeviceType.Value.ToNova()} and {value.DeviceType.Value.ToNova()}; here an alias has one."
+                );
+            }
+
             aliases[value.Name] = aliases[value.Name] with { AnyOf = [.. aliases[value.Name].AnyOf, .. value.Selectors()] };
         }
         foreach (NovaAlias value in all)
@@ -121,7 +171,9 @@ public sealed record NovaAlias
             if ((value.VendorId is null || value.ProductId is null) && value.ResourceClass is null)
             {
                 throw new SpecFormatException(
-                    value.VendorId is null ? "vendor_id" : "product_id", $"Alias {Text.Shorten(value.Name)} needs vendor_id and product_id, or a resource_class.");
+                    value.VendorId is null ? "vendor_id" : "product_id",
+                    $"Alias {Text.Shorten(value.Name)} needs vendor_id and product_id, or a resource_class."
+                );
             }
         }
         return aliases;
@@ -160,6 +212,8 @@ public sealed record NovaAlias
             ok &= Hex.IsDigitAsNova(c);
             length++;
         }
-        return ok && length == 4 ? text : throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not four hexadecimal digits, for example 8086.");
+        return ok && length == 4
+            ? text
+            : throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not four hexadecimal digits, for example 8086.");
     }
 }

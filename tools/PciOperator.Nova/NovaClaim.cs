@@ -2,9 +2,12 @@ using System.Text.Json;
 
 namespace PciOperator.Nova;
 
-/// <summary>What Nova said to a claim in a sequence, and whether its own greedy way through its pools explains a refusal or an error.</summary>
+/// <summary>
+/// What Nova said to a claim in a sequence, and whether its own greedy way through its pools explains a refusal or an error.
+/// </summary>
 /// <param name="Explained">Whether it does.</param>
-/// <param name="Touched">After an error in the middle: the devices that it had in hand and their relatives; null without, or unexplained.</param>
+/// <param name="Touched">After an error in the middle: the devices that it had in hand and their relatives; null without, or
+/// unexplained.</param>
 internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
 {
     /// <param name="question">What the operation asks; null where it can't be read.</param>
@@ -14,10 +17,19 @@ internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
     /// <param name="parentOf">The PF of each VF that was ever there.</param>
     /// <param name="byNetDevice">Whether a spec names a netdev: one that is gone leaves its device's pool unfound.</param>
     /// <param name="sockets">The socket of each NUMA node.</param>
-    public static NovaClaim? Of(Question? question, JsonElement step, JsonElement? before, IReadOnlyList<NovaAlias> aliases, IReadOnlyDictionary<string, string> parentOf, bool byNetDevice, IReadOnlyDictionary<int, int?> sockets)
+    public static NovaClaim? Of(
+        Question? question,
+        JsonElement step,
+        JsonElement? before,
+        IReadOnlyList<NovaAlias> aliases,
+        IReadOnlyDictionary<string, string> parentOf,
+        bool byNetDevice,
+        IReadOnlyDictionary<int, int?> sockets
+    )
     {
-        NovaError? error = NovaError.Of(step, "error");
-        bool refused = error is null && step.TryGetProperty("supported", out JsonElement supported) && supported.ValueKind == JsonValueKind.False;
+        var error = NovaError.Of(step, "error");
+        bool refused =
+            error is null && step.TryGetProperty("supported", out JsonElement supported) && supported.ValueKind == JsonValueKind.False;
         if (error is null && !refused)
             return null;
         // A refusal changes no pool; before a first claim that fails, pools are those of a tracker that has done nothing.
@@ -27,7 +39,10 @@ internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
         if (pools is null)
         {
             // Nobody has anything yet: only a claim of a PF and a VF of one card can fail.
-            return new NovaClaim(error is { Class: "PciDeviceRequestFailed" } && parentOf.Count > 0, [.. parentOf.Keys, .. parentOf.Values]);
+            return new NovaClaim(
+                error is { Class: "PciDeviceRequestFailed" } && parentOf.Count > 0,
+                [.. parentOf.Keys, .. parentOf.Values]
+            );
         }
         IReadOnlyList<NovaGreedy> ways = NovaGreedy.Of(pools.Value, question, aliases, sockets);
         if (refused)
@@ -48,18 +63,29 @@ internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
         }
         else
         {
-            hit = [.. (taken ?? []).Where(d => IsGone(d) || taken!.Count(t => t == d || parentOf.GetValueOrDefault(t) == d || parentOf.GetValueOrDefault(d) == t) > 1 || Relatives(d).Any(IsTaken))];
+            hit =
+            [
+                .. (taken ?? []).Where(d =>
+                    IsGone(d)
+                    || taken!.Count(t => t == d || parentOf.GetValueOrDefault(t) == d || parentOf.GetValueOrDefault(d) == t) > 1
+                    || Relatives(d).Any(IsTaken)
+                ),
+            ];
         }
 
         return new NovaClaim(hit.Length > 0, hit.Length > 0 ? [.. taken!, .. taken!.SelectMany(Relatives)] : null);
 
-        IEnumerable<string> Relatives(string device) => parentOf.TryGetValue(device, out string? pf)
-            ? [device, pf, .. parentOf.Where(p => p.Value == pf).Select(p => p.Key)]
-            : [device, .. parentOf.Where(p => p.Value == device).Select(p => p.Key)];
+        IEnumerable<string> Relatives(string device) =>
+            parentOf.TryGetValue(device, out string? pf)
+                ? [device, pf, .. parentOf.Where(p => p.Value == pf).Select(p => p.Key)]
+                : [device, .. parentOf.Where(p => p.Value == device).Select(p => p.Key)];
 
         // By Nova's own states before the claim; a pool may go on offering a device that is gone, or one device twice.
         bool IsGone(string device) => before is { } last && !last.GetProperty("states").TryGetProperty(device, out _);
 
-        bool IsTaken(string device) => before is { } last && last.GetProperty("states").TryGetProperty(device, out JsonElement state) && state[0].GetString() is not "available";
+        bool IsTaken(string device) =>
+            before is { } last
+            && last.GetProperty("states").TryGetProperty(device, out JsonElement state)
+            && state[0].GetString() is not "available";
     }
 }

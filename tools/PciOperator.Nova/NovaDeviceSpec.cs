@@ -46,10 +46,15 @@ public static class NovaDeviceSpec
             return;
         foreach (DeviceSelector selector in rule.Selectors)
         {
-            PciFunction? named = selector.DeviceName is { } netDevice
-                ? host.FirstOrDefault(f => f.NetDevice == netDevice)
-                    ?? throw new SpecFormatException("devname", $"devname {netDevice} of a remote-managed device is no network interface of this host.")
-                : selector.FullAddress is { } address ? host.FirstOrDefault(f => f.Address == address) : null;
+            PciFunction? named =
+                selector.DeviceName is { } netDevice
+                    ? host.FirstOrDefault(f => f.NetDevice == netDevice)
+                        ?? throw new SpecFormatException(
+                            "devname",
+                            $"devname {netDevice} of a remote-managed device is no network interface of this host."
+                        )
+                : selector.FullAddress is { } address ? host.FirstOrDefault(f => f.Address == address)
+                : null;
             if (named is not { Type: DeviceType.Pf, SriovTotalVfs: > 0 })
                 continue;
             if (selector.VendorId is { } vendor && vendor != named.VendorId)
@@ -62,10 +67,17 @@ public static class NovaDeviceSpec
             if (selector.ProductId is null || selector.ProductId == named.ProductId)
             {
                 throw new SpecFormatException(
-                    "product_id", $"A PF can't be remote-managed, only its VFs; give the product_id of the VFs of {named.Address}{(named.VfProductId is { } id ? $", {id}" : "")}.");
+                    "product_id",
+                    $"A PF can't be remote-managed, only its VFs; give the product_id of the VFs of {named.Address}{(named.VfProductId is { } id ? $", {id}" : "")}."
+                );
             }
             if (ofVfs is { } vfs)
-                throw new SpecFormatException("product_id", $"product_id {selector.ProductId} is not that of the VFs of {named.Address}, {vfs}.");
+            {
+                throw new SpecFormatException(
+                    "product_id",
+                    $"product_id {selector.ProductId} is not that of the VFs of {named.Address}, {vfs}."
+                );
+            }
         }
     }
 
@@ -73,7 +85,10 @@ public static class NovaDeviceSpec
     {
         Dictionary<string, JsonElement> members = NovaJson.Members("device_spec", value);
         // Field by field, so that of several bad ones the one is named that Nova names.
-        var fields = new DeviceSelectorFields { VendorId = NovaJson.TextOf("vendor_id", members) is { } vendor ? Text.Strip(vendor).ToString() : null };
+        var fields = new DeviceSelectorFields
+        {
+            VendorId = NovaJson.TextOf("vendor_id", members) is { } vendor ? Text.Strip(vendor).ToString() : null,
+        };
         _ = Selector(fields);
         fields = fields with { ProductId = NovaJson.TextOf("product_id", members) };
         _ = Selector(fields);
@@ -88,10 +103,18 @@ public static class NovaDeviceSpec
             {
                 JsonValueKind.String => fields with { Address = address.GetString() },
                 JsonValueKind.Object => fields with { AddressPattern = Pattern(address) },
-                _ => throw new SpecFormatException("address", $"address {Text.Shorten(address.GetRawText())} is neither text nor an object of regular expressions."),
+                _ => throw new SpecFormatException(
+                    "address",
+                    $"address {Text.Shorten(address.GetRawText())} is neither text nor an object of regular expressions."
+                ),
             };
         }
-        return new DeviceRule { Name = name, Selectors = [Selector(fields)], Tags = Tags(members) };
+        return new DeviceRule
+        {
+            Name = name,
+            Selectors = [Selector(fields)],
+            Tags = Tags(members),
+        };
     }
 
     private static DeviceSelector Selector(DeviceSelectorFields fields)
@@ -110,10 +133,15 @@ public static class NovaDeviceSpec
     private static AddressPatternFields Pattern(JsonElement value)
     {
         Dictionary<string, JsonElement> members = NovaJson.Members("address", value);
-        string? Part(string name) => members.TryGetValue(name, out JsonElement part)
-            ? part.ValueKind == JsonValueKind.String ? part.GetString()
-                : throw new SpecFormatException("address", $"address: {name} {Text.Shorten(part.GetRawText())} is not a regular expression; write it in quotes.")
-            : null;
+        string? Part(string name) =>
+            members.TryGetValue(name, out JsonElement part)
+                ? part.ValueKind == JsonValueKind.String
+                    ? part.GetString()
+                    : throw new SpecFormatException(
+                        "address",
+                        $"address: {name} {Text.Shorten(part.GetRawText())} is not a regular expression; write it in quotes."
+                    )
+                : null;
         return new AddressPatternFields(Part("domain"), Part("bus"), Part("slot"), Part("function"));
     }
 
@@ -166,6 +194,5 @@ public static class NovaDeviceSpec
         return others.Count == 0 ? tags : tags with { Other = others };
     }
 
-    private static string Plain(JsonElement value) =>
-        value.ValueKind == JsonValueKind.String ? value.GetString()! : value.GetRawText();
+    private static string Plain(JsonElement value) => value.ValueKind == JsonValueKind.String ? value.GetString()! : value.GetRawText();
 }

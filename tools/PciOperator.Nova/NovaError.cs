@@ -23,7 +23,20 @@ public sealed record NovaError(string Class, string Message)
         (@"does not match '\^\(\[", ["vendor_id", "product_id"]),
         ("'name' is a required property", ["name"]),
         ("is not of type 'object'", ["alias"]),
-        ("is not of type 'string'", ["name", "vendor_id", "product_id", "device_type", "numa_policy", "capability_type", "resource_class", "traits", "live_migratable"]),
+        (
+            "is not of type 'string'",
+            [
+                "name",
+                "vendor_id",
+                "product_id",
+                "device_type",
+                "numa_policy",
+                "capability_type",
+                "resource_class",
+                "traits",
+                "live_migratable",
+            ]
+        ),
         (@"is not one of \['pci'\]", ["capability_type"]),
         (@"is not one of \['type-PCI'", ["device_type"]),
         (@"is not one of \['required'", ["numa_policy"]),

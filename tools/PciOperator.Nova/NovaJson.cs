@@ -27,7 +27,13 @@ internal static class NovaJson
     public static Dictionary<string, JsonElement> Members(string field, JsonElement value)
     {
         if (value.ValueKind != JsonValueKind.Object)
-            throw new SpecFormatException(field, $"'{Text.Shorten(value.GetRawText())}' is not a JSON object; expected for example {{\"vendor_id\": \"8086\", \"product_id\": \"10ca\"}}.");
+        {
+            throw new SpecFormatException(
+                field,
+                $"'{Text.Shorten(value.GetRawText())}' is not a JSON object; expected for example {{\"vendor_id\": \"8086\", \"product_id\": \"10ca\"}}."
+            );
+        }
+
         var members = new Dictionary<string, JsonElement>(StringComparer.Ordinal);
         try
         {
@@ -46,7 +52,9 @@ internal static class NovaJson
     private static void CheckText(JsonElement value)
     {
         if (value.ValueKind == JsonValueKind.String)
+        {
             value.GetString();
+        }
         else if (value.ValueKind == JsonValueKind.Object)
         {
             foreach (JsonProperty p in value.EnumerateObject())
@@ -74,13 +82,14 @@ internal static class NovaJson
     }
 
     /// <summary>Python's idea of a value that counts as absent: null, false, 0 and what is empty.</summary>
-    public static bool IsEmpty(JsonElement value) => value.ValueKind switch
-    {
-        JsonValueKind.Null or JsonValueKind.False => true,
-        JsonValueKind.String => value.GetString()!.Length == 0,
-        JsonValueKind.Number => value.TryGetDouble(out double number) && number == 0,
-        JsonValueKind.Object => !value.EnumerateObject().MoveNext(),
-        JsonValueKind.Array => value.GetArrayLength() == 0,
-        _ => false,
-    };
+    public static bool IsEmpty(JsonElement value) =>
+        value.ValueKind switch
+        {
+            JsonValueKind.Null or JsonValueKind.False => true,
+            JsonValueKind.String => value.GetString()!.Length == 0,
+            JsonValueKind.Number => value.TryGetDouble(out double number) && number == 0,
+            JsonValueKind.Object => !value.EnumerateObject().MoveNext(),
+            JsonValueKind.Array => value.GetArrayLength() == 0,
+            _ => false,
+        };
 }

@@ -18,7 +18,8 @@ public static class NovaRequestString
     /// Parses the text as Nova's API does: <c>name:count</c>, separated by commas; blanks go around a comma and inside a name,
     /// nowhere else. Names are trimmed; repetitions stay separate requests.
     /// </summary>
-    /// <exception cref="SpecFormatException">The text is not that, or a count is 0 (which Nova takes, and then sometimes fails).</exception>
+    /// <exception cref="SpecFormatException">The text is not that, or a count is 0 (which Nova takes, and then sometimes
+    /// fails).</exception>
     public static IReadOnlyList<NovaRequest> Parse(string text)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -26,7 +27,8 @@ public static class NovaRequestString
     }
 
     /// <summary>Parses and resolves item by item, so that of several errors the first in the text is named, as in Nova.</summary>
-    /// <exception cref="SpecFormatException">As of <see cref="Parse"/> and <see cref="Resolve(IEnumerable{NovaRequest}, IReadOnlyDictionary{string, AliasDefinition})"/>.</exception>
+    /// <exception cref="SpecFormatException">As of <see cref="Parse"/> and
+    /// <see cref="Resolve(IEnumerable{NovaRequest}, IReadOnlyDictionary{string, AliasDefinition})"/>.</exception>
     public static IReadOnlyList<DeviceRequest> Resolve(string text, IReadOnlyDictionary<string, AliasDefinition> aliases)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -37,7 +39,10 @@ public static class NovaRequestString
     /// <param name="requests">Parsed requests.</param>
     /// <param name="aliases">All aliases, by name; names are case-sensitive.</param>
     /// <exception cref="SpecFormatException">An alias is not defined.</exception>
-    public static IReadOnlyList<DeviceRequest> Resolve(IEnumerable<NovaRequest> requests, IReadOnlyDictionary<string, AliasDefinition> aliases)
+    public static IReadOnlyList<DeviceRequest> Resolve(
+        IEnumerable<NovaRequest> requests,
+        IReadOnlyDictionary<string, AliasDefinition> aliases
+    )
     {
         ArgumentNullException.ThrowIfNull(requests);
         ArgumentNullException.ThrowIfNull(aliases);
@@ -46,25 +51,41 @@ public static class NovaRequestString
         {
             if (!aliases.TryGetValue(request.Alias, out AliasDefinition? alias))
                 throw new SpecFormatException("alias", $"PCI alias '{Text.Shorten(request.Alias)}' is not defined.");
-            resolved.Add(new DeviceRequest { Name = $"r{resolved.Count + 1}", Alias = alias, Count = (int)Math.Min(request.Count, int.MaxValue) });
+            resolved.Add(
+                new DeviceRequest
+                {
+                    Name = $"r{resolved.Count + 1}",
+                    Alias = alias,
+                    Count = (int)Math.Min(request.Count, int.MaxValue),
+                }
+            );
         }
         return resolved;
     }
 
-    /// <summary>The policy of a flavor (<c>hw:pci_numa_affinity_policy</c>) and image (<c>hw_pci_numa_affinity_policy</c>); null: the aliases' own. An empty one of the flavor is none, as in Nova.</summary>
+    /// <summary>
+    /// The policy of a flavor (<c>hw:pci_numa_affinity_policy</c>) and image (<c>hw_pci_numa_affinity_policy</c>); null: the aliases' own.
+    /// An empty one of the flavor is none, as in Nova.
+    /// </summary>
     /// <exception cref="SpecFormatException">One is no policy, or the two differ.</exception>
     public static NumaPolicy? EffectivePolicy(string? flavor, string? image)
     {
         NumaPolicy? ofFlavor = string.IsNullOrEmpty(flavor) ? null : Policy(flavor);
         NumaPolicy? ofImage = Policy(image);
         if (ofFlavor is { } a && ofImage is { } b && a != b)
-            throw new SpecFormatException("numa_policy", $"The flavor asks for NUMA policy {a.ToNova()} and the image for {b.ToNova()}; they must be the same, or one of them left out.");
+        {
+            throw new SpecFormatException(
+                "numa_policy",
+                $"The flavor asks for NUMA policy {a.ToNova()} and the image for {b.ToNova()}; they must be the same, or one of them left out."
+            );
+        }
+
         return ofFlavor ?? ofImage;
     }
 
     private static IEnumerable<NovaRequest> Items(string text)
     {
-        for (int from = 0; ;)
+        for (int from = 0; ; )
         {
             int comma = text.IndexOf(',', from);
             yield return ParseItem(comma < 0 ? text.AsSpan(from) : text.AsSpan(from, comma - from), last: comma < 0, text);
@@ -74,9 +95,13 @@ public static class NovaRequestString
         }
     }
 
-    private static NumaPolicy? Policy(string? text) => text is null ? null
+    private static NumaPolicy? Policy(string? text) =>
+        text is null ? null
         : NovaWords.TryParseNumaPolicy(text, out NumaPolicy policy) ? policy
-        : throw new SpecFormatException("numa_policy", $"NUMA policy '{Text.Shorten(text)}' is none; expected required, socket, preferred or legacy.");
+        : throw new SpecFormatException(
+            "numa_policy",
+            $"NUMA policy '{Text.Shorten(text)}' is none; expected required, socket, preferred or legacy."
+        );
 
     private static NovaRequest ParseItem(ReadOnlySpan<char> item, bool last, string text)
     {

@@ -13,15 +13,16 @@ internal static class OpsCheck
     {
         Fields.Note(result, line);
         bool mutates = line.TryGetProperty("mutates", out JsonElement changes) && changes.ValueKind == JsonValueKind.True;
-        VectorHost host = VectorHost.Of(VectorHost.List(line, "devices"), VectorHost.List(line, "host_cells"));
+        var host = VectorHost.Of(VectorHost.List(line, "devices"), VectorHost.List(line, "host_cells"));
         List<PciFunction> functions = [.. host.Functions];
         JsonElement specs = VectorHost.List(line, "device_specs");
         (IReadOnlyList<DeviceRule> rules, SpecFormatException? specError) = VectorHost.Rules(specs, functions);
-        NovaError? novaSpec = NovaError.Of(nova, "spec_error");
+        var novaSpec = NovaError.Of(nova, "spec_error");
         CaseCheck.Compare(result, DifferenceKind.Spec, "device specs", [novaSpec], specError, VectorHost.VfProductUnsaid(specs, functions));
         if (novaSpec is not null || specError is not null)
             return;
-        (IReadOnlyDictionary<string, AliasDefinition> aliases, IReadOnlyList<NovaAlias> values, SpecFormatException? aliasError) = VectorHost.Aliases(VectorHost.List(line, "aliases"));
+        (IReadOnlyDictionary<string, AliasDefinition> aliases, IReadOnlyList<NovaAlias> values, SpecFormatException? aliasError) =
+            VectorHost.Aliases(VectorHost.List(line, "aliases"));
         var instances = new Instances(nova);
         var ledger = new DeviceLedger();
         ledger.Sync(functions, rules);
@@ -47,9 +48,16 @@ internal static class OpsCheck
                 result.Fail(what, "", "", "it names no instance");
                 return;
             }
-            if (owner is not null && kind.StartsWith("claim", StringComparison.Ordinal) && TakenBy(step) is not null
-                && ledger.DevicesOf(owner).Any(a => ledger.StateOf(a) == DeviceState.Claimed))
+            if (
+                owner is not null
+                && kind.StartsWith("claim", StringComparison.Ordinal)
+                && TakenBy(step) is not null
+                && ledger.DevicesOf(owner).Any(a => ledger.StateOf(a) == DeviceState.Claimed)
+            )
+            {
                 overwritten.Add(owner);
+            }
+
             switch (kind)
             {
                 case "claim" or "claim+allocate":
@@ -63,11 +71,34 @@ internal static class OpsCheck
                     {
                         requestError = e;
                     }
-                    NovaClaim? said = mutates || question is null ? null : NovaClaim.Of(question, step, before, values, parentOf, IsNamed(), host.Sockets);
+                    NovaClaim? said =
+                        mutates || question is null
+                            ? null
+                            : NovaClaim.Of(question, step, before, values, parentOf, IsNamed(), host.Sockets);
                     excused = said?.Touched;
                     // An instance's earlier claim stays a claim when this one is refused.
-                    if (Claim(result, what, line, step, before, ledger, question, aliasError, requestError, host.Sockets, owner!, mutates, said) && kind == "claim+allocate")
+                    if (
+                        Claim(
+                            result,
+                            what,
+                            line,
+                            step,
+                            before,
+                            ledger,
+                            question,
+                            aliasError,
+                            requestError,
+                            host.Sockets,
+                            owner!,
+                            mutates,
+                            said
+                        )
+                        && kind == "claim+allocate"
+                    )
+                    {
                         ledger.Allocate(owner!);
+                    }
+
                     break;
                 case "allocate":
                     ledger.Allocate(owner!);
@@ -106,7 +137,19 @@ internal static class OpsCheck
                 result.Fail(what, "", broken, "an invariant does not hold");
             if (!mutates && NovaError.Of(step, "error") is { } raised && IsRaisedHalfWay(raised))
             {
-                result.Differ(new Difference(DifferenceKind.State, what, raised.ToString(), "a claim or rescan is done whole or not at all", false, true) { RaisedHalfWay = excused is not null });
+                result.Differ(
+                    new Difference(
+                        DifferenceKind.State,
+                        what,
+                        raised.ToString(),
+                        "a claim or rescan is done whole or not at all",
+                        false,
+                        true
+                    )
+                    {
+                        RaisedHalfWay = excused is not null,
+                    }
+                );
                 // What the error does not explain is still compared.
                 if (excused is not null)
                     CompareStates(result, what, step, ledger, parentOf, overwritten, excused);
@@ -119,7 +162,8 @@ internal static class OpsCheck
         if (at != steps.Length)
             result.Fail("steps", $"{steps.Length} steps", $"{at} operations", "each operation has one answer");
 
-        // The host shows other devices now. Returns what is gone or new, and its relatives: where Nova's tracker stops, it does so somewhere among them.
+        // The host shows other devices now. Returns what is gone or new, and its relatives: where Nova's tracker stops, it does so
+        // somewhere among them.
         HashSet<string>? Look(List<PciFunction> shown, JsonElement step, JsonElement? before)
         {
             HashSet<string> changed = [.. functions.Select(f => f.Address.ToString())];
@@ -128,8 +172,16 @@ internal static class OpsCheck
             changed.SymmetricExceptWith(functions.Select(f => f.Address.ToString()));
             NoteParents();
             // It does when a device to be removed is in none of its pools, or when its pool is looked up by a netdev that is gone with it.
-            return !IsNamed() && NovaError.Of(step, "error") is { Class: "PciDevicePoolEmpty" } empty && before is { } last && changed.FirstOrDefault(a => empty.Message.Contains(a, StringComparison.Ordinal)) is { } lost
-                && last.GetProperty("pools").EnumerateArray().Any(p => p.GetProperty("devices").EnumerateArray().Any(d => d.GetString() == lost)) ? null : changed;
+            return
+                !IsNamed()
+                && NovaError.Of(step, "error") is { Class: "PciDevicePoolEmpty" } empty
+                && before is { } last
+                && changed.FirstOrDefault(a => empty.Message.Contains(a, StringComparison.Ordinal)) is { } lost
+                && last.GetProperty("pools")
+                    .EnumerateArray()
+                    .Any(p => p.GetProperty("devices").EnumerateArray().Any(d => d.GetString() == lost))
+                ? null
+                : changed;
         }
 
         // Whether a pool may have to be looked up by a netdev that is gone.
@@ -143,20 +195,41 @@ internal static class OpsCheck
         }
     }
 
-    private static bool Has(JsonElement op, string field) => op.TryGetProperty(field, out JsonElement value) && value.ValueKind == JsonValueKind.Array;
+    private static bool Has(JsonElement op, string field) =>
+        op.TryGetProperty(field, out JsonElement value) && value.ValueKind == JsonValueKind.Array;
 
     // Whether devices were claimed.
-    private static bool Claim(LineResult result, string what, JsonElement line, JsonElement step, JsonElement? before, DeviceLedger ledger, Question? question,
-        SpecFormatException? aliasError, SpecFormatException? requestError, IReadOnlyDictionary<int, int?> sockets, string owner, bool mutates, NovaClaim? said)
+    private static bool Claim(
+        LineResult result,
+        string what,
+        JsonElement line,
+        JsonElement step,
+        JsonElement? before,
+        DeviceLedger ledger,
+        Question? question,
+        SpecFormatException? aliasError,
+        SpecFormatException? requestError,
+        IReadOnlyDictionary<int, int?> sockets,
+        string owner,
+        bool mutates,
+        NovaClaim? said
+    )
     {
-        NovaError? error = NovaError.Of(step, "error");
+        var error = NovaError.Of(step, "error");
         if (aliasError is not null || error is { Class: "PciInvalidAlias" })
         {
             if (aliasError is null || error is null || !error.IsAbout(aliasError.Field))
             {
-                result.Differ(new Difference(
-                    DifferenceKind.Alias, what, error?.ToString() ?? "accepted", aliasError is null ? "accepted" : $"{aliasError.Field}: {aliasError.Message}",
-                    aliasError is not null, error is not null));
+                result.Differ(
+                    new Difference(
+                        DifferenceKind.Alias,
+                        what,
+                        error?.ToString() ?? "accepted",
+                        aliasError is null ? "accepted" : $"{aliasError.Field}: {aliasError.Message}",
+                        aliasError is not null,
+                        error is not null
+                    )
+                );
             }
             return false;
         }
@@ -180,19 +253,37 @@ internal static class OpsCheck
         }
         if (taken is { Length: 0 })
         {
-            result.Differ(new Difference(DifferenceKind.Verdict, what, "served with nothing", CaseCheck.Describe(verdict), ours is null, false) { ServedNothing = true });
+            result.Differ(
+                new Difference(DifferenceKind.Verdict, what, "served with nothing", CaseCheck.Describe(verdict), ours is null, false)
+                {
+                    ServedNothing = true,
+                }
+            );
             return false;
         }
         if (taken is null)
         {
             if (ours is not null)
             {
-                result.Differ(new Difference(DifferenceKind.Verdict, what, error?.ToString() ?? "refused", CaseCheck.Describe(verdict), false, true) { Sound = fault is null && said is { Explained: true } });
+                result.Differ(
+                    new Difference(DifferenceKind.Verdict, what, error?.ToString() ?? "refused", CaseCheck.Describe(verdict), false, true)
+                    {
+                        Sound = fault is null && said is { Explained: true },
+                    }
+                );
             }
             return false;
         }
         if (ours is null)
-            result.Fail(what, "served with " + string.Join(", ", taken), CaseCheck.Describe(verdict), "what Nova serves soundly must be served");
+        {
+            result.Fail(
+                what,
+                "served with " + string.Join(", ", taken),
+                CaseCheck.Describe(verdict),
+                "what Nova serves soundly must be served"
+            );
+        }
+
         try
         {
             ledger.Claim(owner, taken);
@@ -205,16 +296,30 @@ internal static class OpsCheck
         }
     }
 
-    private static PciAddress[]? TakenBy(JsonElement step) => step.TryGetProperty("devices", out JsonElement devices) && devices.ValueKind == JsonValueKind.Array
-        ? [.. devices.EnumerateArray().Select(d => PciAddress.Parse(d.GetString()!))]
-        : null;
+    private static PciAddress[]? TakenBy(JsonElement step) =>
+        step.TryGetProperty("devices", out JsonElement devices) && devices.ValueKind == JsonValueKind.Array
+            ? [.. devices.EnumerateArray().Select(d => PciAddress.Parse(d.GetString()!))]
+            : null;
 
     // Nova's tracker stops in the middle of its work: what it holds from here on is not its own rules' answer any more.
     private static bool IsRaisedHalfWay(NovaError error) =>
-        error.Class is "PciDeviceVFInvalidStatus" or "PciDevicePFInvalidStatus" or "PciDeviceInvalidStatus" or "PciDevicePoolEmpty" or "PciDeviceInvalidOwner";
+        error.Class
+            is "PciDeviceVFInvalidStatus"
+                or "PciDevicePFInvalidStatus"
+                or "PciDeviceInvalidStatus"
+                or "PciDevicePoolEmpty"
+                or "PciDeviceInvalidOwner";
 
     // excused: devices that an error of Nova's, explained already, left in between, with their relatives.
-    private static void CompareStates(LineResult result, string what, JsonElement step, DeviceLedger ledger, IReadOnlyDictionary<string, string> parentOf, HashSet<string> overwritten, HashSet<string> excused)
+    private static void CompareStates(
+        LineResult result,
+        string what,
+        JsonElement step,
+        DeviceLedger ledger,
+        IReadOnlyDictionary<string, string> parentOf,
+        HashSet<string> overwritten,
+        HashSet<string> excused
+    )
     {
         var theirs = new SortedDictionary<string, string>(StringComparer.Ordinal);
         foreach (JsonProperty p in step.GetProperty("states").EnumerateObject())
@@ -246,13 +351,25 @@ internal static class OpsCheck
         }
         if (a1.Count == 0)
             return;
-        result.Differ(new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false) { Sound = dependent, ClaimLost = lost && claims });
+        result.Differ(
+            new Difference(DifferenceKind.State, what, string.Join(", ", a1), string.Join(", ", b1), false, false)
+            {
+                Sound = dependent,
+                ClaimLost = lost && claims,
+            }
+        );
 
         string Meant(string address)
         {
-            string[] relatives = [.. theirs.Where(p => parentOf.GetValueOrDefault(p.Key) == address || parentOf.GetValueOrDefault(address) == p.Key).Select(p => p.Value)];
+            string[] relatives =
+            [
+                .. theirs
+                    .Where(p => parentOf.GetValueOrDefault(p.Key) == address || parentOf.GetValueOrDefault(address) == p.Key)
+                    .Select(p => p.Value),
+            ];
             return relatives.Any(r => r.StartsWith("allocated ", StringComparison.Ordinal)) ? "unavailable"
-                : relatives.Any(r => r.StartsWith("claimed ", StringComparison.Ordinal)) ? "unclaimable" : "available";
+                : relatives.Any(r => r.StartsWith("claimed ", StringComparison.Ordinal)) ? "unclaimable"
+                : "available";
         }
     }
 
@@ -260,7 +377,9 @@ internal static class OpsCheck
     private static string? Invariant(DeviceLedger ledger, IReadOnlyDictionary<int, int?> sockets)
     {
         NodeInventory node = ledger.ToInventory("host", sockets);
-        foreach (NodeDevice vf in node.Devices.Where(d => d.Owner is not null && d.Function is { IsVirtual: true, ParentAddress: not null }))
+        foreach (
+            NodeDevice vf in node.Devices.Where(d => d.Owner is not null && d.Function is { IsVirtual: true, ParentAddress: not null })
+        )
         {
             if (node.Find(vf.Function.ParentAddress!.Value) is { Owner: not null } pf)
                 return $"{pf.Function.Address} and its VF {vf.Function.Address} both have an owner";

@@ -21,10 +21,21 @@ internal static class PoolText
             var keys = new SortedDictionary<string, string>(StringComparer.Ordinal);
             foreach (JsonProperty p in pool.EnumerateObject())
             {
-                if (p.Name is "count" or "devices" or "rp_uuid" || p.Value.ValueKind == JsonValueKind.Null || (!tags && !OwnKeys.Contains(p.Name)))
+                if (
+                    p.Name is "count" or "devices" or "rp_uuid"
+                    || p.Value.ValueKind == JsonValueKind.Null
+                    || (!tags && !OwnKeys.Contains(p.Name))
+                )
+                {
                     continue;
+                }
+
                 string value = p.Value.ValueKind == JsonValueKind.String ? p.Value.GetString()! : p.Value.GetRawText();
-                keys[p.Name] = p.Name is "remote_managed" or "trusted" ? IsTrue(value) ? "true" : "false" : value;
+                keys[p.Name] = p.Name is "remote_managed" or "trusted"
+                    ? IsTrue(value)
+                        ? "true"
+                        : "false"
+                    : value;
             }
             Add(result, keys, pool.GetProperty("devices").EnumerateArray().Select(d => d.GetString()!));
         }
@@ -71,12 +82,17 @@ internal static class PoolText
     /// <summary>The pools that the others have not, or have otherwise.</summary>
     public static string Show(SortedDictionary<string, SortedSet<string>> pools, SortedDictionary<string, SortedSet<string>> others)
     {
-        IEnumerable<string> different = pools.Where(p => !others.TryGetValue(p.Key, out SortedSet<string>? o) || !o.SetEquals(p.Value))
+        IEnumerable<string> different = pools
+            .Where(p => !others.TryGetValue(p.Key, out SortedSet<string>? o) || !o.SetEquals(p.Value))
             .Select(p => $"{{{p.Key}}}: {string.Join(' ', p.Value)}");
         return string.Join("; ", different);
     }
 
-    private static void Add(SortedDictionary<string, SortedSet<string>> pools, SortedDictionary<string, string> keys, IEnumerable<string> devices)
+    private static void Add(
+        SortedDictionary<string, SortedSet<string>> pools,
+        SortedDictionary<string, string> keys,
+        IEnumerable<string> devices
+    )
     {
         string key = string.Join(", ", keys.Select(p => $"{p.Key}={p.Value}"));
         if (!pools.TryGetValue(key, out SortedSet<string>? set))

@@ -2,7 +2,9 @@ using PciOperator.Nova;
 
 if (args.Length != 1)
 {
-    Console.Error.WriteLine("usage: nova-vectors <folder with cases.jsonl, expected.jsonl, exact.jsonl[, ops_cases.jsonl, ops_expected.jsonl]>");
+    Console.Error.WriteLine(
+        "usage: nova-vectors <folder with cases.jsonl, expected.jsonl, exact.jsonl[, ops_cases.jsonl, ops_expected.jsonl]>"
+    );
     return 2;
 }
 VectorSet set;

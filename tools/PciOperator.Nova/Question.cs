@@ -4,11 +4,13 @@ using PciOperator.Core;
 namespace PciOperator.Nova;
 
 /// <summary>
-/// What a case, or a claim in a sequence, asks of a host: devices, of which resource providers (Nova's Placement chose them; <c>rp_uuids</c>), for a
+/// What a case, or a claim in a sequence, asks of a host: devices, of which resource providers (Nova's Placement chose them;
+/// <c>rp_uuids</c>), for a
 /// guest on given NUMA nodes or on as many as it has (<c>instance_numa_nodes</c>).
 /// </summary>
 /// <remarks>
-/// A provider is written as a trait: classes and traits play no part in the files' verdicts, so nothing else is one. Each unit of a request that
+/// A provider is written as a trait: classes and traits play no part in the files' verdicts, so nothing else is one. Each unit of a request
+/// that
 /// Placement gave a provider comes from that one, as Nova claims it.
 /// </remarks>
 internal sealed class Question
@@ -16,11 +18,16 @@ internal sealed class Question
     // Nova tries the host's cells in all their orders; more sets of them no host has.
     private const int MostPlaces = 10_000;
 
-    private readonly IReadOnlyList<IReadOnlyList<string>?> providers;
+    private readonly IReadOnlyList<IReadOnlyList<string>?> _providers;
 
-    private Question(IReadOnlyList<NovaRequest> parsed, ClaimRequirements claim, IReadOnlyList<IReadOnlyList<string>?> providers, IReadOnlyList<GuestNuma> places)
+    private Question(
+        IReadOnlyList<NovaRequest> parsed,
+        ClaimRequirements claim,
+        IReadOnlyList<IReadOnlyList<string>?> providers,
+        IReadOnlyList<GuestNuma> places
+    )
     {
-        (Parsed, Claim, this.providers, Places) = (parsed, claim, providers, places);
+        (Parsed, Claim, _providers, Places) = (parsed, claim, providers, places);
         Names = [.. providers.OfType<IReadOnlyList<string>>().SelectMany(p => p).Distinct(StringComparer.Ordinal)];
     }
 
@@ -43,25 +50,44 @@ internal sealed class Question
     /// <param name="cells">The host's NUMA nodes.</param>
     /// <exception cref="SpecFormatException">A text in it that Nova has a say on.</exception>
     /// <exception cref="InvalidDataException">A field of the case that means nothing here.</exception>
-    public static Question Of(JsonElement line, string owner, IReadOnlyDictionary<string, AliasDefinition> aliases, IReadOnlyList<int> cells)
+    public static Question Of(
+        JsonElement line,
+        string owner,
+        IReadOnlyDictionary<string, AliasDefinition> aliases,
+        IReadOnlyList<int> cells
+    )
     {
         string text = VectorHost.Text(line, "request") ?? throw new InvalidDataException("it has no request");
         NumaPolicy? policy = PolicyOf(line);
         // Resource classes and traits are Placement's there; an alias by class alone then means any device of its kind.
         IReadOnlyList<DeviceRequest> requests = NovaRequestString.Resolve(
-            text, aliases.ToDictionary(a => a.Key, a => a.Value with { AnyOf = [.. a.Value.AnyOf.Select(s => s with { ResourceClass = null, Traits = [] })] }));
+            text,
+            aliases.ToDictionary(
+                a => a.Key,
+                a => a.Value with { AnyOf = [.. a.Value.AnyOf.Select(s => s with { ResourceClass = null, Traits = [] })] }
+            )
+        );
         IReadOnlyList<GuestNuma> places = PlacesOf(line, cells);
-        var claim = new ClaimRequirements { ClaimUid = owner, Requests = requests, NumaPolicy = policy, GuestNuma = places.Count > 0 ? places[0] : GuestNuma.None };
+        var claim = new ClaimRequirements
+        {
+            ClaimUid = owner,
+            Requests = requests,
+            NumaPolicy = policy,
+            GuestNuma = places.Count > 0 ? places[0] : GuestNuma.None,
+        };
         return new Question(NovaRequestString.Parse(text), claim, ProvidersOf(line, requests), places);
     }
 
     /// <summary>The flavor's and the image's NUMA policy.</summary>
     /// <exception cref="SpecFormatException">One is no policy, or they differ.</exception>
-    public static NumaPolicy? PolicyOf(JsonElement line) => NovaRequestString.EffectivePolicy(
-        VectorHost.Text(line, "flavor_numa_policy") ?? VectorHost.Text(line, "numa_policy"), VectorHost.Text(line, "image_numa_policy"));
+    public static NumaPolicy? PolicyOf(JsonElement line) =>
+        NovaRequestString.EffectivePolicy(
+            VectorHost.Text(line, "flavor_numa_policy") ?? VectorHost.Text(line, "numa_policy"),
+            VectorHost.Text(line, "image_numa_policy")
+        );
 
     /// <summary>The providers of a request, one for each unit; null: Placement gave it none.</summary>
-    public IReadOnlyList<string>? ProvidersOf(int request) => request < providers.Count ? providers[request] : null;
+    public IReadOnlyList<string>? ProvidersOf(int request) => request < _providers.Count ? _providers[request] : null;
 
     /// <summary>Decides it: the first place that serves it, else why the last does not.</summary>
     /// <param name="node">The host.</param>
@@ -69,9 +95,26 @@ internal sealed class Question
     /// <param name="fault">What is wrong with what is given, by the rules alone.</param>
     public NodeVerdict Decide(NodeInventory node, IReadOnlyDictionary<PciAddress, string> of, out string? fault)
     {
-        NodeInventory known = Names.Count == 0 ? node : NodeInventory.Build(node.Name,
-            [.. node.Devices.Select(d => d.Tags is { } tags ? d with { Tags = tags with { Traits = of.TryGetValue(d.Function.Address, out string? p) && Names.Contains(p) ? [TraitOf(p)] : [] } } : d)],
-            node.Sockets);
+        NodeInventory known =
+            Names.Count == 0
+                ? node
+                : NodeInventory.Build(
+                    node.Name,
+                    [
+                        .. node.Devices.Select(d =>
+                            d.Tags is { } tags
+                                ? d with
+                                {
+                                    Tags = tags with
+                                    {
+                                        Traits = of.TryGetValue(d.Function.Address, out string? p) && Names.Contains(p) ? [TraitOf(p)] : [],
+                                    },
+                                }
+                                : d
+                        ),
+                    ],
+                    node.Sockets
+                );
         fault = null;
         NodeVerdict verdict = new NodeVerdict.Refused(new RefusalReason(RefusalCodes.NumaPolicy, "have too few NUMA nodes for the guest"));
         foreach (GuestNuma place in Places)
@@ -89,22 +132,26 @@ internal sealed class Question
     }
 
     /// <summary>For a guest on these nodes alone.</summary>
-    public Question On(IEnumerable<int> cells) => new(Parsed, Claim, providers, [GuestNuma.On(cells)]);
+    public Question On(IEnumerable<int> cells) => new(Parsed, Claim, _providers, [GuestNuma.On(cells)]);
 
     /// <summary>What is said of a verdict, with the guest's nodes where they had to be found.</summary>
-    public string Describe(NodeVerdict verdict) => CaseCheck.Describe(verdict)
-        + (Places.Count > 1 ? $" (guest on any {Places[0].Nodes.Count} of the host's nodes)" : "");
+    public string Describe(NodeVerdict verdict) =>
+        CaseCheck.Describe(verdict) + (Places.Count > 1 ? $" (guest on any {Places[0].Nodes.Count} of the host's nodes)" : "");
 
     private IEnumerable<DeviceRequest> ByProvider(DeviceRequest request, int index)
     {
         if (ProvidersOf(index) is not { } units)
             return [request];
-        return units.GroupBy(p => p).Select(p => request with
-        {
-            Name = $"{request.Name}@{p.Key}",
-            Count = p.Count(),
-            Alias = request.Alias with { AnyOf = [.. request.Alias.AnyOf.Select(s => s with { Traits = [TraitOf(p.Key)] })] },
-        });
+        return units
+            .GroupBy(p => p)
+            .Select(p =>
+                request with
+                {
+                    Name = $"{request.Name}@{p.Key}",
+                    Count = p.Count(),
+                    Alias = request.Alias with { AnyOf = [.. request.Alias.AnyOf.Select(s => s with { Traits = [TraitOf(p.Key)] })] },
+                }
+            );
     }
 
     private string TraitOf(string provider) => $"CUSTOM_PROVIDER_{Names.TakeWhile(n => n != provider).Count()}";
@@ -117,7 +164,9 @@ internal sealed class Question
         if (nodes < 1)
             return [GuestNuma.None];
         List<GuestNuma> places = [.. Sets(cells, nodes).Take(MostPlaces + 1).Select(c => GuestNuma.On(c))];
-        return places.Count <= MostPlaces ? places : throw new InvalidDataException($"{nodes} of {cells.Count} NUMA nodes are more ways than are tried here ({MostPlaces})");
+        return places.Count <= MostPlaces
+            ? places
+            : throw new InvalidDataException($"{nodes} of {cells.Count} NUMA nodes are more ways than are tried here ({MostPlaces})");
     }
 
     // All sets of so many, in Nova's order.
@@ -153,7 +202,12 @@ internal sealed class Question
             };
             // Nova's Placement gives each device of an item a unit.
             if (names.Length > 0 && names.Length != requests[all.Count].Count)
-                throw new InvalidDataException($"rp_uuids names {names.Length} providers for {requests[all.Count].Count} devices of item {all.Count + 1}");
+            {
+                throw new InvalidDataException(
+                    $"rp_uuids names {names.Length} providers for {requests[all.Count].Count} devices of item {all.Count + 1}"
+                );
+            }
+
             all.Add(names.Length == 0 ? null : names);
         }
         return all;

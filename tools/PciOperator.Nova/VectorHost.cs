@@ -8,10 +8,10 @@ public sealed class VectorHost
 {
     private static readonly JsonElement Nothing = JsonDocument.Parse("[]").RootElement;
 
-    private readonly Dictionary<int, int?> sockets;
+    private readonly Dictionary<int, int?> _sockets;
 
     private VectorHost(IReadOnlyList<PciFunction> functions, IReadOnlyList<int> cells, Dictionary<int, int?> sockets) =>
-        (Functions, Cells, this.sockets) = (functions, cells, sockets);
+        (Functions, Cells, _sockets) = (functions, cells, sockets);
 
     /// <summary>What Nova's driver reports: a device outside its limits (a domain above ffff) is left out there, so it is here.</summary>
     public IReadOnlyList<PciFunction> Functions { get; }
@@ -20,7 +20,7 @@ public sealed class VectorHost
     public IReadOnlyList<int> Cells { get; }
 
     /// <summary>The socket of each NUMA node, also of one that a device claims to be on and the host has not.</summary>
-    public IReadOnlyDictionary<int, int?> Sockets => sockets;
+    public IReadOnlyDictionary<int, int?> Sockets => _sockets;
 
     public static VectorHost Of(JsonElement devices, JsonElement cells)
     {
@@ -44,7 +44,7 @@ public sealed class VectorHost
     public void NoteNodes(IEnumerable<PciFunction> devices)
     {
         foreach (int node in devices.Where(_ => Cells.Count > 0).Select(f => f.NumaNode).OfType<int>())
-            sockets.TryAdd(node, -1 - node);
+            _sockets.TryAdd(node, -1 - node);
     }
 
     public static List<PciFunction> Of(JsonElement devices)
@@ -56,22 +56,29 @@ public sealed class VectorHost
                 continue;
             PciAddress? parent = PciAddress.TryParse(Text(d, "parent_addr"), out PciAddress p) ? p : null;
             DeviceType type = NovaWords.ParseDeviceType(Text(d, "dev_type")!);
-            functions.Add(new PciFunction
-            {
-                Address = address,
-                VendorId = PciId.Parse(Text(d, "vendor_id")!),
-                ProductId = PciId.Parse(Text(d, "product_id")!),
-                Type = type,
-                ParentAddress = parent,
-                NumaNode = Number(d, "numa_node"),
-                // A PF of which a case does not say it can have VFs.
-                SriovTotalVfs = Number(d, "sriov_totalvfs") ?? (type == DeviceType.Pf ? 1 : 0),
-                VfProductId = PciId.TryParse(Text(d, "vf_product_id"), out PciId vf) ? vf : null,
-                NetDevice = Text(d, "ifname"),
-                ParentNetDevice = Text(d, "parent_ifname"),
-                CardSerial = d.TryGetProperty("capabilities", out JsonElement c) && c.ValueKind == JsonValueKind.Object
-                    && c.TryGetProperty("vpd", out JsonElement vpd) && vpd.ValueKind == JsonValueKind.Object ? Text(vpd, "card_serial_number") : null,
-            });
+            functions.Add(
+                new PciFunction
+                {
+                    Address = address,
+                    VendorId = PciId.Parse(Text(d, "vendor_id")!),
+                    ProductId = PciId.Parse(Text(d, "product_id")!),
+                    Type = type,
+                    ParentAddress = parent,
+                    NumaNode = Number(d, "numa_node"),
+                    // A PF of which a case does not say it can have VFs.
+                    SriovTotalVfs = Number(d, "sriov_totalvfs") ?? (type == DeviceType.Pf ? 1 : 0),
+                    VfProductId = PciId.TryParse(Text(d, "vf_product_id"), out PciId vf) ? vf : null,
+                    NetDevice = Text(d, "ifname"),
+                    ParentNetDevice = Text(d, "parent_ifname"),
+                    CardSerial =
+                        d.TryGetProperty("capabilities", out JsonElement c)
+                        && c.ValueKind == JsonValueKind.Object
+                        && c.TryGetProperty("vpd", out JsonElement vpd)
+                        && vpd.ValueKind == JsonValueKind.Object
+                            ? Text(vpd, "card_serial_number")
+                            : null,
+                }
+            );
         }
         return functions;
     }
@@ -98,7 +105,8 @@ public sealed class VectorHost
         return (rules, null);
     }
 
-    // Nova decides once, when it reads a spec, whether the address in it is a PF's. On a real host that can't differ from what a look at a VF
+    // Nova decides once, when it reads a spec, whether the address in it is a PF's. On a real host that can't differ from what a look at a
+    // VF
     // tells (the PF is there), but a case may hide a PF and go on showing its VFs; then they are not meant.
     private static DeviceRule OnHost(DeviceRule rule, IReadOnlyList<PciFunction> host)
     {
@@ -106,15 +114,19 @@ public sealed class VectorHost
 
         DeviceSelector Narrowed(DeviceSelector s)
         {
-            PciAddress? named = s.FullAddress ?? host.FirstOrDefault(f => f is { Type: DeviceType.Pf, SriovTotalVfs: 0, NetDevice: { } n } && n == s.DeviceName)?.Address;
+            PciAddress? named =
+                s.FullAddress
+                ?? host.FirstOrDefault(f => f is { Type: DeviceType.Pf, SriovTotalVfs: 0, NetDevice: { } n } && n == s.DeviceName)?.Address;
             if (s.IdsOfNone || named is not { } a || host.Any(f => f.Address == a && f is { Type: DeviceType.Pf, SriovTotalVfs: > 0 }))
                 return s;
-            return DeviceSelector.Parse(new DeviceSelectorFields
-            {
-                VendorId = s.VendorId?.ToString(),
-                ProductId = s.ProductId?.ToString(),
-                AddressPattern = new($"{a.Domain:x4}$", $"{a.Bus:x2}$", $"{a.Slot:x2}$", $"{a.Function}$"),
-            });
+            return DeviceSelector.Parse(
+                new DeviceSelectorFields
+                {
+                    VendorId = s.VendorId?.ToString(),
+                    ProductId = s.ProductId?.ToString(),
+                    AddressPattern = new($"{a.Domain:x4}$", $"{a.Bus:x2}$", $"{a.Slot:x2}$", $"{a.Function}$"),
+                }
+            );
         }
     }
 
@@ -125,9 +137,20 @@ public sealed class VectorHost
         {
             try
             {
-                if (NovaDeviceSpec.Parse(RawText(spec)).Any(r => r.Tags.RemoteManaged && r.Selectors.Any(s =>
-                    s.DeviceName is { } name && host.Any(f => f.NetDevice == name && f is { Type: DeviceType.Pf, VfProductId: null }))))
+                if (
+                    NovaDeviceSpec
+                        .Parse(RawText(spec))
+                        .Any(r =>
+                            r.Tags.RemoteManaged
+                            && r.Selectors.Any(s =>
+                                s.DeviceName is { } name
+                                && host.Any(f => f.NetDevice == name && f is { Type: DeviceType.Pf, VfProductId: null })
+                            )
+                        )
+                )
+                {
                     return true;
+                }
             }
             catch (SpecFormatException)
             {
@@ -138,7 +161,11 @@ public sealed class VectorHost
     }
 
     /// <summary>The aliases of a case, or the first error.</summary>
-    public static (IReadOnlyDictionary<string, AliasDefinition> Aliases, IReadOnlyList<NovaAlias> Values, SpecFormatException? Error) Aliases(JsonElement aliases)
+    public static (
+        IReadOnlyDictionary<string, AliasDefinition> Aliases,
+        IReadOnlyList<NovaAlias> Values,
+        SpecFormatException? Error
+    ) Aliases(JsonElement aliases)
     {
         var values = new List<NovaAlias>();
         try
@@ -162,17 +189,24 @@ public sealed class VectorHost
     }
 
     /// <summary>The host as a node, each device an IOMMU group of its own.</summary>
-    public NodeInventory ToNode(IReadOnlyDictionary<PciAddress, DeviceRule> matched) => NodeInventory.Build(
-        "host",
-        [
-            .. Functions.Where(f => matched.ContainsKey(f.Address)).Select((f, i) => new NodeDevice
-            {
-                Function = f with { IommuGroup = i },
-                Tags = matched[f.Address].Tags,
-                Rule = matched[f.Address].Name,
-            }),
-        ],
-        Sockets);
+    public NodeInventory ToNode(IReadOnlyDictionary<PciAddress, DeviceRule> matched) =>
+        NodeInventory.Build(
+            "host",
+            [
+                .. Functions
+                    .Where(f => matched.ContainsKey(f.Address))
+                    .Select(
+                        (f, i) =>
+                            new NodeDevice
+                            {
+                                Function = f with { IommuGroup = i },
+                                Tags = matched[f.Address].Tags,
+                                Rule = matched[f.Address].Name,
+                            }
+                    ),
+            ],
+            Sockets
+        );
 
     /// <summary>A list of a case; an empty one where it has none.</summary>
     public static JsonElement List(JsonElement e, string name) =>

@@ -6,19 +6,19 @@ namespace PciOperator.Nova;
 /// <summary>A folder of cases with Nova's answers and the yardstick, each a file of JSON lines (or the same, gzipped).</summary>
 public sealed class VectorSet
 {
-    private readonly List<Line> cases;
-    private readonly List<Line> expected;
-    private readonly List<Line> exact;
-    private readonly List<Line> opsCases;
-    private readonly List<Line> opsExpected;
+    private readonly List<Line> _cases;
+    private readonly List<Line> _expected;
+    private readonly List<Line> _exact;
+    private readonly List<Line> _opsCases;
+    private readonly List<Line> _opsExpected;
 
     private VectorSet(string folder)
     {
-        cases = Lines(folder, "cases.jsonl", true);
-        expected = Lines(folder, "expected.jsonl", true);
-        exact = Lines(folder, "exact.jsonl", true);
-        opsCases = Lines(folder, "ops_cases.jsonl", false);
-        opsExpected = Lines(folder, "ops_expected.jsonl", false);
+        _cases = Lines(folder, "cases.jsonl", true);
+        _expected = Lines(folder, "expected.jsonl", true);
+        _exact = Lines(folder, "exact.jsonl", true);
+        _opsCases = Lines(folder, "ops_cases.jsonl", false);
+        _opsExpected = Lines(folder, "ops_expected.jsonl", false);
     }
 
     /// <summary>Reads a folder. A line that is not a JSON object is kept as that: it fails, and the others are compared.</summary>
@@ -28,22 +28,31 @@ public sealed class VectorSet
     /// <summary>Compares every line. A line of answers, or of the yardstick, that belongs to no case counts as a line that fails.</summary>
     public Report Check()
     {
-        var report = new Report(cases.Count, exact.Count, opsCases.Count);
+        var report = new Report(_cases.Count, _exact.Count, _opsCases.Count);
         var yardstick = new Dictionary<string, Line>();
-        foreach (Line line in exact)
+        foreach (Line line in _exact)
         {
             if (line.Value is null || line.Id is null || !yardstick.TryAdd(line.Id, line))
                 report.Stray(line.Where, line.Fault ?? "a second line for this case, or one without an id");
         }
-        Compare(report, cases, expected, (result, id, line, nova) =>
-            CaseCheck.Run(result, line, nova, yardstick.Remove(id, out Line? exactly) ? exactly.Value : null));
-        Compare(report, opsCases, opsExpected, (result, _, line, nova) => OpsCheck.Run(result, line, nova));
+        Compare(
+            report,
+            _cases,
+            _expected,
+            (result, id, line, nova) => CaseCheck.Run(result, line, nova, yardstick.Remove(id, out Line? exactly) ? exactly.Value : null)
+        );
+        Compare(report, _opsCases, _opsExpected, (result, _, line, nova) => OpsCheck.Run(result, line, nova));
         foreach (Line line in yardstick.Values)
             report.Stray(line.Where, "a line of the yardstick without a case");
         return report;
     }
 
-    private static void Compare(Report report, List<Line> cases, List<Line> answers, Action<LineResult, string, JsonElement, JsonElement> check)
+    private static void Compare(
+        Report report,
+        List<Line> cases,
+        List<Line> answers,
+        Action<LineResult, string, JsonElement, JsonElement> check
+    )
     {
         for (int i = 0; i < cases.Count; i++)
         {

@@ -15,8 +15,10 @@ internal sealed class DefinitionServing(ObjectStore store, Catalog catalog, Obje
     {
         if (table.Name == BuiltIns.CrdTable)
         {
-            if (change.New is { } crd) Serve(crd, beginsToGo: crd.IsTerminating && change.Old is { IsTerminating: false });
-            else Withdraw(change.Subject.Name);
+            if (change.New is { } crd)
+                Serve(crd, beginsToGo: crd.IsTerminating && change.Old is { IsTerminating: false });
+            else
+                Withdraw(change.Subject.Name);
         }
         else if (change.New is null && store.Table(BuiltIns.CrdTable).Get("", table.Name) is { IsTerminating: true })
         {
@@ -27,10 +29,11 @@ internal sealed class DefinitionServing(ObjectStore store, Catalog catalog, Obje
     private void Serve(StoredObject crd, bool beginsToGo)
     {
         // The table starts here, so that what was before is too old to watch.
-        var table = store.Table(crd.Name);
+        Table table = store.Table(crd.Name);
         catalog.SetCustom(crd.Name, CustomResources.Versions(crd.Value));
-        if (!beginsToGo || catalog.OfTable(table.Name) is not { } type) return;
-        foreach (var stored in table.Objects.Values)
+        if (!beginsToGo || catalog.OfTable(table.Name) is not { } type)
+            return;
+        foreach (StoredObject stored in table.Objects.Values)
         {
             try
             {
@@ -46,17 +49,26 @@ internal sealed class DefinitionServing(ObjectStore store, Catalog catalog, Obje
 
     private void Finish(string name)
     {
-        if (!store.Table(name).Objects.IsEmpty) return;
+        if (!store.Table(name).Objects.IsEmpty)
+            return;
         try
         {
-            writer.Update(catalog.OfTable(BuiltIns.CrdTable)!, "", name, null, new WriteOptions { FieldManager = "crd-finalizer" }, current =>
-            {
-                var metadata = current.Child("metadata");
-                var left = metadata.Arr("finalizers")?.Select(Json.AsString).Where(f => f != CustomResources.CleanupFinalizer).ToList() ?? [];
-                metadata["finalizers"] = new JsonArray([.. left.Select(f => JsonValue.Create(f))]);
-                MetadataRules.Prune(metadata, []);
-                return current;
-            });
+            writer.Update(
+                catalog.OfTable(BuiltIns.CrdTable)!,
+                "",
+                name,
+                null,
+                new WriteOptions { FieldManager = "crd-finalizer" },
+                current =>
+                {
+                    JsonObject metadata = current.Child("metadata");
+                    List<string?> left =
+                        metadata.Arr("finalizers")?.Select(Json.AsString).Where(f => f != CustomResources.CleanupFinalizer).ToList() ?? [];
+                    metadata["finalizers"] = new JsonArray([.. left.Select(f => JsonValue.Create(f))]);
+                    MetadataRules.Prune(metadata, []);
+                    return current;
+                }
+            );
         }
         catch (ApiError e) when (e.Code is 404 or 409)
         {

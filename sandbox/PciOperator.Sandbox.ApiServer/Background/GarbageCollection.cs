@@ -16,27 +16,33 @@ internal sealed class GarbageCollection(ObjectStore store, Catalog catalog, Obje
 
     public void OnChanged(Table table, Change change)
     {
-        var subject = change.Subject;
-        var dependent = (table, subject.Namespace, subject.Name);
+        StoredObject subject = change.Subject;
+        (Table table, string Namespace, string Name) dependent = (table, subject.Namespace, subject.Name);
         if (change.New is not null)
         {
-            foreach (var owner in subject.OwnerUids) Note(owner, dependent);
+            foreach (string owner in subject.OwnerUids)
+                Note(owner, dependent);
             return;
         }
-        foreach (var owner in subject.OwnerUids) Forget(owner, dependent);
-        foreach (var (dependentTable, ns, name) in Take(subject.Uid)) Release(dependentTable, ns, name, subject.Uid, orphan: false);
+        foreach (string owner in subject.OwnerUids)
+            Forget(owner, dependent);
+        foreach ((Table? dependentTable, string? ns, string? name) in Take(subject.Uid))
+            Release(dependentTable, ns, name, subject.Uid, orphan: false);
     }
 
     /// <summary>Takes an owner off its dependents, so that they stay when it goes.</summary>
     public void Orphan(string ownerUid)
     {
-        foreach (var (table, ns, name) in Take(ownerUid)) Release(table, ns, name, ownerUid, orphan: true);
+        foreach ((Table? table, string? ns, string? name) in Take(ownerUid))
+            Release(table, ns, name, ownerUid, orphan: true);
     }
 
     private void Release(Table table, string ns, string name, string ownerUid, bool orphan)
     {
-        if (table.Get(ns, name) is not { } stored || catalog.OfTable(table.Name) is not { } type) return;
-        var others = stored.Value.Obj("metadata").Arr("ownerReferences")?.OfType<JsonObject>().Where(o => o.Str("uid") != ownerUid).ToList() ?? [];
+        if (table.Get(ns, name) is not { } stored || catalog.OfTable(table.Name) is not { } type)
+            return;
+        List<JsonObject> others =
+            stored.Value.Obj("metadata").Arr("ownerReferences")?.OfType<JsonObject>().Where(o => o.Str("uid") != ownerUid).ToList() ?? [];
         try
         {
             if (!orphan && !others.Exists(o => Lives(o, ns)))
@@ -44,13 +50,24 @@ internal sealed class GarbageCollection(ObjectStore store, Catalog catalog, Obje
                 writer.Delete(type, ns, name, new DeleteOptions(Uid: stored.Uid));
                 return;
             }
-            writer.Update(type, ns, name, null, new WriteOptions { FieldManager = "garbage-collector" }, current =>
-            {
-                var left = current.Obj("metadata").Arr("ownerReferences")!.OfType<JsonObject>().Where(o => o.Str("uid") != ownerUid);
-                current.Child("metadata")["ownerReferences"] = new JsonArray([.. left.Select(o => o.Copy())]);
-                MetadataRules.Prune(current.Child("metadata"), []);
-                return current;
-            });
+            writer.Update(
+                type,
+                ns,
+                name,
+                null,
+                new WriteOptions { FieldManager = "garbage-collector" },
+                current =>
+                {
+                    IEnumerable<JsonObject> left = current
+                        .Obj("metadata")
+                        .Arr("ownerReferences")!
+                        .OfType<JsonObject>()
+                        .Where(o => o.Str("uid") != ownerUid);
+                    current.Child("metadata")["ownerReferences"] = new JsonArray([.. left.Select(o => o.Copy())]);
+                    MetadataRules.Prune(current.Child("metadata"), []);
+                    return current;
+                }
+            );
         }
         catch (ApiError e) when (e.Code is 404 or 409)
         {
@@ -60,17 +77,19 @@ internal sealed class GarbageCollection(ObjectStore store, Catalog catalog, Obje
 
     private bool Lives(JsonObject owner, string ns)
     {
-        var version = owner.Str("apiVersion") ?? "";
-        var slash = version.IndexOf('/', StringComparison.Ordinal);
-        var type = catalog.FindKind(slash < 0 ? "" : version[..slash], version[(slash + 1)..], owner.Str("kind") ?? "");
-        return type is not null && store.Table(type.StorageTable).Get(type.Namespaced ? ns : "", owner.Str("name") ?? "")?.Uid == owner.Str("uid");
+        string version = owner.Str("apiVersion") ?? "";
+        int slash = version.IndexOf('/', StringComparison.Ordinal);
+        ResourceType? type = catalog.FindKind(slash < 0 ? "" : version[..slash], version[(slash + 1)..], owner.Str("kind") ?? "");
+        return type is not null
+            && store.Table(type.StorageTable).Get(type.Namespaced ? ns : "", owner.Str("name") ?? "")?.Uid == owner.Str("uid");
     }
 
     private void Note(string owner, (Table, string, string) dependent)
     {
         lock (_lock)
         {
-            if (!_dependents.TryGetValue(owner, out var set)) _dependents[owner] = set = [];
+            if (!_dependents.TryGetValue(owner, out HashSet<(Table Table, string Namespace, string Name)>? set))
+                _dependents[owner] = set = [];
             set.Add(dependent);
         }
     }
@@ -79,12 +98,20 @@ internal sealed class GarbageCollection(ObjectStore store, Catalog catalog, Obje
     {
         lock (_lock)
         {
-            if (_dependents.TryGetValue(owner, out var set) && set.Remove(dependent) && set.Count == 0) _dependents.Remove(owner);
+            if (
+                _dependents.TryGetValue(owner, out HashSet<(Table Table, string Namespace, string Name)>? set)
+                && set.Remove(dependent)
+                && set.Count == 0
+            )
+            {
+                _dependents.Remove(owner);
+            }
         }
     }
 
     private HashSet<(Table Table, string Namespace, string Name)> Take(string owner)
     {
-        lock (_lock) return _dependents.Remove(owner, out var set) ? set : [];
+        lock (_lock)
+            return _dependents.Remove(owner, out HashSet<(Table Table, string Namespace, string Name)>? set) ? set : [];
     }
 }

@@ -31,9 +31,10 @@ internal sealed class NamespaceEmptying(ObjectStore store, Catalog catalog, Obje
 
     private void Empty(string ns)
     {
-        foreach (var (table, stored) in Content(ns).ToList())
+        foreach ((Table? table, StoredObject? stored) in Content(ns).ToList())
         {
-            if (catalog.OfTable(table.Name) is not { } type) continue;
+            if (catalog.OfTable(table.Name) is not { } type)
+                continue;
             try
             {
                 writer.Delete(type, ns, stored.Name, new DeleteOptions());
@@ -47,15 +48,24 @@ internal sealed class NamespaceEmptying(ObjectStore store, Catalog catalog, Obje
 
     private void Finish(string ns)
     {
-        if (store.Table(Namespaces).Get("", ns) is not { IsTerminating: true } stored) return;
-        if (stored.Value.Obj("spec").Arr("finalizers") is not { Count: > 0 } || Content(ns).Any()) return;
+        if (store.Table(Namespaces).Get("", ns) is not { IsTerminating: true } stored)
+            return;
+        if (stored.Value.Obj("spec").Arr("finalizers") is not { Count: > 0 } || Content(ns).Any())
+            return;
         try
         {
-            writer.Update(catalog.Find("", "v1", Namespaces)!, "", ns, "finalize", new WriteOptions { FieldManager = "namespace-controller" }, current =>
-            {
-                current.Child("spec")["finalizers"] = new JsonArray();
-                return current;
-            });
+            writer.Update(
+                catalog.Find("", "v1", Namespaces)!,
+                "",
+                ns,
+                "finalize",
+                new WriteOptions { FieldManager = "namespace-controller" },
+                current =>
+                {
+                    current.Child("spec")["finalizers"] = new JsonArray();
+                    return current;
+                }
+            );
         }
         catch (ApiError e) when (e.Code == 404)
         {

@@ -19,14 +19,24 @@ internal static class AccessReviews
 
     public static JsonObject Answer(string plural, JsonObject review)
     {
-        review["status"] = plural == "selfsubjectrulesreviews"
-            ? new JsonObject
-            {
-                ["resourceRules"] = new JsonArray(new JsonObject { ["verbs"] = new JsonArray("*"), ["apiGroups"] = new JsonArray("*"), ["resources"] = new JsonArray("*") }),
-                ["nonResourceRules"] = new JsonArray(new JsonObject { ["verbs"] = new JsonArray("*"), ["nonResourceURLs"] = new JsonArray("*") }),
-                ["incomplete"] = false,
-            }
-            : new JsonObject { ["allowed"] = true };
+        review["status"] =
+            plural == "selfsubjectrulesreviews"
+                ? new JsonObject
+                {
+                    ["resourceRules"] = new JsonArray(
+                        new JsonObject
+                        {
+                            ["verbs"] = new JsonArray("*"),
+                            ["apiGroups"] = new JsonArray("*"),
+                            ["resources"] = new JsonArray("*"),
+                        }
+                    ),
+                    ["nonResourceRules"] = new JsonArray(
+                        new JsonObject { ["verbs"] = new JsonArray("*"), ["nonResourceURLs"] = new JsonArray("*") }
+                    ),
+                    ["incomplete"] = false,
+                }
+                : new JsonObject { ["allowed"] = true };
         return review;
     }
 }

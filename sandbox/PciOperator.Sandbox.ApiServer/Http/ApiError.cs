@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using PciOperator.Sandbox.ApiServer.Schemas;
 
 namespace PciOperator.Sandbox.ApiServer.Http;
 
@@ -26,7 +27,8 @@ internal sealed class ApiError : Exception
     public JsonObject ToStatus()
     {
         var metadata = new JsonObject();
-        if (ContinueToken is not null) metadata["continue"] = ContinueToken;
+        if (ContinueToken is not null)
+            metadata["continue"] = ContinueToken;
         var status = new JsonObject
         {
             ["kind"] = "Status",
@@ -35,8 +37,10 @@ internal sealed class ApiError : Exception
             ["status"] = "Failure",
             ["message"] = Message,
         };
-        if (Reason.Length > 0) status["reason"] = Reason;
-        if (Details is not null) status["details"] = Details.Copy();
+        if (Reason.Length > 0)
+            status["reason"] = Reason;
+        if (Details is not null)
+            status["details"] = Details.Copy();
         status["code"] = Code;
         return status;
     }
@@ -44,11 +48,16 @@ internal sealed class ApiError : Exception
     private static JsonObject About(string group, string kind, string? name, JsonArray? causes = null, string? uid = null)
     {
         var details = new JsonObject();
-        if (!string.IsNullOrEmpty(name)) details["name"] = name;
-        if (group.Length > 0) details["group"] = group;
-        if (kind.Length > 0) details["kind"] = kind;
-        if (uid is not null) details["uid"] = uid;
-        if (causes is { Count: > 0 }) details["causes"] = causes;
+        if (!string.IsNullOrEmpty(name))
+            details["name"] = name;
+        if (group.Length > 0)
+            details["group"] = group;
+        if (kind.Length > 0)
+            details["kind"] = kind;
+        if (uid is not null)
+            details["uid"] = uid;
+        if (causes is { Count: > 0 })
+            details["causes"] = causes;
         return details;
     }
 
@@ -72,7 +81,12 @@ internal sealed class ApiError : Exception
     public const string Modified = "the object has been modified; please apply your changes to the latest version and try again";
 
     public static ApiError Forbidden(string group, string plural, string name, string why, JsonArray? causes = null) =>
-        new(403, "Forbidden", $"{Qualified(group, plural)} {(name.Length == 0 ? "" : $"\"{name}\" ")}is forbidden: {why}", About(group, plural, name, causes));
+        new(
+            403,
+            "Forbidden",
+            $"{Qualified(group, plural)} {(name.Length == 0 ? "" : $"\"{name}\" ")}is forbidden: {why}",
+            About(group, plural, name, causes)
+        );
 
     public static ApiError BadRequest(string message) => new(400, "BadRequest", message);
 
@@ -82,7 +96,11 @@ internal sealed class ApiError : Exception
         new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", new JsonObject());
 
     public static ApiError NotAcceptable() =>
-        new(406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml, application/json;as=Table;v=v1;g=meta.k8s.io, application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io");
+        new(
+            406,
+            "NotAcceptable",
+            "only the following media types are accepted: application/json, application/yaml, application/json;as=Table;v=v1;g=meta.k8s.io, application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+        );
 
     public static ApiError UnsupportedMediaType(string accepted) =>
         new(415, "UnsupportedMediaType", $"the body of the request was in an unknown format - accepted media types include: {accepted}");
@@ -95,10 +113,20 @@ internal sealed class ApiError : Exception
     public static ApiError Invalid(string group, string kind, string name, IReadOnlyList<Schemas.Violation> violations)
     {
         var causes = new JsonArray();
-        foreach (var violation in violations)
-            causes.Add(new JsonObject { ["reason"] = violation.Reason, ["message"] = violation.Message, ["field"] = violation.Field });
+        foreach (Violation violation in violations)
+        {
+            causes.Add(
+                new JsonObject
+                {
+                    ["reason"] = violation.Reason,
+                    ["message"] = violation.Message,
+                    ["field"] = violation.Field,
+                }
+            );
+        }
+
         var texts = violations.Select(v => $"{v.Field}: {v.Message}").Distinct(StringComparer.Ordinal).ToList();
-        var all = texts.Count == 1 ? texts[0] : $"[{string.Join(", ", texts)}]";
+        string all = texts.Count == 1 ? texts[0] : $"[{string.Join(", ", texts)}]";
         return new ApiError(422, "Invalid", $"{Qualified(group, kind)} \"{name}\" is invalid: {all}", About(group, kind, name, causes));
     }
 }

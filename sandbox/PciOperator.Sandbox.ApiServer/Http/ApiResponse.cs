@@ -6,14 +6,20 @@ namespace PciOperator.Sandbox.ApiServer.Http;
 /// <summary>Writes answers.</summary>
 internal static class ApiResponse
 {
-    public static Task JsonAsync(HttpContext context, int code, JsonNode body, bool yaml = false, string contentType = "application/json") =>
+    public static Task JsonAsync(
+        HttpContext context,
+        int code,
+        JsonNode body,
+        bool yaml = false,
+        string contentType = "application/json"
+    ) =>
         yaml
             ? BytesAsync(context, code, System.Text.Encoding.UTF8.GetBytes(Yaml.Write(body)), "application/yaml")
             : BytesAsync(context, code, Json.Utf8(body), contentType);
 
     public static async Task BytesAsync(HttpContext context, int code, ReadOnlyMemory<byte> body, string contentType = "application/json")
     {
-        var response = context.Response;
+        HttpResponse response = context.Response;
         response.StatusCode = code;
         response.ContentType = contentType;
         response.ContentLength = body.Length;
@@ -23,20 +29,27 @@ internal static class ApiResponse
 
     public static Task ErrorAsync(HttpContext context, ApiError error)
     {
-        if (context.Response.HasStarted) return Task.CompletedTask;
+        if (context.Response.HasStarted)
+            return Task.CompletedTask;
         if (error is { Code: 404, Reason: "" })
         {
             context.Response.Headers.XContentTypeOptions = "nosniff";
             return BytesAsync(context, 404, System.Text.Encoding.UTF8.GetBytes(error.Message + "\n"), "text/plain; charset=utf-8");
         }
-        if (error.Details.Int("retryAfterSeconds") is { } seconds) context.Response.Headers.RetryAfter = seconds.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        if (error.Details.Int("retryAfterSeconds") is { } seconds)
+            context.Response.Headers.RetryAfter = seconds.ToString(System.Globalization.CultureInfo.InvariantCulture);
         return JsonAsync(context, error.Code, error.ToStatus());
     }
 
     /// <summary>Warnings, as RFC 7234 headers that kubectl prints.</summary>
     public static void Warn(HttpContext context, IEnumerable<string> warnings)
     {
-        foreach (var warning in warnings)
-            context.Response.Headers.Append("Warning", $"299 - \"{warning.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal)}\"");
+        foreach (string warning in warnings)
+        {
+            context.Response.Headers.Append(
+                "Warning",
+                $"299 - \"{warning.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal)}\""
+            );
+        }
     }
 }

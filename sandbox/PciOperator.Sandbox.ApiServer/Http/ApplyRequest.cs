@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Http;
 using PciOperator.Sandbox.ApiServer.Patching;
 using PciOperator.Sandbox.ApiServer.Resources;
 using PciOperator.Sandbox.ApiServer.Schemas;
+using PciOperator.Sandbox.ApiServer.Storage;
 
 namespace PciOperator.Sandbox.ApiServer.Http;
 
@@ -16,13 +17,19 @@ internal sealed class ApplyRequest(ApiCore core, ResourceType type, RequestPath 
         if (request.Query["fieldManager"].ToString().Length == 0)
             throw ApiError.Invalid("meta.k8s.io", "PatchOptions", "", [Violation.Required("fieldManager", "is required for apply patch")]);
         var duplicates = new List<string>();
-        var configuration = Parse(body, duplicates);
-        if (configuration.Obj("metadata").Arr("managedFields") is not null) throw ApiError.BadRequest("metadata.managedFields must be nil");
+        JsonObject configuration = Parse(body, duplicates);
+        if (configuration.Obj("metadata").Arr("managedFields") is not null)
+            throw ApiError.BadRequest("metadata.managedFields must be nil");
         if (duplicates.Count > 0 && options.FieldValidation != FieldValidation.Ignore)
-            throw ApiError.BadRequest($"error decoding YAML: {string.Join(", ", duplicates.Select(d => $"key \"{d}\" already set in map"))}");
+        {
+            throw ApiError.BadRequest(
+                $"error decoding YAML: {string.Join(", ", duplicates.Select(d => $"key \"{d}\" already set in map"))}"
+            );
+        }
+
         CheckTypes(configuration);
 
-        var table = core.Store.Table(type.StorageTable);
+        Table table = core.Store.Table(type.StorageTable);
         if (table.Get(path.Namespace, path.Name) is null && _subresource is null)
         {
             try
@@ -34,7 +41,10 @@ internal sealed class ApplyRequest(ApiCore core, ResourceType type, RequestPath 
                 // Somebody else was quicker: apply to theirs.
             }
         }
-        return (core.Writer.Update(type, path.Namespace, path.Name, _subresource, options, live => Lay(live, configuration), viaApply: true), false);
+        return (
+            core.Writer.Update(type, path.Namespace, path.Name, _subresource, options, live => Lay(live, configuration), viaApply: true),
+            false
+        );
     }
 
     private JsonObject Parse(byte[] body, List<string> duplicates)
@@ -42,7 +52,11 @@ internal sealed class ApplyRequest(ApiCore core, ResourceType type, RequestPath 
         JsonObject configuration;
         try
         {
-            configuration = RequestBody.Object(body, body.AsSpan().TrimStart(" \t\r\n"u8) is [(byte)'{', ..] ? "application/json" : "application/yaml", duplicates);
+            configuration = RequestBody.Object(
+                body,
+                body.AsSpan().TrimStart(" \t\r\n"u8) is [(byte)'{', ..] ? "application/json" : "application/yaml",
+                duplicates
+            );
         }
         catch (ApiError e)
         {
@@ -50,30 +64,49 @@ internal sealed class ApplyRequest(ApiCore core, ResourceType type, RequestPath 
         }
         if (configuration.Str("apiVersion") != type.GroupVersion || configuration.Str("kind") != type.Kind)
         {
-            var version = configuration.Str("apiVersion") is { Length: > 0 } stated ? stated : "/";
+            string version = configuration.Str("apiVersion") is { Length: > 0 } stated ? stated : "/";
             throw ApiError.BadRequest($"invalid object type: {version}, Kind={configuration.Str("kind")}");
         }
-        if (MetadataRules.TypeError(configuration.Child("metadata")) is { } error) throw ApiError.BadRequest(error);
+        if (MetadataRules.TypeError(configuration.Child("metadata")) is { } error)
+            throw ApiError.BadRequest(error);
         ResourceRequests.CheckIdentity(configuration, path);
         return configuration;
     }
 
     private JsonObject Create(JsonObject configuration)
     {
-        if (configuration.Obj("metadata").Str("resourceVersion") is { Length: > 0 } || configuration.Obj("metadata").Str("uid") is { Length: > 0 })
+        if (
+            configuration.Obj("metadata").Str("resourceVersion") is { Length: > 0 }
+            || configuration.Obj("metadata").Str("uid") is { Length: > 0 }
+        )
+        {
             throw ApiError.NotFound(type.Group, type.Plural, path.Name);
-        var empty = new JsonObject { ["apiVersion"] = type.GroupVersion, ["kind"] = type.Kind, ["metadata"] = new JsonObject { ["name"] = path.Name } };
+        }
+
+        var empty = new JsonObject
+        {
+            ["apiVersion"] = type.GroupVersion,
+            ["kind"] = type.Kind,
+            ["metadata"] = new JsonObject { ["name"] = path.Name },
+        };
         return core.Writer.Create(type, path.Namespace, Lay(empty, configuration), options, viaApply: true);
     }
 
     private JsonObject Lay(JsonObject live, JsonObject configuration)
     {
-        var next = ManagedFields.Apply(type, live, configuration, options, _subresource, Json.Timestamp(core.Now));
+        JsonObject next = ManagedFields.Apply(type, live, configuration, options, _subresource, Json.Timestamp(core.Now));
         // Kept in step, so that one may go back to applying on the client's side.
-        if (options.FieldManager == "kubectl" && live.Obj("metadata").Obj("annotations").Str(ManagedFields.LastAppliedAnnotation) is not null)
+        if (
+            options.FieldManager == "kubectl"
+            && live.Obj("metadata").Obj("annotations").Str(ManagedFields.LastAppliedAnnotation) is not null
+        )
+        {
             next.Child("metadata").Child("annotations")[ManagedFields.LastAppliedAnnotation] = Json.Text(Json.Sorted(configuration)) + "\n";
+        }
+
         MetadataRules.Prune(next.Child("metadata"), []);
-        if (type.Schema is { } schema) Defaulting.Apply(next, schema);
+        if (type.Schema is { } schema)
+            Defaulting.Apply(next, schema);
         return next;
     }
 
@@ -81,8 +114,12 @@ internal sealed class ApplyRequest(ApiCore core, ResourceType type, RequestPath 
     {
         var problems = new List<string>();
         ApplyTypes.CheckMetadata(configuration, problems);
-        if (type.Schema is { } schema) ApplyTypes.Check(configuration, schema, "", problems);
-        if (problems.Count == 0) return;
-        throw ApiError.Internal($"failed to create typed patch object ({configuration.Obj("metadata").Str("namespace")}/{path.Name}; {type.GroupVersion}, Kind={type.Kind}): {(problems.Count == 1 ? problems[0] : $"errors:\n  {string.Join("\n  ", problems)}")}");
+        if (type.Schema is { } schema)
+            ApplyTypes.Check(configuration, schema, "", problems);
+        if (problems.Count == 0)
+            return;
+        throw ApiError.Internal(
+            $"failed to create typed patch object ({configuration.Obj("metadata").Str("namespace")}/{path.Name}; {type.GroupVersion}, Kind={type.Kind}): {(problems.Count == 1 ? problems[0] : $"errors:\n  {string.Join("\n  ", problems)}")}"
+        );
     }
 }

@@ -9,14 +9,16 @@ internal sealed class Certificates : IDisposable
 {
     public Certificates()
     {
-        var from = DateTimeOffset.UtcNow.AddHours(-1);
-        var until = from.AddYears(1);
+        DateTimeOffset from = DateTimeOffset.UtcNow.AddHours(-1);
+        DateTimeOffset until = from.AddYears(1);
         using var caKey = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         var caRequest = new CertificateRequest("CN=pcioperator-sandbox-ca", caKey, HashAlgorithmName.SHA256);
         caRequest.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
-        caRequest.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.KeyCertSign | X509KeyUsageFlags.DigitalSignature, true));
+        caRequest.CertificateExtensions.Add(
+            new X509KeyUsageExtension(X509KeyUsageFlags.KeyCertSign | X509KeyUsageFlags.DigitalSignature, true)
+        );
         caRequest.CertificateExtensions.Add(new X509SubjectKeyIdentifierExtension(caRequest.PublicKey, false));
-        using var authority = caRequest.CreateSelfSigned(from, until);
+        using X509Certificate2 authority = caRequest.CreateSelfSigned(from, until);
         AuthorityPem = authority.ExportCertificatePem();
 
         using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
@@ -30,8 +32,8 @@ internal sealed class Certificates : IDisposable
         request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.DigitalSignature, true));
         request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid("1.3.6.1.5.5.7.3.1")], false));
         request.CertificateExtensions.Add(X509AuthorityKeyIdentifierExtension.CreateFromCertificate(authority, true, false));
-        using var signed = request.Create(authority, from, until, RandomNumberGenerator.GetBytes(8));
-        using var withKey = signed.CopyWithPrivateKey(key);
+        using X509Certificate2 signed = request.Create(authority, from, until, RandomNumberGenerator.GetBytes(8));
+        using X509Certificate2 withKey = signed.CopyWithPrivateKey(key);
         Server = X509CertificateLoader.LoadPkcs12(withKey.Export(X509ContentType.Pkcs12), null);
     }
 

@@ -15,14 +15,16 @@ internal readonly record struct AcceptedForm(ObjectForm Form, bool Yaml, string 
 {
     public static AcceptedForm Of(HttpRequest request)
     {
-        var accept = request.Headers.Accept.ToString();
-        if (accept.Length == 0) return new AcceptedForm(ObjectForm.Whole, false, "");
-        foreach (var range in accept.Split(','))
+        string accept = request.Headers.Accept.ToString();
+        if (accept.Length == 0)
+            return new AcceptedForm(ObjectForm.Whole, false, "");
+        foreach (string range in accept.Split(','))
         {
-            var parts = range.Split(';', StringSplitOptions.TrimEntries);
-            if (parts[0] is not ("application/json" or "application/yaml" or "*/*" or "application/*")) continue;
-            var yaml = parts[0] == "application/yaml";
-            var kind = parts.FirstOrDefault(p => p.StartsWith("as=", StringComparison.Ordinal))?[3..];
+            string[] parts = range.Split(';', StringSplitOptions.TrimEntries);
+            if (parts[0] is not ("application/json" or "application/yaml" or "*/*" or "application/*"))
+                continue;
+            bool yaml = parts[0] == "application/yaml";
+            string? kind = parts.FirstOrDefault(p => p.StartsWith("as=", StringComparison.Ordinal))?[3..];
             switch (kind)
             {
                 case null:
@@ -38,7 +40,9 @@ internal readonly record struct AcceptedForm(ObjectForm Form, bool Yaml, string 
 
     /// <summary>Whether aggregated discovery, and which version of it, is accepted before anything else.</summary>
     public static bool WantsAggregatedDiscovery(HttpRequest request) =>
-        request.Headers.Accept.ToString().Split(',').FirstOrDefault(r => r.Trim().StartsWith("application/json", StringComparison.Ordinal)) is { } first
-        && first.Contains("as=APIGroupDiscoveryList", StringComparison.Ordinal) && first.Contains("v=v2", StringComparison.Ordinal)
+        request.Headers.Accept.ToString().Split(',').FirstOrDefault(r => r.Trim().StartsWith("application/json", StringComparison.Ordinal))
+            is { } first
+        && first.Contains("as=APIGroupDiscoveryList", StringComparison.Ordinal)
+        && first.Contains("v=v2", StringComparison.Ordinal)
         && !first.Contains("v=v2beta1", StringComparison.Ordinal);
 }

@@ -9,20 +9,36 @@ namespace PciOperator.Sandbox.ApiServer.Http;
 internal sealed class ObjectViews(ApiCore core)
 {
     public Task WriteAsync(HttpContext context, int code, ResourceType type, JsonObject obj, AcceptedForm form) =>
-        ApiResponse.JsonAsync(context, code, form.Form switch
+        ApiResponse.JsonAsync(
+            context,
+            code,
+            form.Form switch
+            {
+                ObjectForm.Table => TableOf(
+                    context.Request,
+                    type,
+                    [obj],
+                    new JsonObject { ["resourceVersion"] = obj.Obj("metadata").Str("resourceVersion") }
+                ),
+                ObjectForm.PartialMetadata => Partial(obj),
+                _ => obj,
+            },
+            form.Yaml
+        );
+
+    public JsonObject TableOf(
+        HttpRequest request,
+        ResourceType type,
+        IEnumerable<JsonObject> objects,
+        JsonObject metadata,
+        bool withColumns = true
+    ) => TablePrinter.Print(type, objects, metadata, request.Query["includeObject"].ToString(), core.Now, withColumns);
+
+    public static JsonObject Partial(JsonObject obj) =>
+        new()
         {
-            ObjectForm.Table => TableOf(context.Request, type, [obj], new JsonObject { ["resourceVersion"] = obj.Obj("metadata").Str("resourceVersion") }),
-            ObjectForm.PartialMetadata => Partial(obj),
-            _ => obj,
-        }, form.Yaml);
-
-    public JsonObject TableOf(HttpRequest request, ResourceType type, IEnumerable<JsonObject> objects, JsonObject metadata, bool withColumns = true) =>
-        TablePrinter.Print(type, objects, metadata, request.Query["includeObject"].ToString(), core.Now, withColumns);
-
-    public static JsonObject Partial(JsonObject obj) => new()
-    {
-        ["kind"] = "PartialObjectMetadata",
-        ["apiVersion"] = "meta.k8s.io/v1",
-        ["metadata"] = obj["metadata"].Copy(),
-    };
+            ["kind"] = "PartialObjectMetadata",
+            ["apiVersion"] = "meta.k8s.io/v1",
+            ["metadata"] = obj["metadata"].Copy(),
+        };
 }

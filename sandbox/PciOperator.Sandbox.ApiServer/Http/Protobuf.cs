@@ -66,10 +66,28 @@ internal static class Protobuf
             [5] = new("dryRun", Form.Text, true),
         },
         ["Preconditions"] = new() { [1] = new("uid", Form.Text), [2] = new("resourceVersion", Form.Text) },
-        ["Namespace"] = new() { [1] = Meta, [2] = new("spec", Form.Message, false, "NamespaceSpec"), [3] = new("status", Form.Message, false, "Empty") },
+        ["Namespace"] = new()
+        {
+            [1] = Meta,
+            [2] = new("spec", Form.Message, false, "NamespaceSpec"),
+            [3] = new("status", Form.Message, false, "Empty"),
+        },
         ["NamespaceSpec"] = new() { [1] = new("finalizers", Form.Text, true) },
-        ["ConfigMap"] = new() { [1] = Meta, [2] = new("data", Form.TextMap), [3] = new("binaryData", Form.BytesMap), [4] = new("immutable", Form.Flag) },
-        ["Secret"] = new() { [1] = Meta, [2] = new("data", Form.BytesMap), [3] = new("type", Form.Text), [4] = new("stringData", Form.TextMap), [5] = new("immutable", Form.Flag) },
+        ["ConfigMap"] = new()
+        {
+            [1] = Meta,
+            [2] = new("data", Form.TextMap),
+            [3] = new("binaryData", Form.BytesMap),
+            [4] = new("immutable", Form.Flag),
+        },
+        ["Secret"] = new()
+        {
+            [1] = Meta,
+            [2] = new("data", Form.BytesMap),
+            [3] = new("type", Form.Text),
+            [4] = new("stringData", Form.TextMap),
+            [5] = new("immutable", Form.Flag),
+        },
         ["ServiceAccount"] = new() { [1] = Meta, [4] = new("automountServiceAccountToken", Form.Flag) },
         ["Role"] = new() { [1] = Meta, [2] = new("rules", Form.Message, true, "PolicyRule") },
         ["ClusterRole"] = new() { [1] = Meta, [2] = new("rules", Form.Message, true, "PolicyRule") },
@@ -81,13 +99,46 @@ internal static class Protobuf
             [4] = new("resourceNames", Form.Text, true),
             [5] = new("nonResourceURLs", Form.Text, true),
         },
-        ["RoleBinding"] = new() { [1] = Meta, [2] = new("subjects", Form.Message, true, "Subject"), [3] = new("roleRef", Form.Message, false, "RoleRef") },
-        ["ClusterRoleBinding"] = new() { [1] = Meta, [2] = new("subjects", Form.Message, true, "Subject"), [3] = new("roleRef", Form.Message, false, "RoleRef") },
-        ["Subject"] = new() { [1] = new("kind", Form.Text), [2] = new("apiGroup", Form.Text), [3] = new("name", Form.Text), [4] = new("namespace", Form.Text) },
-        ["RoleRef"] = new() { [1] = new("apiGroup", Form.Text), [2] = new("kind", Form.Text), [3] = new("name", Form.Text) },
-        ["ResourceQuota"] = new() { [1] = Meta, [2] = new("spec", Form.Message, false, "ResourceQuotaSpec"), [3] = new("status", Form.Message, false, "Empty") },
+        ["RoleBinding"] = new()
+        {
+            [1] = Meta,
+            [2] = new("subjects", Form.Message, true, "Subject"),
+            [3] = new("roleRef", Form.Message, false, "RoleRef"),
+        },
+        ["ClusterRoleBinding"] = new()
+        {
+            [1] = Meta,
+            [2] = new("subjects", Form.Message, true, "Subject"),
+            [3] = new("roleRef", Form.Message, false, "RoleRef"),
+        },
+        ["Subject"] = new()
+        {
+            [1] = new("kind", Form.Text),
+            [2] = new("apiGroup", Form.Text),
+            [3] = new("name", Form.Text),
+            [4] = new("namespace", Form.Text),
+        },
+        ["RoleRef"] = new()
+        {
+            [1] = new("apiGroup", Form.Text),
+            [2] = new("kind", Form.Text),
+            [3] = new("name", Form.Text),
+        },
+        ["ResourceQuota"] = new()
+        {
+            [1] = Meta,
+            [2] = new("spec", Form.Message, false, "ResourceQuotaSpec"),
+            [3] = new("status", Form.Message, false, "Empty"),
+        },
         ["ResourceQuotaSpec"] = new() { [1] = new("hard", Form.QuantityMap), [2] = new("scopes", Form.Text, true) },
-        ["PriorityClass"] = new() { [1] = Meta, [2] = new("value", Form.Number), [3] = new("globalDefault", Form.Flag), [4] = new("description", Form.Text), [5] = new("preemptionPolicy", Form.Text) },
+        ["PriorityClass"] = new()
+        {
+            [1] = Meta,
+            [2] = new("value", Form.Number),
+            [3] = new("globalDefault", Form.Flag),
+            [4] = new("description", Form.Text),
+            [5] = new("preemptionPolicy", Form.Text),
+        },
         ["Lease"] = new() { [1] = Meta, [2] = new("spec", Form.Message, false, "LeaseSpec") },
         ["LeaseSpec"] = new()
         {
@@ -105,22 +156,29 @@ internal static class Protobuf
     /// <summary>The object; null when it isn't of a kind that is known here, or has fields that are not.</summary>
     public static JsonObject? Read(ReadOnlySpan<byte> body)
     {
-        if (!body.StartsWith(Magic)) return null;
-        string apiVersion = "", kind = "";
+        if (!body.StartsWith(Magic))
+            return null;
+        string apiVersion = "",
+            kind = "";
         ReadOnlySpan<byte> raw = default;
         var envelope = new Reader(body[Magic.Length..]);
-        while (envelope.Next(out var number, out var bytes, out _))
+        while (envelope.Next(out int number, out ReadOnlySpan<byte> bytes, out _))
         {
-            if (number == 2) raw = bytes;
-            if (number != 1) continue;
+            if (number == 2)
+                raw = bytes;
+            if (number != 1)
+                continue;
             var type = new Reader(bytes);
-            while (type.Next(out var field, out var text, out _))
+            while (type.Next(out int field, out ReadOnlySpan<byte> text, out _))
             {
-                if (field == 1) apiVersion = Encoding.UTF8.GetString(text);
-                else kind = Encoding.UTF8.GetString(text);
+                if (field == 1)
+                    apiVersion = Encoding.UTF8.GetString(text);
+                else
+                    kind = Encoding.UTF8.GetString(text);
             }
         }
-        if (!Messages.ContainsKey(kind) || ReadMessage(raw, kind) is not { } obj) return null;
+        if (!Messages.ContainsKey(kind) || ReadMessage(raw, kind) is not { } obj)
+            return null;
         obj["apiVersion"] = apiVersion;
         obj["kind"] = kind;
         return obj;
@@ -128,27 +186,29 @@ internal static class Protobuf
 
     private static JsonObject? ReadMessage(ReadOnlySpan<byte> bytes, string message)
     {
-        var fields = Messages[message];
+        Dictionary<int, Field> fields = Messages[message];
         var obj = new JsonObject();
         var reader = new Reader(bytes);
-        while (reader.Next(out var number, out var content, out var integer))
+        while (reader.Next(out int number, out ReadOnlySpan<byte> content, out long integer))
         {
-            if (!fields.TryGetValue(number, out var field))
+            if (!fields.TryGetValue(number, out Field? field))
             {
                 // A message that says nothing is skipped; anything else would be lost.
-                if (content.Length > 0 && message != "Empty") return null;
+                if (content.Length > 0 && message != "Empty")
+                    return null;
                 continue;
             }
             JsonNode? value;
             switch (field.Form)
             {
                 case Form.TextMap or Form.BytesMap or Form.QuantityMap:
-                    var (key, entry) = MapEntry(content, field.Form);
+                    (string? key, JsonNode? entry) = MapEntry(content, field.Form);
                     obj.Child(field.Name)[key] = entry;
                     continue;
                 case Form.Message:
                     value = ReadMessage(content, field.Message);
-                    if (value is null) return null;
+                    if (value is null)
+                        return null;
                     break;
                 case Form.Number:
                     value = JsonValue.Create(integer);
@@ -168,7 +228,8 @@ internal static class Protobuf
             }
             if (field.Repeated)
             {
-                if (obj.Arr(field.Name) is not { } list) obj[field.Name] = list = [];
+                if (obj.Arr(field.Name) is not { } list)
+                    obj[field.Name] = list = [];
                 list.Add(value);
             }
             else if (value is not JsonValue scalar || (Json.AsString(scalar) != "" && !(scalar.TryGetValue(out bool flag) && !flag)))
@@ -182,10 +243,10 @@ internal static class Protobuf
 
     private static (string Key, JsonNode Value) MapEntry(ReadOnlySpan<byte> bytes, Form form)
     {
-        var key = "";
+        string key = "";
         JsonNode value = JsonValue.Create("");
         var reader = new Reader(bytes);
-        while (reader.Next(out var number, out var content, out _))
+        while (reader.Next(out int number, out ReadOnlySpan<byte> content, out _))
         {
             if (number == 1)
             {
@@ -206,22 +267,30 @@ internal static class Protobuf
     private static string First(ReadOnlySpan<byte> bytes)
     {
         var reader = new Reader(bytes);
-        return reader.Next(out _, out var content, out _) ? Encoding.UTF8.GetString(content) : "";
+        return reader.Next(out _, out ReadOnlySpan<byte> content, out _) ? Encoding.UTF8.GetString(content) : "";
     }
 
     private static JsonValue? Timestamp(ReadOnlySpan<byte> bytes, Form form)
     {
-        long seconds = 0, nanos = 0;
+        long seconds = 0,
+            nanos = 0;
         var reader = new Reader(bytes);
-        while (reader.Next(out var number, out _, out var integer))
+        while (reader.Next(out int number, out _, out long integer))
         {
-            if (number == 1) seconds = integer;
-            else nanos = integer;
+            if (number == 1)
+                seconds = integer;
+            else
+                nanos = integer;
         }
         // Go's zero time stands for none.
-        if (bytes.Length == 0 || seconds == -62135596800) return null;
-        var time = DateTimeOffset.FromUnixTimeSeconds(seconds).AddTicks(nanos / 100);
-        return JsonValue.Create(form == Form.Time ? Json.Timestamp(time) : time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture));
+        if (bytes.Length == 0 || seconds == -62135596800)
+            return null;
+        DateTimeOffset time = DateTimeOffset.FromUnixTimeSeconds(seconds).AddTicks(nanos / 100);
+        return JsonValue.Create(
+            form == Form.Time
+                ? Json.Timestamp(time)
+                : time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture)
+        );
     }
 
     /// <summary>The fields of a message, one after the other.</summary>
@@ -234,8 +303,9 @@ internal static class Protobuf
             number = 0;
             content = default;
             integer = 0;
-            if (_rest.IsEmpty) return false;
-            var tag = Varint();
+            if (_rest.IsEmpty)
+                return false;
+            ulong tag = Varint();
             number = (int)(tag >> 3);
             switch (tag & 7)
             {
@@ -243,8 +313,9 @@ internal static class Protobuf
                     integer = (long)Varint();
                     return true;
                 case 2:
-                    var length = (int)Varint();
-                    if (length < 0 || length > _rest.Length) throw ApiError.BadRequest("unexpected EOF");
+                    int length = (int)Varint();
+                    if (length < 0 || length > _rest.Length)
+                        throw ApiError.BadRequest("unexpected EOF");
                     content = _rest[..length];
                     _rest = _rest[length..];
                     return true;
@@ -256,13 +327,15 @@ internal static class Protobuf
         private ulong Varint()
         {
             ulong value = 0;
-            for (var shift = 0; shift < 64; shift += 7)
+            for (int shift = 0; shift < 64; shift += 7)
             {
-                if (_rest.IsEmpty) throw ApiError.BadRequest("unexpected EOF");
-                var b = _rest[0];
+                if (_rest.IsEmpty)
+                    throw ApiError.BadRequest("unexpected EOF");
+                byte b = _rest[0];
                 _rest = _rest[1..];
                 value |= (ulong)(b & 0x7f) << shift;
-                if (b < 0x80) return value;
+                if (b < 0x80)
+                    return value;
             }
             throw ApiError.BadRequest("proto: integer overflow");
         }

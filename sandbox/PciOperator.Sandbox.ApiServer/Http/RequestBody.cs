@@ -9,13 +9,12 @@ internal static class RequestBody
 {
     private const int MostBytes = 3 << 20;
 
-    public static string ContentType(HttpRequest request) =>
-        (request.ContentType ?? "").Split(';')[0].Trim().ToLowerInvariant();
+    public static string ContentType(HttpRequest request) => (request.ContentType ?? "").Split(';')[0].Trim().ToLowerInvariant();
 
     public static async Task<byte[]> ReadAsync(HttpRequest request, CancellationToken ct)
     {
         using var buffer = new MemoryStream();
-        var chunk = new byte[16 << 10];
+        byte[] chunk = new byte[16 << 10];
         int read;
         while ((read = await request.Body.ReadAsync(chunk, ct)) > 0)
         {
@@ -29,9 +28,13 @@ internal static class RequestBody
     /// <summary>The refusal of a body that is no object of <paramref name="kind"/>; it quotes the body's start.</summary>
     public static ApiError Unrecognised(string kind, string why, byte[] body)
     {
-        const int Shown = 30;
-        var start = body.AsSpan(0, Math.Min(Shown, body.Length));
-        var summary = body.Length == 0 ? "<empty>" : (body[0] == '{' ? System.Text.Encoding.UTF8.GetString(start) : Convert.ToHexStringLower(start)) + (body.Length > Shown ? " ..." : "");
+        const int shown = 30;
+        Span<byte> start = body.AsSpan(0, Math.Min(shown, body.Length));
+        string summary =
+            body.Length == 0
+                ? "<empty>"
+                : (body[0] == '{' ? System.Text.Encoding.UTF8.GetString(start) : Convert.ToHexStringLower(start))
+                    + (body.Length > shown ? " ..." : "");
         return ApiError.BadRequest($"the object provided is unrecognized (must be of type {kind}): {why} ({summary})");
     }
 
@@ -42,7 +45,7 @@ internal static class RequestBody
             return Protobuf.Read(body) ?? throw ApiError.UnsupportedMediaType("application/json, application/yaml");
         try
         {
-            var node = contentType is "application/yaml" or "application/apply-patch+yaml" or "text/yaml"
+            JsonNode? node = contentType is "application/yaml" or "application/apply-patch+yaml" or "text/yaml"
                 ? Yaml.Parse(System.Text.Encoding.UTF8.GetString(body)).FirstOrDefault()
                 : Json.Parse(body, duplicates);
             return node as JsonObject ?? throw Unrecognised(kind, "couldn't get version/kind; json parse error: expected an object", body);

@@ -6,21 +6,27 @@ internal sealed record RequestPath(string Group, string Version, string Namespac
     /// <summary>Null where the path is not one of a resource.</summary>
     public static RequestPath? Parse(string path)
     {
-        var parts = path.Split('/', StringSplitOptions.RemoveEmptyEntries).Select(Uri.UnescapeDataString).ToArray();
-        string group, version;
+        string[] parts = path.Split('/', StringSplitOptions.RemoveEmptyEntries).Select(Uri.UnescapeDataString).ToArray();
+        string group,
+            version;
         int at;
-        if (parts is ["api", _, _, ..]) (group, version, at) = ("", parts[1], 2);
-        else if (parts is ["apis", _, _, _, ..]) (group, version, at) = (parts[1], parts[2], 3);
-        else return null;
+        if (parts is ["api", _, _, ..])
+            (group, version, at) = ("", parts[1], 2);
+        else if (parts is ["apis", _, _, _, ..])
+            (group, version, at) = (parts[1], parts[2], 3);
+        else
+            return null;
 
-        var ns = "";
+        string ns = "";
         // namespaces/{name} and its subresources are the namespace itself; deeper paths are inside it.
         if (parts[at] == "namespaces" && parts.Length > at + 2 && !(group.Length == 0 && parts[at + 2] is "status" or "finalize"))
         {
             ns = parts[at + 1];
             at += 2;
         }
-        var rest = parts.AsSpan(at);
-        return rest.Length > 3 ? null : new RequestPath(group, version, ns, rest[0], rest.Length > 1 ? rest[1] : "", rest.Length > 2 ? rest[2] : "");
+        Span<string> rest = parts.AsSpan(at);
+        return rest.Length > 3
+            ? null
+            : new RequestPath(group, version, ns, rest[0], rest.Length > 1 ? rest[1] : "", rest.Length > 2 ? rest[2] : "");
     }
 }

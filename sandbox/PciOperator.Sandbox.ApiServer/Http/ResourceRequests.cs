@@ -10,7 +10,8 @@ namespace PciOperator.Sandbox.ApiServer.Http;
 internal sealed class ResourceRequests(ApiCore core)
 {
     private const string CustomPatchTypes = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-    private const string PatchTypes = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+    private const string PatchTypes =
+        "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
     private readonly ListRequests _lists = new(core);
     private readonly WatchRequests _watches = new(core);
@@ -23,50 +24,59 @@ internal sealed class ResourceRequests(ApiCore core)
             await ReviewAsync(context, path);
             return;
         }
-        var type = core.Catalog.Find(path.Group, path.Version, path.Plural) ?? throw ApiError.NoSuchPath();
-        if (path.Namespace.Length > 0 && !type.Namespaced) throw ApiError.NoSuchResource();
-        if (path.Name.Length > 0 && type.Namespaced && path.Namespace.Length == 0) throw ApiError.NoSuchResource();
+        ResourceType type = core.Catalog.Find(path.Group, path.Version, path.Plural) ?? throw ApiError.NoSuchPath();
+        if (path.Namespace.Length > 0 && !type.Namespaced)
+            throw ApiError.NoSuchResource();
+        if (path.Name.Length > 0 && type.Namespaced && path.Namespace.Length == 0)
+            throw ApiError.NoSuchResource();
         CheckSubresource(type, path);
 
-        var method = context.Request.Method;
+        string method = context.Request.Method;
         if (path.Name.Length == 0)
         {
-            await (method switch
-            {
-                "GET" when IsTrue(context.Request.Query["watch"]) => _watches.HandleAsync(context, type, path.Namespace),
-                "GET" => _lists.HandleAsync(context, type, path.Namespace),
-                "POST" => CreateAsync(context, type, path.Namespace),
-                "DELETE" => DeleteCollectionAsync(context, type, path.Namespace),
-                "PUT" or "PATCH" when type.IsCustom => throw ApiError.BadRequest("name must be provided"),
-                _ => throw ApiError.MethodNotAllowed(),
-            });
+            await (
+                method switch
+                {
+                    "GET" when IsTrue(context.Request.Query["watch"]) => _watches.HandleAsync(context, type, path.Namespace),
+                    "GET" => _lists.HandleAsync(context, type, path.Namespace),
+                    "POST" => CreateAsync(context, type, path.Namespace),
+                    "DELETE" => DeleteCollectionAsync(context, type, path.Namespace),
+                    "PUT" or "PATCH" when type.IsCustom => throw ApiError.BadRequest("name must be provided"),
+                    _ => throw ApiError.MethodNotAllowed(),
+                }
+            );
             return;
         }
-        await (method switch
-        {
-            "GET" => GetAsync(context, type, path),
-            "PUT" => ReplaceAsync(context, type, path),
-            "PATCH" => PatchAsync(context, type, path),
-            "DELETE" when path.Subresource.Length == 0 => DeleteAsync(context, type, path),
-            _ => throw ApiError.MethodNotAllowed(),
-        });
+        await (
+            method switch
+            {
+                "GET" => GetAsync(context, type, path),
+                "PUT" => ReplaceAsync(context, type, path),
+                "PATCH" => PatchAsync(context, type, path),
+                "DELETE" when path.Subresource.Length == 0 => DeleteAsync(context, type, path),
+                _ => throw ApiError.MethodNotAllowed(),
+            }
+        );
     }
 
     public static bool IsTrue(string? value) => value is "true" or "1" or "True" or "TRUE";
 
     private static void CheckSubresource(ResourceType type, RequestPath path)
     {
-        var subresource = path.Subresource;
-        var known = subresource.Length == 0
+        string subresource = path.Subresource;
+        bool known =
+            subresource.Length == 0
             || (subresource == "status" && type.HasStatus)
             || (subresource == "finalize" && type is { Group: "", Kind: "Namespace" });
-        if (!known) throw type.IsCustom ? ApiError.NotFound(type.Group, type.Plural, path.Name) : ApiError.NoSuchResource();
+        if (!known)
+            throw type.IsCustom ? ApiError.NotFound(type.Group, type.Plural, path.Name) : ApiError.NoSuchResource();
     }
 
     private async Task GetAsync(HttpContext context, ResourceType type, RequestPath path)
     {
         var form = AcceptedForm.Of(context.Request);
-        var stored = core.Store.Table(type.StorageTable).Get(path.Namespace, path.Name)
+        StoredObject stored =
+            core.Store.Table(type.StorageTable).Get(path.Namespace, path.Name)
             ?? throw ApiError.NotFound(type.Group, type.Plural, path.Name);
         if (form is { Form: ObjectForm.Whole, Yaml: false } && type.FromStored is null)
             await ApiResponse.BytesAsync(context, 200, stored.Utf8);
@@ -77,15 +87,21 @@ internal sealed class ResourceRequests(ApiCore core)
     private async Task CreateAsync(HttpContext context, ResourceType type, string ns)
     {
         var form = AcceptedForm.Of(context.Request);
-        var options = WriteOptionsOf(context.Request);
-        var obj = await ReadObjectAsync(context, type, options);
-        var metadata = obj.Child("metadata");
-        if (type.Namespaced && ns.Length == 0) throw ApiError.BadRequest("an empty namespace may not be set during creation");
+        WriteOptions options = WriteOptionsOf(context.Request);
+        JsonObject obj = await ReadObjectAsync(context, type, options);
+        JsonObject metadata = obj.Child("metadata");
+        if (type.Namespaced && ns.Length == 0)
+            throw ApiError.BadRequest("an empty namespace may not be set during creation");
         if (metadata.Str("namespace") is { Length: > 0 } own && own != ns)
-            throw ApiError.BadRequest(type.Namespaced
-                ? "the namespace of the provided object does not match the namespace sent on the request"
-                : "namespace should not be set on cluster-scoped resources");
-        var created = core.Writer.Create(type, ns, obj, options);
+        {
+            throw ApiError.BadRequest(
+                type.Namespaced
+                    ? "the namespace of the provided object does not match the namespace sent on the request"
+                    : "namespace should not be set on cluster-scoped resources"
+            );
+        }
+
+        JsonObject created = core.Writer.Create(type, ns, obj, options);
         ApiResponse.Warn(context, options.Warnings);
         await _views.WriteAsync(context, 201, type, created, form);
     }
@@ -93,11 +109,11 @@ internal sealed class ResourceRequests(ApiCore core)
     private async Task ReplaceAsync(HttpContext context, ResourceType type, RequestPath path)
     {
         var form = AcceptedForm.Of(context.Request);
-        var options = WriteOptionsOf(context.Request);
-        var obj = await ReadObjectAsync(context, type, options);
+        WriteOptions options = WriteOptionsOf(context.Request);
+        JsonObject obj = await ReadObjectAsync(context, type, options);
         CheckIdentity(obj, path);
         // A replaced object has the managers that its writer read.
-        var updated = core.Writer.Update(type, path.Namespace, path.Name, Subresource(path), options, _ => obj.Copy());
+        JsonObject updated = core.Writer.Update(type, path.Namespace, path.Name, Subresource(path), options, _ => obj.Copy());
         ApiResponse.Warn(context, options.Warnings);
         await _views.WriteAsync(context, 200, type, updated, form);
     }
@@ -105,28 +121,38 @@ internal sealed class ResourceRequests(ApiCore core)
     private async Task PatchAsync(HttpContext context, ResourceType type, RequestPath path)
     {
         var form = AcceptedForm.Of(context.Request);
-        var options = WriteOptionsOf(context.Request);
-        var body = await RequestBody.ReadAsync(context.Request, context.RequestAborted);
-        var contentType = RequestBody.ContentType(context.Request);
+        WriteOptions options = WriteOptionsOf(context.Request);
+        byte[] body = await RequestBody.ReadAsync(context.Request, context.RequestAborted);
+        string contentType = RequestBody.ContentType(context.Request);
         if (contentType is "application/apply-patch+yaml")
         {
-            var (applied, created) = new ApplyRequest(core, type, path, options).Run(body, context.Request);
+            (JsonObject? applied, bool created) = new ApplyRequest(core, type, path, options).Run(body, context.Request);
             ApiResponse.Warn(context, options.Warnings);
             await _views.WriteAsync(context, created ? 201 : 200, type, applied, form);
             return;
         }
-        var patch = ObjectPatch.Parse(contentType, body, type) ?? throw ApiError.UnsupportedMediaType(type.IsCustom ? CustomPatchTypes : PatchTypes);
-        var patched = core.Writer.Update(type, path.Namespace, path.Name, Subresource(path), options, current =>
-        {
-            var next = patch.Apply(current);
-            // Only a refusal needs the result as it was before it is pruned.
-            var refuse = options.FieldValidation == FieldValidation.Strict ? ObjectPatch.Refuse(next) : ApiError.BadRequest;
-            CheckType(type, next);
-            CheckIdentity(next, path);
-            options.Warnings.Clear();
-            Admission.Normalise(type, next, patch.Duplicates, options, refuse);
-            return next;
-        });
+        ObjectPatch patch =
+            ObjectPatch.Parse(contentType, body, type)
+            ?? throw ApiError.UnsupportedMediaType(type.IsCustom ? CustomPatchTypes : PatchTypes);
+        JsonObject patched = core.Writer.Update(
+            type,
+            path.Namespace,
+            path.Name,
+            Subresource(path),
+            options,
+            current =>
+            {
+                JsonObject next = patch.Apply(current);
+                // Only a refusal needs the result as it was before it is pruned.
+                Func<string, ApiError> refuse =
+                    options.FieldValidation == FieldValidation.Strict ? ObjectPatch.Refuse(next) : ApiError.BadRequest;
+                CheckType(type, next);
+                CheckIdentity(next, path);
+                options.Warnings.Clear();
+                Admission.Normalise(type, next, patch.Duplicates, options, refuse);
+                return next;
+            }
+        );
         ApiResponse.Warn(context, options.Warnings);
         await _views.WriteAsync(context, 200, type, patched, form);
     }
@@ -134,37 +160,45 @@ internal sealed class ResourceRequests(ApiCore core)
     private async Task DeleteAsync(HttpContext context, ResourceType type, RequestPath path)
     {
         var form = AcceptedForm.Of(context.Request);
-        var options = await DeleteOptionsAsync(context);
+        DeleteOptions options = await DeleteOptionsAsync(context);
         if (options is { Orphan: true, DryRun: false } && core.Store.Table(type.StorageTable).Get(path.Namespace, path.Name) is { } owner)
             core.Garbage.Orphan(owner.Uid);
-        var (obj, gone) = core.Writer.Delete(type, path.Namespace, path.Name, options);
+        (JsonObject? obj, bool gone) = core.Writer.Delete(type, path.Namespace, path.Name, options);
         if (!gone || type is { Group: "", Kind: "Namespace" or "Pod" })
         {
             await _views.WriteAsync(context, 200, type, obj, form);
             return;
         }
         var details = new JsonObject { ["name"] = path.Name };
-        if (type.Group.Length > 0) details["group"] = type.Group;
+        if (type.Group.Length > 0)
+            details["group"] = type.Group;
         details["kind"] = type.Plural;
         details["uid"] = obj.Obj("metadata").Str("uid");
-        await ApiResponse.JsonAsync(context, 200, new JsonObject
-        {
-            ["kind"] = "Status",
-            ["apiVersion"] = "v1",
-            ["metadata"] = new JsonObject(),
-            ["status"] = "Success",
-            ["details"] = details,
-        }, form.Yaml);
+        await ApiResponse.JsonAsync(
+            context,
+            200,
+            new JsonObject
+            {
+                ["kind"] = "Status",
+                ["apiVersion"] = "v1",
+                ["metadata"] = new JsonObject(),
+                ["status"] = "Success",
+                ["details"] = details,
+            },
+            form.Yaml
+        );
     }
 
     private async Task DeleteCollectionAsync(HttpContext context, ResourceType type, string ns)
     {
-        var query = context.Request.Query;
-        var options = await DeleteOptionsAsync(context);
+        IQueryCollection query = context.Request.Query;
+        DeleteOptions options = await DeleteOptionsAsync(context);
         var selector = ObjectSelector.Parse(type, ns, query["labelSelector"], query["fieldSelector"]);
-        var (objects, resourceVersion) = core.Store.Snapshot(core.Store.Table(type.StorageTable));
+        (System.Collections.Immutable.ImmutableSortedDictionary<string, StoredObject>? objects, long resourceVersion) = core.Store.Snapshot(
+            core.Store.Table(type.StorageTable)
+        );
         var chosen = objects.Values.Where(selector.Matches).ToList();
-        foreach (var stored in chosen)
+        foreach (StoredObject? stored in chosen)
         {
             try
             {
@@ -180,14 +214,37 @@ internal sealed class ResourceRequests(ApiCore core)
 
     private static async Task<JsonObject> ReadObjectAsync(HttpContext context, ResourceType type, WriteOptions options)
     {
-        var contentType = RequestBody.ContentType(context.Request);
-        if (contentType is not ("application/json" or "application/yaml" or "" or "text/plain" or "application/x-www-form-urlencoded" or Protobuf.MediaType))
+        string contentType = RequestBody.ContentType(context.Request);
+        if (
+            contentType
+            is not (
+                "application/json"
+                or "application/yaml"
+                or ""
+                or "text/plain"
+                or "application/x-www-form-urlencoded"
+                or Protobuf.MediaType
+            )
+        )
+        {
             throw ApiError.UnsupportedMediaType("application/json, application/yaml");
+        }
+
         var duplicates = new List<string>();
-        var obj = RequestBody.Object(await RequestBody.ReadAsync(context.Request, context.RequestAborted), contentType, duplicates, type.Kind);
+        JsonObject obj = RequestBody.Object(
+            await RequestBody.ReadAsync(context.Request, context.RequestAborted),
+            contentType,
+            duplicates,
+            type.Kind
+        );
         CheckType(type, obj);
-        Admission.Normalise(type, obj, duplicates, options, problem => ApiError.BadRequest(
-            $"{type.Kind} in version \"{type.Version}\" cannot be handled as a {type.Kind}: {problem}"));
+        Admission.Normalise(
+            type,
+            obj,
+            duplicates,
+            options,
+            problem => ApiError.BadRequest($"{type.Kind} in version \"{type.Version}\" cannot be handled as a {type.Kind}: {problem}")
+        );
         return obj;
     }
 
@@ -199,23 +256,39 @@ internal sealed class ResourceRequests(ApiCore core)
             obj["apiVersion"] ??= type.GroupVersion;
             obj["kind"] ??= type.Kind;
         }
-        var kind = obj.Str("kind") ?? "";
+        string kind = obj.Str("kind") ?? "";
         if (kind.Length == 0)
         {
-            var text = Json.Text(obj);
+            string text = Json.Text(obj);
             throw RequestBody.Unrecognised(type.Kind, $"Object 'Kind' is missing in '{text}'", System.Text.Encoding.UTF8.GetBytes(text));
         }
         if (obj.Str("apiVersion") != type.GroupVersion)
-            throw ApiError.BadRequest($"the API version in the data ({obj.Str("apiVersion")}) does not match the expected API version ({type.GroupVersion})");
-        if (kind == type.Kind) return;
+        {
+            throw ApiError.BadRequest(
+                $"the API version in the data ({obj.Str("apiVersion")}) does not match the expected API version ({type.GroupVersion})"
+            );
+        }
+
+        if (kind == type.Kind)
+            return;
         if (type.IsCustom)
-            throw ApiError.Invalid(type.Group, kind, obj.Obj("metadata").Str("name") ?? "", [Schemas.Violation.Invalid("kind", obj["kind"], $"must be {type.Kind}")]);
-        throw ApiError.BadRequest($"{kind} in version \"{type.Version}\" cannot be handled as a {type.Kind}: no kind \"{kind}\" is registered for version \"{type.GroupVersion}\"");
+        {
+            throw ApiError.Invalid(
+                type.Group,
+                kind,
+                obj.Obj("metadata").Str("name") ?? "",
+                [Schemas.Violation.Invalid("kind", obj["kind"], $"must be {type.Kind}")]
+            );
+        }
+
+        throw ApiError.BadRequest(
+            $"{kind} in version \"{type.Version}\" cannot be handled as a {type.Kind}: no kind \"{kind}\" is registered for version \"{type.GroupVersion}\""
+        );
     }
 
     internal static void CheckIdentity(JsonObject obj, RequestPath path)
     {
-        var metadata = obj.Child("metadata");
+        JsonObject metadata = obj.Child("metadata");
         if (metadata.Str("name") is { Length: > 0 } name && name != path.Name)
             throw ApiError.BadRequest($"the name of the object ({name}) does not match the name on the URL ({path.Name})");
         if (metadata.Str("namespace") is { Length: > 0 } ns && ns != path.Namespace)
@@ -227,15 +300,19 @@ internal sealed class ResourceRequests(ApiCore core)
 
     private static WriteOptions WriteOptionsOf(HttpRequest request)
     {
-        var query = request.Query;
-        var dryRun = query["dryRun"].ToString();
-        if (dryRun is not ("" or "All")) throw NotSupported(request, "dryRun", new JsonArray(dryRun), "All");
-        var agent = request.Headers.UserAgent.ToString().Split('/')[0];
+        IQueryCollection query = request.Query;
+        string dryRun = query["dryRun"].ToString();
+        if (dryRun is not ("" or "All"))
+            throw NotSupported(request, "dryRun", new JsonArray(dryRun), "All");
+        string agent = request.Headers.UserAgent.ToString().Split('/')[0];
         return new WriteOptions
         {
             DryRun = dryRun == "All",
             Force = IsTrue(query["force"]),
-            FieldManager = query["fieldManager"].ToString() is { Length: > 0 } manager ? manager : agent.Length > 0 ? agent : "unknown",
+            FieldManager =
+                query["fieldManager"].ToString() is { Length: > 0 } manager ? manager
+                : agent.Length > 0 ? agent
+                : "unknown",
             FieldValidation = query["fieldValidation"].ToString() switch
             {
                 "" or "Warn" => FieldValidation.Warn,
@@ -248,36 +325,58 @@ internal sealed class ResourceRequests(ApiCore core)
 
     private static ApiError NotSupported(HttpRequest request, string field, JsonNode value, params string[] supported)
     {
-        var kind = request.Method switch { "POST" => "CreateOptions", "PUT" => "UpdateOptions", "DELETE" => "DeleteOptions", _ => "PatchOptions" };
-        return ApiError.Invalid("meta.k8s.io", kind, "", [Schemas.Violation.NotSupported(field, value, supported.Select(s => JsonValue.Create(s)))]);
+        string kind = request.Method switch
+        {
+            "POST" => "CreateOptions",
+            "PUT" => "UpdateOptions",
+            "DELETE" => "DeleteOptions",
+            _ => "PatchOptions",
+        };
+        return ApiError.Invalid(
+            "meta.k8s.io",
+            kind,
+            "",
+            [Schemas.Violation.NotSupported(field, value, supported.Select(s => JsonValue.Create(s)))]
+        );
     }
 
     private static async Task<DeleteOptions> DeleteOptionsAsync(HttpContext context)
     {
-        var query = context.Request.Query;
-        var body = await RequestBody.ReadAsync(context.Request, context.RequestAborted);
-        var options = body.Length == 0 ? [] : RequestBody.Object(body, RequestBody.ContentType(context.Request), []);
-        var preconditions = options.Obj("preconditions");
-        var propagation = options.Str("propagationPolicy") ?? query["propagationPolicy"].ToString();
+        IQueryCollection query = context.Request.Query;
+        byte[] body = await RequestBody.ReadAsync(context.Request, context.RequestAborted);
+        JsonObject options = body.Length == 0 ? [] : RequestBody.Object(body, RequestBody.ContentType(context.Request), []);
+        JsonObject? preconditions = options.Obj("preconditions");
+        string propagation = options.Str("propagationPolicy") ?? query["propagationPolicy"].ToString();
         return new DeleteOptions(
             options.Arr("dryRun")?.Select(Json.AsString).Contains("All") == true || query["dryRun"] == "All",
             preconditions.Str("uid"),
             preconditions.Str("resourceVersion"),
-            propagation == "Orphan" || options.Flag("orphanDependents") || IsTrue(query["orphanDependents"]));
+            propagation == "Orphan" || options.Flag("orphanDependents") || IsTrue(query["orphanDependents"])
+        );
     }
 
     private static async Task ReviewAsync(HttpContext context, RequestPath path)
     {
-        if (context.Request.Method != "POST" || AccessReviews.Kinds.All(k => k.Plural != path.Plural)) throw ApiError.NoSuchResource();
+        if (context.Request.Method != "POST" || AccessReviews.Kinds.All(k => k.Plural != path.Plural))
+            throw ApiError.NoSuchResource();
         if (RequestBody.ContentType(context.Request) == Protobuf.MediaType)
         {
             // kubectl asks in protobuf; the answer needs nothing of the question.
-            var kind = AccessReviews.Kinds.First(k => k.Plural == path.Plural).Kind;
-            var bare = new JsonObject { ["kind"] = kind, ["apiVersion"] = $"{AccessReviews.Group}/{AccessReviews.Version}", ["spec"] = new JsonObject() };
+            string kind = AccessReviews.Kinds.First(k => k.Plural == path.Plural).Kind;
+            var bare = new JsonObject
+            {
+                ["kind"] = kind,
+                ["apiVersion"] = $"{AccessReviews.Group}/{AccessReviews.Version}",
+                ["spec"] = new JsonObject(),
+            };
             await ApiResponse.JsonAsync(context, 201, AccessReviews.Answer(path.Plural, bare));
             return;
         }
-        var review = RequestBody.Object(await RequestBody.ReadAsync(context.Request, context.RequestAborted), RequestBody.ContentType(context.Request), []);
+        JsonObject review = RequestBody.Object(
+            await RequestBody.ReadAsync(context.Request, context.RequestAborted),
+            RequestBody.ContentType(context.Request),
+            []
+        );
         await ApiResponse.JsonAsync(context, 201, AccessReviews.Answer(path.Plural, review));
     }
 }

@@ -29,48 +29,56 @@ internal sealed class Router(ApiCore core, string token)
         }
         catch (Exception e) when (!context.Response.HasStarted)
         {
-            await ApiResponse.ErrorAsync(context, new ApiError(500, "InternalError", $"Internal error occurred: {e.GetType().Name}: {e.Message}"));
+            await ApiResponse.ErrorAsync(
+                context,
+                new ApiError(500, "InternalError", $"Internal error occurred: {e.GetType().Name}: {e.Message}")
+            );
         }
     }
 
     private Task RouteAsync(HttpContext context)
     {
-        var path = context.Request.Path.Value ?? "/";
+        string path = context.Request.Path.Value ?? "/";
         if (path.TrimEnd('/') is "/healthz" or "/livez" or "/readyz")
             return ApiResponse.BytesAsync(context, 200, "ok"u8.ToArray(), "text/plain; charset=utf-8");
-        if (path == "/version") return ApiResponse.JsonAsync(context, 200, Version());
-        if (!IsAdministrator(context.Request)) throw ApiError.Unauthorized();
+        if (path == "/version")
+            return ApiResponse.JsonAsync(context, 200, Version());
+        if (!IsAdministrator(context.Request))
+            throw ApiError.Unauthorized();
 
-        if (RequestPath.Parse(path) is { } resource) return _resources.HandleAsync(context, resource);
+        if (RequestPath.Parse(path) is { } resource)
+            return _resources.HandleAsync(context, resource);
         if (_discovery.Answer(context.Request, path) is { } answer)
             return ApiResponse.JsonAsync(context, 200, answer.Body, contentType: answer.ContentType);
         if (path.StartsWith("/openapi/v3", StringComparison.Ordinal) && _openApi.Answer(path) is { } document)
             return ApiResponse.JsonAsync(context, 200, document);
-        if (path == "/openapi/v2") return OpenApiV2Async(context);
+        if (path == "/openapi/v2")
+            return OpenApiV2Async(context);
         throw ApiError.NoSuchPath();
     }
 
     private static Task OpenApiV2Async(HttpContext context)
     {
-        const string Protobuf = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+        const string protobuf = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
         return context.Request.Headers.Accept.ToString().Contains("protobuf", StringComparison.Ordinal)
-            ? ApiResponse.BytesAsync(context, 200, OpenApi.EmptyV2Protobuf, Protobuf)
+            ? ApiResponse.BytesAsync(context, 200, OpenApi.EmptyV2Protobuf, protobuf)
             : ApiResponse.JsonAsync(context, 200, OpenApi.EmptyV2());
     }
 
     private bool IsAdministrator(HttpRequest request) =>
         CryptographicOperations.FixedTimeEquals(Encoding.ASCII.GetBytes(request.Headers.Authorization.ToString()), _token);
 
-    private static JsonObject Version() => new()
-    {
-        ["major"] = "1",
-        ["minor"] = "36",
-        ["gitVersion"] = "v1.36.0+pcioperator-sandbox",
-        ["gitCommit"] = "",
-        ["gitTreeState"] = "clean",
-        ["buildDate"] = "1970-01-01T00:00:00Z",
-        ["goVersion"] = "",
-        ["compiler"] = "dotnet",
-        ["platform"] = "linux/amd64",
-    };
+    private static JsonObject Version() =>
+        new()
+        {
+            ["major"] = "1",
+            ["minor"] = "36",
+            ["gitVersion"] = "v1.36.0+pcioperator-sandbox",
+            ["gitCommit"] = "",
+            ["gitTreeState"] = "clean",
+            ["buildDate"] = "1970-01-01T00:00:00Z",
+            ["goVersion"] = "",
+            ["compiler"] = "dotnet",
+            ["platform"] = "linux/amd64",
+        };
 }

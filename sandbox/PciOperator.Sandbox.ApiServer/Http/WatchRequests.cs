@@ -12,36 +12,54 @@ internal sealed class WatchRequests(ApiCore core)
     private readonly ObjectViews _views = new(core);
 
     public static ApiError TooLarge(long wanted, long current) =>
-        new(504, "Timeout", $"Timeout: Too large resource version: {wanted}, current: {current}", new JsonObject
-        {
-            ["causes"] = new JsonArray(new JsonObject { ["reason"] = "ResourceVersionTooLarge", ["message"] = "Too large resource version" }),
-            ["retryAfterSeconds"] = 1,
-        });
+        new(
+            504,
+            "Timeout",
+            $"Timeout: Too large resource version: {wanted}, current: {current}",
+            new JsonObject
+            {
+                ["causes"] = new JsonArray(
+                    new JsonObject { ["reason"] = "ResourceVersionTooLarge", ["message"] = "Too large resource version" }
+                ),
+                ["retryAfterSeconds"] = 1,
+            }
+        );
 
     public async Task HandleAsync(HttpContext context, ResourceType type, string ns)
     {
-        var query = context.Request.Query;
+        IQueryCollection query = context.Request.Query;
         var form = AcceptedForm.Of(context.Request);
         var selector = ObjectSelector.Parse(type, ns, query["labelSelector"], query["fieldSelector"]);
-        var bookmarks = ResourceRequests.IsTrue(query["allowWatchBookmarks"]);
-        var initialEvents = InitialEvents(query);
-        var version = query["resourceVersion"].ToString();
+        bool bookmarks = ResourceRequests.IsTrue(query["allowWatchBookmarks"]);
+        bool? initialEvents = InitialEvents(query);
+        string version = query["resourceVersion"].ToString();
         long? since = null;
         if (version is not ("" or "0") && initialEvents != true)
         {
-            since = long.TryParse(version, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+            since = long.TryParse(version, NumberStyles.None, CultureInfo.InvariantCulture, out long number)
                 ? number
-                : throw ApiError.Internal($"resourceVersion: Invalid value: \"{version}\": strconv.ParseUint: parsing \"{version}\": invalid syntax");
+                : throw ApiError.Internal(
+                    $"resourceVersion: Invalid value: \"{version}\": strconv.ParseUint: parsing \"{version}\": invalid syntax"
+                );
         }
         else if (initialEvents == false)
         {
             since = core.Store.ResourceVersion;
         }
 
-        var table = core.Store.Table(type.StorageTable);
+        Table table = core.Store.Table(type.StorageTable);
         var subscription = new Subscription(selector.OnlyName);
         var stream = new WatchStream(context, type, selector, form, _views);
-        if (!core.Store.Subscribe(table, subscription, since, out var now, out var replay, out var at))
+        if (
+            !core.Store.Subscribe(
+                table,
+                subscription,
+                since,
+                out IReadOnlyCollection<StoredObject>? now,
+                out List<Change>? replay,
+                out long at
+            )
+        )
         {
             // As a real server does it: the watch starts, and its only event says why it ends.
             await stream.StartAsync();
@@ -52,12 +70,15 @@ internal sealed class WatchRequests(ApiCore core)
         try
         {
             await stream.StartAsync();
-            foreach (var stored in now)
+            foreach (StoredObject stored in now)
             {
-                if (selector.Matches(stored)) stream.Write("ADDED", stored);
+                if (selector.Matches(stored))
+                    stream.Write("ADDED", stored);
             }
-            if (initialEvents == true && bookmarks) stream.WriteBookmark(at, initialEventsEnd: true);
-            foreach (var change in replay) stream.Write(change);
+            if (initialEvents == true && bookmarks)
+                stream.WriteBookmark(at, initialEventsEnd: true);
+            foreach (Change change in replay)
+                stream.Write(change);
             await stream.FlushAsync(context.RequestAborted);
             await FollowAsync(stream, subscription, bookmarks, Timeout(query), context.RequestAborted);
         }
@@ -67,16 +88,28 @@ internal sealed class WatchRequests(ApiCore core)
         }
     }
 
-    private async Task FollowAsync(WatchStream stream, Subscription subscription, bool bookmarks, TimeSpan timeout, CancellationToken aborted)
+    private async Task FollowAsync(
+        WatchStream stream,
+        Subscription subscription,
+        bool bookmarks,
+        TimeSpan timeout,
+        CancellationToken aborted
+    )
     {
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(aborted, core.Stopping);
-        var time = core.Options.TimeProvider;
-        await using var end = time.CreateTimer(_ =>
-        {
-            if (bookmarks) core.Store.Bookmark(subscription);
-            subscription.Close();
-        }, null, timeout, System.Threading.Timeout.InfiniteTimeSpan);
-        await using var tick = bookmarks
+        TimeProvider time = core.Options.TimeProvider;
+        await using ITimer end = time.CreateTimer(
+            _ =>
+            {
+                if (bookmarks)
+                    core.Store.Bookmark(subscription);
+                subscription.Close();
+            },
+            null,
+            timeout,
+            System.Threading.Timeout.InfiniteTimeSpan
+        );
+        await using ITimer? tick = bookmarks
             ? time.CreateTimer(_ => core.Store.Bookmark(subscription), null, core.Options.BookmarkInterval, core.Options.BookmarkInterval)
             : null;
         try
@@ -84,12 +117,15 @@ internal sealed class WatchRequests(ApiCore core)
             while (await subscription.Inbox.WaitToReadAsync(ending.Token))
             {
                 // What is there goes out in one piece.
-                while (subscription.Inbox.TryRead(out var delivery))
+                while (subscription.Inbox.TryRead(out Delivery delivery))
                 {
                     subscription.Taken();
-                    if (delivery.Change is { } change) stream.Write(change);
-                    else stream.WriteBookmark(delivery.ResourceVersion);
-                    if (stream.Buffered > 64 << 10) await stream.FlushAsync(ending.Token);
+                    if (delivery.Change is { } change)
+                        stream.Write(change);
+                    else
+                        stream.WriteBookmark(delivery.ResourceVersion);
+                    if (stream.Buffered > 64 << 10)
+                        await stream.FlushAsync(ending.Token);
                 }
                 await stream.FlushAsync(ending.Token);
             }
@@ -101,21 +137,31 @@ internal sealed class WatchRequests(ApiCore core)
     }
 
     private TimeSpan Timeout(IQueryCollection query) =>
-        int.TryParse(query["timeoutSeconds"], out var seconds) && seconds > 0
+        int.TryParse(query["timeoutSeconds"], out int seconds) && seconds > 0
             ? TimeSpan.FromSeconds(seconds)
             // Between 30 and 60 minutes, so that not all watches end at the same time.
             : TimeSpan.FromMinutes(30 + (30 * core.Identities.NextDouble()));
 
     private static bool? InitialEvents(IQueryCollection query)
     {
-        var text = query["sendInitialEvents"].ToString();
-        if (text.Length == 0) return null;
-        var wanted = ResourceRequests.IsTrue(text);
-        var match = query["resourceVersionMatch"].ToString();
+        string text = query["sendInitialEvents"].ToString();
+        if (text.Length == 0)
+            return null;
+        bool wanted = ResourceRequests.IsTrue(text);
+        string match = query["resourceVersionMatch"].ToString();
         if (match != "NotOlderThan")
         {
-            throw ApiError.Invalid("meta.k8s.io", "ListOptions", "",
-                [Schemas.Violation.Forbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")]);
+            throw ApiError.Invalid(
+                "meta.k8s.io",
+                "ListOptions",
+                "",
+                [
+                    Schemas.Violation.Forbidden(
+                        "resourceVersionMatch",
+                        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+                    ),
+                ]
+            );
         }
         return wanted;
     }

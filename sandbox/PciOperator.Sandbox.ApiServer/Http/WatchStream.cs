@@ -29,8 +29,8 @@ internal sealed class WatchStream(HttpContext context, ResourceType type, Object
     /// <summary>An object that comes into or leaves the selector's view is ADDED or DELETED for this watch.</summary>
     public void Write(Change change)
     {
-        var before = change.Old is { } old && selector.Matches(old);
-        var after = change.New is { } now && selector.Matches(now);
+        bool before = change.Old is { } old && selector.Matches(old);
+        bool after = change.New is { } now && selector.Matches(now);
         switch (before, after)
         {
             case (false, true):
@@ -54,13 +54,16 @@ internal sealed class WatchStream(HttpContext context, ResourceType type, Object
         }
         else
         {
-            var obj = ObjectWriter.Shown(type, stored);
-            Json.Write(_buffer, form.Form switch
-            {
-                ObjectForm.Table => Table(obj, stored.ResourceVersion),
-                ObjectForm.PartialMetadata => ObjectViews.Partial(obj),
-                _ => obj,
-            });
+            JsonObject obj = ObjectWriter.Shown(type, stored);
+            Json.Write(
+                _buffer,
+                form.Form switch
+                {
+                    ObjectForm.Table => Table(obj, stored.ResourceVersion),
+                    ObjectForm.PartialMetadata => ObjectViews.Partial(obj),
+                    _ => obj,
+                }
+            );
         }
         _buffer.Write("}\n"u8);
     }
@@ -74,27 +77,42 @@ internal sealed class WatchStream(HttpContext context, ResourceType type, Object
 
     public void WriteBookmark(long resourceVersion, bool initialEventsEnd = false)
     {
-        if (resourceVersion == _bookmarked) return;
+        if (resourceVersion == _bookmarked)
+            return;
         _bookmarked = resourceVersion;
-        var metadata = new JsonObject
-        {
-            ["resourceVersion"] = resourceVersion.ToString(CultureInfo.InvariantCulture),
-        };
-        if (initialEventsEnd) metadata["annotations"] = new JsonObject { ["k8s.io/initial-events-end"] = "true" };
+        var metadata = new JsonObject { ["resourceVersion"] = resourceVersion.ToString(CultureInfo.InvariantCulture) };
+        if (initialEventsEnd)
+            metadata["annotations"] = new JsonObject { ["k8s.io/initial-events-end"] = "true" };
         Begin("BOOKMARK");
-        var obj = new JsonObject { ["kind"] = type.Kind, ["apiVersion"] = type.GroupVersion, ["metadata"] = metadata };
-        Json.Write(_buffer, form.Form switch
+        var obj = new JsonObject
         {
-            ObjectForm.Table => new JsonObject { ["kind"] = "Table", ["apiVersion"] = "meta.k8s.io/v1", ["metadata"] = metadata.Copy(), ["columnDefinitions"] = null, ["rows"] = new JsonArray() },
-            ObjectForm.PartialMetadata => ObjectViews.Partial(obj),
-            _ => obj,
-        });
+            ["kind"] = type.Kind,
+            ["apiVersion"] = type.GroupVersion,
+            ["metadata"] = metadata,
+        };
+        Json.Write(
+            _buffer,
+            form.Form switch
+            {
+                ObjectForm.Table => new JsonObject
+                {
+                    ["kind"] = "Table",
+                    ["apiVersion"] = "meta.k8s.io/v1",
+                    ["metadata"] = metadata.Copy(),
+                    ["columnDefinitions"] = null,
+                    ["rows"] = new JsonArray(),
+                },
+                ObjectForm.PartialMetadata => ObjectViews.Partial(obj),
+                _ => obj,
+            }
+        );
         _buffer.Write("}\n"u8);
     }
 
     public async ValueTask FlushAsync(CancellationToken ct)
     {
-        if (_buffer.WrittenCount == 0) return;
+        if (_buffer.WrittenCount == 0)
+            return;
         await context.Response.BodyWriter.WriteAsync(_buffer.WrittenMemory, ct);
         _buffer.ResetWrittenCount();
     }
@@ -102,7 +120,7 @@ internal sealed class WatchStream(HttpContext context, ResourceType type, Object
     private JsonObject Table(JsonObject obj, long resourceVersion)
     {
         var metadata = new JsonObject { ["resourceVersion"] = resourceVersion.ToString(CultureInfo.InvariantCulture) };
-        var table = views.TableOf(context.Request, type, [obj], metadata, withColumns: !_columnsSent);
+        JsonObject table = views.TableOf(context.Request, type, [obj], metadata, withColumns: !_columnsSent);
         _columnsSent = true;
         return table;
     }

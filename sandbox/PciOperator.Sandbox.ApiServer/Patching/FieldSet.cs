@@ -27,21 +27,24 @@ internal sealed class FieldSet
     public static FieldSet Of(params string[] paths)
     {
         var set = new FieldSet();
-        foreach (var path in paths) set.Insert(path.Split(' '));
+        foreach (string path in paths)
+            set.Insert(path.Split(' '));
         return set;
     }
 
     /// <summary>Adds a path. The whole object is no path.</summary>
     public void Insert(IEnumerable<string> path)
     {
-        var node = this;
-        foreach (var element in path)
+        FieldSet node = this;
+        foreach (string element in path)
         {
             node._children ??= new SortedDictionary<string, FieldSet>(StringComparer.Ordinal);
-            if (!node._children.TryGetValue(element, out var child)) node._children[element] = child = new FieldSet();
+            if (!node._children.TryGetValue(element, out FieldSet? child))
+                node._children[element] = child = new FieldSet();
             node = child;
         }
-        if (node != this) node.Member = true;
+        if (node != this)
+            node.Member = true;
     }
 
     public FieldSet Union(FieldSet other) => Combine(this, other, (a, b) => a || b);
@@ -54,10 +57,11 @@ internal sealed class FieldSet
     public FieldSet WithoutSubtrees(FieldSet other)
     {
         var result = new FieldSet { Member = Member };
-        foreach (var (element, child) in Children)
+        foreach ((string? element, FieldSet? child) in Children)
         {
-            var cut = other.Child(element);
-            if (cut is { Member: true }) continue;
+            FieldSet? cut = other.Child(element);
+            if (cut is { Member: true })
+                continue;
             result.Adopt(element, cut is null ? child : child.WithoutSubtrees(cut));
         }
         return result;
@@ -66,30 +70,32 @@ internal sealed class FieldSet
     private static FieldSet Combine(FieldSet? a, FieldSet? b, Func<bool, bool, bool> keeps)
     {
         var result = new FieldSet { Member = keeps(a?.Member ?? false, b?.Member ?? false) };
-        foreach (var element in (a?.Children.Keys ?? []).Union(b?.Children.Keys ?? []))
+        foreach (string element in (a?.Children.Keys ?? []).Union(b?.Children.Keys ?? []))
             result.Adopt(element, Combine(a?.Child(element), b?.Child(element), keeps));
         return result;
     }
 
     private void Adopt(string element, FieldSet child)
     {
-        if (child.IsEmpty) return;
+        if (child.IsEmpty)
+            return;
         (_children ??= new SortedDictionary<string, FieldSet>(StringComparer.Ordinal))[element] = child;
     }
 
     public static FieldSet Parse(JsonObject? fieldsV1)
     {
         var set = new FieldSet();
-        foreach (var (element, value) in fieldsV1 ?? [])
+        foreach ((string? element, JsonNode? value) in fieldsV1 ?? [])
         {
             if (element == ".")
             {
                 set.Member = true;
                 continue;
             }
-            var child = Parse(value as JsonObject);
+            FieldSet child = Parse(value as JsonObject);
             // A leaf stands for itself.
-            if (!child.HasChildren) child.Member = true;
+            if (!child.HasChildren)
+                child.Member = true;
             set.Adopt(element, child);
         }
         return set;
@@ -98,29 +104,34 @@ internal sealed class FieldSet
     public JsonObject ToJson()
     {
         var json = new JsonObject();
-        if (Member && HasChildren) json["."] = new JsonObject();
-        foreach (var (element, child) in Children) json[element] = child.ToJson();
+        if (Member && HasChildren)
+            json["."] = new JsonObject();
+        foreach ((string? element, FieldSet? child) in Children)
+            json[element] = child.ToJson();
         return json;
     }
 
     /// <summary>The paths as conflicts name them, <c>.spec.requests[name="a"].count</c>: members of a level, then what is below.</summary>
     public IEnumerable<string> Paths(string prefix = "")
     {
-        foreach (var (element, child) in Children)
+        foreach ((string? element, FieldSet? child) in Children)
         {
-            if (child.Member) yield return prefix + Spoken(element);
+            if (child.Member)
+                yield return prefix + Spoken(element);
         }
-        foreach (var (element, child) in Children)
+        foreach ((string? element, FieldSet? child) in Children)
         {
-            foreach (var path in child.Paths(prefix + Spoken(element))) yield return path;
+            foreach (string path in child.Paths(prefix + Spoken(element)))
+                yield return path;
         }
     }
 
-    private static string Spoken(string element) => element[0] switch
-    {
-        'f' => "." + element[2..],
-        'v' => $"[={element[2..]}]",
-        'k' => $"[{string.Join(",", Json.ParseObject(element[2..]).Select(k => $"{k.Key}={Json.Text(k.Value)}"))}]",
-        _ => $"[{element[2..]}]",
-    };
+    private static string Spoken(string element) =>
+        element[0] switch
+        {
+            'f' => "." + element[2..],
+            'v' => $"[={element[2..]}]",
+            'k' => $"[{string.Join(",", Json.ParseObject(element[2..]).Select(k => $"{k.Key}={Json.Text(k.Value)}"))}]",
+            _ => $"[{element[2..]}]",
+        };
 }

@@ -13,9 +13,9 @@ internal static class JsonPatch
     {
         // A holder makes the document itself replaceable like any member.
         var holder = new JsonObject { ["doc"] = document };
-        foreach (var operation in patch.OfType<JsonObject>())
+        foreach (JsonObject operation in patch.OfType<JsonObject>())
         {
-            var path = operation.Str("path") ?? throw new JsonPatchException("operation missing path field");
+            string path = operation.Str("path") ?? throw new JsonPatchException("operation missing path field");
             switch (operation.Str("op"))
             {
                 case "add":
@@ -25,29 +25,34 @@ internal static class JsonPatch
                     Remove(holder, path);
                     break;
                 case "replace":
-                    if (!TryFind(holder, path, out _)) throw new JsonPatchException($"replace operation does not apply: doc is missing key: {path}: missing value");
+                    if (!TryFind(holder, path, out _))
+                        throw new JsonPatchException($"replace operation does not apply: doc is missing key: {path}: missing value");
                     Replace(holder, path, operation["value"].Copy());
                     break;
                 case "move":
-                    var from = operation.Str("from") ?? "";
-                    if (!TryFind(holder, from, out var moved)) throw new JsonPatchException($"error in move for path: '{from}': doc is missing key: {from}: missing value");
+                    string from = operation.Str("from") ?? "";
+                    if (!TryFind(holder, from, out JsonNode? moved))
+                        throw new JsonPatchException($"error in move for path: '{from}': doc is missing key: {from}: missing value");
                     Remove(holder, from);
                     Add(holder, path, moved.Copy());
                     break;
                 case "copy":
-                    var source = operation.Str("from") ?? "";
-                    if (!TryFind(holder, source, out var copied)) throw new JsonPatchException($"error in copy for path: '{source}': doc is missing key: {source}: missing value");
+                    string source = operation.Str("from") ?? "";
+                    if (!TryFind(holder, source, out JsonNode? copied))
+                        throw new JsonPatchException($"error in copy for path: '{source}': doc is missing key: {source}: missing value");
                     Add(holder, path, copied.Copy());
                     break;
                 case "test":
-                    if (!TryFind(holder, path, out var actual)) actual = null;
-                    if (!Json.Same(actual, operation["value"])) throw new JsonPatchException($"testing value {path} failed: test failed");
+                    if (!TryFind(holder, path, out JsonNode? actual))
+                        actual = null;
+                    if (!Json.Same(actual, operation["value"]))
+                        throw new JsonPatchException($"testing value {path} failed: test failed");
                     break;
                 default:
                     throw new JsonPatchException($"Unexpected kind: {operation.Str("op")}");
             }
         }
-        var result = holder["doc"];
+        JsonNode? result = holder["doc"];
         holder.Remove("doc");
         return result;
     }
@@ -55,20 +60,24 @@ internal static class JsonPatch
     private static List<string> Parts(string pointer)
     {
         var parts = new List<string> { "doc" };
-        if (pointer.Length == 0) return parts;
-        if (pointer[0] != '/') throw new JsonPatchException($"invalid JSON pointer: {pointer}");
-        parts.AddRange(pointer[1..].Split('/').Select(p => p.Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal)));
+        if (pointer.Length == 0)
+            return parts;
+        if (pointer[0] != '/')
+            throw new JsonPatchException($"invalid JSON pointer: {pointer}");
+        parts.AddRange(
+            pointer[1..].Split('/').Select(p => p.Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal))
+        );
         return parts;
     }
 
     private static bool TryFind(JsonObject holder, string pointer, out JsonNode? found)
     {
         found = holder;
-        foreach (var part in Parts(pointer))
+        foreach (string part in Parts(pointer))
         {
             switch (found)
             {
-                case JsonObject obj when obj.TryGetPropertyValue(part, out var value):
+                case JsonObject obj when obj.TryGetPropertyValue(part, out JsonNode? value):
                     found = value;
                     break;
                 case JsonArray array when Index(part, array.Count - 1) is { } i:
@@ -83,9 +92,9 @@ internal static class JsonPatch
 
     private static (JsonNode Parent, string Last) Parent(JsonObject holder, string pointer, string operation)
     {
-        var parts = Parts(pointer);
+        List<string> parts = Parts(pointer);
         JsonNode? node = holder;
-        foreach (var part in parts.SkipLast(1))
+        foreach (string part in parts.SkipLast(1))
         {
             node = node switch
             {
@@ -94,12 +103,16 @@ internal static class JsonPatch
                 _ => null,
             };
         }
-        return (node ?? throw new JsonPatchException($"{operation} operation does not apply: doc is missing path: \"{pointer}\": missing value"), parts[^1]);
+        return (
+            node
+                ?? throw new JsonPatchException($"{operation} operation does not apply: doc is missing path: \"{pointer}\": missing value"),
+            parts[^1]
+        );
     }
 
     private static void Add(JsonObject holder, string pointer, JsonNode? value)
     {
-        var (parent, last) = Parent(holder, pointer, "add");
+        (JsonNode? parent, string? last) = Parent(holder, pointer, "add");
         switch (parent)
         {
             case JsonObject obj:
@@ -109,7 +122,13 @@ internal static class JsonPatch
                 array.Add(value);
                 break;
             case JsonArray array:
-                array.Insert(Index(last, array.Count) ?? throw new JsonPatchException($"add operation does not apply: Unable to access invalid index: {last}: invalid index referenced"), value);
+                array.Insert(
+                    Index(last, array.Count)
+                        ?? throw new JsonPatchException(
+                            $"add operation does not apply: Unable to access invalid index: {last}: invalid index referenced"
+                        ),
+                    value
+                );
                 break;
             default:
                 throw new JsonPatchException($"add operation does not apply: doc is missing path: \"{pointer}\": missing value");
@@ -118,22 +137,30 @@ internal static class JsonPatch
 
     private static void Replace(JsonObject holder, string pointer, JsonNode? value)
     {
-        var (parent, last) = Parent(holder, pointer, "replace");
-        if (parent is JsonArray array) array[Index(last, array.Count - 1)!.Value] = value;
-        else ((JsonObject)parent)[last] = value;
+        (JsonNode? parent, string? last) = Parent(holder, pointer, "replace");
+        if (parent is JsonArray array)
+            array[Index(last, array.Count - 1)!.Value] = value;
+        else
+            ((JsonObject)parent)[last] = value;
     }
 
     private static void Remove(JsonObject holder, string pointer)
     {
-        var (parent, last) = Parent(holder, pointer, "remove");
-        var removed = parent switch
+        (JsonNode? parent, string? last) = Parent(holder, pointer, "remove");
+        bool removed = parent switch
         {
             JsonObject obj => obj.Remove(last),
             JsonArray array when Index(last, array.Count - 1) is { } i => RemoveAt(array, i),
             _ => false,
         };
         if (!removed)
-            throw new JsonPatchException(parent is JsonArray ? $"remove operation does not apply: Unable to access invalid index: {last}: invalid index referenced" : $"remove operation does not apply: doc is missing path: \"{pointer}\": missing value");
+        {
+            throw new JsonPatchException(
+                parent is JsonArray
+                    ? $"remove operation does not apply: Unable to access invalid index: {last}: invalid index referenced"
+                    : $"remove operation does not apply: doc is missing path: \"{pointer}\": missing value"
+            );
+        }
     }
 
     private static bool RemoveAt(JsonArray array, int index)
@@ -143,5 +170,5 @@ internal static class JsonPatch
     }
 
     private static int? Index(string part, int last) =>
-        int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index <= last ? index : null;
+        int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int index) && index <= last ? index : null;
 }

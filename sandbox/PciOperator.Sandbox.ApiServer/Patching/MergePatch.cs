@@ -7,17 +7,19 @@ internal static class MergePatch
 {
     public static JsonNode? Apply(JsonNode? target, JsonNode? patch)
     {
-        if (patch is not JsonObject changes) return patch.Copy();
-        var result = target as JsonObject ?? [];
-        foreach (var (name, value) in changes)
+        if (patch is not JsonObject changes)
+            return patch.Copy();
+        JsonObject result = target as JsonObject ?? [];
+        foreach ((string? name, JsonNode? value) in changes)
         {
             if (value is null)
             {
                 result.Remove(name);
                 continue;
             }
-            result.TryGetPropertyValue(name, out var old);
-            if (old is not null) result.Remove(name);
+            result.TryGetPropertyValue(name, out JsonNode? old);
+            if (old is not null)
+                result.Remove(name);
             result[name] = Apply(old, value);
         }
         return result;

@@ -7,8 +7,7 @@ namespace PciOperator.Sandbox.ApiServer.Patching;
 /// <summary>How values merge and who owns them: from a custom resource's schema, or from what is known of built-in kinds.</summary>
 internal abstract class MergeType
 {
-    public static MergeType Of(ResourceType type) =>
-        type.Schema is { } schema ? new RootType(schema) : BuiltInType.Root;
+    public static MergeType Of(ResourceType type) => type.Schema is { } schema ? new RootType(schema) : BuiltInType.Root;
 
     /// <summary>The type of an object's member.</summary>
     public abstract MergeType Field(string name);
@@ -31,13 +30,16 @@ internal abstract class MergeType
     /// <summary>The path element of a list's item; null when the item has no key.</summary>
     public string? Element(JsonNode? item)
     {
-        if (List == ListType.Set) return "v:" + Json.Text(item);
-        if (item is not JsonObject obj) return null;
+        if (List == ListType.Set)
+            return "v:" + Json.Text(item);
+        if (item is not JsonObject obj)
+            return null;
         var key = new JsonObject();
-        foreach (var name in Keys.Order(StringComparer.Ordinal))
+        foreach (string name in Keys.Order(StringComparer.Ordinal))
         {
-            var value = obj[name] ?? KeyDefault(name);
-            if (value is not null) key[name] = value.Copy();
+            JsonNode? value = obj[name] ?? KeyDefault(name);
+            if (value is not null)
+                key[name] = value.Copy();
         }
         return key.Count == 0 ? null : "k:" + Json.Text(key);
     }
@@ -120,11 +122,17 @@ internal abstract class MergeType
 
         public override bool IsAtomicMap => _name is "nodeSelector" or "selector";
 
-        public override ListType List => _name is "finalizers" or "podCIDRs" or "validationActions" ? ListType.Set : Keys.Count > 0 ? ListType.Map : ListType.Atomic;
+        public override ListType List =>
+            _name is "finalizers" or "podCIDRs" or "validationActions" ? ListType.Set
+            : Keys.Count > 0 ? ListType.Map
+            : ListType.Atomic;
 
-        public override IReadOnlyList<string> Keys => _name == "ports"
-            ? _parent is "containers" or "initContainers" or "ephemeralContainers" ? ["containerPort", "protocol"] : ["port", "protocol"]
-            : MapLists.GetValueOrDefault(_name) ?? [];
+        public override IReadOnlyList<string> Keys =>
+            _name == "ports"
+                ? _parent is "containers" or "initContainers" or "ephemeralContainers"
+                    ? ["containerPort", "protocol"]
+                    : ["port", "protocol"]
+                : MapLists.GetValueOrDefault(_name) ?? [];
 
         /// <summary>The one key by which a strategic merge patch finds an item; null where the list is replaced.</summary>
         public string? PatchKey => List == ListType.Map && _name is not "devices" ? Keys[0] : null;

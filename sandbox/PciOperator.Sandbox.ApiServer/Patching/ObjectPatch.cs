@@ -27,19 +27,23 @@ internal sealed class ObjectPatch
         switch (contentType)
         {
             case "application/json-patch+json":
-                var operations = Read(body, null) as JsonArray
-                    ?? throw ApiError.BadRequest("error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp");
-                foreach (var operation in operations)
+                JsonArray operations =
+                    Read(body, null) as JsonArray
+                    ?? throw ApiError.BadRequest(
+                        "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+                    );
+                foreach (JsonNode? operation in operations)
                 {
                     if ((operation as JsonObject).Str("op") is not ("add" or "remove" or "replace" or "move" or "copy" or "test"))
                         throw ApiError.BadRequest($"invalid operation {Json.Text(operation)}: unsupported operation");
                 }
                 return new ObjectPatch(current => JsonPatch.Apply(current, operations), duplicates);
             case "application/merge-patch+json":
-                var merge = Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("Invalid JSON Patch");
+                JsonObject merge = Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("Invalid JSON Patch");
                 return new ObjectPatch(current => MergePatch.Apply(current, merge), duplicates);
             case "application/strategic-merge-patch+json" when !type.IsCustom:
-                var strategic = Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("error decoding patch: expected an object");
+                JsonObject strategic =
+                    Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("error decoding patch: expected an object");
                 return new ObjectPatch(current => StrategicMergePatch.Apply(current, strategic), duplicates);
             default:
                 return null;
@@ -61,7 +65,7 @@ internal sealed class ObjectPatch
     /// <summary>The refusal of a patch that leads to unknown or duplicate fields; it quotes the result.</summary>
     public static Func<string, ApiError> Refuse(JsonObject result)
     {
-        var text = Json.Text(result);
+        string text = Json.Text(result);
         return problem => ApiError.Invalid("", "", "", [Violation.Invalid("patch", JsonValue.Create(text), problem)]);
     }
 

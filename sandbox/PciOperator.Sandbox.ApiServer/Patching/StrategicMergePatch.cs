@@ -21,7 +21,7 @@ internal static class StrategicMergePatch
         switch (patch.Str(Directive))
         {
             case "replace":
-                var replaced = patch.Copy();
+                JsonObject replaced = patch.Copy();
                 replaced.Remove(Directive);
                 return replaced;
             case "delete":
@@ -34,11 +34,13 @@ internal static class StrategicMergePatch
         if (patch.Arr(RetainKeys) is { } retained)
         {
             var keep = retained.Select(Json.AsString).ToHashSet();
-            foreach (var name in current.Select(p => p.Key).Where(k => !keep.Contains(k)).ToList()) current.Remove(name);
+            foreach (string name in current.Select(p => p.Key).Where(k => !keep.Contains(k)).ToList())
+                current.Remove(name);
         }
-        foreach (var (name, value) in patch)
+        foreach ((string? name, JsonNode? value) in patch)
         {
-            if (name is Directive or RetainKeys || name.StartsWith(Order, StringComparison.Ordinal)) continue;
+            if (name is Directive or RetainKeys || name.StartsWith(Order, StringComparison.Ordinal))
+                continue;
             if (name.StartsWith(DeletePrimitive, StringComparison.Ordinal))
             {
                 DeleteFrom(current.Arr(name[DeletePrimitive.Length..]), value as JsonArray);
@@ -50,8 +52,9 @@ internal static class StrategicMergePatch
                 continue;
             }
             var child = (MergeType.BuiltInType)type.Field(name);
-            current.TryGetPropertyValue(name, out var old);
-            if (old is not null) current.Remove(name);
+            current.TryGetPropertyValue(name, out JsonNode? old);
+            if (old is not null)
+                current.Remove(name);
             current[name] = (old, value) switch
             {
                 (_, JsonObject members) => Merge(old as JsonObject ?? [], members, child),
@@ -60,7 +63,7 @@ internal static class StrategicMergePatch
                 _ => value.Copy(),
             };
         }
-        foreach (var (name, value) in patch)
+        foreach ((string? name, JsonNode? value) in patch)
         {
             if (name.StartsWith(Order, StringComparison.Ordinal) && value is JsonArray order)
                 Arrange(current, name[Order.Length..], order, (MergeType.BuiltInType)type.Field(name[Order.Length..]));
@@ -73,13 +76,15 @@ internal static class StrategicMergePatch
         if (patch.OfType<JsonObject>().Any(p => p.Str(Directive) == "replace"))
             return [.. patch.OfType<JsonObject>().Where(p => p.Str(Directive) is null).Select(p => p.Copy())];
         var item = (MergeType.BuiltInType)type.Item;
-        foreach (var change in patch.OfType<JsonObject>())
+        foreach (JsonObject change in patch.OfType<JsonObject>())
         {
-            if (!change.ContainsKey(key)) throw ApiError.BadRequest($"map: {Json.Text(change)} does not contain declared merge key: {key}");
-            var at = IndexOf(current, key, change[key]);
+            if (!change.ContainsKey(key))
+                throw ApiError.BadRequest($"map: {Json.Text(change)} does not contain declared merge key: {key}");
+            int at = IndexOf(current, key, change[key]);
             if (change.Str(Directive) == "delete")
             {
-                if (at >= 0) current.RemoveAt(at);
+                if (at >= 0)
+                    current.RemoveAt(at);
             }
             else if (at >= 0)
             {
@@ -97,39 +102,44 @@ internal static class StrategicMergePatch
 
     private static int IndexOf(JsonArray array, string key, JsonNode? value)
     {
-        for (var i = 0; i < array.Count; i++)
+        for (int i = 0; i < array.Count; i++)
         {
-            if (array[i] is JsonObject obj && Json.Same(obj[key], value)) return i;
+            if (array[i] is JsonObject obj && Json.Same(obj[key], value))
+                return i;
         }
         return -1;
     }
 
     private static JsonArray AddTo(JsonArray set, JsonArray items)
     {
-        foreach (var item in items)
+        foreach (JsonNode? item in items)
         {
-            if (!set.Any(s => Json.Same(s, item))) set.Add(item.Copy());
+            if (!set.Any(s => Json.Same(s, item)))
+                set.Add(item.Copy());
         }
         return set;
     }
 
     private static void DeleteFrom(JsonArray? set, JsonArray? items)
     {
-        for (var i = (set?.Count ?? 0) - 1; i >= 0; i--)
+        for (int i = (set?.Count ?? 0) - 1; i >= 0; i--)
         {
-            if (items?.Any(item => Json.Same(item, set![i])) == true) set!.RemoveAt(i);
+            if (items?.Any(item => Json.Same(item, set![i])) == true)
+                set!.RemoveAt(i);
         }
     }
 
     // Items that the order names come in its order; the others keep their places.
     private static void Arrange(JsonObject parent, string name, JsonArray order, MergeType.BuiltInType type)
     {
-        if (parent.Arr(name) is not { } array) return;
+        if (parent.Arr(name) is not { } array)
+            return;
         JsonNode? KeyOf(JsonNode? item) => type.PatchKey is { } key && item is JsonObject obj ? obj[key] : item;
         var wanted = order.Select(KeyOf).ToList();
         int Rank(JsonNode? item) => wanted.FindIndex(w => Json.Same(w, KeyOf(item)));
         var slots = Enumerable.Range(0, array.Count).Where(i => Rank(array[i]) >= 0).ToList();
         var sorted = slots.Select(i => array[i].Copy()).OrderBy(Rank).ToList();
-        for (var i = 0; i < slots.Count; i++) array[slots[i]] = sorted[i];
+        for (int i = 0; i < slots.Count; i++)
+            array[slots[i]] = sorted[i];
     }
 }

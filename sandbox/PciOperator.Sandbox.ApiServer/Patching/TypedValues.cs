@@ -30,26 +30,41 @@ internal static class TypedValues
     {
         switch (left ?? right)
         {
-            case JsonObject when (left is null or JsonObject) && (right is null or JsonObject) && !type.IsAtomicMap && !(IsEmpty(left) && IsEmpty(right)):
-                var (l, r) = (left as JsonObject, right as JsonObject);
-                foreach (var name in (l?.Select(p => p.Key) ?? []).Union(r?.Select(p => p.Key) ?? []))
+            case JsonObject
+                when (left is null or JsonObject)
+                    && (right is null or JsonObject)
+                    && !type.IsAtomicMap
+                    && !(IsEmpty(left) && IsEmpty(right)):
+                (JsonObject? l, JsonObject? r) = (left as JsonObject, right as JsonObject);
+                foreach (string name in (l?.Select(p => p.Key) ?? []).Union(r?.Select(p => p.Key) ?? []))
                     Descend(l?[name], r?[name], type.Field(name), "f:" + name);
                 break;
-            case JsonArray when (left is null or JsonArray) && (right is null or JsonArray) && type.List != ListType.Atomic && !(IsEmpty(left) && IsEmpty(right)):
-                var (lefts, rights) = (ByElement(left as JsonArray, type), ByElement(right as JsonArray, type));
-                foreach (var element in lefts.Keys.Union(rights.Keys))
+            case JsonArray
+                when (left is null or JsonArray)
+                    && (right is null or JsonArray)
+                    && type.List != ListType.Atomic
+                    && !(IsEmpty(left) && IsEmpty(right)):
+                (Dictionary<string, JsonNode?>? lefts, Dictionary<string, JsonNode?>? rights) = (
+                    ByElement(left as JsonArray, type),
+                    ByElement(right as JsonArray, type)
+                );
+                foreach (string element in lefts.Keys.Union(rights.Keys))
                     Descend(lefts.GetValueOrDefault(element), rights.GetValueOrDefault(element), type.Item, element);
                 break;
             default:
-                if (left is not null && right is not null && !Json.Same(left, right)) result.Modified.Insert(path);
+                if (left is not null && right is not null && !Json.Same(left, right))
+                    result.Modified.Insert(path);
                 break;
         }
-        if (left is null && right is not null) result.Added.Insert(path);
-        if (left is not null && right is null) result.Removed.Insert(path);
+        if (left is null && right is not null)
+            result.Added.Insert(path);
+        if (left is not null && right is null)
+            result.Removed.Insert(path);
 
         void Descend(JsonNode? a, JsonNode? b, MergeType child, string element)
         {
-            if (a is null && b is null) return;
+            if (a is null && b is null)
+                return;
             path.Add(element);
             Compare(a, b, child, path, result);
             path.RemoveAt(path.Count - 1);
@@ -69,16 +84,17 @@ internal static class TypedValues
         switch (value)
         {
             case JsonObject obj when !type.IsAtomicMap:
-                foreach (var (name, member) in obj)
+                foreach ((string? name, JsonNode? member) in obj)
                 {
                     path.Add("f:" + name);
                     Collect(member, type.Field(name), path, set);
-                    if (IsEmpty(member) && member is not JsonArray || !type.IsNamed(name)) set.Insert(path);
+                    if (IsEmpty(member) && member is not JsonArray || !type.IsNamed(name))
+                        set.Insert(path);
                     path.RemoveAt(path.Count - 1);
                 }
                 break;
             case JsonArray array when type.List != ListType.Atomic:
-                foreach (var (element, item) in ByElement(array, type))
+                foreach ((string? element, JsonNode? item) in ByElement(array, type))
                 {
                     path.Add(element);
                     Collect(item, type.Item, path, set);
@@ -99,11 +115,12 @@ internal static class TypedValues
         {
             case (JsonObject l, JsonObject c) when !type.IsAtomicMap:
                 var merged = new JsonObject();
-                foreach (var (name, value) in l)
-                    merged[name] = c.TryGetPropertyValue(name, out var over) ? Merge(value, over, type.Field(name)) : value.Copy();
-                foreach (var (name, value) in c)
+                foreach ((string? name, JsonNode? value) in l)
+                    merged[name] = c.TryGetPropertyValue(name, out JsonNode? over) ? Merge(value, over, type.Field(name)) : value.Copy();
+                foreach ((string? name, JsonNode? value) in c)
                 {
-                    if (!l.ContainsKey(name)) merged[name] = value.Copy();
+                    if (!l.ContainsKey(name))
+                        merged[name] = value.Copy();
                 }
                 return merged;
             case (JsonArray l, JsonArray c) when type.List != ListType.Atomic:
@@ -116,12 +133,17 @@ internal static class TypedValues
     // Items of the configuration keep their order; those of the live list alone stay where they were among them.
     private static JsonArray MergeLists(JsonArray live, JsonArray configuration, MergeType type)
     {
-        var (lefts, rights) = (ByElement(live, type).ToList(), ByElement(configuration, type).ToList());
+        (List<KeyValuePair<string, JsonNode?>>? lefts, List<KeyValuePair<string, JsonNode?>>? rights) = (
+            ByElement(live, type).ToList(),
+            ByElement(configuration, type).ToList()
+        );
         var leftItems = lefts.ToDictionary(StringComparer.Ordinal);
         var inBoth = rights.Where(r => leftItems.ContainsKey(r.Key)).Select(r => r.Key).ToList();
         var rightKeys = rights.Select(r => r.Key).ToHashSet(StringComparer.Ordinal);
         var merged = new JsonArray();
-        int l = 0, r = 0, shared = 0;
+        int l = 0,
+            r = 0,
+            shared = 0;
         while (l < lefts.Count || r < rights.Count)
         {
             if (l < lefts.Count && r < rights.Count)
@@ -152,9 +174,10 @@ internal static class TypedValues
                     continue;
                 }
             }
-            var (key, item) = rights[r++];
-            merged.Add(leftItems.TryGetValue(key, out var old) ? Merge(old, item, type.Item) : item.Copy());
-            if (shared < inBoth.Count && inBoth[shared] == key) shared++;
+            (string? key, JsonNode? item) = rights[r++];
+            merged.Add(leftItems.TryGetValue(key, out JsonNode? old) ? Merge(old, item, type.Item) : item.Copy());
+            if (shared < inBoth.Count && inBoth[shared] == key)
+                shared++;
         }
         return merged;
     }
@@ -165,22 +188,28 @@ internal static class TypedValues
         switch (value)
         {
             case JsonObject obj when !type.IsAtomicMap:
-                foreach (var name in obj.Select(p => p.Key).ToList())
+                foreach (string name in obj.Select(p => p.Key).ToList())
                 {
-                    if (last.Child("f:" + name) is not { } child) continue;
-                    var others = owned.Child("f:" + name);
-                    var named = type.IsNamed(name);
-                    if (Has(child, named) && !(others is not null && Has(others, named))) obj.Remove(name);
-                    else Prune(obj[name], type.Field(name), child, others ?? new FieldSet());
+                    if (last.Child("f:" + name) is not { } child)
+                        continue;
+                    FieldSet? others = owned.Child("f:" + name);
+                    bool named = type.IsNamed(name);
+                    if (Has(child, named) && !(others is not null && Has(others, named)))
+                        obj.Remove(name);
+                    else
+                        Prune(obj[name], type.Field(name), child, others ?? new FieldSet());
                 }
                 break;
             case JsonArray array when type.List != ListType.Atomic:
-                for (var i = array.Count - 1; i >= 0; i--)
+                for (int i = array.Count - 1; i >= 0; i--)
                 {
-                    if (type.Element(array[i]) is not { } element || last.Child(element) is not { } child) continue;
-                    var others = owned.Child(element);
-                    if (child.Member && others is not { Member: true }) array.RemoveAt(i);
-                    else Prune(array[i], type.Item, child, others ?? new FieldSet());
+                    if (type.Element(array[i]) is not { } element || last.Child(element) is not { } child)
+                        continue;
+                    FieldSet? others = owned.Child(element);
+                    if (child.Member && others is not { Member: true })
+                        array.RemoveAt(i);
+                    else
+                        Prune(array[i], type.Item, child, others ?? new FieldSet());
                 }
                 break;
         }
@@ -194,9 +223,10 @@ internal static class TypedValues
     private static Dictionary<string, JsonNode?> ByElement(JsonArray? array, MergeType type)
     {
         var items = new Dictionary<string, JsonNode?>(StringComparer.Ordinal);
-        for (var i = 0; i < (array?.Count ?? 0); i++)
+        for (int i = 0; i < (array?.Count ?? 0); i++)
         {
-            if (type.Element(array![i]) is { } element) items.TryAdd(element, array[i]);
+            if (type.Element(array![i]) is { } element)
+                items.TryAdd(element, array[i]);
         }
         return items;
     }

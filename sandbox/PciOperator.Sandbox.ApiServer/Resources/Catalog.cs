@@ -9,7 +9,8 @@ internal sealed class Catalog
         ImmutableDictionary<string, ImmutableArray<ResourceType>> Custom,
         IReadOnlyList<ResourceType> All,
         Dictionary<(string Group, string Version, string Plural), ResourceType> ByPath,
-        Dictionary<string, ResourceType> ByTable);
+        Dictionary<string, ResourceType> ByTable
+    );
 
     private readonly Lock _lock = new();
     private volatile State _state = Index(ImmutableDictionary<string, ImmutableArray<ResourceType>>.Empty);
@@ -33,7 +34,9 @@ internal sealed class Catalog
         lock (_lock)
         {
             var types = versions.ToImmutableArray();
-            var custom = types.IsEmpty ? _state.Custom.Remove(crdName) : _state.Custom.SetItem(crdName, types);
+            ImmutableDictionary<string, ImmutableArray<ResourceType>> custom = types.IsEmpty
+                ? _state.Custom.Remove(crdName)
+                : _state.Custom.SetItem(crdName, types);
             _state = Index(custom);
             Generation++;
         }
@@ -42,7 +45,12 @@ internal sealed class Catalog
     private static State Index(ImmutableDictionary<string, ImmutableArray<ResourceType>> custom)
     {
         var all = BuiltIns.All.Concat(custom.OrderBy(c => c.Key, StringComparer.Ordinal).SelectMany(c => c.Value)).ToList();
-        return new State(custom, all, all.ToDictionary(t => (t.Group, t.Version, t.Plural)),
-            all.GroupBy(t => t.StorageTable).ToDictionary(g => g.Key, g => g.FirstOrDefault(t => t.ToStored is null) ?? g.First(), StringComparer.Ordinal));
+        return new State(
+            custom,
+            all,
+            all.ToDictionary(t => (t.Group, t.Version, t.Plural)),
+            all.GroupBy(t => t.StorageTable)
+                .ToDictionary(g => g.Key, g => g.FirstOrDefault(t => t.ToStored is null) ?? g.First(), StringComparer.Ordinal)
+        );
     }
 }

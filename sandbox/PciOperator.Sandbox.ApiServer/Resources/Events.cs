@@ -18,12 +18,14 @@ internal static class Events
 
     public static JsonObject ToCore(JsonObject v1) => Convert(v1, "v1", name => Names.FirstOrDefault(n => n.V1 == name).Core);
 
-    public static JsonObject FromCore(JsonObject core) => Convert(core, "events.k8s.io/v1", name => Names.FirstOrDefault(n => n.Core == name).V1);
+    public static JsonObject FromCore(JsonObject core) =>
+        Convert(core, "events.k8s.io/v1", name => Names.FirstOrDefault(n => n.Core == name).V1);
 
     private static JsonObject Convert(JsonObject from, string apiVersion, Func<string, string?> rename)
     {
         var to = new JsonObject();
-        foreach (var (name, value) in from) to[rename(name) ?? name] = value.Copy();
+        foreach ((string? name, JsonNode? value) in from)
+            to[rename(name) ?? name] = value.Copy();
         to["apiVersion"] = apiVersion;
         return to;
     }

@@ -12,7 +12,8 @@ internal sealed class Identities(int? seed)
     public string Uid()
     {
         Span<byte> bytes = stackalloc byte[16];
-        lock (_lock) _random.NextBytes(bytes);
+        lock (_lock)
+            _random.NextBytes(bytes);
         bytes[6] = (byte)((bytes[6] & 0x0f) | 0x40);
         bytes[8] = (byte)((bytes[8] & 0x3f) | 0x80);
         return new Guid(bytes, bigEndian: true).ToString();
@@ -23,13 +24,15 @@ internal sealed class Identities(int? seed)
         Span<char> suffix = stackalloc char[5];
         lock (_lock)
         {
-            foreach (ref var c in suffix) c = Alphabet[_random.Next(Alphabet.Length)];
+            foreach (ref char c in suffix)
+                c = Alphabet[_random.Next(Alphabet.Length)];
         }
         return (prefix.Length > 58 ? prefix[..58] : prefix) + suffix.ToString();
     }
 
     public double NextDouble()
     {
-        lock (_lock) return _random.NextDouble();
+        lock (_lock)
+            return _random.NextDouble();
     }
 }

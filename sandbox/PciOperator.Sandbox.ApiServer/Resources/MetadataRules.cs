@@ -15,8 +15,21 @@ internal static partial class MetadataRules
 
     private static readonly HashSet<string> KnownFields = new(StringComparer.Ordinal)
     {
-        "name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp",
-        "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers", "managedFields",
+        "name",
+        "generateName",
+        "namespace",
+        "selfLink",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
     };
 
     /// <summary>Whether ObjectMeta has the field.</summary>
@@ -25,77 +38,89 @@ internal static partial class MetadataRules
     /// <summary>Removes what is not ObjectMeta, and nulls; adds the paths of unknown fields.</summary>
     public static void Prune(JsonObject metadata, List<string> unknown)
     {
-        foreach (var (name, value) in metadata.ToList())
+        foreach ((string? name, JsonNode? value) in metadata.ToList())
         {
-            if (!KnownFields.Contains(name)) unknown.Add("metadata." + name);
-            if (value is null || !KnownFields.Contains(name)) metadata.Remove(name);
+            if (!KnownFields.Contains(name))
+                unknown.Add("metadata." + name);
+            if (value is null || !KnownFields.Contains(name))
+                metadata.Remove(name);
         }
-        foreach (var name in new[] { "labels", "annotations" })
+        foreach (string name in new[] { "labels", "annotations" })
         {
-            if (metadata[name] is JsonObject { Count: 0 }) metadata.Remove(name);
+            if (metadata[name] is JsonObject { Count: 0 })
+                metadata.Remove(name);
         }
-        foreach (var name in new[] { "finalizers", "ownerReferences" })
+        foreach (string name in new[] { "finalizers", "ownerReferences" })
         {
-            if (metadata[name] is JsonArray { Count: 0 }) metadata.Remove(name);
+            if (metadata[name] is JsonArray { Count: 0 })
+                metadata.Remove(name);
         }
     }
 
     /// <summary>The first type error in metadata, as a decoder would find it; null when there is none.</summary>
     public static string? TypeError(JsonObject metadata)
     {
-        foreach (var name in new[] { "name", "generateName", "namespace", "uid", "resourceVersion" })
+        foreach (string name in new[] { "name", "generateName", "namespace", "uid", "resourceVersion" })
         {
             if (metadata[name] is { } value && Json.AsString(value) is null)
                 return $"json: cannot unmarshal {GoKind(value)} into Go struct field ObjectMeta.{name} of type string";
         }
-        foreach (var name in new[] { "labels", "annotations" })
+        foreach (string name in new[] { "labels", "annotations" })
         {
-            if (metadata[name] is { } map && (map is not JsonObject entries || entries.Any(e => e.Value is not null && Json.AsString(e.Value) is null)))
+            if (
+                metadata[name] is { } map
+                && (map is not JsonObject entries || entries.Any(e => e.Value is not null && Json.AsString(e.Value) is null))
+            )
+            {
                 return $"json: cannot unmarshal {GoKind(map is JsonObject o ? o.First(e => Json.AsString(e.Value) is null).Value : map)} into Go struct field ObjectMeta.{name} of type {(map is JsonObject ? "string" : "map[string]string")}";
+            }
         }
         if (metadata["finalizers"] is { } list && (list is not JsonArray items || items.Any(i => Json.AsString(i) is null)))
             return "json: cannot unmarshal into Go struct field ObjectMeta.finalizers of type []string";
         return null;
     }
 
-    private static string GoKind(JsonNode? node) => node switch
-    {
-        JsonObject => "object",
-        JsonArray => "array",
-        _ when Json.AsString(node) is not null => "string",
-        _ when Json.AsDouble(node) is not null => "number",
-        null => "null",
-        _ => "bool",
-    };
+    private static string GoKind(JsonNode? node) =>
+        node switch
+        {
+            JsonObject => "object",
+            JsonArray => "array",
+            _ when Json.AsString(node) is not null => "string",
+            _ when Json.AsDouble(node) is not null => "number",
+            null => "null",
+            _ => "bool",
+        };
 
     public static void Check(JsonObject metadata, ResourceType type, List<Violation> found)
     {
-        var name = metadata.Str("name") ?? "";
+        string name = metadata.Str("name") ?? "";
         if (name.Length == 0)
             found.Add(Violation.Required("metadata.name", "name or generateName is required"));
         else if (NameError(name, type.Names) is { } error)
             found.Add(Violation.Invalid("metadata.name", metadata["name"], error));
-        foreach (var (key, value) in metadata.Obj("labels") ?? [])
+        foreach ((string? key, JsonNode? value) in metadata.Obj("labels") ?? [])
         {
-            if (QualifiedNameError(key) is { } keyError) found.Add(Violation.Invalid("metadata.labels", JsonValue.Create(key), keyError));
+            if (QualifiedNameError(key) is { } keyError)
+                found.Add(Violation.Invalid("metadata.labels", JsonValue.Create(key), keyError));
             if (Json.AsString(value) is { } text && LabelValueError(text) is { } valueError)
                 found.Add(Violation.Invalid("metadata.labels", value, valueError));
         }
-        var size = 0L;
-        foreach (var (key, value) in metadata.Obj("annotations") ?? [])
+        long size = 0L;
+        foreach ((string? key, JsonNode? value) in metadata.Obj("annotations") ?? [])
         {
             if (QualifiedNameError(key.ToLowerInvariant()) is { } keyError)
                 found.Add(Violation.Invalid("metadata.annotations", JsonValue.Create(key), keyError));
             size += key.Length + (Json.AsString(value)?.Length ?? 0);
         }
-        if (size > 256 << 10) found.Add(Violation.TooLong("metadata.annotations", "may not be more than 262144 bytes"));
+        if (size > 256 << 10)
+            found.Add(Violation.TooLong("metadata.annotations", "may not be more than 262144 bytes"));
         CheckFinalizers(metadata, found);
         CheckOwners(metadata, found);
     }
 
     private static void CheckFinalizers(JsonObject metadata, List<Violation> found)
     {
-        foreach (var finalizer in metadata.Arr("finalizers") ?? [])
+        foreach (JsonNode? finalizer in metadata.Arr("finalizers") ?? [])
         {
             if (QualifiedNameError(Json.AsString(finalizer) ?? "") is { } error)
                 found.Add(Violation.Invalid("metadata.finalizers", finalizer, error));
@@ -104,52 +129,65 @@ internal static partial class MetadataRules
 
     private static void CheckOwners(JsonObject metadata, List<Violation> found)
     {
-        var controllers = 0;
-        var owners = metadata.Arr("ownerReferences");
-        for (var i = 0; i < (owners?.Count ?? 0); i++)
+        int controllers = 0;
+        JsonArray? owners = metadata.Arr("ownerReferences");
+        for (int i = 0; i < (owners?.Count ?? 0); i++)
         {
             var owner = owners![i] as JsonObject;
-            foreach (var field in new[] { "apiVersion", "kind", "name", "uid" })
+            foreach (string field in new[] { "apiVersion", "kind", "name", "uid" })
             {
                 if (string.IsNullOrEmpty(owner.Str(field)))
-                    found.Add(Violation.Invalid($"metadata.ownerReferences.{field}", JsonValue.Create(""), field == "apiVersion" ? "version must not be empty" : "must not be empty"));
+                {
+                    found.Add(
+                        Violation.Invalid(
+                            $"metadata.ownerReferences.{field}",
+                            JsonValue.Create(""),
+                            field == "apiVersion" ? "version must not be empty" : "must not be empty"
+                        )
+                    );
+                }
             }
             if (owner.Flag("controller") && ++controllers == 2)
                 found.Add(Violation.Invalid("metadata.ownerReferences", owners, "Only one reference can have Controller set to true"));
         }
     }
 
-    public static string? NameError(string name, NameRule rule) => rule switch
-    {
-        NameRule.Label => name.Length > 63 ? "must be no more than 63 bytes"
+    public static string? NameError(string name, NameRule rule) =>
+        rule switch
+        {
+            NameRule.Label => name.Length > 63 ? "must be no more than 63 bytes"
             : LabelName().IsMatch(name) ? null
             : $"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{LabelText}')",
-        NameRule.Rfc1035 => name.Length > 63 ? "must be no more than 63 bytes"
+            NameRule.Rfc1035 => name.Length > 63 ? "must be no more than 63 bytes"
             : Rfc1035().IsMatch(name) ? null
             : $"a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '{Rfc1035Text}')",
-        NameRule.PathSegment => name is "." or ".." ? $"may not be '{name}'"
+            NameRule.PathSegment => name is "." or ".." ? $"may not be '{name}'"
             : name.Contains('/') ? "may not contain '/'"
             : name.Contains('%') ? "may not contain '%'"
             : null,
-        _ => name.Length > 253 ? "must be no more than 253 bytes"
+            _ => name.Length > 253 ? "must be no more than 253 bytes"
             : Subdomain().IsMatch(name) ? null
             : $"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '{SubdomainText}')",
-    };
+        };
 
     /// <summary>What is wrong with a label key, an annotation key or a finalizer; null when nothing is.</summary>
     public static string? QualifiedNameError(string key)
     {
-        var parts = key.Split('/');
+        string[] parts = key.Split('/');
         if (parts.Length > 2)
             return $"a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{QualifiedText}') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
         if (parts.Length == 2)
         {
-            if (parts[0].Length == 0) return "prefix part must be non-empty";
-            if (NameError(parts[0], NameRule.Subdomain) is { } prefixError) return "prefix part " + prefixError;
+            if (parts[0].Length == 0)
+                return "prefix part must be non-empty";
+            if (NameError(parts[0], NameRule.Subdomain) is { } prefixError)
+                return "prefix part " + prefixError;
         }
-        var name = parts[^1];
-        if (name.Length == 0) return "name part must be non-empty";
-        if (name.Length > 63) return "name part must be no more than 63 bytes";
+        string name = parts[^1];
+        if (name.Length == 0)
+            return "name part must be non-empty";
+        if (name.Length > 63)
+            return "name part must be no more than 63 bytes";
         return Qualified().IsMatch(name)
             ? null
             : $"name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{QualifiedText}')";

@@ -73,7 +73,14 @@ internal sealed class ResourceType
 /// <param name="Priority">0: always shown; above: with <c>-o wide</c>.</param>
 /// <param name="Description">What it says, for people.</param>
 /// <param name="Format">An OpenAPI format.</param>
-internal sealed record Column(string Name, string Type, Func<JsonObject, DateTimeOffset, JsonNode?> Value, int Priority = 0, string Description = "", string Format = "");
+internal sealed record Column(
+    string Name,
+    string Type,
+    Func<JsonObject, DateTimeOffset, JsonNode?> Value,
+    int Priority = 0,
+    string Description = "",
+    string Format = ""
+);
 
 /// <summary>The rules for metadata.name.</summary>
 internal enum NameRule

@@ -10,19 +10,22 @@ internal static class Defaulting
         switch (node)
         {
             case JsonObject obj:
-                foreach (var (name, property) in schema.Properties)
+                foreach ((string? name, Schema? property) in schema.Properties)
                 {
-                    if (!property.HasDefault) continue;
-                    if (!obj.TryGetPropertyValue(name, out var there) || (there is null && !property.Nullable))
+                    if (!property.HasDefault)
+                        continue;
+                    if (!obj.TryGetPropertyValue(name, out JsonNode? there) || (there is null && !property.Nullable))
                         obj[name] = property.Default.Copy();
                 }
-                foreach (var (name, value) in obj)
+                foreach ((string? name, JsonNode? value) in obj)
                 {
-                    if (value is not null && schema.Field(name) is { } field) Apply(value, field);
+                    if (value is not null && schema.Field(name) is { } field)
+                        Apply(value, field);
                 }
                 break;
             case JsonArray array when schema.Items is { } items:
-                foreach (var item in array) Apply(item, items);
+                foreach (JsonNode? item in array)
+                    Apply(item, items);
                 break;
         }
     }

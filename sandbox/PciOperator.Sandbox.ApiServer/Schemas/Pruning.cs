@@ -17,10 +17,11 @@ internal static class Pruning
         {
             case JsonObject obj:
                 List<string>? unknown = null;
-                foreach (var (name, value) in obj)
+                foreach ((string? name, JsonNode? value) in obj)
                 {
-                    if (isResource && TypeFields.Contains(name)) continue;
-                    var child = path.Length == 0 ? name : path + "." + name;
+                    if (isResource && TypeFields.Contains(name))
+                        continue;
+                    string child = path.Length == 0 ? name : path + "." + name;
                     if (schema.Field(name) is { } field)
                     {
                         Walk(value, field, child, removed, field.EmbeddedResource);
@@ -34,7 +35,8 @@ internal static class Pruning
                 unknown?.ForEach(name => obj.Remove(name));
                 break;
             case JsonArray array when schema.Items is { } items:
-                for (var i = 0; i < array.Count; i++) Walk(array[i], items, $"{path}[{i}]", removed, items.EmbeddedResource);
+                for (int i = 0; i < array.Count; i++)
+                    Walk(array[i], items, $"{path}[{i}]", removed, items.EmbeddedResource);
                 break;
         }
     }

@@ -96,15 +96,16 @@ internal sealed class Schema
 
     public static Schema Read(JsonObject json)
     {
-        var properties = json.Obj("properties")?.ToDictionary(p => p.Key, p => Read((JsonObject)p.Value!), StringComparer.Ordinal) ?? NoProperties;
-        var additional = json["additionalProperties"] switch
+        Dictionary<string, Schema> properties =
+            json.Obj("properties")?.ToDictionary(p => p.Key, p => Read((JsonObject)p.Value!), StringComparer.Ordinal) ?? NoProperties;
+        Schema? additional = json["additionalProperties"] switch
         {
             JsonObject schema => Read(schema),
             JsonValue v when v.TryGetValue(out bool yes) && yes => Anything,
             _ => null,
         };
-        var items = json.Obj("items") is { } i ? Read(i) : null;
-        var pattern = json.Str("pattern");
+        Schema? items = json.Obj("items") is { } i ? Read(i) : null;
+        string? pattern = json.Str("pattern");
         return new Schema
         {
             Type = json.Str("type"),
@@ -134,11 +135,19 @@ internal sealed class Schema
             EmbeddedResource = json.Flag("x-kubernetes-embedded-resource"),
             HasDefault = json.ContainsKey("default"),
             Default = json["default"].Copy(),
-            ListType = json.Str("x-kubernetes-list-type") switch { "map" => ListType.Map, "set" => ListType.Set, _ => ListType.Atomic },
+            ListType = json.Str("x-kubernetes-list-type") switch
+            {
+                "map" => ListType.Map,
+                "set" => ListType.Set,
+                _ => ListType.Atomic,
+            },
             ListMapKeys = Strings(json.Arr("x-kubernetes-list-map-keys")),
             AtomicMap = json.Str("x-kubernetes-map-type") == "atomic",
-            HasRules = json.ContainsKey("x-kubernetes-validations") || properties.Values.Any(p => p.HasRules)
-                || additional is { HasRules: true } || items is { HasRules: true },
+            HasRules =
+                json.ContainsKey("x-kubernetes-validations")
+                || properties.Values.Any(p => p.HasRules)
+                || additional is { HasRules: true }
+                || items is { HasRules: true },
             AllOf = Many(json, "allOf"),
             AnyOf = Many(json, "anyOf"),
             OneOf = Many(json, "oneOf"),
@@ -146,8 +155,7 @@ internal sealed class Schema
         };
     }
 
-    private static Schema[] Many(JsonObject json, string name) =>
-        json.Arr(name)?.OfType<JsonObject>().Select(Read).ToArray() ?? [];
+    private static Schema[] Many(JsonObject json, string name) => json.Arr(name)?.OfType<JsonObject>().Select(Read).ToArray() ?? [];
 
     private static string[] Strings(JsonArray? array) => array?.Select(Json.AsString).OfType<string>().ToArray() ?? [];
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 
@@ -23,10 +24,11 @@ internal static partial class SchemaValidation
                 found.Add(Violation.TypeInvalid(path, "null", $"{path} in body must be of type {TypeOf(schema)}: \"null\""));
             return;
         }
-        if (!HasType(node, schema, out var actual))
+        if (!HasType(node, schema, out string? actual))
         {
-            var type = TypeOf(schema);
-            if (actual == "number" && schema is { Type: "integer", Format: { } format }) (actual, type) = ("float64", format);
+            string type = TypeOf(schema);
+            if (actual == "number" && schema is { Type: "integer", Format: { } format })
+                (actual, type) = ("float64", format);
             found.Add(Violation.TypeInvalid(path, actual, $"{path} in body must be of type {type}: \"{actual}\""));
             return;
         }
@@ -41,8 +43,10 @@ internal static partial class SchemaValidation
                 CheckArray(array, schema, path, found);
                 break;
             default:
-                if (Json.AsString(node) is { } text) CheckString(node, text, schema, path, found);
-                else if (Json.AsDouble(node) is { } number) CheckNumber(node, number, schema, path, found);
+                if (Json.AsString(node) is { } text)
+                    CheckString(node, text, schema, path, found);
+                else if (Json.AsDouble(node) is { } number)
+                    CheckNumber(node, number, schema, path, found);
                 break;
         }
         CheckCombinations(node, schema, path, found);
@@ -50,37 +54,45 @@ internal static partial class SchemaValidation
 
     private static void CheckObject(JsonObject obj, Schema schema, string path, List<Violation> found)
     {
-        if (schema.MaxProperties is { } most && obj.Count > most) found.Add(Violation.TooMany(path, obj.Count, most));
+        if (schema.MaxProperties is { } most && obj.Count > most)
+            found.Add(Violation.TooMany(path, obj.Count, most));
         if (schema.MinProperties is { } least && obj.Count < least)
             found.Add(Violation.Invalid(path, obj, $"{path} in body should have at least {least} properties"));
-        foreach (var name in schema.Required)
+        foreach (string name in schema.Required)
         {
-            if (obj[name] is null && !(obj.ContainsKey(name) && schema.Field(name) is { Nullable: true })) found.Add(Violation.Required(Join(path, name)));
+            if (obj[name] is null && !(obj.ContainsKey(name) && schema.Field(name) is { Nullable: true }))
+                found.Add(Violation.Required(Join(path, name)));
         }
-        foreach (var (name, value) in obj)
+        foreach ((string? name, JsonNode? value) in obj)
         {
-            if (schema.Field(name) is not { } field) continue;
-            if (path.Length == 0 && name is "metadata" or "apiVersion" or "kind") continue;
+            if (schema.Field(name) is not { } field)
+                continue;
+            if (path.Length == 0 && name is "metadata" or "apiVersion" or "kind")
+                continue;
             // A null stands for nothing there.
-            if (value is not null) Check(value, field, Join(path, name), found);
+            if (value is not null)
+                Check(value, field, Join(path, name), found);
         }
     }
 
     private static void CheckArray(JsonArray array, Schema schema, string path, List<Violation> found)
     {
-        if (schema.MaxItems is { } most && array.Count > most) found.Add(Violation.TooMany(path, array.Count, most));
+        if (schema.MaxItems is { } most && array.Count > most)
+            found.Add(Violation.TooMany(path, array.Count, most));
         if (schema.MinItems is { } least && array.Count < least)
             found.Add(Violation.Invalid(path, JsonValue.Create((long)array.Count), $"{path} in body should have at least {least} items"));
         if (schema.UniqueItems && HasDuplicates(array))
             found.Add(Violation.Invalid(path, array, $"{path} in body shouldn't contain duplicates"));
-        if (schema.Items is not { } items) return;
-        for (var i = 0; i < array.Count; i++) Check(array[i], items, $"{path}[{i}]", found);
+        if (schema.Items is not { } items)
+            return;
+        for (int i = 0; i < array.Count; i++)
+            Check(array[i], items, $"{path}[{i}]", found);
     }
 
     private static void CheckString(JsonNode node, string text, Schema schema, string path, List<Violation> found)
     {
         // Length counts code points, as Go's utf8.RuneCountInString does; only the first finding is told.
-        var length = text.EnumerateRunes().Count();
+        int length = text.EnumerateRunes().Count();
         if (schema.MaxLength is { } most && length > most)
             found.Add(Violation.TooLong(path, $"may not be more than {most} bytes"));
         else if (schema.MinLength is { } least && length < least)
@@ -94,9 +106,27 @@ internal static partial class SchemaValidation
     private static void CheckNumber(JsonNode node, double number, Schema schema, string path, List<Violation> found)
     {
         if (schema.Maximum is { } most && (schema.ExclusiveMaximum ? number >= most : number > most))
-            found.Add(Violation.Invalid(path, node, $"{path} in body should be less than {(schema.ExclusiveMaximum ? "" : "or equal to ")}{Number(most)}"));
+        {
+            found.Add(
+                Violation.Invalid(
+                    path,
+                    node,
+                    $"{path} in body should be less than {(schema.ExclusiveMaximum ? "" : "or equal to ")}{Number(most)}"
+                )
+            );
+        }
+
         if (schema.Minimum is { } least && (schema.ExclusiveMinimum ? number <= least : number < least))
-            found.Add(Violation.Invalid(path, node, $"{path} in body should be greater than {(schema.ExclusiveMinimum ? "" : "or equal to ")}{Number(least)}"));
+        {
+            found.Add(
+                Violation.Invalid(
+                    path,
+                    node,
+                    $"{path} in body should be greater than {(schema.ExclusiveMinimum ? "" : "or equal to ")}{Number(least)}"
+                )
+            );
+        }
+
         if (schema.MultipleOf is { } factor && Math.Abs(number / factor - Math.Round(number / factor)) > 1e-9)
             found.Add(Violation.Invalid(path, node, $"{path} in body should be a multiple of {Number(factor)}"));
         if (schema.Format == "int32" && (number < int.MinValue || number > int.MaxValue))
@@ -105,14 +135,21 @@ internal static partial class SchemaValidation
 
     private static void CheckCombinations(JsonNode node, Schema schema, string path, List<Violation> found)
     {
-        foreach (var part in schema.AllOf) Check(node, part, path, found);
+        foreach (Schema part in schema.AllOf)
+            Check(node, part, path, found);
         if (schema.AnyOf.Count > 0 && !schema.AnyOf.Any(part => Fits(node, part, path)))
             found.Add(Violation.Invalid(path, node, $"{path} in body must validate at least one schema (anyOf)"));
         if (schema.OneOf.Count > 0 && schema.OneOf.Count(part => Fits(node, part, path)) is var fits && fits != 1)
         {
-            found.Add(Violation.Invalid(path, node, fits == 0
-                ? $"{path} in body must validate one and only one schema (oneOf). Found none valid"
-                : $"{path} in body must validate one and only one schema (oneOf). Found {fits} valid alternatives"));
+            found.Add(
+                Violation.Invalid(
+                    path,
+                    node,
+                    fits == 0
+                        ? $"{path} in body must validate one and only one schema (oneOf). Found none valid"
+                        : $"{path} in body must validate one and only one schema (oneOf). Found {fits} valid alternatives"
+                )
+            );
         }
         if (schema.Not is { } not && Fits(node, not, path))
             found.Add(Violation.Invalid(path, node, $"{path} in body must not validate the schema (not)"));
@@ -131,24 +168,28 @@ internal static partial class SchemaValidation
         switch (node)
         {
             case JsonObject obj:
-                foreach (var (name, value) in obj)
+                foreach ((string? name, JsonNode? value) in obj)
                 {
-                    if (schema.Field(name) is { } field) CheckLists(value, field, Join(path, name), found);
+                    if (schema.Field(name) is { } field)
+                        CheckLists(value, field, Join(path, name), found);
                 }
                 break;
             case JsonArray array:
                 if (schema.ListType != ListType.Atomic)
                 {
                     var seen = new HashSet<string>(StringComparer.Ordinal);
-                    for (var i = 0; i < array.Count; i++)
+                    for (int i = 0; i < array.Count; i++)
                     {
-                        var key = schema.ListType == ListType.Set ? array[i].Copy() : KeyOf(array[i] as JsonObject, schema.ListMapKeys);
-                        if (!seen.Add(Json.Text(key))) found.Add(Violation.Duplicate($"{path}[{i}]", key));
+                        JsonNode? key =
+                            schema.ListType == ListType.Set ? array[i].Copy() : KeyOf(array[i] as JsonObject, schema.ListMapKeys);
+                        if (!seen.Add(Json.Text(key)))
+                            found.Add(Violation.Duplicate($"{path}[{i}]", key));
                     }
                 }
                 if (schema.Items is { } items)
                 {
-                    for (var i = 0; i < array.Count; i++) CheckLists(array[i], items, $"{path}[{i}]", found);
+                    for (int i = 0; i < array.Count; i++)
+                        CheckLists(array[i], items, $"{path}[{i}]", found);
                 }
                 break;
         }
@@ -157,20 +198,22 @@ internal static partial class SchemaValidation
     private static JsonObject KeyOf(JsonObject? item, IReadOnlyList<string> keys)
     {
         var key = new JsonObject();
-        foreach (var name in keys)
+        foreach (string name in keys)
         {
-            if (item is not null && item.TryGetPropertyValue(name, out var value)) key[name] = value.Copy();
+            if (item is not null && item.TryGetPropertyValue(name, out JsonNode? value))
+                key[name] = value.Copy();
         }
         return key;
     }
 
     private static bool HasDuplicates(JsonArray array)
     {
-        for (var i = 1; i < array.Count; i++)
+        for (int i = 1; i < array.Count; i++)
         {
-            for (var j = 0; j < i; j++)
+            for (int j = 0; j < i; j++)
             {
-                if (Json.Same(array[i], array[j])) return true;
+                if (Json.Same(array[i], array[j]))
+                    return true;
             }
         }
         return false;
@@ -189,20 +232,25 @@ internal static partial class SchemaValidation
             _ when Json.AsDouble(node) is { } d => d == Math.Floor(d) && !double.IsInfinity(d) ? "integer" : "number",
             _ => "boolean",
         };
-        if (schema.IntOrString) return actual is "integer" or "string";
+        if (schema.IntOrString)
+            return actual is "integer" or "string";
         return schema.Type is null || schema.Type == actual || (schema.Type == "number" && actual == "integer");
     }
 
-    private static bool HasFormat(string text, string format) => format switch
-    {
-        "date-time" => IsDateTime(text),
-        "date" => System.DateTime.TryParseExact(text, "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.None, out _),
-        "uuid" => Guid.TryParse(text, out _),
-        "ipv4" => System.Net.IPAddress.TryParse(text, out var four) && four.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork && text.Count(c => c == '.') == 3,
-        "ipv6" => System.Net.IPAddress.TryParse(text, out var six) && six.AddressFamily == System.Net.Sockets.AddressFamily.InterNetworkV6,
-        "byte" => System.Buffers.Text.Base64.IsValid(text),
-        _ => true,
-    };
+    private static bool HasFormat(string text, string format) =>
+        format switch
+        {
+            "date-time" => IsDateTime(text),
+            "date" => System.DateTime.TryParseExact(text, "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.None, out _),
+            "uuid" => Guid.TryParse(text, out _),
+            "ipv4" => System.Net.IPAddress.TryParse(text, out IPAddress? four)
+                && four.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork
+                && text.Count(c => c == '.') == 3,
+            "ipv6" => System.Net.IPAddress.TryParse(text, out IPAddress? six)
+                && six.AddressFamily == System.Net.Sockets.AddressFamily.InterNetworkV6,
+            "byte" => System.Buffers.Text.Base64.IsValid(text),
+            _ => true,
+        };
 
     private static string Join(string path, string name) => path.Length == 0 ? name : path + "." + name;
 
@@ -211,15 +259,23 @@ internal static partial class SchemaValidation
     /// <summary>As loose as the real server's (k8s.io/kube-openapi strfmt): any offset of four digits, the year 0, small letters.</summary>
     private static bool IsDateTime(string text)
     {
-        var match = DateTime().Match(text);
+        Match match = DateTime().Match(text);
         if (!match.Success)
             return false;
         int Part(int group) => int.Parse(match.Groups[group].ValueSpan, CultureInfo.InvariantCulture);
         // Year 0 is a leap year, and .NET has none; 2000 is one as well.
-        var year = Part(1) == 0 ? 2000 : Part(1);
-        return Part(2) is >= 1 and <= 12 && Part(3) >= 1 && Part(3) <= System.DateTime.DaysInMonth(year, Part(2)) && Part(4) <= 23 && Part(5) <= 59 && Part(6) <= 59;
+        int year = Part(1) == 0 ? 2000 : Part(1);
+        return Part(2) is >= 1 and <= 12
+            && Part(3) >= 1
+            && Part(3) <= System.DateTime.DaysInMonth(year, Part(2))
+            && Part(4) <= 23
+            && Part(5) <= 59
+            && Part(6) <= 59;
     }
 
-    [GeneratedRegex("^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$", RegexOptions.CultureInvariant)]
+    [GeneratedRegex(
+        "^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
+        RegexOptions.CultureInvariant
+    )]
     private static partial Regex DateTime();
 }

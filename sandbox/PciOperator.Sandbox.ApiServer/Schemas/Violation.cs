@@ -21,14 +21,17 @@ internal sealed record Violation(string Field, string Reason, string Message)
     public static Violation Required(string path, string detail = "") =>
         new(Named(path), "FieldValueRequired", $"Required value{Suffix(detail)}");
 
-    public static Violation Forbidden(string path, string detail) =>
-        new(Named(path), "FieldValueForbidden", $"Forbidden: {detail}");
+    public static Violation Forbidden(string path, string detail) => new(Named(path), "FieldValueForbidden", $"Forbidden: {detail}");
 
     public static Violation Duplicate(string path, JsonNode? value) =>
         new(Named(path), "FieldValueDuplicate", $"Duplicate value: {Quoted(value)}");
 
     public static Violation NotSupported(string path, JsonNode? value, IEnumerable<JsonNode?> supported) =>
-        new(Named(path), "FieldValueNotSupported", $"Unsupported value: {Quoted(value)}: supported values: {string.Join(", ", supported.Select(Quoted))}");
+        new(
+            Named(path),
+            "FieldValueNotSupported",
+            $"Unsupported value: {Quoted(value)}: supported values: {string.Join(", ", supported.Select(Quoted))}"
+        );
 
     public static Violation TooLong(string path, string detail) => new(Named(path), "FieldValueTooLong", $"Too long{Suffix(detail)}");
 

@@ -27,41 +27,44 @@ internal sealed class LabelSelector
 
     public bool Matches(JsonObject? labels)
     {
-        foreach (var requirement in _requirements)
+        foreach (Requirement requirement in _requirements)
         {
-            if (!Matches(labels.Str(requirement.Key), requirement)) return false;
+            if (!Matches(labels.Str(requirement.Key), requirement))
+                return false;
         }
         return true;
     }
 
-    private static bool Matches(string? value, Requirement requirement) => requirement.Operator switch
-    {
-        "exists" => value is not null,
-        "!" => value is null,
-        "in" => value is not null && requirement.Values.Contains(value),
-        "notin" => value is null || !requirement.Values.Contains(value),
-        ">" => long.TryParse(value, out var a) && a > long.Parse(requirement.Values.First()),
-        _ => long.TryParse(value, out var b) && b < long.Parse(requirement.Values.First()),
-    };
+    private static bool Matches(string? value, Requirement requirement) =>
+        requirement.Operator switch
+        {
+            "exists" => value is not null,
+            "!" => value is null,
+            "in" => value is not null && requirement.Values.Contains(value),
+            "notin" => value is null || !requirement.Values.Contains(value),
+            ">" => long.TryParse(value, out long a) && a > long.Parse(requirement.Values.First()),
+            _ => long.TryParse(value, out long b) && b < long.Parse(requirement.Values.First()),
+        };
 
     private static List<string> Split(string text)
     {
         var tokens = new List<string>();
-        for (var i = 0; i < text.Length;)
+        for (int i = 0; i < text.Length; )
         {
             if (char.IsWhiteSpace(text[i]))
             {
                 i++;
                 continue;
             }
-            var start = i;
+            int start = i;
             if ("=!<>(),".Contains(text[i], StringComparison.Ordinal))
             {
                 i += text[i..].StartsWith("==", StringComparison.Ordinal) || text[i..].StartsWith("!=", StringComparison.Ordinal) ? 2 : 1;
             }
             else
             {
-                while (i < text.Length && !char.IsWhiteSpace(text[i]) && !"=!<>(),".Contains(text[i], StringComparison.Ordinal)) i++;
+                while (i < text.Length && !char.IsWhiteSpace(text[i]) && !"=!<>(),".Contains(text[i], StringComparison.Ordinal))
+                    i++;
             }
             tokens.Add(text[start..i]);
         }
@@ -76,7 +79,8 @@ internal sealed class LabelSelector
 
     private void ParseAll()
     {
-        if (_tokens.Count == 0) return;
+        if (_tokens.Count == 0)
+            return;
         while (true)
         {
             if (!IsIdentifier(Peek) && Peek != "!")
@@ -87,7 +91,8 @@ internal sealed class LabelSelector
                 case "":
                     return;
                 case ",":
-                    if (!IsIdentifier(Peek) && Peek != "!") throw ApiError.BadRequest($"found '{Peek}', expected: identifier after ','");
+                    if (!IsIdentifier(Peek) && Peek != "!")
+                        throw ApiError.BadRequest($"found '{Peek}', expected: identifier after ','");
                     break;
                 case var other:
                     throw ApiError.BadRequest($"found '{other}', expected: ',' or 'end of string'");
@@ -97,11 +102,14 @@ internal sealed class LabelSelector
 
     private void ParseRequirement()
     {
-        var negated = Peek == "!";
-        if (negated) Take();
-        var key = Take();
-        if (!IsIdentifier(key)) throw Bad($"found '{key}', expected: identifier");
-        if (MetadataRules.QualifiedNameError(key) is { } error) throw Bad($"<nil>: Invalid value: \"{key}\": {error}");
+        bool negated = Peek == "!";
+        if (negated)
+            Take();
+        string key = Take();
+        if (!IsIdentifier(key))
+            throw Bad($"found '{key}', expected: identifier");
+        if (MetadataRules.QualifiedNameError(key) is { } error)
+            throw Bad($"<nil>: Invalid value: \"{key}\": {error}");
         if (negated || Peek is "" or ",")
         {
             _requirements.Add(new Requirement(key, negated ? "!" : "exists", []));
@@ -135,14 +143,16 @@ internal sealed class LabelSelector
     private string Value()
     {
         // Nothing after "=" is the empty value.
-        if (Peek is "" or ",") return "";
-        var value = Take();
+        if (Peek is "" or ",")
+            return "";
+        string value = Take();
         return IsIdentifier(value) ? value : throw Bad($"found '{value}', expected: identifier");
     }
 
     private List<string> Values()
     {
-        if (Take() is var open && open != "(") throw Bad($"found '{open}' expected: '('");
+        if (Take() is var open && open != "(")
+            throw Bad($"found '{open}' expected: '('");
         var values = new List<string>();
         while (true)
         {
@@ -161,16 +171,18 @@ internal sealed class LabelSelector
 
     private void AddComparison(string key, string op)
     {
-        var value = Value();
-        if (!long.TryParse(value, out _)) throw Bad($"values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer");
+        string value = Value();
+        if (!long.TryParse(value, out _))
+            throw Bad($"values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer");
         _requirements.Add(new Requirement(key, op, [value]));
     }
 
     private void Add(string key, string op, List<string> values)
     {
-        for (var i = 0; i < values.Count; i++)
+        for (int i = 0; i < values.Count; i++)
         {
-            if (MetadataRules.LabelValueError(values[i]) is { } error) throw Bad($"values[{i}][{key}]: Invalid value: \"{values[i]}\": {error}");
+            if (MetadataRules.LabelValueError(values[i]) is { } error)
+                throw Bad($"values[{i}][{key}]: Invalid value: \"{values[i]}\": {error}");
         }
         _requirements.Add(new Requirement(key, op, [.. values]));
     }

@@ -28,39 +28,46 @@ internal sealed partial class ObjectSelector
 
     public bool Matches(StoredObject obj)
     {
-        if (_namespace.Length > 0 && obj.Namespace != _namespace) return false;
-        if (OnlyName is not null && obj.Name != OnlyName) return false;
-        foreach (var (field, equal, value) in _fields)
+        if (_namespace.Length > 0 && obj.Namespace != _namespace)
+            return false;
+        if (OnlyName is not null && obj.Name != OnlyName)
+            return false;
+        foreach ((string? field, bool equal, string? value) in _fields)
         {
-            if (FieldOf(obj, field) == value != equal) return false;
+            if (FieldOf(obj, field) == value != equal)
+                return false;
         }
         return _labels.IsEmpty || _labels.Matches(obj.Labels);
     }
 
-    private string FieldOf(StoredObject obj, string field) => field switch
-    {
-        "metadata.name" => obj.Name,
-        "metadata.namespace" => obj.Namespace,
-        _ => ValueAt(obj.Value, _type.SelectableFields[field]),
-    };
+    private string FieldOf(StoredObject obj, string field) =>
+        field switch
+        {
+            "metadata.name" => obj.Name,
+            "metadata.namespace" => obj.Namespace,
+            _ => ValueAt(obj.Value, _type.SelectableFields[field]),
+        };
 
     private static string ValueAt(JsonObject value, string path)
     {
         JsonNode? node = value;
-        foreach (var part in path.Split('.')) node = (node as JsonObject)?[part];
+        foreach (string part in path.Split('.'))
+            node = (node as JsonObject)?[part];
         return node is JsonValue scalar ? Tables.JsonPath.Plain(scalar) : "";
     }
 
     private void ParseFields(string text)
     {
-        foreach (var term in text.Split(',', StringSplitOptions.RemoveEmptyEntries))
+        foreach (string term in text.Split(',', StringSplitOptions.RemoveEmptyEntries))
         {
-            var match = FieldTerm().Match(term);
-            if (!match.Success) throw ApiError.BadRequest($"invalid selector: '{text}'; can't understand '{term}'");
-            var (field, equal, value) = (match.Groups[1].Value, match.Groups[2].Value != "!=", match.Groups[3].Value);
+            Match match = FieldTerm().Match(term);
+            if (!match.Success)
+                throw ApiError.BadRequest($"invalid selector: '{text}'; can't understand '{term}'");
+            (string? field, bool equal, string? value) = (match.Groups[1].Value, match.Groups[2].Value != "!=", match.Groups[3].Value);
             if (field is not ("metadata.name" or "metadata.namespace") && !_type.SelectableFields.ContainsKey(field))
                 throw ApiError.BadRequest($"field label not supported: {field}");
-            if (field == "metadata.name" && equal) OnlyName = value;
+            if (field == "metadata.name" && equal)
+                OnlyName = value;
             _fields.Add((field, equal, value));
         }
     }

@@ -21,12 +21,14 @@ internal sealed class ObjectStore(int historyLength)
 
     public IEnumerable<Table> Tables => _tables.Values;
 
-    public Table Table(string name) => _tables.GetOrAdd(name, static (key, store) => new Table(key, store._historyLength, store.ResourceVersion), this);
+    public Table Table(string name) =>
+        _tables.GetOrAdd(name, static (key, store) => new Table(key, store._historyLength, store.ResourceVersion), this);
 
     /// <summary>The objects of a table and the resourceVersion at which they are so.</summary>
     public (ImmutableSortedDictionary<string, StoredObject> Objects, long ResourceVersion) Snapshot(Table table)
     {
-        lock (_lock) return (table.Objects, _resourceVersion);
+        lock (_lock)
+            return (table.Objects, _resourceVersion);
     }
 
     /// <summary>Stores a new object; null when the name is taken. <paramref name="value"/> becomes the store's.</summary>
@@ -35,7 +37,8 @@ internal sealed class ObjectStore(int historyLength)
         Change change;
         lock (_lock)
         {
-            if (table.Get(ns, name) is not null) return null;
+            if (table.Get(ns, name) is not null)
+                return null;
             change = new Change(_resourceVersion + 1, null, Stamp(ns, name, value), null);
             Commit(table, change);
         }
@@ -49,7 +52,8 @@ internal sealed class ObjectStore(int historyLength)
         Change change;
         lock (_lock)
         {
-            if (table.Get(current.Namespace, current.Name) != current) return null;
+            if (table.Get(current.Namespace, current.Name) != current)
+                return null;
             change = new Change(_resourceVersion + 1, current, Stamp(current.Namespace, current.Name, value), null);
             Commit(table, change);
         }
@@ -57,14 +61,17 @@ internal sealed class ObjectStore(int historyLength)
         return change.New;
     }
 
-    /// <summary>Removes <paramref name="current"/>, last seen as <paramref name="last"/>; null when it is not the current version any more.</summary>
+    /// <summary>
+    /// Removes <paramref name="current"/>, last seen as <paramref name="last"/>; null when it is not the current version any more.
+    /// </summary>
     public StoredObject? Remove(Table table, StoredObject current, JsonObject? last = null)
     {
         Change change;
         lock (_lock)
         {
-            if (table.Get(current.Namespace, current.Name) != current) return null;
-            var stamped = Stamp(current.Namespace, current.Name, last ?? current.Value.Copy());
+            if (table.Get(current.Namespace, current.Name) != current)
+                return null;
+            StoredObject stamped = Stamp(current.Namespace, current.Name, last ?? current.Value.Copy());
             change = new Change(_resourceVersion + 1, current, null, stamped);
             Commit(table, change);
         }
@@ -76,7 +83,14 @@ internal sealed class ObjectStore(int historyLength)
     /// Starts a watch. <paramref name="resourceVersion"/> null: with what is there now; else with the changes after it.
     /// False: it is too old.
     /// </summary>
-    public bool Subscribe(Table table, Subscription watch, long? resourceVersion, out IReadOnlyCollection<StoredObject> now, out List<Change> replay, out long at)
+    public bool Subscribe(
+        Table table,
+        Subscription watch,
+        long? resourceVersion,
+        out IReadOnlyCollection<StoredObject> now,
+        out List<Change> replay,
+        out long at
+    )
     {
         lock (_lock)
         {
@@ -89,7 +103,8 @@ internal sealed class ObjectStore(int historyLength)
             }
             else
             {
-                if (resourceVersion < table.CompactedAt) return false;
+                if (resourceVersion < table.CompactedAt)
+                    return false;
                 replay.AddRange(table.Since(resourceVersion.Value));
             }
             table.Add(watch);
@@ -99,22 +114,26 @@ internal sealed class ObjectStore(int historyLength)
 
     public void Unsubscribe(Table table, Subscription watch)
     {
-        lock (_lock) table.Remove(watch);
+        lock (_lock)
+            table.Remove(watch);
     }
 
     public void Bookmark(Subscription watch)
     {
-        lock (_lock) watch.OfferBookmark(_resourceVersion);
+        lock (_lock)
+            watch.OfferBookmark(_resourceVersion);
     }
 
     public void KeepPage(Table table, long resourceVersion, ImmutableSortedDictionary<string, StoredObject> objects)
     {
-        lock (_lock) table.KeepPage(resourceVersion, objects);
+        lock (_lock)
+            table.KeepPage(resourceVersion, objects);
     }
 
     public ImmutableSortedDictionary<string, StoredObject>? Page(Table table, long resourceVersion)
     {
-        lock (_lock) return table.Page(resourceVersion);
+        lock (_lock)
+            return table.Page(resourceVersion);
     }
 
     /// <summary>Forgets the history: watches that resume, and lists that go on, from before now answer 410.</summary>
@@ -122,7 +141,8 @@ internal sealed class ObjectStore(int historyLength)
     {
         lock (_lock)
         {
-            foreach (var table in _tables.Values) table.Compact(_resourceVersion);
+            foreach (Table table in _tables.Values)
+                table.Compact(_resourceVersion);
         }
     }
 
@@ -131,13 +151,14 @@ internal sealed class ObjectStore(int historyLength)
     {
         lock (_lock)
         {
-            foreach (var watch in table.Watches) watch.Close();
+            foreach (Subscription watch in table.Watches)
+                watch.Close();
         }
     }
 
     private StoredObject Stamp(string ns, string name, JsonObject value)
     {
-        var next = _resourceVersion + 1;
+        long next = _resourceVersion + 1;
         value.Child("metadata")["resourceVersion"] = next.ToString(CultureInfo.InvariantCulture);
         return new StoredObject(ns, name, value, next);
     }

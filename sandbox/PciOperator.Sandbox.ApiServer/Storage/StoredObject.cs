@@ -20,7 +20,7 @@ internal sealed class StoredObject
         ResourceVersion = resourceVersion;
         _value = value;
         _remembered = new WeakReference<JsonObject>(value);
-        var metadata = value.Obj("metadata");
+        JsonObject? metadata = value.Obj("metadata");
         Uid = metadata.Str("uid") ?? "";
         IsTerminating = metadata.Str("deletionTimestamp") is not null;
         Labels = metadata.Obj("labels")?.Copy();
@@ -48,9 +48,11 @@ internal sealed class StoredObject
     {
         get
         {
-            if (_value is { } value) return value;
-            if (_remembered.TryGetTarget(out var remembered)) return remembered;
-            var read = Json.ParseObject(_utf8);
+            if (_value is { } value)
+                return value;
+            if (_remembered.TryGetTarget(out JsonObject? remembered))
+                return remembered;
+            JsonObject read = Json.ParseObject(_utf8);
             _remembered.SetTarget(read);
             return read;
         }
@@ -61,8 +63,9 @@ internal sealed class StoredObject
     {
         get
         {
-            if (_utf8 is { } there) return there;
-            var utf8 = Json.Utf8(Value);
+            if (_utf8 is { } there)
+                return there;
+            byte[] utf8 = Json.Utf8(Value);
             // In this order: whoever finds no value must find the text.
             Volatile.Write(ref _utf8, utf8);
             Volatile.Write(ref _value, null);

@@ -20,8 +20,10 @@ internal sealed class Subscription(string? onlyName)
     public void Offer(Change change)
     {
         // A reader that is far behind is cut off, as kube-apiserver does it: it lists or resumes.
-        if (Interlocked.Increment(ref _pending) > MostPending) _inbox.Writer.TryComplete();
-        else _inbox.Writer.TryWrite(new Delivery(change, change.ResourceVersion));
+        if (Interlocked.Increment(ref _pending) > MostPending)
+            _inbox.Writer.TryComplete();
+        else
+            _inbox.Writer.TryWrite(new Delivery(change, change.ResourceVersion));
     }
 
     public void OfferBookmark(long resourceVersion)

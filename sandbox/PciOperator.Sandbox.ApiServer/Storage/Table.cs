@@ -14,8 +14,9 @@ internal sealed class Table(string name, int historyLength, long since)
     private readonly Dictionary<long, ImmutableSortedDictionary<string, StoredObject>> _pages = [];
     private readonly HashSet<Subscription> _watchAll = [];
     private readonly Dictionary<string, HashSet<Subscription>> _watchOne = new(StringComparer.Ordinal);
-    private volatile ImmutableSortedDictionary<string, StoredObject> _objects =
-        ImmutableSortedDictionary.Create<string, StoredObject>(StringComparer.Ordinal);
+    private volatile ImmutableSortedDictionary<string, StoredObject> _objects = ImmutableSortedDictionary.Create<string, StoredObject>(
+        StringComparer.Ordinal
+    );
     private long _historyBytes;
 
     public string Name { get; } = name;
@@ -32,23 +33,27 @@ internal sealed class Table(string name, int historyLength, long since)
     /// <summary>Takes a change in: objects, history, watches.</summary>
     public void Record(Change change)
     {
-        var key = change.Subject.Key;
+        string key = change.Subject.Key;
         _objects = change.New is { } now ? _objects.SetItem(key, now) : _objects.Remove(key);
         _history.AddLast(change);
         _historyBytes += Size(change);
-        while (_history.Count > historyLength || (_historyBytes > HistoryBytes && _history.Count > 1)) DropOldest();
+        while (_history.Count > historyLength || (_historyBytes > HistoryBytes && _history.Count > 1))
+            DropOldest();
 
-        foreach (var watch in _watchAll) watch.Offer(change);
-        if (_watchOne.TryGetValue(change.Subject.Name, out var named))
+        foreach (Subscription watch in _watchAll)
+            watch.Offer(change);
+        if (_watchOne.TryGetValue(change.Subject.Name, out HashSet<Subscription>? named))
         {
-            foreach (var watch in named) watch.Offer(change);
+            foreach (Subscription watch in named)
+                watch.Offer(change);
         }
     }
 
     /// <summary>Forgets all changes up to <paramref name="resourceVersion"/>, the newest one there is.</summary>
     public void Compact(long resourceVersion)
     {
-        while (_history.Count > 0) DropOldest();
+        while (_history.Count > 0)
+            DropOldest();
         CompactedAt = resourceVersion;
         DropPages();
     }
@@ -56,10 +61,13 @@ internal sealed class Table(string name, int historyLength, long since)
     public IEnumerable<Change> Since(long resourceVersion)
     {
         // Watches mostly resume near the end.
-        var node = _history.Last;
-        if (node is null || node.Value.ResourceVersion <= resourceVersion) yield break;
-        while (node.Previous is { } earlier && earlier.Value.ResourceVersion > resourceVersion) node = earlier;
-        for (; node is not null; node = node.Next) yield return node.Value;
+        LinkedListNode<Change>? node = _history.Last;
+        if (node is null || node.Value.ResourceVersion <= resourceVersion)
+            yield break;
+        while (node.Previous is { } earlier && earlier.Value.ResourceVersion > resourceVersion)
+            node = earlier;
+        for (; node is not null; node = node.Next)
+            yield return node.Value;
     }
 
     public void Add(Subscription watch)
@@ -69,7 +77,8 @@ internal sealed class Table(string name, int historyLength, long since)
             _watchAll.Add(watch);
             return;
         }
-        if (!_watchOne.TryGetValue(watch.OnlyName, out var named)) _watchOne[watch.OnlyName] = named = [];
+        if (!_watchOne.TryGetValue(watch.OnlyName, out HashSet<Subscription>? named))
+            _watchOne[watch.OnlyName] = named = [];
         named.Add(watch);
     }
 
@@ -79,7 +88,7 @@ internal sealed class Table(string name, int historyLength, long since)
         {
             _watchAll.Remove(watch);
         }
-        else if (_watchOne.TryGetValue(watch.OnlyName, out var named) && named.Remove(watch) && named.Count == 0)
+        else if (_watchOne.TryGetValue(watch.OnlyName, out HashSet<Subscription>? named) && named.Remove(watch) && named.Count == 0)
         {
             _watchOne.Remove(watch.OnlyName);
         }
@@ -88,14 +97,15 @@ internal sealed class Table(string name, int historyLength, long since)
     public IEnumerable<Subscription> Watches => _watchAll.Concat(_watchOne.Values.SelectMany(w => w));
 
     /// <summary>Keeps the objects as they are for the pages of a list that follow.</summary>
-    public void KeepPage(long resourceVersion, ImmutableSortedDictionary<string, StoredObject> objects) => _pages[resourceVersion] = objects;
+    public void KeepPage(long resourceVersion, ImmutableSortedDictionary<string, StoredObject> objects) =>
+        _pages[resourceVersion] = objects;
 
     /// <summary>The objects as they were at a page's resourceVersion; null when that is too old.</summary>
     public ImmutableSortedDictionary<string, StoredObject>? Page(long resourceVersion) => _pages.GetValueOrDefault(resourceVersion);
 
     private void DropOldest()
     {
-        var oldest = _history.First!.Value;
+        Change oldest = _history.First!.Value;
         _history.RemoveFirst();
         _historyBytes -= Size(oldest);
         CompactedAt = oldest.ResourceVersion;
@@ -104,8 +114,10 @@ internal sealed class Table(string name, int historyLength, long since)
 
     private void DropPages()
     {
-        if (_pages.Count == 0) return;
-        foreach (var expired in _pages.Keys.Where(rv => rv < CompactedAt).ToList()) _pages.Remove(expired);
+        if (_pages.Count == 0)
+            return;
+        foreach (long expired in _pages.Keys.Where(rv => rv < CompactedAt).ToList())
+            _pages.Remove(expired);
     }
 
     // What a change holds on to: about as much as its JSON when that has been written, else a guess.

@@ -7,17 +7,18 @@ namespace PciOperator.Sandbox.ApiServer.Tables;
 /// <summary>The columns of built-in kinds after Name, as kubectl's users know them.</summary>
 internal static class BuiltInColumns
 {
-    public static IReadOnlyList<Column> Of(ResourceType type) => type.Kind switch
-    {
-        "Node" => Nodes,
-        "Pod" => Pods,
-        "Namespace" => Namespaces,
-        "Event" => EventColumns,
-        "CustomResourceDefinition" => Definitions,
-        "Lease" => Leases,
-        "ConfigMap" => ConfigMaps,
-        _ => AgeOnly,
-    };
+    public static IReadOnlyList<Column> Of(ResourceType type) =>
+        type.Kind switch
+        {
+            "Node" => Nodes,
+            "Pod" => Pods,
+            "Namespace" => Namespaces,
+            "Event" => EventColumns,
+            "CustomResourceDefinition" => Definitions,
+            "Lease" => Leases,
+            "ConfigMap" => ConfigMaps,
+            _ => AgeOnly,
+        };
 
     private static readonly Column[] AgeOnly = [PrinterColumns.Age];
 
@@ -37,7 +38,13 @@ internal static class BuiltInColumns
     private static readonly Column[] Pods =
     [
         Text("Ready", o => $"{Containers(o).Count(c => c.Flag("ready"))}/{o.Obj("spec").Arr("containers")?.Count ?? 0}"),
-        Text("Status", o => o.Obj("metadata").Str("deletionTimestamp") is not null ? "Terminating" : o.Obj("status").Str("reason") ?? o.Obj("status").Str("phase") ?? "Unknown"),
+        Text(
+            "Status",
+            o =>
+                o.Obj("metadata").Str("deletionTimestamp") is not null
+                    ? "Terminating"
+                    : o.Obj("status").Str("reason") ?? o.Obj("status").Str("phase") ?? "Unknown"
+        ),
         Text("Restarts", o => Containers(o).Sum(c => c.Int("restartCount") ?? 0).ToString(CultureInfo.InvariantCulture)),
         PrinterColumns.Age,
         Text("IP", o => o.Obj("status").Str("podIP") ?? "<none>", 1),
@@ -46,22 +53,11 @@ internal static class BuiltInColumns
         Text("Readiness Gates", _ => "<none>", 1),
     ];
 
-    private static readonly Column[] Namespaces =
-    [
-        Text("Status", o => o.Obj("status").Str("phase") ?? ""),
-        PrinterColumns.Age,
-    ];
+    private static readonly Column[] Namespaces = [Text("Status", o => o.Obj("status").Str("phase") ?? ""), PrinterColumns.Age];
 
-    private static readonly Column[] Definitions =
-    [
-        new("Created At", "date", (o, _) => o.Obj("metadata")?["creationTimestamp"].Copy()),
-    ];
+    private static readonly Column[] Definitions = [new("Created At", "date", (o, _) => o.Obj("metadata")?["creationTimestamp"].Copy())];
 
-    private static readonly Column[] Leases =
-    [
-        Text("Holder", o => o.Obj("spec").Str("holderIdentity") ?? ""),
-        PrinterColumns.Age,
-    ];
+    private static readonly Column[] Leases = [Text("Holder", o => o.Obj("spec").Str("holderIdentity") ?? ""), PrinterColumns.Age];
 
     private static readonly Column[] ConfigMaps =
     [
@@ -88,23 +84,31 @@ internal static class BuiltInColumns
 
     private static string NodeStatus(JsonObject node)
     {
-        var ready = node.Obj("status").Arr("conditions")?.OfType<JsonObject>().FirstOrDefault(c => c.Str("type") == "Ready");
-        var status = ready is null ? "Unknown" : ready.Str("status") == "True" ? "Ready" : "NotReady";
+        JsonObject? ready = node.Obj("status").Arr("conditions")?.OfType<JsonObject>().FirstOrDefault(c => c.Str("type") == "Ready");
+        string status =
+            ready is null ? "Unknown"
+            : ready.Str("status") == "True" ? "Ready"
+            : "NotReady";
         return node.Obj("spec").Flag("unschedulable") ? status + ",SchedulingDisabled" : status;
     }
 
     private static string NodeRoles(JsonObject node)
     {
-        const string Prefix = "node-role.kubernetes.io/";
-        var roles = (node.Obj("metadata").Obj("labels") ?? []).Select(l => l.Key)
-            .Where(k => k.StartsWith(Prefix, StringComparison.Ordinal)).Select(k => k[Prefix.Length..]).Order(StringComparer.Ordinal).ToList();
+        const string prefix = "node-role.kubernetes.io/";
+        var roles = (node.Obj("metadata").Obj("labels") ?? [])
+            .Select(l => l.Key)
+            .Where(k => k.StartsWith(prefix, StringComparison.Ordinal))
+            .Select(k => k[prefix.Length..])
+            .Order(StringComparer.Ordinal)
+            .ToList();
         return roles.Count == 0 ? "<none>" : string.Join(",", roles);
     }
 
     private static string Address(JsonObject node, string type) =>
         node.Obj("status").Arr("addresses")?.OfType<JsonObject>().FirstOrDefault(a => a.Str("type") == type).Str("address") ?? "<none>";
 
-    private static IEnumerable<JsonObject> Containers(JsonObject pod) => pod.Obj("status").Arr("containerStatuses")?.OfType<JsonObject>() ?? [];
+    private static IEnumerable<JsonObject> Containers(JsonObject pod) =>
+        pod.Obj("status").Arr("containerStatuses")?.OfType<JsonObject>() ?? [];
 
     private static JsonObject? Regarding(JsonObject e) => e.Obj("involvedObject") ?? e.Obj("regarding");
 
@@ -114,11 +118,13 @@ internal static class BuiltInColumns
 
     private static string LastSeen(JsonObject e, DateTimeOffset now)
     {
-        var first = FirstTime(e);
-        var last = e.Obj("series").Str("lastObservedTime") ?? e.Str("lastTimestamp") ?? e.Str("deprecatedLastTimestamp") ?? first;
+        string? first = FirstTime(e);
+        string? last = e.Obj("series").Str("lastObservedTime") ?? e.Str("lastTimestamp") ?? e.Str("deprecatedLastTimestamp") ?? first;
         return Count(e) > 1 ? $"{Ago(last, now)} (x{Count(e)} over {Ago(first, now)})" : Ago(last, now);
     }
 
     private static string Ago(string? timestamp, DateTimeOffset now) =>
-        DateTimeOffset.TryParse(timestamp, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out var then) ? PrinterColumns.HumanDuration(now - then) : "<unknown>";
+        DateTimeOffset.TryParse(timestamp, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out DateTimeOffset then)
+            ? PrinterColumns.HumanDuration(now - then)
+            : "<unknown>";
 }

@@ -15,22 +15,34 @@ internal static class PrinterColumns
             yield return Age;
             yield break;
         }
-        foreach (var column in columns.OfType<JsonObject>())
+        foreach (JsonObject column in columns.OfType<JsonObject>())
         {
             var path = new JsonPath(column.Str("jsonPath") ?? "");
-            var type = column.Str("type") ?? "string";
-            yield return new Column(column.Str("name") ?? "", type, (obj, now) => Cell(path.Find(obj), type, now),
-                (int)(column.Int("priority") ?? 0), column.Str("description") ?? $"Custom resource definition column (in JSONPath format): {column.Str("jsonPath")}", column.Str("format") ?? "");
+            string type = column.Str("type") ?? "string";
+            yield return new Column(
+                column.Str("name") ?? "",
+                type,
+                (obj, now) => Cell(path.Find(obj), type, now),
+                (int)(column.Int("priority") ?? 0),
+                column.Str("description") ?? $"Custom resource definition column (in JSONPath format): {column.Str("jsonPath")}",
+                column.Str("format") ?? ""
+            );
         }
     }
 
-    public static Column Age { get; } = new("Age", "date", (obj, now) => Since(obj.Obj("metadata").Str("creationTimestamp"), now),
-        Description: "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata");
+    public static Column Age { get; } =
+        new(
+            "Age",
+            "date",
+            (obj, now) => Since(obj.Obj("metadata").Str("creationTimestamp"), now),
+            Description: "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
+        );
 
     // As apiextensions' tableconvertor: a value of the wrong type, or none, is an empty cell.
     private static JsonValue? Cell(IReadOnlyList<JsonNode> found, string type, DateTimeOffset now)
     {
-        if (found.Count == 0) return null;
+        if (found.Count == 0)
+            return null;
         switch (type)
         {
             case "integer":
@@ -49,7 +61,7 @@ internal static class PrinterColumns
 
     private static JsonValue Since(string? timestamp, DateTimeOffset now)
     {
-        if (!DateTimeOffset.TryParse(timestamp, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out var then))
+        if (!DateTimeOffset.TryParse(timestamp, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out DateTimeOffset then))
             return JsonValue.Create(timestamp is null ? "<unknown>" : "<invalid>");
         return JsonValue.Create(HumanDuration(now - then));
     }
@@ -57,19 +69,29 @@ internal static class PrinterColumns
     /// <summary>A duration as kubectl shows ages (apimachinery's duration.HumanDuration).</summary>
     public static string HumanDuration(TimeSpan d)
     {
-        var seconds = (long)d.TotalSeconds;
-        if (seconds < -1) return "<invalid>";
-        if (seconds < 0) return "0s";
-        if (seconds < 120) return $"{seconds}s";
-        var minutes = seconds / 60;
-        if (minutes < 10) return seconds % 60 is var s && s == 0 ? $"{minutes}m" : $"{minutes}m{s}s";
-        if (minutes < 180) return $"{minutes}m";
-        var hours = seconds / 3600;
-        if (hours < 8) return minutes % 60 is var m && m == 0 ? $"{hours}h" : $"{hours}h{m}m";
-        if (hours < 48) return $"{hours}h";
-        if (hours < 192) return hours % 24 is var h && h == 0 ? $"{hours / 24}d" : $"{hours / 24}d{h}h";
-        if (hours < 24 * 365 * 2) return $"{hours / 24}d";
-        if (hours < 24 * 365 * 8) return hours / 24 % 365 is var days && days == 0 ? $"{hours / 24 / 365}y" : $"{hours / 24 / 365}y{days}d";
+        long seconds = (long)d.TotalSeconds;
+        if (seconds < -1)
+            return "<invalid>";
+        if (seconds < 0)
+            return "0s";
+        if (seconds < 120)
+            return $"{seconds}s";
+        long minutes = seconds / 60;
+        if (minutes < 10)
+            return seconds % 60 is var s && s == 0 ? $"{minutes}m" : $"{minutes}m{s}s";
+        if (minutes < 180)
+            return $"{minutes}m";
+        long hours = seconds / 3600;
+        if (hours < 8)
+            return minutes % 60 is var m && m == 0 ? $"{hours}h" : $"{hours}h{m}m";
+        if (hours < 48)
+            return $"{hours}h";
+        if (hours < 192)
+            return hours % 24 is var h && h == 0 ? $"{hours / 24}d" : $"{hours / 24}d{h}h";
+        if (hours < 24 * 365 * 2)
+            return $"{hours / 24}d";
+        if (hours < 24 * 365 * 8)
+            return hours / 24 % 365 is var days && days == 0 ? $"{hours / 24 / 365}y" : $"{hours / 24 / 365}y{days}d";
         return $"{hours / 24 / 365}y";
     }
 }

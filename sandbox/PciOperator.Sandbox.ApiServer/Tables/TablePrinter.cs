@@ -7,22 +7,32 @@ namespace PciOperator.Sandbox.ApiServer.Tables;
 /// <summary>meta.k8s.io/v1 Tables, from which kubectl prints.</summary>
 internal static class TablePrinter
 {
-    private const string NameDescription = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+    private const string NameDescription =
+        "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
 
-    public static JsonObject Print(ResourceType type, IEnumerable<JsonObject> objects, JsonObject metadata, string includeObject, DateTimeOffset now, bool withColumns)
+    public static JsonObject Print(
+        ResourceType type,
+        IEnumerable<JsonObject> objects,
+        JsonObject metadata,
+        string includeObject,
+        DateTimeOffset now,
+        bool withColumns
+    )
     {
-        var columns = type.IsCustom ? type.Columns : BuiltInColumns.Of(type);
+        IReadOnlyList<Column> columns = type.IsCustom ? type.Columns : BuiltInColumns.Of(type);
         var definitions = new JsonArray();
         if (withColumns)
         {
             definitions.Add(Definition("Name", "string", "name", NameDescription, 0));
-            foreach (var column in columns) definitions.Add(Definition(column.Name, column.Type, column.Format, column.Description, column.Priority));
+            foreach (Column column in columns)
+                definitions.Add(Definition(column.Name, column.Type, column.Format, column.Description, column.Priority));
         }
         var rows = new JsonArray();
-        foreach (var obj in objects)
+        foreach (JsonObject obj in objects)
         {
             var cells = new JsonArray(obj.Obj("metadata")?["name"].Copy());
-            foreach (var column in columns) cells.Add(column.Value(obj, now));
+            foreach (Column column in columns)
+                cells.Add(column.Value(obj, now));
             var row = new JsonObject { ["cells"] = cells };
             switch (includeObject)
             {
@@ -48,12 +58,13 @@ internal static class TablePrinter
         };
     }
 
-    private static JsonObject Definition(string name, string type, string format, string description, int priority) => new()
-    {
-        ["name"] = name,
-        ["type"] = type,
-        ["format"] = format,
-        ["description"] = description,
-        ["priority"] = (long)priority,
-    };
+    private static JsonObject Definition(string name, string type, string format, string description, int priority) =>
+        new()
+        {
+            ["name"] = name,
+            ["type"] = type,
+            ["format"] = format,
+            ["description"] = description,
+            ["priority"] = (long)priority,
+        };
 }

@@ -67,26 +67,46 @@ public sealed class SandboxCluster : IAsyncDisposable
     public string? KubeconfigText => _server?.KubeconfigText;
 
     /// <summary>A cluster over an API server of its own.</summary>
-    public static async Task<SandboxCluster> StartAsync(SandboxClusterOptions options, SandboxApiServerOptions? server = null, CancellationToken ct = default)
+    public static async Task<SandboxCluster> StartAsync(
+        SandboxClusterOptions options,
+        SandboxApiServerOptions? server = null,
+        CancellationToken ct = default
+    )
     {
-        var started = await SandboxApiServer.StartAsync((server ?? new SandboxApiServerOptions()) with { Crds = SandboxCrds.All, Validators = OwnResourceRules.Validators }, ct);
+        SandboxApiServer started = await SandboxApiServer.StartAsync(
+            (server ?? new SandboxApiServerOptions()) with
+            {
+                Crds = SandboxCrds.All,
+                Validators = OwnResourceRules.Validators,
+            },
+            ct
+        );
         var cluster = new SandboxCluster(ClusterAccess.FromKubeconfigText(started.KubeconfigText), options, started);
         await cluster.CreateNamespacesAsync(ct);
         return cluster;
     }
 
     /// <summary>A cluster over an API server that is there; the CRDs are applied to it.</summary>
-    public static async Task<SandboxCluster> ConnectAsync(KubernetesClientConfiguration admin, SandboxClusterOptions options, CancellationToken ct = default)
+    public static async Task<SandboxCluster> ConnectAsync(
+        KubernetesClientConfiguration admin,
+        SandboxClusterOptions options,
+        CancellationToken ct = default
+    )
     {
         var cluster = new SandboxCluster(admin, options, null);
-        foreach (var crd in SandboxCrds.All)
+        foreach (string crd in SandboxCrds.All)
             await Manifests.InstallCrdAsync(cluster.Client, crd, ct);
         await cluster.CreateNamespacesAsync(ct);
         return cluster;
     }
 
     /// <summary>Adds a node and starts its agent.</summary>
-    public async Task<SimulatedNode> AddNodeAsync(string name, SimulatedHost host, IReadOnlyDictionary<string, string>? labels = null, CancellationToken ct = default)
+    public async Task<SimulatedNode> AddNodeAsync(
+        string name,
+        SimulatedHost host,
+        IReadOnlyDictionary<string, string>? labels = null,
+        CancellationToken ct = default
+    )
     {
         var node = new SimulatedNode(name, host, Client, _options.AgentAccess?.Invoke(name) ?? Admin, _options.Time, _options.Log);
         _nodes[name] = node;
@@ -98,7 +118,7 @@ public sealed class SandboxCluster : IAsyncDisposable
     public Func<Task> StartController(ControllerOptions? options = null)
     {
         var stop = new CancellationTokenSource();
-        var running = RunControllerAsync(options ?? _options.Controller, stop.Token);
+        Task running = RunControllerAsync(options ?? _options.Controller, stop.Token);
         _controllers.Add((stop, running));
         return async () =>
         {
@@ -110,14 +130,14 @@ public sealed class SandboxCluster : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        foreach (var (stop, running) in _controllers)
+        foreach ((CancellationTokenSource? stop, Task? running) in _controllers)
         {
             await stop.CancelAsync();
             await running;
             stop.Dispose();
         }
 
-        foreach (var node in _nodes.Values)
+        foreach (SimulatedNode node in _nodes.Values)
             await node.DisposeAsync();
         Client.Dispose();
         if (_server is not null)
@@ -128,8 +148,16 @@ public sealed class SandboxCluster : IAsyncDisposable
     {
         try
         {
-            var metrics = Metrics.NewCustomRegistry();
-            using var client = new EntityClient(_options.ControllerAccess ?? Admin, PciOperatorJsonContext.Default, _options.Time, _options.Log, userAgent: "pcioperator-controller", fieldManager: "pcioperator-controller", metrics: metrics);
+            CollectorRegistry metrics = Metrics.NewCustomRegistry();
+            using var client = new EntityClient(
+                _options.ControllerAccess ?? Admin,
+                PciOperatorJsonContext.Default,
+                _options.Time,
+                _options.Log,
+                userAgent: "pcioperator-controller",
+                fieldManager: "pcioperator-controller",
+                metrics: metrics
+            );
             await using var events = new EventRecorder(client, "pcioperator-controller", options.Identity, _options.Time, _options.Log);
             await new PciController(client, options, _options.Time, _options.Log, metrics, events).RunAsync(ct);
         }
@@ -147,12 +175,19 @@ public sealed class SandboxCluster : IAsyncDisposable
 
     private async Task CreateNamespacesAsync(CancellationToken ct)
     {
-        foreach (var name in new[] { Namespace, ControllerNamespace })
+        foreach (string name in new[] { Namespace, ControllerNamespace })
         {
             try
             {
-                var ns = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Namespace", ["metadata"] = new JsonObject { ["name"] = name } };
-                (await Client.SendRawAsync(HttpMethod.Post, "/api/v1/namespaces", Encoding.UTF8.GetBytes(ns.ToJsonString()), ct: ct)).Dispose();
+                var ns = new JsonObject
+                {
+                    ["apiVersion"] = "v1",
+                    ["kind"] = "Namespace",
+                    ["metadata"] = new JsonObject { ["name"] = name },
+                };
+                (
+                    await Client.SendRawAsync(HttpMethod.Post, "/api/v1/namespaces", Encoding.UTF8.GetBytes(ns.ToJsonString()), ct: ct)
+                ).Dispose();
             }
             catch (ApiException there) when (there.IsAlreadyExists)
             {

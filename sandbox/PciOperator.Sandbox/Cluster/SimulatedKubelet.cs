@@ -5,7 +5,9 @@ using PciOperator.Kubernetes;
 
 namespace PciOperator.Sandbox.Cluster;
 
-/// <summary>What a kubelet and the DaemonSet controller do for a node, as far as our programs look: the Node, and the pod of its agent.</summary>
+/// <summary>
+/// What a kubelet and the DaemonSet controller do for a node, as far as our programs look: the Node, and the pod of its agent.
+/// </summary>
 public sealed class SimulatedKubelet(IEntityClient client, string node, string ns = SandboxCluster.Namespace, Func<string>? bootId = null)
 {
     /// <summary>The pod of the node's agent.</summary>
@@ -15,26 +17,45 @@ public sealed class SimulatedKubelet(IEntityClient client, string node, string n
     public async Task RegisterAsync(IReadOnlyDictionary<string, string>? labels = null, CancellationToken ct = default)
     {
         var all = new JsonObject { ["kubernetes.io/hostname"] = node };
-        foreach (var (key, value) in labels ?? new Dictionary<string, string>())
+        foreach ((string? key, string? value) in labels ?? new Dictionary<string, string>())
             all[key] = value;
-        await CreateAsync("/api/v1/nodes", new JsonObject
-        {
-            ["apiVersion"] = "v1",
-            ["kind"] = "Node",
-            ["metadata"] = new JsonObject { ["name"] = node, ["labels"] = all },
-        }, ct);
+        await CreateAsync(
+            "/api/v1/nodes",
+            new JsonObject
+            {
+                ["apiVersion"] = "v1",
+                ["kind"] = "Node",
+                ["metadata"] = new JsonObject { ["name"] = node, ["labels"] = all },
+            },
+            ct
+        );
         await TellFactsAsync(ct);
         await SetNodeReadyAsync(true, ct);
     }
 
     /// <summary>Says what machine it is and in which boot, as a kubelet does when it starts.</summary>
     public async Task TellFactsAsync(CancellationToken ct = default) =>
-        (await client.SendRawAsync(HttpMethod.Patch, $"/api/v1/nodes/{node}/status", Encoding.UTF8.GetBytes(Facts().ToJsonString()), "application/merge-patch+json", ct)).Dispose();
+        (
+            await client.SendRawAsync(
+                HttpMethod.Patch,
+                $"/api/v1/nodes/{node}/status",
+                Encoding.UTF8.GetBytes(Facts().ToJsonString()),
+                "application/merge-patch+json",
+                ct
+            )
+        ).Dispose();
 
     /// <summary>What <c>kubectl describe node</c> shows of a machine.</summary>
     private JsonObject Facts()
     {
-        static JsonObject Resources(string cpu, string memory) => new() { ["cpu"] = cpu, ["memory"] = memory, ["ephemeral-storage"] = "100Gi", ["pods"] = "110" };
+        static JsonObject Resources(string cpu, string memory) =>
+            new()
+            {
+                ["cpu"] = cpu,
+                ["memory"] = memory,
+                ["ephemeral-storage"] = "100Gi",
+                ["pods"] = "110",
+            };
         return new JsonObject
         {
             ["status"] = new JsonObject
@@ -60,36 +81,66 @@ public sealed class SimulatedKubelet(IEntityClient client, string node, string n
     }
 
     /// <summary>Sets the Node's Ready condition, and leaves others alone.</summary>
-    public Task SetNodeReadyAsync(bool ready, CancellationToken ct = default) => client.PatchAsync<V1Node>(node, null,
-        EntityPatch.Strategic(new JsonObject { ["status"] = new JsonObject { ["conditions"] = new JsonArray(Condition(ready, ready ? "KubeletReady" : "NodeStatusUnknown")) } }.ToJsonString()),
-        "status", ct);
+    public Task SetNodeReadyAsync(bool ready, CancellationToken ct = default) =>
+        client.PatchAsync<V1Node>(
+            node,
+            null,
+            EntityPatch.Strategic(
+                new JsonObject
+                {
+                    ["status"] = new JsonObject
+                    {
+                        ["conditions"] = new JsonArray(Condition(ready, ready ? "KubeletReady" : "NodeStatusUnknown")),
+                    },
+                }.ToJsonString()
+            ),
+            "status",
+            ct
+        );
 
     /// <summary>Makes the agent's pod if it is not there, and says whether it is Ready.</summary>
     public async Task SetAgentReadyAsync(bool ready, CancellationToken ct = default)
     {
         if (await client.GetAsync<V1Pod>(AgentPod, ns, ct) is null)
         {
-            await CreateAsync($"/api/v1/namespaces/{ns}/pods", new JsonObject
-            {
-                ["apiVersion"] = "v1",
-                ["kind"] = "Pod",
-                ["metadata"] = new JsonObject
+            await CreateAsync(
+                $"/api/v1/namespaces/{ns}/pods",
+                new JsonObject
                 {
-                    ["name"] = AgentPod,
-                    ["namespace"] = ns,
-                    ["labels"] = new JsonObject { ["app.kubernetes.io/name"] = "pcioperator", ["app.kubernetes.io/component"] = "agent" },
+                    ["apiVersion"] = "v1",
+                    ["kind"] = "Pod",
+                    ["metadata"] = new JsonObject
+                    {
+                        ["name"] = AgentPod,
+                        ["namespace"] = ns,
+                        ["labels"] = new JsonObject
+                        {
+                            ["app.kubernetes.io/name"] = "pcioperator",
+                            ["app.kubernetes.io/component"] = "agent",
+                        },
+                    },
+                    ["spec"] = new JsonObject
+                    {
+                        ["nodeName"] = node,
+                        ["containers"] = new JsonArray(new JsonObject { ["name"] = "agent", ["image"] = "pcioperator-agent" }),
+                    },
                 },
-                ["spec"] = new JsonObject
-                {
-                    ["nodeName"] = node,
-                    ["containers"] = new JsonArray(new JsonObject { ["name"] = "agent", ["image"] = "pcioperator-agent" }),
-                },
-            }, ct);
+                ct
+            );
         }
 
-        await client.PatchAsync<V1Pod>(AgentPod, ns,
-            EntityPatch.Merge(new JsonObject { ["status"] = new JsonObject { ["phase"] = "Running", ["conditions"] = new JsonArray(Condition(ready, null)) } }.ToJsonString()),
-            "status", ct);
+        await client.PatchAsync<V1Pod>(
+            AgentPod,
+            ns,
+            EntityPatch.Merge(
+                new JsonObject
+                {
+                    ["status"] = new JsonObject { ["phase"] = "Running", ["conditions"] = new JsonArray(Condition(ready, null)) },
+                }.ToJsonString()
+            ),
+            "status",
+            ct
+        );
     }
 
     /// <summary>Removes the Node and the pod, as when a machine is taken out of the cluster.</summary>

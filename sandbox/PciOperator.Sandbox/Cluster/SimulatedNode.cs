@@ -21,7 +21,14 @@ public sealed class SimulatedNode : IAsyncDisposable
     private Task _running = Task.CompletedTask;
 
     /// <summary>A node; nothing is started yet.</summary>
-    public SimulatedNode(string name, SimulatedHost host, IEntityClient admin, KubernetesClientConfiguration agentAccess, TimeProvider time, ILogger log)
+    public SimulatedNode(
+        string name,
+        SimulatedHost host,
+        IEntityClient admin,
+        KubernetesClientConfiguration agentAccess,
+        TimeProvider time,
+        ILogger log
+    )
     {
         (Name, Host, _agentAccess, _time, _log) = (name, host, agentAccess, time, log);
         Kubelet = new SimulatedKubelet(admin, name, bootId: () => host.BootId);
@@ -47,7 +54,10 @@ public sealed class SimulatedNode : IAsyncDisposable
         await StartAgentAsync(ct);
     }
 
-    /// <summary>Starts the agent; its pod is Ready when the agent says so, as a readiness probe would have it. The kubelet, which starts pods, has told of a boot before.</summary>
+    /// <summary>
+    /// Starts the agent; its pod is Ready when the agent says so, as a readiness probe would have it. The kubelet, which starts pods, has
+    /// told of a boot before.
+    /// </summary>
     public async Task StartAgentAsync(CancellationToken ct = default)
     {
         if (await _admin.GetAsync<V1Node>(Name, ct: ct) is { } node && node.Status?.NodeInfo?.BootID != Host.BootId)
@@ -56,8 +66,12 @@ public sealed class SimulatedNode : IAsyncDisposable
         var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         _running = RunAgentAsync(ready, _stop.Token);
         await Kubelet.SetAgentReadyAsync(false, ct);
-        _ = ready.Task.ContinueWith(_ => Kubelet.SetAgentReadyAsync(true, CancellationToken.None), CancellationToken.None,
-            TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default);
+        _ = ready.Task.ContinueWith(
+            _ => Kubelet.SetAgentReadyAsync(true, CancellationToken.None),
+            CancellationToken.None,
+            TaskContinuationOptions.OnlyOnRanToCompletion,
+            TaskScheduler.Default
+        );
     }
 
     /// <summary>Stops the agent in an orderly way; its pod is no longer Ready.</summary>
@@ -78,7 +92,12 @@ public sealed class SimulatedNode : IAsyncDisposable
         if (_stop is not null)
         {
             await _stop.CancelAsync();
-            await _running.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+            await _running.ContinueWith(
+                _ => { },
+                CancellationToken.None,
+                TaskContinuationOptions.ExecuteSynchronously,
+                TaskScheduler.Default
+            );
             _stop.Dispose();
         }
     }
@@ -107,16 +126,51 @@ internal static class AgentOnSimulatedHost
 {
     private const string StateDirectory = "/var/lib/pcioperator";
 
-    public static async Task RunAsync(string node, SimulatedHost simulated, Installation installation, KubernetesClientConfiguration access, TimeProvider time, ILogger log,
-        TaskCompletionSource ready, Func<HttpMessageHandler, HttpMessageHandler>? wrap, CancellationToken ct)
+    public static async Task RunAsync(
+        string node,
+        SimulatedHost simulated,
+        Installation installation,
+        KubernetesClientConfiguration access,
+        TimeProvider time,
+        ILogger log,
+        TaskCompletionSource ready,
+        Func<HttpMessageHandler, HttpMessageHandler>? wrap,
+        CancellationToken ct
+    )
     {
-        var metrics = Metrics.NewCustomRegistry();
-        using var client = new EntityClient(access, PciOperatorJsonContext.Default, time, log, wrap, "pcioperator-agent", "pcioperator-agent", metrics);
+        CollectorRegistry metrics = Metrics.NewCustomRegistry();
+        using var client = new EntityClient(
+            access,
+            PciOperatorJsonContext.Default,
+            time,
+            log,
+            wrap,
+            "pcioperator-agent",
+            "pcioperator-agent",
+            metrics
+        );
         await using var events = new EventRecorder(client, "pcioperator-agent", node, time, log);
         var host = new PassthroughHost(simulated.Files, StateDirectory, time, log, new PassthroughHostOptions { NodeName = node });
-        var options = new NodeAgentOptions { NodeName = node, Installation = installation, Debounce = TimeSpan.FromMilliseconds(20), Retry = TimeSpan.FromMilliseconds(500) };
-        await using var agent = new NodeAgent(options, client, host, simulated.Files, StateDirectory, simulated.Uevents, time, log, metrics, events);
-        var running = agent.RunAsync(ct);
+        var options = new NodeAgentOptions
+        {
+            NodeName = node,
+            Installation = installation,
+            Debounce = TimeSpan.FromMilliseconds(20),
+            Retry = TimeSpan.FromMilliseconds(500),
+        };
+        await using var agent = new NodeAgent(
+            options,
+            client,
+            host,
+            simulated.Files,
+            StateDirectory,
+            simulated.Uevents,
+            time,
+            log,
+            metrics,
+            events
+        );
+        Task running = agent.RunAsync(ct);
         while (agent.NotReady() is not null && !running.IsCompleted)
             await Task.WhenAny(running, Task.Delay(20, CancellationToken.None));
         if (!running.IsCompleted)

@@ -12,19 +12,21 @@ namespace PciOperator.Sandbox.Validation;
 /// </summary>
 public static class OwnResourceRules
 {
-    /// <summary>For <see cref="SandboxApiServerOptions.Validators"/>. An object must have passed its schema and have its defaults.</summary>
+    /// <summary>
+    /// For <see cref="SandboxApiServerOptions.Validators"/>. An object must have passed its schema and have its defaults.
+    /// </summary>
     public static IReadOnlyDictionary<GroupKind, ObjectValidator> Validators { get; } =
         new[] { typeof(PciDeviceSpec), typeof(PciAlias), typeof(PassthroughClaim) }.ToDictionary(KindOf, ValidatorOf);
 
     private static GroupKind KindOf(Type kind)
     {
-        var entity = kind.GetCustomAttribute<KubernetesEntityAttribute>()!;
+        KubernetesEntityAttribute entity = kind.GetCustomAttribute<KubernetesEntityAttribute>()!;
         return new GroupKind(entity.Group, entity.Kind);
     }
 
     private static ObjectValidator ValidatorOf(Type kind)
     {
-        var rules = RecordRules.Of(kind) ?? throw new InvalidOperationException($"{kind} has no rules.");
+        RecordRules rules = RecordRules.Of(kind) ?? throw new InvalidOperationException($"{kind} has no rules.");
         return (JsonObject newObject, JsonObject? oldObject) => rules.Broken(newObject, oldObject, "");
     }
 }

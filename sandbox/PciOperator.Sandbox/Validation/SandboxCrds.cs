@@ -8,7 +8,8 @@ public static class SandboxCrds
     /// <summary>One YAML text a kind, in order of file name.</summary>
     public static IReadOnlyList<string> All { get; } =
     [
-        .. typeof(SandboxCrds).Assembly.GetManifestResourceNames()
+        .. typeof(SandboxCrds)
+            .Assembly.GetManifestResourceNames()
             .Where(name => name.StartsWith(Prefix, StringComparison.Ordinal))
             .Order(StringComparer.Ordinal)
             .Select(Read),

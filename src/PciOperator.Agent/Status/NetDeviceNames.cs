@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Microsoft.Extensions.Logging;
+using PciOperator.Core;
 using PciOperator.Host;
 
 namespace PciOperator.Agent;
@@ -18,15 +19,15 @@ internal sealed class NetDeviceNames(IHostFileSystem files, string stateDirector
     public HostSnapshot Restore(HostSnapshot snapshot)
     {
         _known ??= Read();
-        var changed = false;
+        bool changed = false;
         var inUse = new HashSet<string>(StringComparer.Ordinal);
-        foreach (var function in snapshot.Functions.Select(f => f.Function))
+        foreach (PciFunction? function in snapshot.Functions.Select(f => f.Function))
         {
             if (function.NetDevice is not { } name)
                 continue;
             inUse.Add(name);
             var seen = new NetDeviceName(name, function.StableId ?? "", $"{function.VendorId}:{function.ProductId}");
-            if (!_known.TryGetValue(function.Address.ToString(), out var old) || old != seen)
+            if (!_known.TryGetValue(function.Address.ToString(), out NetDeviceName? old) || old != seen)
             {
                 _known[function.Address.ToString()] = seen;
                 changed = true;
@@ -40,13 +41,18 @@ internal sealed class NetDeviceNames(IHostFileSystem files, string stateDirector
         {
             Functions =
             [
-                .. snapshot.Functions.Select(f => f.Function.NetDevice is null
-                    && _known.TryGetValue(f.Function.Address.ToString(), out var name)
+                .. snapshot.Functions.Select(f =>
+                    f.Function.NetDevice is null
+                    && _known.TryGetValue(f.Function.Address.ToString(), out NetDeviceName? name)
                     && name.StableId == (f.Function.StableId ?? "")
                     && name.Ids == $"{f.Function.VendorId}:{f.Function.ProductId}"
                     && !inUse.Contains(name.Name)
-                        ? f with { Function = f.Function with { NetDevice = name.Name } }
-                        : f),
+                        ? f with
+                        {
+                            Function = f.Function with { NetDevice = name.Name },
+                        }
+                        : f
+                ),
             ],
         };
     }
@@ -56,7 +62,10 @@ internal sealed class NetDeviceNames(IHostFileSystem files, string stateDirector
     {
         try
         {
-            files.WriteDurably(_path, JsonSerializer.SerializeToUtf8Bytes(_known!, NetDeviceNamesJson.Default.DictionaryStringNetDeviceName));
+            files.WriteDurably(
+                _path,
+                JsonSerializer.SerializeToUtf8Bytes(_known!, NetDeviceNamesJson.Default.DictionaryStringNetDeviceName)
+            );
         }
         catch (HostIoException e)
         {
@@ -68,7 +77,9 @@ internal sealed class NetDeviceNames(IHostFileSystem files, string stateDirector
     {
         try
         {
-            return files.ReadText(_path) is { } text ? JsonSerializer.Deserialize(text, NetDeviceNamesJson.Default.DictionaryStringNetDeviceName) ?? [] : [];
+            return files.ReadText(_path) is { } text
+                ? JsonSerializer.Deserialize(text, NetDeviceNamesJson.Default.DictionaryStringNetDeviceName) ?? []
+                : [];
         }
         catch (Exception e) when (e is JsonException or HostIoException)
         {

@@ -30,12 +30,18 @@ internal sealed class NodeDevices
     // For each IOMMU group, a member that is withheld: the group goes as a whole.
     private readonly Dictionary<int, PciAddress> _withheldGroups = [];
 
-    public NodeDevices(HostSnapshot host, IReadOnlyDictionary<PciAddress, string> matched, CompiledRules rules, IReadOnlyDictionary<PciAddress, Ownership> owners,
-        IReadOnlyList<Holding> known, IReadOnlyDictionary<PciAddress, string> vfNotes)
+    public NodeDevices(
+        HostSnapshot host,
+        IReadOnlyDictionary<PciAddress, string> matched,
+        CompiledRules rules,
+        IReadOnlyDictionary<PciAddress, Ownership> owners,
+        IReadOnlyList<Holding> known,
+        IReadOnlyDictionary<PciAddress, string> vfNotes
+    )
     {
         (_matched, _rules, _owners, _vfNotes) = (matched, rules, owners, vfNotes);
         _present = host.Functions.ToDictionary(f => f.Address, f => f.Function);
-        foreach (var vf in host.Functions.Where(f => f.Function.ParentAddress is not null && owners.ContainsKey(f.Address)))
+        foreach (HostFunction? vf in host.Functions.Where(f => f.Function.ParentAddress is not null && owners.ContainsKey(f.Address)))
             _heldVfs.TryAdd(vf.Function.ParentAddress!.Value, vf.Address);
         FindStrangers(host, known);
         FindWithheldVfs(host);
@@ -45,17 +51,33 @@ internal sealed class NodeDevices
     /// <summary>One device.</summary>
     public PciNodeDevice Of(HostFunction function)
     {
-        var f = function.Function;
-        var rule = _matched.GetValueOrDefault(f.Address);
-        var (state, reason) = State(function, rule is not null && _rules.Policy(rule) is { Managed: false } policy ? HostMapping.Driver(policy.Driver) : null);
+        PciFunction f = function.Function;
+        string? rule = _matched.GetValueOrDefault(f.Address);
+        (PciDeviceState state, string? reason) = State(
+            function,
+            rule is not null && _rules.Policy(rule) is { Managed: false } policy ? HostMapping.Driver(policy.Driver) : null
+        );
         string? withheldBy = null;
-        if (state == PciDeviceState.Available && _withheld.TryGetValue(f.Address, out var withheld))
+        if (state == PciDeviceState.Available && _withheld.TryGetValue(f.Address, out (string By, string Why) withheld))
+        {
             (state, reason, withheldBy) = (PciDeviceState.Unavailable, withheld.Why, withheld.By);
-        else if (state == PciDeviceState.Available && f.IommuGroup is { } group && _withheldGroups.TryGetValue(group, out var member))
-            (state, reason) = (PciDeviceState.Unavailable, $"its IOMMU group {group} goes as a whole, and {member} is withheld: {_withheld[member].Why}");
-        else if (state == PciDeviceState.Available && _withheldVfs.TryGetValue(f.Address, out var vf))
+        }
+        else if (
+            state == PciDeviceState.Available
+            && f.IommuGroup is { } group
+            && _withheldGroups.TryGetValue(group, out PciAddress member)
+        )
+        {
+            (state, reason) = (
+                PciDeviceState.Unavailable,
+                $"its IOMMU group {group} goes as a whole, and {member} is withheld: {_withheld[member].Why}"
+            );
+        }
+        else if (state == PciDeviceState.Available && _withheldVfs.TryGetValue(f.Address, out PciAddress vf))
+        {
             (state, reason) = (PciDeviceState.Unavailable, $"its VF {vf} is withheld: {_withheld[vf].Why}");
-        if (state is PciDeviceState.Claimed or PciDeviceState.Allocated && _strangers.TryGetValue(f.Address, out var stranger))
+        }
+        if (state is PciDeviceState.Claimed or PciDeviceState.Allocated && _strangers.TryGetValue(f.Address, out string? stranger))
             (state, reason) = (PciDeviceState.Unavailable, stranger);
         if ((_vfNotes.GetValueOrDefault(f.Address) ?? VfsOfNoUse(f, rule)) is { } note)
             reason = reason is null ? note : $"{reason}; {note}";
@@ -79,7 +101,9 @@ internal sealed class NodeDevices
             Serial = Fitted.Text(f.CardSerial, 128),
             TotalVfs = f.Type == DeviceType.Pf ? f.SriovTotalVfs : null,
             NumVfs = f.Type == DeviceType.Pf ? function.NumVfs : null,
-            ResetMethods = function.ResetMethods is { Count: > 0 } methods ? [.. methods.Where(m => m.Length is > 0 and <= 32).Take(16)] : null,
+            ResetMethods = function.ResetMethods is { Count: > 0 } methods
+                ? [.. methods.Where(m => m.Length is > 0 and <= 32).Take(16)]
+                : null,
             ProvenReset = Fitted.Text(function.ProvenReset, 64),
             Bridge = f.IsBridge ? true : null,
             Rule = rule,
@@ -87,7 +111,13 @@ internal sealed class NodeDevices
             Reason = Fitted.Text(reason, 1024),
             WithheldBy = f.IsBridge ? null : withheldBy,
             Problems = function.Problems is { Count: > 0 } problems
-                ? [.. problems.DistinctBy(p => p.Type).Take(MostProblems).Select(p => new PciDeviceProblem { Type = p.Type, Message = Fitted.Text(p.Message, 1024) })]
+                ?
+                [
+                    .. problems
+                        .DistinctBy(p => p.Type)
+                        .Take(MostProblems)
+                        .Select(p => new PciDeviceProblem { Type = p.Type, Message = Fitted.Text(p.Message, 1024) }),
+                ]
                 : null,
         };
     }
@@ -96,22 +126,47 @@ internal sealed class NodeDevices
     /// <param name="administrators">What an administrator binds it to (managed: false); null: the agent does.</param>
     private (PciDeviceState State, string? Reason) State(HostFunction function, BindDriver? administrators)
     {
-        var f = function.Function;
-        if (_owners.TryGetValue(f.Address, out var owner))
-            return _present.ContainsKey(f.Address) ? (owner.Bound ? PciDeviceState.Allocated : PciDeviceState.Claimed, null) : (PciDeviceState.Removed, function.GuardReason);
-        if (f.ParentAddress is { } parent && _owners.TryGetValue(parent, out var parentOwner))
-            return (parentOwner.Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its physical function {parent} is given away");
-        if (_heldVfs.TryGetValue(f.Address, out var vf))
-            return (_owners[vf].Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its virtual function {vf} is given away");
+        PciFunction f = function.Function;
+        if (_owners.TryGetValue(f.Address, out Ownership? owner))
+        {
+            return _present.ContainsKey(f.Address)
+                ? (owner.Bound ? PciDeviceState.Allocated : PciDeviceState.Claimed, null)
+                : (PciDeviceState.Removed, function.GuardReason);
+        }
+
+        if (f.ParentAddress is { } parent && _owners.TryGetValue(parent, out Ownership? parentOwner))
+        {
+            return (
+                parentOwner.Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable,
+                $"its physical function {parent} is given away"
+            );
+        }
+
+        if (_heldVfs.TryGetValue(f.Address, out PciAddress vf))
+        {
+            return (
+                _owners[vf].Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable,
+                $"its virtual function {vf} is given away"
+            );
+        }
         // What an administrator bound to VFIO is somebody else's, unless a spec says managed: false; then it has to be so.
         if (function.GuardReason is { } refusal && !(administrators is not null && function.GuardName == HoldingReasons.ForeignVfioBinding))
             return (PciDeviceState.Unavailable, refusal);
         if (administrators is { } wanted && !VfioDrivers.IsBoundAs(wanted, function.Driver))
-            return (PciDeviceState.Unavailable, $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to {VfioDrivers.NameOf(wanted)}");
-        if (administrators is not null && _groupedVfs.TryGetValue(f.Address, out var grouped))
+        {
+            return (
+                PciDeviceState.Unavailable,
+                $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to {VfioDrivers.NameOf(wanted)}"
+            );
+        }
+
+        if (administrators is not null && _groupedVfs.TryGetValue(f.Address, out PciAddress grouped))
             return (PciDeviceState.Unavailable, WholeGroup.WhyNotWithVfs(f.Address, grouped));
         return f.IommuGroup is null
-            ? (PciDeviceState.Unavailable, "it is in no IOMMU group: is the IOMMU on (intel_iommu=on or amd_iommu=on, and VT-d or AMD-Vi in the firmware)?")
+            ? (
+                PciDeviceState.Unavailable,
+                "it is in no IOMMU group: is the IOMMU on (intel_iommu=on or amd_iommu=on, and VT-d or AMD-Vi in the firmware)?"
+            )
             : (PciDeviceState.Available, null);
     }
 
@@ -119,13 +174,22 @@ internal sealed class NodeDevices
     private void FindStrangers(HostSnapshot host, IReadOnlyList<Holding> known)
     {
         var functions = host.Functions.ToDictionary(f => f.Address, f => f.Function);
-        foreach (var holding in known.Where(h => h is { State: HoldingState.Stuck, Reason: HoldingReasons.DriftDetected }))
+        foreach (Holding? holding in known.Where(h => h is { State: HoldingState.Stuck, Reason: HoldingReasons.DriftDetected }))
         {
-            foreach (var device in holding.Request.Devices)
+            foreach (DeviceToTake device in holding.Request.Devices)
             {
-                if (functions.TryGetValue(device.Address, out var now)
-                    && (now.VendorId != device.VendorId || now.ProductId != device.ProductId || (device.StableId is { } id && now.StableId != id)))
-                    _strangers[device.Address] = $"claim {holding.Request.ClaimNamespace}/{holding.Request.ClaimName} holds what was here: {holding.Message}";
+                if (
+                    functions.TryGetValue(device.Address, out PciFunction? now)
+                    && (
+                        now.VendorId != device.VendorId
+                        || now.ProductId != device.ProductId
+                        || (device.StableId is { } id && now.StableId != id)
+                    )
+                )
+                {
+                    _strangers[device.Address] =
+                        $"claim {holding.Request.ClaimNamespace}/{holding.Request.ClaimName} holds what was here: {holding.Message}";
+                }
             }
         }
     }
@@ -140,10 +204,10 @@ internal sealed class NodeDevices
 
     private void FindWithheldVfs(HostSnapshot host)
     {
-        foreach (var vf in host.Functions.Where(f => f.Function.ParentAddress is not null))
+        foreach (HostFunction? vf in host.Functions.Where(f => f.Function.ParentAddress is not null))
         {
-            var pf = vf.Function.ParentAddress!.Value;
-            var own = Withheld(vf, mustReset: null, alone: false);
+            PciAddress pf = vf.Function.ParentAddress!.Value;
+            (string By, string Why)? own = Withheld(vf, mustReset: null, alone: false);
             if (own is { } why && PciOperatorApi.KeepsPf(why.By))
                 _withheldVfs.TryAdd(pf, vf.Address);
             if (!GoesWithPf(vf.Function))
@@ -156,11 +220,17 @@ internal sealed class NodeDevices
     /// <summary>What keeps devices that nobody has from being offered.</summary>
     private void FindWithheld(HostSnapshot host)
     {
-        foreach (var group in host.Functions.Where(f => f.Function is { IommuGroup: not null, IsBridge: false } && !GoesWithPf(f.Function)).GroupBy(f => f.Function.IommuGroup!.Value))
+        foreach (
+            IGrouping<int, HostFunction> group in host
+                .Functions.Where(f => f.Function is { IommuGroup: not null, IsBridge: false } && !GoesWithPf(f.Function))
+                .GroupBy(f => f.Function.IommuGroup!.Value)
+        )
         {
             var members = group.ToList();
-            var mustReset = members.Select(m => _matched.GetValueOrDefault(m.Address)).FirstOrDefault(r => r is not null && _rules.Policy(r).Reset == ResetPolicy.Required);
-            foreach (var member in members)
+            string? mustReset = members
+                .Select(m => _matched.GetValueOrDefault(m.Address))
+                .FirstOrDefault(r => r is not null && _rules.Policy(r).Reset == ResetPolicy.Required);
+            foreach (HostFunction? member in members)
             {
                 if ((Withheld(member, mustReset, members.Count == 1) ?? Unbindable(member)) is not { } withheld)
                     continue;
@@ -172,7 +242,12 @@ internal sealed class NodeDevices
 
     /// <summary>What no VFIO driver takes is of use to who wants it off the host only.</summary>
     private (string By, string Why)? Unbindable(HostFunction member) =>
-        member.Unbindable is { } why && !(_matched.GetValueOrDefault(member.Address) is { } rule && _rules.Policy(rule) is var policy && (!policy.Managed || policy.Driver == PassthroughDriver.PciStub))
+        member.Unbindable is { } why
+        && !(
+            _matched.GetValueOrDefault(member.Address) is { } rule
+            && _rules.Policy(rule) is var policy
+            && (!policy.Managed || policy.Driver == PassthroughDriver.PciStub)
+        )
             ? (PciOperatorApi.CannotBind, why)
             : null;
 

@@ -17,15 +17,24 @@ internal static class NodeStatusBuilder
         IReadOnlyList<Holding> known,
         IReadOnlyDictionary<PciAddress, string> vfNotes,
         string version,
-        DateTimeOffset now)
+        DateTimeOffset now
+    )
     {
-        var matched = rules.Match(host);
-        var owners = Owners(wanted, known);
+        IReadOnlyDictionary<PciAddress, string> matched = rules.Match(host);
+        Dictionary<PciAddress, Ownership> owners = Owners(wanted, known);
         var present = host.Functions.Select(f => f.Address).ToHashSet();
-        var shown = Shown(host, matched, owners, known, present);
+        List<HostFunction> shown = Shown(host, matched, owners, known, present);
         var view = new NodeDevices(host, matched, rules, owners, known, vfNotes);
-        var assignments = StatusShare.Assignments([.. known.Select(h => Assignment(h, wanted, node.Spec.Settling == true))], wanted.ContainsKey, out var complete);
-        var devices = StatusShare.Devices([.. shown.Select(view.Of)], d => owners.ContainsKey(PciAddress.Parse(d.Address)), assignments);
+        IReadOnlyList<AssignmentStatus> assignments = StatusShare.Assignments(
+            [.. known.Select(h => Assignment(h, wanted, node.Spec.Settling == true))],
+            wanted.ContainsKey,
+            out bool complete
+        );
+        IReadOnlyList<PciNodeDevice> devices = StatusShare.Devices(
+            [.. shown.Select(view.Of)],
+            d => owners.ContainsKey(PciAddress.Parse(d.Address)),
+            assignments
+        );
         var offered = devices.Where(d => d.Rule is not null).ToList();
 
         return new PciNodeStatus
@@ -35,7 +44,10 @@ internal static class NodeStatusBuilder
             KernelVersion = host.KernelVersion,
             BootId = host.BootId,
             AgentVersion = version,
-            NumaNodes = [.. host.NumaNodes.OrderBy(n => n.Key).Take(MostNumaNodes).Select(n => new PciNodeNumaNode { Id = n.Key, Socket = n.Value })],
+            NumaNodes =
+            [
+                .. host.NumaNodes.OrderBy(n => n.Key).Take(MostNumaNodes).Select(n => new PciNodeNumaNode { Id = n.Key, Socket = n.Value }),
+            ],
             Summary = new PciNodeSummary
             {
                 Devices = offered.Count,
@@ -47,23 +59,31 @@ internal static class NodeStatusBuilder
             Devices = devices,
             Assignments = assignments,
             Pools = StatusShare.Pools(Pools(offered)),
-            Conditions = NodeConditions.Of(node.Status?.Conditions, host, devices, known, shown.Count - devices.Count, known.Count - assignments.Count, now),
+            Conditions = NodeConditions.Of(
+                node.Status?.Conditions,
+                host,
+                devices,
+                known,
+                shown.Count - devices.Count,
+                known.Count - assignments.Count,
+                now
+            ),
         };
     }
 
     private static Dictionary<PciAddress, Ownership> Owners(IReadOnlyDictionary<string, PciAssignment> wanted, IReadOnlyList<Holding> known)
     {
         var owners = new Dictionary<PciAddress, Ownership>();
-        foreach (var assignment in wanted.Values)
+        foreach (PciAssignment assignment in wanted.Values)
         {
-            foreach (var device in assignment.Devices)
+            foreach (AssignedDevice device in assignment.Devices)
                 owners[PciAddress.Parse(device.Address)] = new(assignment.ClaimUid, false);
         }
 
         // What the journal holds is the truth about now.
-        foreach (var holding in known.Where(h => h.State != HoldingState.Rejected && h.Devices.Count > 0))
+        foreach (Holding? holding in known.Where(h => h.State != HoldingState.Rejected && h.Devices.Count > 0))
         {
-            foreach (var device in holding.Devices)
+            foreach (HeldDevice device in holding.Devices)
                 owners[device.Address] = new(holding.ClaimUid, holding.State == HoldingState.Prepared);
         }
 
@@ -71,27 +91,51 @@ internal static class NodeStatusBuilder
     }
 
     /// <summary>Matched and given-away functions with the rest of their IOMMU groups, in order of address.</summary>
-    private static List<HostFunction> Shown(HostSnapshot host, IReadOnlyDictionary<PciAddress, string> matched,
-        Dictionary<PciAddress, Ownership> owners, IReadOnlyList<Holding> known, HashSet<PciAddress> present)
+    private static List<HostFunction> Shown(
+        HostSnapshot host,
+        IReadOnlyDictionary<PciAddress, string> matched,
+        Dictionary<PciAddress, Ownership> owners,
+        IReadOnlyList<Holding> known,
+        HashSet<PciAddress> present
+    )
     {
-        var groups = host.Functions
-            .Where(f => f.Function.IommuGroup is not null && (matched.ContainsKey(f.Function.Address) || owners.ContainsKey(f.Function.Address)))
+        var groups = host
+            .Functions.Where(f =>
+                f.Function.IommuGroup is not null && (matched.ContainsKey(f.Function.Address) || owners.ContainsKey(f.Function.Address))
+            )
             .Select(f => f.Function.IommuGroup!.Value)
             .ToHashSet();
-        var all = host.Functions
-            .Where(f => matched.ContainsKey(f.Function.Address) || owners.ContainsKey(f.Function.Address) || f.WithheldBy == PciOperatorApi.UsedOnce
-                || (f.Function.IommuGroup is { } group && groups.Contains(group)))
+        var all = host
+            .Functions.Where(f =>
+                matched.ContainsKey(f.Function.Address)
+                || owners.ContainsKey(f.Function.Address)
+                || f.WithheldBy == PciOperatorApi.UsedOnce
+                || (f.Function.IommuGroup is { } group && groups.Contains(group))
+            )
             .OrderBy(f => f.Function.Address)
             .ToList();
 
         // A device that left the bus while a claim holds it is still to be seen.
-        foreach (var gone in known.Where(h => h.State != HoldingState.Rejected).SelectMany(h => h.Request.Devices).Where(d => !present.Contains(d.Address)))
+        foreach (
+            DeviceToTake? gone in known
+                .Where(h => h.State != HoldingState.Rejected)
+                .SelectMany(h => h.Request.Devices)
+                .Where(d => !present.Contains(d.Address))
+        )
         {
-            all.Add(new HostFunction
-            {
-                Function = new PciFunction { Address = gone.Address, VendorId = gone.VendorId, ProductId = gone.ProductId, IommuGroup = gone.IommuGroup },
-                GuardReason = $"{gone.Address} is gone from the bus",
-            });
+            all.Add(
+                new HostFunction
+                {
+                    Function = new PciFunction
+                    {
+                        Address = gone.Address,
+                        VendorId = gone.VendorId,
+                        ProductId = gone.ProductId,
+                        IommuGroup = gone.IommuGroup,
+                    },
+                    GuardReason = $"{gone.Address} is gone from the bus",
+                }
+            );
         }
 
         return all;
@@ -99,9 +143,12 @@ internal static class NodeStatusBuilder
 
     private static AssignmentStatus Assignment(Holding holding, IReadOnlyDictionary<string, PciAssignment> wanted, bool settling)
     {
-        var request = holding.Request;
+        AssignmentRequest request = holding.Request;
         // What is held and no longer wanted is on its way back, also before the first write of that.
-        var state = settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? HostMapping.State(holding.State) : AssignmentState.Releasing;
+        AssignmentState state =
+            settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck
+                ? HostMapping.State(holding.State)
+                : AssignmentState.Releasing;
         var policies = request.Devices.ToDictionary(d => d.Address, HostMapping.Policy);
         return new AssignmentStatus
         {
@@ -111,27 +158,39 @@ internal static class NodeStatusBuilder
             State = state,
             Reason = Fitted.Text(holding.Reason, 64),
             Message = Fitted.Text(holding.Message, 1024),
-            Devices = holding.Devices.Count > 0
-                ? [.. holding.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString(), Driver = d.Driver, OriginalDriver = d.OriginalDriver, Policy = holding.State == HoldingState.Rejected ? null : policies.GetValueOrDefault(d.Address), DeviceNode = d.DeviceNode ?? d.VfioDeviceNode })]
-                : [.. request.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString() })],
+            Devices =
+                holding.Devices.Count > 0
+                    ?
+                    [
+                        .. holding.Devices.Select(d => new AssignedDeviceStatus
+                        {
+                            Address = d.Address.ToString(),
+                            Driver = d.Driver,
+                            OriginalDriver = d.OriginalDriver,
+                            Policy = holding.State == HoldingState.Rejected ? null : policies.GetValueOrDefault(d.Address),
+                            DeviceNode = d.DeviceNode ?? d.VfioDeviceNode,
+                        }),
+                    ]
+                    : [.. request.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString() })],
         };
     }
 
     private static List<PciPool> Pools(List<PciNodeDevice> offered) =>
-    [
-        .. offered.GroupBy(d => (d.VendorId, d.ProductId, d.Type, d.NumaNode, Address: d.ParentAddress ?? d.Address, d.Rule))
-            .Select(g => new PciPool
-            {
-                VendorId = g.Key.VendorId,
-                ProductId = g.Key.ProductId,
-                Type = g.Key.Type,
-                NumaNode = g.Key.NumaNode,
-                Address = g.Key.Address,
-                Rule = g.Key.Rule,
-                Total = g.Count(),
-                Available = g.Count(d => d.State == PciDeviceState.Available),
-                Claimed = g.Count(d => d.State == PciDeviceState.Claimed),
-                Allocated = g.Count(d => d.State == PciDeviceState.Allocated),
-            }),
-    ];
+        [
+            .. offered
+                .GroupBy(d => (d.VendorId, d.ProductId, d.Type, d.NumaNode, Address: d.ParentAddress ?? d.Address, d.Rule))
+                .Select(g => new PciPool
+                {
+                    VendorId = g.Key.VendorId,
+                    ProductId = g.Key.ProductId,
+                    Type = g.Key.Type,
+                    NumaNode = g.Key.NumaNode,
+                    Address = g.Key.Address,
+                    Rule = g.Key.Rule,
+                    Total = g.Count(),
+                    Available = g.Count(d => d.State == PciDeviceState.Available),
+                    Claimed = g.Count(d => d.State == PciDeviceState.Claimed),
+                    Allocated = g.Count(d => d.State == PciDeviceState.Allocated),
+                }),
+        ];
 }

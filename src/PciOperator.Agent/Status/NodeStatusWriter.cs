@@ -9,7 +9,9 @@ namespace PciOperator.Agent;
 /// holds for this PciNode (its UID), whatever the controller does to the spec meanwhile.</summary>
 internal sealed class NodeStatusWriter(IEntityClient client, CollectorRegistry metrics)
 {
-    private readonly Counter _writes = Metrics.WithCustomRegistry(metrics).CreateCounter("pcioperator_agent_status_writes_total", "Writes of the PciNode's status.");
+    private readonly Counter _writes = Metrics
+        .WithCustomRegistry(metrics)
+        .CreateCounter("pcioperator_agent_status_writes_total", "Writes of the PciNode's status.");
 
     // What the PciNode that was compared with last says: most looks find the same one, and nothing new.
     private (PciNode? Node, byte[] Status) _compared = (null, []);
@@ -20,11 +22,13 @@ internal sealed class NodeStatusWriter(IEntityClient client, CollectorRegistry m
         if (NewOf(node, status) is not { } wanted)
             return null;
 
-        var patch = EntityPatch.Json($$"""
+        var patch = EntityPatch.Json(
+            $$"""
             [{"op":"test","path":"/metadata/uid","value":"{{node.Metadata.Uid}}"},
              {"op":"add","path":"/status","value":{{System.Text.Encoding.UTF8.GetString(wanted)}}}]
-            """);
-        var written = await client.PatchAsync<PciNode>(node.Metadata.Name!, null, patch, "status", ct);
+            """
+        );
+        PciNode written = await client.PatchAsync<PciNode>(node.Metadata.Name!, null, patch, "status", ct);
         _writes.Inc();
         return written;
     }
@@ -32,7 +36,7 @@ internal sealed class NodeStatusWriter(IEntityClient client, CollectorRegistry m
     /// <summary>A status as JSON, or null when it is what the PciNode says already.</summary>
     internal byte[]? NewOf(PciNode node, PciNodeStatus status)
     {
-        var wanted = JsonSerializer.SerializeToUtf8Bytes(status, PciOperatorJsonContext.Default.PciNodeStatus);
+        byte[] wanted = JsonSerializer.SerializeToUtf8Bytes(status, PciOperatorJsonContext.Default.PciNodeStatus);
         if (node.Status is null)
             return wanted;
         if (!ReferenceEquals(_compared.Node, node))

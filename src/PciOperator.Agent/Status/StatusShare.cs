@@ -3,7 +3,9 @@ using PciOperator.Api;
 
 namespace PciOperator.Agent;
 
-/// <summary>Cuts a PciNode's status to its share of the object (<see cref="StoredSize.Status"/>) and to what the schema takes. Pure.</summary>
+/// <summary>
+/// Cuts a PciNode's status to its share of the object (<see cref="StoredSize.Status"/>) and to what the schema takes. Pure.
+/// </summary>
 internal static class StatusShare
 {
     /// <summary>The most items that each list takes.</summary>
@@ -17,33 +19,47 @@ internal static class StatusShare
     private const int Rest = 60_000;
 
     /// <summary>
-    /// What the agent has to say of claims: all of it. A claim that is on its way out is never left out, since a claim that nobody names is gone; one that
+    /// What the agent has to say of claims: all of it. A claim that is on its way out is never left out, since a claim that nobody names is
+    /// gone; one that
     /// the spec names and that has nothing yet is the first to go.
     /// </summary>
     /// <param name="all">What is to be said.</param>
     /// <param name="wanted">Whether the spec names a claim.</param>
     /// <param name="complete">False when one was left out that the spec doesn't name.</param>
-    public static IReadOnlyList<AssignmentStatus> Assignments(IReadOnlyList<AssignmentStatus> all, Func<string, bool> wanted, out bool complete)
+    public static IReadOnlyList<AssignmentStatus> Assignments(
+        IReadOnlyList<AssignmentStatus> all,
+        Func<string, bool> wanted,
+        out bool complete
+    )
     {
-        var kept = all.Count <= Most ? all : [.. all.OrderBy(Rank).Take(Most).OrderBy(a => a.ClaimUid, StringComparer.Ordinal)];
+        IReadOnlyList<AssignmentStatus> kept =
+            all.Count <= Most ? all : [.. all.OrderBy(Rank).Take(Most).OrderBy(a => a.ClaimUid, StringComparer.Ordinal)];
         complete = kept.Count(a => !wanted(a.ClaimUid)) == all.Count(a => !wanted(a.ClaimUid));
         return Size(kept) <= StoredSize.Status / 2 ? kept : [.. kept.Select(a => a with { Message = Fitted.Text(a.Message, ShortText) })];
 
-        int Rank(AssignmentStatus a) => !wanted(a.ClaimUid) ? 0 : a.State switch
-        {
-            AssignmentState.Preparing => 3,
-            AssignmentState.Rejected => 2,
-            _ => 1,
-        };
+        int Rank(AssignmentStatus a) =>
+            !wanted(a.ClaimUid)
+                ? 0
+                : a.State switch
+                {
+                    AssignmentState.Preparing => 3,
+                    AssignmentState.Rejected => 2,
+                    _ => 1,
+                };
     }
 
     /// <summary>
-    /// The devices that fit beside the claims. IOMMU groups stay whole: a group that is shown in part would be given away in part. Those that are given
+    /// The devices that fit beside the claims. IOMMU groups stay whole: a group that is shown in part would be given away in part. Those
+    /// that are given
     /// away come first, then those of lower addresses; texts are cut before devices are left out.
     /// </summary>
-    public static IReadOnlyList<PciNodeDevice> Devices(IReadOnlyList<PciNodeDevice> all, Func<PciNodeDevice, bool> isHeld, IReadOnlyList<AssignmentStatus> assignments)
+    public static IReadOnlyList<PciNodeDevice> Devices(
+        IReadOnlyList<PciNodeDevice> all,
+        Func<PciNodeDevice, bool> isHeld,
+        IReadOnlyList<AssignmentStatus> assignments
+    )
     {
-        var room = StoredSize.Status - Rest - PoolShare - Size(assignments);
+        int room = StoredSize.Status - Rest - PoolShare - Size(assignments);
         var sized = all.Select(d => (Device: d, Size: Size(d))).ToList();
         if (sized.Sum(d => (long)d.Size) > room)
             sized = [.. all.Select(Brief).Select(d => (d, Size(d)))];
@@ -51,10 +67,12 @@ internal static class StatusShare
             return [.. sized.Select(d => d.Device)];
 
         var kept = new HashSet<string>();
-        var groups = sized.GroupBy(d => d.Device.IommuGroup is { } group ? group.ToString(System.Globalization.CultureInfo.InvariantCulture) : d.Device.Address);
-        foreach (var group in groups.OrderByDescending(g => g.Any(d => isHeld(d.Device))))
+        IEnumerable<IGrouping<string, (PciNodeDevice Device, int Size)>> groups = sized.GroupBy(d =>
+            d.Device.IommuGroup is { } group ? group.ToString(System.Globalization.CultureInfo.InvariantCulture) : d.Device.Address
+        );
+        foreach (IGrouping<string, (PciNodeDevice Device, int Size)>? group in groups.OrderByDescending(g => g.Any(d => isHeld(d.Device))))
         {
-            var (count, size) = (group.Count(), group.Sum(d => d.Size));
+            (int count, int size) = (group.Count(), group.Sum(d => d.Size));
             if (kept.Count + count > Most || size > room)
                 continue;
             room -= size;
@@ -67,18 +85,25 @@ internal static class StatusShare
     /// <summary>The pools that fit: they are for people, and nothing is decided by them.</summary>
     public static IReadOnlyList<PciPool> Pools(IReadOnlyList<PciPool> all)
     {
-        var count = Fitted.Count(all, Most, PoolShare, p => JsonSerializer.SerializeToUtf8Bytes(p, PciOperatorJsonContext.Default.PciPool).Length + 1);
+        int count = Fitted.Count(
+            all,
+            Most,
+            PoolShare,
+            p => JsonSerializer.SerializeToUtf8Bytes(p, PciOperatorJsonContext.Default.PciPool).Length + 1
+        );
         return count == all.Count ? all : [.. all.Take(count)];
     }
 
-    private static PciNodeDevice Brief(PciNodeDevice device) => device with
-    {
-        Name = Fitted.Text(device.Name, ShortText / 2),
-        Reason = Fitted.Text(device.Reason, ShortText),
-        Problems = device.Problems is null ? null : [.. device.Problems.Select(p => p with { Message = null })],
-    };
+    private static PciNodeDevice Brief(PciNodeDevice device) =>
+        device with
+        {
+            Name = Fitted.Text(device.Name, ShortText / 2),
+            Reason = Fitted.Text(device.Reason, ShortText),
+            Problems = device.Problems is null ? null : [.. device.Problems.Select(p => p with { Message = null })],
+        };
 
-    private static int Size(PciNodeDevice device) => StoredSize.Of(JsonSerializer.SerializeToUtf8Bytes(device, PciOperatorJsonContext.Default.PciNodeDevice));
+    private static int Size(PciNodeDevice device) =>
+        StoredSize.Of(JsonSerializer.SerializeToUtf8Bytes(device, PciOperatorJsonContext.Default.PciNodeDevice));
 
     private static int Size(IReadOnlyList<AssignmentStatus> assignments) =>
         assignments.Sum(a => StoredSize.Of(JsonSerializer.SerializeToUtf8Bytes(a, PciOperatorJsonContext.Default.AssignmentStatus)));

@@ -9,18 +9,37 @@ namespace PciOperator.Agent;
 /// </summary>
 internal static class AllowedDevices
 {
-    /// <summary>A refusal that names the devices which no rule gives away; null when each is matched, or goes along with one whose rule lets companions go.</summary>
-    public static Holding? Refuse(AssignmentRequest request, IReadOnlyDictionary<PciAddress, HostFunction> host, IReadOnlyDictionary<PciAddress, string> matched, CompiledRules rules)
+    /// <summary>
+    /// A refusal that names the devices which no rule gives away; null when each is matched, or goes along with one whose rule lets
+    /// companions go.
+    /// </summary>
+    public static Holding? Refuse(
+        AssignmentRequest request,
+        IReadOnlyDictionary<PciAddress, HostFunction> host,
+        IReadOnlyDictionary<PciAddress, string> matched,
+        CompiledRules rules
+    )
     {
-        var groups = request.Devices.Select(d => d.Address)
-            .Where(a => matched.TryGetValue(a, out var rule) && rules.Policy(rule).Companions == Api.CompanionPolicy.Allow && host.ContainsKey(a))
-            .Select(a => host[a].Function.IommuGroup).OfType<int>().ToHashSet();
-        var strangers = request.Devices
-            .Where(d => !matched.ContainsKey(d.Address) && !(host.TryGetValue(d.Address, out var f) && f.Function.IommuGroup is { } group && groups.Contains(group))).ToList();
+        var groups = request
+            .Devices.Select(d => d.Address)
+            .Where(a =>
+                matched.TryGetValue(a, out string? rule)
+                && rules.Policy(rule).Companions == Api.CompanionPolicy.Allow
+                && host.ContainsKey(a)
+            )
+            .Select(a => host[a].Function.IommuGroup)
+            .OfType<int>()
+            .ToHashSet();
+        var strangers = request
+            .Devices.Where(d =>
+                !matched.ContainsKey(d.Address)
+                && !(host.TryGetValue(d.Address, out HostFunction? f) && f.Function.IommuGroup is { } group && groups.Contains(group))
+            )
+            .ToList();
         if (strangers.Count == 0)
             return null;
-        var absent = strangers.TrueForAll(d => !host.ContainsKey(d.Address));
-        var names = string.Join(", ", strangers.Select(d => d.Address));
+        bool absent = strangers.TrueForAll(d => !host.ContainsKey(d.Address));
+        string names = string.Join(", ", strangers.Select(d => d.Address));
         return new Holding
         {
             Request = request,
@@ -29,7 +48,10 @@ internal static class AllowedDevices
             Message = absent
                 ? $"There is no device at {names}."
                 : $"No PciDeviceSpec of this node matches {names}, or lets it go along with its IOMMU group (companions: allow): the agent takes only what a rule of its own node gives away.",
-            Devices = [.. strangers.Select(d => new HeldDevice { Address = d.Address, Driver = host.GetValueOrDefault(d.Address)?.Driver })],
+            Devices =
+            [
+                .. strangers.Select(d => new HeldDevice { Address = d.Address, Driver = host.GetValueOrDefault(d.Address)?.Driver }),
+            ],
         };
     }
 }

@@ -13,7 +13,7 @@ internal sealed class CompiledRules
     public static CompiledRules Of(IReadOnlyList<PciNodeRule>? rules)
     {
         var compiled = new CompiledRules();
-        foreach (var rule in rules ?? [])
+        foreach (PciNodeRule rule in rules ?? [])
         {
             try
             {

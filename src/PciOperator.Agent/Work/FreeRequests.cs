@@ -35,14 +35,14 @@ internal sealed class FreeRequests(PassthroughHost host, IHostFileSystem files, 
             return [];
         }
 
-        var named = PciOperatorApi.FreedBy(node.GetAnnotation(PciOperatorApi.FreeAnnotation));
+        IReadOnlyList<PciAddress> named = PciOperatorApi.FreedBy(node.GetAnnotation(PciOperatorApi.FreeAnnotation));
         if (named.Count == 0 && _answered.Count == 0)
             return [];
 
         var held = host.Holdings.SelectMany(h => h.Request.Devices).Select(d => d.Address).ToHashSet();
         var answers = new List<(PciAddress, bool)>();
         var failed = new HashSet<string>();
-        foreach (var address in named.Where(a => !_answered.Contains(a.ToString())))
+        foreach (PciAddress address in named.Where(a => !_answered.Contains(a.ToString())))
         {
             try
             {
@@ -72,7 +72,10 @@ internal sealed class FreeRequests(PassthroughHost host, IHostFileSystem files, 
     {
         try
         {
-            files.WriteDurably(_path, JsonSerializer.SerializeToUtf8Bytes(answered.Order(StringComparer.Ordinal).ToArray(), FreeRequestsJson.Default.StringArray));
+            files.WriteDurably(
+                _path,
+                JsonSerializer.SerializeToUtf8Bytes(answered.Order(StringComparer.Ordinal).ToArray(), FreeRequestsJson.Default.StringArray)
+            );
         }
         catch (HostIoException e)
         {
@@ -84,7 +87,9 @@ internal sealed class FreeRequests(PassthroughHost host, IHostFileSystem files, 
     {
         try
         {
-            return files.ReadText(_path) is { } text ? [.. JsonSerializer.Deserialize(text, FreeRequestsJson.Default.StringArray) ?? []] : [];
+            return files.ReadText(_path) is { } text
+                ? [.. JsonSerializer.Deserialize(text, FreeRequestsJson.Default.StringArray) ?? []]
+                : [];
         }
         catch (JsonException)
         {

@@ -12,32 +12,35 @@ internal sealed class Retries(TimeSpan first, TimeProvider time, int longest = 3
     private const int LongestWait = 5;
 
     // Timers and timestamps are not the same clock to the last millisecond.
-    private static readonly TimeSpan s_tolerance = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan Tolerance = TimeSpan.FromMilliseconds(20);
     private readonly Dictionary<string, Attempts> _attempts = [];
 
     /// <summary>Whether work may be begun: it has not failed, its time has come, or what it depends on is not what it was at the
     /// first question after it failed (its own doing is no reason to begin it again).</summary>
     public bool MayStart(string work, string circumstances)
     {
-        if (!_attempts.TryGetValue(work, out var attempts))
+        if (!_attempts.TryGetValue(work, out Attempts? attempts))
             return true;
         if (attempts.Circumstances is null)
             _attempts[work] = attempts = attempts with { Circumstances = circumstances };
         if (attempts.Circumstances != circumstances)
             _attempts[work] = attempts with { Count = 0, Since = time.GetTimestamp() };
-        return attempts.Circumstances != circumstances || time.GetElapsedTime(attempts.Last) + s_tolerance >= attempts.Delay;
+        return attempts.Circumstances != circumstances || time.GetElapsedTime(attempts.Last) + Tolerance >= attempts.Delay;
     }
 
     /// <summary>Work has not succeeded; how long to wait before it is begun again if nothing changes.</summary>
     /// <param name="work">Which.</param>
-    /// <param name="waits">It waits for somebody whose end can't be seen (a process that has a device open): asked after steadily, not doubling.</param>
+    /// <param name="waits">It waits for somebody whose end can't be seen (a process that has a device open): asked after steadily, not
+    /// doubling.</param>
     public TimeSpan Failed(string work, bool waits = false)
     {
-        var now = time.GetTimestamp();
-        if (!_attempts.TryGetValue(work, out var before) || before.Waits != waits)
+        long now = time.GetTimestamp();
+        if (!_attempts.TryGetValue(work, out Attempts? before) || before.Waits != waits)
             before = new Attempts(0, now, now, TimeSpan.Zero, null, waits);
-        var factor = waits
-            ? time.GetElapsedTime(before.Since, now) < first * longest ? 1 : LongestWait
+        int factor = waits
+            ? time.GetElapsedTime(before.Since, now) < first * longest
+                ? 1
+                : LongestWait
             : Math.Min(1 << Math.Min(before.Count, 10), longest);
         _attempts[work] = before with { Count = before.Count + 1, Last = now, Delay = first * factor, Circumstances = null };
         return first * factor;
@@ -49,7 +52,7 @@ internal sealed class Retries(TimeSpan first, TimeProvider time, int longest = 3
     /// <summary>Forgets all work but this.</summary>
     public void Keep(Func<string, bool> work)
     {
-        foreach (var gone in _attempts.Keys.Where(w => !work(w)).ToList())
+        foreach (string gone in _attempts.Keys.Where(w => !work(w)).ToList())
             _attempts.Remove(gone);
     }
 

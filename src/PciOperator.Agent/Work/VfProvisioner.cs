@@ -19,7 +19,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
 {
     private const int LongestRetry = 150;
     private const int MostNamed = 3;
-    private static readonly TimeSpan s_soon = TimeSpan.FromSeconds(16);
+    private static readonly TimeSpan Soon = TimeSpan.FromSeconds(16);
     private readonly Lock _lock = new();
     private readonly Retries _retries = new(retry, time, LongestRetry);
     private readonly HashSet<PciAddress> _running = [];
@@ -64,20 +64,29 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
     /// <summary>Starts what is due.</summary>
     public void Look(PciNode node, HostSnapshot snapshot, CompiledRules rules, CancellationToken ct)
     {
-        var matched = rules.Match(snapshot);
-        var vfs = snapshot.Functions.Where(f => f.Function.ParentAddress is not null).ToLookup(f => f.Function.ParentAddress!.Value);
+        IReadOnlyDictionary<PciAddress, string> matched = rules.Match(snapshot);
+        ILookup<PciAddress, HostFunction> vfs = snapshot
+            .Functions.Where(f => f.Function.ParentAddress is not null)
+            .ToLookup(f => f.Function.ParentAddress!.Value);
         var wanting = new HashSet<PciAddress>();
         Dictionary<PciAddress, string>? holders = null;
         lock (_lock)
         {
-            foreach (var pf in snapshot.Functions.Where(f => f.Function.Type == DeviceType.Pf))
+            foreach (HostFunction? pf in snapshot.Functions.Where(f => f.Function.Type == DeviceType.Pf))
             {
-                if (!matched.TryGetValue(pf.Address, out var rule) || rules.Policy(rule).Sriov is not { NumVfs: { } count } sriov)
+                if (!matched.TryGetValue(pf.Address, out string? rule) || rules.Policy(rule).Sriov is not { NumVfs: { } count } sriov)
                     continue;
                 var present = vfs[pf.Address].ToList();
                 var wish = new Wish(count, sriov.DriversAutoprobe);
-                if (pf.NumVfs == count && present.Count == count && (wish.Autoprobe is null || pf.VfsAutoprobe is null || wish.Autoprobe == pf.VfsAutoprobe))
+                if (
+                    pf.NumVfs == count
+                    && present.Count == count
+                    && (wish.Autoprobe is null || pf.VfsAutoprobe is null || wish.Autoprobe == pf.VfsAutoprobe)
+                )
+                {
                     continue;
+                }
+
                 wanting.Add(pf.Address);
                 if (_running.Contains(pf.Address))
                     continue;
@@ -93,7 +102,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
                     Start(pf.Address, wish, ct);
             }
 
-            foreach (var settled in _notes.Keys.Where(pf => !wanting.Contains(pf)).ToList())
+            foreach (PciAddress settled in _notes.Keys.Where(pf => !wanting.Contains(pf)).ToList())
             {
                 _notes.Remove(settled);
                 Forget(settled);
@@ -106,9 +115,16 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
     /// <summary>What the kernel refused depends on the card and its driver; what the host's use of a VF forbade, on that use.</summary>
     private string Circumstances(HostFunction pf, List<HostFunction> vfs, Wish wish)
     {
-        var refused = _refused.Contains(pf.Address);
-        return $"{wish} " + string.Join(' ', (refused ? [] : vfs).Prepend(pf)
-            .Select(f => $"{f.Address} {f.Function.StableId} {f.Function.SriovTotalVfs} {f.Driver} {(refused ? "" : f.GuardReason)}"));
+        bool refused = _refused.Contains(pf.Address);
+        return $"{wish} "
+            + string.Join(
+                ' ',
+                (refused ? [] : vfs)
+                    .Prepend(pf)
+                    .Select(f =>
+                        $"{f.Address} {f.Function.StableId} {f.Function.SriovTotalVfs} {f.Driver} {(refused ? "" : f.GuardReason)}"
+                    )
+            );
     }
 
     private void Forget(PciAddress pf)
@@ -125,10 +141,11 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
             async () =>
             {
                 string? failure = null;
-                bool needsPerson = false, known = false;
+                bool needsPerson = false,
+                    known = false;
                 try
                 {
-                    var outcome = await host.SetVfsAsync(pf, wish.NumVfs, wish.Autoprobe, ct);
+                    SriovOutcome outcome = await host.SetVfsAsync(pf, wish.NumVfs, wish.Autoprobe, ct);
                     needsPerson = outcome.NeedsPerson;
 
                     // Of a change that hangs the first word says more: what the kernel does not finish.
@@ -145,7 +162,8 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
 
                 Finish(pf, failure, needsPerson, known, ct);
             },
-            ct);
+            ct
+        );
     }
 
     private void Finish(PciAddress pf, string? failure, bool needsPerson, bool known, CancellationToken ct)
@@ -163,7 +181,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
             {
                 again = _retries.Failed($"{pf}");
                 _ = needsPerson ? _refused.Add(pf) : _refused.Remove(pf);
-                _ = !needsPerson && again <= s_soon ? _soon.Add(pf) : _soon.Remove(pf);
+                _ = !needsPerson && again <= Soon ? _soon.Add(pf) : _soon.Remove(pf);
                 if (!known || !_notes.ContainsKey(pf))
                     Note(pf, failure);
             }
@@ -182,7 +200,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
 
     private void Note(PciAddress pf, string note)
     {
-        if (!_notes.TryGetValue(pf, out var known) || known != note)
+        if (!_notes.TryGetValue(pf, out string? known) || known != note)
             log.LogWarning("{Address}: {Note}", pf, note);
         _notes[pf] = note;
     }
@@ -191,15 +209,15 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
     private Dictionary<PciAddress, string> Holders(PciNode node)
     {
         var holders = new Dictionary<PciAddress, string>();
-        foreach (var assignment in node.Spec.Assignments ?? [])
+        foreach (PciAssignment assignment in node.Spec.Assignments ?? [])
         {
-            foreach (var device in assignment.Devices)
+            foreach (AssignedDevice device in assignment.Devices)
                 holders[PciAddress.Parse(device.Address)] = $"{assignment.ClaimNamespace}/{assignment.ClaimName}";
         }
 
-        foreach (var request in host.Holdings.Select(h => h.Request))
+        foreach (AssignmentRequest? request in host.Holdings.Select(h => h.Request))
         {
-            foreach (var device in request.Devices)
+            foreach (DeviceToTake device in request.Devices)
                 holders[device.Address] = $"{request.ClaimNamespace}/{request.ClaimName}";
         }
 
@@ -209,9 +227,11 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
     /// <summary>Who keeps the number from being changed, as "VF 0000:21:10.0 is held by claim team-a/nic"; null: nobody.</summary>
     private static string? Blocker(PciAddress pf, List<HostFunction> vfs, Dictionary<PciAddress, string> holders)
     {
-        if (holders.TryGetValue(pf, out var owner))
+        if (holders.TryGetValue(pf, out string? owner))
             return $"the PF itself is held by claim {owner}; done when it is released";
-        var held = vfs.Where(vf => holders.ContainsKey(vf.Address)).Select(vf => $"VF {vf.Address} is held by claim {holders[vf.Address]}").ToList();
+        var held = vfs.Where(vf => holders.ContainsKey(vf.Address))
+            .Select(vf => $"VF {vf.Address} is held by claim {holders[vf.Address]}")
+            .ToList();
         return held.Count == 0
             ? null
             : $"{string.Join(", ", held.Take(MostNamed))}{(held.Count > MostNamed ? $", and {held.Count - MostNamed} more are held" : "")}; done when {(held.Count == 1 ? "it is" : "they are")} released";

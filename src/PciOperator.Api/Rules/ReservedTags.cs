@@ -9,7 +9,8 @@ namespace PciOperator.Api;
 internal static class ReservedTags
 {
     private const string DeviceSaysIt = "the device itself says it";
-    private const string AliasNamesNoPlace = "an alias says what a device is, not where; a claim's nodeName, nodeSelector and numaNodes say where";
+    private const string AliasNamesNoPlace =
+        "an alias says what a device is, not where; a claim's nodeName, nodeSelector and numaNodes say where";
     private const string SpecSaysIt = "how a device is kept is for its PciDeviceSpec to say";
 
     private static readonly (string[] Keys, string Instead)[] OfSpecs =
@@ -50,18 +51,21 @@ internal static class ReservedTags
     ];
 
     /// <summary>One rule for each of a spec's keys.</summary>
-    internal static IEnumerable<CelRule<T>> RulesOfSpec<T>(Func<T, IReadOnlyDictionary<string, string>?> tags) where T : class =>
-        OfSpecs.Select(reserved => Rule(reserved.Keys, reserved.Instead, tags));
+    internal static IEnumerable<CelRule<T>> RulesOfSpec<T>(Func<T, IReadOnlyDictionary<string, string>?> tags)
+        where T : class => OfSpecs.Select(reserved => Rule(reserved.Keys, reserved.Instead, tags));
 
     /// <summary>One rule for each of an alias' keys.</summary>
-    internal static IEnumerable<CelRule<T>> RulesOfAlias<T>(Func<T, IReadOnlyDictionary<string, string>?> tags) where T : class =>
-        OfAliases.Select(reserved => Rule(reserved.Keys, reserved.Instead, tags));
+    internal static IEnumerable<CelRule<T>> RulesOfAlias<T>(Func<T, IReadOnlyDictionary<string, string>?> tags)
+        where T : class => OfAliases.Select(reserved => Rule(reserved.Keys, reserved.Instead, tags));
 
-    private static CelRule<T> Rule<T>(string[] keys, string instead, Func<T, IReadOnlyDictionary<string, string>?> tags) where T : class => new(
-        $"!has(self.tags) || !({string.Join(" || ", keys.Select(key => $"'{key}' in self.tags"))})",
-        $"{(keys is [var one] ? one + " can't be a tag" : $"{string.Join(", ", keys[..^1])} and {keys[^1]} can't be tags")}: {instead}",
-        self => tags(self) is not { } given || !keys.Any(given.ContainsKey))
-    {
-        FieldPath = ".tags",
-    };
+    private static CelRule<T> Rule<T>(string[] keys, string instead, Func<T, IReadOnlyDictionary<string, string>?> tags)
+        where T : class =>
+        new(
+            $"!has(self.tags) || !({string.Join(" || ", keys.Select(key => $"'{key}' in self.tags"))})",
+            $"{(keys is [var one] ? one + " can't be a tag" : $"{string.Join(", ", keys[..^1])} and {keys[^1]} can't be tags")}: {instead}",
+            self => tags(self) is not { } given || !keys.Any(given.ContainsKey)
+        )
+        {
+            FieldPath = ".tags",
+        };
 }

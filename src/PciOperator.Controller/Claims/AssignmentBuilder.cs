@@ -12,84 +12,120 @@ internal static class AssignmentBuilder
         var devices = node.Status!.Devices!.ToDictionary(d => d.Address);
         var rules = (node.Spec.Rules ?? []).ToDictionary(r => r.Name);
         // A companion that no spec matches is kept as the device is for whose sake it goes along.
-        var leading = allocation.Devices.Select(d => devices.GetValueOrDefault(d.Address.ToString())?.Rule).FirstOrDefault(r => r is not null);
-        return For(claim, allocation.Devices.Select(d =>
-        {
-            if (!devices.TryGetValue(d.Address.ToString(), out var device))
-                throw new PlacementConflictException($"{d.Address} is no longer on node {node.Metadata.Name}");
-            var policy = (device.Rule ?? leading) is { } name ? rules.GetValueOrDefault(name) : null;
-            return new AssignedDevice
+        string? leading = allocation
+            .Devices.Select(d => devices.GetValueOrDefault(d.Address.ToString())?.Rule)
+            .FirstOrDefault(r => r is not null);
+        return For(
+            claim,
+            allocation.Devices.Select(d =>
             {
-                Address = device.Address,
-                StableId = device.StableId,
-                VendorId = device.VendorId,
-                ProductId = device.ProductId,
-                NumaNode = device.NumaNode,
-                IommuGroup = device.IommuGroup,
-                Request = d.Companion ? null : d.Request,
-                Companion = d.Companion ? true : null,
-                Driver = policy?.Driver ?? PassthroughDriver.VfioPci,
-                Managed = policy?.Managed ?? true,
-                Reset = policy?.Reset ?? ResetPolicy.BestEffort,
-                OneTimeUse = policy?.OneTimeUse == true ? true : null,
-            };
-        })) with { NumaPreferenceMet = allocation.NumaPreferenceMet };
+                if (!devices.TryGetValue(d.Address.ToString(), out PciNodeDevice? device))
+                    throw new PlacementConflictException($"{d.Address} is no longer on node {node.Metadata.Name}");
+                PciNodeRule? policy = (device.Rule ?? leading) is { } name ? rules.GetValueOrDefault(name) : null;
+                return new AssignedDevice
+                {
+                    Address = device.Address,
+                    StableId = device.StableId,
+                    VendorId = device.VendorId,
+                    ProductId = device.ProductId,
+                    NumaNode = device.NumaNode,
+                    IommuGroup = device.IommuGroup,
+                    Request = d.Companion ? null : d.Request,
+                    Companion = d.Companion ? true : null,
+                    Driver = policy?.Driver ?? PassthroughDriver.VfioPci,
+                    Managed = policy?.Managed ?? true,
+                    Reset = policy?.Reset ?? ResetPolicy.BestEffort,
+                    OneTimeUse = policy?.OneTimeUse == true ? true : null,
+                };
+            })
+        ) with
+        {
+            NumaPreferenceMet = allocation.NumaPreferenceMet,
+        };
     }
 
     /// <summary>
-    /// What a claim had on a node whose PciNode was lost and is made again; null: nothing of it can be meant. What the agent's journal holds for the claim's UID
-    /// is so, and is kept as the journal says. What only the claim's status names is decided as at a first placement, from the specs and aliases of now.
+    /// What a claim had on a node whose PciNode was lost and is made again; null: nothing of it can be meant. What the agent's journal
+    /// holds for the claim's UID
+    /// is so, and is kept as the journal says. What only the claim's status names is decided as at a first placement, from the specs and
+    /// aliases of now.
     /// </summary>
     public static PciAssignment? Again(PassthroughClaim claim, PciNode node, Func<string, AliasDefinition?> alias, DateTimeOffset now)
     {
-        var owners = Owners(node, claim.Metadata.Uid!);
-        var held = node.Status!.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != AssignmentState.Rejected);
-        return held is { Devices: { Count: > 0 } devices } ? OfHeld(claim, node, devices, owners) : OfStatus(claim, node, alias, owners, now);
+        Dictionary<string, string> owners = Owners(node, claim.Metadata.Uid!);
+        AssignmentStatus? held = node.Status!.Assignments?.FirstOrDefault(a =>
+            a.ClaimUid == claim.Metadata.Uid && a.State != AssignmentState.Rejected
+        );
+        return held is { Devices: { Count: > 0 } devices }
+            ? OfHeld(claim, node, devices, owners)
+            : OfStatus(claim, node, alias, owners, now);
     }
 
-    private static PciAssignment? OfHeld(PassthroughClaim claim, PciNode node, IReadOnlyList<AssignedDeviceStatus> held, Dictionary<string, string> owners)
+    private static PciAssignment? OfHeld(
+        PassthroughClaim claim,
+        PciNode node,
+        IReadOnlyList<AssignedDeviceStatus> held,
+        Dictionary<string, string> owners
+    )
     {
         var listed = (node.Status!.Devices ?? []).ToDictionary(d => d.Address);
         if (held.Any(h => owners.ContainsKey(h.Address) || h.Policy is null || !listed.ContainsKey(h.Address)))
             return null;
         var served = (claim.Status?.Devices ?? []).ToDictionary(d => d.Address);
-        return For(claim, held.Select(h => new AssignedDevice
+        return For(
+            claim,
+            held.Select(h => new AssignedDevice
+            {
+                Address = h.Address,
+                StableId = listed[h.Address].StableId,
+                VendorId = listed[h.Address].VendorId,
+                ProductId = listed[h.Address].ProductId,
+                NumaNode = listed[h.Address].NumaNode,
+                IommuGroup = listed[h.Address].IommuGroup,
+                Request = served.GetValueOrDefault(h.Address)?.Request,
+                Companion = served.GetValueOrDefault(h.Address)?.Companion,
+                Driver = h.Policy!.Driver,
+                Managed = h.Policy.Managed,
+                Reset = h.Policy.Reset,
+                OneTimeUse = h.Policy.OneTimeUse,
+            })
+        ) with
         {
-            Address = h.Address,
-            StableId = listed[h.Address].StableId,
-            VendorId = listed[h.Address].VendorId,
-            ProductId = listed[h.Address].ProductId,
-            NumaNode = listed[h.Address].NumaNode,
-            IommuGroup = listed[h.Address].IommuGroup,
-            Request = served.GetValueOrDefault(h.Address)?.Request,
-            Companion = served.GetValueOrDefault(h.Address)?.Companion,
-            Driver = h.Policy!.Driver,
-            Managed = h.Policy.Managed,
-            Reset = h.Policy.Reset,
-            OneTimeUse = h.Policy.OneTimeUse,
-        })) with { NumaPreferenceMet = claim.Status?.NumaPreferenceMet };
+            NumaPreferenceMet = claim.Status?.NumaPreferenceMet,
+        };
     }
 
-    private static PciAssignment? OfStatus(PassthroughClaim claim, PciNode node, Func<string, AliasDefinition?> alias, Dictionary<string, string> owners, DateTimeOffset now)
+    private static PciAssignment? OfStatus(
+        PassthroughClaim claim,
+        PciNode node,
+        Func<string, AliasDefinition?> alias,
+        Dictionary<string, string> owners,
+        DateTimeOffset now
+    )
     {
         var named = (claim.Status?.Devices ?? []).Select(d => d.Address).ToHashSet();
         if (named.Count == 0 || claim.Spec.Requests.Any(r => alias(r.Alias) is null))
             return null;
         var rules = (node.Spec.Rules ?? []).ToDictionary(r => r.Name, r => r.ToTags());
-        // The devices that it names are free for it, and no others are. Guards are not asked: what was bound for it before looks foreign to an agent without its
+        // The devices that it names are free for it, and no others are. Guards are not asked: what was bound for it before looks foreign to
+        // an agent without its
         // journal, and that agent refuses by itself.
-        var inventory = NodeInventory.Build(node.Metadata.Name!,
-        [
-            .. (node.Status!.Devices ?? []).Select(d => new NodeDevice
-            {
-                Function = d.ToFunction(),
-                Rule = d.Rule,
-                Tags = d.Rule is { } rule ? rules.GetValueOrDefault(rule) : null,
-                Owner = owners.GetValueOrDefault(d.Address),
-                BlockedReason = named.Contains(d.Address) ? null : "it is not the claim's",
-            }),
-        ], node.Status.ToSockets());
-        return Allocator.TryNode(inventory, claim.ToRequirements(alias, now)) is NodeVerdict.Served(var allocation)
+        var inventory = NodeInventory.Build(
+            node.Metadata.Name!,
+            [
+                .. (node.Status!.Devices ?? []).Select(d => new NodeDevice
+                {
+                    Function = d.ToFunction(),
+                    Rule = d.Rule,
+                    Tags = d.Rule is { } rule ? rules.GetValueOrDefault(rule) : null,
+                    Owner = owners.GetValueOrDefault(d.Address),
+                    BlockedReason = named.Contains(d.Address) ? null : "it is not the claim's",
+                }),
+            ],
+            node.Status.ToSockets()
+        );
+        return
+            Allocator.TryNode(inventory, claim.ToRequirements(alias, now)) is NodeVerdict.Served(var allocation)
             && named.SetEquals(allocation.Devices.Select(d => d.Address.ToString()))
             ? Of(claim, allocation, node)
             : null;
@@ -99,26 +135,29 @@ internal static class AssignmentBuilder
     private static Dictionary<string, string> Owners(PciNode node, string but)
     {
         var owners = new Dictionary<string, string>();
-        foreach (var assignment in node.Spec.Assignments ?? [])
+        foreach (PciAssignment assignment in node.Spec.Assignments ?? [])
         {
-            foreach (var device in assignment.Devices)
+            foreach (AssignedDevice device in assignment.Devices)
                 owners[device.Address] = assignment.ClaimUid;
         }
 
-        foreach (var held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected && a.ClaimUid != but))
+        foreach (
+            AssignmentStatus? held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected && a.ClaimUid != but)
+        )
         {
-            foreach (var device in held.Devices ?? [])
+            foreach (AssignedDeviceStatus device in held.Devices ?? [])
                 owners.TryAdd(device.Address, held.ClaimUid);
         }
 
         return owners;
     }
 
-    private static PciAssignment For(PassthroughClaim claim, IEnumerable<AssignedDevice> devices) => new()
-    {
-        ClaimNamespace = claim.Metadata.NamespaceProperty!,
-        ClaimName = claim.Metadata.Name!,
-        ClaimUid = claim.Metadata.Uid!,
-        Devices = [.. devices],
-    };
+    private static PciAssignment For(PassthroughClaim claim, IEnumerable<AssignedDevice> devices) =>
+        new()
+        {
+            ClaimNamespace = claim.Metadata.NamespaceProperty!,
+            ClaimName = claim.Metadata.Name!,
+            ClaimUid = claim.Metadata.Uid!,
+            Devices = [.. devices],
+        };
 }

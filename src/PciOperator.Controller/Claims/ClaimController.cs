@@ -26,15 +26,21 @@ internal sealed class ClaimController(
     CollectorRegistry metrics,
     TimeProvider time,
     ILogger log,
-    ControllerOptions options) : IEntityController<PassthroughClaim>
+    ControllerOptions options
+) : IEntityController<PassthroughClaim>
 {
     /// <summary>The reason of a claim that is tied to too many others.</summary>
     public const string CoLocationTooLarge = "CoLocationTooLarge";
 
-    private readonly Counter _placements = Metrics.WithCustomRegistry(metrics).CreateCounter("pcioperator_placements_total", "Decisions for claims by outcome.", ["outcome"]);
-    private readonly Histogram _deciding = Metrics.WithCustomRegistry(metrics).CreateHistogram("pcioperator_placement_duration_seconds", "Time to decide where a claim goes.", HistogramBuckets.Seconds);
+    private readonly Counter _placements = Metrics
+        .WithCustomRegistry(metrics)
+        .CreateCounter("pcioperator_placements_total", "Decisions for claims by outcome.", ["outcome"]);
+    private readonly Histogram _deciding = Metrics
+        .WithCustomRegistry(metrics)
+        .CreateHistogram("pcioperator_placement_duration_seconds", "Time to decide where a claim goes.", HistogramBuckets.Seconds);
 
-    // The generation at which an assignment was withdrawn from a PciNode: its agent has to have seen that one before the claim may go. A PciNode that is
+    // The generation at which an assignment was withdrawn from a PciNode: its agent has to have seen that one before the claim may go. A
+    // PciNode that is
     // made again counts its generations anew, so it is the PciNode's UID that says whose they are.
     private readonly ConcurrentDictionary<(string Uid, string Node), (string? PciNodeUid, long Generation)> _withdrawn = new();
 
@@ -60,7 +66,7 @@ internal sealed class ClaimController(
         }
         catch (ApiException gone) when (gone.IsNotFound && gone.Status.Details?.Kind == "passthroughclaims")
         {
-            return ReconciliationResult.Done;   // it went meanwhile; the cache is about to hear of it
+            return ReconciliationResult.Done; // it went meanwhile; the cache is about to hear of it
         }
     }
 
@@ -69,50 +75,77 @@ internal sealed class ClaimController(
         if (entity.Metadata.DeletionTimestamp is not null)
             return await ReleaseAsync(entity, ct);
 
-        var claim = entity.Metadata.Finalizers?.Contains(PciOperatorApi.ClaimFinalizer) == true ? entity : await AddFinalizerAsync(entity, ct);
-        var (node, assignment) = await ChooseAssignmentAsync(claim, ct);
+        PassthroughClaim claim =
+            entity.Metadata.Finalizers?.Contains(PciOperatorApi.ClaimFinalizer) == true ? entity : await AddFinalizerAsync(entity, ct);
+        (PciNode? node, PciAssignment? assignment) = await ChooseAssignmentAsync(claim, ct);
         if (await StaysAsync(claim, assignment is not null, ct) is { } stays)
         {
             await WriteStatusAsync(claim, stays, ct);
-            return ReconciliationResult.Done;   // the Node, or its PciNode, brings it back
+            return ReconciliationResult.Done; // the Node, or its PciNode, brings it back
         }
 
         if (assignment is null)
             return await PlaceAsync(claim, ct);
 
         node = Reports.Readable(node!);
-        var report = node.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
-        var host = caches.Nodes.Get(node.Metadata.Name!);
-        if (report is { State: AssignmentState.Rejected } && !NodeStanding.MayRun(claim, host, node) && RefusalOf(report, node, assignment) is { } refusal)
+        AssignmentStatus? report = node.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
+        V1Node? host = caches.Nodes.Get(node.Metadata.Name!);
+        if (
+            report is { State: AssignmentState.Rejected }
+            && !NodeStanding.MayRun(claim, host, node)
+            && RefusalOf(report, node, assignment) is { } refusal
+        )
         {
             report = refusal;
             // The agent's own words are the administrator's: on the PciNode, not in the tenant's claim.
-            events.Warning(node, TenantWords.Reason(report.Reason, "Refused"), $"refused to claim {EntityKey.Of(claim)}: {report.Message}", "Bind");
-            events.Warning(claim, TenantWords.Reason(report.Reason, "Refused"), TenantWords.Sentence(report.Reason, node.Metadata.Name!), "Bind");
-            claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriodFor(report.Reason)), ct);
+            events.Warning(
+                node,
+                TenantWords.Reason(report.Reason, "Refused"),
+                $"refused to claim {EntityKey.Of(claim)}: {report.Message}",
+                "Bind"
+            );
+            events.Warning(
+                claim,
+                TenantWords.Reason(report.Reason, "Refused"),
+                TenantWords.Sentence(report.Reason, node.Metadata.Name!),
+                "Bind"
+            );
+            claim = await WriteStatusAsync(
+                claim,
+                ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriodFor(report.Reason)),
+                ct
+            );
             await WithdrawAsync(claim, node.Metadata.Name!, ct);
             return ReconciliationResult.After(TimeSpan.Zero);
         }
 
-        await WriteStatusAsync(claim, ClaimStatus.Placed(claim, node, assignment, report, NodeStanding.DoubtOf(host, node), time.GetUtcNow()), ct);
+        await WriteStatusAsync(
+            claim,
+            ClaimStatus.Placed(claim, node, assignment, report, NodeStanding.DoubtOf(host, node), time.GetUtcNow()),
+            ct
+        );
         return ReconciliationResult.Done;
     }
 
     /// <summary>
-    /// What a claim says that waits for the node where it has its devices; null: it need not wait. A guest may run with them: nothing but its deletion or the
+    /// What a claim says that waits for the node where it has its devices; null: it need not wait. A guest may run with them: nothing but
+    /// its deletion or the
     /// out-of-service taint moves a claim that was ready, and when its PciNode is made again the node's agent is asked first what it holds.
     /// </summary>
     private async Task<PassthroughClaimStatus?> StaysAsync(PassthroughClaim claim, bool assigned, CancellationToken ct)
     {
         if (claim.Status is not { NodeName: { Length: > 0 } name } status)
             return null;
-        var node = await FindNodeAsync(name, ct);
+        V1Node? node = await FindNodeAsync(name, ct);
         if (node is null)
             return status.HandedOutIn is null ? null : ClaimStatus.NodeGone(claim, name, caches.Nodes.List().Count, time.GetUtcNow());
         if (assigned || ClusterView.IsOutOfService(node))
             return null;
-        var pciNode = caches.PciNodes.Get(name);
-        return pciNode is null || pciNode.Spec.Settling == true || (pciNode.Metadata.DeletionTimestamp is not null && NodeStanding.IsOfAnother(pciNode, node))
+        PciNode? pciNode = caches.PciNodes.Get(name);
+        return
+            pciNode is null
+            || pciNode.Spec.Settling == true
+            || (pciNode.Metadata.DeletionTimestamp is not null && NodeStanding.IsOfAnother(pciNode, node))
             ? ClaimStatus.Asking(claim, name, time.GetUtcNow())
             : null;
     }
@@ -123,16 +156,27 @@ internal sealed class ClaimController(
     /// </summary>
     private async Task<(PciNode? Node, PciAssignment? Assignment)> ChooseAssignmentAsync(PassthroughClaim claim, CancellationToken ct)
     {
-        var uid = claim.Metadata.Uid!;
-        var nodes = caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, uid).OrderBy(n => n.Metadata.Name, StringComparer.Ordinal).ToList();
+        string uid = claim.Metadata.Uid!;
+        var nodes = caches
+            .PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, uid)
+            .OrderBy(n => n.Metadata.Name, StringComparer.Ordinal)
+            .ToList();
         PciNode? chosen = null;
-        foreach (var node in nodes.OrderByDescending(n => n.Metadata.Name == claim.Status?.NodeName))
+        foreach (PciNode? node in nodes.OrderByDescending(n => n.Metadata.Name == claim.Status?.NodeName))
         {
-            var name = node.Metadata.Name!;
-            if (chosen is null && (!await IsGoneAsync(name, ct) || await MustWaitForAsync(claim, name, ct)) && !ClaimStatus.RulesOut(claim, name, Of(node, uid), time.GetUtcNow()))
+            string name = node.Metadata.Name!;
+            if (
+                chosen is null
+                && (!await IsGoneAsync(name, ct) || await MustWaitForAsync(claim, name, ct))
+                && !ClaimStatus.RulesOut(claim, name, Of(node, uid), time.GetUtcNow())
+            )
+            {
                 chosen = node;
+            }
             else
+            {
                 await WithdrawAsync(claim, name, ct);
+            }
         }
 
         return (chosen, chosen is null ? null : Of(chosen, uid));
@@ -140,12 +184,16 @@ internal sealed class ClaimController(
         static PciAssignment Of(PciNode node, string uid) => node.Spec.Assignments!.First(a => a.ClaimUid == uid);
     }
 
-    /// <summary>Whether a claim keeps its devices on a Node that does not exist any more: they were ready there, and nobody has said that the machine is off.</summary>
+    /// <summary>
+    /// Whether a claim keeps its devices on a Node that does not exist any more: they were ready there, and nobody has said that the
+    /// machine is off.
+    /// </summary>
     private async Task<bool> MustWaitForAsync(PassthroughClaim claim, string name, CancellationToken ct) =>
         claim.Status is { HandedOutIn: not null } status && status.NodeName == name && await FindNodeAsync(name, ct) is null;
 
     /// <summary>A Node; what the cache has not, or not yet, is asked for.</summary>
-    private async Task<V1Node?> FindNodeAsync(string name, CancellationToken ct) => caches.Nodes.Get(name) ?? await client.GetAsync<V1Node>(name, ct: ct);
+    private async Task<V1Node?> FindNodeAsync(string name, CancellationToken ct) =>
+        caches.Nodes.Get(name) ?? await client.GetAsync<V1Node>(name, ct: ct);
 
     private async Task<ReconciliationResult> PlaceAsync(PassthroughClaim claim, CancellationToken ct)
     {
@@ -154,26 +202,55 @@ internal sealed class ClaimController(
             return ReconciliationResult.After(options.PendingRetry);
         if (claim.Status is { NodeName: { Length: > 0 } lost })
         {
-            var why = view.IsGone(lost) ? $"node {lost} is gone" : $"its devices on node {lost} were withdrawn";
+            string why = view.IsGone(lost) ? $"node {lost} is gone" : $"its devices on node {lost} were withdrawn";
             events.Warning(claim, "NodeLost", $"{why}; the claim is placed again", "Place");
         }
 
         var group = CoLocation.GroupOf(claim, caches.Claims);
         if (group.Missing is { } missing)
-            return await PendAsync(claim, "CoLocationPending", $"it waits for claim {missing}, which coLocateWith names and which does not exist", ct);
+        {
+            return await PendAsync(
+                claim,
+                "CoLocationPending",
+                $"it waits for claim {missing}, which coLocateWith names and which does not exist",
+                ct
+            );
+        }
+
         if (group.TooMany)
-            return await PendAsync(claim, CoLocationTooLarge, $"coLocateWith ties it to more claims than can be placed together: at most {CoLocation.Most}, those that name it and those over others included", ct);
+        {
+            return await PendAsync(
+                claim,
+                CoLocationTooLarge,
+                $"coLocateWith ties it to more claims than can be placed together: at most {CoLocation.Most}, those that name it and those over others included",
+                ct
+            );
+        }
+
         if (group.Nodes.Count > 1)
-            return await PendAsync(claim, "CoLocationImpossible", $"the claims that coLocateWith names are on several nodes: {string.Join(", ", group.Nodes)}", ct);
+        {
+            return await PendAsync(
+                claim,
+                "CoLocationImpossible",
+                $"the claims that coLocateWith names are on several nodes: {string.Join(", ", group.Nodes)}",
+                ct
+            );
+        }
 
-        if (group.Unplaced.Any(m => m.Metadata.Uid != claim.Metadata.Uid && m.Metadata.Finalizers?.Contains(PciOperatorApi.ClaimFinalizer) != true))
+        if (
+            group.Unplaced.Any(m =>
+                m.Metadata.Uid != claim.Metadata.Uid && m.Metadata.Finalizers?.Contains(PciOperatorApi.ClaimFinalizer) != true
+            )
+        )
+        {
             return ReconciliationResult.After(options.BusyDelay);
+        }
 
-        var now = time.GetUtcNow();
+        DateTimeOffset now = time.GetUtcNow();
         var toPlace = new List<ClaimToPlace>();
         try
         {
-            foreach (var member in group.Unplaced)
+            foreach (PassthroughClaim member in group.Unplaced)
                 toPlace.Add(new ClaimToPlace(member, member.ToRequirements(view.Alias, now)));
         }
         catch (KeyNotFoundException unknown)
@@ -181,8 +258,8 @@ internal sealed class ClaimController(
             return await PendAsync(claim, "AliasNotFound", $"there is no usable PciAlias {unknown.Message}", ct);
         }
 
-        var began = time.GetTimestamp();
-        var decision = view.Place(toPlace, group.Nodes.FirstOrDefault());
+        long began = time.GetTimestamp();
+        GroupDecision decision = view.Place(toPlace, group.Nodes.FirstOrDefault());
         _deciding.Observe(time.GetElapsedTime(began).TotalSeconds);
         if (ReferenceEquals(decision, GroupDecision.Busy))
             return ReconciliationResult.After(options.BusyDelay);
@@ -194,15 +271,20 @@ internal sealed class ClaimController(
 
         if (decision.Allocations.FirstOrDefault(a => a.Devices.Count > NodeShares.MostDevices) is { } much)
         {
-            foreach (var member in toPlace)
+            foreach (ClaimToPlace member in toPlace)
                 view.Settle(decision.Node, member.Requirements.ClaimUid);
-            return await PendAsync(claim, "TooManyDevices", $"with the rest of their IOMMU groups it would take {much.Devices.Count} devices, and a claim holds {NodeShares.MostDevices} at most", ct);
+            return await PendAsync(
+                claim,
+                "TooManyDevices",
+                $"with the rest of their IOMMU groups it would take {much.Devices.Count} devices, and a claim holds {NodeShares.MostDevices} at most",
+                ct
+            );
         }
 
-        var placed = false;
+        bool placed = false;
         try
         {
-            var written = await writer.ChangeAsync(decision.Node, node => Assign(Reports.Readable(node), toPlace, decision), ct);
+            PciNode? written = await writer.ChangeAsync(decision.Node, node => Assign(Reports.Readable(node), toPlace, decision), ct);
             view.SetPciNode(decision.Node, written);
             placed = written is not null;
             _placements.WithLabels(placed ? "placed" : "lost").Inc();
@@ -213,11 +295,12 @@ internal sealed class ClaimController(
         }
         finally
         {
-            foreach (var settled in toPlace)
+            foreach (ClaimToPlace settled in toPlace)
                 view.Settle(decision.Node, settled.Requirements.ClaimUid);
         }
 
-        // With the assignment in the cache the next look writes the status. What was lost is decided again, less and less often as long as it is lost again:
+        // With the assignment in the cache the next look writes the status. What was lost is decided again, less and less often as long as
+        // it is lost again:
         // a node whose report and spec contradict each other would be decided for thousands of times a second.
         return placed ? ReconciliationResult.After(TimeSpan.Zero) : ReconciliationResult.Retry;
     }
@@ -232,16 +315,22 @@ internal sealed class ClaimController(
         if (node.Spec.Settling == true)
             throw new PlacementConflictException($"the agent of node {node.Metadata.Name} is being asked what it holds");
         var taken = assignments.SelectMany(a => a.Devices).Select(d => d.Address).ToHashSet();
-        foreach (var held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected))
+        foreach (AssignmentStatus? held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected))
             taken.UnionWith((held.Devices ?? []).Select(d => d.Address));
 
-        foreach (var (claim, allocation) in claims.Zip(decision.Allocations))
+        foreach ((ClaimToPlace? claim, Core.NodeAllocation? allocation) in claims.Zip(decision.Allocations))
         {
-            var uid = claim.Requirements.ClaimUid;
+            string uid = claim.Requirements.ClaimUid;
             if (assignments.Any(a => a.ClaimUid == uid))
                 continue;
-            if (allocation.Devices.FirstOrDefault(d => taken.Contains(d.Address.ToString())) is { Address: var clash } && taken.Contains(clash.ToString()))
+            if (
+                allocation.Devices.FirstOrDefault(d => taken.Contains(d.Address.ToString())) is { Address: var clash }
+                && taken.Contains(clash.ToString())
+            )
+            {
                 throw new PlacementConflictException($"{clash} has another owner by now");
+            }
+
             assignments.Add(AssignmentBuilder.Of(claim.Claim, allocation, node));
         }
 
@@ -252,14 +341,23 @@ internal sealed class ClaimController(
 
     private async Task<ReconciliationResult> PendAsync(PassthroughClaim claim, string reason, string message, CancellationToken ct)
     {
-        var now = time.GetUtcNow();
-        var status = ClaimStatus.Pending(claim, reason, message, now);
+        DateTimeOffset now = time.GetUtcNow();
+        PassthroughClaimStatus status = ClaimStatus.Pending(claim, reason, message, now);
         if (claim.Status.Reason(Conditions.Scheduled) != reason)
             events.Warning(claim, reason, message, "Place");
         // A change that makes room wakes it; refusals end by themselves.
-        var until = (status.Refusals ?? []).Where(r => r.IsInForce(now)).Select(r => r.Until!.Value - now).DefaultIfEmpty(options.PendingRetry).Min();
-        var uid = claim.Metadata.Uid!;
-        if (_pended.TryGetValue(uid, out var last) && last + options.CountsPeriod > now && !ClaimStatus.Same(claim.Status, status) && ClaimStatus.SameButCounts(claim.Status, status))
+        TimeSpan until = (status.Refusals ?? [])
+            .Where(r => r.IsInForce(now))
+            .Select(r => r.Until!.Value - now)
+            .DefaultIfEmpty(options.PendingRetry)
+            .Min();
+        string uid = claim.Metadata.Uid!;
+        if (
+            _pended.TryGetValue(uid, out DateTimeOffset last)
+            && last + options.CountsPeriod > now
+            && !ClaimStatus.Same(claim.Status, status)
+            && ClaimStatus.SameButCounts(claim.Status, status)
+        )
         {
             // Of many claims that wait each would say new counts after every change: they are said later, once.
             until = until < last + options.CountsPeriod - now ? until : last + options.CountsPeriod - now;
@@ -280,28 +378,40 @@ internal sealed class ClaimController(
         if (claim.Metadata.Finalizers?.Contains(PciOperatorApi.ClaimFinalizer) != true)
             return ReconciliationResult.Done;
 
-        var uid = claim.Metadata.Uid!;
+        string uid = claim.Metadata.Uid!;
         var assigned = caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, uid).Select(n => n.Metadata.Name!).ToList();
         // An agent is believed only of claims that it was given: of any other it could keep a claim from ever going.
-        var held = caches.PciNodes.ByIndex(ControllerCaches.ByHeldClaim, uid).Select(n => n.Metadata.Name!)
-            .Where(n => n == claim.Status?.NodeName || _withdrawn.ContainsKey((uid, n))).ToList();
+        var held = caches
+            .PciNodes.ByIndex(ControllerCaches.ByHeldClaim, uid)
+            .Select(n => n.Metadata.Name!)
+            .Where(n => n == claim.Status?.NodeName || _withdrawn.ContainsKey((uid, n)))
+            .ToList();
 
         // The node is on record before the assignment goes: whoever takes over after a crash knows whom to wait for.
-        claim = await WriteStatusAsync(claim, ClaimStatus.Releasing(claim, claim.Status?.NodeName ?? assigned.FirstOrDefault(), null, time.GetUtcNow()), ct);
-        foreach (var name in assigned)
+        claim = await WriteStatusAsync(
+            claim,
+            ClaimStatus.Releasing(claim, claim.Status?.NodeName ?? assigned.FirstOrDefault(), null, time.GetUtcNow()),
+            ct
+        );
+        foreach (string name in assigned)
             await WithdrawAsync(claim, name, ct);
 
-        IEnumerable<string> concerned = [.. assigned, .. held, .. claim.Status?.NodeName is { Length: > 0 } own ? [own] : Array.Empty<string>()];
-        foreach (var name in concerned.Distinct())
+        IEnumerable<string> concerned =
+        [
+            .. assigned,
+            .. held,
+            .. claim.Status?.NodeName is { Length: > 0 } own ? [own] : Array.Empty<string>(),
+        ];
+        foreach (string name in concerned.Distinct())
         {
-            var gone = await IsGoneAsync(name, ct);
+            bool gone = await IsGoneAsync(name, ct);
             if (!gone && Unsettled(uid, name) is { } why)
             {
                 log.LogDebug("claim {Claim} waits: {Reason}", EntityKey.Of(claim), why);
                 AnnounceWait(claim, name);
                 if (WaitsFor(uid, name) is { } whom)
                     await WriteStatusAsync(claim, ClaimStatus.Releasing(claim, claim.Status?.NodeName, whom, time.GetUtcNow()), ct);
-                return ReconciliationResult.Done;   // the PciNode's next change brings it back
+                return ReconciliationResult.Done; // the PciNode's next change brings it back
             }
 
             if (gone)
@@ -330,7 +440,11 @@ internal sealed class ClaimController(
             return $"node {name} still has its assignment";
         if (node.Status?.Assignments?.Any(a => a.ClaimUid == uid && a.State != AssignmentState.Rejected) == true)
             return $"the agent of node {name} is giving its devices back";
-        var generation = _withdrawn.TryGetValue((uid, name), out var withdrawn) && withdrawn.PciNodeUid == node.Metadata.Uid ? withdrawn.Generation : node.Metadata.Generation ?? 0;
+        long generation =
+            _withdrawn.TryGetValue((uid, name), out (string? PciNodeUid, long Generation) withdrawn)
+            && withdrawn.PciNodeUid == node.Metadata.Uid
+                ? withdrawn.Generation
+                : node.Metadata.Generation ?? 0;
         return (node.Status?.ObservedGeneration ?? 0) < generation ? $"the agent of node {name} has not seen the withdrawal yet" : null;
     }
 
@@ -344,15 +458,16 @@ internal sealed class ClaimController(
         return caches.PciNodes.Get(name)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == uid) switch
         {
             { Reason: "InUse" } => $"a VM or pod on node {name} that still has its devices open (InUse)",
-            { Reason: { Length: > 0 } reason, State: AssignmentState.Releasing or AssignmentState.Stuck } => $"node {name}: {TenantWords.Sentence(reason, name)}",
+            { Reason: { Length: > 0 } reason, State: AssignmentState.Releasing or AssignmentState.Stuck } =>
+                $"node {name}: {TenantWords.Sentence(reason, name)}",
             _ => null,
         };
     }
 
     private async Task WithdrawAsync(PassthroughClaim claim, string name, CancellationToken ct)
     {
-        var uid = claim.Metadata.Uid!;
-        var written = await writer.WithdrawAsync(name, uid, ct);
+        string uid = claim.Metadata.Uid!;
+        PciNode? written = await writer.WithdrawAsync(name, uid, ct);
         if (written is null)
             return;
         _withdrawn[(uid, name)] = (written.Metadata.Uid, written.Metadata.Generation ?? 0);
@@ -363,7 +478,7 @@ internal sealed class ClaimController(
     {
         _pended.TryRemove(uid, out _);
         _waits.TryRemove(uid, out _);
-        foreach (var key in _withdrawn.Keys.Where(k => k.Uid == uid))
+        foreach ((string Uid, string Node) key in _withdrawn.Keys.Where(k => k.Uid == uid))
             _withdrawn.TryRemove(key, out _);
     }
 
@@ -371,7 +486,7 @@ internal sealed class ClaimController(
     {
         if (ClaimStatus.Same(claim.Status, status))
             return claim;
-        var written = await client.UpdateStatusAsync(claim with { Status = status }, ct);
+        PassthroughClaim written = await client.UpdateStatusAsync(claim with { Status = status }, ct);
         caches.Claims.Observe(written);
         Announce(claim, status);
         return written;
@@ -381,15 +496,28 @@ internal sealed class ClaimController(
     {
         if (status.Phase is ClaimPhase.Claimed or ClaimPhase.Allocated && before.Status?.NodeName != status.NodeName)
         {
-            log.LogInformation("claim {Claim}: placed on node {Node}: {Devices}", EntityKey.Of(before), status.NodeName, status.Summary?.Devices);
+            log.LogInformation(
+                "claim {Claim}: placed on node {Node}: {Devices}",
+                EntityKey.Of(before),
+                status.NodeName,
+                status.Summary?.Devices
+            );
             events.Normal(before, "Placed", $"placed on node {status.NodeName}", "Place");
         }
 
         if (status.Conditions.Find(Conditions.Prepared) is { } prepared && status.NodeName is { } node)
             AnnouncePrepared(before, prepared, status.Devices?.Count ?? 0, node);
         // What the agent has found the agent says; this nobody else does.
-        if (before.Status?.Conditions.IsTrue(Conditions.Ready) == true && before.Metadata.DeletionTimestamp is null && status.Conditions.Find(Conditions.Ready) is { } lost && (lost.Status == "Unknown" || lost.Reason == NodeStanding.Rebooted))
+        if (
+            before.Status?.Conditions.IsTrue(Conditions.Ready) == true
+            && before.Metadata.DeletionTimestamp is null
+            && status.Conditions.Find(Conditions.Ready) is { } lost
+            && (lost.Status == "Unknown" || lost.Reason == NodeStanding.Rebooted)
+        )
+        {
             events.Warning(before, lost.Reason, lost.Message, "Place");
+        }
+
         if (status.Conditions.IsTrue(Conditions.Ready) && !before.Status?.Conditions.IsTrue(Conditions.Ready) == true)
             events.Normal(before, "Ready", $"its devices on node {status.NodeName} can be used", "Place");
     }
@@ -397,18 +525,29 @@ internal sealed class ClaimController(
     /// <summary>What the node's agent has come to, or what keeps it, once each.</summary>
     private void AnnouncePrepared(PassthroughClaim before, V1Condition now, int devices, string node)
     {
-        var was = before.Status?.Conditions.Find(Conditions.Prepared);
+        V1Condition? was = before.Status?.Conditions.Find(Conditions.Prepared);
         if (now.Status == "True" && was?.Status != "True")
+        {
             events.Normal(before, "Prepared", $"{Counted.Of(devices, "device")} bound and verified on {node}", "Bind");
-        else if (now.Status != "True" && now.Reason != was?.Reason && now.Reason is { Length: > 0 } reason and not ("Preparing" or "NotPlaced" or "Releasing"))
+        }
+        else if (
+            now.Status != "True"
+            && now.Reason != was?.Reason
+            && now.Reason is { Length: > 0 } reason and not ("Preparing" or "NotPlaced" or "Releasing")
+        )
+        {
             events.Warning(before, reason, TenantWords.Sentence(reason, node), "Bind");
+        }
     }
 
     /// <summary>What keeps the devices of a deleted claim, once for each reason.</summary>
     private void AnnounceWait(PassthroughClaim claim, string node)
     {
-        var reason = caches.PciNodes.Get(node)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != AssignmentState.Rejected)?.Reason;
-        if (reason is not { Length: > 0 } || _waits.TryGetValue(claim.Metadata.Uid!, out var said) && said == reason)
+        string? reason = caches
+            .PciNodes.Get(node)
+            ?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != AssignmentState.Rejected)
+            ?.Reason;
+        if (reason is not { Length: > 0 } || _waits.TryGetValue(claim.Metadata.Uid!, out string? said) && said == reason)
             return;
         _waits[claim.Metadata.Uid!] = reason;
         events.Warning(claim, TenantWords.Reason(reason, "Releasing"), TenantWords.Sentence(reason, node), "Release");
@@ -422,14 +561,27 @@ internal sealed class ClaimController(
 
     private async Task<PassthroughClaim> PatchFinalizersAsync(PassthroughClaim claim, EntityPatch patch, CancellationToken ct)
     {
-        var written = await client.PatchAsync<PassthroughClaim>(claim.Metadata.Name!, claim.Metadata.NamespaceProperty, patch, ct: ct);
-        if (written.Metadata.DeletionTimestamp is null || written.Metadata.Finalizers is { Count: > 0 } || written.Metadata is LeanObjectMeta { ForeignFinalizers: > 0 })
+        PassthroughClaim written = await client.PatchAsync<PassthroughClaim>(
+            claim.Metadata.Name!,
+            claim.Metadata.NamespaceProperty,
+            patch,
+            ct: ct
+        );
+        if (
+            written.Metadata.DeletionTimestamp is null
+            || written.Metadata.Finalizers is { Count: > 0 }
+            || written.Metadata is LeanObjectMeta { ForeignFinalizers: > 0 }
+        )
+        {
             caches.Claims.Observe(written);
+        }
+
         return written;
     }
 
     /// <summary>
-    /// A refusal of this assignment, with its devices; null: it is about an earlier one. The devices that it names have to be this assignment's. One that
+    /// A refusal of this assignment, with its devices; null: it is about an earlier one. The devices that it names have to be this
+    /// assignment's. One that
     /// names none is about all of them, when the agent has seen this assignment.
     /// </summary>
     private static AssignmentStatus? RefusalOf(AssignmentStatus report, PciNode node, PciAssignment assignment)
@@ -437,7 +589,10 @@ internal sealed class ClaimController(
         if (report.Devices is { Count: > 0 } named)
             return named.All(r => assignment.Devices.Any(d => d.Address == r.Address)) ? report : null;
         return node.Status!.ObservedGeneration >= node.Metadata.Generation
-            ? report with { Devices = [.. assignment.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address })] }
+            ? report with
+            {
+                Devices = [.. assignment.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address })],
+            }
             : null;
     }
 }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using k8s.Models;
 using PciOperator.Api;
 
 namespace PciOperator.Controller;
@@ -11,14 +12,20 @@ internal static class ClaimStatus
 
     // A device that its node withholds is shown so: as soon as it is not, nothing is against it.
     private const string Withheld = "Withheld";
-    private static readonly TimeSpan s_brief = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan Brief = TimeSpan.FromSeconds(30);
 
     /// <summary>No node: why.</summary>
     public static PassthroughClaimStatus Pending(PassthroughClaim claim, string reason, string message, DateTimeOffset now) =>
         Unplaced(claim, reason, message, claim.Status?.Refusals, now);
 
     /// <summary>The agent of a node refused: its devices are kept out for a while.</summary>
-    public static PassthroughClaimStatus Refused(PassthroughClaim claim, string node, AssignmentStatus report, DateTimeOffset now, TimeSpan period)
+    public static PassthroughClaimStatus Refused(
+        PassthroughClaim claim,
+        string node,
+        AssignmentStatus report,
+        DateTimeOffset now,
+        TimeSpan period
+    )
     {
         var refusal = new ClaimRefusal
         {
@@ -26,35 +33,83 @@ internal static class ClaimStatus
             Addresses = [.. (report.Devices ?? []).Select(d => d.Address)],
             Reason = TenantWords.Reason(report.Reason, "Refused"),
             Message = TenantWords.Sentence(report.Reason, node),
-            Until = DateTimeOffset.FromUnixTimeSeconds((now + (report.Reason == Withheld && period > s_brief ? s_brief : period)).ToUnixTimeSeconds()),
+            Until = DateTimeOffset.FromUnixTimeSeconds(
+                (now + (report.Reason == Withheld && period > Brief ? Brief : period)).ToUnixTimeSeconds()
+            ),
         };
         var refusals = (claim.Status?.Refusals ?? []).Where(r => r.IsInForce(now)).Append(refusal).TakeLast(MostRefusals).ToList();
-        return Unplaced(claim, "Refused", $"node {node} refused {Counted.Of(refusal.Addresses.Count, "device")}: {refusal.Message}", refusals, now);
+        return Unplaced(
+            claim,
+            "Refused",
+            $"node {node} refused {Counted.Of(refusal.Addresses.Count, "device")}: {refusal.Message}",
+            refusals,
+            now
+        );
     }
 
     /// <summary>A node has it: as far as its agent is.</summary>
-    public static PassthroughClaimStatus Placed(PassthroughClaim claim, PciNode node, PciAssignment assignment, AssignmentStatus? report, Doubt? doubt, DateTimeOffset now)
+    public static PassthroughClaimStatus Placed(
+        PassthroughClaim claim,
+        PciNode node,
+        PciAssignment assignment,
+        AssignmentStatus? report,
+        Doubt? doubt,
+        DateTimeOffset now
+    )
     {
-        var name = node.Metadata.Name!;
-        var prepared = report?.State == AssignmentState.Prepared && doubt?.Ready != false;
-        var stuck = report?.State == AssignmentState.Stuck;
-        var stub = assignment.Devices.Any(d => d.Driver == PassthroughDriver.PciStub);
-        var addresses = string.Join(", ", assignment.Devices.Select(d => d.Address));
-        var generation = claim.Metadata.Generation;
+        string name = node.Metadata.Name!;
+        bool prepared = report?.State == AssignmentState.Prepared && doubt?.Ready != false;
+        bool stuck = report?.State == AssignmentState.Stuck;
+        bool stub = assignment.Devices.Any(d => d.Driver == PassthroughDriver.PciStub);
+        string addresses = string.Join(", ", assignment.Devices.Select(d => d.Address));
+        long? generation = claim.Metadata.Generation;
 
-        var conditions = (claim.Status?.Conditions).With(Conditions.Scheduled, true, "Placed", $"placed on node {name}: {addresses}", generation, now);
-        var (reason, message) = prepared ? ("Bound", $"{Counted.Of(assignment.Devices.Count, "device")} bound and verified on node {name}")
+        IReadOnlyList<V1Condition> conditions = (claim.Status?.Conditions).With(
+            Conditions.Scheduled,
+            true,
+            "Placed",
+            $"placed on node {name}: {addresses}",
+            generation,
+            now
+        );
+        (string? reason, string? message) =
+            prepared ? ("Bound", $"{Counted.Of(assignment.Devices.Count, "device")} bound and verified on node {name}")
             : doubt?.Ready == false ? (doubt.Reason, doubt.Message)
-            : report?.State == AssignmentState.Rejected ? (TenantWords.Reason(report.Reason, "Refused"),
-                $"node {name} gave the devices to this claim in this boot, and holds them for it no more: {TenantWords.Sentence(report.Reason, name)}. A VM may run with them, so the claim is not moved: "
-                + "delete it, or when the machine is off taint the node node.kubernetes.io/out-of-service")
-            : report?.Reason is null ? (stuck ? "Stuck" : "Preparing", stuck ? "a write to the kernel has not come back" : $"the agent of node {name} is binding the devices")
-            : (TenantWords.Reason(report.Reason, stuck ? "Stuck" : "Preparing"), $"{addresses}: {TenantWords.Sentence(report.Reason, name)}");
+            : report?.State == AssignmentState.Rejected
+                ? (
+                    TenantWords.Reason(report.Reason, "Refused"),
+                    $"node {name} gave the devices to this claim in this boot, and holds them for it no more: {TenantWords.Sentence(report.Reason, name)}. A VM may run with them, so the claim is not moved: "
+                        + "delete it, or when the machine is off taint the node node.kubernetes.io/out-of-service"
+                )
+            : report?.Reason is null
+                ? (
+                    stuck ? "Stuck" : "Preparing",
+                    stuck ? "a write to the kernel has not come back" : $"the agent of node {name} is binding the devices"
+                )
+            : (
+                TenantWords.Reason(report.Reason, stuck ? "Stuck" : "Preparing"),
+                $"{addresses}: {TenantWords.Sentence(report.Reason, name)}"
+            );
         conditions = conditions.With(Conditions.Prepared, prepared, reason, message, generation, now);
-        conditions = prepared && stub
-            ? conditions.With(Conditions.Ready, false, "StubDriver", "the devices are held by pci-stub, which only takes them from the host: no VM can use them", generation, now)
+        conditions =
+            prepared && stub
+                ? conditions.With(
+                    Conditions.Ready,
+                    false,
+                    "StubDriver",
+                    "the devices are held by pci-stub, which only takes them from the host: no VM can use them",
+                    generation,
+                    now
+                )
             : doubt is { Ready: null } ? conditions.With(Conditions.Ready, null, doubt.Reason, doubt.Message, generation, now)
-            : conditions.With(Conditions.Ready, prepared, prepared ? "Ready" : reason, prepared ? $"{addresses} on node {name} can be used" : message, generation, now);
+            : conditions.With(
+                Conditions.Ready,
+                prepared,
+                prepared ? "Ready" : reason,
+                prepared ? $"{addresses} on node {name} can be used" : message,
+                generation,
+                now
+            );
 
         var shown = (node.Status?.Devices ?? []).ToDictionary(d => d.Address);
         var held = (report?.Devices ?? []).ToDictionary(d => d.Address);
@@ -75,14 +130,27 @@ internal static class ClaimStatus
                     NumaNode = d.NumaNode,
                     IommuGroup = shown.GetValueOrDefault(d.Address)?.IommuGroup ?? d.IommuGroup,
                     Driver = prepared ? held.GetValueOrDefault(d.Address)?.Driver ?? shown.GetValueOrDefault(d.Address)?.Driver : null,
-                    State = shown.GetValueOrDefault(d.Address)?.State == PciDeviceState.Removed ? PciDeviceState.Removed
-                        : prepared ? PciDeviceState.Allocated : PciDeviceState.Claimed,
+                    State =
+                        shown.GetValueOrDefault(d.Address)?.State == PciDeviceState.Removed ? PciDeviceState.Removed
+                        : prepared ? PciDeviceState.Allocated
+                        : PciDeviceState.Claimed,
                     Companion = d.Companion,
                 }),
             ],
-            NumaNodes = [.. assignment.Devices.Where(d => d.Companion != true && d.NumaNode is not null).Select(d => d.NumaNode!.Value).Distinct().Order().Take(MostNumaNodes)],
+            NumaNodes =
+            [
+                .. assignment
+                    .Devices.Where(d => d.Companion != true && d.NumaNode is not null)
+                    .Select(d => d.NumaNode!.Value)
+                    .Distinct()
+                    .Order()
+                    .Take(MostNumaNodes),
+            ],
             NumaPreferenceMet = assignment.NumaPreferenceMet,
-            HandedOutIn = prepared && !stub ? node.Status?.BootId ?? "" : claim.Status?.NodeName == name ? claim.Status.HandedOutIn : null,
+            HandedOutIn =
+                prepared && !stub ? node.Status?.BootId ?? ""
+                : claim.Status?.NodeName == name ? claim.Status.HandedOutIn
+                : null,
             Refusals = claim.Status?.Refusals,
             Conditions = conditions,
         };
@@ -92,24 +160,39 @@ internal static class ClaimStatus
     public static PassthroughClaimStatus NodeGone(PassthroughClaim claim, string node, int nodes, DateTimeOffset now)
     {
         const string reason = "NodeGone";
-        var message = $"0/{nodes} nodes can serve it: it has its devices on node {node}, which was deleted. A VM may run with them, so the claim is not moved: "
+        string message =
+            $"0/{nodes} nodes can serve it: it has its devices on node {node}, which was deleted. A VM may run with them, so the claim is not moved: "
             + "register the node again, or delete the claim";
         return Keeping(claim, ClaimPhase.Pending, false, reason, message, now);
     }
 
     /// <summary>The PciNode of its node is made again, and the node's agent is asked what it holds.</summary>
     public static PassthroughClaimStatus Asking(PassthroughClaim claim, string node, DateTimeOffset now) =>
-        Keeping(claim, claim.Status!.Phase ?? ClaimPhase.Claimed, null, "NodeAsked", $"the agent of node {node} is asked whether it holds the claim's devices", now);
+        Keeping(
+            claim,
+            claim.Status!.Phase ?? ClaimPhase.Claimed,
+            null,
+            "NodeAsked",
+            $"the agent of node {node} is asked whether it holds the claim's devices",
+            now
+        );
 
-    private static PassthroughClaimStatus Keeping(PassthroughClaim claim, ClaimPhase phase, bool? scheduled, string reason, string message, DateTimeOffset now)
+    private static PassthroughClaimStatus Keeping(
+        PassthroughClaim claim,
+        ClaimPhase phase,
+        bool? scheduled,
+        string reason,
+        string message,
+        DateTimeOffset now
+    )
     {
-        var generation = claim.Metadata.Generation;
+        long? generation = claim.Metadata.Generation;
         return claim.Status! with
         {
             Phase = phase,
             ObservedGeneration = generation,
-            Conditions = claim.Status.Conditions
-                .With(Conditions.Scheduled, scheduled, reason, message, generation, now)
+            Conditions = claim
+                .Status.Conditions.With(Conditions.Scheduled, scheduled, reason, message, generation, now)
                 .With(Conditions.Prepared, null, reason, message, generation, now)
                 .With(Conditions.Ready, null, reason, message, generation, now),
         };
@@ -119,7 +202,9 @@ internal static class ClaimStatus
     public static PassthroughClaimStatus Releasing(PassthroughClaim claim, string? node, string? waitsFor, DateTimeOffset now)
     {
         const string reason = "Releasing";
-        var message = waitsFor is null ? "the claim is deleted; its devices are on their way back to the host" : $"the claim is deleted; it waits for {waitsFor}";
+        string message = waitsFor is null
+            ? "the claim is deleted; its devices are on their way back to the host"
+            : $"the claim is deleted; it waits for {waitsFor}";
         return (claim.Status ?? new PassthroughClaimStatus()) with
         {
             Phase = ClaimPhase.Releasing,
@@ -133,25 +218,51 @@ internal static class ClaimStatus
 
     /// <summary>Whether an assignment is of devices that a node has refused to give to this claim.</summary>
     public static bool RulesOut(PassthroughClaim claim, string node, PciAssignment assignment, DateTimeOffset now) =>
-        (claim.Status?.Refusals ?? []).Any(r => r.NodeName == node && r.IsInForce(now)
-            && r.Addresses.Any(a => assignment.Devices.Any(d => d.Address == a)));
+        (claim.Status?.Refusals ?? []).Any(r =>
+            r.NodeName == node && r.IsInForce(now) && r.Addresses.Any(a => assignment.Devices.Any(d => d.Address == a))
+        );
 
     /// <summary>Whether two statuses read the same on the wire.</summary>
     public static bool Same(PassthroughClaimStatus? a, PassthroughClaimStatus b) =>
-        a is not null && JsonSerializer.SerializeToUtf8Bytes(a, PciOperatorJsonContext.Default.PassthroughClaimStatus).AsSpan()
+        a is not null
+        && JsonSerializer
+            .SerializeToUtf8Bytes(a, PciOperatorJsonContext.Default.PassthroughClaimStatus)
+            .AsSpan()
             .SequenceEqual(JsonSerializer.SerializeToUtf8Bytes(b, PciOperatorJsonContext.Default.PassthroughClaimStatus));
 
-    /// <summary>Whether two statuses of claims that wait say the same but for numbers: how many nodes there are, and how many for each reason.</summary>
+    /// <summary>
+    /// Whether two statuses of claims that wait say the same but for numbers: how many nodes there are, and how many for each reason.
+    /// </summary>
     public static bool SameButCounts(PassthroughClaimStatus? a, PassthroughClaimStatus b)
     {
-        return a is { Phase: ClaimPhase.Pending } && b.Phase == ClaimPhase.Pending && Same(Bare(a), Bare(b)) && Words(a).SetEquals(Words(b));
+        return a is { Phase: ClaimPhase.Pending }
+            && b.Phase == ClaimPhase.Pending
+            && Same(Bare(a), Bare(b))
+            && Words(a).SetEquals(Words(b));
 
-        static PassthroughClaimStatus Bare(PassthroughClaimStatus s) => s with { Conditions = [.. (s.Conditions ?? []).Select(c => c with { Message = "" })] };
+        static PassthroughClaimStatus Bare(PassthroughClaimStatus s) =>
+            s with
+            {
+                Conditions = [.. (s.Conditions ?? []).Select(c => c with { Message = "" })],
+            };
 
         // "7 have no device" and "1 has no device" differ in their counts alone, and the reasons' order follows from the counts.
         static HashSet<string> Words(PassthroughClaimStatus s) =>
-            [.. (s.Conditions.Find(Conditions.Scheduled)?.Message ?? "").Split([' ', ',', ':', '(', ')', '.', ';', '/'], StringSplitOptions.RemoveEmptyEntries)
-                .Where(w => !w.All(char.IsAsciiDigit)).Select(w => w switch { "has" => "have", "is" => "are", "fails" => "fail", "doesn't" => "don't", _ => w })];
+            [
+                .. (s.Conditions.Find(Conditions.Scheduled)?.Message ?? "")
+                    .Split([' ', ',', ':', '(', ')', '.', ';', '/'], StringSplitOptions.RemoveEmptyEntries)
+                    .Where(w => !w.All(char.IsAsciiDigit))
+                    .Select(w =>
+                        w switch
+                        {
+                            "has" => "have",
+                            "is" => "are",
+                            "fails" => "fail",
+                            "doesn't" => "don't",
+                            _ => w,
+                        }
+                    ),
+            ];
     }
 
     /// <summary>The reason of a condition, or null.</summary>
@@ -160,7 +271,7 @@ internal static class ClaimStatus
     private static ClaimSummary Summary(PassthroughClaim claim, IReadOnlyList<AssignedDevice> devices)
     {
         var asked = devices.Where(d => d.Companion != true).Select(d => d.Address).ToList();
-        var along = devices.Count - asked.Count;
+        int along = devices.Count - asked.Count;
         return new ClaimSummary
         {
             Requests = Fitted.Text(string.Join(',', claim.Spec.Requests.Select(r => $"{r.Alias}:{r.Count}")), 2048),
@@ -168,9 +279,15 @@ internal static class ClaimStatus
         };
     }
 
-    private static PassthroughClaimStatus Unplaced(PassthroughClaim claim, string reason, string message, IReadOnlyList<ClaimRefusal>? refusals, DateTimeOffset now)
+    private static PassthroughClaimStatus Unplaced(
+        PassthroughClaim claim,
+        string reason,
+        string message,
+        IReadOnlyList<ClaimRefusal>? refusals,
+        DateTimeOffset now
+    )
     {
-        var generation = claim.Metadata.Generation;
+        long? generation = claim.Metadata.Generation;
         return new PassthroughClaimStatus
         {
             Phase = ClaimPhase.Pending,

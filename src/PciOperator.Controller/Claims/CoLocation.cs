@@ -8,7 +8,12 @@ namespace PciOperator.Controller;
 /// <param name="Nodes">The nodes of those that have one.</param>
 /// <param name="Missing">A claim that is named and does not exist; null: none.</param>
 /// <param name="TooMany">Whether more are tied together than <see cref="Most"/>: then nothing else is said of them.</param>
-internal sealed record CoLocation(IReadOnlyList<PassthroughClaim> Unplaced, IReadOnlyList<string> Nodes, string? Missing, bool TooMany = false)
+internal sealed record CoLocation(
+    IReadOnlyList<PassthroughClaim> Unplaced,
+    IReadOnlyList<string> Nodes,
+    string? Missing,
+    bool TooMany = false
+)
 {
     /// <summary>So many claims can be tied together, over others too: what a decision for all of them may cost is bounded by it.</summary>
     public const int Most = 16;
@@ -19,12 +24,12 @@ internal sealed record CoLocation(IReadOnlyList<PassthroughClaim> Unplaced, IRea
         if (claim.Spec.CoLocateWith is not { Count: > 0 } && claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(claim)).Count == 0)
             return new CoLocation([claim], [], null);
 
-        var ns = claim.Metadata.NamespaceProperty;
+        string ns = claim.Metadata.NamespaceProperty;
         var members = new Dictionary<string, PassthroughClaim> { [claim.Metadata.Name!] = claim };
         var open = new Queue<PassthroughClaim>([claim]);
-        while (open.TryDequeue(out var member))
+        while (open.TryDequeue(out PassthroughClaim? member))
         {
-            foreach (var name in member.Spec.CoLocateWith ?? [])
+            foreach (string name in member.Spec.CoLocateWith ?? [])
             {
                 if (claims.Get(name, ns) is not { Metadata.DeletionTimestamp: null } other)
                     return new CoLocation([], [], name);
@@ -34,7 +39,7 @@ internal sealed record CoLocation(IReadOnlyList<PassthroughClaim> Unplaced, IRea
                     return new CoLocation([], [], null, TooMany: true);
             }
 
-            foreach (var other in claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(member)))
+            foreach (PassthroughClaim other in claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(member)))
             {
                 if (other.Metadata.DeletionTimestamp is null && members.TryAdd(other.Metadata.Name!, other))
                     open.Enqueue(other);
@@ -43,10 +48,19 @@ internal sealed record CoLocation(IReadOnlyList<PassthroughClaim> Unplaced, IRea
             }
         }
 
-        var unplaced = members.Values.Where(m => m.Status?.NodeName is not { Length: > 0 } || m.Metadata.Uid == claim.Metadata.Uid)
-            .OrderByDescending(m => m.Metadata.Uid == claim.Metadata.Uid).ThenBy(m => m.Metadata.Name, StringComparer.Ordinal).ToList();
-        var nodes = members.Values.Where(m => m.Metadata.Uid != claim.Metadata.Uid).Select(m => m.Status?.NodeName).OfType<string>()
-            .Where(n => n.Length > 0).Distinct().Order(StringComparer.Ordinal).ToList();
+        var unplaced = members
+            .Values.Where(m => m.Status?.NodeName is not { Length: > 0 } || m.Metadata.Uid == claim.Metadata.Uid)
+            .OrderByDescending(m => m.Metadata.Uid == claim.Metadata.Uid)
+            .ThenBy(m => m.Metadata.Name, StringComparer.Ordinal)
+            .ToList();
+        var nodes = members
+            .Values.Where(m => m.Metadata.Uid != claim.Metadata.Uid)
+            .Select(m => m.Status?.NodeName)
+            .OfType<string>()
+            .Where(n => n.Length > 0)
+            .Distinct()
+            .Order(StringComparer.Ordinal)
+            .ToList();
         return new CoLocation(unplaced, nodes, null);
     }
 

@@ -4,13 +4,23 @@ using PciOperator.Core;
 
 namespace PciOperator.Controller;
 
-/// <summary>Checks of a node that have nothing to do with its devices, in the order in which they are asked. Each text reads on after a number of nodes.</summary>
+/// <summary>
+/// Checks of a node that have nothing to do with its devices, in the order in which they are asked. Each text reads on after a number of
+/// nodes.
+/// </summary>
 internal static class NodeFilters
 {
     /// <summary>Why a claim may not be placed on a node; null: nothing against it.</summary>
-    public static RefusalReason? Check(PassthroughClaim claim, V1Node? node, PciNode? pciNode, bool agentReady, string? onlyNode, string name)
+    public static RefusalReason? Check(
+        PassthroughClaim claim,
+        V1Node? node,
+        PciNode? pciNode,
+        bool agentReady,
+        string? onlyNode,
+        string name
+    )
     {
-        var spec = claim.Spec;
+        PassthroughClaimSpec spec = claim.Spec;
         if (node is null || node.Metadata.DeletionTimestamp is not null)
             return new("NodeGone", "are going away");
         if (spec.NodeName is { Length: > 0 } wanted && wanted != name)
@@ -47,7 +57,7 @@ internal static class NodeFilters
     /// <summary>The first taint that keeps a claim away, as <c>key=value:effect</c>; null when there is none.</summary>
     private static string? Intolerable(V1Node node, IReadOnlyList<ClaimToleration>? tolerations)
     {
-        foreach (var taint in node.Spec?.Taints ?? [])
+        foreach (V1Taint? taint in node.Spec?.Taints ?? [])
         {
             // A cordon shows as this taint too, and was looked at before.
             if (taint.Effect is not ("NoSchedule" or "NoExecute") || taint.Key == "node.kubernetes.io/unschedulable")
@@ -71,5 +81,5 @@ internal static class Labels
 {
     /// <summary>Whether labels have every pair of a selector.</summary>
     public static bool Match(IReadOnlyDictionary<string, string> selector, IDictionary<string, string>? labels) =>
-        selector.All(p => labels is not null && labels.TryGetValue(p.Key, out var value) && value == p.Value);
+        selector.All(p => labels is not null && labels.TryGetValue(p.Key, out string? value) && value == p.Value);
 }

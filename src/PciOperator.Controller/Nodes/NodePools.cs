@@ -17,21 +17,23 @@ internal static class NodePools
         if (status.Conditions.Find(Conditions.IommuEnabled) is { Status: not "True" } iommu)
             return (false, "IommuDisabled", Cut(iommu.Message));
 
-        var pools = (status.Pools ?? []).GroupBy(p => (p.VendorId, p.ProductId, p.Type, p.NumaNode))
-            .Select(g => $"{g.Key.VendorId}:{g.Key.ProductId} {Spell(g.Key.Type)}{(g.Key.NumaNode is { } numa ? $" numa {numa}" : "")}: {g.Sum(p => (long)p.Available)} of {g.Sum(p => (long)p.Total)} free");
-        var text = string.Join("; ", pools);
-        return text.Length == 0
-            ? (true, "NoDevices", "no device of this node may be given away")
-            : (true, "Ready", Cut(text));
+        IEnumerable<string> pools = (status.Pools ?? [])
+            .GroupBy(p => (p.VendorId, p.ProductId, p.Type, p.NumaNode))
+            .Select(g =>
+                $"{g.Key.VendorId}:{g.Key.ProductId} {Spell(g.Key.Type)}{(g.Key.NumaNode is { } numa ? $" numa {numa}" : "")}: {g.Sum(p => (long)p.Available)} of {g.Sum(p => (long)p.Total)} free"
+            );
+        string text = string.Join("; ", pools);
+        return text.Length == 0 ? (true, "NoDevices", "no device of this node may be given away") : (true, "Ready", Cut(text));
     }
 
     private static string Cut(string text) => text.Length > Longest ? text[..Longest] + "…" : text;
 
-    private static string Spell(PciDeviceType type) => type switch
-    {
-        PciDeviceType.PhysicalFunction => "type-PF",
-        PciDeviceType.VirtualFunction => "type-VF",
-        PciDeviceType.Vdpa => "vdpa",
-        _ => "type-PCI",
-    };
+    private static string Spell(PciDeviceType type) =>
+        type switch
+        {
+            PciDeviceType.PhysicalFunction => "type-PF",
+            PciDeviceType.VirtualFunction => "type-VF",
+            PciDeviceType.Vdpa => "vdpa",
+            _ => "type-PCI",
+        };
 }

@@ -23,30 +23,38 @@ internal static class NodeShares
     private const int Reserve = 50_000;
 
     /// <summary>
-    /// The rules of highest priority that fit, and the names of the others. Never one after one that is left out: a device that the first spec matches
+    /// The rules of highest priority that fit, and the names of the others. Never one after one that is left out: a device that the first
+    /// spec matches
     /// must not come under a second one's policy.
     /// </summary>
     public static (List<PciNodeRule> Kept, List<string> LeftOut) Fit(IReadOnlyList<PciNodeRule> rules)
     {
-        var count = Fitted.Count(rules, MostRules, StoredSize.Rules, r => StoredSize.Of(JsonSerializer.SerializeToUtf8Bytes(r, PciOperatorJsonContext.Default.PciNodeRule)));
+        int count = Fitted.Count(
+            rules,
+            MostRules,
+            StoredSize.Rules,
+            r => StoredSize.Of(JsonSerializer.SerializeToUtf8Bytes(r, PciOperatorJsonContext.Default.PciNodeRule))
+        );
         return ([.. rules.Take(count)], [.. rules.Skip(count).Select(r => r.Name)]);
     }
 
     /// <summary>Whether a node has as many claims as its PciNode can say.</summary>
-    public static bool IsFull(PciNodeSpec? spec) => spec?.Assignments is { } assignments
+    public static bool IsFull(PciNodeSpec? spec) =>
+        spec?.Assignments is { } assignments
         && (assignments.Count >= MostAssignments - 64 || Size(assignments) > StoredSize.Assignments - Reserve);
 
     /// <summary>Whether assignments fit into a PciNode.</summary>
-    public static bool Fits(IReadOnlyList<PciAssignment> assignments) => assignments.Count <= MostAssignments && Size(assignments) <= StoredSize.Assignments;
+    public static bool Fits(IReadOnlyList<PciAssignment> assignments) =>
+        assignments.Count <= MostAssignments && Size(assignments) <= StoredSize.Assignments;
 
     /// <summary>What assignments take at most, without spelling them out: it is asked for each node and claim.</summary>
     internal static int Size(IReadOnlyList<PciAssignment> assignments)
     {
-        var size = 0;
-        foreach (var assignment in assignments)
+        int size = 0;
+        foreach (PciAssignment assignment in assignments)
         {
             size += AssignmentSize + assignment.ClaimNamespace.Length + assignment.ClaimName.Length;
-            foreach (var device in assignment.Devices)
+            foreach (AssignedDevice device in assignment.Devices)
                 size += DeviceSize + (device.StableId?.Length ?? 0) + (device.Request?.Length ?? 0);
         }
 
@@ -68,7 +76,7 @@ internal sealed class LeftOutSpecs
     {
         lock (_lock)
         {
-            if (_byNode.TryGetValue(node, out var known) ? known.SequenceEqual(specs) : specs.Count == 0)
+            if (_byNode.TryGetValue(node, out IReadOnlyList<string>? known) ? known.SequenceEqual(specs) : specs.Count == 0)
                 return false;
             if (specs.Count == 0)
                 _byNode.Remove(node);

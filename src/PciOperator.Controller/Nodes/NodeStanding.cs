@@ -18,7 +18,7 @@ internal static class NodeStanding
     /// <summary>Why an agent's last word may hold no more; null: nothing says so.</summary>
     public static Doubt? DoubtOf(V1Node? node, PciNode pciNode)
     {
-        var name = pciNode.Metadata.Name;
+        string name = pciNode.Metadata.Name;
         if (node is null)
             return null;
         if (IsUnreachable(node))
@@ -29,7 +29,8 @@ internal static class NodeStanding
     }
 
     /// <summary>
-    /// Whether the control plane hears nothing of a node. The node controller then sets the conditions that it misses to Unknown, with this reason, and this taint.
+    /// Whether the control plane hears nothing of a node. The node controller then sets the conditions that it misses to Unknown, with this
+    /// reason, and this taint.
     /// </summary>
     public static bool IsUnreachable(V1Node node) =>
         (node.Status?.Conditions ?? []).Any(c => c.Type == "Ready" && (c.Status is null or "Unknown" || c.Reason == "NodeStatusUnknown"))
@@ -37,7 +38,8 @@ internal static class NodeStanding
 
     /// <summary>Whether the kubelet tells of another boot than the agent did; the boot id is the kernel's, and the same for both.</summary>
     public static bool HasBootedSince(V1Node? node, PciNode pciNode) =>
-        node?.Status?.NodeInfo?.BootID is { Length: > 0 } now && pciNode.Status?.BootId is { Length: > 0 } then
+        node?.Status?.NodeInfo?.BootID is { Length: > 0 } now
+        && pciNode.Status?.BootId is { Length: > 0 } then
         && !string.Equals(now.Trim(), then.Trim(), StringComparison.OrdinalIgnoreCase);
 
     /// <summary>What of a Node decides what its claims say.</summary>
@@ -57,5 +59,6 @@ internal static class NodeStanding
     /// <summary>Whether a PciNode belongs to a Node of this name that is not this one: the Node was deleted and registered again.</summary>
     public static bool IsOfAnother(PciNode pciNode, V1Node node) =>
         !string.IsNullOrEmpty(node.Metadata.Uid)
-        && (pciNode.Metadata.OwnerReferences ?? []).FirstOrDefault(o => o.Kind == "Node" && o.Name == node.Metadata.Name)?.Uid != node.Metadata.Uid;
+        && (pciNode.Metadata.OwnerReferences ?? []).FirstOrDefault(o => o.Kind == "Node" && o.Name == node.Metadata.Name)?.Uid
+            != node.Metadata.Uid;
 }

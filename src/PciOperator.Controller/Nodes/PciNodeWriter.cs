@@ -12,8 +12,12 @@ namespace PciOperator.Controller;
 /// </summary>
 internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> nodes, CollectorRegistry metrics)
 {
-    private readonly Counter _writes = Metrics.WithCustomRegistry(metrics).CreateCounter("pcioperator_pcinode_writes_total", "Writes to PciNode specs by outcome.", ["outcome"]);
-    private readonly Counter _changes = Metrics.WithCustomRegistry(metrics).CreateCounter("pcioperator_pcinode_changes_total", "Changes that the writes to PciNode specs carried.");
+    private readonly Counter _writes = Metrics
+        .WithCustomRegistry(metrics)
+        .CreateCounter("pcioperator_pcinode_writes_total", "Writes to PciNode specs by outcome.", ["outcome"]);
+    private readonly Counter _changes = Metrics
+        .WithCustomRegistry(metrics)
+        .CreateCounter("pcioperator_pcinode_changes_total", "Changes that the writes to PciNode specs carried.");
     private readonly Lock _lock = new();
     private readonly Dictionary<string, List<PendingChange>> _pending = [];
 
@@ -29,7 +33,7 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
         var pending = new PendingChange(change);
         lock (_lock)
         {
-            if (_pending.TryGetValue(node, out var queue))
+            if (_pending.TryGetValue(node, out List<PendingChange>? queue))
             {
                 queue.Add(pending);
                 return pending.Done.Task.WaitAsync(ct);
@@ -45,9 +49,17 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
     /// <summary>Takes a claim's assignment out of a node's spec, if it is there.</summary>
     /// <returns>The node as it is afterwards; null when there is no such PciNode.</returns>
     public Task<PciNode?> WithdrawAsync(string node, string claimUid, CancellationToken ct) =>
-        ChangeAsync(node, current => current.Spec.Assignments?.Any(a => a.ClaimUid == claimUid) == true
-            ? current.Spec with { Assignments = [.. current.Spec.Assignments.Where(a => a.ClaimUid != claimUid)] }
-            : null, ct);
+        ChangeAsync(
+            node,
+            current =>
+                current.Spec.Assignments?.Any(a => a.ClaimUid == claimUid) == true
+                    ? current.Spec with
+                    {
+                        Assignments = [.. current.Spec.Assignments.Where(a => a.ClaimUid != claimUid)],
+                    }
+                    : null,
+            ct
+        );
 
     /// <summary>Writes until no change of the node waits any more. Its entry in <see cref="_pending"/> says that it runs.</summary>
     private async Task DrainAsync(string node, CancellationToken ct)
@@ -83,11 +95,11 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
     private async Task WriteAsync(string node, List<PendingChange> batch, CancellationToken ct)
     {
         const int attempts = 8;
-        var current = nodes.Get(node);
-        for (var attempt = 1; ; attempt++)
+        PciNode? current = nodes.Get(node);
+        for (int attempt = 1; ; attempt++)
         {
             current ??= await client.GetAsync<PciNode>(node, ct: ct);
-            var wanted = current is null ? null : Apply(current, batch);
+            PciNodeSpec? wanted = current is null ? null : Apply(current, batch);
             if (current is null || wanted is null)
             {
                 batch.ForEach(p => p.Done.TrySetResult(current));
@@ -96,7 +108,7 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
 
             try
             {
-                var written = await client.PatchAsync<PciNode>(node, null, SpecPatch(current, wanted), ct: ct);
+                PciNode written = await client.PatchAsync<PciNode>(node, null, SpecPatch(current, wanted), ct: ct);
                 nodes.Observe(written);
                 _writes.WithLabels("written").Inc();
                 _changes.Inc(batch.Count);
@@ -127,7 +139,7 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
     private static PciNodeSpec? Apply(PciNode current, List<PendingChange> batch)
     {
         PciNodeSpec? wanted = null;
-        foreach (var pending in batch.ToArray())
+        foreach (PendingChange pending in batch.ToArray())
         {
             try
             {
@@ -145,17 +157,20 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
 
     private static EntityPatch SpecPatch(PciNode current, PciNodeSpec wanted)
     {
-        var spec = JsonSerializer.Serialize(wanted, PciOperatorJsonContext.Default.PciNodeSpec);
-        return EntityPatch.Json($$"""
+        string spec = JsonSerializer.Serialize(wanted, PciOperatorJsonContext.Default.PciNodeSpec);
+        return EntityPatch.Json(
+            $$"""
             [{"op":"test","path":"/metadata/uid","value":"{{current.Metadata.Uid}}"},
              {"op":"test","path":"/metadata/generation","value":{{current.Metadata.Generation ?? 0}}},
              {"op":"replace","path":"/spec","value":{{spec}}}]
-            """);
+            """
+        );
     }
 
     /// <summary>A test that failed is 422 with reason Invalid or none; a conflict inside the server is 409.</summary>
     private static bool IsOutdated(ApiException refused) =>
-        refused.IsConflict || (refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity && refused.Status.Details?.Causes is not { Count: > 0 });
+        refused.IsConflict
+        || (refused.StatusCode == System.Net.HttpStatusCode.UnprocessableEntity && refused.Status.Details?.Causes is not { Count: > 0 });
 
     private sealed record PendingChange(Func<PciNode, PciNodeSpec?> Change)
     {

@@ -19,10 +19,14 @@ internal static class Reports
         {
             Status = status with
             {
-                Devices = status.Devices is { } devices ? [.. devices.Where(d => CanBeMeant(d) && seen.Add(d.Address)).Select(Clean)] : null,
+                Devices = status.Devices is { } devices
+                    ? [.. devices.Where(d => CanBeMeant(d) && seen.Add(d.Address)).Select(Clean)]
+                    : null,
                 Assignments = status.Assignments is { } assignments ? [.. assignments.DistinctBy(a => a.ClaimUid).Select(Clean)] : null,
                 Pools = status.Pools is { } pools ? [.. pools.Where(CanBeMeant)] : null,
-                Conditions = status.Conditions is { } conditions ? [.. conditions.Select(c => c with { Message = Clean(c.Message) ?? "" })] : null,
+                Conditions = status.Conditions is { } conditions
+                    ? [.. conditions.Select(c => c with { Message = Clean(c.Message) ?? "" })]
+                    : null,
             },
         };
     }
@@ -40,10 +44,13 @@ internal static class Reports
 
     private static bool IsId(string? text) => text is { Length: 4 } && text.All(char.IsAsciiHexDigitLower);
 
-    private static bool IsUnseen(char c) => char.IsControl(c) || c is '\u2028' or '\u2029' or (>= '\u202a' and <= '\u202e') or (>= '\u2066' and <= '\u2069');
+    private static bool IsUnseen(char c) =>
+        char.IsControl(c) || c is '\u2028' or '\u2029' or (>= '\u202a' and <= '\u202e') or (>= '\u2066' and <= '\u2069');
 
     private static bool CanBeMeant(PciNodeDevice device) =>
-        IsAddress(device.Address) && IsId(device.VendorId) && IsId(device.ProductId)
+        IsAddress(device.Address)
+        && IsId(device.VendorId)
+        && IsId(device.ProductId)
         && (string.IsNullOrEmpty(device.SubsystemVendorId) || IsId(device.SubsystemVendorId))
         && (string.IsNullOrEmpty(device.SubsystemProductId) || IsId(device.SubsystemProductId))
         && (string.IsNullOrEmpty(device.ParentAddress) || IsAddress(device.ParentAddress))
@@ -57,7 +64,9 @@ internal static class Reports
         var addresses = new HashSet<string>();
         var uids = new HashSet<string>();
         return (status.Devices ?? []).All(d => CanBeMeant(d) && addresses.Add(d.Address) && ReferenceEquals(Clean(d), d))
-            && (status.Assignments ?? []).All(a => uids.Add(a.ClaimUid) && (a.Devices ?? []).All(d => IsAddress(d.Address) && IsSeen(d.Driver)) && IsSeen(a.Message))
+            && (status.Assignments ?? []).All(a =>
+                uids.Add(a.ClaimUid) && (a.Devices ?? []).All(d => IsAddress(d.Address) && IsSeen(d.Driver)) && IsSeen(a.Message)
+            )
             && (status.Pools ?? []).All(CanBeMeant)
             && (status.Conditions ?? []).All(c => IsSeen(c.Message));
     }
@@ -67,13 +76,19 @@ internal static class Reports
     private static PciNodeDevice Clean(PciNodeDevice device) =>
         IsSeen(device.Reason) && IsSeen(device.Driver) && IsSeen(device.StableId)
             ? device
-            : device with { Reason = Clean(device.Reason), Driver = Clean(device.Driver), StableId = Clean(device.StableId) };
+            : device with
+            {
+                Reason = Clean(device.Reason),
+                Driver = Clean(device.Driver),
+                StableId = Clean(device.StableId),
+            };
 
-    private static AssignmentStatus Clean(AssignmentStatus report) => report with
-    {
-        Message = Clean(report.Message),
-        Devices = report.Devices is { } devices
-            ? [.. devices.Where(d => IsAddress(d.Address)).DistinctBy(d => d.Address).Select(d => d with { Driver = Clean(d.Driver) })]
-            : null,
-    };
+    private static AssignmentStatus Clean(AssignmentStatus report) =>
+        report with
+        {
+            Message = Clean(report.Message),
+            Devices = report.Devices is { } devices
+                ? [.. devices.Where(d => IsAddress(d.Address)).DistinctBy(d => d.Address).Select(d => d with { Driver = Clean(d.Driver) })]
+                : null,
+        };
 }

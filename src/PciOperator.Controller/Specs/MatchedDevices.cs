@@ -2,7 +2,9 @@ using PciOperator.Core;
 
 namespace PciOperator.Controller;
 
-/// <summary>How many of a node's devices each spec and alias means, whoever owns them; worked out again only when the hardware or the rules change.</summary>
+/// <summary>
+/// How many of a node's devices each spec and alias means, whoever owns them; worked out again only when the hardware or the rules change.
+/// </summary>
 internal sealed class MatchedDevices
 {
     private readonly List<(PciFunction Function, DeviceTags Tags, string Rule)> _devices = [];
@@ -24,7 +26,7 @@ internal sealed class MatchedDevices
             return this;
         var updated = new MatchedDevices();
         updated._devices.AddRange(devices);
-        foreach (var (_, _, rule) in devices)
+        foreach ((PciFunction _, DeviceTags _, string? rule) in devices)
             updated.BySpec[rule] = updated.BySpec.GetValueOrDefault(rule) + 1;
         return updated;
     }
@@ -32,11 +34,12 @@ internal sealed class MatchedDevices
     /// <summary>Devices that an alias means.</summary>
     public int Count(AliasDefinition alias)
     {
-        if (_byAlias.TryGetValue(alias, out var known))
+        if (_byAlias.TryGetValue(alias, out int known))
             return known;
         return _byAlias[alias] = _devices.Count(d => alias.Matches(d.Function, d.Tags));
     }
 
     /// <summary>The type of devices that an alias would mean, but for their type; null: there are none.</summary>
-    public DeviceType? OtherType(AliasDefinition alias) => _devices.Select(d => alias.OtherTypeOf(d.Function, d.Tags)).FirstOrDefault(t => t is not (null or DeviceType.Vdpa));
+    public DeviceType? OtherType(AliasDefinition alias) =>
+        _devices.Select(d => alias.OtherTypeOf(d.Function, d.Tags)).FirstOrDefault(t => t is not (null or DeviceType.Vdpa));
 }

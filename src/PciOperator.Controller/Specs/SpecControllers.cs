@@ -9,26 +9,50 @@ namespace PciOperator.Controller;
 /// <summary>Says on each PciDeviceSpec whether it can be used and what it matches.</summary>
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "get,list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs/status", "update")]
-internal sealed class PciDeviceSpecController(IEntityClient client, ControllerCaches caches, ClusterView view, LeftOutSpecs leftOut, TimeProvider time) : IEntityController<PciDeviceSpec>
+internal sealed class PciDeviceSpecController(
+    IEntityClient client,
+    ControllerCaches caches,
+    ClusterView view,
+    LeftOutSpecs leftOut,
+    TimeProvider time
+) : IEntityController<PciDeviceSpec>
 {
     private const int MostNamed = 8;
 
     /// <inheritdoc/>
     public async Task<ReconciliationResult> ReconcileAsync(PciDeviceSpec entity, CancellationToken ct)
     {
-        var (nodes, devices) = view.CountOfSpec(entity.Metadata.Name!);
-        var (accepted, reason, message) = Judge(() => entity.Spec.ToDeviceRule(entity.Metadata.Name!));
+        (int nodes, int devices) = view.CountOfSpec(entity.Metadata.Name!);
+        (bool accepted, string? reason, string? message) = Judge(() => entity.Spec.ToDeviceRule(entity.Metadata.Name!));
         var status = new PciDeviceSpecStatus
         {
             ObservedGeneration = entity.Metadata.Generation,
             Nodes = nodes,
             Devices = devices,
-            Conditions = Applied((entity.Status?.Conditions).With(Conditions.Accepted, accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow()), entity),
+            Conditions = Applied(
+                (entity.Status?.Conditions).With(
+                    Conditions.Accepted,
+                    accepted,
+                    reason,
+                    message,
+                    entity.Metadata.Generation,
+                    time.GetUtcNow()
+                ),
+                entity
+            ),
         };
-        if (entity.Status is { } now && now.ObservedGeneration == status.ObservedGeneration && now.Nodes == nodes && now.Devices == devices
+        if (
+            entity.Status is { } now
+            && now.ObservedGeneration == status.ObservedGeneration
+            && now.Nodes == nodes
+            && now.Devices == devices
             && now.Conditions.Find(Conditions.Applied) == status.Conditions.Find(Conditions.Applied)
-            && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted))
+            && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted)
+        )
+        {
             return ReconciliationResult.Done;
+        }
+
         caches.Specs.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
         return ReconciliationResult.Done;
     }
@@ -39,12 +63,17 @@ internal sealed class PciDeviceSpecController(IEntityClient client, ControllerCa
     /// <summary>Says which nodes have no room for the spec, if there are such or were.</summary>
     private IReadOnlyList<V1Condition> Applied(IReadOnlyList<V1Condition> conditions, PciDeviceSpec spec)
     {
-        var nodes = leftOut.NodesWithout(spec.Metadata.Name!);
+        IReadOnlyList<string> nodes = leftOut.NodesWithout(spec.Metadata.Name!);
         if (nodes.Count == 0 && conditions.Find(Conditions.Applied) is null)
             return conditions;
-        var (reason, message) = nodes.Count == 0 ? ("Applied", "every node that it is for has it")
-            : ("TooManySpecs", $"{Counted.Of(nodes.Count, "node")} {(nodes.Count == 1 ? "has" : "have")} no room for it beside the specs that come before it (a node takes {NodeShares.MostRules}, or {StoredSize.Rules / 1000} kB of them), and it offers nothing there: "
-                + $"{string.Join(", ", nodes.Take(MostNamed))}{(nodes.Count > MostNamed ? " …" : "")}. Give it a higher priority, or join specs");
+        (string? reason, string? message) =
+            nodes.Count == 0
+                ? ("Applied", "every node that it is for has it")
+                : (
+                    "TooManySpecs",
+                    $"{Counted.Of(nodes.Count, "node")} {(nodes.Count == 1 ? "has" : "have")} no room for it beside the specs that come before it (a node takes {NodeShares.MostRules}, or {StoredSize.Rules / 1000} kB of them), and it offers nothing there: "
+                        + $"{string.Join(", ", nodes.Take(MostNamed))}{(nodes.Count > MostNamed ? " …" : "")}. Give it a higher priority, or join specs"
+                );
         return conditions.With(Conditions.Applied, nodes.Count == 0, reason, message, spec.Metadata.Generation, time.GetUtcNow());
     }
 
@@ -66,14 +95,17 @@ internal sealed class PciDeviceSpecController(IEntityClient client, ControllerCa
 /// <summary>Says on each PciAlias whether it can be used and what it means, and makes it known to the allocator.</summary>
 [EntityRbac(PciOperatorApi.Group, "pcialiases", "get,list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcialiases/status", "update")]
-internal sealed class PciAliasController(IEntityClient client, ControllerCaches caches, ClusterView view, TimeProvider time) : IEntityController<PciAlias>
+internal sealed class PciAliasController(IEntityClient client, ControllerCaches caches, ClusterView view, TimeProvider time)
+    : IEntityController<PciAlias>
 {
     /// <inheritdoc/>
     public async Task<ReconciliationResult> ReconcileAsync(PciAlias entity, CancellationToken ct)
     {
         AliasDefinition? alias = null;
-        var (accepted, reason, message) = PciDeviceSpecController.Judge(() => alias = view.Alias(entity.Metadata.Name!) ?? entity.ToDefinition());
-        var (nodes, devices) = alias is null ? (0, 0) : view.CountOfAlias(alias);
+        (bool accepted, string? reason, string? message) = PciDeviceSpecController.Judge(() =>
+            alias = view.Alias(entity.Metadata.Name!) ?? entity.ToDefinition()
+        );
+        (int nodes, int devices) = alias is null ? (0, 0) : view.CountOfAlias(alias);
         if (alias is not null && devices == 0 && view.OtherTypeOf(alias) is { } type)
             message = $"it can be used, and means no device, but devices of {type.ToNova()} have its ids: give deviceType: {type.ToNova()}";
         var status = new PciAliasStatus
@@ -82,11 +114,27 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
             Summary = Summary(entity.Spec),
             Nodes = nodes,
             Devices = devices,
-            Conditions = (entity.Status?.Conditions).With(Conditions.Accepted, accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow()),
+            Conditions = (entity.Status?.Conditions).With(
+                Conditions.Accepted,
+                accepted,
+                reason,
+                message,
+                entity.Metadata.Generation,
+                time.GetUtcNow()
+            ),
         };
-        if (entity.Status is { } now && now.ObservedGeneration == status.ObservedGeneration && now.Nodes == nodes && now.Devices == devices && now.Summary == status.Summary
-            && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted))
+        if (
+            entity.Status is { } now
+            && now.ObservedGeneration == status.ObservedGeneration
+            && now.Nodes == nodes
+            && now.Devices == devices
+            && now.Summary == status.Summary
+            && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted)
+        )
+        {
             return ReconciliationResult.Done;
+        }
+
         caches.Aliases.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
         return ReconciliationResult.Done;
     }
@@ -95,16 +143,33 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
     public Task DeletedAsync(PciAlias entity, CancellationToken ct) => Task.CompletedTask;
 
     /// <summary><c>8086:10ca type-VF, 8086:154c type-VF</c>.</summary>
-    private static string Summary(PciAliasSpec spec) => Fitted.Text(string.Join(", ", spec.Devices.Select(d => string.Join(' ',
-        new[] { d.VendorId is null && d.ProductId is null ? null : $"{d.VendorId ?? "*"}:{d.ProductId ?? "*"}", d.ResourceClass, Spell(d.DeviceType) }.OfType<string>()))), 4096);
+    private static string Summary(PciAliasSpec spec) =>
+        Fitted.Text(
+            string.Join(
+                ", ",
+                spec.Devices.Select(d =>
+                    string.Join(
+                        ' ',
+                        new[]
+                        {
+                            d.VendorId is null && d.ProductId is null ? null : $"{d.VendorId ?? "*"}:{d.ProductId ?? "*"}",
+                            d.ResourceClass,
+                            Spell(d.DeviceType),
+                        }.OfType<string>()
+                    )
+                )
+            ),
+            4096
+        );
 
-    private static string? Spell(PciAliasDeviceType? type) => type switch
-    {
-        PciAliasDeviceType.Pci => "type-PCI",
-        PciAliasDeviceType.PhysicalFunction => "type-PF",
-        PciAliasDeviceType.VirtualFunction => "type-VF",
-        _ => null,
-    };
+    private static string? Spell(PciAliasDeviceType? type) =>
+        type switch
+        {
+            PciAliasDeviceType.Pci => "type-PCI",
+            PciAliasDeviceType.PhysicalFunction => "type-PF",
+            PciAliasDeviceType.VirtualFunction => "type-VF",
+            _ => null,
+        };
 
     /// <summary>The alias for the allocator; null when it can't be used.</summary>
     internal static AliasDefinition? Usable(PciAlias alias)

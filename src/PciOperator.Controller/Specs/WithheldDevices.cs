@@ -1,9 +1,11 @@
+using PciOperator.Api;
 using PciOperator.Core;
 
 namespace PciOperator.Controller;
 
 /// <summary>
-/// Devices that a claim could have had but for what their nodes say of them (a guard refuses, used once, not clean): how many, by the word that
+/// Devices that a claim could have had but for what their nodes say of them (a guard refuses, used once, not clean): how many, by the word
+/// that
 /// the node gives, after the count of nodes by reason. The node's own sentence is for its administrator, and stays on the PciNode. Pure.
 /// </summary>
 internal static class WithheldDevices
@@ -16,27 +18,39 @@ internal static class WithheldDevices
     /// <param name="filter">Why the claim may not be placed on a node at all; null: it may.</param>
     /// <param name="claim">The claim.</param>
     /// <param name="wordOf">The word by which a node withholds the device at an address; null: it has none.</param>
-    public static string Of(IEnumerable<NodeInventory> nodes, Func<string, RefusalReason?> filter, ClaimToPlace claim, Func<string, PciAddress, string?> wordOf)
+    public static string Of(
+        IEnumerable<NodeInventory> nodes,
+        Func<string, RefusalReason?> filter,
+        ClaimToPlace claim,
+        Func<string, PciAddress, string?> wordOf
+    )
     {
         var aliases = claim.Requirements.Requests.Select(r => r.Alias).Distinct().ToList();
-        var refused = (claim.Claim.Status?.Refusals ?? []).ToLookup(r => r.NodeName);
+        ILookup<string, ClaimRefusal> refused = (claim.Claim.Status?.Refusals ?? []).ToLookup(r => r.NodeName);
         var counts = new SortedDictionary<string, int>(StringComparer.Ordinal);
-        foreach (var node in nodes.Where(n => filter(n.Name) is null).Take(MostNodes))
+        foreach (NodeInventory? node in nodes.Where(n => filter(n.Name) is null).Take(MostNodes))
         {
-            foreach (var device in node.Devices)
+            foreach (NodeDevice device in node.Devices)
             {
                 if (!Matches(device, aliases))
                     continue;
-                var address = device.Function.Address;
-                var word = KeptBackBy(node, device) is { } blocked ? Api.TenantWords.Reason(wordOf(node.Name, blocked), KeptByHost)
+                PciAddress address = device.Function.Address;
+                string? word =
+                    KeptBackBy(node, device) is { } blocked ? Api.TenantWords.Reason(wordOf(node.Name, blocked), KeptByHost)
                     : claim.Requirements.Excluded.Contains(new DeviceExclusion(node.Name, address))
-                        ? Api.TenantWords.Reason(refused[node.Name].FirstOrDefault(r => r.Addresses.Contains(address.ToString()))?.Reason, "Refused") : null;
+                        ? Api.TenantWords.Reason(
+                            refused[node.Name].FirstOrDefault(r => r.Addresses.Contains(address.ToString()))?.Reason,
+                            "Refused"
+                        )
+                    : null;
                 if (word is not null)
                     counts[word] = counts.GetValueOrDefault(word) + 1;
             }
         }
 
-        return counts.Count == 0 ? "" : $" Not offered: {string.Join(", ", counts.Select(c => $"{c.Value} ({c.Key})"))}; the PciNodes say why.";
+        return counts.Count == 0
+            ? ""
+            : $" Not offered: {string.Join(", ", counts.Select(c => $"{c.Value} ({c.Key})"))}; the PciNodes say why.";
     }
 
     private static bool Matches(NodeDevice device, List<AliasDefinition> aliases) =>
@@ -47,7 +61,8 @@ internal static class WithheldDevices
     {
         if (node.WhyNotOffered(device.Function.Address) is null)
             return null;
-        var blocked = device.BlockedReason is not null ? device
+        NodeDevice? blocked = device.BlockedReason is not null
+            ? device
             : node.GroupOf(device.Function.Address).FirstOrDefault(d => d is { Owner: null, BlockedReason: not null });
         return blocked?.Function.Address;
     }

@@ -40,7 +40,12 @@ public static class Allocator
     /// <param name="claim">What is asked for.</param>
     /// <param name="nodeFilter">Null when a node passes; else why not.</param>
     /// <param name="options">How to choose among nodes.</param>
-    public static Decision Decide(ClusterInventory cluster, ClaimRequirements claim, Func<string, RefusalReason?> nodeFilter, PlacementOptions? options = null)
+    public static Decision Decide(
+        ClusterInventory cluster,
+        ClaimRequirements claim,
+        Func<string, RefusalReason?> nodeFilter,
+        PlacementOptions? options = null
+    )
     {
         ArgumentNullException.ThrowIfNull(nodeFilter);
         return Decide(cluster, claim, [new FunctionFilter(nodeFilter)], options);
@@ -51,7 +56,12 @@ public static class Allocator
     /// <param name="claim">What is asked for.</param>
     /// <param name="nodeFilters">Checks that a node must pass, in this order.</param>
     /// <param name="options">How to choose among nodes.</param>
-    public static Decision Decide(ClusterInventory cluster, ClaimRequirements claim, IReadOnlyList<INodeFilter>? nodeFilters = null, PlacementOptions? options = null)
+    public static Decision Decide(
+        ClusterInventory cluster,
+        ClaimRequirements claim,
+        IReadOnlyList<INodeFilter>? nodeFilters = null,
+        PlacementOptions? options = null
+    )
     {
         ArgumentNullException.ThrowIfNull(cluster);
         ArgumentNullException.ThrowIfNull(claim);

@@ -12,8 +12,8 @@ internal sealed class ClaimPlan
     // More than any node has; keeps sums small.
     private const int MostUnits = 1 << 20;
 
-    private ClaimPlan? withoutNuma;
-    private ClaimPlan?[]? withoutPolicy;
+    private ClaimPlan? _withoutNuma;
+    private ClaimPlan?[]? _withoutPolicy;
 
     private ClaimPlan(ClaimRequirements claim, RequestGroup[] columns, RefusalReason? invalid)
     {
@@ -32,10 +32,18 @@ internal sealed class ClaimPlan
             int bit = 1 << i;
             switch (columns[i].Policy)
             {
-                case NumaPolicy.Required: Required |= bit; break;
-                case NumaPolicy.Socket: Socket |= bit; break;
-                case NumaPolicy.Preferred: Preferred |= bit; break;
-                default: Legacy |= bit; break;
+                case NumaPolicy.Required:
+                    Required |= bit;
+                    break;
+                case NumaPolicy.Socket:
+                    Socket |= bit;
+                    break;
+                case NumaPolicy.Preferred:
+                    Preferred |= bit;
+                    break;
+                default:
+                    Legacy |= bit;
+                    break;
             }
         }
     }
@@ -73,10 +81,22 @@ internal sealed class ClaimPlan
         for (int i = 0; i < requests.Count; i++)
         {
             if (requests[i].Count < 1)
-                return new ClaimPlan(claim, [], new RefusalReason(RefusalCodes.InvalidClaim, $"can't serve request {requests[i].Name} for {requests[i].Count} devices"));
+            {
+                return new ClaimPlan(
+                    claim,
+                    [],
+                    new RefusalReason(RefusalCodes.InvalidClaim, $"can't serve request {requests[i].Name} for {requests[i].Count} devices")
+                );
+            }
         }
         if (requests.Count == 1)
-            return new ClaimPlan(claim, [new RequestGroup(requests[0].Alias, claim.PolicyOf(requests[0]), requests[0].Count, [requests[0]])], null);
+        {
+            return new ClaimPlan(
+                claim,
+                [new RequestGroup(requests[0].Alias, claim.PolicyOf(requests[0]), requests[0].Count, [requests[0]])],
+                null
+            );
+        }
 
         var columns = new List<RequestGroup>();
         foreach (DeviceRequest request in requests.OrderBy(r => r.Name, StringComparer.Ordinal))
@@ -84,12 +104,28 @@ internal sealed class ClaimPlan
             NumaPolicy policy = claim.PolicyOf(request);
             int same = columns.FindIndex(c => ReferenceEquals(c.Alias, request.Alias) && c.Policy == policy);
             if (same < 0)
+            {
                 columns.Add(new RequestGroup(request.Alias, policy, request.Count, [request]));
+            }
             else
-                columns[same] = columns[same] with { Count = (int)Math.Min((long)columns[same].Count + request.Count, int.MaxValue), Requests = [.. columns[same].Requests, request] };
+            {
+                columns[same] = columns[same] with
+                {
+                    Count = (int)Math.Min((long)columns[same].Count + request.Count, int.MaxValue),
+                    Requests = [.. columns[same].Requests, request],
+                };
+            }
         }
-        return new ClaimPlan(claim, [.. columns], columns.Count <= MostColumns ? null
-            : new RefusalReason(RefusalCodes.TooComplex, $"can't decide {columns.Count} different requests at once; at most {MostColumns}"));
+        return new ClaimPlan(
+            claim,
+            [.. columns],
+            columns.Count <= MostColumns
+                ? null
+                : new RefusalReason(
+                    RefusalCodes.TooComplex,
+                    $"can't decide {columns.Count} different requests at once; at most {MostColumns}"
+                )
+        );
     }
 
     /// <summary>The columns that devices of a class may serve, where NUMA is not asked.</summary>
@@ -105,11 +141,15 @@ internal sealed class ClaimPlan
     }
 
     /// <summary>The claim for a guest without NUMA, to tell which rule refused it.</summary>
-    public ClaimPlan WithoutNuma => withoutNuma ??= new ClaimPlan(Claim with { GuestNuma = GuestNuma.None }, Columns, null);
+    public ClaimPlan WithoutNuma => _withoutNuma ??= new ClaimPlan(Claim with { GuestNuma = GuestNuma.None }, Columns, null);
 
     /// <summary>The claim with one policy turned into a mere preference.</summary>
-    public ClaimPlan WithoutPolicy(NumaPolicy policy) => (withoutPolicy ??= new ClaimPlan?[4])[(int)policy] ??=
-        new ClaimPlan(Claim, [.. Columns.Select(c => c.Policy == policy ? c with { Policy = NumaPolicy.Preferred } : c)], null);
+    public ClaimPlan WithoutPolicy(NumaPolicy policy) =>
+        (_withoutPolicy ??= new ClaimPlan?[4])[(int)policy] ??= new ClaimPlan(
+            Claim,
+            [.. Columns.Select(c => c.Policy == policy ? c with { Policy = NumaPolicy.Preferred } : c)],
+            null
+        );
 }
 
 /// <summary>Requests that the same devices can serve.</summary>

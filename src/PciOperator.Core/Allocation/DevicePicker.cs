@@ -73,7 +73,12 @@ internal static class DevicePicker
     }
 
     // Leaves out every group that the companions in the others can stand in for.
-    private static List<(int Device, int Mask)> PackGroups(NodeInventory node, ClaimPlan plan, in NodeSolver solver, List<(int Device, int Mask)> picked)
+    private static List<(int Device, int Mask)> PackGroups(
+        NodeInventory node,
+        ClaimPlan plan,
+        in NodeSolver solver,
+        List<(int Device, int Mask)> picked
+    )
     {
         SortedSet<int> groups = [.. picked.Select(p => Group(node, p.Device))];
         if (groups.All(g => node.Groups[g].Count == 1))
@@ -101,7 +106,7 @@ internal static class DevicePicker
         if (!changed)
             return picked;
         var chosen = new List<(int Device, int Mask)>();
-        var sums = new int[plan.Sets];
+        int[] sums = new int[plan.Sets];
         foreach (int device in universe)
         {
             int mask = maskOf[device];
@@ -119,10 +124,10 @@ internal static class DevicePicker
 
     private static bool Enough(ClaimPlan plan, List<int> devices, Dictionary<int, int> maskOf)
     {
-        var counts = new int[plan.Sets];
+        int[] counts = new int[plan.Sets];
         foreach (int device in devices)
             counts[maskOf[device]]++;
-        var supply = new int[plan.Sets];
+        int[] supply = new int[plan.Sets];
         Hall.Supply(counts, supply);
         return Hall.Met(supply, plan.Demand);
     }
@@ -130,11 +135,11 @@ internal static class DevicePicker
     // Each device to one of the columns that it may serve, by augmenting paths; the columns' counts are met exactly.
     private static int[] Assign(ClaimPlan plan, List<(int Device, int Mask)> picked)
     {
-        var column = new int[picked.Count];
+        int[] column = new int[picked.Count];
         if (plan.Columns.Length == 1)
             return column;
         Array.Fill(column, -1);
-        var left = new int[plan.Columns.Length];
+        int[] left = new int[plan.Columns.Length];
         for (int c = 0; c < left.Length; c++)
             left[c] = plan.Columns[c].Count;
         int seen = 0;
@@ -220,7 +225,9 @@ internal static class DevicePicker
             if (node.Devices[device].Function.NumaNode is not { } n)
                 continue;
             if (many is not null)
+            {
                 many.Add(n);
+            }
             else if (!nodes[..count].Contains(n))
             {
                 if (count == nodes.Length)

@@ -1,10 +1,14 @@
 namespace PciOperator.Core;
 
-/// <summary>Decides claims that must be on one node as one question: whether the node's IOMMU groups can be shared out so that each claim is served.</summary>
+/// <summary>
+/// Decides claims that must be on one node as one question: whether the node's IOMMU groups can be shared out so that each claim is served.
+/// </summary>
 /// <remarks>
-/// A group goes to one claim as a whole, and each claim has its own guest and NUMA nodes, so the claims are not one large claim. Exact within the bound:
+/// A group goes to one claim as a whole, and each claim has its own guest and NUMA nodes, so the claims are not one large claim. Exact
+/// within the bound:
 /// claims are served one after the other, and where a later one is left without, the earlier ones give up one group after the other.
-/// A node's search ends at <see cref="WorkBounds.Together"/>, after one try in any case; a decision's at <see cref="WorkBounds.Decision"/>, and nodes after that are not looked at.
+/// A node's search ends at <see cref="WorkBounds.Together"/>, after one try in any case; a decision's at <see cref="WorkBounds.Decision"/>,
+/// and nodes after that are not looked at.
 /// </remarks>
 public static class JointAllocator
 {
@@ -21,7 +25,11 @@ public static class JointAllocator
     /// <param name="refusals">The nodes by reason when none serves them.</param>
     /// <returns>An allocation for each claim, in their order; null when no node serves all.</returns>
     public static IReadOnlyList<NodeAllocation>? Decide(
-        ClusterInventory cluster, IReadOnlyList<ClaimRequirements> claims, Func<string, RefusalReason?> nodeFilter, out IReadOnlyList<(RefusalReason Reason, int Nodes)> refusals)
+        ClusterInventory cluster,
+        IReadOnlyList<ClaimRequirements> claims,
+        Func<string, RefusalReason?> nodeFilter,
+        out IReadOnlyList<(RefusalReason Reason, int Nodes)> refusals
+    )
     {
         ArgumentNullException.ThrowIfNull(cluster);
         ArgumentNullException.ThrowIfNull(claims);
@@ -39,7 +47,10 @@ public static class JointAllocator
             }
             counts[reason!] = counts.GetValueOrDefault(reason!) + 1;
         }
-        refusals = [.. counts.Select(p => (p.Key, p.Value)).OrderByDescending(p => p.Value).ThenBy(p => p.Key.Text, StringComparer.Ordinal)];
+        refusals =
+        [
+            .. counts.Select(p => (p.Key, p.Value)).OrderByDescending(p => p.Value).ThenBy(p => p.Key.Text, StringComparer.Ordinal),
+        ];
         return null;
     }
 
@@ -47,7 +58,11 @@ public static class JointAllocator
     /// <param name="node">The node.</param>
     /// <param name="claims">The claims.</param>
     /// <param name="reason">Why not; null when it does.</param>
-    public static IReadOnlyList<NodeAllocation>? TryNode(NodeInventory node, IReadOnlyList<ClaimRequirements> claims, out RefusalReason? reason)
+    public static IReadOnlyList<NodeAllocation>? TryNode(
+        NodeInventory node,
+        IReadOnlyList<ClaimRequirements> claims,
+        out RefusalReason? reason
+    )
     {
         ArgumentNullException.ThrowIfNull(node);
         ArgumentNullException.ThrowIfNull(claims);
@@ -55,7 +70,12 @@ public static class JointAllocator
     }
 
     private static NodeAllocation[]? TryNode(
-        NodeInventory node, IReadOnlyList<ClaimRequirements> claims, Dictionary<string, RefusalReason> known, long end, out RefusalReason? reason)
+        NodeInventory node,
+        IReadOnlyList<ClaimRequirements> claims,
+        Dictionary<string, RefusalReason> known,
+        long end,
+        out RefusalReason? reason
+    )
     {
         // What one claim alone, or all together without NUMA and whole groups, can't have, needs no search.
         foreach (ClaimRequirements claim in claims.Append(Joined(claims)))
@@ -76,92 +96,103 @@ public static class JointAllocator
         if (known.TryGetValue(key, out reason))
             return null;
         NodeAllocation[]? found = search.Run(Math.Min(end, Scratch.Mine.Work + WorkBounds.Together));
-        reason = found is not null ? null : search.GaveUp ? TooComplex : NotTogether;
+        reason =
+            found is not null ? null
+            : search.GaveUp ? TooComplex
+            : NotTogether;
         if (reason is not null)
             known[key] = reason;
         return found;
     }
 
     // All that is asked for, as one claim without NUMA: whoever can't serve that can't serve the claims.
-    private static ClaimRequirements Joined(IReadOnlyList<ClaimRequirements> claims) => new()
-    {
-        ClaimUid = "",
-        GuestNuma = GuestNuma.None,
-        Requests = [.. claims.SelectMany((c, i) => c.Requests.Select(r => r with { Name = $"{i}/{r.Name}", NumaPolicy = NumaPolicy.Legacy }))],
-    };
+    private static ClaimRequirements Joined(IReadOnlyList<ClaimRequirements> claims) =>
+        new()
+        {
+            ClaimUid = "",
+            GuestNuma = GuestNuma.None,
+            Requests =
+            [
+                .. claims.SelectMany((c, i) => c.Requests.Select(r => r with { Name = $"{i}/{r.Name}", NumaPolicy = NumaPolicy.Legacy })),
+            ],
+        };
 
     /// <summary>One node's search.</summary>
     private sealed class Search
     {
-        private readonly NodeInventory node;
-        private readonly ClaimRequirements[] claims;
-        private readonly int[] order;
-        private readonly HashSet<PciAddress> parents;
-        private readonly HashSet<string> failed = new(StringComparer.Ordinal);
-        private readonly NodeAllocation[] found;
-        private long end;
-        private int steps;
+        private readonly NodeInventory _node;
+        private readonly ClaimRequirements[] _claims;
+        private readonly int[] _order;
+        private readonly HashSet<PciAddress> _parents;
+        private readonly HashSet<string> _failed = new(StringComparer.Ordinal);
+        private readonly NodeAllocation[] _found;
+        private long _end;
+        private int _steps;
 
         public Search(NodeInventory node, IReadOnlyList<ClaimRequirements> claims)
         {
-            this.node = node;
+            _node = node;
             // Who has the least choice chooses first.
-            order = [.. Enumerable.Range(0, claims.Count).OrderBy(i => Choice(node, claims[i])).ThenBy(i => i)];
-            this.claims = [.. order.Select(i => claims[i])];
-            found = new NodeAllocation[claims.Count];
-            parents = [.. node.Devices.Select(d => d.Function.ParentAddress).OfType<PciAddress>()];
+            _order = [.. Enumerable.Range(0, claims.Count).OrderBy(i => Choice(node, claims[i])).ThenBy(i => i)];
+            _claims = [.. _order.Select(i => claims[i])];
+            _found = new NodeAllocation[claims.Count];
+            _parents = [.. node.Devices.Select(d => d.Function.ParentAddress).OfType<PciAddress>()];
         }
 
         public bool GaveUp { get; private set; }
 
         /// <summary>Equal for nodes that give the same answer.</summary>
-        public string Key => string.Join(',', node.Sockets.OrderBy(s => s.Key).Select(s => $"{s.Key}={s.Value}")) + KeyOf(0, Signatures(node));
+        public string Key =>
+            string.Join(',', _node.Sockets.OrderBy(s => s.Key).Select(s => $"{s.Key}={s.Value}")) + KeyOf(0, Signatures(_node));
 
         public NodeAllocation[]? Run(long mostWork)
         {
-            end = mostWork;
-            if (!Serve(0, node))
+            _end = mostWork;
+            if (!Serve(0, _node))
                 return null;
-            var result = new NodeAllocation[found.Length];
-            for (int i = 0; i < order.Length; i++)
-                result[order[i]] = found[i];
+            var result = new NodeAllocation[_found.Length];
+            for (int i = 0; i < _order.Length; i++)
+                result[_order[i]] = _found[i];
             return result;
         }
 
         // The claims from this one on, from what is left.
         private bool Serve(int claim, NodeInventory left)
         {
-            if (claim == claims.Length)
+            if (claim == _claims.Length)
                 return true;
             Dictionary<int, string> signatures = Signatures(left);
             string key = KeyOf(claim, signatures);
-            if (failed.Contains(key))
+            if (_failed.Contains(key))
                 return false;
             if (Share(claim, left, left, [], signatures))
                 return true;
             if (!GaveUp)
-                failed.Add(key);
+                _failed.Add(key);
             return false;
         }
 
         /// <summary>
-        /// Serves a claim and those after it. Of the solutions, those are looked for in which it has every group of <paramref name="kept"/>, and else only
-        /// devices of <paramref name="open"/>. When those after it are not served from what the allocator leaves, then every solution lacks one
-        /// of the groups that it chose: without the first, with the first but without the second, and so on. Groups that are the same go together.
+        /// Serves a claim and those after it. Of the solutions, those are looked for in which it has every group of
+        /// <paramref name="kept"/>, and else only
+        /// devices of <paramref name="open"/>. When those after it are not served from what the allocator leaves, then every solution lacks
+        /// one
+        /// of the groups that it chose: without the first, with the first but without the second, and so on. Groups that are the same go
+        /// together.
         /// </summary>
         private bool Share(int claim, NodeInventory left, NodeInventory open, HashSet<int> kept, Dictionary<int, string> signatures)
         {
-            if (GaveUp || (steps >= claims.Length && Scratch.Mine.Work > end))
+            if (GaveUp || (_steps >= _claims.Length && Scratch.Mine.Work > _end))
             {
                 GaveUp = true;
                 return false;
             }
-            steps++;
+            _steps++;
             Count(open);
-            if (Allocator.TryNode(open, claims[claim]) is not NodeVerdict.Served(var allocation))
+            if (Allocator.TryNode(open, _claims[claim]) is not NodeVerdict.Served(var allocation))
                 return false;
-            found[claim] = allocation;
-            if (Serve(claim + 1, left.Take(allocation, claims[claim].ClaimUid)))
+            _found[claim] = allocation;
+            if (Serve(claim + 1, left.Take(allocation, _claims[claim].ClaimUid)))
                 return true;
             foreach (int group in allocation.Devices.Select(d => left.Find(d.Address)!.Function.IommuGroup!.Value).Distinct())
             {
@@ -179,7 +210,11 @@ public static class JointAllocator
 
         // Not for this claim, and nothing against a PF whose VFs they are.
         private static NodeInventory Hide(NodeInventory open, HashSet<int> groups) =>
-            NodeInventory.Build(open.Name, [.. open.Devices.Select(d => d.Function.IommuGroup is { } group && groups.Contains(group) ? d with { Tags = null } : d)], open.Sockets);
+            NodeInventory.Build(
+                open.Name,
+                [.. open.Devices.Select(d => d.Function.IommuGroup is { } group && groups.Contains(group) ? d with { Tags = null } : d)],
+                open.Sockets
+            );
 
         // What a group is to every claim. Only one's own address tells apart a PF with VFs and what was refused for a claim.
         private Dictionary<int, string> Signatures(NodeInventory left)
@@ -189,7 +224,12 @@ public static class JointAllocator
             foreach ((int group, List<int> members) in left.Groups)
             {
                 if (members.Any(m => left.WhyNotOffered(left.Devices[m].Function.Address) is null))
-                    signatures[group] = string.Join("\n\n\n", members.Select(m => SignatureOf(left, left.Devices[m])).Order(StringComparer.Ordinal));
+                {
+                    signatures[group] = string.Join(
+                        "\n\n\n",
+                        members.Select(m => SignatureOf(left, left.Devices[m])).Order(StringComparer.Ordinal)
+                    );
+                }
             }
             return signatures;
         }
@@ -197,8 +237,11 @@ public static class JointAllocator
         private string SignatureOf(NodeInventory left, NodeDevice device)
         {
             PciFunction f = device.Function;
-            bool excluded = claims.Any(c => c.Excluded.Contains(new DeviceExclusion(left.Name, f.Address)));
-            string own = excluded ? $"{left.Name} {f.Address}" : parents.Contains(f.Address) ? f.Address.ToString() : "";
+            bool excluded = _claims.Any(c => c.Excluded.Contains(new DeviceExclusion(left.Name, f.Address)));
+            string own =
+                excluded ? $"{left.Name} {f.Address}"
+                : _parents.Contains(f.Address) ? f.Address.ToString()
+                : "";
             string kind = left.WhyNotOffered(f.Address) is null ? new DeviceClass(f, device.Tags!).Key : "-";
             return $"{own}|{f.NumaNode}|{f.Socket}|{f.ParentAddress}|{kind}";
         }
@@ -206,8 +249,11 @@ public static class JointAllocator
         private static string KeyOf(int claim, Dictionary<int, string> signatures) =>
             claim + "\n\n\n\n" + string.Join("\n\n\n\n", signatures.Values.Order(StringComparer.Ordinal));
 
-        private static int Choice(NodeInventory node, ClaimRequirements claim) => node.Devices.Count(d =>
-            d.Tags is { } tags && node.WhyNotOffered(d.Function.Address) is null && claim.Requests.Any(r => r.Alias.Matches(d.Function, tags)))
-            - claim.Requests.Sum(r => Math.Min(r.Count, 1 << 10));
+        private static int Choice(NodeInventory node, ClaimRequirements claim) =>
+            node.Devices.Count(d =>
+                d.Tags is { } tags
+                && node.WhyNotOffered(d.Function.Address) is null
+                && claim.Requests.Any(r => r.Alias.Matches(d.Function, tags))
+            ) - claim.Requests.Sum(r => Math.Min(r.Count, 1 << 10));
     }
 }

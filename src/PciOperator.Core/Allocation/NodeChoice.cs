@@ -18,51 +18,52 @@ internal sealed class NodeChoice
 
     private const ulong Everywhere = ulong.MaxValue;
 
-    // Pages with more different places than bits of a word are left to the look at each node; the same for the sets of more than four columns.
+    // Pages with more different places than bits of a word are left to the look at each node; the same for the sets of more than four
+    // columns.
     private const int MostPlaces = 63;
     private const int MostSets = 16;
 
-    private readonly ClusterInventory cluster;
-    private readonly ClaimPlan plan;
-    private readonly IReadOnlyList<INodeFilter> filters;
-    private readonly PlacementOptions options;
-    private readonly int[] masks;
-    private readonly HashSet<string>? excluded;
-    private readonly PlacementBuffers buffers = PlacementBuffers.Mine;
-    private readonly long end = Scratch.Mine.Work + WorkBounds.Decision;
-    private ulong[] refused = [];
-    private DeviceType?[]?[]? otherTypes;
+    private readonly ClusterInventory _cluster;
+    private readonly ClaimPlan _plan;
+    private readonly IReadOnlyList<INodeFilter> _filters;
+    private readonly PlacementOptions _options;
+    private readonly int[] _masks;
+    private readonly HashSet<string>? _excluded;
+    private readonly PlacementBuffers _buffers = PlacementBuffers.Mine;
+    private readonly long _end = Scratch.Mine.Work + WorkBounds.Decision;
+    private ulong[] _refused = [];
+    private DeviceType?[]?[]? _otherTypes;
 
     public NodeChoice(ClusterInventory cluster, ClaimPlan plan, IReadOnlyList<INodeFilter> filters, PlacementOptions options)
     {
-        (this.cluster, this.plan, this.filters, this.options) = (cluster, plan, filters, options);
+        (_cluster, _plan, _filters, _options) = (cluster, plan, filters, options);
         DeviceClass[] classes = cluster.Classes.All;
-        masks = buffers.Masks(classes.Length);
+        _masks = _buffers.Masks(classes.Length);
         for (int i = 0; i < classes.Length; i++)
-            masks[i] = plan.MaskOf(classes[i]);
+            _masks[i] = plan.MaskOf(classes[i]);
         if (plan.Claim.Excluded.Count > 0)
-            excluded = [.. plan.Claim.Excluded.Select(e => e.Node)];
+            _excluded = [.. plan.Claim.Excluded.Select(e => e.Node)];
     }
 
     /// <summary>The best node that serves the claim; null without one.</summary>
     public NodeInventory? Best()
     {
-        refused = buffers.Refused(cluster.Pages.Length);
+        _refused = _buffers.Refused(_cluster.Pages.Length);
         int count = Candidates(out ReadOnlySpan<int> sorted);
-        buffers.ForgetShapes(count);
+        _buffers.ForgetShapes(count);
         NodeInventory? best = null;
         Fit bestFit = default;
         int serving = 0;
         for (int i = 0; i < count; i++)
         {
-            NodePage page = cluster.Pages[sorted[i] / NodePage.Most];
+            NodePage page = _cluster.Pages[sorted[i] / NodePage.Most];
             int at = sorted[i] % NodePage.Most;
             NodeInventory node = page.Nodes[at];
             Fit fit = FitOf(node, page.ClassNumbers[at]);
             if (!fit.Served)
             {
                 if (!fit.GaveUp)
-                    refused[sorted[i] / NodePage.Most] |= 1ul << at;
+                    _refused[sorted[i] / NodePage.Most] |= 1ul << at;
                 continue;
             }
             if (Filtered(node.Name) is not null)
@@ -79,20 +80,20 @@ internal sealed class NodeChoice
     public IEnumerable<(RefusalReason Reason, int Nodes)> Refusals()
     {
         var reasons = new Tally();
-        var lacking = new int[plan.Columns.Length];
+        int[] lacking = new int[_plan.Columns.Length];
         var otherType = new Dictionary<(int RequestGroup, DeviceType Type), int>();
         var tooFew = new Dictionary<(int RequestGroup, int Free), int>();
         Span<ushort> sums = stackalloc ushort[NodePage.Most];
-        for (int p = 0; p < cluster.Pages.Length; p++)
+        for (int p = 0; p < _cluster.Pages.Length; p++)
         {
-            NodePage page = cluster.Pages[p];
+            NodePage page = _cluster.Pages[p];
             ulong open = ulong.MaxValue >> (NodePage.Most - page.Nodes.Length);
-            if (filters.Count > 0 || excluded is not null)
+            if (_filters.Count > 0 || _excluded is not null)
             {
                 for (int at = 0; at < page.Nodes.Length; at++)
                 {
                     RefusalReason? reason = Filtered(page.Nodes[at].Name);
-                    if (reason is null && excluded?.Contains(page.Nodes[at].Name) == true)
+                    if (reason is null && _excluded?.Contains(page.Nodes[at].Name) == true)
                         reason = ReasonOf(page.Nodes[at], page.ClassNumbers[at], false);
                     if (reason is null)
                         continue;
@@ -104,7 +105,7 @@ internal sealed class NodeChoice
             {
                 ulong present = 0;
                 for (int k = 0; k < page.Classes.Length; k++)
-                    present |= (masks[page.Classes[k]] >> c & 1) != 0 ? page.Present[k] : 0;
+                    present |= (_masks[page.Classes[k]] >> c & 1) != 0 ? page.Present[k] : 0;
                 lacking[c] += BitOperations.PopCount(WithoutOtherType(page, c, open & ~present, otherType));
                 open &= present;
             }
@@ -114,31 +115,31 @@ internal sealed class NodeChoice
                 for (ulong bits = open; bits != 0; bits &= bits - 1)
                 {
                     int at = BitOperations.TrailingZeroCount(bits);
-                    if (sums[at] >= plan.Columns[c].Count)
+                    if (sums[at] >= _plan.Columns[c].Count)
                         continue;
                     open &= ~(1ul << at);
                     if (page.Nodes[at].HasUnspecifiedEndpoints)
-                        reasons.Add(RefusalText.TooFew(page.Nodes[at], plan, c, sums[at]), 1);
+                        reasons.Add(RefusalText.TooFew(page.Nodes[at], _plan, c, sums[at]), 1);
                     else
                         tooFew[(c, sums[at])] = tooFew.GetValueOrDefault((c, sums[at])) + 1;
                 }
             }
-            open = ExplainWhole(page, open & refused[p], sums, reasons) | (open & ~refused[p]);
+            open = ExplainWhole(page, open & _refused[p], sums, reasons) | (open & ~_refused[p]);
             for (; open != 0; open &= open - 1)
             {
                 int at = BitOperations.TrailingZeroCount(open);
-                reasons.Add(ReasonOf(page.Nodes[at], page.ClassNumbers[at], (refused[p] >> at & 1) != 0), 1);
+                reasons.Add(ReasonOf(page.Nodes[at], page.ClassNumbers[at], (_refused[p] >> at & 1) != 0), 1);
             }
         }
         for (int c = 0; c < lacking.Length; c++)
         {
             if (lacking[c] > 0)
-                reasons.Add(RefusalText.NoDevice(plan, c), lacking[c]);
+                reasons.Add(RefusalText.NoDevice(_plan, c), lacking[c]);
         }
         foreach (((int column, DeviceType type), int nodes) in otherType)
-            reasons.Add(RefusalText.NoDevice(plan, column, type), nodes);
+            reasons.Add(RefusalText.NoDevice(_plan, column, type), nodes);
         foreach (((int column, int free), int nodes) in tooFew)
-            reasons.Add(RefusalText.TooFew(plan, column, free), nodes);
+            reasons.Add(RefusalText.TooFew(_plan, column, free), nodes);
         return reasons.All();
     }
 
@@ -147,8 +148,8 @@ internal sealed class NodeChoice
     {
         if (nodes == 0)
             return 0;
-        otherTypes ??= new DeviceType?[plan.Columns.Length][];
-        DeviceType?[] types = otherTypes[column] ??= [.. cluster.Classes.All.Select(c => c.OtherTypeOf(plan.Columns[column].Alias))];
+        _otherTypes ??= new DeviceType?[_plan.Columns.Length][];
+        DeviceType?[] types = _otherTypes[column] ??= [.. _cluster.Classes.All.Select(c => c.OtherTypeOf(_plan.Columns[column].Alias))];
         foreach (DeviceType type in RefusalText.OtherTypes)
         {
             ulong there = 0;
@@ -162,24 +163,25 @@ internal sealed class NodeChoice
         return nodes;
     }
 
-    // Many nodes with enough for each column, refused as wholes, at once: too few for some set of columns anywhere, or enough for all sets (and no
+    // Many nodes with enough for each column, refused as wholes, at once: too few for some set of columns anywhere, or enough for all sets
+    // (and no
     // card whose PF and VFs exclude each other), so that only NUMA refuses them. The nodes that are left need a look of their own.
     private ulong ExplainWhole(NodePage page, ulong whole, Span<ushort> sums, Tally reasons)
     {
-        if (whole == 0 || plan.Sets > MostSets)
+        if (whole == 0 || _plan.Sets > MostSets)
             return whole;
         ulong enough = whole;
-        for (int set = 3; set < plan.Sets; set++)
+        for (int set = 3; set < _plan.Sets; set++)
         {
             if (BitOperations.IsPow2(set))
                 continue;
             Sum(page, set, Everywhere, sums);
-            enough &= AtLeast(sums, plan.Demand[set]);
+            enough &= AtLeast(sums, _plan.Demand[set]);
         }
         if ((whole & ~enough) != 0)
             reasons.Add(RefusalText.Together, BitOperations.PopCount(whole & ~enough));
         ulong plain = enough & ~page.WithCards;
-        if (plain == 0 || RefusalText.OfOnlyPolicy(plan) is not { } reason)
+        if (plain == 0 || RefusalText.OfOnlyPolicy(_plan) is not { } reason)
             return enough;
         reasons.Add(reason, BitOperations.PopCount(plain));
         return enough & ~plain;
@@ -188,49 +190,49 @@ internal sealed class NodeChoice
     /// <summary>Counts by reason; the same object many times in a row costs next to nothing.</summary>
     private sealed class Tally
     {
-        private readonly Dictionary<RefusalReason, int> counts = [];
-        private RefusalReason? last;
-        private int lastCount;
+        private readonly Dictionary<RefusalReason, int> _counts = [];
+        private RefusalReason? _last;
+        private int _lastCount;
 
         public void Add(RefusalReason reason, int nodes)
         {
-            if (!ReferenceEquals(reason, last))
+            if (!ReferenceEquals(reason, _last))
             {
                 Close();
-                last = reason;
+                _last = reason;
             }
-            lastCount += nodes;
+            _lastCount += nodes;
         }
 
         public IEnumerable<(RefusalReason Reason, int Nodes)> All()
         {
             Close();
-            return counts.Select(p => (p.Key, p.Value));
+            return _counts.Select(p => (p.Key, p.Value));
         }
 
         private void Close()
         {
-            if (last is not null)
-                counts[last] = counts.GetValueOrDefault(last) + lastCount;
-            lastCount = 0;
+            if (_last is not null)
+                _counts[_last] = _counts.GetValueOrDefault(_last) + _lastCount;
+            _lastCount = 0;
         }
     }
 
     // Nodes with enough free devices for each column taken alone, in order of what is left on them, then name.
     private int Candidates(out ReadOnlySpan<int> sorted)
     {
-        Span<int> found = buffers.Found(cluster.Pages.Length * NodePage.Most);
-        Span<int> starts = buffers.Starts();
+        Span<int> found = _buffers.Found(_cluster.Pages.Length * NodePage.Most);
+        Span<int> starts = _buffers.Starts();
         starts.Clear();
         Span<ushort> sums = stackalloc ushort[NodePage.Most];
         int count = 0;
-        for (int p = 0; p < cluster.Pages.Length; p++)
+        for (int p = 0; p < _cluster.Pages.Length; p++)
         {
-            NodePage page = cluster.Pages[p];
+            NodePage page = _cluster.Pages[p];
             ulong open = ulong.MaxValue >> (NodePage.Most - page.Nodes.Length);
-            open = EnoughForEach(page, plan.All, Everywhere, open, sums);
+            open = EnoughForEach(page, _plan.All, Everywhere, open, sums);
             ulong placed = open == 0 ? 0 : AtOnePlace(page, open, sums);
-            refused[p] = open & ~placed;
+            _refused[p] = open & ~placed;
             open = placed;
             for (; open != 0; open &= open - 1)
             {
@@ -241,9 +243,9 @@ internal sealed class NodeChoice
         }
         for (int i = 1; i < starts.Length; i++)
             starts[i] += starts[i - 1];
-        Span<int> result = buffers.Sorted(count);
+        Span<int> result = _buffers.Sorted(count);
         for (int i = 0; i < count; i++)
-            result[starts[KeyOf(cluster.Pages[found[i] / NodePage.Most], found[i] % NodePage.Most)]++] = found[i];
+            result[starts[KeyOf(_cluster.Pages[found[i] / NodePage.Most], found[i] % NodePage.Most)]++] = found[i];
         sorted = result;
         return count;
     }
@@ -251,27 +253,34 @@ internal sealed class NodeChoice
     private int KeyOf(NodePage page, int at)
     {
         int free = Math.Min((int)page.Totals[at], PlacementBuffers.MostFree);
-        return options.Strategy == NodeStrategy.Pack ? free : PlacementBuffers.MostFree - free;
+        return _options.Strategy == NodeStrategy.Pack ? free : PlacementBuffers.MostFree - free;
     }
 
     // The nodes that could meet the policies, each column and all columns of a policy taken alone. For a guest that may go
     // anywhere there must be one place with enough; else enough at the guest's places.
     private ulong AtOnePlace(NodePage page, ulong open, Span<ushort> sums)
     {
-        if (plan.Guest.Kind == GuestNumaKind.None || (plan.Required | plan.Socket | plan.Legacy) == 0 || page.Places.Length > MostPlaces)
+        if (
+            _plan.Guest.Kind == GuestNumaKind.None
+            || (_plan.Required | _plan.Socket | _plan.Legacy) == 0
+            || page.Places.Length > MostPlaces
+        )
+        {
             return open;
-        if (plan.Guest.Kind == GuestNumaKind.Nodes)
+        }
+
+        if (_plan.Guest.Kind == GuestNumaKind.Nodes)
         {
             ulong near = 0;
             ulong unknown = 0;
             for (int i = 0; i < page.Places.Length; i++)
             {
-                near |= Array.BinarySearch(plan.Guest.NodeArray, page.Places[i].Numa) >= 0 ? 1ul << i : 0;
+                near |= Array.BinarySearch(_plan.Guest.NodeArray, page.Places[i].Numa) >= 0 ? 1ul << i : 0;
                 unknown |= page.Places[i].Numa < 0 ? 1ul << i : 0;
             }
-            return Enough(page, plan.Required, near, Enough(page, plan.Legacy, near | unknown, open, sums), sums);
+            return Enough(page, _plan.Required, near, Enough(page, _plan.Legacy, near | unknown, open, sums), sums);
         }
-        if ((plan.Required | plan.Socket) == 0)
+        if ((_plan.Required | _plan.Socket) == 0)
             return open;
         ulong served = 0;
         for (int i = 0; i < page.Places.Length && served != open; i++)
@@ -282,8 +291,8 @@ internal sealed class NodeChoice
             ulong socket = 0;
             for (int other = 0; other < page.Places.Length; other++)
                 socket |= page.Places[other].Numa >= 0 && page.Places[other].Socket == guest.Socket ? 1ul << other : 0;
-            ulong here = Enough(page, plan.Required, 1ul << i, open & ~served, sums);
-            served |= Enough(page, plan.Socket, socket, here, sums);
+            ulong here = Enough(page, _plan.Required, 1ul << i, open & ~served, sums);
+            served |= Enough(page, _plan.Socket, socket, here, sums);
         }
         return served;
     }
@@ -293,14 +302,14 @@ internal sealed class NodeChoice
     {
         open = EnoughForEach(page, columns, places, open, sums);
         if ((columns & (columns - 1)) != 0 && open != 0)
-            open &= Sum(page, columns, places, sums) ? AtLeast(sums, plan.Demand[columns]) : 0;
+            open &= Sum(page, columns, places, sums) ? AtLeast(sums, _plan.Demand[columns]) : 0;
         return open;
     }
 
     private ulong EnoughForEach(NodePage page, int columns, ulong places, ulong open, Span<ushort> sums)
     {
         for (int rest = columns; rest != 0 && open != 0; rest &= rest - 1)
-            open &= Sum(page, rest & -rest, places, sums) ? AtLeast(sums, plan.Demand[rest & -rest]) : 0;
+            open &= Sum(page, rest & -rest, places, sums) ? AtLeast(sums, _plan.Demand[rest & -rest]) : 0;
         return open;
     }
 
@@ -311,7 +320,7 @@ internal sealed class NodeChoice
         bool any = false;
         for (int k = 0; k < page.Classes.Length; k++)
         {
-            if ((masks[page.Classes[k]] & columns) == 0)
+            if ((_masks[page.Classes[k]] & columns) == 0)
                 continue;
             for (int column = page.Starts[k]; column < page.Starts[k + 1]; column++)
             {
@@ -334,8 +343,8 @@ internal sealed class NodeChoice
         var least = Vector128.Create((ushort)count);
         for (int i = 0; i < NodePage.Most; i += Vector128<byte>.Count)
         {
-            Vector128<ushort> low = Vector128.GreaterThanOrEqual(Vector128.Create(sums[i..]), least);
-            Vector128<ushort> high = Vector128.GreaterThanOrEqual(Vector128.Create(sums[(i + Vector128<ushort>.Count)..]), least);
+            var low = Vector128.GreaterThanOrEqual(Vector128.Create(sums[i..]), least);
+            var high = Vector128.GreaterThanOrEqual(Vector128.Create(sums[(i + Vector128<ushort>.Count)..]), least);
             bits |= (ulong)Vector128.Narrow(low, high).ExtractMostSignificantBits() << i;
         }
         return bits;
@@ -344,40 +353,50 @@ internal sealed class NodeChoice
     private static bool Better(Fit fit, Fit than) =>
         (fit.PreferenceMet == false) != (than.PreferenceMet == false) ? fit.PreferenceMet != false : fit.Cost < than.Cost;
 
-    private bool IsOver => Scratch.Mine.Work > end;
+    private bool IsOver => Scratch.Mine.Work > _end;
 
     private Fit FitOf(NodeInventory node, int[] numbers)
     {
-        if (excluded?.Contains(node.Name) == true)
+        if (_excluded?.Contains(node.Name) == true)
         {
             if (IsOver)
                 return Fit.Untried;
-            NodeInventory without = node.Without(plan.Claim);
-            return new NodeSolver(without.Shape, plan, OwnMasks(without)).Solve();
+            NodeInventory without = node.Without(_plan.Claim);
+            return new NodeSolver(without.Shape, _plan, OwnMasks(without)).Solve();
         }
-        if (buffers.TryFind(node.Shape, out Fit known))
+        if (_buffers.TryFind(node.Shape, out Fit known))
             return known;
-        Fit fit = IsOver ? Fit.Untried : new NodeSolver(node.Shape, plan, MasksOf(numbers)).Solve();
-        buffers.Remember(node.Shape, fit);
+        Fit fit = IsOver ? Fit.Untried : new NodeSolver(node.Shape, _plan, MasksOf(numbers)).Solve();
+        _buffers.Remember(node.Shape, fit);
         return fit;
     }
 
     // refusedWhole: the node has enough for each column, and was found unable to serve all.
     private RefusalReason ReasonOf(NodeInventory node, int[] numbers, bool refusedWhole)
     {
-        if (excluded?.Contains(node.Name) == true)
+        if (_excluded?.Contains(node.Name) == true)
         {
-            NodeInventory without = node.Without(plan.Claim);
+            NodeInventory without = node.Without(_plan.Claim);
             ReadOnlySpan<int> own = OwnMasks(without);
-            return RefusalText.Explain(without, plan, own, IsOver ? Fit.Untried : new NodeSolver(without.Shape, plan, own).Solve());
+            return RefusalText.Explain(without, _plan, own, IsOver ? Fit.Untried : new NodeSolver(without.Shape, _plan, own).Solve());
         }
-        if (buffers.ReasonOf(node.Shape) is { } known)
+        if (_buffers.ReasonOf(node.Shape) is { } known)
             return known;
         ReadOnlySpan<int> masksOfNode = MasksOf(numbers);
         // What is refused stays so, when there is no work left to say why.
-        RefusalReason reason = refusedWhole ? IsOver ? RefusalText.Together : RefusalText.ExplainWhole(node, plan, masksOfNode)
-            : RefusalText.Explain(node, plan, masksOfNode, buffers.TryFind(node.Shape, out Fit found) ? found : IsOver ? Fit.Untried : new NodeSolver(node.Shape, plan, masksOfNode).Solve());
-        buffers.Remember(node.Shape, reason);
+        RefusalReason reason = refusedWhole
+            ? IsOver
+                ? RefusalText.Together
+                : RefusalText.ExplainWhole(node, _plan, masksOfNode)
+            : RefusalText.Explain(
+                node,
+                _plan,
+                masksOfNode,
+                _buffers.TryFind(node.Shape, out Fit found) ? found
+                    : IsOver ? Fit.Untried
+                    : new NodeSolver(node.Shape, _plan, masksOfNode).Solve()
+            );
+        _buffers.Remember(node.Shape, reason);
         return reason;
     }
 
@@ -385,7 +404,7 @@ internal sealed class NodeChoice
     {
         Span<int> result = Scratch.Mine.ClassMasks(numbers.Length);
         for (int i = 0; i < numbers.Length; i++)
-            result[i] = masks[numbers[i]];
+            result[i] = _masks[numbers[i]];
         return result;
     }
 
@@ -394,15 +413,15 @@ internal sealed class NodeChoice
         DeviceClass[] classes = node.Shape.Classes;
         Span<int> result = Scratch.Mine.ClassMasks(classes.Length);
         for (int i = 0; i < classes.Length; i++)
-            result[i] = plan.MaskOf(classes[i]);
+            result[i] = _plan.MaskOf(classes[i]);
         return result;
     }
 
     private RefusalReason? Filtered(string node)
     {
-        for (int i = 0; i < filters.Count; i++)
+        for (int i = 0; i < _filters.Count; i++)
         {
-            if (filters[i].Check(node) is { } reason)
+            if (_filters[i].Check(node) is { } reason)
                 return reason;
         }
         return null;

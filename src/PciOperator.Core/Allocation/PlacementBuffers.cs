@@ -7,39 +7,39 @@ internal sealed class PlacementBuffers
     public const int MostFree = 1024;
 
     [ThreadStatic]
-    private static PlacementBuffers? mine;
+    private static PlacementBuffers? OfThread;
 
-    private readonly int[] starts = new int[MostFree + 2];
-    private int[] masks = [];
-    private int[] found = [];
-    private int[] sorted = [];
-    private ulong[] refused = [];
-    private Entry[] shapes = new Entry[64];
-    private int round = 1;
-    private int asked;
-    private int known;
+    private readonly int[] _starts = new int[MostFree + 2];
+    private int[] _masks = [];
+    private int[] _found = [];
+    private int[] _sorted = [];
+    private ulong[] _refused = [];
+    private Entry[] _shapes = new Entry[64];
+    private int _round = 1;
+    private int _asked;
+    private int _known;
 
-    public static PlacementBuffers Mine => mine ??= new PlacementBuffers();
+    public static PlacementBuffers Mine => OfThread ??= new PlacementBuffers();
 
     public int[] Masks(int length)
     {
-        if (masks.Length < length)
-            masks = new int[length * 2];
-        return masks;
+        if (_masks.Length < length)
+            _masks = new int[length * 2];
+        return _masks;
     }
 
-    public Span<int> Found(int length) => Grow(ref found, length);
+    public Span<int> Found(int length) => Grow(ref _found, length);
 
-    public Span<int> Sorted(int length) => Grow(ref sorted, length);
+    public Span<int> Sorted(int length) => Grow(ref _sorted, length);
 
-    public Span<int> Starts() => starts;
+    public Span<int> Starts() => _starts;
 
     /// <summary>A word for each page.</summary>
     public ulong[] Refused(int pages)
     {
-        if (refused.Length < pages)
-            refused = new ulong[pages * 2];
-        return refused;
+        if (_refused.Length < pages)
+            _refused = new ulong[pages * 2];
+        return _refused;
     }
 
     /// <summary>Makes room to remember the answers of so many shapes.</summary>
@@ -48,10 +48,10 @@ internal sealed class PlacementBuffers
         int wanted = 64;
         while (wanted < candidates * 2)
             wanted *= 2;
-        if (shapes.Length < wanted || round == int.MaxValue)
-            (shapes, round) = (new Entry[wanted], 0);
-        round++;
-        (asked, known) = (0, 0);
+        if (_shapes.Length < wanted || _round == int.MaxValue)
+            (_shapes, _round) = (new Entry[wanted], 0);
+        _round++;
+        (_asked, _known) = (0, 0);
     }
 
     public bool TryFind(NodeShape shape, out Fit fit)
@@ -61,9 +61,9 @@ internal sealed class PlacementBuffers
             return false;
         ref Entry entry = ref Find(shape);
         fit = entry.Fit;
-        asked++;
-        known += entry.Round == round ? 1 : 0;
-        return entry.Round == round;
+        _asked++;
+        _known += entry.Round == _round ? 1 : 0;
+        return entry.Round == _round;
     }
 
     public void Remember(NodeShape shape, Fit fit)
@@ -71,7 +71,12 @@ internal sealed class PlacementBuffers
         if (Pointless)
             return;
         ref Entry entry = ref Find(shape);
-        entry = new Entry { Round = round, Shape = shape, Fit = fit };
+        entry = new Entry
+        {
+            Round = _round,
+            Shape = shape,
+            Fit = fit,
+        };
     }
 
     public RefusalReason? ReasonOf(NodeShape shape)
@@ -79,7 +84,7 @@ internal sealed class PlacementBuffers
         if (Pointless)
             return null;
         ref Entry entry = ref Find(shape);
-        return entry.Round == round ? entry.Reason : null;
+        return entry.Round == _round ? entry.Reason : null;
     }
 
     public void Remember(NodeShape shape, RefusalReason reason)
@@ -87,20 +92,20 @@ internal sealed class PlacementBuffers
         if (Pointless)
             return;
         ref Entry entry = ref Find(shape);
-        if (entry.Round == round)
+        if (entry.Round == _round)
             entry.Reason = reason;
     }
 
     // Where hardly two nodes are alike, looking costs more than deciding.
-    private bool Pointless => asked >= 256 && known < asked / 8;
+    private bool Pointless => _asked >= 256 && _known < _asked / 8;
 
     // At most half of the entries are ever in use: each candidate has at most one.
     private ref Entry Find(NodeShape shape)
     {
-        int at = shape.Hash & (shapes.Length - 1);
-        while (shapes[at].Round == round && !shapes[at].Shape!.SameAs(shape))
-            at = (at + 1) & (shapes.Length - 1);
-        return ref shapes[at];
+        int at = shape.Hash & (_shapes.Length - 1);
+        while (_shapes[at].Round == _round && !_shapes[at].Shape!.SameAs(shape))
+            at = (at + 1) & (_shapes.Length - 1);
+        return ref _shapes[at];
     }
 
     private static Span<int> Grow(ref int[] array, int length)

@@ -9,15 +9,21 @@ internal static class RefusalText
     public static readonly RefusalReason Together = new(RefusalCodes.Conflict, "have enough for each request but not for all together");
 
     /// <summary>No assignment was found, and that there is none was not proved within <see cref="WorkBounds.Deciding"/>.</summary>
-    private static readonly RefusalReason TooComplex = new(RefusalCodes.TooComplex,
-        "are too complex to decide (whole PFs and VFs of many different cards in one claim): ask for fewer different devices at once");
+    private static readonly RefusalReason TooComplex = new(
+        RefusalCodes.TooComplex,
+        "are too complex to decide (whole PFs and VFs of many different cards in one claim): ask for fewer different devices at once"
+    );
 
     /// <summary>The decision took all its work (<see cref="WorkBounds.Decision"/>) on other nodes.</summary>
-    public static readonly RefusalReason NotLookedAt = new(RefusalCodes.TooComplex,
-        "were not looked at (other nodes took all the work that one decision may take): ask for fewer different devices at once");
+    public static readonly RefusalReason NotLookedAt = new(
+        RefusalCodes.TooComplex,
+        "were not looked at (other nodes took all the work that one decision may take): ask for fewer different devices at once"
+    );
 
     private static readonly RefusalReason[] Policies =
-        [.. Enum.GetValues<NumaPolicy>().Select(p => new RefusalReason(RefusalCodes.NumaPolicy, $"fail NUMA policy {p.ToNova()}"))];
+    [
+        .. Enum.GetValues<NumaPolicy>().Select(p => new RefusalReason(RefusalCodes.NumaPolicy, $"fail NUMA policy {p.ToNova()}")),
+    ];
 
     /// <summary>Why the node can't serve the claim: the first rule, from the simplest on, that explains it.</summary>
     /// <param name="node">A node that was refused.</param>
@@ -34,7 +40,15 @@ internal static class RefusalText
             foreach (int mask in classMasks)
                 any |= (mask >> c & 1) != 0;
             if (!any)
-                return NoDevice(plan, c, OtherTypes.Select(t => (DeviceType?)t).FirstOrDefault(t => Array.Exists(node.Shape.Classes, k => k.OtherTypeOf(plan.Columns[c].Alias) == t)));
+            {
+                return NoDevice(
+                    plan,
+                    c,
+                    OtherTypes
+                        .Select(t => (DeviceType?)t)
+                        .FirstOrDefault(t => Array.Exists(node.Shape.Classes, k => k.OtherTypeOf(plan.Columns[c].Alias) == t))
+                );
+            }
         }
         for (int c = 0; c < plan.Columns.Length; c++)
         {
@@ -51,7 +65,8 @@ internal static class RefusalText
     }
 
     /// <summary>
-    /// Why a node that has enough free for each column can't serve all of them. Within <see cref="WorkBounds.Wording"/>: beyond it the reason is true and
+    /// Why a node that has enough free for each column can't serve all of them. Within <see cref="WorkBounds.Wording"/>: beyond it the
+    /// reason is true and
     /// says less.
     /// </summary>
     public static RefusalReason ExplainWhole(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks)
@@ -63,7 +78,8 @@ internal static class RefusalText
     }
 
     /// <summary>
-    /// The reason of every node without cards that has enough for every set of columns and is refused: the one policy that can refuse this claim. Null when
+    /// The reason of every node without cards that has enough for every set of columns and is refused: the one policy that can refuse this
+    /// claim. Null when
     /// there are several, and each node needs a look.
     /// </summary>
     public static RefusalReason? OfOnlyPolicy(ClaimPlan plan) => OnlyPolicy(plan) is { } policy ? Policies[(int)policy] : null;
@@ -75,28 +91,43 @@ internal static class RefusalText
     /// <param name="plan">The claim.</param>
     /// <param name="column">Its column.</param>
     /// <param name="there">The type of devices that are there and would be, but for their type; null: there are none.</param>
-    public static RefusalReason NoDevice(ClaimPlan plan, int column, DeviceType? there = null) => new(RefusalCodes.NoDevice,
-        $"have no device of alias {plan.Columns[column].Alias.Name}" + (there is { } type ? $" but of {type.ToNova()} (give deviceType: {type.ToNova()})" : ""));
+    public static RefusalReason NoDevice(ClaimPlan plan, int column, DeviceType? there = null) =>
+        new(
+            RefusalCodes.NoDevice,
+            $"have no device of alias {plan.Columns[column].Alias.Name}"
+                + (there is { } type ? $" but of {type.ToNova()} (give deviceType: {type.ToNova()})" : "")
+        );
 
     public static RefusalReason TooFew(ClaimPlan plan, int column, int free) =>
-        new(RefusalCodes.TooFewFree, (free == 0 ? "have none free" : "have too few free") + (plan.Columns.Length == 1 ? "" : $" of alias {plan.Columns[column].Alias.Name}")
-            + (free == 0 ? $" ({plan.Columns[column].Count} wanted)" : $" ({free} of {plan.Columns[column].Count})"));
+        new(
+            RefusalCodes.TooFewFree,
+            (free == 0 ? "have none free" : "have too few free")
+                + (plan.Columns.Length == 1 ? "" : $" of alias {plan.Columns[column].Alias.Name}")
+                + (free == 0 ? $" ({plan.Columns[column].Count} wanted)" : $" ({free} of {plan.Columns[column].Count})")
+        );
 
-    /// <summary>Too few free, or too few because of endpoints that no spec matches. Their addresses are the host's: the claim that reads this is a tenant's.</summary>
+    /// <summary>
+    /// Too few free, or too few because of endpoints that no spec matches. Their addresses are the host's: the claim that reads this is a
+    /// tenant's.
+    /// </summary>
     public static RefusalReason TooFew(NodeInventory node, ClaimPlan plan, int column, int free)
     {
         (int held, PciAddress? endpoint) = node.HeldByStrangers(plan.Columns[column].Alias);
         return free + held < plan.Columns[column].Count || endpoint is null
             ? TooFew(plan, column, free)
-            : new RefusalReason(RefusalCodes.GroupBlocked,
-                $"have devices of alias {plan.Columns[column].Alias.Name} in an IOMMU group with an endpoint that no device spec matches");
+            : new RefusalReason(
+                RefusalCodes.GroupBlocked,
+                $"have devices of alias {plan.Columns[column].Alias.Name} in an IOMMU group with an endpoint that no device spec matches"
+            );
     }
 
     /// <summary>The decision for a claim that no node serves.</summary>
     public static Decision Summarize(IEnumerable<(RefusalReason Reason, int Nodes)> refusals, int nodes)
     {
         List<(RefusalReason Reason, int Nodes)> sorted =
-            [.. refusals.Where(r => r.Nodes > 0).OrderByDescending(r => r.Nodes).ThenBy(r => r.Reason.Text, StringComparer.Ordinal)];
+        [
+            .. refusals.Where(r => r.Nodes > 0).OrderByDescending(r => r.Nodes).ThenBy(r => r.Reason.Text, StringComparer.Ordinal),
+        ];
         IEnumerable<string> parts = sorted.Take(MostReasons).Select(r => r.Reason.Of(r.Nodes));
         if (sorted.Count > MostReasons)
             parts = parts.Append($"{sorted.Skip(MostReasons).Sum(r => r.Nodes)} have other reasons");
@@ -136,20 +167,22 @@ internal static class RefusalText
     }
 
     // The columns whose policy can refuse: a preference can't, nor can legacy of a guest that may go anywhere.
-    private static int Strict(ClaimPlan plan) => plan.Guest.Kind switch
-    {
-        GuestNumaKind.None => 0,
-        GuestNumaKind.Unknown => plan.Required | plan.Socket,
-        _ => plan.Required | plan.Socket | plan.Legacy,
-    };
+    private static int Strict(ClaimPlan plan) =>
+        plan.Guest.Kind switch
+        {
+            GuestNumaKind.None => 0,
+            GuestNumaKind.Unknown => plan.Required | plan.Socket,
+            _ => plan.Required | plan.Socket | plan.Legacy,
+        };
 
-    private static int MaskOf(ClaimPlan plan, NumaPolicy policy) => policy switch
-    {
-        NumaPolicy.Required => plan.Required,
-        NumaPolicy.Socket => plan.Socket,
-        NumaPolicy.Preferred => plan.Preferred,
-        _ => plan.Legacy,
-    };
+    private static int MaskOf(ClaimPlan plan, NumaPolicy policy) =>
+        policy switch
+        {
+            NumaPolicy.Required => plan.Required,
+            NumaPolicy.Socket => plan.Socket,
+            NumaPolicy.Preferred => plan.Preferred,
+            _ => plan.Legacy,
+        };
 
     private static bool Serves(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks) =>
         new NodeSolver(node.Shape, plan, classMasks).SolveWithin().Served;

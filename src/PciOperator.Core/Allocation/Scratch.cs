@@ -6,22 +6,22 @@ namespace PciOperator.Core;
 internal sealed class Scratch
 {
     [ThreadStatic]
-    private static Scratch? mine;
+    private static Scratch? OfThread;
 
-    private int[] classMasks = new int[64];
-    private int[] numaMasks = new int[32];
-    private int[] bucketMasks = new int[64];
-    private int[] counts = new int[256];
-    private int[] supply = new int[256];
-    private int[] picked = new int[256];
-    private int[] order = new int[64];
-    private int[] taken = new int[64];
-    private sbyte[] modes = new sbyte[64];
-    private byte[] sides = new byte[64];
-    private int[] numaTotals = new int[32];
-    private int[] vectors = new int[64];
-    private int[] gains = new int[64];
-    private int[] rows = new int[64];
+    private int[] _classMasks = new int[64];
+    private int[] _numaMasks = new int[32];
+    private int[] _bucketMasks = new int[64];
+    private int[] _counts = new int[256];
+    private int[] _supply = new int[256];
+    private int[] _picked = new int[256];
+    private int[] _order = new int[64];
+    private int[] _taken = new int[64];
+    private sbyte[] _modes = new sbyte[64];
+    private byte[] _sides = new byte[64];
+    private int[] _numaTotals = new int[32];
+    private int[] _vectors = new int[64];
+    private int[] _gains = new int[64];
+    private int[] _rows = new int[64];
 
     /// <summary>All work that was done on this thread: what the bounds are tested by.</summary>
     public long Work { get; private set; }
@@ -46,35 +46,35 @@ internal sealed class Scratch
         Allowance -= work;
     }
 
-    public static Scratch Mine => mine ??= new Scratch();
+    public static Scratch Mine => OfThread ??= new Scratch();
 
-    public Span<int> ClassMasks(int length) => Need(ref classMasks, length);
+    public Span<int> ClassMasks(int length) => Need(ref _classMasks, length);
 
-    public Span<int> NumaMasks(int length) => Need(ref numaMasks, length);
+    public Span<int> NumaMasks(int length) => Need(ref _numaMasks, length);
 
-    public Span<int> BucketMasks(int length) => Need(ref bucketMasks, length);
+    public Span<int> BucketMasks(int length) => Need(ref _bucketMasks, length);
 
-    public Span<int> Counts(int length) => Need(ref counts, length);
+    public Span<int> Counts(int length) => Need(ref _counts, length);
 
-    public Span<int> Supply(int length) => Need(ref supply, length);
+    public Span<int> Supply(int length) => Need(ref _supply, length);
 
-    public Span<int> Picked(int length) => Need(ref picked, length);
+    public Span<int> Picked(int length) => Need(ref _picked, length);
 
-    public Span<int> Order(int length) => Need(ref order, length);
+    public Span<int> Order(int length) => Need(ref _order, length);
 
-    public Span<int> Taken(int length) => Need(ref taken, length);
+    public Span<int> Taken(int length) => Need(ref _taken, length);
 
-    public Span<sbyte> Modes(int length) => Need(ref modes, length);
+    public Span<sbyte> Modes(int length) => Need(ref _modes, length);
 
-    public Span<byte> Sides(int length) => Need(ref sides, length);
+    public Span<byte> Sides(int length) => Need(ref _sides, length);
 
-    public Span<int> NumaTotals(int length) => Need(ref numaTotals, length);
+    public Span<int> NumaTotals(int length) => Need(ref _numaTotals, length);
 
-    public Span<int> Vectors(int length) => Need(ref vectors, length);
+    public Span<int> Vectors(int length) => Need(ref _vectors, length);
 
-    public Span<int> Gains(int length) => Need(ref gains, length);
+    public Span<int> Gains(int length) => Need(ref _gains, length);
 
-    public Span<int> Rows(int length) => Need(ref rows, length);
+    public Span<int> Rows(int length) => Need(ref _rows, length);
 
     /// <summary>The search for cards' modes, with its memory.</summary>
     public CardSearch CardSearch => field ??= new CardSearch();

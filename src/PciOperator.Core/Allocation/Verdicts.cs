@@ -5,14 +5,21 @@ namespace PciOperator.Core;
 /// <param name="Text">Reads on after a number of nodes: <c>have no device of alias a1</c>.</param>
 public sealed record RefusalReason(string Code, string Text)
 {
-    private static readonly (string Many, string One)[] Verbs = [("have ", "has "), ("are ", "is "), ("were ", "was "), ("fail ", "fails "), ("don't ", "doesn't ")];
+    private static readonly (string Many, string One)[] Verbs =
+    [
+        ("have ", "has "),
+        ("are ", "is "),
+        ("were ", "was "),
+        ("fail ", "fails "),
+        ("don't ", "doesn't "),
+    ];
 
     /// <summary>The text after a number of nodes: <c>7 have no device of alias a1</c>, <c>1 has no device of alias a1</c>.</summary>
     public string Of(int nodes)
     {
         if (nodes == 1)
         {
-            foreach (var (many, one) in Verbs)
+            foreach ((string? many, string? one) in Verbs)
             {
                 if (Text.StartsWith(many, StringComparison.Ordinal))
                     return $"1 {one}{Text.AsSpan(many.Length)}";
@@ -66,16 +73,16 @@ public sealed record NodeAllocation
     /// <summary>The NUMA nodes of the devices that serve requests, ascending: where the guest's CPUs belong.</summary>
     public IReadOnlyList<int> NumaNodes { get; init; } = [];
 
-    /// <summary>Whether every request of policy <c>preferred</c> got what it prefers; null when none has it or the guest has no NUMA.</summary>
+    /// <summary>
+    /// Whether every request of policy <c>preferred</c> got what it prefers; null when none has it or the guest has no NUMA.
+    /// </summary>
     public bool? NumaPreferenceMet { get; init; }
 }
 
 /// <summary>What a node answers to a claim.</summary>
 public abstract record NodeVerdict
 {
-    private NodeVerdict()
-    {
-    }
+    private NodeVerdict() { }
 
     /// <summary>It can, like this.</summary>
     /// <param name="Allocation">The devices.</param>
@@ -99,6 +106,9 @@ public sealed record Decision
     /// <summary>The nodes by reason, most nodes first; empty when the claim is served.</summary>
     public IReadOnlyList<(RefusalReason Reason, int Nodes)> Refusals { get; init; } = [];
 
-    /// <summary>One sentence: <c>0/12 nodes can serve it: 7 have no device of alias a1, 3 have too few free (1 of 2), 2 fail NUMA policy required.</c></summary>
+    /// <summary>
+    /// One sentence: <c>0/12 nodes can serve it: 7 have no device of alias a1, 3 have too few free (1 of 2), 2 fail NUMA policy
+    /// required.</c>
+    /// </summary>
     public required string Summary { get; init; }
 }

@@ -12,7 +12,10 @@ internal static class WorkBounds
     /// <summary>For wording one node's refusal. Beyond it the reason is less precise.</summary>
     public const long Wording = 5_000_000;
 
-    /// <summary>For a decision over all nodes, of one claim or of several that belong together. Nodes beyond it are not looked at, and counted as such.</summary>
+    /// <summary>
+    /// For a decision over all nodes, of one claim or of several that belong together. Nodes beyond it are not looked at, and counted as
+    /// such.
+    /// </summary>
     public const long Decision = 400_000_000;
 
     /// <summary>Of that, for one node and claims that belong together.</summary>

@@ -11,14 +11,24 @@ public sealed record AliasSelector
     /// <summary>The product id; null is any.</summary>
     public PciId? ProductId { get; init; }
 
-    /// <summary>The kind; null is Nova's behaviour for an alias without one: <c>type-PCI</c> and <c>type-VF</c>. PFs and vDPA must be asked for.</summary>
+    /// <summary>
+    /// The kind; null is Nova's behaviour for an alias without one: <c>type-PCI</c> and <c>type-VF</c>. PFs and vDPA must be asked for.
+    /// </summary>
     public DeviceType? Type { get; init; }
 
     /// <summary>The resource class, normalised when set; null is any.</summary>
-    public string? ResourceClass { get; init => field = value is null ? null : Core.ResourceClass.Normalize(value); }
+    public string? ResourceClass
+    {
+        get;
+        init => field = value is null ? null : Core.ResourceClass.Normalize(value);
+    }
 
     /// <summary>Traits that the device must have, normalised when set.</summary>
-    public IReadOnlyList<string> Traits { get; init => field = Trait.NormalizeAll(value); } = [];
+    public IReadOnlyList<string> Traits
+    {
+        get;
+        init => field = Trait.NormalizeAll(value);
+    } = [];
 
     /// <summary>The physical network, compared without case; null is any.</summary>
     public string? PhysicalNetwork { get; init; }
@@ -59,7 +69,9 @@ public sealed record AliasDefinition
         return new DeviceClass(function, tags).Matches(this);
     }
 
-    /// <summary>A device's type, where that alone keeps it from being what the alias means, as a PF is where no type is given; null otherwise.</summary>
+    /// <summary>
+    /// A device's type, where that alone keeps it from being what the alias means, as a PF is where no type is given; null otherwise.
+    /// </summary>
     public DeviceType? OtherTypeOf(PciFunction function, DeviceTags tags)
     {
         ArgumentNullException.ThrowIfNull(function);

@@ -34,9 +34,9 @@ public enum GuestNumaKind
 /// <summary>A guest's NUMA topology: unknown, none, or the host nodes that it sits on.</summary>
 public readonly record struct GuestNuma
 {
-    private readonly int[]? nodes;
+    private readonly int[]? _nodes;
 
-    private GuestNuma(GuestNumaKind kind, int[]? nodes) => (Kind, this.nodes) = (kind, nodes);
+    private GuestNuma(GuestNumaKind kind, int[]? nodes) => (Kind, _nodes) = (kind, nodes);
 
     /// <summary>Not known yet.</summary>
     public static GuestNuma Unknown => default;
@@ -48,10 +48,10 @@ public readonly record struct GuestNuma
     public GuestNumaKind Kind { get; }
 
     /// <summary>The host nodes, ascending; empty unless <see cref="Kind"/> is <see cref="GuestNumaKind.Nodes"/>.</summary>
-    public IReadOnlyList<int> Nodes => nodes ?? [];
+    public IReadOnlyList<int> Nodes => _nodes ?? [];
 
     /// <summary>The array behind <see cref="Nodes"/>, for the allocator's inner loops.</summary>
-    internal int[] NodeArray => nodes ?? [];
+    internal int[] NodeArray => _nodes ?? [];
 
     /// <summary>A guest on these host nodes. Without any it has no NUMA topology, as Nova sees it.</summary>
     public static GuestNuma On(IEnumerable<int> nodes)
@@ -77,12 +77,13 @@ public readonly record struct GuestNuma
     }
 
     /// <summary><c>unknown</c>, <c>none</c> or the nodes.</summary>
-    public override string ToString() => Kind switch
-    {
-        GuestNumaKind.Unknown => "unknown",
-        GuestNumaKind.None => "none",
-        _ => string.Join(",", NodeArray),
-    };
+    public override string ToString() =>
+        Kind switch
+        {
+            GuestNumaKind.Unknown => "unknown",
+            GuestNumaKind.None => "none",
+            _ => string.Join(",", NodeArray),
+        };
 }
 
 /// <summary>A device that an agent refused for the claim: it is kept out for that claim.</summary>
@@ -99,7 +100,9 @@ public sealed record ClaimRequirements
     /// <summary>Its requests, 1 to 8; all or nothing, and their order changes nothing.</summary>
     public required IReadOnlyList<DeviceRequest> Requests { get; init; }
 
-    /// <summary>A policy for all requests without one of their own: it overrides their aliases', also to a weaker one, as a flavor's does.</summary>
+    /// <summary>
+    /// A policy for all requests without one of their own: it overrides their aliases', also to a weaker one, as a flavor's does.
+    /// </summary>
     public NumaPolicy? NumaPolicy { get; init; }
 
     /// <summary>What is known of the guest.</summary>
@@ -108,7 +111,9 @@ public sealed record ClaimRequirements
     /// <summary>Devices that the agents refused for this claim.</summary>
     public IReadOnlySet<DeviceExclusion> Excluded { get; init; } = FrozenSet<DeviceExclusion>.Empty;
 
-    /// <summary>The policy that holds for a request: its own (as an SR-IOV port's does in Nova), else the claim's, else its alias'.</summary>
+    /// <summary>
+    /// The policy that holds for a request: its own (as an SR-IOV port's does in Nova), else the claim's, else its alias'.
+    /// </summary>
     public NumaPolicy PolicyOf(DeviceRequest request)
     {
         ArgumentNullException.ThrowIfNull(request);

@@ -5,10 +5,9 @@ namespace PciOperator.Core;
 /// <summary>What all nodes offer: an immutable snapshot. Changing one node copies that node's page, not the cluster.</summary>
 public sealed class ClusterInventory
 {
-    private readonly NodePage[] pages;
+    private readonly NodePage[] _pages;
 
-    private ClusterInventory(NodePage[] pages, DeviceClassTable classes, int count) =>
-        (this.pages, Classes, Count) = (pages, classes, count);
+    private ClusterInventory(NodePage[] pages, DeviceClassTable classes, int count) => (_pages, Classes, Count) = (pages, classes, count);
 
     /// <summary>No nodes.</summary>
     public static ClusterInventory Empty => new([], new DeviceClassTable(), 0);
@@ -17,9 +16,9 @@ public sealed class ClusterInventory
     public int Count { get; }
 
     /// <summary>The nodes by name.</summary>
-    public IEnumerable<NodeInventory> Nodes => pages.SelectMany(p => p.Nodes);
+    public IEnumerable<NodeInventory> Nodes => _pages.SelectMany(p => p.Nodes);
 
-    internal ReadOnlySpan<NodePage> Pages => pages;
+    internal ReadOnlySpan<NodePage> Pages => _pages;
 
     /// <summary>All classes of devices seen, shared by a snapshot and its successors.</summary>
     internal DeviceClassTable Classes { get; }
@@ -43,9 +42,9 @@ public sealed class ClusterInventory
     /// <summary>A node, or null.</summary>
     public NodeInventory? Find(string name)
     {
-        if (pages.Length == 0)
+        if (_pages.Length == 0)
             return null;
-        NodePage page = pages[PageOf(name)];
+        NodePage page = _pages[PageOf(name)];
         int at = page.IndexOf(name);
         return at >= 0 ? page.Nodes[at] : null;
     }
@@ -54,10 +53,10 @@ public sealed class ClusterInventory
     public ClusterInventory With(NodeInventory node)
     {
         ArgumentNullException.ThrowIfNull(node);
-        if (pages.Length == 0)
+        if (_pages.Length == 0)
             return new ClusterInventory([NodePage.Of([node], Classes)], Classes, 1);
         int at = PageOf(node.Name);
-        NodePage page = pages[at];
+        NodePage page = _pages[at];
         bool known = page.IndexOf(node.Name) >= 0;
         return new ClusterInventory(Replace(at, page.With(node, Classes)), Classes, known ? Count : Count + 1);
     }
@@ -68,21 +67,21 @@ public sealed class ClusterInventory
         if (Find(name) is null)
             return this;
         int at = PageOf(name);
-        NodePage? rest = pages[at].Without(name, Classes);
+        NodePage? rest = _pages[at].Without(name, Classes);
         return new ClusterInventory(Replace(at, rest is null ? [] : [rest]), Classes, Count - 1);
     }
 
-    private NodePage[] Replace(int at, ReadOnlySpan<NodePage> by) => [.. pages.AsSpan(0, at), .. by, .. pages.AsSpan(at + 1)];
+    private NodePage[] Replace(int at, ReadOnlySpan<NodePage> by) => [.. _pages.AsSpan(0, at), .. by, .. _pages.AsSpan(at + 1)];
 
     // The last page whose first name is not after this one.
     private int PageOf(string name)
     {
         int low = 0;
-        int high = pages.Length - 1;
+        int high = _pages.Length - 1;
         while (low < high)
         {
             int middle = (low + high + 1) / 2;
-            if (string.CompareOrdinal(pages[middle].Nodes[0].Name, name) <= 0)
+            if (string.CompareOrdinal(_pages[middle].Nodes[0].Name, name) <= 0)
                 low = middle;
             else
                 high = middle - 1;
@@ -94,24 +93,24 @@ public sealed class ClusterInventory
 /// <summary>Numbers the classes of devices of a cluster; only ever added to, so numbers stay right in every snapshot.</summary>
 internal sealed class DeviceClassTable
 {
-    private readonly Lock gate = new();
-    private ImmutableDictionary<DeviceClass, int> numbers = ImmutableDictionary<DeviceClass, int>.Empty;
-    private volatile DeviceClass[] all = [];
+    private readonly Lock _gate = new();
+    private ImmutableDictionary<DeviceClass, int> _numbers = ImmutableDictionary<DeviceClass, int>.Empty;
+    private volatile DeviceClass[] _all = [];
 
     /// <summary>The classes by number; more may follow later.</summary>
-    public DeviceClass[] All => all;
+    public DeviceClass[] All => _all;
 
     public int NumberOf(DeviceClass c)
     {
-        if (numbers.TryGetValue(c, out int number))
+        if (_numbers.TryGetValue(c, out int number))
             return number;
-        lock (gate)
+        lock (_gate)
         {
-            if (numbers.TryGetValue(c, out number))
+            if (_numbers.TryGetValue(c, out number))
                 return number;
-            number = all.Length;
-            all = [.. all, c];
-            numbers = numbers.Add(c, number);
+            number = _all.Length;
+            _all = [.. _all, c];
+            _numbers = _numbers.Add(c, number);
             return number;
         }
     }

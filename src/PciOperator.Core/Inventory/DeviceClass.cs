@@ -8,28 +8,40 @@ namespace PciOperator.Core;
 /// </summary>
 internal sealed class DeviceClass : IEquatable<DeviceClass>
 {
-    private readonly PciId vendorId;
-    private readonly PciId productId;
-    private readonly DeviceType type;
-    private readonly DeviceTags tags;
-    private readonly string resourceClass;
-    private readonly int hash;
+    private readonly PciId _vendorId;
+    private readonly PciId _productId;
+    private readonly DeviceType _type;
+    private readonly DeviceTags _tags;
+    private readonly string _resourceClass;
+    private readonly int _hash;
 
     public DeviceClass(PciFunction f, DeviceTags tags)
     {
-        (vendorId, productId, type, this.tags) = (f.VendorId, f.ProductId, f.Type, tags);
-        resourceClass = tags.ResourceClass ?? ResourceClass.Default(vendorId, productId);
+        (_vendorId, _productId, _type, _tags) = (f.VendorId, f.ProductId, f.Type, tags);
+        _resourceClass = tags.ResourceClass ?? ResourceClass.Default(_vendorId, _productId);
         var text = new StringBuilder();
-        text.Append(vendorId).Append(productId).Append((char)('0' + (int)type))
-            .Append(tags.Trusted ? 't' : '-').Append(tags.RemoteManaged ? 'r' : '-')
-            .Append(tags.LiveMigratable switch { true => 'y', false => 'n', null => '-' })
-            .Append(tags.PhysicalNetwork?.ToLowerInvariant()).Append('\n').Append(resourceClass);
+        text.Append(_vendorId)
+            .Append(_productId)
+            .Append((char)('0' + (int)_type))
+            .Append(tags.Trusted ? 't' : '-')
+            .Append(tags.RemoteManaged ? 'r' : '-')
+            .Append(
+                tags.LiveMigratable switch
+                {
+                    true => 'y',
+                    false => 'n',
+                    null => '-',
+                }
+            )
+            .Append(tags.PhysicalNetwork?.ToLowerInvariant())
+            .Append('\n')
+            .Append(_resourceClass);
         foreach (string trait in tags.Traits)
             text.Append('\n').Append(trait);
         foreach ((string key, string value) in tags.Other.OrderBy(p => p.Key, StringComparer.Ordinal))
             text.Append("\n\n").Append(key).Append('\n').Append(value.ToLowerInvariant());
         Key = text.ToString();
-        hash = Key.GetHashCode(StringComparison.Ordinal);
+        _hash = Key.GetHashCode(StringComparison.Ordinal);
     }
 
     /// <summary>A text that two classes share exactly when they are equal; also their order.</summary>
@@ -40,7 +52,7 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
 
     private bool Matches(AliasDefinition alias, bool anyType)
     {
-        if (alias.LiveMigratable is { } live && tags.LiveMigratable != live)
+        if (alias.LiveMigratable is { } live && _tags.LiveMigratable != live)
             return false;
         IReadOnlyList<AliasSelector> anyOf = alias.AnyOf;
         for (int i = 0; i < anyOf.Count; i++)
@@ -51,26 +63,29 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
         return false;
     }
 
-    /// <summary>The type of this class, where that alone keeps it from being what the alias asks for; null: it matches, or differs otherwise too.</summary>
-    public DeviceType? OtherTypeOf(AliasDefinition alias) => !Matches(alias, anyType: false) && Matches(alias, anyType: true) ? type : null;
+    /// <summary>
+    /// The type of this class, where that alone keeps it from being what the alias asks for; null: it matches, or differs otherwise too.
+    /// </summary>
+    public DeviceType? OtherTypeOf(AliasDefinition alias) =>
+        !Matches(alias, anyType: false) && Matches(alias, anyType: true) ? _type : null;
 
-    public bool Equals(DeviceClass? other) => other is not null && hash == other.hash && Key == other.Key;
+    public bool Equals(DeviceClass? other) => other is not null && _hash == other._hash && Key == other.Key;
 
     public override bool Equals(object? obj) => Equals(obj as DeviceClass);
 
-    public override int GetHashCode() => hash;
+    public override int GetHashCode() => _hash;
 
     private bool Matches(AliasSelector s, bool anyType)
     {
-        bool wanted = anyType || (s.Type is { } t ? type == t : type is DeviceType.Pci or DeviceType.Vf);
+        bool wanted = anyType || (s.Type is { } t ? _type == t : _type is DeviceType.Pci or DeviceType.Vf);
         return wanted
-            && (s.VendorId is not { } vendor || vendor == vendorId)
-            && (s.ProductId is not { } product || product == productId)
-            && (s.RemoteManaged ?? false) == tags.RemoteManaged
-            && (s.Trusted is not { } trusted || trusted == tags.Trusted)
-            && (s.LiveMigratable is not { } live || live == tags.LiveMigratable)
-            && (s.PhysicalNetwork is null || string.Equals(s.PhysicalNetwork, tags.PhysicalNetwork, StringComparison.OrdinalIgnoreCase))
-            && (s.ResourceClass is null || s.ResourceClass == resourceClass)
+            && (s.VendorId is not { } vendor || vendor == _vendorId)
+            && (s.ProductId is not { } product || product == _productId)
+            && (s.RemoteManaged ?? false) == _tags.RemoteManaged
+            && (s.Trusted is not { } trusted || trusted == _tags.Trusted)
+            && (s.LiveMigratable is not { } live || live == _tags.LiveMigratable)
+            && (s.PhysicalNetwork is null || string.Equals(s.PhysicalNetwork, _tags.PhysicalNetwork, StringComparison.OrdinalIgnoreCase))
+            && (s.ResourceClass is null || s.ResourceClass == _resourceClass)
             && (s.Traits.Count == 0 || HasTraits(s.Traits))
             && (s.Tags.Count == 0 || HasTags(s.Tags));
     }
@@ -79,7 +94,7 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
     {
         foreach (string trait in wanted)
         {
-            if (!tags.Traits.Contains(trait, StringComparer.Ordinal))
+            if (!_tags.Traits.Contains(trait, StringComparer.Ordinal))
                 return false;
         }
         return true;
@@ -89,7 +104,7 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
     {
         foreach ((string key, string value) in wanted)
         {
-            if (!tags.Other.TryGetValue(key, out string? has) || !string.Equals(has, value, StringComparison.OrdinalIgnoreCase))
+            if (!_tags.Other.TryGetValue(key, out string? has) || !string.Equals(has, value, StringComparison.OrdinalIgnoreCase))
                 return false;
         }
         return true;

@@ -34,7 +34,17 @@ public sealed record DevicePool
     public required IReadOnlyList<PciAddress> Free { get; init; }
 
     private static readonly HashSet<string> OwnKeys =
-        ["vendor_id", "product_id", "numa_node", "dev_type", "address", "parent_ifname", "count", "devices", "rp_uuid"];
+    [
+        "vendor_id",
+        "product_id",
+        "numa_node",
+        "dev_type",
+        "address",
+        "parent_ifname",
+        "count",
+        "devices",
+        "rp_uuid",
+    ];
 
     internal static IReadOnlyList<DevicePool> Of(NodeInventory node)
     {
@@ -47,20 +57,25 @@ public sealed record DevicePool
                 continue;
             SortedDictionary<string, string> keys = KeysOf(f, tags);
             PciAddress address = f.IsVirtual ? f.ParentAddress ?? f.Address : f.Address;
-            string key = $"{f.VendorId}|{f.ProductId}|{f.NumaNode}|{f.Type}|{address}|{f.ParentNetDevice}|{string.Join('|', keys.Select(p => $"{p.Key}={p.Value}"))}";
+            string key =
+                $"{f.VendorId}|{f.ProductId}|{f.NumaNode}|{f.Type}|{address}|{f.ParentNetDevice}|{string.Join('|', keys.Select(p => $"{p.Key}={p.Value}"))}";
             if (!pools.TryGetValue(key, out (DevicePool Pool, List<PciAddress> Free, int Total) entry))
             {
-                entry = (new DevicePool
-                {
-                    VendorId = f.VendorId,
-                    ProductId = f.ProductId,
-                    NumaNode = f.NumaNode,
-                    Type = f.Type,
-                    Address = address,
-                    ParentNetDevice = f.ParentNetDevice,
-                    Tags = keys,
-                    Free = [],
-                }, [], 0);
+                entry = (
+                    new DevicePool
+                    {
+                        VendorId = f.VendorId,
+                        ProductId = f.ProductId,
+                        NumaNode = f.NumaNode,
+                        Type = f.Type,
+                        Address = address,
+                        ParentNetDevice = f.ParentNetDevice,
+                        Tags = keys,
+                        Free = [],
+                    },
+                    [],
+                    0
+                );
                 order.Add(key);
             }
             if (node.WhyNotOffered(f.Address) is null)

@@ -15,9 +15,13 @@ public sealed record NodeDevice
     /// <summary>The UID of the claim that has it; null when free.</summary>
     public string? Owner { get; init; }
 
-    /// <summary>Why it is not offered (a guard's refusal, removed, quarantined, …), as a sentence; null when nothing is against it.</summary>
+    /// <summary>
+    /// Why it is not offered (a guard's refusal, removed, quarantined, …), as a sentence; null when nothing is against it.
+    /// </summary>
     public string? BlockedReason { get; init; }
 
-    /// <summary>Of a VF: whether that keeps its PF from being given away too; not so when it says only that the VF itself is of no use to anybody.</summary>
+    /// <summary>
+    /// Of a VF: whether that keeps its PF from being given away too; not so when it says only that the VF itself is of no use to anybody.
+    /// </summary>
     public bool BlocksPf { get; init; } = true;
 }

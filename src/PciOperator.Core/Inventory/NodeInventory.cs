@@ -5,16 +5,21 @@ namespace PciOperator.Core;
 /// <summary>What a node offers: immutable, built once per change of its PciNode.</summary>
 public sealed class NodeInventory
 {
-    private readonly Dictionary<PciAddress, int> index;
-    private readonly Offers offers;
+    private readonly Dictionary<PciAddress, int> _index;
+    private readonly Offers _offers;
 
-    private NodeInventory(string name, ImmutableArray<NodeDevice> devices, Dictionary<PciAddress, int> index, IReadOnlyDictionary<int, int?> sockets)
+    private NodeInventory(
+        string name,
+        ImmutableArray<NodeDevice> devices,
+        Dictionary<PciAddress, int> index,
+        IReadOnlyDictionary<int, int?> sockets
+    )
     {
-        (Name, Devices, this.index, Sockets) = (name, devices, index, sockets);
-        offers = new Offers(devices, index);
-        Shape = NodeShape.Build(devices, index, offers, sockets);
-        Groups = offers.Groups;
-        HasUnspecifiedEndpoints = Array.Exists(offers.UnspecifiedEndpoints, s => s is not null);
+        (Name, Devices, _index, Sockets) = (name, devices, index, sockets);
+        _offers = new Offers(devices, index);
+        Shape = NodeShape.Build(devices, index, _offers, sockets);
+        Groups = _offers.Groups;
+        HasUnspecifiedEndpoints = Array.Exists(_offers.UnspecifiedEndpoints, s => s is not null);
     }
 
     /// <summary>The node's name.</summary>
@@ -70,16 +75,17 @@ public sealed class NodeInventory
     }
 
     /// <summary>The device at an address, or null.</summary>
-    public NodeDevice? Find(PciAddress address) => index.TryGetValue(address, out int i) ? Devices[i] : null;
+    public NodeDevice? Find(PciAddress address) => _index.TryGetValue(address, out int i) ? Devices[i] : null;
 
     /// <summary>Why the device can't be given away now, as a sentence; null when it can.</summary>
     public string? WhyNotOffered(PciAddress address) =>
-        index.TryGetValue(address, out int i) ? offers.Reasons[i] : $"there is no device at {address}";
+        _index.TryGetValue(address, out int i) ? _offers.Reasons[i] : $"there is no device at {address}";
 
     /// <summary>The devices that go when one of them does: those of its IOMMU group, or it alone when that goes with its PF only.</summary>
     public IEnumerable<NodeDevice> GroupOf(PciAddress address) =>
-        !index.TryGetValue(address, out int i) ? []
-        : Devices[i].Function.IommuGroup is { } group && offers.Groups.TryGetValue(group, out List<int>? members) && members.Contains(i) ? members.Select(m => Devices[m])
+        !_index.TryGetValue(address, out int i) ? []
+        : Devices[i].Function.IommuGroup is { } group && _offers.Groups.TryGetValue(group, out List<int>? members) && members.Contains(i)
+            ? members.Select(m => Devices[m])
         : [Devices[i]];
 
     /// <summary>The node after a claim took these devices: all of an allocation's, companions included.</summary>
@@ -117,7 +123,7 @@ public sealed class NodeInventory
         PciAddress? first = null;
         for (int i = 0; i < Devices.Count; i++)
         {
-            if (offers.UnspecifiedEndpoints[i] is { } endpoint && new DeviceClass(Devices[i].Function, Devices[i].Tags!).Matches(alias))
+            if (_offers.UnspecifiedEndpoints[i] is { } endpoint && new DeviceClass(Devices[i].Function, Devices[i].Tags!).Matches(alias))
             {
                 count++;
                 first ??= endpoint;

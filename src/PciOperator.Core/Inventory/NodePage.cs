@@ -132,7 +132,7 @@ internal sealed class NodePage
     private static int[] NumbersOf(NodeInventory node, DeviceClassTable table)
     {
         DeviceClass[] classes = node.Shape.Classes;
-        var numbers = new int[classes.Length];
+        int[] numbers = new int[classes.Length];
         for (int i = 0; i < classes.Length; i++)
             numbers[i] = table.NumberOf(classes[i]);
         return numbers;
@@ -146,7 +146,7 @@ internal sealed class NodePage
             if (Array.BinarySearch(Classes, number) < 0)
                 return null;
         }
-        var columns = new int[shape.Buckets.Length];
+        int[] columns = new int[shape.Buckets.Length];
         for (int i = 0; i < columns.Length; i++)
         {
             int c = Array.BinarySearch(Classes, numbers[shape.Buckets[i].Class]);
@@ -183,8 +183,9 @@ internal sealed class NodePage
 internal readonly record struct Place(int Numa, int Socket) : IComparable<Place>
 {
     public static Place Of(NodeShape shape, in Bucket b) =>
-        b.Numa < 0 ? new Place(-1, -1)
-        : new Place(shape.NumaNodes[b.Numa], shape.SocketUnknown ? -2 - shape.NumaNodes[b.Numa] : shape.Sockets[b.Numa]);
+        b.Numa < 0
+            ? new Place(-1, -1)
+            : new Place(shape.NumaNodes[b.Numa], shape.SocketUnknown ? -2 - shape.NumaNodes[b.Numa] : shape.Sockets[b.Numa]);
 
     public int CompareTo(Place other) => Numa != other.Numa ? Numa.CompareTo(other.Numa) : Socket.CompareTo(other.Socket);
 }

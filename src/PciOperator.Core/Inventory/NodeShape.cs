@@ -21,10 +21,27 @@ internal readonly record struct Bucket(int Class, int Numa, int Own, int Parent,
 /// </remarks>
 internal sealed class NodeShape
 {
-    private NodeShape(DeviceClass[] classes, int[] numaNodes, int[] sockets, bool socketUnknown, Bucket[] buckets, int[][] members, int cards, int free)
+    private NodeShape(
+        DeviceClass[] classes,
+        int[] numaNodes,
+        int[] sockets,
+        bool socketUnknown,
+        Bucket[] buckets,
+        int[][] members,
+        int cards,
+        int free
+    )
     {
-        (Classes, NumaNodes, Sockets, SocketUnknown, Buckets, Members, Cards, Free) =
-            (classes, numaNodes, sockets, socketUnknown, buckets, members, cards, free);
+        (Classes, NumaNodes, Sockets, SocketUnknown, Buckets, Members, Cards, Free) = (
+            classes,
+            numaNodes,
+            sockets,
+            socketUnknown,
+            buckets,
+            members,
+            cards,
+            free
+        );
         var hash = new HashCode();
         hash.AddBytes(MemoryMarshal.AsBytes(buckets.AsSpan()));
         hash.AddBytes(MemoryMarshal.AsBytes(numaNodes.AsSpan()));
@@ -61,7 +78,12 @@ internal sealed class NodeShape
     /// <summary>Equal for equal shapes.</summary>
     public int Hash { get; }
 
-    public static NodeShape Build(IReadOnlyList<NodeDevice> devices, Dictionary<PciAddress, int> index, Offers offers, IReadOnlyDictionary<int, int?> socketOf)
+    public static NodeShape Build(
+        IReadOnlyList<NodeDevice> devices,
+        Dictionary<PciAddress, int> index,
+        Offers offers,
+        IReadOnlyDictionary<int, int?> socketOf
+    )
     {
         int[] numaNodes = [.. socketOf.Keys.Order()];
         int[] sockets = [.. numaNodes.Select(n => socketOf[n] ?? -1)];
@@ -119,13 +141,20 @@ internal sealed class NodeShape
                 if (m != i)
                     companions++;
             }
-            int spoiled = f.Type == DeviceType.Pf ? Math.Min(freeVfs.GetValueOrDefault(f.Address), 7)
-                : f is { IsVirtual: true, ParentAddress: { } pf } && index.TryGetValue(pf, out int p) && !owned.Contains(pf) && offers.Reasons[p] is null ? 8
+            int spoiled =
+                f.Type == DeviceType.Pf ? Math.Min(freeVfs.GetValueOrDefault(f.Address), 7)
+                : f is { IsVirtual: true, ParentAddress: { } pf }
+                && index.TryGetValue(pf, out int p)
+                && !owned.Contains(pf)
+                && offers.Reasons[p] is null
+                    ? 8
                 : 0;
             return (companions * 16) + spoiled;
         }
         int CardOf(PciAddress address) =>
-            index.TryGetValue(address, out int i) && devices[i].Function.IommuGroup is { } group ? cardOfGroup.GetValueOrDefault(group, -1) : -1;
+            index.TryGetValue(address, out int i) && devices[i].Function.IommuGroup is { } group
+                ? cardOfGroup.GetValueOrDefault(group, -1)
+                : -1;
 
         var members = new Dictionary<Bucket, List<int>>();
         for (int i = 0; i < devices.Count; i++)
@@ -139,22 +168,40 @@ internal sealed class NodeShape
                 cardOfGroup.GetValueOrDefault(f.IommuGroup!.Value, -1),
                 f is { IsVirtual: true, ParentAddress: { } pf } ? CardOf(pf) : -1,
                 0,
-                CostOf(i));
+                CostOf(i)
+            );
             if (!members.TryGetValue(key, out List<int>? list))
                 members[key] = list = [];
             list.Add(i);
         }
         (Bucket Bucket, int[] Members)[] sorted =
         [
-            .. members.Select(p => (Bucket: p.Key with { Free = p.Value.Count }, Members: p.Value.ToArray()))
-                .OrderBy(p => p.Bucket.Cost).ThenBy(p => p.Bucket.Free).ThenBy(p => p.Members[0]),
+            .. members
+                .Select(p => (Bucket: p.Key with { Free = p.Value.Count }, Members: p.Value.ToArray()))
+                .OrderBy(p => p.Bucket.Cost)
+                .ThenBy(p => p.Bucket.Free)
+                .ThenBy(p => p.Members[0]),
         ];
-        return new NodeShape(classes, numaNodes, sockets, sockets.Contains(-1), [.. sorted.Select(p => p.Bucket)], [.. sorted.Select(p => p.Members)], cardOfGroup.Count, free);
+        return new NodeShape(
+            classes,
+            numaNodes,
+            sockets,
+            sockets.Contains(-1),
+            [.. sorted.Select(p => p.Bucket)],
+            [.. sorted.Select(p => p.Members)],
+            cardOfGroup.Count,
+            free
+        );
     }
 
     /// <summary>Whether the two give equal answers to every claim.</summary>
     public bool SameAs(NodeShape other) =>
         ReferenceEquals(this, other)
-        || (Hash == other.Hash && Buckets.AsSpan().SequenceEqual(other.Buckets) && NumaNodes.AsSpan().SequenceEqual(other.NumaNodes)
-            && Sockets.AsSpan().SequenceEqual(other.Sockets) && Classes.AsSpan().SequenceEqual(other.Classes));
+        || (
+            Hash == other.Hash
+            && Buckets.AsSpan().SequenceEqual(other.Buckets)
+            && NumaNodes.AsSpan().SequenceEqual(other.NumaNodes)
+            && Sockets.AsSpan().SequenceEqual(other.Sockets)
+            && Classes.AsSpan().SequenceEqual(other.Classes)
+        );
 }

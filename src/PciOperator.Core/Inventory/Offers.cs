@@ -1,22 +1,29 @@
 namespace PciOperator.Core;
 
-/// <summary>Which devices of a node can be given away now: the rules of IOMMU groups and of PFs against VFs, from the owners as they are.</summary>
+/// <summary>
+/// Which devices of a node can be given away now: the rules of IOMMU groups and of PFs against VFs, from the owners as they are.
+/// </summary>
 internal sealed class Offers
 {
-    private readonly IReadOnlyList<NodeDevice> devices;
-    private readonly Dictionary<PciAddress, int> index;
-    private readonly Dictionary<PciAddress, NodeDevice> takenVf = [];
+    private readonly IReadOnlyList<NodeDevice> _devices;
+    private readonly Dictionary<PciAddress, int> _index;
+    private readonly Dictionary<PciAddress, NodeDevice> _takenVf = [];
 
     public Offers(IReadOnlyList<NodeDevice> devices, Dictionary<PciAddress, int> index)
     {
-        (this.devices, this.index) = (devices, index);
+        (_devices, _index) = (devices, index);
         Reasons = new string?[devices.Count];
         UnspecifiedEndpoints = new PciAddress?[devices.Count];
         foreach (NodeDevice device in devices)
         {
             // Taking a PF ends its VFs: one that is owned or held by a guard keeps its PF from being taken.
-            if (device is { Function: { IsVirtual: true, ParentAddress: { } parent } } && (device.Owner is not null || device is { BlockedReason: not null, BlocksPf: true }))
-                takenVf.TryAdd(parent, device);
+            if (
+                device is { Function: { IsVirtual: true, ParentAddress: { } parent } }
+                && (device.Owner is not null || device is { BlockedReason: not null, BlocksPf: true })
+            )
+            {
+                _takenVf.TryAdd(parent, device);
+            }
         }
         var groups = new Dictionary<int, List<int>>();
         Func<PciAddress, PciFunction?> find = address => index.TryGetValue(address, out int at) ? devices[at].Function : null;
@@ -54,16 +61,20 @@ internal sealed class Offers
         PciAddress? stranger = null;
         foreach (int i in members)
         {
-            blocked ??= Own(devices[i]);
-            if (devices[i].Tags is null)
-                stranger ??= devices[i].Function.Address;
+            blocked ??= Own(_devices[i]);
+            if (_devices[i].Tags is null)
+                stranger ??= _devices[i].Function.Address;
         }
         foreach (int i in members)
         {
-            if (devices[i].Tags is not { } tags)
-                Reasons[i] = $"no device spec matches {devices[i].Function.Address}";
+            if (_devices[i].Tags is not { } tags)
+            {
+                Reasons[i] = $"no device spec matches {_devices[i].Function.Address}";
+            }
             else if (blocked is not null)
-                Reasons[i] = Own(devices[i]) ?? $"its IOMMU group {group} goes as a whole, and {blocked}";
+            {
+                Reasons[i] = Own(_devices[i]) ?? $"its IOMMU group {group} goes as a whole, and {blocked}";
+            }
             else if (stranger is not null && tags.Companions == CompanionPolicy.Refuse)
             {
                 Reasons[i] = $"its IOMMU group {group} goes as a whole, and no device spec matches {stranger} in it";
@@ -79,12 +90,15 @@ internal sealed class Offers
             return $"{address} belongs to a claim";
         if (d.BlockedReason is not null)
             return $"{address}: {d.BlockedReason}";
-        if (d.Function is { IsVirtual: true, ParentAddress: { } pf } && index.TryGetValue(pf, out int p) && devices[p].Owner is not null)
+        if (d.Function is { IsVirtual: true, ParentAddress: { } pf } && _index.TryGetValue(pf, out int p) && _devices[p].Owner is not null)
             return $"{address}'s PF {pf} belongs to a claim";
-        if (takenVf.TryGetValue(address, out NodeDevice? vf))
+        if (_takenVf.TryGetValue(address, out NodeDevice? vf))
+        {
             return vf.Owner is not null
                 ? $"{address}'s VF {vf.Function.Address} belongs to a claim"
                 : $"{address}'s VF {vf.Function.Address} is held: {vf.BlockedReason}";
+        }
+
         return null;
     }
 }

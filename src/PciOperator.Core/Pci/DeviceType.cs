@@ -36,24 +36,26 @@ public enum NumaPolicy
 public static class NovaWords
 {
     /// <summary>Nova's word: <c>type-PCI</c>, <c>type-PF</c>, <c>type-VF</c> or <c>vdpa</c>.</summary>
-    public static string ToNova(this DeviceType type) => type switch
-    {
-        DeviceType.Pci => "type-PCI",
-        DeviceType.Pf => "type-PF",
-        DeviceType.Vf => "type-VF",
-        DeviceType.Vdpa => "vdpa",
-        _ => throw new ArgumentOutOfRangeException(nameof(type)),
-    };
+    public static string ToNova(this DeviceType type) =>
+        type switch
+        {
+            DeviceType.Pci => "type-PCI",
+            DeviceType.Pf => "type-PF",
+            DeviceType.Vf => "type-VF",
+            DeviceType.Vdpa => "vdpa",
+            _ => throw new ArgumentOutOfRangeException(nameof(type)),
+        };
 
     /// <summary>Nova's word: <c>legacy</c>, <c>preferred</c>, <c>required</c> or <c>socket</c>.</summary>
-    public static string ToNova(this NumaPolicy policy) => policy switch
-    {
-        NumaPolicy.Legacy => "legacy",
-        NumaPolicy.Preferred => "preferred",
-        NumaPolicy.Required => "required",
-        NumaPolicy.Socket => "socket",
-        _ => throw new ArgumentOutOfRangeException(nameof(policy)),
-    };
+    public static string ToNova(this NumaPolicy policy) =>
+        policy switch
+        {
+            NumaPolicy.Legacy => "legacy",
+            NumaPolicy.Preferred => "preferred",
+            NumaPolicy.Required => "required",
+            NumaPolicy.Socket => "socket",
+            _ => throw new ArgumentOutOfRangeException(nameof(policy)),
+        };
 
     /// <summary>Reads Nova's word for a device type, exactly as Nova spells it.</summary>
     public static bool TryParseDeviceType(string? text, out DeviceType type)
@@ -85,13 +87,15 @@ public static class NovaWords
 
     /// <summary>Nova's word for a device type.</summary>
     /// <exception cref="FormatException">It is none; the message lists them.</exception>
-    public static DeviceType ParseDeviceType(string text) => TryParseDeviceType(text, out DeviceType type)
-        ? type
-        : throw new FormatException($"'{Text.Shorten(text)}' is not a device type; expected type-PCI, type-PF, type-VF or vdpa.");
+    public static DeviceType ParseDeviceType(string text) =>
+        TryParseDeviceType(text, out DeviceType type)
+            ? type
+            : throw new FormatException($"'{Text.Shorten(text)}' is not a device type; expected type-PCI, type-PF, type-VF or vdpa.");
 
     /// <summary>Nova's word for a NUMA policy.</summary>
     /// <exception cref="FormatException">It is none; the message lists them.</exception>
-    public static NumaPolicy ParseNumaPolicy(string text) => TryParseNumaPolicy(text, out NumaPolicy policy)
-        ? policy
-        : throw new FormatException($"'{Text.Shorten(text)}' is not a NUMA policy; expected required, socket, preferred or legacy.");
+    public static NumaPolicy ParseNumaPolicy(string text) =>
+        TryParseNumaPolicy(text, out NumaPolicy policy)
+            ? policy
+            : throw new FormatException($"'{Text.Shorten(text)}' is not a NUMA policy; expected required, socket, preferred or legacy.");
 }

@@ -19,7 +19,9 @@ public readonly record struct PciId(ushort Value) : IComparable<PciId>, ISpanPar
     public static PciId Parse(ReadOnlySpan<char> s, IFormatProvider? provider) =>
         TryParse(s, provider, out PciId id)
             ? id
-            : throw new FormatException($"'{Text.Shorten(s)}' is not a PCI id; expected a hexadecimal number of at most four digits, for example 8086.");
+            : throw new FormatException(
+                $"'{Text.Shorten(s)}' is not a PCI id; expected a hexadecimal number of at most four digits, for example 8086."
+            );
 
     /// <summary>Parses an id in any of Nova's spellings; false when the text is none.</summary>
     public static bool TryParse([NotNullWhen(true)] string? s, out PciId result) => TryParse(s.AsSpan(), null, out result);

@@ -8,10 +8,28 @@ public static class ResourceClass
 {
     private static readonly FrozenSet<string> Standard = FrozenSet.Create(
         StringComparer.Ordinal,
-        "VCPU", "MEMORY_MB", "DISK_GB", "PCI_DEVICE", "SRIOV_NET_VF", "NUMA_SOCKET", "NUMA_CORE", "NUMA_THREAD", "NUMA_MEMORY_MB",
-        "IPV4_ADDRESS", "VGPU", "VGPU_DISPLAY_HEAD", "NET_BW_EGR_KILOBIT_PER_SEC", "NET_BW_IGR_KILOBIT_PER_SEC", "PCPU",
-        "MEM_ENCRYPTION_CONTEXT", "FPGA", "PGPU", "NET_PACKET_RATE_KILOPACKET_PER_SEC", "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
-        "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC");
+        "VCPU",
+        "MEMORY_MB",
+        "DISK_GB",
+        "PCI_DEVICE",
+        "SRIOV_NET_VF",
+        "NUMA_SOCKET",
+        "NUMA_CORE",
+        "NUMA_THREAD",
+        "NUMA_MEMORY_MB",
+        "IPV4_ADDRESS",
+        "VGPU",
+        "VGPU_DISPLAY_HEAD",
+        "NET_BW_EGR_KILOBIT_PER_SEC",
+        "NET_BW_IGR_KILOBIT_PER_SEC",
+        "PCPU",
+        "MEM_ENCRYPTION_CONTEXT",
+        "FPGA",
+        "PGPU",
+        "NET_PACKET_RATE_KILOPACKET_PER_SEC",
+        "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
+        "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC"
+    );
 
     /// <summary>
     /// A standard class or one that begins with <c>CUSTOM_</c>, in upper case; anything else becomes
@@ -27,8 +45,7 @@ public static class ResourceClass
     }
 
     /// <summary>The class of a device whose spec names none: <c>CUSTOM_PCI_8086_10CA</c>.</summary>
-    public static string Default(PciId vendor, PciId product) =>
-        $"CUSTOM_PCI_{vendor.Value:X4}_{product.Value:X4}";
+    public static string Default(PciId vendor, PciId product) => $"CUSTOM_PCI_{vendor.Value:X4}_{product.Value:X4}";
 
     internal static string Words(string prefix, string text)
     {

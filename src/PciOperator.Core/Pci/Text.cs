@@ -6,7 +6,9 @@ internal static class Text
     /// <summary>The text as it goes into a message: at most 64 characters.</summary>
     public static string Shorten(ReadOnlySpan<char> text) => text.Length <= 64 ? text.ToString() : string.Concat(text[..61], "...");
 
-    /// <summary>The text without blanks around, as Python's <c>str.strip</c> leaves it: to Python the separators U+001C to U+001F are blanks, too.</summary>
+    /// <summary>
+    /// The text without blanks around, as Python's <c>str.strip</c> leaves it: to Python the separators U+001C to U+001F are blanks, too.
+    /// </summary>
     public static ReadOnlySpan<char> Strip(ReadOnlySpan<char> text)
     {
         text = StripEnd(text);

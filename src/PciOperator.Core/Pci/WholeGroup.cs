@@ -2,7 +2,8 @@ namespace PciOperator.Core;
 
 /// <summary>What it means that an IOMMU group goes as a whole: one rule, for who decides, who shows and who binds.</summary>
 /// <remarks>
-/// Who takes a group takes each endpoint in it. Bridges stay the host's, and VFs whose PF is taken too end with that: nobody names them, no device spec has to
+/// Who takes a group takes each endpoint in it. Bridges stay the host's, and VFs whose PF is taken too end with that: nobody names them, no
+/// device spec has to
 /// match them, and where a VF is in its PF's own group it can't be given away by itself.
 /// </remarks>
 public static class WholeGroup
@@ -34,7 +35,9 @@ public static class WholeGroup
         return $"its IOMMU group {vf.IommuGroup} goes as a whole, and its PF {vf.ParentAddress} is in it: it ends when that is taken (no port or switch above the card has ACS on, which would part them)";
     }
 
-    /// <summary>Why a PF that an administrator binds (managed: false) is not taken with a VF in its group: its VFs are the administrator's too.</summary>
+    /// <summary>
+    /// Why a PF that an administrator binds (managed: false) is not taken with a VF in its group: its VFs are the administrator's too.
+    /// </summary>
     public static string WhyNotWithVfs(PciAddress pf, PciAddress vf) =>
         $"its PciDeviceSpec says managed: false, and its VF {vf} is in its IOMMU group: remove its VFs first (echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs)";
 }

@@ -10,24 +10,23 @@ public sealed class AddressGlob
     private const int None = -2;
 
     // A number, any or none.
-    private readonly long domain;
-    private readonly int bus;
-    private readonly int slot;
-    private readonly int function;
+    private readonly long _domain;
+    private readonly int _bus;
+    private readonly int _slot;
+    private readonly int _function;
 
     private AddressGlob(long domain, int bus, int slot, int function)
     {
-        (this.domain, this.bus, this.slot, this.function) = (domain, bus, slot, function);
-        FullAddress = domain >= 0 && bus >= 0 && slot >= 0 && function >= 0
-            ? new PciAddress((uint)domain, bus, slot, function)
-            : null;
+        (_domain, _bus, _slot, _function) = (domain, bus, slot, function);
+        FullAddress = domain >= 0 && bus >= 0 && slot >= 0 && function >= 0 ? new PciAddress((uint)domain, bus, slot, function) : null;
     }
 
     /// <summary>The address, when all four fields are given.</summary>
     public PciAddress? FullAddress { get; }
 
     /// <summary>Parses a glob.</summary>
-    /// <exception cref="SpecFormatException">Too many fields, a field that is not a hexadecimal number, or one that is too large.</exception>
+    /// <exception cref="SpecFormatException">Too many fields, a field that is not a hexadecimal number, or one that is too
+    /// large.</exception>
     public static AddressGlob Parse(string text) => Parse(text, false);
 
     /// <summary>The same; a negative field is one that no device has, where Nova's words are read, else an error.</summary>
@@ -45,20 +44,29 @@ public sealed class AddressGlob
         }
         int colons = rest.Count(':');
         if (colons > 2)
-            throw new SpecFormatException("address", $"address '{Text.Shorten(text)}' has too many fields; expected [[domain:]bus:]slot[.function], for example 0000:81:00.0 or 81:.");
+        {
+            throw new SpecFormatException(
+                "address",
+                $"address '{Text.Shorten(text)}' has too many fields; expected [[domain:]bus:]slot[.function], for example 0000:81:00.0 or 81:."
+            );
+        }
+
         ReadOnlySpan<char> domainText = colons == 2 ? Cut(ref rest) : "*";
         ReadOnlySpan<char> busText = colons >= 1 ? Cut(ref rest) : "*";
         return new AddressGlob(
             Field("domain", domainText, uint.MaxValue, asNova),
             (int)Field("bus", busText, 0xff, asNova),
             (int)Field("slot", rest, 0x1f, asNova),
-            (int)Field("function", functionText, 7, asNova, blankIsAny: false));
+            (int)Field("function", functionText, 7, asNova, blankIsAny: false)
+        );
     }
 
     /// <summary>Whether the glob covers the address.</summary>
     public bool Matches(PciAddress address) =>
-        (domain == Any || domain == address.Domain) && (bus == Any || bus == address.Bus)
-        && (slot == Any || slot == address.Slot) && (function == Any || function == address.Function);
+        (_domain == Any || _domain == address.Domain)
+        && (_bus == Any || _bus == address.Bus)
+        && (_slot == Any || _slot == address.Slot)
+        && (_function == Any || _function == address.Function);
 
     private static ReadOnlySpan<char> Cut(ref ReadOnlySpan<char> rest)
     {
@@ -74,9 +82,21 @@ public sealed class AddressGlob
         if ((trimmed.Length == 0 && blankIsAny) || trimmed is "*")
             return Any;
         if (!Hex.TryParseAsNova(trimmed, out long value) || (value < 0 && !asNova))
-            throw new SpecFormatException("address", $"address: {name} '{Text.Shorten(text)}' is not a hexadecimal number; a field is a whole number, empty or *.");
+        {
+            throw new SpecFormatException(
+                "address",
+                $"address: {name} '{Text.Shorten(text)}' is not a hexadecimal number; a field is a whole number, empty or *."
+            );
+        }
+
         if (value > maximum)
-            throw new SpecFormatException("address", $"address: {name} '{Text.Shorten(text)}' is larger than {maximum:x}, the largest {name}.");
+        {
+            throw new SpecFormatException(
+                "address",
+                $"address: {name} '{Text.Shorten(text)}' is larger than {maximum:x}, the largest {name}."
+            );
+        }
+
         return value < 0 ? None : value;
     }
 }

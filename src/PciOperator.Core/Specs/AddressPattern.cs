@@ -8,20 +8,22 @@ namespace PciOperator.Core;
 /// </summary>
 public sealed class AddressPattern
 {
-    private readonly Field domain;
-    private readonly Field bus;
-    private readonly Field slot;
-    private readonly Field function;
+    private readonly Field _domain;
+    private readonly Field _bus;
+    private readonly Field _slot;
+    private readonly Field _function;
 
     private AddressPattern(AddressPatternFields fields)
     {
-        domain = new Field("domain", fields.Domain, "x4", 0);
-        bus = new Field("bus", fields.Bus, "x2", 256);
-        slot = new Field("slot", fields.Slot, "x2", 32);
-        function = new Field("function", fields.Function, "x1", 8);
+        _domain = new Field("domain", fields.Domain, "x4", 0);
+        _bus = new Field("bus", fields.Bus, "x2", 256);
+        _slot = new Field("slot", fields.Slot, "x2", 32);
+        _function = new Field("function", fields.Function, "x1", 8);
         // As sysfs writes it: in capitals or with zeros before the domain it is no device's.
-        FullAddress = fields is { Domain: { } d, Bus: { } b, Slot: { } s, Function: { } f }
-            && PciAddress.TryParse($"{d}:{b}:{s}.{f}", out PciAddress address) && address.ToString() == $"{d}:{b}:{s}.{f}"
+        FullAddress =
+            fields is { Domain: { } d, Bus: { } b, Slot: { } s, Function: { } f }
+            && PciAddress.TryParse($"{d}:{b}:{s}.{f}", out PciAddress address)
+            && address.ToString() == $"{d}:{b}:{s}.{f}"
                 ? address
                 : null;
     }
@@ -39,59 +41,71 @@ public sealed class AddressPattern
 
     /// <summary>Whether all four expressions match.</summary>
     public bool Matches(PciAddress address) =>
-        bus.Matches((uint)address.Bus) && slot.Matches((uint)address.Slot)
-        && function.Matches((uint)address.Function) && domain.Matches(address.Domain);
+        _bus.Matches((uint)address.Bus)
+        && _slot.Matches((uint)address.Slot)
+        && _function.Matches((uint)address.Function)
+        && _domain.Matches(address.Domain);
 
     /// <summary>One field's expression; what small fields answer is remembered.</summary>
     private sealed class Field
     {
         private const int Longest = 1024;
-        private readonly Regex? regex;
-        private readonly string? literal;
-        private readonly string format;
-        private readonly sbyte[] known;
+        private readonly Regex? _regex;
+        private readonly string? _literal;
+        private readonly string _format;
+        private readonly sbyte[] _known;
 
         public Field(string name, string? text, string format, int values)
         {
-            this.format = format;
-            known = [];
+            _format = format;
+            _known = [];
             if (text is null or "" or ".*")
                 return;
             if (IsPlain(text))
             {
-                literal = text;
+                _literal = text;
                 return;
             }
             if (text.Length > Longest)
-                throw new SpecFormatException("addressPattern", $"addressPattern: {name} is {text.Length} characters long; at most {Longest}.");
-            known = new sbyte[values];
+            {
+                throw new SpecFormatException(
+                    "addressPattern",
+                    $"addressPattern: {name} is {text.Length} characters long; at most {Longest}."
+                );
+            }
+
+            _known = new sbyte[values];
             try
             {
-                regex = Compile(@"\A(?:" + PythonExpression.Translate(text) + ")");
+                _regex = Compile(@"\A(?:" + PythonExpression.Translate(text) + ")");
             }
             catch (ArgumentException e)
             {
-                throw new SpecFormatException("addressPattern", $"addressPattern: {name} '{Text.Shorten(text)}' is not a regular expression ({e.Message}); for example 8[1-3].", e);
+                throw new SpecFormatException(
+                    "addressPattern",
+                    $"addressPattern: {name} '{Text.Shorten(text)}' is not a regular expression ({e.Message}); for example 8[1-3].",
+                    e
+                );
             }
         }
 
         public bool Matches(uint value)
         {
-            if (regex is null)
-                return literal is null || value.ToString(format).StartsWith(literal, StringComparison.Ordinal);
-            if (value < known.Length && known[value] != 0)
-                return known[value] > 0;
+            if (_regex is null)
+                return _literal is null || value.ToString(_format).StartsWith(_literal, StringComparison.Ordinal);
+            if (value < _known.Length && _known[value] != 0)
+                return _known[value] > 0;
             bool matches;
             try
             {
-                matches = regex.IsMatch(value.ToString(format));
+                matches = _regex.IsMatch(value.ToString(_format));
             }
             catch (RegexMatchTimeoutException)
             {
                 matches = false;
             }
-            if (value < known.Length)
-                known[value] = matches ? (sbyte)1 : (sbyte)-1;
+            if (value < _known.Length)
+                _known[value] = matches ? (sbyte)1 : (sbyte)-1;
             return matches;
         }
 

@@ -22,30 +22,61 @@ public sealed record DeviceTags
     public string? PhysicalNetwork { get; init; }
 
     /// <summary>Whether its VFs may be made trusted.</summary>
-    public bool Trusted { get => TrustedStated ?? false; init => TrustedStated = value; }
+    public bool Trusted
+    {
+        get => TrustedStated ?? false;
+        init => TrustedStated = value;
+    }
 
-    /// <summary>Managed by a SmartNIC's own operating system: reached only by aliases that ask for it, and only with a card serial.</summary>
-    public bool RemoteManaged { get => RemoteManagedStated ?? false; init => RemoteManagedStated = value; }
+    /// <summary>
+    /// Managed by a SmartNIC's own operating system: reached only by aliases that ask for it, and only with a card serial.
+    /// </summary>
+    public bool RemoteManaged
+    {
+        get => RemoteManagedStated ?? false;
+        init => RemoteManagedStated = value;
+    }
 
     /// <summary>Whether the device can be live migrated; null: not said, which matches neither of an alias' two answers.</summary>
     public bool? LiveMigratable { get; init; }
 
     /// <summary>Stays reserved after one use until an administrator frees it.</summary>
-    public bool OneTimeUse { get => OneTimeUseStated ?? false; init => OneTimeUseStated = value; }
+    public bool OneTimeUse
+    {
+        get => OneTimeUseStated ?? false;
+        init => OneTimeUseStated = value;
+    }
 
     /// <summary>Bound when claimed and given back when released; false: the administrator binds it.</summary>
-    public bool Managed { get => ManagedStated ?? true; init => ManagedStated = value; }
+    public bool Managed
+    {
+        get => ManagedStated ?? true;
+        init => ManagedStated = value;
+    }
 
-    /// <summary>The resource class, normalised (see <see cref="Core.ResourceClass"/>); null: <c>CUSTOM_PCI_VENDOR_PRODUCT</c>. Not part of the pool's key.</summary>
-    public string? ResourceClass { get; init => field = value is null ? null : Core.ResourceClass.Normalize(value); }
+    /// <summary>
+    /// The resource class, normalised (see <see cref="Core.ResourceClass"/>); null: <c>CUSTOM_PCI_VENDOR_PRODUCT</c>. Not part of the
+    /// pool's key.
+    /// </summary>
+    public string? ResourceClass
+    {
+        get;
+        init => field = value is null ? null : Core.ResourceClass.Normalize(value);
+    }
 
     /// <summary>Traits, normalised and in order. Not part of the pool's key.</summary>
-    public IReadOnlyList<string> Traits { get; init => field = Trait.NormalizeAll(value); } = [];
+    public IReadOnlyList<string> Traits
+    {
+        get;
+        init => field = Trait.NormalizeAll(value);
+    } = [];
 
     /// <summary>What happens with members of the IOMMU group that no spec matches.</summary>
     public CompanionPolicy Companions { get; init; }
 
-    /// <summary>Any other tags, kept as written; part of the pool's key, and never able to replace one of its own (Nova lets them).</summary>
+    /// <summary>
+    /// Any other tags, kept as written; part of the pool's key, and never able to replace one of its own (Nova lets them).
+    /// </summary>
     public IReadOnlyDictionary<string, string> Other { get; init; } = ReadOnlyDictionary<string, string>.Empty;
 
     /// <summary>As the spec says it; null: not said. A pool's key has only what was said.</summary>
@@ -85,10 +116,18 @@ public sealed record DeviceRule
             return false;
         foreach (DeviceSelector selector in Selectors)
         {
-            if (selector.Matches(f, host)
-                && !(Tags.RemoteManaged && f.Type == DeviceType.Pf && (selector.FullAddress is not null || selector.DeviceName is not null)
-                    && (selector.ProductId is null || selector.ProductId != f.VfProductId)))
+            if (
+                selector.Matches(f, host)
+                && !(
+                    Tags.RemoteManaged
+                    && f.Type == DeviceType.Pf
+                    && (selector.FullAddress is not null || selector.DeviceName is not null)
+                    && (selector.ProductId is null || selector.ProductId != f.VfProductId)
+                )
+            )
+            {
                 return true;
+            }
         }
         return false;
     }
@@ -97,7 +136,9 @@ public sealed record DeviceRule
 /// <summary>Which rule a host's functions fall under.</summary>
 public static class DeviceMatcher
 {
-    /// <summary>The first rule, in the order given, that matches each function; a function without one is not in the answer. Nothing is merged.</summary>
+    /// <summary>
+    /// The first rule, in the order given, that matches each function; a function without one is not in the answer. Nothing is merged.
+    /// </summary>
     /// <param name="host">All of the host's functions.</param>
     /// <param name="rules">Highest priority first.</param>
     public static IReadOnlyDictionary<PciAddress, DeviceRule> Match(IReadOnlyList<PciFunction> host, IReadOnlyList<DeviceRule> rules)

@@ -1,6 +1,8 @@
 namespace PciOperator.Core;
 
-/// <summary>The text of one selector, as a PciDeviceSpec or Nova's <c>device_spec</c> writes it. An absent field (null) matches everything.</summary>
+/// <summary>
+/// The text of one selector, as a PciDeviceSpec or Nova's <c>device_spec</c> writes it. An absent field (null) matches everything.
+/// </summary>
 public sealed record DeviceSelectorFields
 {
     /// <summary>A hexadecimal id, or <c>*</c>.</summary>
@@ -18,7 +20,9 @@ public sealed record DeviceSelectorFields
     /// <summary>2, 4 or 6 hexadecimal digits: base class, with subclass, with programming interface (<c>0300</c>: VGA).</summary>
     public string? ClassCode { get; init; }
 
-    /// <summary>Nova's glob <c>[[[domain]:]bus]:]slot[.function]</c>; see <see cref="AddressGlob"/>. Not together with the other two of where.</summary>
+    /// <summary>
+    /// Nova's glob <c>[[[domain]:]bus]:]slot[.function]</c>; see <see cref="AddressGlob"/>. Not together with the other two of where.
+    /// </summary>
     public string? Address { get; init; }
 
     /// <summary>Nova's object of regular expressions; see <see cref="Core.AddressPattern"/>.</summary>
@@ -38,36 +42,36 @@ public sealed record AddressPatternFields(string? Domain = null, string? Bus = n
 /// <summary>Which functions of a host a device spec means: ids, class and place, all of those that are given.</summary>
 public sealed class DeviceSelector
 {
-    private readonly PciId? vendorId;
-    private readonly PciId? productId;
-    private readonly PciId? subsystemVendorId;
-    private readonly PciId? subsystemProductId;
-    private readonly uint classCode;
-    private readonly uint classMask;
-    private readonly AddressGlob? glob;
-    private readonly AddressPattern? pattern;
-    private readonly string? deviceName;
+    private readonly PciId? _vendorId;
+    private readonly PciId? _productId;
+    private readonly PciId? _subsystemVendorId;
+    private readonly PciId? _subsystemProductId;
+    private readonly uint _classCode;
+    private readonly uint _classMask;
+    private readonly AddressGlob? _glob;
+    private readonly AddressPattern? _pattern;
+    private readonly string? _deviceName;
 
     private DeviceSelector(DeviceSelectorFields fields, bool asNova)
     {
         IdsOfNone = asNova && (IsNegative(fields.VendorId) || IsNegative(fields.ProductId));
-        vendorId = asNova && IsNegative(fields.VendorId) ? null : Id("vendorId", fields.VendorId);
-        productId = asNova && IsNegative(fields.ProductId) ? null : Id("productId", fields.ProductId);
-        subsystemVendorId = Id("subsystemVendorId", fields.SubsystemVendorId);
-        subsystemProductId = Id("subsystemProductId", fields.SubsystemProductId);
-        (classCode, classMask) = Class(fields.ClassCode);
+        _vendorId = asNova && IsNegative(fields.VendorId) ? null : Id("vendorId", fields.VendorId);
+        _productId = asNova && IsNegative(fields.ProductId) ? null : Id("productId", fields.ProductId);
+        _subsystemVendorId = Id("subsystemVendorId", fields.SubsystemVendorId);
+        _subsystemProductId = Id("subsystemProductId", fields.SubsystemProductId);
+        (_classCode, _classMask) = Class(fields.ClassCode);
         bool address = !string.IsNullOrEmpty(fields.Address);
         bool name = !string.IsNullOrEmpty(fields.DeviceName);
         if (name && (address || fields.AddressPattern is not null))
             throw new SpecFormatException("deviceName", "deviceName and address both say where the device is; give one of them.");
         if (address && fields.AddressPattern is not null)
             throw new SpecFormatException("addressPattern", "address and addressPattern both say where the device is; give one of them.");
-        glob = address ? AddressGlob.Parse(fields.Address!, asNova) : null;
-        pattern = fields.AddressPattern is { } p ? AddressPattern.Parse(p) : null;
-        deviceName = name ? fields.DeviceName : null;
-        FullAddress = glob is { } g ? g.FullAddress : pattern?.FullAddress;
-        VendorId = vendorId;
-        ProductId = productId;
+        _glob = address ? AddressGlob.Parse(fields.Address!, asNova) : null;
+        _pattern = fields.AddressPattern is { } p ? AddressPattern.Parse(p) : null;
+        _deviceName = name ? fields.DeviceName : null;
+        FullAddress = _glob is { } g ? g.FullAddress : _pattern?.FullAddress;
+        VendorId = _vendorId;
+        ProductId = _productId;
     }
 
     /// <summary>
@@ -83,7 +87,7 @@ public sealed class DeviceSelector
     public PciId? ProductId { get; }
 
     /// <summary>The network interface that it names, if it does.</summary>
-    public string? DeviceName => deviceName;
+    public string? DeviceName => _deviceName;
 
     /// <summary>Whether an id is a negative number, so that no device has it.</summary>
     public bool IdsOfNone { get; }
@@ -108,24 +112,23 @@ public sealed class DeviceSelector
         ArgumentNullException.ThrowIfNull(f);
         ArgumentNullException.ThrowIfNull(host);
         return !IdsOfNone
-            && (vendorId is null || vendorId == f.VendorId)
-            && (productId is null || productId == f.ProductId)
-            && (subsystemVendorId is null || subsystemVendorId == f.SubsystemVendorId)
-            && (subsystemProductId is null || subsystemProductId == f.SubsystemProductId)
-            && (f.ClassCode & classMask) == classCode
+            && (_vendorId is null || _vendorId == f.VendorId)
+            && (_productId is null || _productId == f.ProductId)
+            && (_subsystemVendorId is null || _subsystemVendorId == f.SubsystemVendorId)
+            && (_subsystemProductId is null || _subsystemProductId == f.SubsystemProductId)
+            && (f.ClassCode & _classMask) == _classCode
             && MatchesPlace(f, host);
     }
 
     private bool MatchesPlace(PciFunction f, Func<PciAddress, PciFunction?> host)
     {
-        if (deviceName is not null)
+        if (_deviceName is not null)
         {
-            return f.NetDevice == deviceName
-                || (f.IsVirtual && f.ParentAddress is { } pf && host(pf)?.NetDevice == deviceName);
+            return f.NetDevice == _deviceName || (f.IsVirtual && f.ParentAddress is { } pf && host(pf)?.NetDevice == _deviceName);
         }
-        if (glob is null && pattern is null)
+        if (_glob is null && _pattern is null)
             return true;
-        if (glob?.Matches(f.Address) ?? pattern!.Matches(f.Address))
+        if (_glob?.Matches(f.Address) ?? _pattern!.Matches(f.Address))
             return true;
         // A VF's parent is SR-IOV capable by what it is, listed or not.
         return FullAddress is { } full && f.IsVirtual && f.ParentAddress == full;
@@ -140,7 +143,13 @@ public sealed class DeviceSelector
         if (text is "*")
             return null;
         if (!Hex.TryParseAsNova(text, out long value) || value < 0)
-            throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not a hexadecimal number; expected up to four digits, for example 8086, or *.");
+        {
+            throw new SpecFormatException(
+                field,
+                $"{field} '{Text.Shorten(text)}' is not a hexadecimal number; expected up to four digits, for example 8086, or *."
+            );
+        }
+
         if (value > 0xffff)
             throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is larger than ffff, the largest PCI id.");
         return new PciId((ushort)value);
@@ -151,7 +160,13 @@ public sealed class DeviceSelector
         if (string.IsNullOrEmpty(text) || text == "*")
             return (0, 0);
         if (text.Length is not (2 or 4 or 6) || !Hex.TryParse(text, out uint value))
-            throw new SpecFormatException("classCode", $"classCode '{Text.Shorten(text)}' is not a PCI class; expected 2, 4 or 6 hexadecimal digits, for example 0300 for VGA controllers.");
+        {
+            throw new SpecFormatException(
+                "classCode",
+                $"classCode '{Text.Shorten(text)}' is not a PCI class; expected 2, 4 or 6 hexadecimal digits, for example 0300 for VGA controllers."
+            );
+        }
+
         int shift = (6 - text.Length) * 4;
         return (value << shift, (0xffffffu >> shift) << shift);
     }

@@ -13,17 +13,17 @@ internal sealed class PythonExpression
     private const string Classes = "dDsSwW";
     private const string Controls = "afnrtv";
     private const long Endless = uint.MaxValue;
-    private readonly string text;
-    private readonly StringBuilder result = new();
-    private readonly List<Group> groups = [new Group("", new Item(0, 0))];
-    private readonly List<int> asked = [];
-    private int at;
-    private bool verbose;
+    private readonly string _text;
+    private readonly StringBuilder _result = new();
+    private readonly List<Group> _groups = [new Group("", new Item(0, 0))];
+    private readonly List<int> _asked = [];
+    private int _at;
+    private bool _verbose;
 
     // Groups from here on are of the look-behind that is being read; int.MaxValue: none is.
-    private int behind = int.MaxValue;
+    private int _behind = int.MaxValue;
 
-    private PythonExpression(string text) => this.text = text;
+    private PythonExpression(string text) => _text = text;
 
     /// <summary>The expression as .NET spells it.</summary>
     /// <exception cref="ArgumentException">It is none of Python's.</exception>
@@ -31,16 +31,16 @@ internal sealed class PythonExpression
     {
         var parser = new PythonExpression(text);
         parser.ReadAlternatives(isStart: true);
-        if (parser.at < text.Length)
+        if (parser._at < text.Length)
             throw Wrong("a closing parenthesis has no opening one");
-        if (parser.asked.Exists(number => number >= parser.groups.Count))
+        if (parser._asked.Exists(number => number >= parser._groups.Count))
             throw Wrong("a condition asks for a group that isn't there");
-        return parser.result.ToString();
+        return parser._result.ToString();
     }
 
-    private bool IsAtEnd => at >= text.Length;
+    private bool IsAtEnd => _at >= _text.Length;
 
-    private ReadOnlySpan<char> Rest => text.AsSpan(at);
+    private ReadOnlySpan<char> Rest => _text.AsSpan(_at);
 
     private static ArgumentException Wrong(string what) => new(what);
 
@@ -51,7 +51,7 @@ internal sealed class PythonExpression
         Item all = ReadSequence(isStart);
         while (Skip("|"))
         {
-            result.Append('|');
+            _result.Append('|');
             all = all.Or(ReadSequence(false));
         }
 
@@ -65,9 +65,9 @@ internal sealed class PythonExpression
         // What a quantifier here would repeat, and where that begins; null: nothing.
         (int Start, Item Item)? last = null;
         string whyNot = "nothing stands before a quantifier";
-        while (!IsAtEnd && text[at] is not ('|' or ')'))
+        while (!IsAtEnd && _text[_at] is not ('|' or ')'))
         {
-            if (verbose && SkipBlank())
+            if (_verbose && SkipBlank())
                 continue;
             if (ReadQuantifier() is var (min, max))
             {
@@ -75,18 +75,22 @@ internal sealed class PythonExpression
                     throw Wrong(whyNot);
                 string times = max >= Endless ? $"{{{min},}}" : $"{{{min},{max}}}";
                 if (Skip("?"))
-                    result.Append(times).Append('?');
+                    _result.Append(times).Append('?');
                 else if (Skip("+"))
-                    result.Insert(begin, "(?>").Append(times).Append(')');
+                    _result.Insert(begin, "(?>").Append(times).Append(')');
                 else
-                    result.Append(times);
+                    _result.Append(times);
                 least = Capped(least - repeated.Least + (repeated.Least * min));
-                most = Capped(most - repeated.Most + (repeated.Most >= Endless || (max >= Endless && repeated.Most > 0) ? Endless : repeated.Most * max));
+                most = Capped(
+                    most
+                        - repeated.Most
+                        + (repeated.Most >= Endless || (max >= Endless && repeated.Most > 0) ? Endless : repeated.Most * max)
+                );
                 (last, whyNot) = (null, "a quantifier follows a quantifier");
                 continue;
             }
 
-            int start = result.Length;
+            int start = _result.Length;
             if (ReadItem(isStart) is not { } item)
                 continue;
             (least, most, isStart) = (Capped(least + item.Least), Capped(most + item.Most), false);
@@ -101,7 +105,7 @@ internal sealed class PythonExpression
     /// <summary>One character, set, place or group; null: something that stands for nothing (a comment, flags).</summary>
     private Item? ReadItem(bool isStart)
     {
-        char c = text[at];
+        char c = _text[_at];
         switch (c)
         {
             case '(':
@@ -110,12 +114,12 @@ internal sealed class PythonExpression
                 ReadSet();
                 return new Item(1, 1);
             case '.':
-                at++;
-                result.Append('.');
+                _at++;
+                _result.Append('.');
                 return new Item(1, 1);
             case '^' or '$':
-                at++;
-                result.Append(c);
+                _at++;
+                _result.Append(c);
                 return new Item(0, 0, CanRepeat: false);
             case '\\':
                 return ReadEscape();
@@ -134,16 +138,16 @@ internal sealed class PythonExpression
             return (1, Endless);
         if (Skip("?"))
             return (0, 1);
-        if (text[at] != '{' || Rest.StartsWith("{}"))
+        if (_text[_at] != '{' || Rest.StartsWith("{}"))
             return null;
-        int begin = at++;
+        int begin = _at++;
         ReadOnlySpan<char> low = ReadDigits();
         ReadOnlySpan<char> high = low;
         if (Skip(","))
             high = ReadDigits();
         if (!Skip("}"))
         {
-            at = begin;
+            _at = begin;
             return null;
         }
 
@@ -154,11 +158,13 @@ internal sealed class PythonExpression
 
     // .NET counts no further than this, and no field is as long.
     private static long Times(ReadOnlySpan<char> digits) =>
-        long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long times) && times < Endless ? Math.Min(times, int.MaxValue) : throw Wrong("a number of times is too large");
+        long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long times) && times < Endless
+            ? Math.Min(times, int.MaxValue)
+            : throw Wrong("a number of times is too large");
 
     private Item? ReadGroup(bool isStart)
     {
-        at++;
+        _at++;
         if (!Skip("?"))
             return ReadCapture("");
         if (Skip("P<"))
@@ -167,8 +173,8 @@ internal sealed class PythonExpression
             return AppendReference(NumberOf(ReadName(')')));
         if (Skip("#"))
         {
-            int end = text.IndexOf(')', at);
-            at = end < 0 ? throw Wrong("a comment doesn't end") : end + 1;
+            int end = _text.IndexOf(')', _at);
+            _at = end < 0 ? throw Wrong("a comment doesn't end") : end + 1;
             return null;
         }
 
@@ -191,23 +197,23 @@ internal sealed class PythonExpression
 
     private Item ReadCapture(string name)
     {
-        int number = groups.Count;
-        if (name.Length > 0 && groups.Exists(g => g.Name == name))
+        int number = _groups.Count;
+        if (name.Length > 0 && _groups.Exists(g => g.Name == name))
             throw Wrong($"two groups are called {Text.Shorten(name)}");
-        groups.Add(new Group(name, null));
+        _groups.Add(new Group(name, null));
         Item group = ReadRestOfGroup($"(?<g{number}>");
-        groups[number] = new Group(name, group);
+        _groups[number] = new Group(name, group);
         return group;
     }
 
     /// <summary>What is in a group, in the words of .NET, and its end; whether blanks count is as before after it.</summary>
     private Item ReadRestOfGroup(string opening)
     {
-        bool before = verbose;
-        result.Append(opening);
+        bool before = _verbose;
+        _result.Append(opening);
         Item all = ReadAlternatives();
         Close();
-        verbose = before;
+        _verbose = before;
         return all;
     }
 
@@ -215,15 +221,15 @@ internal sealed class PythonExpression
     {
         if (!Skip(")"))
             throw Wrong("an opening parenthesis has no closing one");
-        result.Append(')');
+        _result.Append(')');
     }
 
     private Item ReadLookBehind(string opening)
     {
-        int before = behind;
-        behind = Math.Min(behind, groups.Count);
+        int before = _behind;
+        _behind = Math.Min(_behind, _groups.Count);
         Item group = ReadRestOfGroup(opening);
-        behind = before;
+        _behind = before;
         return group.Least == group.Most ? new Item(0, 0) : throw Wrong("a look-behind can match texts of different lengths");
     }
 
@@ -234,23 +240,27 @@ internal sealed class PythonExpression
         int number;
         if (name.Length > 0 && name.AsSpan().IndexOfAnyExceptInRange('0', '9') < 0)
         {
-            number = int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n is > 0 and < int.MaxValue ? n : throw Wrong("a condition asks for a group that isn't there");
-            asked.Add(number);
+            number =
+                int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n is > 0 and < int.MaxValue
+                    ? n
+                    : throw Wrong("a condition asks for a group that isn't there");
+            _asked.Add(number);
         }
         else
         {
             number = NumberOf(IsIdentifier(name) ? name : throw Wrong("a group's name is none"));
         }
 
-        if (number >= behind)
+        if (number >= _behind)
             throw Wrong("a look-behind asks for a group of its own");
-        result.Append(CultureInfo.InvariantCulture, $"(?(g{number})");
-        Item yes = ReadSequence(false), no = new(0, 0);
+        _result.Append(CultureInfo.InvariantCulture, $"(?(g{number})");
+        Item yes = ReadSequence(false),
+            no = new(0, 0);
         if (Skip("|"))
         {
-            result.Append('|');
+            _result.Append('|');
             no = ReadSequence(false);
-            if (!IsAtEnd && text[at] == '|')
+            if (!IsAtEnd && _text[_at] == '|')
                 throw Wrong("a condition has more than two branches");
         }
 
@@ -262,18 +272,18 @@ internal sealed class PythonExpression
     private Item? ReadFlags(bool isStart)
     {
         string on = ReadFlagLetters();
-        bool forAll = !IsAtEnd && text[at] == ')';
+        bool forAll = !IsAtEnd && _text[_at] == ')';
         if (on.Contains('L') || (on.Contains('a') && on.Contains('u')) || (on.Length == 0 && forAll))
             throw Wrong("flags are none");
         if (forAll)
         {
             if (!isStart)
                 throw Wrong("flags for all of the expression are not at its start");
-            at++;
-            verbose |= on.Contains('x');
+            _at++;
+            _verbose |= on.Contains('x');
             string flags = Kept(on);
             if (flags.Length > 0)
-                result.Append("(?").Append(flags).Append(')');
+                _result.Append("(?").Append(flags).Append(')');
             return null;
         }
 
@@ -291,20 +301,20 @@ internal sealed class PythonExpression
 
         if (!Skip(":") || on.AsSpan().ContainsAny(off))
             throw Wrong("flags are none");
-        bool before = verbose;
-        verbose = (verbose || on.Contains('x')) && !off.Contains('x');
+        bool before = _verbose;
+        _verbose = (_verbose || on.Contains('x')) && !off.Contains('x');
         string kept = Kept(off) is { Length: > 0 } less ? $"{Kept(on)}-{less}" : Kept(on);
         Item group = ReadRestOfGroup($"(?{kept}:");
-        verbose = before;
+        _verbose = before;
         return group;
     }
 
     private string ReadFlagLetters()
     {
-        int begin = at;
-        while (!IsAtEnd && "aiLmsux".Contains(text[at]))
-            at++;
-        return text[begin..at];
+        int begin = _at;
+        while (!IsAtEnd && "aiLmsux".Contains(_text[_at]))
+            _at++;
+        return _text[begin.._at];
     }
 
     // Blanks are left out here; texts are ASCII, so that a and u mean the same.
@@ -312,18 +322,18 @@ internal sealed class PythonExpression
 
     private Item ReadEscape()
     {
-        char c = at + 1 < text.Length ? text[at + 1] : throw Wrong("a backslash stands at the end");
+        char c = _at + 1 < _text.Length ? _text[_at + 1] : throw Wrong("a backslash stands at the end");
         if (Places.Contains(c))
         {
-            at += 2;
-            result.Append('\\').Append(c == 'Z' ? 'z' : c);
+            _at += 2;
+            _result.Append('\\').Append(c == 'Z' ? 'z' : c);
             return new Item(0, 0, CanRepeat: false);
         }
 
         if (Classes.Contains(c))
         {
-            at += 2;
-            result.Append('\\').Append(c);
+            _at += 2;
+            _result.Append('\\').Append(c);
             return new Item(1, 1);
         }
 
@@ -332,7 +342,7 @@ internal sealed class PythonExpression
         {
             int digits = Rest.Length > 2 && char.IsAsciiDigit(Rest[2]) ? 2 : 1;
             int number = int.Parse(Rest.Slice(1, digits), NumberStyles.None, CultureInfo.InvariantCulture);
-            at += 1 + digits;
+            _at += 1 + digits;
             return AppendReference(number);
         }
 
@@ -344,33 +354,33 @@ internal sealed class PythonExpression
 
     private Item AppendReference(int number)
     {
-        if (number >= groups.Count || groups[number].Item is not { } width || number == 0)
+        if (number >= _groups.Count || _groups[number].Item is not { } width || number == 0)
             throw Wrong("a group is asked for that isn't there, or not closed");
-        if (number >= behind)
+        if (number >= _behind)
             throw Wrong("a look-behind asks for a group of its own");
-        result.Append(CultureInfo.InvariantCulture, $"\\k<g{number}>");
+        _result.Append(CultureInfo.InvariantCulture, $"\\k<g{number}>");
         return width;
     }
 
     /// <summary>The character of an escape that stands for one: \n, \x41, \101, \., …</summary>
     private Rune ReadEscapedCharacter(bool isInSet)
     {
-        at++;
-        char c = text[at];
+        _at++;
+        char c = _text[_at];
         if (IsOctal(c))
         {
             // Outside of a set only what begins with 0 or has three digits comes here.
-            int begin = at;
-            while (at < text.Length && at - begin < 3 && IsOctal(text[at]))
-                at++;
-            int value = text[begin..at].Aggregate(0, (sum, digit) => (sum * 8) + digit - '0');
+            int begin = _at;
+            while (_at < _text.Length && _at - begin < 3 && IsOctal(_text[_at]))
+                _at++;
+            int value = _text[begin.._at].Aggregate(0, (sum, digit) => (sum * 8) + digit - '0');
             return value <= 255 ? new Rune(value) : throw Wrong("an octal number is more than \\377");
         }
 
         switch (c)
         {
             case 'b' when isInSet:
-                at++;
+                _at++;
                 return new Rune('\b');
             case 'x':
                 return ReadNumber(2);
@@ -385,7 +395,7 @@ internal sealed class PythonExpression
         int control = Controls.IndexOf(c);
         if (control >= 0)
         {
-            at++;
+            _at++;
             return new Rune("\a\f\n\r\t\v"[control]);
         }
 
@@ -394,19 +404,19 @@ internal sealed class PythonExpression
 
     private Rune ReadNumber(int digits)
     {
-        at++;
+        _at++;
         if (Rest.Length < digits || !Hex.TryParse(Rest[..digits], out uint value) || value > 0x10ffff)
             throw Wrong($"an escape has not the {digits} hexadecimal digits of a character");
-        at += digits;
+        _at += digits;
         return Rune.TryCreate(value, out Rune rune) ? rune : Rune.ReplacementChar;
     }
 
     private void ReadSet()
     {
-        at++;
-        result.Append('[');
+        _at++;
+        _result.Append('[');
         if (Skip("^"))
-            result.Append('^');
+            _result.Append('^');
         for (bool first = true; ; first = false)
         {
             if (IsAtEnd)
@@ -420,29 +430,29 @@ internal sealed class PythonExpression
                 continue;
             }
 
-            at++;
+            _at++;
             if (IsAtEnd)
                 throw Wrong("a set of characters doesn't end");
             if (from is not { } low || ReadOfSet() is not { } high || high < low)
                 throw Wrong("a range of characters is none");
             AppendToSet(low);
-            result.Append('-');
+            _result.Append('-');
             AppendToSet(high);
         }
 
-        result.Append(']');
+        _result.Append(']');
     }
 
     /// <summary>A character of a set; null: a class of characters, written already.</summary>
     private Rune? ReadOfSet()
     {
-        if (text[at] != '\\')
+        if (_text[_at] != '\\')
             return ReadRune();
-        char c = at + 1 < text.Length ? text[at + 1] : throw Wrong("a backslash stands at the end");
+        char c = _at + 1 < _text.Length ? _text[_at + 1] : throw Wrong("a backslash stands at the end");
         if (!Classes.Contains(c))
             return ReadEscapedCharacter(isInSet: true);
-        at += 2;
-        result.Append('\\').Append(c);
+        _at += 2;
+        _result.Append('\\').Append(c);
         return null;
     }
 
@@ -458,37 +468,37 @@ internal sealed class PythonExpression
         if (rune.IsBmp)
             AppendCharacter((char)rune.Value);
         else
-            result.Append("(?!)");
+            _result.Append("(?!)");
     }
 
     private void AppendCharacter(char c)
     {
         if (char.IsAsciiLetterOrDigit(c))
-            result.Append(c);
+            _result.Append(c);
         else
-            result.Append(CultureInfo.InvariantCulture, $"\\u{(int)c:x4}");
+            _result.Append(CultureInfo.InvariantCulture, $"\\u{(int)c:x4}");
     }
 
     private Rune ReadRune()
     {
         // A surrogate without its other half is a character of Python's, and none of any field.
         Rune.DecodeFromUtf16(Rest, out Rune rune, out int length);
-        at += length;
+        _at += length;
         return rune;
     }
 
     private bool SkipBlank()
     {
-        if (text[at] == '#')
+        if (_text[_at] == '#')
         {
-            int end = text.IndexOf('\n', at);
-            at = end < 0 ? text.Length : end + 1;
+            int end = _text.IndexOf('\n', _at);
+            _at = end < 0 ? _text.Length : end + 1;
             return true;
         }
 
-        if (text[at] is not (' ' or '\t' or '\n' or '\r' or '\v' or '\f'))
+        if (_text[_at] is not (' ' or '\t' or '\n' or '\r' or '\v' or '\f'))
             return false;
-        at++;
+        _at++;
         return true;
     }
 
@@ -496,25 +506,25 @@ internal sealed class PythonExpression
     {
         if (!Rest.StartsWith(what, StringComparison.Ordinal))
             return false;
-        at += what.Length;
+        _at += what.Length;
         return true;
     }
 
     private ReadOnlySpan<char> ReadDigits()
     {
-        int begin = at;
-        while (!IsAtEnd && char.IsAsciiDigit(text[at]))
-            at++;
-        return text.AsSpan(begin, at - begin);
+        int begin = _at;
+        while (!IsAtEnd && char.IsAsciiDigit(_text[_at]))
+            _at++;
+        return _text.AsSpan(begin, _at - begin);
     }
 
     private string ReadUpTo(char end)
     {
-        int found = text.IndexOf(end, at);
+        int found = _text.IndexOf(end, _at);
         if (found < 0)
             throw Wrong("a group's name doesn't end");
-        string name = text[at..found];
-        at = found + 1;
+        string name = _text[_at..found];
+        _at = found + 1;
         return name;
     }
 
@@ -524,7 +534,7 @@ internal sealed class PythonExpression
         name.Length > 0 && (char.IsLetter(name[0]) || name[0] == '_') && name.All(c => char.IsLetterOrDigit(c) || c == '_');
 
     private int NumberOf(string name) =>
-        groups.FindIndex(g => g.Name == name) is > 0 and var number ? number : throw Wrong($"there is no group {Text.Shorten(name)}");
+        _groups.FindIndex(g => g.Name == name) is > 0 and var number ? number : throw Wrong($"there is no group {Text.Shorten(name)}");
 
     /// <summary>A part of the expression.</summary>
     /// <param name="Least">How many characters it matches at least.</param>

@@ -1,6 +1,8 @@
 namespace PciOperator.Core;
 
-/// <summary>A device spec, alias or request says something that can't be meant. The only exception that this project's parsers throw.</summary>
+/// <summary>
+/// A device spec, alias or request says something that can't be meant. The only exception that this project's parsers throw.
+/// </summary>
 public sealed class SpecFormatException : FormatException
 {
     /// <summary>Makes the error.</summary>

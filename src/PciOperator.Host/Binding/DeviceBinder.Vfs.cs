@@ -21,12 +21,19 @@ internal sealed partial class DeviceBinder
             return;
         Do($"removing the VFs of {pf}", () => files.Write($"{SysfsPaths.Device(pf)}/sriov_numvfs", "0"));
         if (NumVfs(pf) is > 0)
-            throw new RefusalException(HoldingReasons.BindFailed, $"The kernel took 0 as the number of VFs of {pf}, but still shows {NumVfs(pf)}.");
+        {
+            throw new RefusalException(
+                HoldingReasons.BindFailed,
+                $"The kernel took 0 as the number of VFs of {pf}, but still shows {NumVfs(pf)}."
+            );
+        }
     }
 
     /// <summary>What a PF keeps for a VF; null when it isn't a VF, or nothing is known.</summary>
     public VfSettings? SettingsOf(HostFunction vf) =>
-        vf.Function.ParentAddress is { } pf && InterfacesOf(pf) is { Count: > 0 } interfaces && Inventory.VfIndexOf(files, pf, vf.Address) is { } index
+        vf.Function.ParentAddress is { } pf
+        && InterfacesOf(pf) is { Count: > 0 } interfaces
+        && Inventory.VfIndexOf(files, pf, vf.Address) is { } index
             ? Find(interfaces, index)?.Settings
             : null;
 
@@ -38,23 +45,35 @@ internal sealed partial class DeviceBinder
         return
         [
             .. from vf in vfs
-               where vf.Function.ParentAddress == pf
-               from index in numbered.Where(v => v.Value == vf.Address).Select(v => v.Key)
-               orderby index
-               select new JournalVf(index, vf.Driver, vf.DriverOverride, Find(interfaces, index)?.Settings),
+            where vf.Function.ParentAddress == pf
+            from index in numbered.Where(v => v.Value == vf.Address).Select(v => v.Key)
+            orderby index
+            select new JournalVf(index, vf.Driver, vf.DriverOverride, Find(interfaces, index)?.Settings),
         ];
     }
 
     /// <summary>sriov_drivers_autoprobe; null when the kernel has none.</summary>
-    public bool? AutoprobeOf(PciAddress pf) => files.ReadText($"{SysfsPaths.Device(pf)}/sriov_drivers_autoprobe") switch { "1" => true, "0" => false, _ => null };
+    public bool? AutoprobeOf(PciAddress pf) =>
+        files.ReadText($"{SysfsPaths.Device(pf)}/sriov_drivers_autoprobe") switch
+        {
+            "1" => true,
+            "0" => false,
+            _ => null,
+        };
 
     /// <summary>
     /// A VF's settings on its PF as they were. What can't be put back doesn't hold up its release; the VF is named as not clean.
     /// </summary>
     private void RestoreSettings(JournalDevice device)
     {
-        if (device.OriginalVf is not { } wanted || device.Parent is not { } pf || Inventory.VfIndexOf(files, pf, device.At) is not { } index)
+        if (
+            device.OriginalVf is not { } wanted
+            || device.Parent is not { } pf
+            || Inventory.VfIndexOf(files, pf, device.At) is not { } index
+        )
+        {
             return;
+        }
 
         // On its own driver again after an interruption: that has chosen a MAC if the VF had none.
         string? driver = Inventory.DriverOf(files, device.At);

@@ -26,7 +26,11 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
             throw new RefusalException(HoldingReasons.VfioUnavailable, $"The driver {name} isn't there and can't be loaded: {e.Message}");
         }
 
-        return Registered(name) ?? throw new RefusalException(HoldingReasons.VfioUnavailable, $"modprobe {name} succeeded, but the kernel shows no driver {name} for PCI devices.");
+        return Registered(name)
+            ?? throw new RefusalException(
+                HoldingReasons.VfioUnavailable,
+                $"modprobe {name} succeeded, but the kernel shows no driver {name} for PCI devices."
+            );
     }
 
     /// <summary>Binds one device to its target driver.</summary>
@@ -46,12 +50,20 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
         catch (HostIoException e) when (e.Errno == Errnos.EINVAL)
         {
             // The driver's word on this device, which it will say again; other errors may be of the moment.
-            throw new RefusalException(HoldingReasons.BindFailed, $"{device.TargetDriver} refuses {device.Address}: {e.Message}; the kernel log (dmesg) says why.");
+            throw new RefusalException(
+                HoldingReasons.BindFailed,
+                $"{device.TargetDriver} refuses {device.Address}: {e.Message}; the kernel log (dmesg) says why."
+            );
         }
 
         driver = Inventory.DriverOf(files, device.At);
         if (driver != device.TargetDriver)
-            throw new RefusalException(HoldingReasons.BindFailed, $"The kernel did not bind {device.Address} to {device.TargetDriver} (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
+        {
+            throw new RefusalException(
+                HoldingReasons.BindFailed,
+                $"The kernel did not bind {device.Address} to {device.TargetDriver} (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why."
+            );
+        }
     }
 
     /// <summary>All devices on their drivers, and their groups' nodes there.</summary>
@@ -67,8 +79,15 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
                 return $"driver_override of {device.Address} isn't {device.TargetDriver} any more.";
 
             // A kernel with CONFIG_VFIO_GROUP=n has iommufd's node only.
-            if (VfioDrivers.IsVfio(driver) && device.IommuGroup is { } group && !files.Exists(SysfsPaths.GroupNode(group)) && Inventory.VfioDevice(files, device.At) is null)
+            if (
+                VfioDrivers.IsVfio(driver)
+                && device.IommuGroup is { } group
+                && !files.Exists(SysfsPaths.GroupNode(group))
+                && Inventory.VfioDevice(files, device.At) is null
+            )
+            {
                 return $"{device.Address} is on {driver}, but {SysfsPaths.GroupNode(group)} isn't there.";
+            }
         }
 
         return null;
@@ -94,7 +113,8 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     /// <summary>Puts every device back as it was, last first; all are tried.</summary>
     /// <param name="entry">The claim.</param>
     /// <param name="unclean">A device whose reset failed: its host driver may not take it, and that is no reason to keep the claim.</param>
-    /// <exception cref="RefusalException">RestoreFailed, with every device that couldn't be put back; WriteBlocked when the kernel is still at it.</exception>
+    /// <exception cref="RefusalException">RestoreFailed, with every device that couldn't be put back; WriteBlocked when the kernel is still
+    /// at it.</exception>
     public void Restore(JournalEntry entry, Func<JournalDevice, bool> unclean)
     {
         var failures = new List<string>();
@@ -123,12 +143,21 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     /// <summary>Whether the very device is at its address: not gone, and not another card in its place.</summary>
     public bool IsThere(JournalDevice device)
     {
-        if (Inventory.IdsOf(files, device.At) is not { } ids || ids.Vendor.ToString() != device.VendorId || ids.Product.ToString() != device.ProductId)
+        if (
+            Inventory.IdsOf(files, device.At) is not { } ids
+            || ids.Vendor.ToString() != device.VendorId
+            || ids.Product.ToString() != device.ProductId
+        )
+        {
             return false;
+        }
+
         string? set = Inventory.OverrideOf(files, device.At);
-        bool ours = set is not null && (set == device.TargetDriver || set == device.OriginalDriver)
+        bool ours =
+            set is not null && (set == device.TargetDriver || set == device.OriginalDriver)
             || Inventory.DriverOf(files, device.At) == device.TargetDriver;
-        return ours || new Inventory(files).IdentityOf(device.At) is not { } now
+        return ours
+            || new Inventory(files).IdentityOf(device.At) is not { } now
             || DeviceIdentity.Difference(device.At, KnownDevice.Of(device), now, ours) is null;
     }
 
@@ -137,9 +166,15 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     {
         foreach (JournalDevice device in entry.Devices.Where(d => d.Managed && d.TargetDriver != d.OriginalDriver))
         {
-            if (Inventory.IdsOf(files, device.At) is { } ids && ids.Vendor.ToString() == device.VendorId && ids.Product.ToString() == device.ProductId
-                && Inventory.DriverOf(files, device.At) == device.TargetDriver)
+            if (
+                Inventory.IdsOf(files, device.At) is { } ids
+                && ids.Vendor.ToString() == device.VendorId
+                && ids.Product.ToString() == device.ProductId
+                && Inventory.DriverOf(files, device.At) == device.TargetDriver
+            )
+            {
                 return $"{device.Address} is still on {device.TargetDriver}, and the claim can't go before it is back on {device.OriginalDriver ?? "no driver"}: driverctl unset-override {device.Address} puts it back by hand.";
+            }
         }
 
         return null;
@@ -182,7 +217,13 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
             return;
         string? driver = Inventory.DriverOf(files, device.At);
         if (driver is null && IsLeaving(device))
-            throw new RefusalException(HoldingReasons.WriteBlocked, $"The kernel has not finished unbinding {device.Address} from {device.TargetDriver}, which an agent before this one began; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.");
+        {
+            throw new RefusalException(
+                HoldingReasons.WriteBlocked,
+                $"The kernel has not finished unbinding {device.Address} from {device.TargetDriver}, which an agent before this one began; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does."
+            );
+        }
+
         if ((driver == device.TargetDriver || driver is null) && driver != device.OriginalDriver)
             Rebind(device.At, driver, device.OriginalDriver, device.OriginalOverride);
         SetOverride(device.At, device.OriginalOverride);
@@ -194,10 +235,14 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     /// takes the group's node away at the end. A probe says OK then, and binds nothing.
     /// </summary>
     private bool IsLeaving(JournalDevice device) =>
-        VfioDrivers.IsVfio(device.TargetDriver) && device.IommuGroup is { } group && files.Exists(SysfsPaths.GroupNode(group))
+        VfioDrivers.IsVfio(device.TargetDriver)
+        && device.IommuGroup is { } group
+        && files.Exists(SysfsPaths.GroupNode(group))
         && !new Inventory(files).GroupMembers(group).Exists(member => VfioDrivers.IsVfio(Inventory.DriverOf(files, member)));
 
-    /// <summary>From one driver to another. Its override is the new driver's name then, so that no other driver that knows the device gets it.</summary>
+    /// <summary>
+    /// From one driver to another. Its override is the new driver's name then, so that no other driver that knows the device gets it.
+    /// </summary>
     private void Rebind(PciAddress address, string? from, string? to, string? overrideWithout)
     {
         SetOverride(address, to ?? overrideWithout);
@@ -207,7 +252,12 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
         LoadHostDriver(address, to);
         Probe(address, to);
         if (Inventory.DriverOf(files, address) is var driver && driver != to)
-            throw new RefusalException(HoldingReasons.RestoreFailed, $"The kernel did not bind {address} to its own driver {to} again (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why.");
+        {
+            throw new RefusalException(
+                HoldingReasons.RestoreFailed,
+                $"The kernel did not bind {address} to its own driver {to} again (it is on {driver ?? "no driver"}); the kernel log (dmesg) says why."
+            );
+        }
     }
 
     private void SetOverride(PciAddress address, string? wanted)
@@ -216,7 +266,12 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
             return;
         files.Write($"{SysfsPaths.Device(address)}/driver_override", wanted ?? Clear);
         if (Inventory.OverrideOf(files, address) != wanted)
-            throw new RefusalException(HoldingReasons.RestoreFailed, $"driver_override of {address} is {Inventory.OverrideOf(files, address) ?? "empty"} instead of {wanted ?? "empty"}.");
+        {
+            throw new RefusalException(
+                HoldingReasons.RestoreFailed,
+                $"driver_override of {address} is {Inventory.OverrideOf(files, address) ?? "empty"} instead of {wanted ?? "empty"}."
+            );
+        }
     }
 
     private void Unbind(PciAddress address, string? driver)

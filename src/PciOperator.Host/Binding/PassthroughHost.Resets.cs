@@ -4,7 +4,9 @@ using PciOperator.Core;
 
 namespace PciOperator.Host;
 
-/// <summary>Clean devices: resets before and after a claim, and what is remembered of a device so that it isn't given to the next owner as it is.</summary>
+/// <summary>
+/// Clean devices: resets before and after a claim, and what is remembered of a device so that it isn't given to the next owner as it is.
+/// </summary>
 public sealed partial class PassthroughHost
 {
     private const string UsedOnce = "UsedOnce";
@@ -12,7 +14,7 @@ public sealed partial class PassthroughHost
     private const string NoReset = "NoReset";
 
     // Devices that this agent has opened through VFIO.
-    private readonly HashSet<string> opened = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _opened = new(StringComparer.Ordinal);
 
     /// <summary>An administrator frees a device that a claim with oneTimeUse had.</summary>
     /// <returns>False: nothing to free, or a claim holds the device.</returns>
@@ -20,18 +22,22 @@ public sealed partial class PassthroughHost
     /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
     public bool ClearUsedOnce(PciAddress address)
     {
-        lock (gate)
+        lock (_gate)
         {
             Load();
-            if (reservations.IsHeld(address))
+            if (_reservations.IsHeld(address))
                 return false;
         }
 
-        LookOutcome<HostFunction?> look = looked.Run(() => new Inventory(looked).ReadNow([address], HostUse.Read(looked)).SingleOrDefault(), options.LookTimeout, () => Changed?.Invoke());
+        LookOutcome<HostFunction?> look = _looked.Run(
+            () => new Inventory(_looked).ReadNow([address], HostUse.Read(_looked)).SingleOrDefault(),
+            _options.LookTimeout,
+            () => Changed?.Invoke()
+        );
         if (look.Hangs is { } hangs)
             throw new HostIoException("look", $"{SysfsPaths.Device(address)}", Errnos.ETIMEDOUT, $"{address} can't be looked at: {hangs}.");
-        HostFunction? function = look.Seen is { } seen ? twins.Tell(seen) : null;
-        bool freed = memory.Free(files, DeviceMemory.Key(function?.Function.StableId, address), address);
+        HostFunction? function = look.Seen is { } seen ? _twins.Tell(seen) : null;
+        bool freed = _memory.Free(_files, DeviceMemory.Key(function?.Function.StableId, address), address);
         if (freed)
             Changed?.Invoke();
         return freed;
@@ -40,11 +46,11 @@ public sealed partial class PassthroughHost
     /// <summary>Functions with what is remembered of them.</summary>
     private List<HostFunction> Remembered(List<HostFunction> functions, string boot, string kernel)
     {
-        memory.Load();
-        memory.Seen(functions.Select(f => KeyValuePair.Create(Key(f), f.Address)));
+        _memory.Load();
+        _memory.Seen(functions.Select(f => KeyValuePair.Create(Key(f), f.Address)));
         HashSet<PciAddress> held;
-        lock (gate)
-            held = [.. functions.Select(f => f.Address).Where(reservations.IsHeld)];
+        lock (_gate)
+            held = [.. functions.Select(f => f.Address).Where(_reservations.IsHeld)];
         return
         [
             .. functions.Select(f =>
@@ -53,11 +59,24 @@ public sealed partial class PassthroughHost
                     return f;
                 string key = Key(f);
                 if (!held.Contains(f.Address))
-                    f = f with { Unbindable = Unbindable(f, kernel, looked) };
-                if (memory.Find(key, f.Address) is { ProvenReset: { } proven } record && record.NoReset?.Holds(kernel, f.ResetMethods) != true)
+                    f = f with { Unbindable = Unbindable(f, kernel, _looked) };
+                if (
+                    _memory.Find(key, f.Address) is { ProvenReset: { } proven } record
+                    && record.NoReset?.Holds(kernel, f.ResetMethods) != true
+                )
+                {
                     f = f with { ProvenReset = proven };
-                return memory.Knows(key, f.Address) && !held.Contains(f.Address) && Withholding(f, boot, kernel) is var (by, why) && (f.WithheldBy is null || by != NoReset)
-                    ? f with { WithheldBy = by, Withheld = why }
+                }
+                return
+                    _memory.Knows(key, f.Address)
+                    && !held.Contains(f.Address)
+                    && Withholding(f, boot, kernel) is var (by, why)
+                    && (f.WithheldBy is null || by != NoReset)
+                    ? f with
+                    {
+                        WithheldBy = by,
+                        Withheld = why,
+                    }
                     : f;
             }),
         ];
@@ -66,13 +85,25 @@ public sealed partial class PassthroughHost
     /// <summary>What is remembered against giving the device away; the worst first.</summary>
     private (string By, string Why)? Withholding(HostFunction f, string boot, string kernel)
     {
-        string free = $"kubectl annotate pcinode {options.NodeName} pcioperator.io/free={f.Address}";
-        DeviceRecord? record = memory.Find(Key(f), f.Address);
-        if (memory.MarkOf(Key(f), f.Address) is (_, var mark))
-            return (UsedOnce, $"{f.Address} was given to the claim {mark.ClaimNamespace}/{mark.ClaimName} (at {mark.At:u}), and its spec says oneTimeUse: it is kept from other claims until an administrator frees it: {free}");
-        if (memory.UnreadablePath(Key(f)) is { } path)
-            return (UsedOnce, $"What the agent remembers of {f.Address} can't be read (it is kept at {path} on the host), so it may have been used once: it is kept from claims until an administrator frees it: {free}");
-        if (memory.NotCleanOf(Key(f), f.Address) is { } unclean && unclean.BootId == boot)
+        string free = $"kubectl annotate pcinode {_options.NodeName} pcioperator.io/free={f.Address}";
+        DeviceRecord? record = _memory.Find(Key(f), f.Address);
+        if (_memory.MarkOf(Key(f), f.Address) is (_, var mark))
+        {
+            return (
+                UsedOnce,
+                $"{f.Address} was given to the claim {mark.ClaimNamespace}/{mark.ClaimName} (at {mark.At:u}), and its spec says oneTimeUse: it is kept from other claims until an administrator frees it: {free}"
+            );
+        }
+
+        if (_memory.UnreadablePath(Key(f)) is { } path)
+        {
+            return (
+                UsedOnce,
+                $"What the agent remembers of {f.Address} can't be read (it is kept at {path} on the host), so it may have been used once: it is kept from claims until an administrator frees it: {free}"
+            );
+        }
+
+        if (_memory.NotCleanOf(Key(f), f.Address) is { } unclean && unclean.BootId == boot)
             return (NotClean, unclean.Why);
         return record?.NoReset is { } noReset && noReset.Holds(kernel, f.ResetMethods) ? (NoReset, noReset.Why) : null;
     }
@@ -82,20 +113,33 @@ public sealed partial class PassthroughHost
     {
         if (f.Function.IsBridge || VfioDrivers.IsVfio(f.Driver))
             return null;
-        if (VfioDenylist.Refuses(f.Function, kernel, isOff: null) && VfioDenylist.Refuses(f.Function, kernel, HostFacts.DenylistIsOff(host, diagnosis.BootBy(host))))
+        if (
+            VfioDenylist.Refuses(f.Function, kernel, isOff: null)
+            && VfioDenylist.Refuses(f.Function, kernel, HostFacts.DenylistIsOff(host, _diagnosis.BootBy(host)))
+        )
+        {
             return VfioDenylist.Sentence(f.Function);
-        return memory.Find(Key(f), f.Address)?.NotBound is { } mark && mark.Holds(kernel, HostFacts.DriverSetting(host, mark.Driver))
-            ? $"{mark.Why} It is tried again with another kernel, another driver or other settings of its module, or when an administrator says so: kubectl annotate pcinode {options.NodeName} pcioperator.io/free={f.Address}"
+        }
+
+        return _memory.Find(Key(f), f.Address)?.NotBound is { } mark && mark.Holds(kernel, HostFacts.DriverSetting(host, mark.Driver))
+            ? $"{mark.Why} It is tried again with another kernel, another driver or other settings of its module, or when an administrator says so: kubectl annotate pcinode {_options.NodeName} pcioperator.io/free={f.Address}"
             : null;
     }
 
-    /// <summary>The kernel says what it will say again: it is remembered, so that the device isn't taken off its driver for nothing.</summary>
+    /// <summary>
+    /// The kernel says what it will say again: it is remembered, so that the device isn't taken off its driver for nothing.
+    /// </summary>
     private void RememberNotBound(JournalDevice device, RefusalException why, WatchedFileSystem watched)
     {
         if (!VfioDrivers.IsVfio(device.TargetDriver))
             return;
-        string kernel = HostFacts.KernelVersion(watched), setting = HostFacts.DriverSetting(watched, device.TargetDriver);
-        Remember(watched, device, r => r with { NotBound = new NotBoundMark(why.Message, time.GetUtcNow(), kernel, device.TargetDriver, setting) });
+        string kernel = HostFacts.KernelVersion(watched),
+            setting = HostFacts.DriverSetting(watched, device.TargetDriver);
+        Remember(
+            watched,
+            device,
+            r => r with { NotBound = new NotBoundMark(why.Message, _time.GetUtcNow(), kernel, device.TargetDriver, setting) }
+        );
     }
 
     /// <summary>A device that is withheld is not given to a claim that doesn't have it already, whoever asks.</summary>
@@ -104,29 +148,50 @@ public sealed partial class PassthroughHost
         string? kernel = null;
         foreach ((DeviceToTake asked, HostFunction found) in request.Devices.Zip(examination.Devices))
         {
-            if (asked is { Managed: true, Driver: not BindDriver.PciStub }
-                && Unbindable(found, kernel ??= HostFacts.KernelVersion(watched), watched) is { } unbindable)
+            if (
+                asked is { Managed: true, Driver: not BindDriver.PciStub }
+                && Unbindable(found, kernel ??= HostFacts.KernelVersion(watched), watched) is { } unbindable
+            )
+            {
                 throw new RefusalException(HoldingReasons.Withheld, unbindable);
-            if (!memory.Knows(Key(found), found.Address) || Withholding(found, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is not var (by, why))
+            }
+
+            if (
+                !_memory.Knows(Key(found), found.Address)
+                || Withholding(found, _bootId!, kernel ??= HostFacts.KernelVersion(watched)) is not var (by, why)
+            )
+            {
                 continue;
-            if (by == UsedOnce && memory.MarkOf(Key(found), found.Address)?.Mark.ClaimUid == request.ClaimUid)
+            }
+
+            if (by == UsedOnce && _memory.MarkOf(Key(found), found.Address)?.Mark.ClaimUid == request.ClaimUid)
                 continue;
-            if (by == NoReset && (asked.Reset != ResetMode.Required || memory.Find(Key(found), found.Address)?.NoReset?.CoversClaimOf(request.Devices.Select(d => d.Address)) != true))
+            if (
+                by == NoReset
+                && (
+                    asked.Reset != ResetMode.Required
+                    || _memory.Find(Key(found), found.Address)?.NoReset?.CoversClaimOf(request.Devices.Select(d => d.Address)) != true
+                )
+            )
+            {
                 continue;
+            }
+
             throw new RefusalException(HoldingReasons.Withheld, why);
         }
 
         // The whole card is in the hands of who gets its PF.
-        foreach (HostFunction vf in examination.Vfs.Where(vf => memory.Knows(Key(vf), vf.Address)))
+        foreach (HostFunction vf in examination.Vfs.Where(vf => _memory.Knows(Key(vf), vf.Address)))
         {
-            if (Withholding(vf, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is (UsedOnce, var used))
+            if (Withholding(vf, _bootId!, kernel ??= HostFacts.KernelVersion(watched)) is (UsedOnce, var used))
                 throw new RefusalException(HoldingReasons.Withheld, used);
         }
     }
 
     /// <summary>Clean for the claim: every device reset and seen to answer, or noted why not.</summary>
     /// <returns>The entry with what could not be reset, where that is allowed.</returns>
-    /// <exception cref="RefusalException">ResetFailed: a device with reset: required could not be reset, or one did not come back.</exception>
+    /// <exception cref="RefusalException">ResetFailed: a device with reset: required could not be reset, or one did not come
+    /// back.</exception>
     private JournalEntry CleanBefore(JournalEntry entry, PreBindChecks examination, WatchedFileSystem watched, BlockingWork work)
     {
         JournalDevice[] wanted = [.. entry.Devices.Where(d => d.Reset != ResetMode.Skip)];
@@ -145,15 +210,34 @@ public sealed partial class PassthroughHost
             else if (outcome.Method is null)
                 notes[device.Address] = outcome.Sentence;
             HostFunction seen = examination.Devices.First(f => f.Address == device.At);
-            Remember(watched, device, r => outcome.Method is { } method
-                ? r with { ProvenReset = method, NoReset = null, NotClean = null }
-                : r with
-                {
-                    NotClean = outcome.Answers ? r.NotClean : new NotCleanMark(bootId!, outcome.Sentence + " The host's next boot resets it.", time.GetUtcNow()),
-                    NoReset = device.Reset == ResetMode.Required || r.ProvenReset is null
-                        ? new NoResetMark(outcome.Sentence, time.GetUtcNow(), kernel, string.Join(' ', seen.ResetMethods), string.Join(' ', entry.Devices.Select(d => d.Address)))
-                        : r.NoReset,
-                });
+            Remember(
+                watched,
+                device,
+                r =>
+                    outcome.Method is { } method
+                        ? r with
+                        {
+                            ProvenReset = method,
+                            NoReset = null,
+                            NotClean = null,
+                        }
+                        : r with
+                        {
+                            NotClean = outcome.Answers
+                                ? r.NotClean
+                                : new NotCleanMark(_bootId!, outcome.Sentence + " The host's next boot resets it.", _time.GetUtcNow()),
+                            NoReset =
+                                device.Reset == ResetMode.Required || r.ProvenReset is null
+                                    ? new NoResetMark(
+                                        outcome.Sentence,
+                                        _time.GetUtcNow(),
+                                        kernel,
+                                        string.Join(' ', seen.ResetMethods),
+                                        string.Join(' ', entry.Devices.Select(d => d.Address))
+                                    )
+                                    : r.NoReset,
+                        }
+            );
         }
 
         if (failures.Count > 0)
@@ -169,11 +253,15 @@ public sealed partial class PassthroughHost
     /// <exception cref="RefusalException">OpenFailed or InUse.</exception>
     private void ProveUsable(JournalEntry entry, WatchedFileSystem watched, BlockingWork work)
     {
-        foreach (JournalDevice device in entry.Devices.Where(d => d.Reset != ResetMode.Skip && d.IommuGroup is not null && VfioDrivers.IsVfio(d.TargetDriver)))
+        foreach (
+            JournalDevice device in entry.Devices.Where(d =>
+                d.Reset != ResetMode.Skip && d.IommuGroup is not null && VfioDrivers.IsVfio(d.TargetDriver)
+            )
+        )
         {
-            lock (gate)
+            lock (_gate)
             {
-                if (opened.Contains(Key(device)))
+                if (_opened.Contains(Key(device)))
                     continue;
             }
 
@@ -184,30 +272,45 @@ public sealed partial class PassthroughHost
             try
             {
                 byte[] config = watched.ReadConfigThroughVfio(device.At, device.IommuGroup!.Value, 4);
-                string found = config.Length < 4 ? "nothing" : $"{BinaryPrimitives.ReadUInt16LittleEndian(config):x4}:{BinaryPrimitives.ReadUInt16LittleEndian(config.AsSpan(2)):x4}";
+                string found =
+                    config.Length < 4
+                        ? "nothing"
+                        : $"{BinaryPrimitives.ReadUInt16LittleEndian(config):x4}:{BinaryPrimitives.ReadUInt16LittleEndian(config.AsSpan(2)):x4}";
                 if (found != $"{device.VendorId}:{device.ProductId}")
-                    throw new RefusalException(HoldingReasons.OpenFailed, $"{device.Address} is bound to {device.TargetDriver}, and through VFIO its configuration space says {found} instead of {device.VendorId}:{device.ProductId}.");
+                {
+                    throw new RefusalException(
+                        HoldingReasons.OpenFailed,
+                        $"{device.Address} is bound to {device.TargetDriver}, and through VFIO its configuration space says {found} instead of {device.VendorId}:{device.ProductId}."
+                    );
+                }
             }
             catch (HostIoException e) when (e.Errno == Errnos.EBUSY)
             {
-                throw new RefusalException(HoldingReasons.InUse, $"{device.Address} can't be opened through VFIO: a process has its IOMMU group open.");
+                throw new RefusalException(
+                    HoldingReasons.InUse,
+                    $"{device.Address} can't be opened through VFIO: a process has its IOMMU group open."
+                );
             }
             catch (HostIoException e)
             {
-                throw new RefusalException(HoldingReasons.OpenFailed, $"{device.Address} is bound to {device.TargetDriver}, but no VM could open it: {e.Message}{Advice(e.Errno)}");
+                throw new RefusalException(
+                    HoldingReasons.OpenFailed,
+                    $"{device.Address} is bound to {device.TargetDriver}, but no VM could open it: {e.Message}{Advice(e.Errno)}"
+                );
             }
             finally
             {
                 work.Purpose = null;
             }
 
-            lock (gate)
-                opened.Add(Key(device));
+            lock (_gate)
+                _opened.Add(Key(device));
         }
 
-        static string Advice(int errno) => errno == Errnos.EINVAL
-            ? " The kernel could not enable it, as a rule because its BARs have no address space (dmesg: \"BAR … not claimed\"): boot with pci=realloc, or turn on Above 4G Decoding in the firmware."
-            : "";
+        static string Advice(int errno) =>
+            errno == Errnos.EINVAL
+                ? " The kernel could not enable it, as a rule because its BARs have no address space (dmesg: \"BAR … not claimed\"): boot with pci=realloc, or turn on Above 4G Decoding in the firmware."
+                : "";
     }
 
     /// <summary>Clean for the next owner: every device reset, or marked so that there is none until the next boot.</summary>
@@ -215,7 +318,9 @@ public sealed partial class PassthroughHost
     {
         JournalDevice[] wanted =
         [
-            .. entry.Devices.Where(d => d.Reset != ResetMode.Skip && binder.IsThere(d) && Inventory.DriverOf(watched, d.At) == d.TargetDriver),
+            .. entry.Devices.Where(d =>
+                d.Reset != ResetMode.Skip && binder.IsThere(d) && Inventory.DriverOf(watched, d.At) == d.TargetDriver
+            ),
         ];
         foreach (ResetOutcome outcome in Run(watched, work).Reset(entry, wanted, Proven))
         {
@@ -228,9 +333,10 @@ public sealed partial class PassthroughHost
 
             if (outcome.Answers && device.Reset != ResetMode.Required && Proven(device) is null)
                 continue;
-            string why = $"After the claim {entry.ClaimNamespace}/{entry.ClaimName}: {outcome.Sentence} It is not clean, and kept from claims until the host's next boot resets it.";
-            logger.LogError("{Message}", why);
-            memory.Update(watched, Key(device), device.At, r => r with { NotClean = new NotCleanMark(bootId!, why, time.GetUtcNow()) });
+            string why =
+                $"After the claim {entry.ClaimNamespace}/{entry.ClaimName}: {outcome.Sentence} It is not clean, and kept from claims until the host's next boot resets it.";
+            _logger.LogError("{Message}", why);
+            _memory.Update(watched, Key(device), device.At, r => r with { NotClean = new NotCleanMark(_bootId!, why, _time.GetUtcNow()) });
         }
     }
 
@@ -239,9 +345,18 @@ public sealed partial class PassthroughHost
     {
         foreach (JournalDevice device in entry.Devices.Where(d => d.OneTimeUse))
         {
-            memory.Update(watched, Key(device), device.At, r => r.UsedOnce?.ClaimUid == entry.ClaimUid
-                ? r
-                : r with { UsedOnce = new UsedOnceMark(entry.ClaimUid, entry.ClaimNamespace, entry.ClaimName, time.GetUtcNow()) });
+            _memory.Update(
+                watched,
+                Key(device),
+                device.At,
+                r =>
+                    r.UsedOnce?.ClaimUid == entry.ClaimUid
+                        ? r
+                        : r with
+                        {
+                            UsedOnce = new UsedOnceMark(entry.ClaimUid, entry.ClaimNamespace, entry.ClaimName, _time.GetUtcNow()),
+                        }
+            );
         }
     }
 
@@ -250,17 +365,21 @@ public sealed partial class PassthroughHost
     {
         try
         {
-            memory.Update(watched, Key(device), device.At, change);
+            _memory.Update(watched, Key(device), device.At, change);
         }
         catch (HostIoException e)
         {
-            logger.LogWarning("What was learnt about {Address} is forgotten when the agent restarts: {Message}", device.Address, e.Message);
+            _logger.LogWarning(
+                "What was learnt about {Address} is forgotten when the agent restarts: {Message}",
+                device.Address,
+                e.Message
+            );
         }
     }
 
-    private ResetRun Run(WatchedFileSystem watched, BlockingWork work) => new(watched, work, time, options.ResetPatience);
+    private ResetRun Run(WatchedFileSystem watched, BlockingWork work) => new(watched, work, _time, _options.ResetPatience);
 
-    private string? Proven(JournalDevice device) => memory.Find(Key(device), device.At)?.ProvenReset;
+    private string? Proven(JournalDevice device) => _memory.Find(Key(device), device.At)?.ProvenReset;
 
     private static string Key(HostFunction f) => DeviceMemory.Key(f.Function.StableId, f.Address);
 

@@ -11,12 +11,14 @@ namespace PciOperator.Host;
 internal sealed record ResetOutcome(JournalDevice Device, string? Method, IReadOnlyList<string> Tried, bool Answers)
 {
     /// <summary>Why it was not reset, as a sentence.</summary>
-    public string Sentence => $"{Device.Address} could not be reset{(Answers ? "" : " and does not answer any more")}. Tried: {string.Join("; ", Tried)}.";
+    public string Sentence =>
+        $"{Device.Address} could not be reset{(Answers ? "" : " and does not answer any more")}. Tried: {string.Join("; ", Tried)}.";
 }
 
 /// <summary>
 /// Resets the devices of one claim, each by the first method that works and is seen to have worked: the function's own methods
-/// (sysfs reset, which never leaves the function: the kernel refuses a bus that holds others), one at a time, the one that has worked before
+/// (sysfs reset, which never leaves the function: the kernel refuses a bus that holds others), one at a time, the one that has worked
+/// before
 /// first; else VFIO's hot reset of slot or bus, when all that it hits is in the claim and may be reset.
 /// </summary>
 /// <param name="files">The host.</param>
@@ -39,7 +41,11 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
     /// <param name="entry">The claim: a hot reset stays within it.</param>
     /// <param name="devices">Those to reset.</param>
     /// <param name="proven">The method that has worked on a device before; null: none.</param>
-    public IReadOnlyList<ResetOutcome> Reset(JournalEntry entry, IReadOnlyCollection<JournalDevice> devices, Func<JournalDevice, string?> proven)
+    public IReadOnlyList<ResetOutcome> Reset(
+        JournalEntry entry,
+        IReadOnlyCollection<JournalDevice> devices,
+        Func<JournalDevice, string?> proven
+    )
     {
         List<Attempt> attempts = [.. devices.Select(d => new Attempt(d, proven(d)))];
         foreach (Attempt attempt in attempts.Where(a => a.Proven != HotReset))
@@ -52,7 +58,10 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
 
         foreach (Attempt attempt in attempts.Where(a => a.Method is null && a.Proven == HotReset))
             ResetFunction(attempt);
-        return [.. attempts.Select(a => new ResetOutcome(a.Device, a.Method, a.Tried, a.Method is not null || Fault(a.Device, out _) is null))];
+        return
+        [
+            .. attempts.Select(a => new ResetOutcome(a.Device, a.Method, a.Tried, a.Method is not null || Fault(a.Device, out _) is null)),
+        ];
     }
 
     /// <summary>Puts reset_method back as it was found.</summary>
@@ -89,7 +98,9 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
             }
 
             now = files.ReadText(path);
-            return now is null || now == possible || possible.Length == 0 ? null : $"reset_method of {device.Address} is '{now}' instead of '{possible}'.";
+            return now is null || now == possible || possible.Length == 0
+                ? null
+                : $"reset_method of {device.Address} is '{now}' instead of '{possible}'.";
         }
         catch (HostIoException e)
         {
@@ -148,7 +159,10 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
         }
     }
 
-    /// <summary>By this method and no other. The kernel takes the first of its list that is possible: one that has worked before and is the first needs no list of its own.</summary>
+    /// <summary>
+    /// By this method and no other. The kernel takes the first of its list that is possible: one that has worked before and is the first
+    /// needs no list of its own.
+    /// </summary>
     private void ResetBy(string folder, string method, bool isFirst)
     {
         string? now = files.ReadText($"{folder}/reset_method");
@@ -184,7 +198,11 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
             }
 
             List<JournalDevice> hit = [.. entry.Devices.Where(d => hits.Contains(d.At))];
-            bool done = Perform(attempt, HotReset, () => files.HotReset(device.At, [.. hit.Select(d => d.IommuGroup!.Value).Prepend(group).Distinct()]));
+            bool done = Perform(
+                attempt,
+                HotReset,
+                () => files.HotReset(device.At, [.. hit.Select(d => d.IommuGroup!.Value).Prepend(group).Distinct()])
+            );
             foreach (Attempt reached in attempts.Where(a => hits.Contains(a.Device.At)))
             {
                 // One that was reset alone before must have come through it too.
@@ -234,7 +252,9 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
         }
         catch (HostIoException e)
         {
-            attempt.Tried.Add($"{method}: {(e.Errno == 0 || method == HotReset ? e.Message.TrimEnd('.') : $"{Errnos.Name(e.Errno)} ({Errnos.Text(e.Errno)})")}");
+            attempt.Tried.Add(
+                $"{method}: {(e.Errno == 0 || method == HotReset ? e.Message.TrimEnd('.') : $"{Errnos.Name(e.Errno)} ({Errnos.Text(e.Errno)})")}"
+            );
             return false;
         }
         finally
@@ -290,7 +310,10 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
             return "the device is gone";
         if (config.Length < HeaderBytes)
             return $"only {config.Length} bytes of its configuration space can be read";
-        (ushort vendor, ushort product) = (BinaryPrimitives.ReadUInt16LittleEndian(config), BinaryPrimitives.ReadUInt16LittleEndian(config.AsSpan(2)));
+        (ushort vendor, ushort product) = (
+            BinaryPrimitives.ReadUInt16LittleEndian(config),
+            BinaryPrimitives.ReadUInt16LittleEndian(config.AsSpan(2))
+        );
         retry = vendor == 1 && product == 0xffff;
         if (retry)
             return "it asks to be tried again later (configuration request retry status)";

@@ -1,6 +1,8 @@
 namespace PciOperator.Host;
 
-/// <summary>What a PF keeps for one of its VFs, as `ip link show` and `ip link set PF vf N …` name it (struct ifla_vf_*, linux/if_link.h).</summary>
+/// <summary>
+/// What a PF keeps for one of its VFs, as `ip link show` and `ip link set PF vf N …` name it (struct ifla_vf_*, linux/if_link.h).
+/// </summary>
 /// <param name="Mac">"52:54:00:12:34:56"; "00:00:00:00:00:00": none, the VF chooses its own.</param>
 /// <param name="Vlan">0: none, to 4095.</param>
 /// <param name="VlanQos">0 to 7.</param>
@@ -10,7 +12,17 @@ namespace PciOperator.Host;
 /// <param name="MinTxRate">Mbit/s; 0: none.</param>
 /// <param name="MaxTxRate">Mbit/s; 0: no limit.</param>
 /// <param name="LinkState">0: as the PF's, 1: always up, 2: always down.</param>
-public sealed record VfSettings(string Mac, int Vlan, int VlanQos, string VlanProtocol, bool? Trust, bool? SpoofCheck, int MinTxRate, int MaxTxRate, int LinkState)
+public sealed record VfSettings(
+    string Mac,
+    int Vlan,
+    int VlanQos,
+    string VlanProtocol,
+    bool? Trust,
+    bool? SpoofCheck,
+    int MinTxRate,
+    int MaxTxRate,
+    int LinkState
+)
 {
     /// <summary>The MAC of a VF that was given none.</summary>
     public const string NoMac = "00:00:00:00:00:00";
@@ -35,9 +47,23 @@ public sealed record VfSettings(string Mac, int Vlan, int VlanQos, string VlanPr
             yield return $"trust is {Word(Trust)} instead of {Word(trust)}";
     }
 
-    private string VlanText() => $"{Vlan}{(VlanQos > 0 ? $" qos {VlanQos}" : "")}{(Vlan > 0 && VlanProtocol != Default.VlanProtocol ? $" proto {VlanProtocol}" : "")}";
+    private string VlanText() =>
+        $"{Vlan}{(VlanQos > 0 ? $" qos {VlanQos}" : "")}{(Vlan > 0 && VlanProtocol != Default.VlanProtocol ? $" proto {VlanProtocol}" : "")}";
 
-    private static string Word(bool? on) => on switch { true => "on", false => "off", null => "unknown" };
+    private static string Word(bool? on) =>
+        on switch
+        {
+            true => "on",
+            false => "off",
+            null => "unknown",
+        };
 
-    private static string State(int state) => state switch { 0 => "auto", 1 => "enable", 2 => "disable", _ => $"{state}" };
+    private static string State(int state) =>
+        state switch
+        {
+            0 => "auto",
+            1 => "enable",
+            2 => "disable",
+            _ => $"{state}",
+        };
 }

@@ -19,8 +19,12 @@ internal static class VfioDenylist
 
     /// <summary>Whether vfio-pci refuses the device, as far as can be known without trying.</summary>
     public static bool Refuses(PciFunction f, string kernel, bool? isOff) =>
-        isOff != true && f.VendorId == Intel
-        && ((QuickAssist.Contains(f.ProductId) && IsAtLeast(kernel, 5, 9)) || (Accelerators.Contains(f.ProductId) && IsAtLeast(kernel, 6, 10)));
+        isOff != true
+        && f.VendorId == Intel
+        && (
+            (QuickAssist.Contains(f.ProductId) && IsAtLeast(kernel, 5, 9))
+            || (Accelerators.Contains(f.ProductId) && IsAtLeast(kernel, 6, 10))
+        );
 
     /// <summary>Why it isn't offered, and what to change.</summary>
     public static string Sentence(PciFunction f) =>
@@ -29,7 +33,8 @@ internal static class VfioDenylist
     private static bool IsAtLeast(string kernel, int major, int minor)
     {
         string[] parts = kernel.Split('.', '-');
-        return parts.Length < 2 || !int.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out int hasMajor)
+        return parts.Length < 2
+            || !int.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out int hasMajor)
             || !int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out int hasMinor)
             || (hasMajor, hasMinor).CompareTo((major, minor)) >= 0;
     }

@@ -11,7 +11,8 @@ public static class VfioDrivers
 
     /// <summary>vfio-pci or one of its variants (mlx5_vfio_pci, nvgrace_gpu_vfio_pci, xe-vfio-pci, …): all end so.</summary>
     public static bool IsVfio(string? driver) =>
-        driver is not null && (driver.EndsWith("vfio-pci", StringComparison.Ordinal) || driver.EndsWith("vfio_pci", StringComparison.Ordinal));
+        driver is not null
+        && (driver.EndsWith("vfio-pci", StringComparison.Ordinal) || driver.EndsWith("vfio_pci", StringComparison.Ordinal));
 
     /// <summary>
     /// Whether a device that an administrator binds (managed: false) is where its spec wants it: on the stub, or on vfio-pci or any of its

@@ -4,7 +4,9 @@ using PciOperator.Core;
 
 namespace PciOperator.Host;
 
-/// <summary>Finds the kernel's vfio driver for a device: modules.alias lists variants as "alias vfio_pci:v000015B3d… mlx5_vfio_pci".</summary>
+/// <summary>
+/// Finds the kernel's vfio driver for a device: modules.alias lists variants as "alias vfio_pci:v000015B3d… mlx5_vfio_pci".
+/// </summary>
 internal static class VfioVariant
 {
     private const int LargestModuleList = 32 << 20;
@@ -14,7 +16,8 @@ internal static class VfioVariant
     {
         string? modalias = files.ReadText($"{SysfsPaths.Device(address)}/modalias");
         string kernel = HostFacts.KernelVersion(files);
-        byte[]? aliases = files.ReadBytes($"/lib/modules/{kernel}/modules.alias", LargestModuleList)
+        byte[]? aliases =
+            files.ReadBytes($"/lib/modules/{kernel}/modules.alias", LargestModuleList)
             ?? files.ReadBytes($"/proc/1/root/lib/modules/{kernel}/modules.alias", LargestModuleList);
         return modalias is null || aliases is null ? VfioDrivers.VfioPci : Best(aliases, modalias) ?? VfioDrivers.VfioPci;
     }
@@ -30,8 +33,15 @@ internal static class VfioVariant
             if (!line.StartsWith("alias vfio_pci:"u8))
                 continue;
             string[] columns = Encoding.ASCII.GetString(line).Split(' ');
-            if (columns is not [_, var pattern, var name] || name is "vfio_pci" or "vfio-pci" || !FileSystemName.MatchesSimpleExpression(pattern, wanted, ignoreCase: false))
+            if (
+                columns is not [_, var pattern, var name]
+                || name is "vfio_pci" or "vfio-pci"
+                || !FileSystemName.MatchesSimpleExpression(pattern, wanted, ignoreCase: false)
+            )
+            {
                 continue;
+            }
+
             int stars = pattern.Count(c => c is '*' or '?');
             if (stars < wildcards)
                 (module, wildcards) = (name, stars);

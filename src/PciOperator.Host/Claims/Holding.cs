@@ -25,8 +25,12 @@ public sealed record Holding
 
     /// <summary>The same in everything that a reader sees.</summary>
     public bool Equals(Holding? other) =>
-        other is not null && ClaimUid == other.ClaimUid && State == other.State && Reason == other.Reason
-        && Message == other.Message && Devices.SequenceEqual(other.Devices);
+        other is not null
+        && ClaimUid == other.ClaimUid
+        && State == other.State
+        && Reason == other.Reason
+        && Message == other.Message
+        && Devices.SequenceEqual(other.Devices);
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(ClaimUid, State, Reason, Message, Devices.Count);

@@ -8,15 +8,20 @@ public sealed partial class PassthroughHost
 {
     private Holding Prepare(AssignmentRequest request, BlockingWork work)
     {
-        var watched = new WatchedFileSystem(files, work, looks);
+        var watched = new WatchedFileSystem(_files, work, _looks);
         DeviceBinder binder = NewBinder(watched, work);
         JournalEntry? before;
-        lock (gate)
-            before = entries.GetValueOrDefault(request.ClaimUid);
+        lock (_gate)
+            before = _entries.GetValueOrDefault(request.ClaimUid);
         if (before is not null && !before.IsFor(request))
         {
-            return Held(before, watched, HoldingState.Stuck, HoldingReasons.AssignmentChanged,
-                $"The claim holds {string.Join(", ", before.Devices.Select(d => d.Address))} here, and the assignment names {string.Join(", ", request.Devices.Select(d => d.Address))}: release it first.");
+            return Held(
+                before,
+                watched,
+                HoldingState.Stuck,
+                HoldingReasons.AssignmentChanged,
+                $"The claim holds {string.Join(", ", before.Devices.Select(d => d.Address))} here, and the assignment names {string.Join(", ", request.Devices.Select(d => d.Address))}: release it first."
+            );
         }
 
         try
@@ -35,10 +40,10 @@ public sealed partial class PassthroughHost
         BindDriver? Administrators(HostFunction f) => request.Devices.FirstOrDefault(d => d.Address == f.Address && !d.Managed)?.Driver;
         try
         {
-            guards.Consent = GuardConsent.Read(watched, stateDirectory);
-            bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == bootId;
+            _guards.Consent = GuardConsent.Read(watched, _stateDirectory);
+            bool handedOut = before is { Stage: JournalStage.Prepared } && before.BootId == _bootId;
             checks = PreBindChecks.Of(WithGroupsOf(before, request, watched), watched, handedOut, watched.Usage());
-            checks = checks with { Devices = [.. checks.Devices.Select(twins.Tell)], Vfs = [.. checks.Vfs.Select(twins.Tell)] };
+            checks = checks with { Devices = [.. checks.Devices.Select(_twins.Tell)], Vfs = [.. checks.Vfs.Select(_twins.Tell)] };
             if (handedOut)
             {
                 string? user = binder.Verify(before!) is null ? null : binder.FindUser(before!);
@@ -49,13 +54,30 @@ public sealed partial class PassthroughHost
 
                 // Binding under a running guest would take away or reset what it works with.
                 if (user is not null)
-                    return Held(before!, watched, HoldingState.Stuck, HoldingReasons.NotBound, $"{wrong} It is bound again when nothing uses the claim's devices any more: {user}.");
+                {
+                    return Held(
+                        before!,
+                        watched,
+                        HoldingState.Stuck,
+                        HoldingReasons.NotBound,
+                        $"{wrong} It is bound again when nothing uses the claim's devices any more: {user}."
+                    );
+                }
             }
 
             if (before is not { Used: true })
                 RefuseWithheld(request, checks, watched);
-            foreach (GuardRefusal overridden in checks.CheckGuards(watched, guards, IsOurs, Administrators, disks))
-                logger.LogWarning("Claim {Namespace}/{Name}: the guard {Guard} is overridden: {Sentence}", request.ClaimNamespace, request.ClaimName, overridden.Guard, overridden.Sentence);
+            foreach (GuardRefusal overridden in checks.CheckGuards(watched, _guards, IsOurs, Administrators, disks))
+            {
+                _logger.LogWarning(
+                    "Claim {Namespace}/{Name}: the guard {Guard} is overridden: {Sentence}",
+                    request.ClaimNamespace,
+                    request.ClaimName,
+                    overridden.Guard,
+                    overridden.Sentence
+                );
+            }
+
             intent = Intent(request, before, checks, binder, watched);
         }
         catch (Exception e) when (e is RefusalException or HostIoException)
@@ -69,13 +91,20 @@ public sealed partial class PassthroughHost
         }
         catch (HostIoException e)
         {
-            return Refuse(request, before, new RefusalException(HoldingReasons.JournalFailed, $"The journal can't be written: {e.Message}"), binder, watched, work);
+            return Refuse(
+                request,
+                before,
+                new RefusalException(HoldingReasons.JournalFailed, $"The journal can't be written: {e.Message}"),
+                binder,
+                watched,
+                work
+            );
         }
 
         try
         {
-            checks.CheckGuardsAgain(watched, guards, IsOurs, Administrators, disks);
-            looks.Usage.Leave(work);
+            checks.CheckGuardsAgain(watched, _guards, IsOurs, Administrators, disks);
+            _looks.Usage.Leave(work);
         }
         catch (Exception e) when (e is RefusalException or HostIoException)
         {
@@ -111,16 +140,20 @@ public sealed partial class PassthroughHost
 
             StopIfAbandoned(work);
             MarkUsedOnce(intent, watched);
-            JournalEntry prepared = intent with { Stage = JournalStage.Prepared, HandedOutIn = bootId, Used = true };
+            JournalEntry prepared = intent with { Stage = JournalStage.Prepared, HandedOutIn = _bootId, Used = true };
             Save(prepared, watched);
             return HeldPrepared(prepared, watched);
         }
         catch (Exception e) when (e is RefusalException or HostIoException)
         {
             disks.Dispose();
-            RefusalException why = e as RefusalException ?? (e is HostIoException io && IsOfStateFolder(io)
-                ? new RefusalException(HoldingReasons.JournalFailed, $"What must outlive the agent can't be written: {e.Message}")
-                : new RefusalException(HoldingReasons.BindFailed, e.Message));
+            RefusalException why =
+                e as RefusalException
+                ?? (
+                    e is HostIoException io && IsOfStateFolder(io)
+                        ? new RefusalException(HoldingReasons.JournalFailed, $"What must outlive the agent can't be written: {e.Message}")
+                        : new RefusalException(HoldingReasons.BindFailed, e.Message)
+                );
             if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is not { } gone)
                 return Undo(intent, why, binder, watched, work);
             why = new RefusalException(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
@@ -128,7 +161,7 @@ public sealed partial class PassthroughHost
         }
     }
 
-    private bool IsOfStateFolder(HostIoException e) => e.Path.StartsWith(stateDirectory + "/", StringComparison.Ordinal);
+    private bool IsOfStateFolder(HostIoException e) => e.Path.StartsWith(_stateDirectory + "/", StringComparison.Ordinal);
 
     private void Bind(JournalDevice device, DeviceBinder binder, WatchedFileSystem watched)
     {
@@ -142,27 +175,27 @@ public sealed partial class PassthroughHost
             throw;
         }
 
-        if (memory.Find(Key(device), device.At)?.NotBound is not null)
+        if (_memory.Find(Key(device), device.At)?.NotBound is not null)
             Remember(watched, device, r => r with { NotBound = null });
     }
 
     private Holding? Release(string claimUid, BlockingWork work)
     {
-        var watched = new WatchedFileSystem(files, work, looks);
+        var watched = new WatchedFileSystem(_files, work, _looks);
         DeviceBinder binder = NewBinder(watched, work);
         JournalEntry entry;
-        lock (gate)
-            entry = entries[claimUid];
+        lock (_gate)
+            entry = _entries[claimUid];
         try
         {
-            if (entry.BootId == bootId)
+            if (entry.BootId == _bootId)
             {
                 if (entry.Stage is not (JournalStage.Releasing or JournalStage.Restoring))
                     Save(entry = entry with { Stage = JournalStage.Releasing }, watched);
                 PublishReleasing(entry, watched);
                 if (binder.FindUser(entry) is { } user)
                     return Held(entry, watched, HoldingState.Releasing, HoldingReasons.InUse, $"Waiting: {user}.");
-                looks.Processes.Leave(work);
+                _looks.Processes.Leave(work);
                 GiveBack(entry, binder, watched, work);
             }
 
@@ -175,7 +208,13 @@ public sealed partial class PassthroughHost
         }
         catch (HostIoException e)
         {
-            return Held(entry, watched, HoldingState.Releasing, IsOfStateFolder(e) ? HoldingReasons.JournalFailed : HoldingReasons.HostUnreadable, e.Message);
+            return Held(
+                entry,
+                watched,
+                HoldingState.Releasing,
+                IsOfStateFolder(e) ? HoldingReasons.JournalFailed : HoldingReasons.HostUnreadable,
+                e.Message
+            );
         }
     }
 
@@ -190,28 +229,35 @@ public sealed partial class PassthroughHost
         {
             (Reservations.Share wanted, bool isWhole) = Reservations.Share.Of(request, watched);
             BlockingWork? resizing;
-            lock (gate)
+            lock (_gate)
             {
                 // A device that isn't there, or not wholly, may be a VF that is about to appear.
-                resizing = reservations.Resizing
-                    .Where(r => isWhole ? wanted.Addresses.Contains(r.Key) || wanted.Parents.Contains(r.Key) : !r.Value.IsStalled)
-                    .Select(r => r.Value).FirstOrDefault();
+                resizing = _reservations
+                    .Resizing.Where(r => isWhole ? wanted.Addresses.Contains(r.Key) || wanted.Parents.Contains(r.Key) : !r.Value.IsStalled)
+                    .Select(r => r.Value)
+                    .FirstOrDefault();
                 if (resizing is null)
                 {
-                    if (reservations.Conflict(request.ClaimUid, wanted) is var (owner, what))
+                    if (_reservations.Conflict(request.ClaimUid, wanted) is var (owner, what))
                         throw new RefusalException(HoldingReasons.OwnedByOther, $"The claim {owner} holds {what} here.");
 
                     // What can't be seen now is what it was.
-                    reservations.Reserve(request.ClaimUid, isWhole || before is null ? wanted : wanted.And(Reservations.Share.Of(before)));
+                    _reservations.Reserve(request.ClaimUid, isWhole || before is null ? wanted : wanted.And(Reservations.Share.Of(before)));
                     return;
                 }
             }
 
             if (resizing.IsStalled)
-                throw new RefusalException(HoldingReasons.Busy, "The number of VFs of this device's PF is being changed, and the kernel has not finished.");
-            looks.Usage.Leave(work);
+            {
+                throw new RefusalException(
+                    HoldingReasons.Busy,
+                    "The number of VFs of this device's PF is being changed, and the kernel has not finished."
+                );
+            }
+
+            _looks.Usage.Leave(work);
             resizing.EndedOrStalled.Wait();
-            looks.Usage.Expect(work);
+            _looks.Usage.Expect(work);
             StopIfAbandoned(work);
         }
     }
@@ -221,78 +267,122 @@ public sealed partial class PassthroughHost
     /// groups, whatever their numbers are now; one that is held in this boot, to the group that it had then, unless it left the
     /// bus and came back since: then it has a new one.
     /// </summary>
-    private AssignmentRequest WithGroupsOf(JournalEntry? before, AssignmentRequest request, WatchedFileSystem watched) => before is null
-        ? request
-        : request with
-        {
-            Devices = [.. request.Devices.Select(d => d with { IommuGroup = before.BootId == bootId && !IsForgotten(d.Address, watched) ? before.Devices.FirstOrDefault(h => h.At == d.Address)?.IommuGroup : null })],
-        };
+    private AssignmentRequest WithGroupsOf(JournalEntry? before, AssignmentRequest request, WatchedFileSystem watched) =>
+        before is null
+            ? request
+            : request with
+            {
+                Devices =
+                [
+                    .. request.Devices.Select(d =>
+                        d with
+                        {
+                            IommuGroup =
+                                before.BootId == _bootId && !IsForgotten(d.Address, watched)
+                                    ? before.Devices.FirstOrDefault(h => h.At == d.Address)?.IommuGroup
+                                    : null,
+                        }
+                    ),
+                ],
+            };
 
     /// <summary>What is about to be done and how to undo it; what an earlier attempt of this boot found stays.</summary>
-    private JournalEntry Intent(AssignmentRequest request, JournalEntry? before, PreBindChecks checks, DeviceBinder binder, WatchedFileSystem watched)
+    private JournalEntry Intent(
+        AssignmentRequest request,
+        JournalEntry? before,
+        PreBindChecks checks,
+        DeviceBinder binder,
+        WatchedFileSystem watched
+    )
     {
-        bool sameBoot = before?.BootId == bootId;
+        bool sameBoot = before?.BootId == _bootId;
         return new JournalEntry
         {
             FormatVersion = JournalEntry.CurrentFormat,
-            BootId = bootId!,
+            BootId = _bootId!,
             Stage = JournalStage.Preparing,
             ClaimUid = request.ClaimUid,
             ClaimNamespace = request.ClaimNamespace,
             ClaimName = request.ClaimName,
-            Since = before?.Since ?? time.GetUtcNow(),
-            HandedOutIn = sameBoot && before!.HandedOutIn == bootId && before.Stage is JournalStage.Preparing or JournalStage.Prepared ? bootId : null,
+            Since = before?.Since ?? _time.GetUtcNow(),
+            HandedOutIn =
+                sameBoot && before!.HandedOutIn == _bootId && before.Stage is JournalStage.Preparing or JournalStage.Prepared
+                    ? _bootId
+                    : null,
             Used = before?.Used == true,
             Devices =
             [
-                .. request.Devices.Zip(checks.Devices, (asked, found) =>
-                {
-                    JournalDevice? known = before?.Devices.FirstOrDefault(d => d.At == asked.Address);
-                    int? vfs = found.NumVfs is > 0 ? found.NumVfs : known?.OriginalNumVfs;
-                    var device = new JournalDevice
+                .. request.Devices.Zip(
+                    checks.Devices,
+                    (asked, found) =>
                     {
-                        Address = asked.Address.ToString(),
-                        VendorId = asked.VendorId.ToString(),
-                        ProductId = asked.ProductId.ToString(),
-                        StableId = sameBoot && known?.StableId is { } id && IsStillOurs(found) ? id : found.Function.StableId,
-                        IommuGroup = found.Function.IommuGroup,
-                        ParentAddress = found.Function.ParentAddress?.ToString(),
-                        Driver = asked.Driver,
-                        Managed = asked.Managed,
-                        TargetDriver = asked.Managed ? known is not null && sameBoot ? known.TargetDriver : Target(asked, binder, watched) : found.Driver!,
-                        OriginalDriver = found.Driver,
-                        OriginalOverride = found.DriverOverride,
-                        OriginalNumVfs = vfs,
-                        Reset = asked.Reset,
-                        OneTimeUse = asked.OneTimeUse,
-                        OriginalResetMethods = sameBoot && known is not null ? known.OriginalResetMethods : watched.ReadText($"{SysfsPaths.Device(asked.Address)}/reset_method"),
-                        NotReset = sameBoot ? known?.NotReset : null,
-                    };
-                    device = WithVfs(device, found, known, sameBoot, checks.Vfs, binder);
-                    if (known is null || found.Driver is not null && found.Driver != device.TargetDriver && !sameBoot)
-                        return device;
-                    return device with { OriginalDriver = known.OriginalDriver, OriginalOverride = sameBoot ? known.OriginalOverride : device.OriginalOverride };
-                }),
+                        JournalDevice? known = before?.Devices.FirstOrDefault(d => d.At == asked.Address);
+                        int? vfs = found.NumVfs is > 0 ? found.NumVfs : known?.OriginalNumVfs;
+                        var device = new JournalDevice
+                        {
+                            Address = asked.Address.ToString(),
+                            VendorId = asked.VendorId.ToString(),
+                            ProductId = asked.ProductId.ToString(),
+                            StableId = sameBoot && known?.StableId is { } id && IsStillOurs(found) ? id : found.Function.StableId,
+                            IommuGroup = found.Function.IommuGroup,
+                            ParentAddress = found.Function.ParentAddress?.ToString(),
+                            Driver = asked.Driver,
+                            Managed = asked.Managed,
+                            TargetDriver = asked.Managed
+                                ? known is not null && sameBoot
+                                    ? known.TargetDriver
+                                    : Target(asked, binder, watched)
+                                : found.Driver!,
+                            OriginalDriver = found.Driver,
+                            OriginalOverride = found.DriverOverride,
+                            OriginalNumVfs = vfs,
+                            Reset = asked.Reset,
+                            OneTimeUse = asked.OneTimeUse,
+                            OriginalResetMethods =
+                                sameBoot && known is not null
+                                    ? known.OriginalResetMethods
+                                    : watched.ReadText($"{SysfsPaths.Device(asked.Address)}/reset_method"),
+                            NotReset = sameBoot ? known?.NotReset : null,
+                        };
+                        device = WithVfs(device, found, known, sameBoot, checks.Vfs, binder);
+                        if (known is null || found.Driver is not null && found.Driver != device.TargetDriver && !sameBoot)
+                            return device;
+                        return device with
+                        {
+                            OriginalDriver = known.OriginalDriver,
+                            OriginalOverride = sameBoot ? known.OriginalOverride : device.OriginalOverride,
+                        };
+                    }
+                ),
             ],
         };
     }
 
-    private static string Target(DeviceToTake device, DeviceBinder binder, WatchedFileSystem watched) => device.Driver switch
-    {
-        BindDriver.PciStub => binder.EnsureDriver(VfioDrivers.PciStub),
-        BindDriver.Auto => binder.EnsureDriver(VfioVariant.For(watched, device.Address)),
-        _ => binder.EnsureDriver(VfioDrivers.VfioPci),
-    };
+    private static string Target(DeviceToTake device, DeviceBinder binder, WatchedFileSystem watched) =>
+        device.Driver switch
+        {
+            BindDriver.PciStub => binder.EnsureDriver(VfioDrivers.PciStub),
+            BindDriver.Auto => binder.EnsureDriver(VfioVariant.For(watched, device.Address)),
+            _ => binder.EnsureDriver(VfioDrivers.VfioPci),
+        };
 
     private bool IsBoundFor(JournalEntry? entry, HostFunction function) =>
-        entry is not null && entry.BootId == bootId
+        entry is not null
+        && entry.BootId == _bootId
         && entry.Devices.Any(d => d.At == function.Address && d.TargetDriver == function.Driver);
 
     /// <summary>
     /// It can't be prepared. A claim that was Prepared in this boot keeps its devices, since a guest may be using them;
     /// otherwise what was done is undone.
     /// </summary>
-    private Holding Refuse(AssignmentRequest request, JournalEntry? before, Exception why, DeviceBinder binder, WatchedFileSystem watched, BlockingWork work)
+    private Holding Refuse(
+        AssignmentRequest request,
+        JournalEntry? before,
+        Exception why,
+        DeviceBinder binder,
+        WatchedFileSystem watched,
+        BlockingWork work
+    )
     {
         RefusalException refusal = why as RefusalException ?? new RefusalException(HoldingReasons.HostUnreadable, why.Message);
         if (before is null)
@@ -304,16 +394,24 @@ public sealed partial class PassthroughHost
             }
             catch (HostIoException e)
             {
-                lock (gate)
-                    before = entries.GetValueOrDefault(request.ClaimUid);
+                lock (_gate)
+                    before = _entries.GetValueOrDefault(request.ClaimUid);
                 if (before is not null)
-                    return Held(before, watched, HoldingState.Stuck, HoldingReasons.JournalFailed, $"{refusal.Message} Its journal entry can't be removed: {e.Message}");
+                {
+                    return Held(
+                        before,
+                        watched,
+                        HoldingState.Stuck,
+                        HoldingReasons.JournalFailed,
+                        $"{refusal.Message} Its journal entry can't be removed: {e.Message}"
+                    );
+                }
             }
 
             return Rejected(request, refusal.Reason, refusal.Message);
         }
 
-        return before.Stage == JournalStage.Prepared && before.BootId == bootId
+        return before.Stage == JournalStage.Prepared && before.BootId == _bootId
             ? Held(before, watched, HoldingState.Stuck, refusal.Reason, refusal.Message)
             : Undo(before, refusal, binder, watched, work);
     }
@@ -341,7 +439,7 @@ public sealed partial class PassthroughHost
     {
         try
         {
-            if (entry.BootId == bootId)
+            if (entry.BootId == _bootId)
             {
                 if (binder.FindUser(entry) is { } user)
                     return Held(entry, watched, HoldingState.Stuck, HoldingReasons.InUse, $"{why.Message} It can't be undone now: {user}.");
@@ -361,14 +459,14 @@ public sealed partial class PassthroughHost
     private void GiveBack(JournalEntry entry, DeviceBinder binder, WatchedFileSystem watched, BlockingWork work)
     {
         // Once, and before the first device goes back: from then on the host uses it.
-        if (entry.Stage != JournalStage.Restoring && entry.HandedOutIn == bootId && entry.Devices.Any(d => d.Reset != ResetMode.Skip))
+        if (entry.Stage != JournalStage.Restoring && entry.HandedOutIn == _bootId && entry.Devices.Any(d => d.Reset != ResetMode.Skip))
         {
             CleanAfter(entry, binder, watched, work);
             Save(entry with { Stage = JournalStage.Restoring }, watched);
         }
 
         Run(watched, work).RestoreMethods(entry.Devices, binder.IsThere);
-        binder.Restore(entry, d => memory.NotCleanOf(Key(d), d.At)?.BootId == bootId);
+        binder.Restore(entry, d => _memory.NotCleanOf(Key(d), d.At)?.BootId == _bootId);
 
         // What is still ours must not be forgotten, whatever made it look like another device.
         if (binder.StillBound(entry) is { } left)
@@ -378,29 +476,29 @@ public sealed partial class PassthroughHost
     private void Forget(JournalEntry entry, WatchedFileSystem watched)
     {
         if (!entry.Used)
-            memory.Unmark(watched, entry.ClaimUid);
+            _memory.Unmark(watched, entry.ClaimUid);
         Clear(entry.ClaimUid, watched);
     }
 
     private void Save(JournalEntry entry, WatchedFileSystem watched)
     {
         // Known before it is on disk: a write that failed may have left its file.
-        lock (gate)
+        lock (_gate)
         {
-            entries[entry.ClaimUid] = entry;
-            reservations.Reserve(entry.ClaimUid, Reservations.Share.Of(entry));
+            _entries[entry.ClaimUid] = entry;
+            _reservations.Reserve(entry.ClaimUid, Reservations.Share.Of(entry));
         }
 
-        journal.Save(watched, entry);
+        _journal.Save(watched, entry);
     }
 
     private void Clear(string claimUid, WatchedFileSystem watched)
     {
-        journal.Remove(watched, claimUid);
-        lock (gate)
+        _journal.Remove(watched, claimUid);
+        lock (_gate)
         {
-            entries.Remove(claimUid);
-            reservations.Free(claimUid);
+            _entries.Remove(claimUid);
+            _reservations.Free(claimUid);
         }
     }
 
@@ -408,8 +506,8 @@ public sealed partial class PassthroughHost
     private void PublishReleasing(JournalEntry entry, WatchedFileSystem watched)
     {
         bool begins;
-        lock (gate)
-            begins = holdings.GetValueOrDefault(entry.ClaimUid) is not { State: HoldingState.Releasing or HoldingState.Stuck };
+        lock (_gate)
+            begins = _holdings.GetValueOrDefault(entry.ClaimUid) is not { State: HoldingState.Releasing or HoldingState.Stuck };
         if (begins)
             Publish(entry.ClaimUid, Held(entry, watched, HoldingState.Releasing));
     }
@@ -426,8 +524,22 @@ public sealed partial class PassthroughHost
     private static string? NotResetReason(JournalEntry entry) =>
         entry.Stage == JournalStage.Prepared && entry.Devices.Any(d => d.NotReset is not null) ? HoldingReasons.NotReset : null;
 
-    private static string? NotResetMessage(JournalEntry entry) => NotResetReason(entry) is null ? null : string.Join(' ', entry.Devices.Select(d => d.NotReset).OfType<string>());
+    private static string? NotResetMessage(JournalEntry entry) =>
+        NotResetReason(entry) is null ? null : string.Join(' ', entry.Devices.Select(d => d.NotReset).OfType<string>());
 
-    private static Holding Held(JournalEntry entry, IHostFileSystem files, HoldingState state, string? reason = null, string? message = null) =>
-        new() { Request = entry.Request, State = state, Reason = reason, Message = message, Devices = Devices(entry, files) };
+    private static Holding Held(
+        JournalEntry entry,
+        IHostFileSystem files,
+        HoldingState state,
+        string? reason = null,
+        string? message = null
+    ) =>
+        new()
+        {
+            Request = entry.Request,
+            State = state,
+            Reason = reason,
+            Message = message,
+            Devices = Devices(entry, files),
+        };
 }

@@ -15,29 +15,39 @@ public sealed partial class PassthroughHost
     /// <summary>Entries whose devices must be there and bound, and on which nothing works now.</summary>
     private List<JournalEntry> Settled()
     {
-        lock (gate)
-            return [.. entries.Values.Where(IsSettled)];
+        lock (_gate)
+            return [.. _entries.Values.Where(IsSettled)];
     }
 
     private bool IsSettled(JournalEntry entry) =>
-        entry.Stage == JournalStage.Prepared && entry.BootId == bootId && !works.ContainsKey(entry.ClaimUid);
+        entry.Stage == JournalStage.Prepared && entry.BootId == _bootId && !_works.ContainsKey(entry.ClaimUid);
 
     /// <summary>Publishes what a look at the host says of the entries that were settled before it.</summary>
     private void NoticeDrift(List<JournalEntry> settled, IReadOnlyList<HostFunction> seen)
     {
-        Dictionary<PciAddress, HostFunction> found = seen.ToDictionary(f => f.Address);
+        var found = seen.ToDictionary(f => f.Address);
         foreach (JournalEntry entry in settled)
         {
             RefusalException? drift = DriftOf(entry, found) ?? Unbound(entry, found);
             Holding? before;
-            lock (gate)
-                before = holdings.GetValueOrDefault(entry.ClaimUid);
+            lock (_gate)
+                before = _holdings.GetValueOrDefault(entry.ClaimUid);
             Holding? after = drift switch
             {
                 // A claim that is Stuck for another reason is worked on: what it waits for is the last word of that.
-                { Reason: HoldingReasons.NotBound } when before is { State: HoldingState.Prepared } => Held(entry, looked, HoldingState.Stuck, drift.Reason, drift.Message),
-                { Reason: HoldingReasons.NotBound } or null when before is { State: HoldingState.Stuck } && IsDrift(before.Reason) => Held(entry, looked, HoldingState.Preparing),
-                { Reason: not HoldingReasons.NotBound } => Held(entry, looked, HoldingState.Stuck, drift.Reason, drift.Message),
+                { Reason: HoldingReasons.NotBound } when before is { State: HoldingState.Prepared } => Held(
+                    entry,
+                    _looked,
+                    HoldingState.Stuck,
+                    drift.Reason,
+                    drift.Message
+                ),
+                { Reason: HoldingReasons.NotBound } or null when before is { State: HoldingState.Stuck } && IsDrift(before.Reason) => Held(
+                    entry,
+                    _looked,
+                    HoldingState.Preparing
+                ),
+                { Reason: not HoldingReasons.NotBound } => Held(entry, _looked, HoldingState.Stuck, drift.Reason, drift.Message),
                 _ => null,
             };
             if (after is not null)
@@ -48,12 +58,19 @@ public sealed partial class PassthroughHost
     /// <summary>Publishes unless somebody has begun to work on the claim meanwhile.</summary>
     private void PublishIfStill(JournalEntry entry, Holding? before, Holding after)
     {
-        lock (gate)
+        lock (_gate)
         {
-            if (!IsSettled(entry) || !ReferenceEquals(entries.GetValueOrDefault(entry.ClaimUid), entry)
-                || !ReferenceEquals(holdings.GetValueOrDefault(entry.ClaimUid), before) || after.Equals(before))
+            if (
+                !IsSettled(entry)
+                || !ReferenceEquals(_entries.GetValueOrDefault(entry.ClaimUid), entry)
+                || !ReferenceEquals(_holdings.GetValueOrDefault(entry.ClaimUid), before)
+                || after.Equals(before)
+            )
+            {
                 return;
-            holdings[entry.ClaimUid] = after;
+            }
+
+            _holdings[entry.ClaimUid] = after;
         }
 
         Tell(after);
@@ -67,12 +84,16 @@ public sealed partial class PassthroughHost
         var other = new List<string>();
         foreach (JournalDevice device in entry.Devices)
         {
-            KnownDevice given = KnownDevice.Of(device);
+            var given = KnownDevice.Of(device);
             if (!found.TryGetValue(device.At, out HostFunction? now))
             {
                 // What is there and can't be read is not gone.
-                if (!files.Exists(SysfsPaths.Device(device.At)))
-                    gone.Add($"{device.Address} is gone from the bus{VfsOf(device)}.{DeviceIdentity.Elsewhere(device.At, given, found.Values)}");
+                if (!_files.Exists(SysfsPaths.Device(device.At)))
+                {
+                    gone.Add(
+                        $"{device.Address} is gone from the bus{VfsOf(device)}.{DeviceIdentity.Elsewhere(device.At, given, found.Values)}"
+                    );
+                }
             }
             else if (DeviceIdentity.Difference(device.At, given, KnownDevice.Of(now), IsStillOurs(now)) is { } difference)
             {
@@ -80,22 +101,46 @@ public sealed partial class PassthroughHost
             }
             else if (now.Function.IommuGroup != device.IommuGroup && IsStillOurs(now))
             {
-                other.Add($"{device.Address} is in {GroupName(now.Function.IommuGroup)} now and was in {GroupName(device.IommuGroup)} when it was bound.");
+                other.Add(
+                    $"{device.Address} is in {GroupName(now.Function.IommuGroup)} now and was in {GroupName(device.IommuGroup)} when it was bound."
+                );
             }
         }
 
         HashSet<PciAddress> own = [.. entry.Devices.Select(d => d.At)];
-        // The number of a group that has gone is given to the next one; a device that came back has a new group, whose number says nothing. The VFs of a PF were gone when it was given.
-        HashSet<int> groups = [.. entry.Devices.Where(d => found.TryGetValue(d.At, out HostFunction? f) && IsStillOurs(f)).Select(d => d.IommuGroup).OfType<int>()];
-        foreach (HostFunction stranger in found.Values.Where(f => f.Function.IommuGroup is { } g && groups.Contains(g) && WholeGroup.IsMember(f.Function, _ => false) && !own.Contains(f.Address)))
-            other.Add($"IOMMU group {stranger.Function.IommuGroup} also holds {stranger.Address} ({stranger.Function.VendorId}:{stranger.Function.ProductId}) now, which came after the group was given.");
+        // The number of a group that has gone is given to the next one; a device that came back has a new group, whose number says nothing.
+        // The VFs of a PF were gone when it was given.
+        HashSet<int> groups =
+        [
+            .. entry
+                .Devices.Where(d => found.TryGetValue(d.At, out HostFunction? f) && IsStillOurs(f))
+                .Select(d => d.IommuGroup)
+                .OfType<int>(),
+        ];
+        foreach (
+            HostFunction stranger in found.Values.Where(f =>
+                f.Function.IommuGroup is { } g
+                && groups.Contains(g)
+                && WholeGroup.IsMember(f.Function, _ => false)
+                && !own.Contains(f.Address)
+            )
+        )
+        {
+            other.Add(
+                $"IOMMU group {stranger.Function.IommuGroup} also holds {stranger.Address} ({stranger.Function.VendorId}:{stranger.Function.ProductId}) now, which came after the group was given."
+            );
+        }
 
         if (gone.Count + other.Count == 0)
             return null;
-        string then = other.Count == 0
-            ? "The claim gets it back when it returns; if it doesn't, delete the claim."
-            : "Nothing of the claim's is bound here until that is put right; or delete the claim.";
-        return new RefusalException(other.Count == 0 ? HoldingReasons.DeviceGone : HoldingReasons.DriftDetected, string.Join(' ', [.. other, .. gone, then]));
+        string then =
+            other.Count == 0
+                ? "The claim gets it back when it returns; if it doesn't, delete the claim."
+                : "Nothing of the claim's is bound here until that is put right; or delete the claim.";
+        return new RefusalException(
+            other.Count == 0 ? HoldingReasons.DeviceGone : HoldingReasons.DriftDetected,
+            string.Join(' ', [.. other, .. gone, then])
+        );
     }
 
     /// <summary>A device that somebody took off its driver.</summary>
@@ -104,7 +149,12 @@ public sealed partial class PassthroughHost
         foreach (JournalDevice device in entry.Devices)
         {
             if (found.TryGetValue(device.At, out HostFunction? now) && now.Driver != device.TargetDriver)
-                return new RefusalException(HoldingReasons.NotBound, $"{device.Address} is on {now.Driver ?? "no driver"} instead of {device.TargetDriver}: somebody else unbound it, it is leaving the bus, or it was plugged in again.");
+            {
+                return new RefusalException(
+                    HoldingReasons.NotBound,
+                    $"{device.Address} is on {now.Driver ?? "no driver"} instead of {device.TargetDriver}: somebody else unbound it, it is leaving the bus, or it was plugged in again."
+                );
+            }
         }
 
         return null;
@@ -118,7 +168,8 @@ public sealed partial class PassthroughHost
         Inventory.OverrideOf(files, address) is null && !VfioDrivers.IsVfio(Inventory.DriverOf(files, address));
 
     private string VfsOf(JournalDevice device) =>
-        device.Parent is { } pf && Inventory.Number(BootFacts.Optional(() => looked.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) is { } count
+        device.Parent is { } pf
+        && Inventory.Number(BootFacts.Optional(() => _looked.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) is { } count
             ? $": its physical function {pf} has {count} virtual functions now"
             : "";
 

@@ -8,22 +8,22 @@ namespace PciOperator.Host;
 /// </summary>
 internal sealed class Reservations
 {
-    private readonly Dictionary<string, Share> shares = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Share> _shares = new(StringComparer.Ordinal);
 
     /// <summary>PFs whose number of VFs is being changed.</summary>
     public Dictionary<PciAddress, BlockingWork> Resizing { get; } = [];
 
-    public void Reserve(string claimUid, Share share) => shares[claimUid] = share;
+    public void Reserve(string claimUid, Share share) => _shares[claimUid] = share;
 
-    public void Free(string claimUid) => shares.Remove(claimUid);
+    public void Free(string claimUid) => _shares.Remove(claimUid);
 
     /// <summary>Whether the journal of any claim holds the function.</summary>
-    public bool IsHeld(PciAddress address) => shares.Values.Any(s => s.Addresses.Contains(address));
+    public bool IsHeld(PciAddress address) => _shares.Values.Any(s => s.Addresses.Contains(address));
 
     /// <summary>Another claim ("namespace/name") with which the share would collide, and over what; null when none.</summary>
     public (string Claim, string What)? Conflict(string claimUid, Share wanted)
     {
-        foreach ((string uid, Share held) in shares)
+        foreach ((string uid, Share held) in _shares)
         {
             if (uid != claimUid && held.Collision(wanted) is { } what)
                 return (held.Claim, what);
@@ -36,19 +36,23 @@ internal sealed class Reservations
     /// <param name="pf">The PF.</param>
     /// <param name="hasVfs">False: it has none now, so that who held one before a reboot can only gain by there being some.</param>
     public IReadOnlyList<(string ClaimUid, string Claim)> HoldersOf(PciAddress pf, bool hasVfs) =>
-    [
-        .. shares.Where(s => s.Value.Addresses.Contains(pf) || (hasVfs && s.Value.Parents.Contains(pf)))
-            .Select(s => (s.Key, s.Value.Claim)).OrderBy(s => s.Key, StringComparer.Ordinal),
-    ];
+        [
+            .. _shares
+                .Where(s => s.Value.Addresses.Contains(pf) || (hasVfs && s.Value.Parents.Contains(pf)))
+                .Select(s => (s.Key, s.Value.Claim))
+                .OrderBy(s => s.Key, StringComparer.Ordinal),
+        ];
 
     /// <summary>What one claim takes.</summary>
     public sealed record Share(string Claim, HashSet<PciAddress> Addresses, HashSet<PciAddress> Parents, HashSet<int> Groups)
     {
-        public static Share Of(JournalEntry entry) => new(
-            $"{entry.ClaimNamespace}/{entry.ClaimName}",
-            entry.Devices.Select(d => d.At).ToHashSet(),
-            entry.Devices.Select(d => d.Parent).OfType<PciAddress>().ToHashSet(),
-            entry.Devices.Select(d => d.IommuGroup).OfType<int>().ToHashSet());
+        public static Share Of(JournalEntry entry) =>
+            new(
+                $"{entry.ClaimNamespace}/{entry.ClaimName}",
+                entry.Devices.Select(d => d.At).ToHashSet(),
+                entry.Devices.Select(d => d.Parent).OfType<PciAddress>().ToHashSet(),
+                entry.Devices.Select(d => d.IommuGroup).OfType<int>().ToHashSet()
+            );
 
         /// <summary>What a request's devices are part of now, and whether each of them is there with its group.</summary>
         public static (Share Share, bool IsWhole) Of(AssignmentRequest request, IHostFileSystem files)
@@ -66,16 +70,25 @@ internal sealed class Reservations
                     isWhole = false;
             }
 
-            return (new Share($"{request.ClaimNamespace}/{request.ClaimName}", request.Devices.Select(d => d.Address).ToHashSet(), parents, groups), isWhole);
+            return (
+                new Share(
+                    $"{request.ClaimNamespace}/{request.ClaimName}",
+                    request.Devices.Select(d => d.Address).ToHashSet(),
+                    parents,
+                    groups
+                ),
+                isWhole
+            );
         }
 
         /// <summary>Both together.</summary>
-        public Share And(Share other) => this with
-        {
-            Addresses = Addresses.Union(other.Addresses).ToHashSet(),
-            Parents = Parents.Union(other.Parents).ToHashSet(),
-            Groups = Groups.Union(other.Groups).ToHashSet(),
-        };
+        public Share And(Share other) =>
+            this with
+            {
+                Addresses = Addresses.Union(other.Addresses).ToHashSet(),
+                Parents = Parents.Union(other.Parents).ToHashSet(),
+                Groups = Groups.Union(other.Groups).ToHashSet(),
+            };
 
         public string? Collision(Share other)
         {

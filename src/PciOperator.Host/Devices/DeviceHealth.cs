@@ -29,25 +29,36 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
     private static readonly TimeSpan Recent = TimeSpan.FromHours(1);
     private static readonly TimeSpan ShortestWindow = TimeSpan.FromMinutes(1);
 
-    private readonly Lock gate = new();
-    private readonly Dictionary<PciAddress, Memory> memories = [];
+    private readonly Lock _gate = new();
+    private readonly Dictionary<PciAddress, Memory> _memories = [];
 
     /// <summary>The functions with their problems; one whose configuration space is gone is withheld.</summary>
     /// <param name="functions">As the inventory read them.</param>
     /// <param name="isHeld">Whether a claim holds it: its configuration space may be locked by a reset, and is left alone.</param>
     /// <param name="only">The functions to look at; the others are given back as they are. Null: all.</param>
-    public List<HostFunction> Look(IReadOnlyList<HostFunction> functions, Func<PciAddress, bool> isHeld, IReadOnlySet<PciAddress>? only = null)
+    public List<HostFunction> Look(
+        IReadOnlyList<HostFunction> functions,
+        Func<PciAddress, bool> isHeld,
+        IReadOnlySet<PciAddress>? only = null
+    )
     {
-        lock (gate)
+        lock (_gate)
         {
-            if (memories.Count > 0)
+            if (_memories.Count > 0)
             {
                 HashSet<PciAddress> present = [.. functions.Select(f => f.Address)];
-                foreach (PciAddress gone in memories.Keys.Where(a => !present.Contains(a)).ToList())
-                    memories.Remove(gone);
+                foreach (PciAddress gone in _memories.Keys.Where(a => !present.Contains(a)).ToList())
+                    _memories.Remove(gone);
             }
 
-            return [.. functions.Select(f => f.Function.IsBridge || f.Function.ParentAddress is not null || only?.Contains(f.Address) == false ? f : Look(f, isHeld(f.Address)))];
+            return
+            [
+                .. functions.Select(f =>
+                    f.Function.IsBridge || f.Function.ParentAddress is not null || only?.Contains(f.Address) == false
+                        ? f
+                        : Look(f, isHeld(f.Address))
+                ),
+            ];
         }
     }
 
@@ -55,12 +66,19 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
     {
         // Another card begins anew.
         var device = KnownDevice.Of(f);
-        if (!memories.TryGetValue(f.Address, out Memory? memory) || DeviceIdentity.Difference(f.Address, memory.Device, device, stillOurs: true) is not null)
-            memories[f.Address] = memory = new Memory(device);
+        if (
+            !_memories.TryGetValue(f.Address, out Memory? memory)
+            || DeviceIdentity.Difference(f.Address, memory.Device, device, stillOurs: true) is not null
+        )
+        {
+            _memories[f.Address] = memory = new Memory(device);
+        }
+
         string folder = SysfsPaths.Device(f.Address);
 
         // Any look at the configuration space or the link of a device that sleeps would wake it, or find it silent.
-        bool awake = Text($"{folder}/power/runtime_status") is not ("suspended" or "suspending" or "resuming")
+        bool awake =
+            Text($"{folder}/power/runtime_status") is not ("suspended" or "suspending" or "resuming")
             && Text($"{folder}/power_state") is not ("D3cold" or "D3hot");
         string? link = null;
         bool gone = false;
@@ -73,8 +91,19 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
 
         string? errors = Errors(f, folder, memory);
         if (!gone && link is null && errors is null)
-            return f.Problems.Count == 0 && f.WithheldBy != ConfigSpaceGone ? f : f with { Problems = [], Withheld = null, WithheldBy = null };
-        string silent = $"{f.Address} doesn't answer any more (its configuration space reads ffff): it has fallen off the bus. Look at its power and its seat; echo 1 > {folder}/remove and echo 1 > /sys/bus/pci/rescan find it again, or a reboot does.";
+        {
+            return f.Problems.Count == 0 && f.WithheldBy != ConfigSpaceGone
+                ? f
+                : f with
+                {
+                    Problems = [],
+                    Withheld = null,
+                    WithheldBy = null,
+                };
+        }
+
+        string silent =
+            $"{f.Address} doesn't answer any more (its configuration space reads ffff): it has fallen off the bus. Look at its power and its seat; echo 1 > {folder}/remove and echo 1 > /sys/bus/pci/rescan find it again, or a reboot does.";
         var problems = new List<DeviceProblem>();
         if (gone)
             problems.Add(new DeviceProblem(ConfigSpaceGone, silent));
@@ -82,12 +111,7 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
             problems.Add(new DeviceProblem(AerErrors, errors));
         if (link is not null)
             problems.Add(new DeviceProblem(LinkDegraded, link));
-        return f with
-        {
-            Problems = problems,
-            Withheld = gone ? silent : null,
-            WithheldBy = gone ? ConfigSpaceGone : null,
-        };
+        return f with { Problems = problems, Withheld = gone ? silent : null, WithheldBy = gone ? ConfigSpaceGone : null };
     }
 
     private bool IsAllOnes(string config) =>
@@ -113,24 +137,33 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
                 words.Add(string.Create(CultureInfo.InvariantCulture, $"at {speed:0.0} of {memory.Speed:0.0} GT/s"));
         }
 
-        return words.Count == 0 ? null
+        return words.Count == 0
+            ? null
             : $"{f.Address}: its PCIe link runs {string.Join(" and ", words)}, below what it has had here: reseat the card, look at its riser and cable, and at the slot's settings in the BIOS{(words.Exists(w => w.StartsWith("at ", StringComparison.Ordinal)) ? " (a device that saves power may also lower its speed)" : "")}.";
     }
 
     /// <summary>"8.0 GT/s PCIe" as 8.0; null for "Unknown".</summary>
     private static double? Speed(string? text) =>
-        text is not null && text.IndexOf(" GT/s", StringComparison.Ordinal) is > 0 and var end
-        && double.TryParse(text.AsSpan(0, end), CultureInfo.InvariantCulture, out double speed) ? speed : null;
+        text is not null
+        && text.IndexOf(" GT/s", StringComparison.Ordinal) is > 0 and var end
+        && double.TryParse(text.AsSpan(0, end), CultureInfo.InvariantCulture, out double speed)
+            ? speed
+            : null;
 
     /// <summary>
     /// Uncorrectable errors (nonfatal, fatal) that came since the agent first saw the device, for an hour after the last;
     /// correctable ones while they come faster than one a second, until fewer than one in ten seconds come.
     /// </summary>
-    /// <remarks>Documentation/ABI/testing/sysfs-bus-pci-devices-aer: aer_dev_correctable, …; the kernel counts in its memory, no device is touched.</remarks>
+    /// <remarks>
+    /// Documentation/ABI/testing/sysfs-bus-pci-devices-aer: aer_dev_correctable, …; the kernel counts in its memory, no device is touched.
+    /// </remarks>
     private string? Errors(HostFunction f, string folder, Memory memory)
     {
         DateTimeOffset now = time.GetUtcNow();
-        if (Count($"{folder}/aer_dev_nonfatal", "TOTAL_ERR_NONFATAL") is { } nonfatal && Count($"{folder}/aer_dev_fatal", "TOTAL_ERR_FATAL") is { } fatal)
+        if (
+            Count($"{folder}/aer_dev_nonfatal", "TOTAL_ERR_NONFATAL") is { } nonfatal
+            && Count($"{folder}/aer_dev_fatal", "TOTAL_ERR_FATAL") is { } fatal
+        )
         {
             if (memory.Seen is not { } seen || nonfatal < seen.Nonfatal || fatal < seen.Fatal)
                 (memory.First, memory.Uncorrectable) = ((nonfatal, fatal), null);

@@ -22,7 +22,9 @@ internal static class DeviceIdentity
     private const string SlotPrefix = "slot:";
     private const string PathPrefix = "path:";
 
-    /// <summary>How a function differs from the device that was given, as a sentence; null when it is that device, or nothing says that it isn't.</summary>
+    /// <summary>
+    /// How a function differs from the device that was given, as a sentence; null when it is that device, or nothing says that it isn't.
+    /// </summary>
     /// <param name="at">The address of both.</param>
     /// <param name="given">The device that was given.</param>
     /// <param name="now">The function that is there now.</param>
@@ -37,22 +39,31 @@ internal static class DeviceIdentity
             : null;
     }
 
-    /// <summary>Where a card that is known by its serial number is now, as a sentence to follow another; empty when it isn't seen, or more than once.</summary>
+    /// <summary>
+    /// Where a card that is known by its serial number is now, as a sentence to follow another; empty when it isn't seen, or more than
+    /// once.
+    /// </summary>
     public static string Elsewhere(PciAddress at, KnownDevice given, IEnumerable<HostFunction> seen)
     {
         if (!IsSerial(given.StableId))
             return "";
         HostFunction[] same =
         [
-            .. seen.Where(f => f.Address != at && f.Function.StableId is { } id && Aliases(id).Contains(given.StableId, StringComparer.Ordinal)
-                && f.Function.VendorId == given.VendorId && f.Function.ProductId == given.ProductId),
+            .. seen.Where(f =>
+                f.Address != at
+                && f.Function.StableId is { } id
+                && Aliases(id).Contains(given.StableId, StringComparer.Ordinal)
+                && f.Function.VendorId == given.VendorId
+                && f.Function.ProductId == given.ProductId
+            ),
         ];
         return same is [var moved] ? $" The card that was given ({given.StableId}) is at {moved.Address} now." : "";
     }
 
     /// <summary>Whether a stable id is a serial number.</summary>
     public static bool IsSerial(string? stableId) =>
-        stableId is not null && (stableId.StartsWith(DsnPrefix, StringComparison.Ordinal) || stableId.StartsWith(VpdPrefix, StringComparison.Ordinal));
+        stableId is not null
+        && (stableId.StartsWith(DsnPrefix, StringComparison.Ordinal) || stableId.StartsWith(VpdPrefix, StringComparison.Ordinal));
 
     /// <summary>A stable id without the place that was added to a serial number.</summary>
     public static string WithoutPlace(string stableId) => PlaceAt(stableId) is >= 0 and var at ? stableId[..at] : stableId;
@@ -71,7 +82,8 @@ internal static class DeviceIdentity
     /// Whether two ids may be of one device that is known to be at one address: they differ by nothing but an added place, or by
     /// who wrote them.
     /// </summary>
-    public static bool MayBeSame(string id, string other) => Aliases(WithoutPlace(id)).Intersect(Aliases(WithoutPlace(other)), StringComparer.Ordinal).Any();
+    public static bool MayBeSame(string id, string other) =>
+        Aliases(WithoutPlace(id)).Intersect(Aliases(WithoutPlace(other)), StringComparer.Ordinal).Any();
 
     private static bool IsOther(string was, Evidence now, bool stillOurs)
     {
@@ -90,15 +102,23 @@ internal static class DeviceIdentity
 
     /// <summary>A slot gets its name when the hot-plug driver is loaded: a path against a slot says nothing.</summary>
     private static bool IsOtherPlace(string was, string now) =>
-        now.StartsWith(was[..(was.IndexOf(':', StringComparison.Ordinal) + 1)], StringComparison.Ordinal) && !Aliases(now).Contains(was, StringComparer.Ordinal);
+        now.StartsWith(was[..(was.IndexOf(':', StringComparison.Ordinal) + 1)], StringComparison.Ordinal)
+        && !Aliases(now).Contains(was, StringComparer.Ordinal);
 
     private static int PlaceAt(string stableId) =>
-        !IsSerial(stableId) ? -1
-        : Math.Max(stableId.LastIndexOf("@" + SlotPrefix, StringComparison.Ordinal), stableId.LastIndexOf("@" + PathPrefix, StringComparison.Ordinal));
+        !IsSerial(stableId)
+            ? -1
+            : Math.Max(
+                stableId.LastIndexOf("@" + SlotPrefix, StringComparison.Ordinal),
+                stableId.LastIndexOf("@" + PathPrefix, StringComparison.Ordinal)
+            );
 
     /// <summary>Where a path says how many buses beyond its PF's a VF is: "/+1:02.1".</summary>
     private static int BusAt(string stableId) =>
-        stableId.StartsWith(PathPrefix, StringComparison.Ordinal) && stableId.LastIndexOf("/+", StringComparison.Ordinal) is >= 0 and var slash ? slash + 1 : -1;
+        stableId.StartsWith(PathPrefix, StringComparison.Ordinal)
+        && stableId.LastIndexOf("/+", StringComparison.Ordinal) is >= 0 and var slash
+            ? slash + 1
+            : -1;
 }
 
 /// <summary>A serial number as it was read.</summary>
@@ -136,8 +156,8 @@ internal readonly record struct KnownDevice(PciId VendorId, PciId ProductId, str
 /// </summary>
 internal sealed class Twins
 {
-    private readonly Lock gate = new();
-    private readonly HashSet<string> ids = new(StringComparer.Ordinal);
+    private readonly Lock _gate = new();
+    private readonly HashSet<string> _ids = new(StringComparer.Ordinal);
 
     /// <summary>All functions of the host, each with an id of its own.</summary>
     /// <param name="functions">As they were read.</param>
@@ -146,9 +166,9 @@ internal sealed class Twins
     {
         List<(HostFunction Function, string? Held)> all = [.. functions.Select(f => (f, held(f)))];
         var seen = new HashSet<string>(StringComparer.Ordinal);
-        lock (gate)
+        lock (_gate)
         {
-            ids.UnionWith(all.Select(f => f.Held ?? f.Function.Function.StableId).OfType<string>().Where(id => !seen.Add(id)));
+            _ids.UnionWith(all.Select(f => f.Held ?? f.Function.Function.StableId).OfType<string>().Where(id => !seen.Add(id)));
         }
 
         return [.. all.Select(f => f.Held is { } id ? WithId(f.Function, id) : Tell(f.Function))];
@@ -158,9 +178,11 @@ internal sealed class Twins
     public HostFunction Tell(HostFunction f)
     {
         bool twin;
-        lock (gate)
-            twin = f.Function.StableId is { } id && ids.Contains(id);
-        return twin && f.Evidence is { } evidence && f.Function.StableId != evidence.Place ? WithId(f, $"{f.Function.StableId}@{evidence.Place}") : f;
+        lock (_gate)
+            twin = f.Function.StableId is { } id && _ids.Contains(id);
+        return twin && f.Evidence is { } evidence && f.Function.StableId != evidence.Place
+            ? WithId(f, $"{f.Function.StableId}@{evidence.Place}")
+            : f;
     }
 
     private static HostFunction WithId(HostFunction f, string id) =>

@@ -11,7 +11,9 @@ internal sealed class DeviceNodes(IHostFileSystem files)
     /// <summary>The character device of NVIDIA's own driver, which sysfs doesn't show.</summary>
     private const uint NvidiaMajor = 195;
 
-    /// <summary>The device nodes of a function and of everything on it (disks, NVMe and RDMA characters, DRM, sound, USB, …), with their names.</summary>
+    /// <summary>
+    /// The device nodes of a function and of everything on it (disks, NVMe and RDMA characters, DRM, sound, USB, …), with their names.
+    /// </summary>
     public Dictionary<DeviceNumber, string> Of(PciAddress address)
     {
         var nodes = new Dictionary<DeviceNumber, string>();
@@ -23,14 +25,28 @@ internal sealed class DeviceNodes(IHostFileSystem files)
         {
             foreach (string name in files.List("/sys/class/nvme-subsystem"))
             {
-                if (files.ReadLink($"/sys/class/nvme-subsystem/{name}") is { } path && HostDisks.ControllersOf(files, path).Contains(address))
+                if (
+                    files.ReadLink($"/sys/class/nvme-subsystem/{name}") is { } path
+                    && HostDisks.ControllersOf(files, path).Contains(address)
+                )
+                {
                     Collect($"/sys/class/nvme-subsystem/{name}", nodes, 0);
+                }
             }
         }
 
-        if (files.ReadText($"/proc/driver/nvidia/gpus/{address}/information")?.Split('\n').FirstOrDefault(l => l.StartsWith("Device Minor:", StringComparison.Ordinal)) is { } line
-            && uint.TryParse(line.AsSpan("Device Minor:".Length).Trim(), out uint minor))
+        if (
+            files
+                .ReadText($"/proc/driver/nvidia/gpus/{address}/information")
+                ?.Split('\n')
+                .FirstOrDefault(l => l.StartsWith("Device Minor:", StringComparison.Ordinal))
+                is { } line
+            && uint.TryParse(line.AsSpan("Device Minor:".Length).Trim(), out uint minor)
+        )
+        {
             nodes[new DeviceNumber(false, NvidiaMajor, minor)] = $"/dev/nvidia{minor}";
+        }
+
         return nodes;
     }
 
@@ -50,11 +66,19 @@ internal sealed class DeviceNodes(IHostFileSystem files)
 
     private void Collect(string folder, Dictionary<DeviceNumber, string> nodes, int depth)
     {
-        if (depth > 0 && files.ReadText($"{folder}/dev")?.Split(':') is [var major, var minor]
-            && uint.TryParse(major, out uint a) && uint.TryParse(minor, out uint b))
+        if (
+            depth > 0
+            && files.ReadText($"{folder}/dev")?.Split(':') is [var major, var minor]
+            && uint.TryParse(major, out uint a)
+            && uint.TryParse(minor, out uint b)
+        )
         {
             bool block = SysfsPaths.LastName(files.ReadLink($"{folder}/subsystem")) == "block";
-            string? name = files.ReadText($"{folder}/uevent")?.Split('\n').FirstOrDefault(l => l.StartsWith("DEVNAME=", StringComparison.Ordinal))?["DEVNAME=".Length..];
+            string? name = files
+                .ReadText($"{folder}/uevent")
+                ?.Split('\n')
+                .FirstOrDefault(l => l.StartsWith("DEVNAME=", StringComparison.Ordinal))
+                ?["DEVNAME=".Length..];
             nodes[new DeviceNumber(block, a, b)] = $"/dev/{name ?? SysfsPaths.LastName(folder)!.Replace('!', '/')}";
         }
 

@@ -72,19 +72,29 @@ public sealed record HostFunction
     /// </summary>
     public string? GuardReason { get; init; }
 
-    /// <summary>What a guard said of this function that a person has overridden (<see cref="PassthroughHost.GuardOverrides"/>); null: nothing.</summary>
+    /// <summary>
+    /// What a guard said of this function that a person has overridden (<see cref="PassthroughHost.GuardOverrides"/>); null: nothing.
+    /// </summary>
     public string? Overridden { get; init; }
 
-    /// <summary>Why it is not to be offered although nothing uses it (used once, not clean, can't be reset, doesn't answer), as a sentence; null: nothing is against it.</summary>
+    /// <summary>
+    /// Why it is not to be offered although nothing uses it (used once, not clean, can't be reset, doesn't answer), as a sentence; null:
+    /// nothing is against it.
+    /// </summary>
     public string? Withheld { get; init; }
 
     /// <summary>One word for <see cref="Withheld"/>: "UsedOnce", "NotClean", "NoReset", "ConfigSpaceGone" or "NotAnswering".</summary>
     public string? WithheldBy { get; init; }
 
-    /// <summary>Why no VFIO driver of this kernel binds it (the driver's own denylist, or an attempt that failed), as a sentence; null: nothing is known against it.</summary>
+    /// <summary>
+    /// Why no VFIO driver of this kernel binds it (the driver's own denylist, or an attempt that failed), as a sentence; null: nothing is
+    /// known against it.
+    /// </summary>
     public string? Unbindable { get; init; }
 
-    /// <summary>The reset that has worked on this device ("flr", "pm", "bus", "vfio hot reset"); null: none has been tried, or none works.</summary>
+    /// <summary>
+    /// The reset that has worked on this device ("flr", "pm", "bus", "vfio hot reset"); null: none has been tried, or none works.
+    /// </summary>
     public string? ProvenReset { get; init; }
 
     /// <summary>What is wrong with it without keeping it from its users: errors it reports, a link below its capability.</summary>
@@ -96,7 +106,10 @@ public sealed record HostFunction
     /// <summary>The display that the firmware and the kernel's console used at boot.</summary>
     internal bool BootVga { get; init; }
 
-    /// <summary>Below no port, and no further function of a card: a part of the root complex itself, or (in a virtual machine) put there by the hypervisor.</summary>
+    /// <summary>
+    /// Below no port, and no further function of a card: a part of the root complex itself, or (in a virtual machine) put there by the
+    /// hypervisor.
+    /// </summary>
     internal bool IsOnRootBus { get; init; }
 
     /// <summary>It has memory of its own behind a BAR; read only of what calls itself memory.</summary>

@@ -18,13 +18,13 @@ internal sealed class Inventory(IHostFileSystem files)
     // Serial number fields sit in the first part; some devices take milliseconds for each word.
     private const int VpdBytes = 1024;
 
-    private readonly PciNames names = new(files);
+    private readonly PciNames _names = new(files);
 
     // What a card never changes is read once: serial numbers wake a sleeping device and are slow to read.
-    private readonly ConcurrentDictionary<PciAddress, FixedFacts> known = [];
+    private readonly ConcurrentDictionary<PciAddress, FixedFacts> _known = [];
 
     // What was known of functions that are to be read again: a number that can't be read now is still what it was.
-    private readonly ConcurrentDictionary<PciAddress, FixedFacts> before = [];
+    private readonly ConcurrentDictionary<PciAddress, FixedFacts> _before = [];
 
     /// <summary>All functions by address; what can't be read is left out and named in <paramref name="problems"/>.</summary>
     /// <param name="use">How the host uses its devices.</param>
@@ -35,9 +35,15 @@ internal sealed class Inventory(IHostFileSystem files)
     /// Functions that are being worked on: reading sriov_numvfs or driver_override would wait for the kernel to finish. They and
     /// their VFs are as they were read last.
     /// </param>
-    public List<HostFunction> ReadAll(HostUse use, bool fresh, List<string> problems, IReadOnlyList<HostFunction>? last = null, IReadOnlySet<PciAddress>? locked = null)
+    public List<HostFunction> ReadAll(
+        HostUse use,
+        bool fresh,
+        List<string> problems,
+        IReadOnlyList<HostFunction>? last = null,
+        IReadOnlySet<PciAddress>? locked = null
+    )
     {
-        foreach (PciAddress address in fresh ? known.Keys : [])
+        foreach (PciAddress address in fresh ? _known.Keys : [])
             ReadAgain(address);
         var surroundings = new Surroundings(files);
         var functions = new List<HostFunction>();
@@ -59,18 +65,26 @@ internal sealed class Inventory(IHostFileSystem files)
         List<HostFunction> asTheyWere = [.. untouched.Functions];
         HashSet<PciAddress> those = [.. asTheyWere.Select(f => f.Address)];
         functions = [.. functions.Where(f => !those.Contains(f.Address)), .. asTheyWere];
-        foreach (PciAddress gone in known.Keys.Concat(before.Keys).Except(functions.Select(f => f.Address)))
+        foreach (PciAddress gone in _known.Keys.Concat(_before.Keys).Except(functions.Select(f => f.Address)))
             Forget(gone);
         return Complete(functions);
     }
 
-    /// <summary>As <see cref="ReadAll"/>, reading only what is in the scope, or wasn't there before; the rest is as it was read last.</summary>
+    /// <summary>
+    /// As <see cref="ReadAll"/>, reading only what is in the scope, or wasn't there before; the rest is as it was read last.
+    /// </summary>
     /// <param name="last">All functions as they were read last.</param>
     /// <param name="scope">What to read again; gets what is new.</param>
     /// <param name="use">How the host uses its devices now.</param>
     /// <param name="problems">Gets a sentence for each function that is left out.</param>
     /// <param name="locked">See <see cref="ReadAll"/>.</param>
-    public List<HostFunction> ReadAgain(IReadOnlyList<HostFunction> last, ScanScope scope, HostUse use, List<string> problems, IReadOnlySet<PciAddress>? locked = null)
+    public List<HostFunction> ReadAgain(
+        IReadOnlyList<HostFunction> last,
+        ScanScope scope,
+        HostUse use,
+        List<string> problems,
+        IReadOnlySet<PciAddress>? locked = null
+    )
     {
         foreach (PciAddress address in scope.Replaced)
             Forget(address);
@@ -103,7 +117,11 @@ internal sealed class Inventory(IHostFileSystem files)
         // VFs that came or went are their PF's number of VFs.
         List<PciAddress> parents =
         [
-            .. read.Values.Concat(last.Where(f => !there.Contains(f.Address))).Select(f => f.Function.ParentAddress).OfType<PciAddress>().Distinct()
+            .. read
+                .Values.Concat(last.Where(f => !there.Contains(f.Address)))
+                .Select(f => f.Function.ParentAddress)
+                .OfType<PciAddress>()
+                .Distinct()
                 .Where(pf => there.Contains(pf) && !untouched.Passes(pf) && scope.Touched.Add(pf)),
         ];
         ReadThese(parents);
@@ -112,8 +130,10 @@ internal sealed class Inventory(IHostFileSystem files)
             Forget(gone);
         return
         [
-            .. last.Where(f => there.Contains(f.Address) && !scope.Touched.Contains(f.Address)).Select(f => WithInterfaces(f, use))
-                .Concat(Complete([.. read.Values])).OrderBy(f => f.Address),
+            .. last.Where(f => there.Contains(f.Address) && !scope.Touched.Contains(f.Address))
+                .Select(f => WithInterfaces(f, use))
+                .Concat(Complete([.. read.Values]))
+                .OrderBy(f => f.Address),
         ];
     }
 
@@ -123,7 +143,10 @@ internal sealed class Inventory(IHostFileSystem files)
         string? parents = f.Function.ParentAddress is { } pf ? use.InterfaceOf(pf) : null;
         return own == f.Function.NetDevice && parents == f.Function.ParentNetDevice
             ? f
-            : f with { Function = f.Function with { NetDevice = own, ParentNetDevice = parents } };
+            : f with
+            {
+                Function = f.Function with { NetDevice = own, ParentNetDevice = parents },
+            };
     }
 
     /// <summary>These functions as they are now, serial numbers read anew; those that aren't there are left out.</summary>
@@ -166,9 +189,14 @@ internal sealed class Inventory(IHostFileSystem files)
         var vfs = new Dictionary<int, PciAddress>();
         foreach (string name in files.List(SysfsPaths.Device(pf)))
         {
-            if (name.StartsWith("virtfn", StringComparison.Ordinal) && Number(name["virtfn".Length..]) is { } index
-                && PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(pf)}/{name}")), out PciAddress vf))
+            if (
+                name.StartsWith("virtfn", StringComparison.Ordinal)
+                && Number(name["virtfn".Length..]) is { } index
+                && PciAddress.TryParse(SysfsPaths.LastName(files.ReadLink($"{SysfsPaths.Device(pf)}/{name}")), out PciAddress vf)
+            )
+            {
                 vfs[index] = vf;
+            }
         }
 
         return vfs;
@@ -180,10 +208,16 @@ internal sealed class Inventory(IHostFileSystem files)
         // Where SR-IOV puts a VF: the PF's number on its bus, and the offset, and so many times the stride (PCIe 9.3.3.9, 9.3.3.10).
         string folder = SysfsPaths.Device(pf);
         static int Routing(PciAddress a) => (a.Bus << 8) | (a.Slot << 3) | a.Function;
-        if (Number(files.ReadText($"{folder}/sriov_offset")) is { } offset && Number(files.ReadText($"{folder}/sriov_stride")) is { } stride and > 0
+        if (
+            Number(files.ReadText($"{folder}/sriov_offset")) is { } offset
+            && Number(files.ReadText($"{folder}/sriov_stride")) is { } stride and > 0
             && Routing(vf) - Routing(pf) - offset is >= 0 and var distance
-            && SysfsPaths.LastName(files.ReadLink($"{folder}/virtfn{distance / stride}")) == vf.ToString())
+            && SysfsPaths.LastName(files.ReadLink($"{folder}/virtfn{distance / stride}")) == vf.ToString()
+        )
+        {
             return distance / stride;
+        }
+
         return NumberedVfsOf(files, pf).Where(v => v.Value == vf).Select(v => (int?)v.Key).FirstOrDefault();
     }
 
@@ -255,8 +289,13 @@ internal sealed class Inventory(IHostFileSystem files)
                 SubsystemVendorId = card.SubsystemVendor,
                 SubsystemProductId = card.SubsystemProduct,
                 ClassCode = classCode,
-                Type = parent is not null ? around.HasVdpa(address) ? DeviceType.Vdpa : DeviceType.Vf
-                    : totalVfs > 0 ? DeviceType.Pf : DeviceType.Pci,
+                Type = parent is not null
+                    ? around.HasVdpa(address)
+                        ? DeviceType.Vdpa
+                        : DeviceType.Vf
+                    : totalVfs > 0
+                        ? DeviceType.Pf
+                        : DeviceType.Pci,
                 ParentAddress = parent,
                 NumaNode = numa,
                 Socket = numa is { } n ? around.SocketOf(n) : null,
@@ -273,7 +312,15 @@ internal sealed class Inventory(IHostFileSystem files)
             Driver = driver,
             DriverOverride = locked ? null : OverrideOf(files, address),
             NumVfs = totalVfs > 0 && !locked ? Number(files.ReadText($"{folder}/sriov_numvfs")) : null,
-            VfsAutoprobe = totalVfs > 0 ? Optional($"{folder}/sriov_drivers_autoprobe") switch { "1" => true, "0" => false, _ => null } : null,
+            VfsAutoprobe =
+                totalVfs > 0
+                    ? Optional($"{folder}/sriov_drivers_autoprobe") switch
+                    {
+                        "1" => true,
+                        "0" => false,
+                        _ => null,
+                    }
+                    : null,
             ResetMethods = isBridge ? [] : Optional($"{folder}/reset_method")?.Split(' ', StringSplitOptions.RemoveEmptyEntries) ?? [],
             VfioGroupNode = groupNode,
             BootVga = classCode >> 16 == DisplayClass && files.ReadText($"{folder}/boot_vga") == "1",
@@ -298,25 +345,48 @@ internal sealed class Inventory(IHostFileSystem files)
     /// <summary>Names from pci.ids.</summary>
     private List<HostFunction> Complete(List<HostFunction> functions)
     {
-        IReadOnlyDictionary<(PciId, PciId), string> found = names.Find(functions.Select(f => (f.Function.VendorId, f.Function.ProductId)));
-        return [.. functions.Select(f => f with { Name = found.GetValueOrDefault((f.Function.VendorId, f.Function.ProductId)) }).OrderBy(f => f.Address)];
+        IReadOnlyDictionary<(PciId, PciId), string> found = _names.Find(functions.Select(f => (f.Function.VendorId, f.Function.ProductId)));
+        return
+        [
+            .. functions
+                .Select(f => f with { Name = found.GetValueOrDefault((f.Function.VendorId, f.Function.ProductId)) })
+                .OrderBy(f => f.Address),
+        ];
     }
 
     /// <summary>Null when the function has just gone.</summary>
     private FixedFacts? Facts(PciAddress address, string folder, PciId vendor, PciId product, bool isVf)
     {
-        if (known.TryGetValue(address, out FixedFacts? facts) && facts.Vendor == vendor && facts.Product == product && facts.IsVf == isVf)
+        if (_known.TryGetValue(address, out FixedFacts? facts) && facts.Vendor == vendor && facts.Product == product && facts.IsVf == isVf)
             return facts;
-        if (files.ReadText($"{folder}/class") is not { } classText || !uint.TryParse(Digits(classText), NumberStyles.AllowHexSpecifier, null, out uint classCode))
+        if (
+            files.ReadText($"{folder}/class") is not { } classText
+            || !uint.TryParse(Digits(classText), NumberStyles.AllowHexSpecifier, null, out uint classCode)
+        )
+        {
             return null;
+        }
+
         bool isBridge = !isVf && IsBridge(folder, classCode);
         bool hasSerial = !isVf && !isBridge;
-        ReadSerial vpd = hasSerial && classCode >> 16 is (NetworkClass or AcceleratorClass) ? SerialNumber.ReadVpd(() => files.ReadBytes($"{folder}/vpd", VpdBytes)) : default;
+        ReadSerial vpd =
+            hasSerial && classCode >> 16 is (NetworkClass or AcceleratorClass)
+                ? SerialNumber.ReadVpd(() => files.ReadBytes($"{folder}/vpd", VpdBytes))
+                : default;
         ReadSerial dsn = hasSerial ? SerialNumber.ReadDsn(() => files.ReadBytes($"{folder}/config", ConfigSpace)) : default;
-        if (before.TryRemove(address, out FixedFacts? old) && old.Vendor == vendor && old.Product == product && old.IsVf == isVf)
+        if (_before.TryRemove(address, out FixedFacts? old) && old.Vendor == vendor && old.Product == product && old.IsVf == isVf)
             (vpd, dsn) = (StillThe(old.Vpd, vpd, old.Dsn, dsn), StillThe(old.Dsn, dsn, old.Vpd, vpd));
-        return known[address] = new FixedFacts(
-            vendor, product, isVf, isBridge, classCode, Id(Optional($"{folder}/subsystem_vendor")), Id(Optional($"{folder}/subsystem_device")), vpd, dsn);
+        return _known[address] = new FixedFacts(
+            vendor,
+            product,
+            isVf,
+            isBridge,
+            classCode,
+            Id(Optional($"{folder}/subsystem_vendor")),
+            Id(Optional($"{folder}/subsystem_device")),
+            vpd,
+            dsn
+        );
     }
 
     /// <summary>A number that can't be read is what it was, unless the card's other number says that it is another card.</summary>
@@ -325,18 +395,22 @@ internal sealed class Inventory(IHostFileSystem files)
 
     private void ReadAgain(PciAddress address)
     {
-        if (known.TryRemove(address, out FixedFacts? facts))
-            before[address] = facts;
+        if (_known.TryRemove(address, out FixedFacts? facts))
+            _before[address] = facts;
     }
 
     private void Forget(PciAddress address)
     {
-        known.TryRemove(address, out _);
-        before.TryRemove(address, out _);
+        _known.TryRemove(address, out _);
+        _before.TryRemove(address, out _);
     }
 
     private static Evidence EvidenceOf(PciAddress address, PciAddress? parent, string link, FixedFacts card, Surroundings around) =>
-        new(card.Vpd, card.Dsn, parent is null && around.SlotOf(address) is { } slot ? $"slot:{slot}.{address.Function}" : PathOf(address, parent, link));
+        new(
+            card.Vpd,
+            card.Dsn,
+            parent is null && around.SlotOf(address) is { } slot ? $"slot:{slot}.{address.Function}" : PathOf(address, parent, link)
+        );
 
     /// <summary>
     /// What a device is known by when addresses move: its serial number (functions of a card share it), else its physical
@@ -348,7 +422,9 @@ internal sealed class Inventory(IHostFileSystem files)
         : evidence.Dsn.Number is { } dsn ? $"{DeviceIdentity.DsnPrefix}{dsn}.{address.Function}"
         : evidence.Place;
 
-    /// <summary>"path:pci0000:20/03.0/00.0". The VFs of a PF may be on the buses after its own, and sysfs shows all of them beside it.</summary>
+    /// <summary>
+    /// "path:pci0000:20/03.0/00.0". The VFs of a PF may be on the buses after its own, and sysfs shows all of them beside it.
+    /// </summary>
     private static string PathOf(PciAddress address, PciAddress? parent, string link)
     {
         int root = link.IndexOf("/pci", StringComparison.Ordinal);
@@ -361,15 +437,21 @@ internal sealed class Inventory(IHostFileSystem files)
     }
 
     /// <summary>
-    /// VFIO takes what has an endpoint's header, whatever its class says (vfio_pci_core_register_device): an NVSwitch or a non-transparent bridge is a
-    /// device. Host bridges, ISA bridges and their like have that header too, and are the host. A port of PCI's own is read no header of: it would be woken
+    /// VFIO takes what has an endpoint's header, whatever its class says (vfio_pci_core_register_device): an NVSwitch or a non-transparent
+    /// bridge is a
+    /// device. Host bridges, ISA bridges and their like have that header too, and are the host. A port of PCI's own is read no header of:
+    /// it would be woken
     /// for it, and the kernel has made sure that class and header agree (pci_setup_device).
     /// </summary>
     private bool IsBridge(string folder, uint classCode)
     {
         const uint lastOfTheHosts = 0x07;
         return classCode >> 16 == BridgeClass
-            && (((classCode >> 8) & 0xff) <= lastOfTheHosts || OptionalBytes($"{folder}/config", HeaderType + 1) is not [.., var header] || (header & 0x7f) != 0);
+            && (
+                ((classCode >> 8) & 0xff) <= lastOfTheHosts
+                || OptionalBytes($"{folder}/config", HeaderType + 1) is not [.., var header]
+                || (header & 0x7f) != 0
+            );
     }
 
     /// <summary>A further function of a card, by the class of its first: asked of the few kinds only of which chipsets are made.</summary>
@@ -379,12 +461,24 @@ internal sealed class Inventory(IHostFileSystem files)
             return false;
         string text = address.ToString();
         return Optional($"{SysfsPaths.Devices}/{text[..(text.LastIndexOf('.') + 1)]}0/class") is { } first
-            && uint.TryParse(Digits(first), NumberStyles.AllowHexSpecifier, null, out uint code) && !Guards.IsOfAChipset(code);
+            && uint.TryParse(Digits(first), NumberStyles.AllowHexSpecifier, null, out uint code)
+            && !Guards.IsOfAChipset(code);
     }
 
-    /// <summary>"0x00000000f0000000 0x00000000f0ffffff 0x0000000000040200": start, end and flags of the six BARs first; 0x200 is memory (linux/ioport.h).</summary>
-    private static bool HasMemory(string? resources) => (resources ?? "").Split('\n').Take(6).Select(line => line.Trim().Split(' '))
-        .Any(bar => bar is [_, _, ['0', 'x', .. var flags]] && ulong.TryParse(flags, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong bits) && (bits & 0x200) != 0);
+    /// <summary>
+    /// "0x00000000f0000000 0x00000000f0ffffff 0x0000000000040200": start, end and flags of the six BARs first; 0x200 is memory
+    /// (linux/ioport.h).
+    /// </summary>
+    private static bool HasMemory(string? resources) =>
+        (resources ?? "")
+            .Split('\n')
+            .Take(6)
+            .Select(line => line.Trim().Split(' '))
+            .Any(bar =>
+                bar is [_, _, ['0', 'x', .. var flags]]
+                && ulong.TryParse(flags, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong bits)
+                && (bits & 0x200) != 0
+            );
 
     /// <summary>An attribute that nothing is decided or restored by: an error is as good as its absence.</summary>
     private string? Optional(string path)
@@ -414,78 +508,98 @@ internal sealed class Inventory(IHostFileSystem files)
     private static PciId? Id(string? text) => text is not null && PciId.TryParse(text.Trim(), out PciId id) ? id : null;
 
     internal static int? Number(string? text) =>
-        int.TryParse(text, NumberStyles.AllowLeadingSign | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture, out int n) ? n : null;
+        int.TryParse(text, NumberStyles.AllowLeadingSign | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture, out int n)
+            ? n
+            : null;
 
     private static ReadOnlySpan<char> Digits(string hex) => hex.AsSpan().Trim().TrimStart("0x");
 
-    /// <summary>Functions that are not read while the kernel may keep them locked: as they were read last, VFs of a locked PF all together.</summary>
+    /// <summary>
+    /// Functions that are not read while the kernel may keep them locked: as they were read last, VFs of a locked PF all together.
+    /// </summary>
     private sealed class Untouched(IHostFileSystem files, IReadOnlyList<HostFunction> last, IReadOnlySet<PciAddress>? locked)
     {
-        private readonly bool any = locked is { Count: > 0 };
-        private readonly HashSet<PciAddress> passed = [];
-        private readonly Dictionary<PciAddress, PciAddress?> parents = locked is { Count: > 0 } ? last.DistinctBy(f => f.Address).ToDictionary(f => f.Address, f => f.Function.ParentAddress) : [];
+        private readonly bool _any = locked is { Count: > 0 };
+        private readonly HashSet<PciAddress> _passed = [];
+        private readonly Dictionary<PciAddress, PciAddress?> _parents = locked is { Count: > 0 }
+            ? last.DistinctBy(f => f.Address).ToDictionary(f => f.Address, f => f.Function.ParentAddress)
+            : [];
 
         /// <summary>Whether a function that is there is not to be read.</summary>
         public bool Passes(PciAddress address)
         {
-            if (!any)
+            if (!_any)
                 return false;
             // A VF that goes has no link to its PF any more for a moment.
-            bool passes = (ParentOf(files, address) ?? parents.GetValueOrDefault(address)) is { } pf && locked!.Contains(pf)
-                || (locked!.Contains(address) && parents.ContainsKey(address));
+            bool passes =
+                (ParentOf(files, address) ?? _parents.GetValueOrDefault(address)) is { } pf && locked!.Contains(pf)
+                || (locked!.Contains(address) && _parents.ContainsKey(address));
             if (passes)
-                passed.Add(address);
+                _passed.Add(address);
             return passes;
         }
 
-        public IEnumerable<HostFunction> Functions => !any
-            ? []
-            : last.Where(f => passed.Contains(f.Address) || (f.Function.ParentAddress is { } pf && locked!.Contains(pf)));
+        public IEnumerable<HostFunction> Functions =>
+            !_any ? [] : last.Where(f => _passed.Contains(f.Address) || (f.Function.ParentAddress is { } pf && locked!.Contains(pf)));
     }
 
     /// <summary>What stays the same as long as the same device is at the address.</summary>
     private sealed record FixedFacts(
-        PciId Vendor, PciId Product, bool IsVf, bool IsBridge, uint ClassCode, PciId? SubsystemVendor, PciId? SubsystemProduct, ReadSerial Vpd, ReadSerial Dsn);
+        PciId Vendor,
+        PciId Product,
+        bool IsVf,
+        bool IsBridge,
+        uint ClassCode,
+        PciId? SubsystemVendor,
+        PciId? SubsystemProduct,
+        ReadSerial Vpd,
+        ReadSerial Dsn
+    );
 
     /// <summary>What is read once for a scan and only when some function needs it.</summary>
     private sealed class Surroundings(IHostFileSystem files)
     {
-        private readonly Dictionary<int, int?> sockets = [];
-        private HashSet<PciAddress>? vdpa;
-        private Dictionary<string, string>? slots;
+        private readonly Dictionary<int, int?> _sockets = [];
+        private HashSet<PciAddress>? _vdpa;
+        private Dictionary<string, string>? _slots;
 
         public int? SocketOf(int node)
         {
-            if (sockets.TryGetValue(node, out int? socket))
+            if (_sockets.TryGetValue(node, out int? socket))
                 return socket;
             socket = HostFacts.SocketOf(files, node);
-            sockets[node] = socket;
+            _sockets[node] = socket;
             return socket;
         }
 
         public bool HasVdpa(PciAddress vf)
         {
-            vdpa ??= [.. files.List("/sys/bus/vdpa/devices")
-                .Select(name => files.ReadLink($"/sys/bus/vdpa/devices/{name}")).OfType<string>()
-                .SelectMany(path => SysfsPaths.FunctionsOn(path).TakeLast(1))];
-            return vdpa.Contains(vf);
+            _vdpa ??=
+            [
+                .. files
+                    .List("/sys/bus/vdpa/devices")
+                    .Select(name => files.ReadLink($"/sys/bus/vdpa/devices/{name}"))
+                    .OfType<string>()
+                    .SelectMany(path => SysfsPaths.FunctionsOn(path).TakeLast(1)),
+            ];
+            return _vdpa.Contains(vf);
         }
 
         /// <summary>Physical slots: /sys/bus/pci/slots/NAME/address is an address without its function.</summary>
         public string? SlotOf(PciAddress address)
         {
-            if (slots is null)
+            if (_slots is null)
             {
-                slots = [];
+                _slots = [];
                 foreach (string name in files.List("/sys/bus/pci/slots"))
                 {
                     if (files.ReadText($"/sys/bus/pci/slots/{name}/address") is { } place)
-                        slots.TryAdd(place, name);
+                        _slots.TryAdd(place, name);
                 }
             }
 
             string text = address.ToString();
-            return slots.GetValueOrDefault(text[..text.LastIndexOf('.')]);
+            return _slots.GetValueOrDefault(text[..text.LastIndexOf('.')]);
         }
     }
 }

@@ -14,30 +14,32 @@ internal sealed class PciNames(IHostFileSystem files)
     // In a container the host's own files are under the root of its first process.
     private static readonly string[] Places =
     [
-        "/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids",
-        "/proc/1/root/usr/share/misc/pci.ids", "/proc/1/root/usr/share/hwdata/pci.ids",
+        "/usr/share/misc/pci.ids",
+        "/usr/share/hwdata/pci.ids",
+        "/proc/1/root/usr/share/misc/pci.ids",
+        "/proc/1/root/usr/share/hwdata/pci.ids",
     ];
 
-    private readonly Dictionary<(PciId Vendor, PciId Device), string?> known = [];
-    private readonly Lock gate = new();
+    private readonly Dictionary<(PciId Vendor, PciId Device), string?> _known = [];
+    private readonly Lock _gate = new();
 
     /// <summary>"Intel Corporation 82576 Gigabit Network Connection" for each pair; pairs that pci.ids doesn't have are absent.</summary>
     public IReadOnlyDictionary<(PciId Vendor, PciId Device), string> Find(IEnumerable<(PciId Vendor, PciId Device)> wanted)
     {
         var all = wanted.ToHashSet();
-        lock (gate)
+        lock (_gate)
         {
-            var missing = all.Where(pair => !known.ContainsKey(pair)).ToHashSet();
+            var missing = all.Where(pair => !_known.ContainsKey(pair)).ToHashSet();
             if (missing.Count > 0)
                 Load(missing);
-            return all.Where(pair => known[pair] is not null).ToDictionary(pair => pair, pair => known[pair]!);
+            return all.Where(pair => _known[pair] is not null).ToDictionary(pair => pair, pair => _known[pair]!);
         }
     }
 
     private void Load(HashSet<(PciId Vendor, PciId Device)> missing)
     {
         foreach ((PciId, PciId) pair in missing)
-            known[pair] = null;
+            _known[pair] = null;
         byte[]? file = null;
         foreach (string place in Places)
         {
@@ -75,12 +77,12 @@ internal sealed class PciNames(IHostFileSystem files)
                 {
                     vendorName = Encoding.UTF8.GetString(line[4..]).Trim();
                     foreach ((PciId Vendor, PciId Device) pair in missing.Where(pair => pair.Vendor == vendor))
-                        known[pair] = $"{vendorName} {pair.Device}";
+                        _known[pair] = $"{vendorName} {pair.Device}";
                 }
             }
             else if (vendorName is not null && line[1] != '\t' && TryId(line[1..5], out PciId device) && missing.Contains((vendor, device)))
             {
-                known[(vendor, device)] = $"{vendorName} {Encoding.UTF8.GetString(line[5..]).Trim()}";
+                _known[(vendor, device)] = $"{vendorName} {Encoding.UTF8.GetString(line[5..]).Trim()}";
             }
         }
     }

@@ -22,11 +22,16 @@ internal sealed record ScanScope(HashSet<PciAddress> Touched, HashSet<PciAddress
         {
             if (uevent.Overrun)
                 return null;
-            if (uevent.DevPath.StartsWith(VfioGroups, StringComparison.Ordinal)
-                && int.TryParse(uevent.DevPath.AsSpan(VfioGroups.Length), NumberStyles.None, CultureInfo.InvariantCulture, out int group))
+            if (
+                uevent.DevPath.StartsWith(VfioGroups, StringComparison.Ordinal)
+                && int.TryParse(uevent.DevPath.AsSpan(VfioGroups.Length), NumberStyles.None, CultureInfo.InvariantCulture, out int group)
+            )
+            {
                 groups.Add(group);
+            }
 
-            // The function itself, or what the interface, the disk, … at the path's end sits on: also those further up, behind which it may be (VMD).
+            // The function itself, or what the interface, the disk, … at the path's end sits on: also those further up, behind which it may
+            // be (VMD).
             List<PciAddress> path = SysfsPaths.FunctionsOn(uevent.DevPath);
             if (uevent.Subsystem == "pci")
                 path = [.. path.TakeLast(1)];
@@ -51,8 +56,12 @@ internal sealed record ScanScope(HashSet<PciAddress> Touched, HashSet<PciAddress
 
         foreach (HostFunction f in last)
         {
-            if ((f.Function.ParentAddress is { } pf && named.Contains(pf)) || (f.Function.IommuGroup is { } group && groups.Contains(group)))
+            if (
+                (f.Function.ParentAddress is { } pf && named.Contains(pf)) || (f.Function.IommuGroup is { } group && groups.Contains(group))
+            )
+            {
                 touched.Add(f.Address);
+            }
         }
 
         return new ScanScope(touched, replaced);

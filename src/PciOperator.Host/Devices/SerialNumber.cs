@@ -14,12 +14,24 @@ internal static class SerialNumber
     private const byte VpdName = 0x82;
     private const int SmallestWhole = 256;
 
-    /// <summary>The serial number of VPD, or that it can't be told: reading goes through the device, which may answer late, with an error or with garbage.</summary>
-    public static ReadSerial ReadVpd(Func<byte[]?> read) => Read(read, vpd => new ReadSerial(FromVpd(vpd), vpd.Length == 0 || vpd[0] != VpdName));
+    /// <summary>
+    /// The serial number of VPD, or that it can't be told: reading goes through the device, which may answer late, with an error or with
+    /// garbage.
+    /// </summary>
+    public static ReadSerial ReadVpd(Func<byte[]?> read) =>
+        Read(read, vpd => new ReadSerial(FromVpd(vpd), vpd.Length == 0 || vpd[0] != VpdName));
 
-    /// <summary>The Device Serial Number, or that it can't be told: a device that sleeps or has fallen off the bus reads as all ones.</summary>
+    /// <summary>
+    /// The Device Serial Number, or that it can't be told: a device that sleeps or has fallen off the bus reads as all ones.
+    /// </summary>
     public static ReadSerial ReadDsn(Func<byte[]?> read) =>
-        Read(read, config => new ReadSerial(FromConfig(config), config.Length < SmallestWhole || config.AsSpan(0, 4).IndexOfAnyExcept((byte)0xff) < 0));
+        Read(
+            read,
+            config => new ReadSerial(
+                FromConfig(config),
+                config.Length < SmallestWhole || config.AsSpan(0, 4).IndexOfAnyExcept((byte)0xff) < 0
+            )
+        );
 
     /// <summary>"a0-36-9f-ff-ff-12-34-56".</summary>
     public static bool IsDeviceSerialNumber(string text) =>

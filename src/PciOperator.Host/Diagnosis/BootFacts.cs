@@ -54,8 +54,10 @@ internal sealed partial record BootFacts
         return new BootFacts
         {
             CommandLine = commandLine,
-            Cpu = cpu.Contains("GenuineIntel", StringComparison.Ordinal) ? CpuMaker.Intel
-                : cpu.Contains("AuthenticAMD", StringComparison.Ordinal) || cpu.Contains("HygonGenuine", StringComparison.Ordinal) ? CpuMaker.Amd
+            Cpu =
+                cpu.Contains("GenuineIntel", StringComparison.Ordinal) ? CpuMaker.Intel
+                : cpu.Contains("AuthenticAMD", StringComparison.Ordinal) || cpu.Contains("HygonGenuine", StringComparison.Ordinal)
+                    ? CpuMaker.Amd
                 : cpu.Contains("CPU implementer", StringComparison.Ordinal) ? CpuMaker.Arm
                 : CpuMaker.Unknown,
             Virtual = Hypervisor().IsMatch(cpu),
@@ -71,7 +73,11 @@ internal sealed partial record BootFacts
     /// <summary>The interrupt chip of the first interrupt of an IO-APIC tells (the timer's, as a rule).</summary>
     private static bool? RemapsInterrupts(IHostFileSystem files)
     {
-        foreach (string number in (Optional(() => files.List("/sys/kernel/irq")) ?? []).OrderBy(n => int.TryParse(n, CultureInfo.InvariantCulture, out int i) ? i : int.MaxValue))
+        foreach (
+            string number in (Optional(() => files.List("/sys/kernel/irq")) ?? []).OrderBy(n =>
+                int.TryParse(n, CultureInfo.InvariantCulture, out int i) ? i : int.MaxValue
+            )
+        )
         {
             string chip = Optional(() => files.ReadText($"/sys/kernel/irq/{number}/chip_name")) ?? "";
             if (chip.Contains("IO-APIC", StringComparison.Ordinal))
@@ -101,13 +107,17 @@ internal sealed partial record BootFacts
         (commandLine.Has("vfio-pci.disable_denylist") && commandLine.Values("vfio-pci.disable_denylist").All(IsOn))
         || ModprobeFiles(files).SelectMany(f => DenylistOption().Matches(f.Text)).Any(o => IsOn(o.Groups[1].Value));
 
-    private static bool IsOn(string value) => value.Length == 0 || value[0] is 'y' or 'Y' or '1' or 't' or 'T' || value.Equals("on", StringComparison.OrdinalIgnoreCase);
+    private static bool IsOn(string value) =>
+        value.Length == 0 || value[0] is 'y' or 'Y' or '1' or 't' or 'T' || value.Equals("on", StringComparison.OrdinalIgnoreCase);
 
     private static IEnumerable<(string Name, string Text)> ModprobeFiles(IHostFileSystem files)
     {
         // In a container the host's files are under the root of its first process.
-        string folder = Optional(() => files.List("/proc/1/root/etc/modprobe.d")) is { Count: > 0 } ? "/proc/1/root/etc/modprobe.d" : "/etc/modprobe.d";
-        return (Optional(() => files.List(folder)) ?? []).Where(n => n.EndsWith(".conf", StringComparison.Ordinal))
+        string folder = Optional(() => files.List("/proc/1/root/etc/modprobe.d")) is { Count: > 0 }
+            ? "/proc/1/root/etc/modprobe.d"
+            : "/etc/modprobe.d";
+        return (Optional(() => files.List(folder)) ?? [])
+            .Where(n => n.EndsWith(".conf", StringComparison.Ordinal))
             .Select(name => (name, Optional(() => files.ReadText($"{folder}/{name}")) ?? ""));
     }
 

@@ -13,15 +13,22 @@ internal static class HostFacts
     /// <summary>As uname -r.</summary>
     public static string KernelVersion(IHostFileSystem files) => files.ReadText("/proc/sys/kernel/osrelease")?.Trim() ?? "";
 
-    /// <summary>The socket of each NUMA node that has CPUs: no guest's CPUs can be on one without (memory of an accelerator or of CXL).</summary>
+    /// <summary>
+    /// The socket of each NUMA node that has CPUs: no guest's CPUs can be on one without (memory of an accelerator or of CXL).
+    /// </summary>
     public static IReadOnlyDictionary<int, int?> NumaNodes(IHostFileSystem files)
     {
         var sockets = new SortedDictionary<int, int?>();
         foreach (string name in BootFacts.Optional(() => files.List("/sys/devices/system/node")) ?? [])
         {
-            if (name.StartsWith("node", StringComparison.Ordinal) && int.TryParse(name.AsSpan(4), NumberStyles.None, CultureInfo.InvariantCulture, out int node)
-                && FirstCpu(files, node) is not null)
+            if (
+                name.StartsWith("node", StringComparison.Ordinal)
+                && int.TryParse(name.AsSpan(4), NumberStyles.None, CultureInfo.InvariantCulture, out int node)
+                && FirstCpu(files, node) is not null
+            )
+            {
                 sockets[node] = SocketOf(files, node);
+            }
         }
         return sockets;
     }
@@ -29,7 +36,12 @@ internal static class HostFacts
     /// <summary>The CPU socket of a NUMA node; null when the host doesn't know: a kernel without that knowledge says package -1.</summary>
     public static int? SocketOf(IHostFileSystem files, int node) =>
         FirstCpu(files, node) is { } cpu
-        && int.TryParse(BootFacts.Optional(() => files.ReadText($"/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id"))?.Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out int socket)
+        && int.TryParse(
+            BootFacts.Optional(() => files.ReadText($"/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id"))?.Trim(),
+            NumberStyles.None,
+            CultureInfo.InvariantCulture,
+            out int socket
+        )
             ? socket
             : null;
 
@@ -48,7 +60,12 @@ internal static class HostFacts
         int groups = files.List(SysfsPaths.IommuGroups).Count;
         if (groups > 0 && !unsafeMode)
             return new IommuFacts { Enabled = true, Groups = groups };
-        return new IommuFacts { Enabled = false, Groups = groups, WhyNot = IommuDiagnosis.WhyNot(boot ?? BootFacts.Read(files), unsafeMode) };
+        return new IommuFacts
+        {
+            Enabled = false,
+            Groups = groups,
+            WhyNot = IommuDiagnosis.WhyNot(boot ?? BootFacts.Read(files), unsafeMode),
+        };
     }
 
     /// <param name="files">The host.</param>
@@ -63,7 +80,9 @@ internal static class HostFacts
             Loadable = found,
             ControlNode = files.Exists("/dev/vfio/vfio"),
             Iommufd = files.Exists("/dev/iommu"),
-            WhyNot = found ? null : $"The kernel {KernelVersion(files)} has no vfio-pci: install the package with its modules (linux-modules-extra-{KernelVersion(files)} on Ubuntu, kernel-modules on RHEL).",
+            WhyNot = found
+                ? null
+                : $"The kernel {KernelVersion(files)} has no vfio-pci: install the package with its modules (linux-modules-extra-{KernelVersion(files)} on Ubuntu, kernel-modules on RHEL).",
         };
     }
 
@@ -86,8 +105,13 @@ internal static class HostFacts
     public static string DriverSetting(IHostFileSystem files, string driver)
     {
         string module = $"/sys/module/{driver.Replace('-', '_')}";
-        return string.Join(' ', ((string[])["srcversion", "parameters/disable_denylist"])
-            .Select(name => (Name: name, Text: BootFacts.Optional(() => files.ReadText($"{module}/{name}")))).Where(f => f.Text is not null).Select(f => $"{f.Name}={f.Text!.Trim()}"));
+        return string.Join(
+            ' ',
+            ((string[])["srcversion", "parameters/disable_denylist"])
+                .Select(name => (Name: name, Text: BootFacts.Optional(() => files.ReadText($"{module}/{name}"))))
+                .Where(f => f.Text is not null)
+                .Select(f => $"{f.Name}={f.Text!.Trim()}")
+        );
     }
 
     /// <summary>Whether modprobe would find vfio-pci (in a container the host's modules are under /proc/1/root).</summary>
@@ -100,9 +124,13 @@ internal static class HostFacts
             {
                 try
                 {
-                    if (files.ReadBytes($"{root}/lib/modules/{kernel}/{list}", LargestModuleList) is { } content
-                        && content.AsSpan().IndexOf("/vfio-pci.ko"u8) >= 0)
+                    if (
+                        files.ReadBytes($"{root}/lib/modules/{kernel}/{list}", LargestModuleList) is { } content
+                        && content.AsSpan().IndexOf("/vfio-pci.ko"u8) >= 0
+                    )
+                    {
                         return true;
+                    }
                 }
                 catch (HostIoException)
                 {

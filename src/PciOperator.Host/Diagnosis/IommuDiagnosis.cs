@@ -33,9 +33,12 @@ internal static class IommuDiagnosis
         string seen = boot.Dmar is null ? "is likely off" : "is off";
         return boot.Cpu switch
         {
-            CpuMaker.Intel => $"VT-d {seen} in the firmware ({Tables(boot, "DMAR")}): enable Intel VT for Directed I/O (VT-d) in the BIOS; then, unless that is enough, {BootLoader.Add("intel_iommu=on")}.",
-            CpuMaker.Amd => $"AMD-Vi {seen} in the firmware ({Tables(boot, "IVRS")}): enable IOMMU (AMD-Vi) in the BIOS and reboot. AMD needs no parameter on the kernel command line.",
-            _ => $"The firmware offers no IOMMU: enable VT-d (Intel) or AMD-Vi/IOMMU (AMD) in the BIOS; on Intel also {BootLoader.Add("intel_iommu=on")}.",
+            CpuMaker.Intel =>
+                $"VT-d {seen} in the firmware ({Tables(boot, "DMAR")}): enable Intel VT for Directed I/O (VT-d) in the BIOS; then, unless that is enough, {BootLoader.Add("intel_iommu=on")}.",
+            CpuMaker.Amd =>
+                $"AMD-Vi {seen} in the firmware ({Tables(boot, "IVRS")}): enable IOMMU (AMD-Vi) in the BIOS and reboot. AMD needs no parameter on the kernel command line.",
+            _ =>
+                $"The firmware offers no IOMMU: enable VT-d (Intel) or AMD-Vi/IOMMU (AMD) in the BIOS; on Intel also {BootLoader.Add("intel_iommu=on")}.",
         };
     }
 

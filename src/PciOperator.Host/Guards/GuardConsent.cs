@@ -8,8 +8,8 @@ namespace PciOperator.Host;
 /// </summary>
 internal sealed class GuardConsent
 {
-    private readonly HashSet<PciAddress> addresses = [];
-    private bool all;
+    private readonly HashSet<PciAddress> _addresses = [];
+    private bool _all;
 
     private GuardConsent(string path) => Path = path;
 
@@ -32,13 +32,13 @@ internal sealed class GuardConsent
 
         foreach (string line in (text ?? "").Split('\n').Select(l => l.Split('#')[0].Trim()))
         {
-            consent.all |= line == "*";
+            consent._all |= line == "*";
             if (PciAddress.TryParse(line.ToLowerInvariant(), out PciAddress address))
-                consent.addresses.Add(address);
+                consent._addresses.Add(address);
         }
 
         return consent;
     }
 
-    public bool Allows(PciAddress address) => all || addresses.Contains(address);
+    public bool Allows(PciAddress address) => _all || _addresses.Contains(address);
 }

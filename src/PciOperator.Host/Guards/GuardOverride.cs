@@ -16,7 +16,15 @@ public sealed record GuardOverride(PciAddress Address, string? Ids, string? Seri
         if (f.Address != Address || (Ids is null && Serial is null))
             return false;
         return (Ids is null || Ids.Equals($"{f.VendorId}:{f.ProductId}", StringComparison.OrdinalIgnoreCase))
-            && (Serial is null || Serial.Equals(f.CardSerial, StringComparison.OrdinalIgnoreCase)
-                || (DeviceIdentity.IsSerial(f.StableId) && DeviceIdentity.WithoutPlace(f.StableId!).Equals($"{DeviceIdentity.DsnPrefix}{Serial}.{f.Address.Function}", StringComparison.OrdinalIgnoreCase)));
+            && (
+                Serial is null
+                || Serial.Equals(f.CardSerial, StringComparison.OrdinalIgnoreCase)
+                || (
+                    DeviceIdentity.IsSerial(f.StableId)
+                    && DeviceIdentity
+                        .WithoutPlace(f.StableId!)
+                        .Equals($"{DeviceIdentity.DsnPrefix}{Serial}.{f.Address.Function}", StringComparison.OrdinalIgnoreCase)
+                )
+            );
     }
 }

@@ -6,18 +6,25 @@ internal sealed partial class Guards
     private const int NetworkClass = 0x02;
     private const uint InfiniBandClass = 0x0207;
 
-    // Intel's data streaming and in-memory analytics accelerators: endpoints of the root complex, of the class of what a chipset is made of.
+    // Intel's data streaming and in-memory analytics accelerators: endpoints of the root complex, of the class of what a chipset is made
+    // of.
     private static readonly string[] AcceleratorsOfRootBuses = ["8086:0b25", "8086:0cfe", "8086:1212", "8086:1216"];
 
     internal static bool IsNetwork(HostFunction f) => f.Function.ClassCode >> 16 == NetworkClass;
 
-    /// <summary>Memory, bridges, base system peripherals and signal processing: what a chipset shows of itself is of these classes.</summary>
+    /// <summary>
+    /// Memory, bridges, base system peripherals and signal processing: what a chipset shows of itself is of these classes.
+    /// </summary>
     internal static bool IsOfAChipset(uint classCode) => classCode >> 16 is 0x05 or 0x06 or 0x08 or 0x11;
 
     /// <summary>A bridge that isn't taken, and whose driver keeps VFIO from using its group; null when it doesn't.</summary>
-    internal static GuardRefusal? SpoilsGroup(HostFunction bridge) => VfioDrivers.LeavesGroupViable(bridge.Driver) ? null : new GuardRefusal(
-        HoldingReasons.GroupNotViable,
-        $"The bridge {bridge.Address} of IOMMU group {bridge.Function.IommuGroup} is on {bridge.Driver}, which keeps VFIO from using the group: unbind it (echo {bridge.Address} > /sys/bus/pci/drivers/{bridge.Driver}/unbind) or blacklist {bridge.Driver}.");
+    internal static GuardRefusal? SpoilsGroup(HostFunction bridge) =>
+        VfioDrivers.LeavesGroupViable(bridge.Driver)
+            ? null
+            : new GuardRefusal(
+                HoldingReasons.GroupNotViable,
+                $"The bridge {bridge.Address} of IOMMU group {bridge.Function.IommuGroup} is on {bridge.Driver}, which keeps VFIO from using the group: unbind it (echo {bridge.Address} > /sys/bus/pci/drivers/{bridge.Driver}/unbind) or blacklist {bridge.Driver}."
+            );
 
     private static string? MissingNode(HostFunction f, HostUse use, Guards _) =>
         use.DisksOf(f.Address).FirstOrDefault(d => !d.HasNode) is { } disk
@@ -25,7 +32,9 @@ internal sealed partial class Guards
             : null;
 
     private static string? Mounted(HostFunction f, HostUse use, Guards _) =>
-        (use.DisksOf(f.Address).Select(d => d.Mounted).FirstOrDefault(m => m is not null) ?? use.MountOf(f.Address)?.Text) is { } mounted ? $"{f.Address} carries {mounted}." : null;
+        (use.DisksOf(f.Address).Select(d => d.Mounted).FirstOrDefault(m => m is not null) ?? use.MountOf(f.Address)?.Text) is { } mounted
+            ? $"{f.Address} carries {mounted}."
+            : null;
 
     private static string? Swap(HostFunction f, HostUse use, Guards _) =>
         use.DisksOf(f.Address).FirstOrDefault(d => d.Swap is not null) is { } disk
@@ -51,7 +60,8 @@ internal sealed partial class Guards
         {
             string? has = net switch
             {
-                { Address: { } address } => $"the address {address}{(net.Route is { } route ? " and " + route : "")}: when the host can do without, ip address flush dev {net.Name} frees it.",
+                { Address: { } address } =>
+                    $"the address {address}{(net.Route is { } route ? " and " + route : "")}: when the host can do without, ip address flush dev {net.Name} frees it.",
                 { Route: { } route } => $"{route}: when the host can do without, ip route flush dev {net.Name} frees it.",
                 { LinkLocal: { } address } => $"only the link-local address {address}: ip link set {net.Name} down frees it.",
                 _ => null,
@@ -78,13 +88,18 @@ internal sealed partial class Guards
     /// loaded: without one it is an RDMA device, whose users have its nodes open, and other namespaces are looked at for each claim.
     /// </summary>
     private static string? HiddenInterface(HostFunction f, HostUse use, Guards _) =>
-        IsNetwork(f) && f.Function.ClassCode >> 8 != InfiniBandClass && f.Driver is not null && !VfioDrivers.IsForUserSpace(f.Driver)
+        IsNetwork(f)
+        && f.Function.ClassCode >> 8 != InfiniBandClass
+        && f.Driver is not null
+        && !VfioDrivers.IsForUserSpace(f.Driver)
         && use.InterfacesOf(f.Address).Count == 0
             ? $"{f.Address} is bound to {f.Driver}, but its network interface isn't to be seen: it may be in a pod's network namespace. End that pod, or unbind {f.Driver} if nobody has it."
             : null;
 
     private static string? BootVga(HostFunction f, HostUse use, Guards _) =>
-        f.BootVga ? $"{f.Address} is the display that the host booted with: choose another as the primary display in the firmware's setup." : null;
+        f.BootVga
+            ? $"{f.Address} is the display that the host booted with: choose another as the primary display in the firmware's setup."
+            : null;
 
     private static string? Console(HostFunction f, HostUse use, Guards _) =>
         use.ConsoleOf(f.Address) is { } console ? $"{f.Address} carries {console}: give the host another console first." : null;
@@ -92,7 +107,9 @@ internal sealed partial class Guards
     private static string? MediatedDevice(HostFunction f, HostUse use, Guards _) =>
         use.MediatedDeviceOf(f.Address) is { } vgpu ? $"{f.Address} carries {vgpu}." : null;
 
-    /// <summary>What the host itself is made of, whether a driver is bound or not (classes of the PCI code and ID assignment specification).</summary>
+    /// <summary>
+    /// What the host itself is made of, whether a driver is bound or not (classes of the PCI code and ID assignment specification).
+    /// </summary>
     private static string? SystemDevice(HostFunction f, HostUse use, Guards _)
     {
         uint code = f.Function.ClassCode >> 8;
@@ -113,14 +130,15 @@ internal sealed partial class Guards
     }
 
     /// <summary>
-    /// What processors and chipsets show of their insides (uncore, performance counters, mesh, power management) sits on root buses below no port, and
+    /// What processors and chipsets show of their insides (uncore, performance counters, mesh, power management) sits on root buses below
+    /// no port, and
     /// mostly has no driver. Whatever does work for a host there has one.
     /// </summary>
-    private static bool IsOfTheChipset(HostFunction f) => f.IsOnRootBus && f.Driver is null
-        && !AcceleratorsOfRootBuses.Contains($"{f.Function.VendorId}:{f.Function.ProductId}");
+    private static bool IsOfTheChipset(HostFunction f) =>
+        f.IsOnRootBus && f.Driver is null && !AcceleratorsOfRootBuses.Contains($"{f.Function.VendorId}:{f.Function.ProductId}");
 
     private string? DeniedDriver(HostFunction f) =>
-        f.Driver is { } driver && denied.Contains(Spelling(driver))
+        f.Driver is { } driver && _denied.Contains(Spelling(driver))
             ? $"{f.Address} is on {driver}, and the host's own devices of that driver are never taken (denied drivers: the built-in list and --denied-drivers)."
             : null;
 }

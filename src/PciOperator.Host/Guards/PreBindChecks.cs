@@ -17,7 +17,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
     {
         HostUse use = usage.Use;
         var inventory = new Inventory(files);
-        Dictionary<PciAddress, HostFunction> found = inventory.ReadNow(request.Devices.Select(d => d.Address), use).ToDictionary(f => f.Address);
+        var found = inventory.ReadNow(request.Devices.Select(d => d.Address), use).ToDictionary(f => f.Address);
         foreach (DeviceToTake device in request.Devices)
         {
             try
@@ -26,7 +26,11 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
             }
             catch (RefusalException drift) when (PassthroughHost.IsDrift(drift.Reason) && DeviceIdentity.IsSerial(device.StableId))
             {
-                string elsewhere = DeviceIdentity.Elsewhere(device.Address, KnownDevice.Of(device), inventory.ReadAll(use, fresh: true, []));
+                string elsewhere = DeviceIdentity.Elsewhere(
+                    device.Address,
+                    KnownDevice.Of(device),
+                    inventory.ReadAll(use, fresh: true, [])
+                );
                 throw elsewhere.Length == 0 ? drift : new RefusalException(drift.Reason, drift.Message + elsewhere);
             }
         }
@@ -37,7 +41,13 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
         {
             List<PciAddress> addresses = inventory.VfsOf(pf.Address);
             if (addresses.Find(found.ContainsKey) is var own && found.ContainsKey(own))
-                throw new RefusalException(HoldingReasons.InvalidRequest, $"The assignment names the PF {pf.Address} and its VF {own}: taking a PF removes its VFs.");
+            {
+                throw new RefusalException(
+                    HoldingReasons.InvalidRequest,
+                    $"The assignment names the PF {pf.Address} and its VF {own}: taking a PF removes its VFs."
+                );
+            }
+
             vfs.AddRange(inventory.ReadNow(addresses, use));
         }
 
@@ -53,17 +63,34 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
     /// <returns>What guards said that a person has overridden.</returns>
     /// <exception cref="RefusalException">GuardRefused, ForeignVfioBinding, NotBound or InUse.</exception>
     public IReadOnlyList<GuardRefusal> CheckGuards(
-        WatchedFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, ExclusiveDisks claims)
+        WatchedFileSystem files,
+        Guards guards,
+        Func<HostFunction, bool> ours,
+        Func<HostFunction, BindDriver?> administrators,
+        ExclusiveDisks claims
+    )
     {
         var overridden = new List<GuardRefusal>();
         foreach (HostFunction f in Devices.Concat(Vfs))
         {
             BindDriver? bound = administrators(f);
             if (bound is { } wanted && !VfioDrivers.IsBoundAs(wanted, f.Driver))
-                throw new RefusalException(HoldingReasons.NotBound, $"{f.Address} is on {f.Driver ?? "no driver"}, and its spec says managed: false: bind it to {VfioDrivers.NameOf(wanted)} first (driverctl set-override {f.Address} {VfioDrivers.NameOf(wanted)}).");
+            {
+                throw new RefusalException(
+                    HoldingReasons.NotBound,
+                    $"{f.Address} is on {f.Driver ?? "no driver"}, and its spec says managed: false: bind it to {VfioDrivers.NameOf(wanted)} first (driverctl set-override {f.Address} {VfioDrivers.NameOf(wanted)})."
+                );
+            }
+
             GuardVerdict verdict = guards.Check(f, Use, ours(f) || bound is not null);
             if (verdict.Refusal is { } refusal)
-                throw new RefusalException(refusal.Guard == Guards.ForeignVfioBinding ? HoldingReasons.ForeignVfioBinding : HoldingReasons.GuardRefused, refusal.Sentence);
+            {
+                throw new RefusalException(
+                    refusal.Guard == Guards.ForeignVfioBinding ? HoldingReasons.ForeignVfioBinding : HoldingReasons.GuardRefused,
+                    refusal.Sentence
+                );
+            }
+
             if (verdict.Overridden is { } said)
                 overridden.Add(said);
         }
@@ -81,8 +108,12 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
     /// </summary>
     /// <exception cref="RefusalException">See <see cref="CheckGuards"/>.</exception>
     public void CheckGuardsAgain(
-        WatchedFileSystem files, Guards guards, Func<HostFunction, bool> ours, Func<HostFunction, BindDriver?> administrators, ExclusiveDisks claims) =>
-        (this with { Usage = files.Usage() }).CheckGuards(files, guards, ours, administrators, claims);
+        WatchedFileSystem files,
+        Guards guards,
+        Func<HostFunction, bool> ours,
+        Func<HostFunction, BindDriver?> administrators,
+        ExclusiveDisks claims
+    ) => (this with { Usage = files.Usage() }).CheckGuards(files, guards, ours, administrators, claims);
 
     /// <summary>The kernel knows who has a disk, also where nothing shows it; and once it is ours, nobody else gets it.</summary>
     private void ClaimDisks(IHostFileSystem files, List<HostFunction> free, ExclusiveDisks claims)
@@ -102,11 +133,19 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                 }
                 catch (HostIoException e)
                 {
-                    throw new RefusalException(HoldingReasons.GuardRefused, $"{f.Address} carries {disk.Node}, and whether it is in use can't be seen: {e.Message}");
+                    throw new RefusalException(
+                        HoldingReasons.GuardRefused,
+                        $"{f.Address} carries {disk.Node}, and whether it is in use can't be seen: {e.Message}"
+                    );
                 }
 
                 if (!claimed)
-                    throw new RefusalException(HoldingReasons.GuardRefused, $"{f.Address} carries {disk.Node}, which the kernel holds for somebody: {new OtherMounts(files).WhereIs(Use.DisksOf(f.Address)) ?? "a mount in another namespace, LVM, RAID, ZFS, a program that opened it exclusively, …"}.");
+                {
+                    throw new RefusalException(
+                        HoldingReasons.GuardRefused,
+                        $"{f.Address} carries {disk.Node}, which the kernel holds for somebody: {new OtherMounts(files).WhereIs(Use.DisksOf(f.Address)) ?? "a mount in another namespace, LVM, RAID, ZFS, a program that opened it exclusively, …"}."
+                    );
+                }
             }
         }
     }
@@ -119,15 +158,30 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
     {
         var those = new DeviceNodes(files);
         var nodes = new Dictionary<DeviceNumber, string>();
-        foreach (KeyValuePair<DeviceNumber, string> node in free.SelectMany(f => those.Of(f.Address))
-                     .Concat(free.SelectMany(f => Use.DisksOf(f.Address)).Select(d => KeyValuePair.Create(d.Number, d.Node)))
-                     .Concat(taken.Union(Devices).SelectMany(f => those.VfioOf(f.Address, f.Function.IommuGroup))))
+        foreach (
+            KeyValuePair<DeviceNumber, string> node in free.SelectMany(f => those.Of(f.Address))
+                .Concat(free.SelectMany(f => Use.DisksOf(f.Address)).Select(d => KeyValuePair.Create(d.Number, d.Node)))
+                .Concat(taken.Union(Devices).SelectMany(f => those.VfioOf(f.Address, f.Function.IommuGroup)))
+        )
+        {
             nodes[node.Key] = node.Value;
+        }
+
         PciAddress[] addresses = [.. free.Select(f => f.Address)];
         if (nodes.Count + addresses.Length > 0 && Usage.Processes.FindUser(nodes, addresses) is { } user)
-            throw new RefusalException(HoldingReasons.GuardRefused, $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process.");
-        if (free.Any(f => Guards.IsNetwork(f) || Use.InterfacesOf(f.Address).Count > 0) && Usage.Namespaces.FindUser(addresses) is { } other)
+        {
+            throw new RefusalException(
+                HoldingReasons.GuardRefused,
+                $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process."
+            );
+        }
+
+        if (
+            free.Any(f => Guards.IsNetwork(f) || Use.InterfacesOf(f.Address).Count > 0) && Usage.Namespaces.FindUser(addresses) is { } other
+        )
+        {
             throw new RefusalException(HoldingReasons.GuardRefused, other);
+        }
     }
 
     private static void CheckIdentity(DeviceToTake device, HostFunction? found, HostUse use, IHostFileSystem files, bool inUse)
@@ -135,21 +189,54 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
         if (found is null)
             throw new RefusalException(HoldingReasons.DeviceGone, $"There is no device at {device.Address}.");
         PciFunction f = found.Function;
-        if (DeviceIdentity.Difference(device.Address, KnownDevice.Of(device), KnownDevice.Of(found), inUse && PassthroughHost.IsStillOurs(found)) is { } difference)
+        if (
+            DeviceIdentity.Difference(
+                device.Address,
+                KnownDevice.Of(device),
+                KnownDevice.Of(found),
+                inUse && PassthroughHost.IsStillOurs(found)
+            ) is
+            { } difference
+        )
+        {
             throw new RefusalException(HoldingReasons.DriftDetected, difference);
+        }
+
         if (f.IsBridge)
             throw new RefusalException(HoldingReasons.InvalidRequest, $"{device.Address} is a bridge: bridges are not handed out.");
         if (f.IommuGroup is null || use.UnsafeNoIommu)
-            throw new RefusalException(HoldingReasons.NoIommuGroup, $"{device.Address} has no IOMMU group. {HostFacts.Iommu(files).WhyNot}".TrimEnd());
+        {
+            throw new RefusalException(
+                HoldingReasons.NoIommuGroup,
+                $"{device.Address} has no IOMMU group. {HostFacts.Iommu(files).WhyNot}".TrimEnd()
+            );
+        }
+
         if (device.IommuGroup is { } group && f.IommuGroup != group)
-            throw new RefusalException(HoldingReasons.DriftDetected, $"{device.Address} is in IOMMU group {f.IommuGroup} now and was in {group} when it was given.");
+        {
+            throw new RefusalException(
+                HoldingReasons.DriftDetected,
+                $"{device.Address} is in IOMMU group {f.IommuGroup} now and was in {group} when it was given."
+            );
+        }
     }
 
-    private static void CheckGroups(AssignmentRequest request, Dictionary<PciAddress, HostFunction> found, Inventory inventory, HostUse use, bool inUse)
+    private static void CheckGroups(
+        AssignmentRequest request,
+        Dictionary<PciAddress, HostFunction> found,
+        Inventory inventory,
+        HostUse use,
+        bool inUse
+    )
     {
-        // The VFs of an administrator's PF are the administrator's; a PF that was handed out and never left was taken without VFs, so that one which is there came after it.
+        // The VFs of an administrator's PF are the administrator's; a PF that was handed out and never left was taken without VFs, so that
+        // one which is there came after it.
         HashSet<PciAddress> unmanaged = [.. request.Devices.Where(d => !d.Managed).Select(d => d.Address)];
-        bool IsTaken(PciAddress pf) => !unmanaged.Contains(pf) && found.TryGetValue(pf, out HostFunction? f) && f.Function.Type == DeviceType.Pf && !(inUse && PassthroughHost.IsStillOurs(f));
+        bool IsTaken(PciAddress pf) =>
+            !unmanaged.Contains(pf)
+            && found.TryGetValue(pf, out HostFunction? f)
+            && f.Function.Type == DeviceType.Pf
+            && !(inUse && PassthroughHost.IsStillOurs(f));
         foreach (int group in found.Values.Select(f => f.Function.IommuGroup!.Value).Distinct())
         {
             foreach (HostFunction other in inventory.ReadNow(inventory.GroupMembers(group).Where(a => !found.ContainsKey(a)), use))
@@ -163,7 +250,11 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
     }
 
     /// <summary>Another function of the group, which would be left with the host.</summary>
-    private static RefusalException Left(HostFunction other, HashSet<PciAddress> unmanaged) => other.Function.ParentAddress is { } pf && unmanaged.Contains(pf)
-        ? new RefusalException(HoldingReasons.GroupNotViable, $"{pf}: {WholeGroup.WhyNotWithVfs(pf, other.Address)}.")
-        : new RefusalException(HoldingReasons.DriftDetected, $"IOMMU group {other.Function.IommuGroup} also holds {other.Address} ({other.Function.VendorId}:{other.Function.ProductId}), which the assignment doesn't name: a group is taken whole or not at all.");
+    private static RefusalException Left(HostFunction other, HashSet<PciAddress> unmanaged) =>
+        other.Function.ParentAddress is { } pf && unmanaged.Contains(pf)
+            ? new RefusalException(HoldingReasons.GroupNotViable, $"{pf}: {WholeGroup.WhyNotWithVfs(pf, other.Address)}.")
+            : new RefusalException(
+                HoldingReasons.DriftDetected,
+                $"IOMMU group {other.Function.IommuGroup} also holds {other.Address} ({other.Function.VendorId}:{other.Function.ProductId}), which the assignment doesn't name: a group is taken whole or not at all."
+            );
 }

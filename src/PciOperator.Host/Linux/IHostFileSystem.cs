@@ -44,7 +44,9 @@ public interface IHostFileSystem
     /// <summary>Removes a file of ours, with fsync of the folder; nothing happens when it is absent.</summary>
     void Delete(string path);
 
-    /// <summary>Takes a folder of ours for this process, until it ends; making it when it isn't there. Done again it changes nothing.</summary>
+    /// <summary>
+    /// Takes a folder of ours for this process, until it ends; making it when it isn't there. Done again it changes nothing.
+    /// </summary>
     /// <returns>Null: it is this process's. Otherwise who has it, in words.</returns>
     /// <exception cref="HostIoException">It can't be told who has it.</exception>
     string? TakeFolder(string folder);
@@ -100,7 +102,8 @@ public interface IHostFileSystem
     /// <param name="address">A function that is bound to a vfio driver.</param>
     /// <param name="group">Its IOMMU group.</param>
     /// <param name="count">How many bytes.</param>
-    /// <exception cref="HostIoException">EBUSY: the group is open elsewhere; EPERM: it is not viable; EINVAL: the device can't be enabled.</exception>
+    /// <exception cref="HostIoException">EBUSY: the group is open elsewhere; EPERM: it is not viable; EINVAL: the device can't be
+    /// enabled.</exception>
     byte[] ReadConfigThroughVfio(PciAddress address, int group, int count);
 
     /// <summary>

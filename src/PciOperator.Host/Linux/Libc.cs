@@ -95,7 +95,14 @@ internal static partial class Libc
     public static partial int SetSocketOption(int fd, int level, int name, in int value, uint length);
 
     [LibraryImport("libc", EntryPoint = "recvfrom", SetLastError = true)]
-    public static unsafe partial nint ReceiveFrom(int fd, byte* buffer, nuint size, int flags, ref NetlinkAddress from, ref uint fromLength);
+    public static unsafe partial nint ReceiveFrom(
+        int fd,
+        byte* buffer,
+        nuint size,
+        int flags,
+        ref NetlinkAddress from,
+        ref uint fromLength
+    );
 
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
     public static unsafe partial int Poll(PollEntry* entries, nuint count, int milliseconds);
@@ -131,12 +138,15 @@ internal static partial class Libc
         ulong* info = stackalloc ulong[size / sizeof(ulong)];
         errno = Ioctl(fd, getStatus, info) == 0 ? 0 : Marshal.GetLastPInvokeError();
         ulong device = errno == 0 ? info[2] : 0;
-        return device == 0 ? null : new DeviceNumber(true, (uint)((device & 0xfff00) >> 8), (uint)((device & 0xff) | ((device >> 12) & 0xfff00)));
+        return device == 0
+            ? null
+            : new DeviceNumber(true, (uint)((device & 0xfff00) >> 8), (uint)((device & 0xff) | ((device >> 12) & 0xfff00)));
     }
 
     /// <summary>Whether a folder is at the path: a link to one is none.</summary>
     public static bool IsFolder(string path) =>
-        Statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, StatxTypeAndMode, out StatxBuffer stat) == 0 && (stat.Mode & S_IFMT) == S_IFDIR;
+        Statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, StatxTypeAndMode, out StatxBuffer stat) == 0
+        && (stat.Mode & S_IFMT) == S_IFDIR;
 
     /// <summary>The inode of an open file; null when it can't be told.</summary>
     public static ulong? InodeOf(int fd) => Statx(fd, "", AT_EMPTY_PATH, StatxInode, out StatxBuffer stat) == 0 ? stat.Inode : null;

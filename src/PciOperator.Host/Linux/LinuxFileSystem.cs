@@ -14,7 +14,7 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
 {
     private const int LargestText = 16 << 20;
     private static readonly TimeSpan ModprobeTimeout = TimeSpan.FromSeconds(60);
-    private readonly string prefix = root.TrimEnd('/');
+    private readonly string _prefix = root.TrimEnd('/');
 
     /// <inheritdoc/>
     public bool Exists(string path) => Libc.Access(At(path), 0) == 0;
@@ -178,7 +178,12 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     {
         int fd = Libc.Open(At(node), Libc.O_RDONLY | Libc.O_NONBLOCK | Libc.O_CLOEXEC, 0);
         if (fd < 0)
-            return Errnos.IsAbsence(Marshal.GetLastPInvokeError()) ? null : throw new HostIoException("open", node, Marshal.GetLastPInvokeError());
+        {
+            return Errnos.IsAbsence(Marshal.GetLastPInvokeError())
+                ? null
+                : throw new HostIoException("open", node, Marshal.GetLastPInvokeError());
+        }
+
         try
         {
             DeviceNumber? number = Libc.LoopedDevice(fd, out int errno);
@@ -197,8 +202,8 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     /// <remarks>In a container (another mount namespace than PID 1's) modprobe runs in the host's root, /proc/1/root.</remarks>
     public void LoadModule(string name)
     {
-        string hostRoot = prefix.Length > 0 ? prefix : "/proc/1/root";
-        bool inHost = prefix.Length == 0 && ReadLink("/proc/self/ns/mnt") == ReadLink("/proc/1/ns/mnt");
+        string hostRoot = _prefix.Length > 0 ? _prefix : "/proc/1/root";
+        bool inHost = _prefix.Length == 0 && ReadLink("/proc/self/ns/mnt") == ReadLink("/proc/1/ns/mnt");
         var start = new ProcessStartInfo(inHost ? "modprobe" : "chroot")
         {
             RedirectStandardError = true,
@@ -223,7 +228,12 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
             if (!process.WaitForExit(ModprobeTimeout))
             {
                 process.Kill();
-                throw new HostIoException("modprobe", name, Errnos.ETIMEDOUT, $"modprobe {name} did not end within {ModprobeTimeout.TotalSeconds:0} s.");
+                throw new HostIoException(
+                    "modprobe",
+                    name,
+                    Errnos.ETIMEDOUT,
+                    $"modprobe {name} did not end within {ModprobeTimeout.TotalSeconds:0} s."
+                );
             }
 
             process.WaitForExit();
@@ -235,7 +245,12 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
         }
         catch (System.ComponentModel.Win32Exception e)
         {
-            throw new HostIoException("modprobe", name, e.NativeErrorCode, $"{start.FileName} could not be run to load the kernel module {name}: {e.Message}");
+            throw new HostIoException(
+                "modprobe",
+                name,
+                e.NativeErrorCode,
+                $"{start.FileName} could not be run to load the kernel module {name}: {e.Message}"
+            );
         }
     }
 
@@ -252,13 +267,21 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     public void WriteVfSettings(string pfInterface, int vf, VfSettings settings)
     {
         if (!SeesNetwork)
-            throw new HostIoException("set VF settings of", pfInterface, Errnos.ENODEV, $"The network of {prefix} can't be reached from here.");
+        {
+            throw new HostIoException(
+                "set VF settings of",
+                pfInterface,
+                Errnos.ENODEV,
+                $"The network of {_prefix} can't be reached from here."
+            );
+        }
+
         using var socket = new RouteSocket();
         socket.Write(pfInterface, vf, settings);
     }
 
     /// <summary>A folder that only looks like a host has no network of its own: this machine's must not be taken for it.</summary>
-    private bool SeesNetwork => prefix.Length == 0 || Exists("/proc/self/ns/net");
+    private bool SeesNetwork => _prefix.Length == 0 || Exists("/proc/self/ns/net");
 
     /// <inheritdoc/>
     public byte[] ReadConfigThroughVfio(PciAddress address, int group, int count)
@@ -282,11 +305,10 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     }
 
     private string At(string path) =>
-        path.StartsWith('/') ? prefix + path : throw new ArgumentException($"'{path}' is not an absolute path.", nameof(path));
+        path.StartsWith('/') ? _prefix + path : throw new ArgumentException($"'{path}' is not an absolute path.", nameof(path));
 
     private static T? Absent<T>(string operation, string path, int errno)
-        where T : class =>
-        Errnos.IsAbsence(errno) ? null : throw new HostIoException(operation, path, errno);
+        where T : class => Errnos.IsAbsence(errno) ? null : throw new HostIoException(operation, path, errno);
 
     /// <summary>The kernel tells an entry's type with its name: none has to be looked at for it.</summary>
     [SkipLocalsInit]
@@ -307,8 +329,17 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
                 {
                     var entry = (Libc.FolderEntry*)(buffer + at);
                     string name = Marshal.PtrToStringUTF8((nint)(buffer + at + Libc.FolderEntry.NameAt))!;
-                    if (name is not ("." or "..") && (!foldersOnly || entry->Type == Libc.DT_DIR || (entry->Type == Libc.DT_UNKNOWN && Libc.IsFolder(At($"{path}/{name}")))))
+                    if (
+                        name is not ("." or "..")
+                        && (
+                            !foldersOnly
+                            || entry->Type == Libc.DT_DIR
+                            || (entry->Type == Libc.DT_UNKNOWN && Libc.IsFolder(At($"{path}/{name}")))
+                        )
+                    )
+                    {
                         names.Add(name);
+                    }
                 }
             }
 

@@ -60,7 +60,10 @@ public sealed class LinuxUevents : IUeventSource
         int headerEnd = datagram.IndexOf((byte)0);
         if (headerEnd <= 0 || datagram[..headerEnd].IndexOf((byte)'@') < 0)
             return null;
-        string? action = null, devPath = null, subsystem = null, slot = null;
+        string? action = null,
+            devPath = null,
+            subsystem = null,
+            slot = null;
         foreach (Range range in datagram.Split((byte)0))
         {
             ReadOnlySpan<byte> field = datagram[range];
@@ -81,7 +84,13 @@ public sealed class LinuxUevents : IUeventSource
 
         return action is null || devPath is null || subsystem is null
             ? null
-            : new Uevent { Action = action, DevPath = devPath, Subsystem = subsystem, PciSlotName = slot };
+            : new Uevent
+            {
+                Action = action,
+                DevPath = devPath,
+                Subsystem = subsystem,
+                PciSlotName = slot,
+            };
     }
 
     private static int Open()

@@ -18,28 +18,28 @@ internal sealed class RouteSocket : IDisposable
     private const int MSG_PEEK = 2;
     private const int MSG_TRUNC = 0x20;
     private const int MSG_DONTWAIT = 0x40;
-    private readonly int fd;
-    private uint sequence;
+    private readonly int _fd;
+    private uint _sequence;
 
     /// <exception cref="HostIoException">The socket can't be made.</exception>
     public RouteSocket()
     {
-        fd = Libc.Socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-        if (fd < 0)
+        _fd = Libc.Socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+        if (_fd < 0)
             throw new HostIoException("open", "rtnetlink socket", Marshal.GetLastPInvokeError());
 
         // The kernel's own words about an error; older kernels do without.
         int on = 1;
-        _ = Libc.SetSocketOption(fd, SOL_NETLINK, NETLINK_CAP_ACK, in on, sizeof(int));
-        _ = Libc.SetSocketOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, in on, sizeof(int));
+        _ = Libc.SetSocketOption(_fd, SOL_NETLINK, NETLINK_CAP_ACK, in on, sizeof(int));
+        _ = Libc.SetSocketOption(_fd, SOL_NETLINK, NETLINK_EXT_ACK, in on, sizeof(int));
     }
 
-    public void Dispose() => _ = Libc.Close(fd);
+    public void Dispose() => _ = Libc.Close(_fd);
 
     /// <summary>An interface and its VFs; null when there is no such interface.</summary>
     public LinkVfs? Read(string interfaceName)
     {
-        uint number = ++sequence;
+        uint number = ++_sequence;
         Send(VfMessages.GetLink(interfaceName, number), interfaceName);
         (int? errno, string? said, LinkVfs? link) = Answer(number, interfaceName);
         return errno switch
@@ -55,19 +55,37 @@ internal sealed class RouteSocket : IDisposable
     public void Write(string interfaceName, int vf, VfSettings settings)
     {
         if (Read(interfaceName) is not { } link)
-            throw new HostIoException("set VF settings of", interfaceName, Errnos.ENODEV, $"There is no network interface {interfaceName} to set VF {vf} by.");
+        {
+            throw new HostIoException(
+                "set VF settings of",
+                interfaceName,
+                Errnos.ENODEV,
+                $"There is no network interface {interfaceName} to set VF {vf} by."
+            );
+        }
+
         if (!link.Vfs.TryGetValue(vf, out VfSettings? current))
-            throw new HostIoException("set VF settings of", interfaceName, Errnos.EAGAIN, $"The driver of {interfaceName} does not show the settings of VF {vf} now.");
+        {
+            throw new HostIoException(
+                "set VF settings of",
+                interfaceName,
+                Errnos.EAGAIN,
+                $"The driver of {interfaceName} does not show the settings of VF {vf} now."
+            );
+        }
+
         HostIoException? refusal = null;
         foreach (VfAttribute attribute in VfMessages.Changes(vf, current, settings))
         {
-            uint number = ++sequence;
+            uint number = ++_sequence;
             Send(VfMessages.SetVf(link.Index, attribute, number), interfaceName);
             (int? errno, string? said, _) = Answer(number, interfaceName);
             if (errno is { } failed and not 0)
             {
                 HostIoException failure = Refused($"ip link set {interfaceName} vf {vf} {attribute.Name}", interfaceName, failed, said);
-                refusal = refusal is null ? failure : new HostIoException(refusal.Operation, interfaceName, refusal.Errno, $"{refusal.Message} {failure.Message}");
+                refusal = refusal is null
+                    ? failure
+                    : new HostIoException(refusal.Operation, interfaceName, refusal.Errno, $"{refusal.Message} {failure.Message}");
             }
         }
 
@@ -76,7 +94,12 @@ internal sealed class RouteSocket : IDisposable
     }
 
     private static HostIoException Refused(string operation, string interfaceName, int errno, string? said) =>
-        new(operation, interfaceName, errno, $"{operation}: {Errnos.Name(errno)} ({(string.IsNullOrEmpty(said) ? Errnos.Text(errno) : said)}).");
+        new(
+            operation,
+            interfaceName,
+            errno,
+            $"{operation}: {Errnos.Name(errno)} ({(string.IsNullOrEmpty(said) ? Errnos.Text(errno) : said)})."
+        );
 
     private unsafe void Send(byte[] message, string interfaceName)
     {
@@ -84,9 +107,8 @@ internal sealed class RouteSocket : IDisposable
         do
         {
             fixed (byte* p = message)
-                n = Libc.Write(fd, p, (nuint)message.Length);
-        }
-        while (n < 0 && Marshal.GetLastPInvokeError() == Errnos.EINTR);
+                n = Libc.Write(_fd, p, (nuint)message.Length);
+        } while (n < 0 && Marshal.GetLastPInvokeError() == Errnos.EINTR);
         if (n < 0)
             throw new HostIoException("ask the kernel by rtnetlink about", interfaceName, Marshal.GetLastPInvokeError());
     }
@@ -111,7 +133,17 @@ internal sealed class RouteSocket : IDisposable
             uint fromLength = 12;
             nint n;
             fixed (byte* p = buffer)
-                n = Libc.ReceiveFrom(fd, p, (nuint)buffer.Length, (buffer.Length == 0 ? MSG_PEEK | MSG_TRUNC : MSG_TRUNC) | MSG_DONTWAIT, ref from, ref fromLength);
+            {
+                n = Libc.ReceiveFrom(
+                    _fd,
+                    p,
+                    (nuint)buffer.Length,
+                    (buffer.Length == 0 ? MSG_PEEK | MSG_TRUNC : MSG_TRUNC) | MSG_DONTWAIT,
+                    ref from,
+                    ref fromLength
+                );
+            }
+
             if (n < 0)
             {
                 int errno = Marshal.GetLastPInvokeError();
@@ -123,7 +155,7 @@ internal sealed class RouteSocket : IDisposable
             if (buffer.Length == 0)
                 buffer = new byte[Math.Max((int)n, VfMessages.HeaderLength)];
             else if (from.Pid != 0)
-                buffer = [];   // not the kernel's
+                buffer = []; // not the kernel's
             else
                 return buffer[..(int)Math.Min(n, buffer.Length)];
         }

@@ -83,7 +83,8 @@ internal static class Rtnetlink
                 sent = Libc.Write(fd, p, (nuint)request.Length);
             if (sent < 0)
                 throw Error(Marshal.GetLastPInvokeError());
-            bool done = false, torn = false;
+            bool done = false,
+                torn = false;
             while (!done)
             {
                 nint n;
@@ -105,7 +106,12 @@ internal static class Rtnetlink
                 return found;
         }
 
-        throw new HostIoException("read rtnetlink of", "the host's network", 0, "The host's interfaces and routes change faster than they can be read; it is tried again.");
+        throw new HostIoException(
+            "read rtnetlink of",
+            "the host's network",
+            0,
+            "The host's interfaces and routes change faster than they can be read; it is tried again."
+        );
     }
 
     /// <summary>One datagram's messages; true when it ends the dump.</summary>
@@ -206,10 +212,14 @@ internal static class Rtnetlink
     /// <summary>struct rtmsg and RTA_…; without what the kernel makes itself for each address or each interface that is up.</summary>
     internal static void Routes(ReadOnlySpan<byte> message, List<NetRoute> to)
     {
-        const int unicast = 1, kernel = 2;
+        const int unicast = 1,
+            kernel = 2;
         if (message.Length < 12)
             return;
-        byte family = message[0], length = message[1], protocol = message[5], type = message[7];
+        byte family = message[0],
+            length = message[1],
+            protocol = message[5],
+            type = message[7];
         int table = message[4];
         if (type != unicast && protocol == kernel)
             return;
@@ -291,7 +301,7 @@ internal static class Rtnetlink
 
     private ref struct Attributes(ReadOnlySpan<byte> data)
     {
-        private ReadOnlySpan<byte> rest = data;
+        private ReadOnlySpan<byte> _rest = data;
 
         public Attribute Current { get; private set; }
 
@@ -299,13 +309,13 @@ internal static class Rtnetlink
 
         public bool MoveNext()
         {
-            if (rest.Length < 4)
+            if (_rest.Length < 4)
                 return false;
-            int length = BinaryPrimitives.ReadUInt16LittleEndian(rest);
-            if (length < 4 || length > rest.Length)
+            int length = BinaryPrimitives.ReadUInt16LittleEndian(_rest);
+            if (length < 4 || length > _rest.Length)
                 return false;
-            Current = new Attribute(BinaryPrimitives.ReadUInt16LittleEndian(rest[2..]) & 0x3fff, rest[4..length]);
-            rest = rest[Math.Min(rest.Length, Aligned(length))..];
+            Current = new Attribute(BinaryPrimitives.ReadUInt16LittleEndian(_rest[2..]) & 0x3fff, _rest[4..length]);
+            _rest = _rest[Math.Min(_rest.Length, Aligned(length))..];
             return true;
         }
     }

@@ -19,7 +19,14 @@ public sealed record Uevent
     public bool Overrun { get; init; }
 
     /// <summary>Says that messages were lost.</summary>
-    public static Uevent Lost { get; } = new() { Action = "", DevPath = "", Subsystem = "", Overrun = true };
+    public static Uevent Lost { get; } =
+        new()
+        {
+            Action = "",
+            DevPath = "",
+            Subsystem = "",
+            Overrun = true,
+        };
 }
 
 /// <summary>Where uevents come from.</summary>

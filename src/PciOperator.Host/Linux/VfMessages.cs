@@ -71,8 +71,10 @@ internal static class VfMessages
         var message = new Writer();
         message.Header(RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, sequence);
         message.LinkHeader(interfaceIndex);
-        message.Attribute(IFLA_VFINFO_LIST | NLA_F_NESTED,
-            Attribute(IFLA_VF_INFO | NLA_F_NESTED, Attribute(attribute.Type, attribute.Content)));
+        message.Attribute(
+            IFLA_VFINFO_LIST | NLA_F_NESTED,
+            Attribute(IFLA_VF_INFO | NLA_F_NESTED, Attribute(attribute.Type, attribute.Content))
+        );
         return message.End();
     }
 
@@ -86,18 +88,41 @@ internal static class VfMessages
         if ((current.Vlan, current.VlanQos, current.VlanProtocol) != (wanted.Vlan, wanted.VlanQos, wanted.VlanProtocol))
         {
             byte[] vlan = [.. number, .. UInt32((uint)wanted.Vlan), .. UInt32((uint)wanted.VlanQos)];
-            changes.Add(wanted.VlanProtocol == VfSettings.Default.VlanProtocol
-                ? new VfAttribute($"vlan {wanted.Vlan} qos {wanted.VlanQos}", IFLA_VF_VLAN, vlan)
-                : new VfAttribute($"vlan {wanted.Vlan} qos {wanted.VlanQos} proto {wanted.VlanProtocol}", IFLA_VF_VLAN_LIST | NLA_F_NESTED,
-                    Attribute(IFLA_VF_VLAN_INFO, [.. vlan, .. BigEndian(Protocol(wanted.VlanProtocol)), 0, 0])));
+            changes.Add(
+                wanted.VlanProtocol == VfSettings.Default.VlanProtocol
+                    ? new VfAttribute($"vlan {wanted.Vlan} qos {wanted.VlanQos}", IFLA_VF_VLAN, vlan)
+                    : new VfAttribute(
+                        $"vlan {wanted.Vlan} qos {wanted.VlanQos} proto {wanted.VlanProtocol}",
+                        IFLA_VF_VLAN_LIST | NLA_F_NESTED,
+                        Attribute(IFLA_VF_VLAN_INFO, [.. vlan, .. BigEndian(Protocol(wanted.VlanProtocol)), 0, 0])
+                    )
+            );
         }
 
         if ((current.MinTxRate, current.MaxTxRate) != (wanted.MinTxRate, wanted.MaxTxRate))
-            changes.Add(new VfAttribute($"min_tx_rate {wanted.MinTxRate} max_tx_rate {wanted.MaxTxRate}", IFLA_VF_RATE, [.. number, .. UInt32((uint)wanted.MinTxRate), .. UInt32((uint)wanted.MaxTxRate)]));
+        {
+            changes.Add(
+                new VfAttribute(
+                    $"min_tx_rate {wanted.MinTxRate} max_tx_rate {wanted.MaxTxRate}",
+                    IFLA_VF_RATE,
+                    [.. number, .. UInt32((uint)wanted.MinTxRate), .. UInt32((uint)wanted.MaxTxRate)]
+                )
+            );
+        }
+
         if (wanted.SpoofCheck is { } spoof && current.SpoofCheck != spoof)
             changes.Add(new VfAttribute($"spoofchk {(spoof ? "on" : "off")}", IFLA_VF_SPOOFCHK, [.. number, .. UInt32(spoof ? 1u : 0)]));
         if (current.LinkState != wanted.LinkState)
-            changes.Add(new VfAttribute($"state {wanted.LinkState switch { 0 => "auto", 1 => "enable", _ => "disable" }}", IFLA_VF_LINK_STATE, [.. number, .. UInt32((uint)wanted.LinkState)]));
+        {
+            changes.Add(
+                new VfAttribute(
+                    $"state {wanted.LinkState switch { 0 => "auto", 1 => "enable", _ => "disable" }}",
+                    IFLA_VF_LINK_STATE,
+                    [.. number, .. UInt32((uint)wanted.LinkState)]
+                )
+            );
+        }
+
         if (wanted.Trust is { } trust && current.Trust != trust)
             changes.Add(new VfAttribute($"trust {(trust ? "on" : "off")}", IFLA_VF_TRUST, [.. number, .. UInt32(trust ? 1u : 0)]));
         return changes;
@@ -182,8 +207,14 @@ internal static class VfMessages
                     var list = new Attributes(content);
                     while (list.Next(out ushort entry, out ReadOnlySpan<byte> vlan))
                     {
-                        if (entry == IFLA_VF_VLAN_INFO && vlan.Length >= 14 && BinaryPrimitives.ReadUInt16BigEndian(vlan[12..]) is var protocol and not 0)
+                        if (
+                            entry == IFLA_VF_VLAN_INFO
+                            && vlan.Length >= 14
+                            && BinaryPrimitives.ReadUInt16BigEndian(vlan[12..]) is var protocol and not 0
+                        )
+                        {
                             settings = settings with { VlanProtocol = ProtocolName(protocol) };
+                        }
                     }
 
                     break;
@@ -230,7 +261,8 @@ internal static class VfMessages
         return null;
     }
 
-    private static string Mac(ReadOnlySpan<byte> bytes) => string.Join(':', bytes.ToArray().Select(b => b.ToString("x2", CultureInfo.InvariantCulture)));
+    private static string Mac(ReadOnlySpan<byte> bytes) =>
+        string.Join(':', bytes.ToArray().Select(b => b.ToString("x2", CultureInfo.InvariantCulture)));
 
     private static byte[] MacBytes(string mac)
     {
@@ -243,20 +275,26 @@ internal static class VfMessages
         return bytes;
     }
 
-    private static string ProtocolName(ushort protocol) => protocol switch
-    {
-        ETH_P_8021Q => "802.1Q",
-        ETH_P_8021AD => "802.1ad",
-        _ => $"0x{protocol:x4}",
-    };
+    private static string ProtocolName(ushort protocol) =>
+        protocol switch
+        {
+            ETH_P_8021Q => "802.1Q",
+            ETH_P_8021AD => "802.1ad",
+            _ => $"0x{protocol:x4}",
+        };
 
-    private static ushort Protocol(string name) => name switch
-    {
-        "802.1Q" => ETH_P_8021Q,
-        "802.1ad" => ETH_P_8021AD,
-        _ when name.StartsWith("0x", StringComparison.Ordinal) => ushort.Parse(name.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture),
-        _ => throw new FormatException($"'{name}' is not a VLAN protocol: 802.1Q or 802.1ad."),
-    };
+    private static ushort Protocol(string name) =>
+        name switch
+        {
+            "802.1Q" => ETH_P_8021Q,
+            "802.1ad" => ETH_P_8021AD,
+            _ when name.StartsWith("0x", StringComparison.Ordinal) => ushort.Parse(
+                name.AsSpan(2),
+                NumberStyles.AllowHexSpecifier,
+                CultureInfo.InvariantCulture
+            ),
+            _ => throw new FormatException($"'{name}' is not a VLAN protocol: 802.1Q or 802.1ad."),
+        };
 
     private static byte[] Attribute(ushort type, ReadOnlySpan<byte> content)
     {
@@ -285,30 +323,30 @@ internal static class VfMessages
     /// <summary>A message that is being put together.</summary>
     private sealed class Writer
     {
-        private readonly List<byte> bytes = [];
+        private readonly List<byte> _bytes = [];
 
         public void Header(ushort type, ushort flags, uint sequence)
         {
-            bytes.AddRange(UInt32(0));
-            bytes.AddRange([(byte)type, (byte)(type >> 8), (byte)flags, (byte)(flags >> 8)]);
-            bytes.AddRange(UInt32(sequence));
-            bytes.AddRange(UInt32(0));
+            _bytes.AddRange(UInt32(0));
+            _bytes.AddRange([(byte)type, (byte)(type >> 8), (byte)flags, (byte)(flags >> 8)]);
+            _bytes.AddRange(UInt32(sequence));
+            _bytes.AddRange(UInt32(0));
         }
 
         /// <summary>struct ifinfomsg, of which only the index says something here.</summary>
         public void LinkHeader(int index)
         {
-            bytes.AddRange(UInt32(0));
-            bytes.AddRange(UInt32((uint)index));
-            bytes.AddRange(UInt32(0));
-            bytes.AddRange(UInt32(0));
+            _bytes.AddRange(UInt32(0));
+            _bytes.AddRange(UInt32((uint)index));
+            _bytes.AddRange(UInt32(0));
+            _bytes.AddRange(UInt32(0));
         }
 
-        public void Attribute(int type, ReadOnlySpan<byte> content) => bytes.AddRange(VfMessages.Attribute((ushort)type, content));
+        public void Attribute(int type, ReadOnlySpan<byte> content) => _bytes.AddRange(VfMessages.Attribute((ushort)type, content));
 
         public byte[] End()
         {
-            byte[] message = [.. bytes];
+            byte[] message = [.. _bytes];
             BinaryPrimitives.WriteUInt32LittleEndian(message, (uint)message.Length);
             return message;
         }
@@ -317,20 +355,20 @@ internal static class VfMessages
     /// <summary>Goes through attributes; what is cut off ends it.</summary>
     private ref struct Attributes(ReadOnlySpan<byte> rest)
     {
-        private ReadOnlySpan<byte> rest = rest;
+        private ReadOnlySpan<byte> _rest = rest;
 
         public bool Next(out ushort type, out ReadOnlySpan<byte> content)
         {
             type = 0;
             content = default;
-            if (rest.Length < AttributeHeader)
+            if (_rest.Length < AttributeHeader)
                 return false;
-            int length = Read16(rest);
-            if (length < AttributeHeader || length > rest.Length)
+            int length = Read16(_rest);
+            if (length < AttributeHeader || length > _rest.Length)
                 return false;
-            type = (ushort)(Read16(rest[2..]) & NLA_TYPE);
-            content = rest[AttributeHeader..length];
-            rest = rest[Math.Min(Align(length), rest.Length)..];
+            type = (ushort)(Read16(_rest[2..]) & NLA_TYPE);
+            content = _rest[AttributeHeader..length];
+            _rest = _rest[Math.Min(Align(length), _rest.Length)..];
             return true;
         }
     }

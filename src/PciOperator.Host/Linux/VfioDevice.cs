@@ -27,12 +27,12 @@ public sealed class VfioDevice : IDisposable
 
     private const int MostFunctions = 4096;
 
-    private readonly PciAddress function;
-    private readonly List<int> groups = [];
-    private int container = -1;
-    private int device = -1;
+    private readonly PciAddress _function;
+    private readonly List<int> _groups = [];
+    private int _container = -1;
+    private int _device = -1;
 
-    private VfioDevice(PciAddress function) => this.function = function;
+    private VfioDevice(PciAddress function) => _function = function;
 
     /// <summary>Opens a function that is bound to a vfio driver.</summary>
     /// <param name="function">The function.</param>
@@ -44,30 +44,37 @@ public sealed class VfioDevice : IDisposable
         var opened = new VfioDevice(function);
         try
         {
-            opened.container = OpenNode($"{folder}/vfio");
+            opened._container = OpenNode($"{folder}/vfio");
             foreach (int group in groups.Distinct())
             {
                 string node = $"{folder}/{group}";
                 int fd = OpenNode(node);
-                opened.groups.Add(fd);
-                int container = opened.container;
+                opened._groups.Add(fd);
+                int container = opened._container;
                 if (Libc.Ioctl(fd, SetContainer, &container) != 0)
-                    throw Error("VFIO_GROUP_SET_CONTAINER of", node, "a member of the group is on a host driver, or the group is not isolated");
-                if (opened.groups.Count == 1 && Libc.Ioctl(opened.container, SetIommu, (void*)Type1V2Iommu) != 0)
+                {
+                    throw Error(
+                        "VFIO_GROUP_SET_CONTAINER of",
+                        node,
+                        "a member of the group is on a host driver, or the group is not isolated"
+                    );
+                }
+
+                if (opened._groups.Count == 1 && Libc.Ioctl(opened._container, SetIommu, (void*)Type1V2Iommu) != 0)
                     throw Error("VFIO_SET_IOMMU of", node, "without interrupt remapping vfio_iommu_type1 needs allow_unsafe_interrupts=1");
             }
 
             nint name = Marshal.StringToCoTaskMemUTF8(function.ToString());
             try
             {
-                opened.device = Libc.Ioctl(opened.groups[0], GetDeviceFd, (void*)name);
+                opened._device = Libc.Ioctl(opened._groups[0], GetDeviceFd, (void*)name);
             }
             finally
             {
                 Marshal.FreeCoTaskMem(name);
             }
 
-            if (opened.device < 0)
+            if (opened._device < 0)
                 throw Error("VFIO_GROUP_GET_DEVICE_FD of", function.ToString(), null);
             return opened;
         }
@@ -89,8 +96,8 @@ public sealed class VfioDevice : IDisposable
         BinaryPrimitives.WriteInt32LittleEndian(info[8..], ConfigRegion);
         fixed (byte* p = info)
         {
-            if (Libc.Ioctl(device, GetRegionInfo, p) != 0)
-                throw Error("VFIO_DEVICE_GET_REGION_INFO of", function.ToString(), null);
+            if (Libc.Ioctl(_device, GetRegionInfo, p) != 0)
+                throw Error("VFIO_DEVICE_GET_REGION_INFO of", _function.ToString(), null);
         }
 
         long size = BinaryPrimitives.ReadInt64LittleEndian(info[16..]);
@@ -101,11 +108,11 @@ public sealed class VfioDevice : IDisposable
         {
             nint n;
             fixed (byte* p = config)
-                n = Libc.ReadAt(device, p + length, (nuint)(config.Length - length), offset + length);
+                n = Libc.ReadAt(_device, p + length, (nuint)(config.Length - length), offset + length);
             if (n < 0 && Marshal.GetLastPInvokeError() == Errnos.EINTR)
                 continue;
             if (n < 0)
-                throw Error("reading the configuration space of", function.ToString(), null);
+                throw Error("reading the configuration space of", _function.ToString(), null);
             if (n == 0)
                 break;
             length += (int)n;
@@ -119,14 +126,15 @@ public sealed class VfioDevice : IDisposable
     public unsafe IReadOnlyList<PciAddress> HotResetTargets()
     {
         // struct vfio_pci_hot_reset_info: argsz, flags, count; then group_id, u16 segment, u8 bus, u8 devfn each.
-        const int header = 12, entry = 8;
-        for (int room = 32; ;)
+        const int header = 12,
+            entry = 8;
+        for (int room = 32; ; )
         {
             byte[] info = new byte[header + (entry * room)];
             BinaryPrimitives.WriteInt32LittleEndian(info, info.Length);
             int result;
             fixed (byte* p = info)
-                result = Libc.Ioctl(device, GetHotResetInfo, p);
+                result = Libc.Ioctl(_device, GetHotResetInfo, p);
             int count = BinaryPrimitives.ReadInt32LittleEndian(info.AsSpan(8));
             if (result != 0 && Marshal.GetLastPInvokeError() == Errnos.ENOSPC && count > room && count <= MostFunctions)
             {
@@ -135,12 +143,21 @@ public sealed class VfioDevice : IDisposable
             }
 
             if (result != 0)
-                throw Error("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO of", function.ToString(), Marshal.GetLastPInvokeError() == Errnos.ENODEV ? "neither its slot nor its bus can be reset" : null);
+            {
+                throw Error(
+                    "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO of",
+                    _function.ToString(),
+                    Marshal.GetLastPInvokeError() == Errnos.ENODEV ? "neither its slot nor its bus can be reset" : null
+                );
+            }
+
             var targets = new List<PciAddress>();
             for (int at = header; targets.Count < count && at < info.Length; at += entry)
             {
                 byte devfn = info[at + 7];
-                targets.Add(new PciAddress(BinaryPrimitives.ReadUInt16LittleEndian(info.AsSpan(at + 4)), info[at + 6], devfn >> 3, devfn & 7));
+                targets.Add(
+                    new PciAddress(BinaryPrimitives.ReadUInt16LittleEndian(info.AsSpan(at + 4)), info[at + 6], devfn >> 3, devfn & 7)
+                );
             }
 
             targets.Sort();
@@ -148,32 +165,34 @@ public sealed class VfioDevice : IDisposable
         }
     }
 
-    /// <summary>Resets the function's slot or bus; every function that is hit must be on a vfio driver and in one of the opened groups.</summary>
+    /// <summary>
+    /// Resets the function's slot or bus; every function that is hit must be on a vfio driver and in one of the opened groups.
+    /// </summary>
     /// <exception cref="HostIoException">What the kernel said.</exception>
     public unsafe void HotReset()
     {
         // struct vfio_pci_hot_reset: argsz, flags, count; then the groups' file descriptors.
         const int header = 12;
-        byte[] request = new byte[header + (4 * groups.Count)];
+        byte[] request = new byte[header + (4 * _groups.Count)];
         BinaryPrimitives.WriteInt32LittleEndian(request, request.Length);
-        BinaryPrimitives.WriteInt32LittleEndian(request.AsSpan(8), groups.Count);
-        for (int i = 0; i < groups.Count; i++)
-            BinaryPrimitives.WriteInt32LittleEndian(request.AsSpan(header + (4 * i)), groups[i]);
+        BinaryPrimitives.WriteInt32LittleEndian(request.AsSpan(8), _groups.Count);
+        for (int i = 0; i < _groups.Count; i++)
+            BinaryPrimitives.WriteInt32LittleEndian(request.AsSpan(header + (4 * i)), _groups[i]);
         fixed (byte* p = request)
         {
-            if (Libc.Ioctl(device, PciHotReset, p) != 0)
-                throw Error("VFIO_DEVICE_PCI_HOT_RESET of", function.ToString(), null);
+            if (Libc.Ioctl(_device, PciHotReset, p) != 0)
+                throw Error("VFIO_DEVICE_PCI_HOT_RESET of", _function.ToString(), null);
         }
     }
 
     /// <summary>Closes device, groups and container, in this order.</summary>
     public void Dispose()
     {
-        Close(ref device);
-        for (int i = 0; i < groups.Count; i++)
-            _ = Libc.Close(groups[i]);
-        groups.Clear();
-        Close(ref container);
+        Close(ref _device);
+        for (int i = 0; i < _groups.Count; i++)
+            _ = Libc.Close(_groups[i]);
+        _groups.Clear();
+        Close(ref _container);
     }
 
     private static void Close(ref int fd)

@@ -19,21 +19,21 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     private const int LargestRecord = 1 << 20;
     private const int LongestName = 180;
     private const string Suffix = ".json";
-    private readonly Lock gate = new();
-    private readonly string folder = $"{stateDirectory}/devices";
-    private readonly string quarantine = $"{stateDirectory}/devices-quarantine";
-    private readonly Dictionary<string, DeviceRecord> records = new(StringComparer.Ordinal);
+    private readonly Lock _gate = new();
+    private readonly string _folder = $"{stateDirectory}/devices";
+    private readonly string _quarantine = $"{stateDirectory}/devices-quarantine";
+    private readonly Dictionary<string, DeviceRecord> _records = new(StringComparer.Ordinal);
 
     // Those of them with a used-once mark: few, and asked for at each look at each device.
-    private readonly Dictionary<string, DeviceRecord> marked = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, DeviceRecord> _marked = new(StringComparer.Ordinal);
 
     // The ids of records by the address that they name.
-    private readonly Dictionary<string, SortedSet<string>> places = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, SortedSet<string>> _places = new(StringComparer.Ordinal);
 
     // Names of files that can't be understood, and where each lies.
-    private readonly Dictionary<string, string> unreadable = new(StringComparer.Ordinal);
-    private Dictionary<string, PciAddress> present = [];
-    private bool loaded;
+    private readonly Dictionary<string, string> _unreadable = new(StringComparer.Ordinal);
+    private Dictionary<string, PciAddress> _present = [];
+    private bool _loaded;
 
     /// <summary>What a device is remembered by.</summary>
     public static string Key(string? stableId, PciAddress address) => stableId ?? $"address:{address}";
@@ -43,38 +43,41 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     /// <exception cref="HostIoException">They can't be read.</exception>
     public void Load()
     {
-        lock (gate)
+        lock (_gate)
         {
-            if (loaded)
+            if (_loaded)
                 return;
-            foreach (string name in files.List(folder))
+            foreach (string name in files.List(_folder))
             {
-                if (StateFolder.IsLeftOver(files, folder, name) || !name.EndsWith(Suffix, StringComparison.Ordinal))
+                if (StateFolder.IsLeftOver(files, _folder, name) || !name.EndsWith(Suffix, StringComparison.Ordinal))
                     continue;
-                string path = $"{folder}/{name}";
+                string path = $"{_folder}/{name}";
                 byte[]? content = StateFolder.TryRead(files, path, LargestRecord, out bool failed);
                 if (content is not null && Read(path, content) is { } record && FileName(record.StableId) == name)
                     Keep(record);
                 else if (content is not null || failed)
-                    unreadable[name] = StateFolder.PutAside(files, path, $"{quarantine}/{name}", content);
+                    _unreadable[name] = StateFolder.PutAside(files, path, $"{_quarantine}/{name}", content);
             }
 
-            foreach (string name in files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)))
-                unreadable[name] = $"{quarantine}/{name}";
-            loaded = true;
+            foreach (string name in files.List(_quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)))
+                _unreadable[name] = $"{_quarantine}/{name}";
+            _loaded = true;
         }
     }
 
     /// <summary>What is remembered of the device; null when nothing.</summary>
     public DeviceRecord? Find(string key, PciAddress address)
     {
-        lock (gate)
+        lock (_gate)
             return Locate(key, address);
     }
 
     /// <summary>Whether anything is remembered that may keep the device from somebody.</summary>
     public bool Knows(string key, PciAddress address) =>
-        Find(key, address) is { NoReset: not null } or { NotClean: not null } || NotCleanOf(key, address) is not null || MarkOf(key, address) is not null || UnreadablePath(key) is not null;
+        Find(key, address) is { NoReset: not null } or { NotClean: not null }
+        || NotCleanOf(key, address) is not null
+        || MarkOf(key, address) is not null
+        || UnreadablePath(key) is not null;
 
     /// <summary>The devices that the host shows now, for <see cref="MarkOf"/>.</summary>
     public void Seen(IEnumerable<KeyValuePair<string, PciAddress>> devices)
@@ -86,8 +89,8 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
                 seen[alias] = address;
         }
 
-        lock (gate)
-            present = seen;
+        lock (_gate)
+            _present = seen;
     }
 
     /// <summary>
@@ -96,13 +99,18 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     /// </summary>
     public (string Key, UsedOnceMark Mark)? MarkOf(string key, PciAddress address)
     {
-        lock (gate)
+        lock (_gate)
         {
-            if (marked.Count == 0)
+            if (_marked.Count == 0)
                 return null;
             if (Locate(key, address) is { UsedOnce: { } own } record)
                 return (record.StableId, own);
-            return At(address).FirstOrDefault(r => r.UsedOnce is not null && r.StableId != key && present.GetValueOrDefault(r.StableId, address) == address) is { } moved
+            return
+                At(address)
+                    .FirstOrDefault(r =>
+                        r.UsedOnce is not null && r.StableId != key && _present.GetValueOrDefault(r.StableId, address) == address
+                    )
+                    is { } moved
                 ? (moved.StableId, moved.UsedOnce!)
                 : null;
         }
@@ -114,7 +122,7 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     /// </summary>
     public NotCleanMark? NotCleanOf(string key, PciAddress address)
     {
-        lock (gate)
+        lock (_gate)
             return NotClean(key, address).Select(r => r.NotClean).MaxBy(m => m!.At);
     }
 
@@ -122,7 +130,7 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     public void Forgive(IHostFileSystem through, string key, PciAddress address)
     {
         List<DeviceRecord> its;
-        lock (gate)
+        lock (_gate)
             its = [.. NotClean(key, address)];
         foreach (DeviceRecord record in its)
             Replace(through, record with { NotClean = null });
@@ -131,11 +139,16 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     /// <summary>Where the device's record lies that could not be understood; null when it has none.</summary>
     public string? UnreadablePath(string key)
     {
-        lock (gate)
+        lock (_gate)
         {
             // Twins once had one record between them, and nobody knows whose this was.
-            return unreadable.Count == 0 ? null
-                : DeviceIdentity.Aliases(key).Concat(DeviceIdentity.Aliases(DeviceIdentity.WithoutPlace(key))).Select(id => unreadable.GetValueOrDefault(FileName(id))).FirstOrDefault(path => path is not null);
+            return _unreadable.Count == 0
+                ? null
+                : DeviceIdentity
+                    .Aliases(key)
+                    .Concat(DeviceIdentity.Aliases(DeviceIdentity.WithoutPlace(key)))
+                    .Select(id => _unreadable.GetValueOrDefault(FileName(id)))
+                    .FirstOrDefault(path => path is not null);
         }
     }
 
@@ -143,7 +156,7 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     public void Update(IHostFileSystem through, string key, PciAddress address, Func<DeviceRecord, DeviceRecord> change)
     {
         DeviceRecord after;
-        lock (gate)
+        lock (_gate)
         {
             DeviceRecord before = Locate(key, address) ?? new DeviceRecord { FormatVersion = DeviceRecord.CurrentFormat, StableId = key };
             after = change(before);
@@ -152,15 +165,18 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
             Keep(after = after with { FormatVersion = DeviceRecord.CurrentFormat, Address = address.ToString() });
         }
 
-        through.WriteDurably($"{folder}/{FileName(after.StableId)}", JsonSerializer.SerializeToUtf8Bytes(after, DeviceMemoryJson.Default.DeviceRecord));
+        through.WriteDurably(
+            $"{_folder}/{FileName(after.StableId)}",
+            JsonSerializer.SerializeToUtf8Bytes(after, DeviceMemoryJson.Default.DeviceRecord)
+        );
     }
 
     /// <summary>Removes the marks that a claim left on devices which it never had.</summary>
     public void Unmark(IHostFileSystem through, string claimUid)
     {
         List<DeviceRecord> its;
-        lock (gate)
-            its = [.. marked.Values.Where(r => r.UsedOnce!.ClaimUid == claimUid)];
+        lock (_gate)
+            its = [.. _marked.Values.Where(r => r.UsedOnce!.ClaimUid == claimUid)];
         foreach (DeviceRecord record in its)
             Replace(through, record with { UsedOnce = null });
     }
@@ -173,8 +189,8 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
         while (UnreadablePath(key) is { } path)
         {
             through.Delete(path);
-            lock (gate)
-                unreadable.Remove(unreadable.First(u => u.Value == path).Key);
+            lock (_gate)
+                _unreadable.Remove(_unreadable.First(u => u.Value == path).Key);
             any = true;
         }
 
@@ -195,8 +211,8 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
 
     private DeviceRecord? Exactly(string stableId)
     {
-        lock (gate)
-            return records.GetValueOrDefault(stableId);
+        lock (_gate)
+            return _records.GetValueOrDefault(stableId);
     }
 
     /// <summary>
@@ -204,41 +220,56 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
     /// came); else as an agent before this one wrote it.
     /// </summary>
     private DeviceRecord? Locate(string key, PciAddress address) =>
-        records.GetValueOrDefault(key)
+        _records.GetValueOrDefault(key)
         ?? At(address).FirstOrDefault(r => DeviceIdentity.MayBeSame(r.StableId, key))
-        ?? DeviceIdentity.Aliases(key).Skip(1).Where(id => DeviceIdentity.IsSerial(id)).Select(id => records.GetValueOrDefault(id)).FirstOrDefault(r => r is not null);
+        ?? DeviceIdentity
+            .Aliases(key)
+            .Skip(1)
+            .Where(id => DeviceIdentity.IsSerial(id))
+            .Select(id => _records.GetValueOrDefault(id))
+            .FirstOrDefault(r => r is not null);
 
     private IEnumerable<DeviceRecord> NotClean(string key, PciAddress address) =>
         At(address).Append(Locate(key, address)).OfType<DeviceRecord>().Where(r => r.NotClean is not null).Distinct();
 
     /// <summary>Records that were last written of a device at an address.</summary>
     private IEnumerable<DeviceRecord> At(PciAddress address) =>
-        places.GetValueOrDefault(address.ToString())?.Select(id => records[id]) ?? [];
+        _places.GetValueOrDefault(address.ToString())?.Select(id => _records[id]) ?? [];
 
     /// <summary>Disk first: what goes counts until it is gone there.</summary>
     private void Replace(IHostFileSystem through, DeviceRecord record)
     {
-        through.WriteDurably($"{folder}/{FileName(record.StableId)}", JsonSerializer.SerializeToUtf8Bytes(record, DeviceMemoryJson.Default.DeviceRecord));
-        lock (gate)
+        through.WriteDurably(
+            $"{_folder}/{FileName(record.StableId)}",
+            JsonSerializer.SerializeToUtf8Bytes(record, DeviceMemoryJson.Default.DeviceRecord)
+        );
+        lock (_gate)
             Keep(record);
     }
 
     private void Keep(DeviceRecord record)
     {
-        if (records.GetValueOrDefault(record.StableId)?.Address is { } old && old != record.Address && places.TryGetValue(old, out SortedSet<string>? there))
+        if (
+            _records.GetValueOrDefault(record.StableId)?.Address is { } old
+            && old != record.Address
+            && _places.TryGetValue(old, out SortedSet<string>? there)
+        )
+        {
             there.Remove(record.StableId);
+        }
+
         if (record.Address is { } address)
         {
-            if (!places.TryGetValue(address, out SortedSet<string>? here))
-                places[address] = here = new SortedSet<string>(StringComparer.Ordinal);
+            if (!_places.TryGetValue(address, out SortedSet<string>? here))
+                _places[address] = here = new SortedSet<string>(StringComparer.Ordinal);
             here.Add(record.StableId);
         }
 
-        records[record.StableId] = record;
+        _records[record.StableId] = record;
         if (record.UsedOnce is null)
-            marked.Remove(record.StableId);
+            _marked.Remove(record.StableId);
         else
-            marked[record.StableId] = record;
+            _marked[record.StableId] = record;
     }
 
     /// <summary>The stable id with what a file name can't hold escaped; a digest of one that is too long.</summary>
@@ -254,7 +285,12 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
         {
             DeviceRecord? record = JsonSerializer.Deserialize(content, DeviceMemoryJson.Default.DeviceRecord);
             if (record?.FormatVersion > DeviceRecord.CurrentFormat)
-                throw new JournalException($"The device record {path} has format {record.FormatVersion}, and this agent knows {DeviceRecord.CurrentFormat}: it was written by a newer agent. Run that one.");
+            {
+                throw new JournalException(
+                    $"The device record {path} has format {record.FormatVersion}, and this agent knows {DeviceRecord.CurrentFormat}: it was written by a newer agent. Run that one."
+                );
+            }
+
             return record;
         }
         catch (JsonException)
@@ -290,7 +326,10 @@ internal sealed record DeviceRecord
     public NotBoundMark? NotBound { get; init; }
 }
 
-/// <summary>No reset worked on a device that a claim wanted reset. What could change that ends it: another kernel, other methods, or more of its card in the claim.</summary>
+/// <summary>
+/// No reset worked on a device that a claim wanted reset. What could change that ends it: another kernel, other methods, or more of its
+/// card in the claim.
+/// </summary>
 internal sealed record NoResetMark(string Why, DateTimeOffset At, string Kernel, string Methods, string Claimed)
 {
     /// <summary>Whether a claim for these devices would fail in the same way, as far as can be known.</summary>
@@ -301,7 +340,8 @@ internal sealed record NoResetMark(string Why, DateTimeOffset At, string Kernel,
 }
 
 /// <summary>
-/// A VFIO driver did not take a device. That belongs to device and kernel: another kernel, another driver or other settings of it end it, or an
+/// A VFIO driver did not take a device. That belongs to device and kernel: another kernel, another driver or other settings of it end it,
+/// or an
 /// administrator.
 /// </summary>
 internal sealed record NotBoundMark(string Why, DateTimeOffset At, string Kernel, string Driver, string Setting)
@@ -321,6 +361,7 @@ internal sealed record NotCleanMark(string BootId, string Why, DateTimeOffset At
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     WriteIndented = true,
     RespectNullableAnnotations = true,
-    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull
+)]
 [JsonSerializable(typeof(DeviceRecord))]
 internal sealed partial class DeviceMemoryJson : JsonSerializerContext;

@@ -9,9 +9,11 @@ namespace PciOperator.Host;
 /// The state folder belongs to one process at a time: flock(2) on a file in it, which the kernel lets go when the process has ended.
 /// </summary>
 /// <remarks>
-/// A process that was killed has not ended while one of its threads stands in a call of the kernel's that can't be cancelled (unbinding a device that is
+/// A process that was killed has not ended while one of its threads stands in a call of the kernel's that can't be cancelled (unbinding a
+/// device that is
 /// in use), and keeps its lock that long. It does nothing more: the thread ends when the call does. So the file says whose lock it is, and
-/// when that process is dead but for such a thread, the next one puts another file in its place. Who takes a lock makes sure that its file is
+/// when that process is dead but for such a thread, the next one puts another file in its place. Who takes a lock makes sure that its file
+/// is
 /// still the one in the folder; who puts another in its place does it under a lock of its own.
 /// </remarks>
 internal static class FolderLock
@@ -47,7 +49,8 @@ internal static class FolderLock
                 failure = e;
             }
 
-            string path = $"{folder}/{Name}", who = "";
+            string path = $"{folder}/{Name}",
+                who = "";
             for (int attempt = 0; attempt < Attempts; attempt++)
             {
                 using SafeFileHandle? file = Open(path) ?? OpenFolder(folder);
@@ -82,7 +85,8 @@ internal static class FolderLock
     /// <summary>Whether the dead one's lock has been replaced by one of ours; false: look again.</summary>
     private static bool TakeOver(string folder, string path)
     {
-        string turn = $"{path}.turn", next = $"{path}.next";
+        string turn = $"{path}.turn",
+            next = $"{path}.next";
         using SafeFileHandle? mine = Open(turn);
         if (mine is null || !TryLock(mine, turn))
             return false;
@@ -157,22 +161,31 @@ internal static class FolderLock
 
     private static string Holder(string path) => Text(path)?.Trim() ?? "";
 
-    /// <summary>Killed, and only kept from ending by a thread in the kernel. Whoever can't be seen from here, or isn't known, is not dead.</summary>
+    /// <summary>
+    /// Killed, and only kept from ending by a thread in the kernel. Whoever can't be seen from here, or isn't known, is not dead.
+    /// </summary>
     private static bool IsDead(string holder) =>
         Parse(holder) is var (pid, started) && Started(pid) == started && (StateOf(pid) is 'Z' or 'X' || IsKilled(pid));
 
     private static bool IsAlive(string holder) => Parse(holder) is not var (pid, started) || (Started(pid) == started && !IsDead(holder));
 
     private static (string Pid, string Started)? Parse(string holder) =>
-        holder.Split(' ', StringSplitOptions.RemoveEmptyEntries) is [var pid, var started, var pids] && pids == NamespaceOfPids() && pid.All(char.IsAsciiDigit)
+        holder.Split(' ', StringSplitOptions.RemoveEmptyEntries) is [var pid, var started, var pids]
+        && pids == NamespaceOfPids()
+        && pid.All(char.IsAsciiDigit)
             ? (pid, started)
             : null;
 
-    private static string Words(string holder) => Parse(holder) is var (pid, _) ? $"process {pid} ({Text($"/proc/{pid}/comm")?.Trim() ?? "?"})" : "another process";
+    private static string Words(string holder) =>
+        Parse(holder) is var (pid, _) ? $"process {pid} ({Text($"/proc/{pid}/comm")?.Trim() ?? "?"})" : "another process";
 
-    /// <summary>proc(5): the command is in parentheses, and may hold anything; the state follows, and the start time is the 22nd field.</summary>
+    /// <summary>
+    /// proc(5): the command is in parentheses, and may hold anything; the state follows, and the start time is the 22nd field.
+    /// </summary>
     private static string[] Stat(string pid) =>
-        Text($"/proc/{pid}/stat") is { } stat && stat.LastIndexOf(") ", StringComparison.Ordinal) is >= 0 and var end ? stat[(end + 2)..].Split(' ') : [];
+        Text($"/proc/{pid}/stat") is { } stat && stat.LastIndexOf(") ", StringComparison.Ordinal) is >= 0 and var end
+            ? stat[(end + 2)..].Split(' ')
+            : [];
 
     private static char? StateOf(string pid) => Stat(pid) is [[var state, ..], ..] ? state : null;
 
@@ -180,8 +193,13 @@ internal static class FolderLock
 
     /// <summary>SIGKILL is on its way to it: "SigPnd" and "ShdPnd" of proc(5).</summary>
     private static bool IsKilled(string pid) =>
-        (Text($"/proc/{pid}/status") ?? "").Split('\n').Where(l => l.StartsWith("SigPnd:", StringComparison.Ordinal) || l.StartsWith("ShdPnd:", StringComparison.Ordinal))
-            .Any(l => ulong.TryParse(l.AsSpan(7).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong signals) && (signals & KillSignal) != 0);
+        (Text($"/proc/{pid}/status") ?? "")
+            .Split('\n')
+            .Where(l => l.StartsWith("SigPnd:", StringComparison.Ordinal) || l.StartsWith("ShdPnd:", StringComparison.Ordinal))
+            .Any(l =>
+                ulong.TryParse(l.AsSpan(7).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong signals)
+                && (signals & KillSignal) != 0
+            );
 
     private static string? NamespaceOfPids() => new FileInfo("/proc/self/ns/pid").LinkTarget;
 

@@ -19,13 +19,15 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
     private const int LongestUid = 64;
     private const int LongestDriver = 64;
     private const string Suffix = ".json";
-    private readonly string folder = $"{stateDirectory}/journal";
-    private readonly string quarantine = $"{stateDirectory}/journal-quarantine";
-    private readonly SortedDictionary<string, string> unreadable = new(StringComparer.Ordinal);
+    private readonly string _folder = $"{stateDirectory}/journal";
+    private readonly string _quarantine = $"{stateDirectory}/journal-quarantine";
+    private readonly SortedDictionary<string, string> _unreadable = new(StringComparer.Ordinal);
 
     /// <summary>Whether a UID can name a file.</summary>
     public static bool IsUid(string uid) =>
-        uid.Length is > 0 and <= LongestUid && char.IsAsciiLetterOrDigit(uid[0]) && uid.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
+        uid.Length is > 0 and <= LongestUid
+        && char.IsAsciiLetterOrDigit(uid[0])
+        && uid.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.' or '_');
 
     /// <summary>All entries.</summary>
     /// <exception cref="JournalException">An entry is of a newer format.</exception>
@@ -33,32 +35,36 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
     public List<JournalEntry> Load()
     {
         var entries = new List<JournalEntry>();
-        unreadable.Clear();
-        foreach (string name in files.List(folder))
+        _unreadable.Clear();
+        foreach (string name in files.List(_folder))
         {
-            if (StateFolder.IsLeftOver(files, folder, name))
-                HasLeftOvers |= files.Exists($"{folder}/{name}");
+            if (StateFolder.IsLeftOver(files, _folder, name))
+                HasLeftOvers |= files.Exists($"{_folder}/{name}");
             else if (name.EndsWith(Suffix, StringComparison.Ordinal))
                 Load(name, entries);
         }
 
-        foreach (string name in files.List(quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)))
-            unreadable[name[..^Suffix.Length]] = $"{quarantine}/{name}";
+        foreach (string name in files.List(_quarantine).Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)))
+            _unreadable[name[..^Suffix.Length]] = $"{_quarantine}/{name}";
         return entries;
     }
 
     private void Load(string name, List<JournalEntry> entries)
     {
-        string path = $"{folder}/{name}", uid = name[..^Suffix.Length];
+        string path = $"{_folder}/{name}",
+            uid = name[..^Suffix.Length];
         byte[]? content = StateFolder.TryRead(files, path, LargestEntry, out bool failed);
         if (content is not null && IsUid(uid) && Read(path, content) is { } entry && entry.ClaimUid == uid)
             entries.Add(entry);
         else if (content is not null || failed || !IsUid(uid))
-            unreadable[uid] = StateFolder.PutAside(files, path, $"{quarantine}/{name}", content);
+            _unreadable[uid] = StateFolder.PutAside(files, path, $"{_quarantine}/{name}", content);
     }
 
-    /// <summary>What can't be understood, as <see cref="Load()"/> found it: names of files without their suffix (claims' UIDs, as a rule), and where they lie.</summary>
-    public IReadOnlyDictionary<string, string> Unreadable => unreadable;
+    /// <summary>
+    /// What can't be understood, as <see cref="Load()"/> found it: names of files without their suffix (claims' UIDs, as a rule), and where
+    /// they lie.
+    /// </summary>
+    public IReadOnlyDictionary<string, string> Unreadable => _unreadable;
 
     /// <summary>Whether something is left of writes that were cut off, and could not be removed.</summary>
     public bool HasLeftOvers { get; private set; }
@@ -67,18 +73,21 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
     /// <exception cref="HostIoException">It still can't be removed.</exception>
     public void RemoveLeftOvers()
     {
-        StateFolder.RemoveLeftOvers(files, folder);
+        StateFolder.RemoveLeftOvers(files, _folder);
         HasLeftOvers = false;
     }
 
     /// <summary>On disk, durably, when it returns.</summary>
     public void Save(IHostFileSystem through, JournalEntry entry) =>
-        through.WriteDurably($"{folder}/{entry.ClaimUid}{Suffix}", JsonSerializer.SerializeToUtf8Bytes(entry, JournalJson.Default.JournalEntry));
+        through.WriteDurably(
+            $"{_folder}/{entry.ClaimUid}{Suffix}",
+            JsonSerializer.SerializeToUtf8Bytes(entry, JournalJson.Default.JournalEntry)
+        );
 
     /// <summary>Gone from disk, durably, when it returns.</summary>
     public void Remove(IHostFileSystem through, string uid)
     {
-        string path = $"{folder}/{uid}{Suffix}";
+        string path = $"{_folder}/{uid}{Suffix}";
         try
         {
             through.Delete(path);
@@ -95,7 +104,12 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
         {
             int version = JsonSerializer.Deserialize(content, JournalJson.Default.JournalVersion)?.FormatVersion ?? 0;
             if (version > JournalEntry.CurrentFormat)
-                throw new JournalException($"The journal entry {path} has format {version}, and this agent knows {JournalEntry.CurrentFormat}: it was written by a newer agent. Run that one, or release the claim with it first.");
+            {
+                throw new JournalException(
+                    $"The journal entry {path} has format {version}, and this agent knows {JournalEntry.CurrentFormat}: it was written by a newer agent. Run that one, or release the claim with it first."
+                );
+            }
+
             JournalEntry? entry = version < 1 ? null : JsonSerializer.Deserialize(content, JournalJson.Default.JournalEntry);
             return entry is not null && entry.Devices.Count > 0 && entry.Devices.All(IsWhole) && entry.IsNamed ? entry.Upgraded() : null;
         }
@@ -106,10 +120,15 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
     }
 
     private static bool IsWhole(JournalDevice device) =>
-        PciAddress.TryParse(device.Address, out _) && PciId.TryParse(device.VendorId, out _) && PciId.TryParse(device.ProductId, out _)
+        PciAddress.TryParse(device.Address, out _)
+        && PciId.TryParse(device.VendorId, out _)
+        && PciId.TryParse(device.ProductId, out _)
         && (device.ParentAddress is null || PciAddress.TryParse(device.ParentAddress, out _))
-        && IsDriver(device.TargetDriver) && (device.OriginalDriver is null || IsDriver(device.OriginalDriver)) && (device.OriginalOverride is null || IsDriver(device.OriginalOverride));
+        && IsDriver(device.TargetDriver)
+        && (device.OriginalDriver is null || IsDriver(device.OriginalDriver))
+        && (device.OriginalOverride is null || IsDriver(device.OriginalOverride));
 
     /// <summary>It becomes a part of paths, and of what is written to the kernel.</summary>
-    private static bool IsDriver(string name) => name.Length is > 0 and <= LongestDriver && name.All(c => c is > ' ' and <= '~' and not '/');
+    private static bool IsDriver(string name) =>
+        name.Length is > 0 and <= LongestDriver && name.All(c => c is > ' ' and <= '~' and not '/');
 }

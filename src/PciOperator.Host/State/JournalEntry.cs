@@ -52,40 +52,52 @@ internal sealed record JournalEntry
 
     /// <summary>Whether namespace and name can be an object's.</summary>
     [JsonIgnore]
-    public bool IsNamed => ClaimNamespace.Length <= LongestNamespace && ClaimName.Length <= LongestName
-        && !ClaimNamespace.AsSpan().ContainsAnyExceptInRange('!', '~') && !ClaimName.AsSpan().ContainsAnyExceptInRange('!', '~');
+    public bool IsNamed =>
+        ClaimNamespace.Length <= LongestNamespace
+        && ClaimName.Length <= LongestName
+        && !ClaimNamespace.AsSpan().ContainsAnyExceptInRange('!', '~')
+        && !ClaimName.AsSpan().ContainsAnyExceptInRange('!', '~');
 
     [JsonIgnore]
-    public AssignmentRequest Request => new()
-    {
-        ClaimUid = ClaimUid,
-        ClaimNamespace = ClaimNamespace,
-        ClaimName = ClaimName,
-        Devices =
-        [
-            .. Devices.Select(d => new DeviceToTake
-            {
-                Address = d.At,
-                VendorId = PciId.Parse(d.VendorId),
-                ProductId = PciId.Parse(d.ProductId),
-                StableId = d.StableId,
-                IommuGroup = d.IommuGroup,
-                Driver = d.Driver,
-                Managed = d.Managed,
-                Reset = d.Reset,
-                OneTimeUse = d.OneTimeUse,
-            }),
-        ],
-    };
+    public AssignmentRequest Request =>
+        new()
+        {
+            ClaimUid = ClaimUid,
+            ClaimNamespace = ClaimNamespace,
+            ClaimName = ClaimName,
+            Devices =
+            [
+                .. Devices.Select(d => new DeviceToTake
+                {
+                    Address = d.At,
+                    VendorId = PciId.Parse(d.VendorId),
+                    ProductId = PciId.Parse(d.ProductId),
+                    StableId = d.StableId,
+                    IommuGroup = d.IommuGroup,
+                    Driver = d.Driver,
+                    Managed = d.Managed,
+                    Reset = d.Reset,
+                    OneTimeUse = d.OneTimeUse,
+                }),
+            ],
+        };
 
     /// <summary>An entry of format 1 as one of format 2: who had the devices is read from its stage.</summary>
-    public JournalEntry Upgraded() => FormatVersion >= CurrentFormat
-        ? this
-        : this with { FormatVersion = CurrentFormat, HandedOutIn = Stage == JournalStage.Preparing ? null : BootId, Used = Stage != JournalStage.Preparing };
+    public JournalEntry Upgraded() =>
+        FormatVersion >= CurrentFormat
+            ? this
+            : this with
+            {
+                FormatVersion = CurrentFormat,
+                HandedOutIn = Stage == JournalStage.Preparing ? null : BootId,
+                Used = Stage != JournalStage.Preparing,
+            };
 
     /// <summary>Whether it is for these devices, whatever else changed (how they are reset, whether they are used once).</summary>
     public bool IsFor(AssignmentRequest request) =>
-        Devices.Select(d => (d.At, d.VendorId, d.ProductId, d.Driver, d.Managed)).ToHashSet()
+        Devices
+            .Select(d => (d.At, d.VendorId, d.ProductId, d.Driver, d.Managed))
+            .ToHashSet()
             .SetEquals(request.Devices.Select(d => (d.Address, d.VendorId.ToString(), d.ProductId.ToString(), d.Driver, d.Managed)));
 }
 
@@ -134,7 +146,9 @@ internal sealed record JournalDevice
     /// <summary>It is kept from others afterwards. (Format 2.)</summary>
     public bool OneTimeUse { get; init; }
 
-    /// <summary>reset_method as it was found, since trying methods one by one changes it; null: the kernel shows none. (Format 2.)</summary>
+    /// <summary>
+    /// reset_method as it was found, since trying methods one by one changes it; null: the kernel shows none. (Format 2.)
+    /// </summary>
     public string? OriginalResetMethods { get; init; }
 
     /// <summary>It was handed out without a reset: why none worked, as a sentence. (Format 2.)</summary>
@@ -165,7 +179,8 @@ internal sealed record JournalVersion
     UseStringEnumConverter = true,
     WriteIndented = true,
     RespectNullableAnnotations = true,
-    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull
+)]
 [JsonSerializable(typeof(JournalEntry))]
 [JsonSerializable(typeof(JournalVersion))]
 internal sealed partial class JournalJson : JsonSerializerContext;

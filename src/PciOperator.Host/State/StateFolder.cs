@@ -68,5 +68,6 @@ internal static class StateFolder
     }
 
     /// <summary>What trying again doesn't change: nothing can be written there, or not under that name.</summary>
-    private static bool IsFixed(int errno) => errno is Errnos.EROFS or Errnos.ENOSPC or Errnos.EDQUOT or Errnos.EACCES or Errnos.EPERM or Errnos.ENAMETOOLONG;
+    private static bool IsFixed(int errno) =>
+        errno is Errnos.EROFS or Errnos.ENOSPC or Errnos.EDQUOT or Errnos.EACCES or Errnos.EPERM or Errnos.ENAMETOOLONG;
 }

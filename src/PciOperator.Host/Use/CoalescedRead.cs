@@ -13,26 +13,26 @@ internal sealed class CoalescedRead<T>(Func<IHostFileSystem, T> read, Func<T, bo
     /// <summary>Those that are about to ask are not waited for any longer, though they move.</summary>
     private static readonly TimeSpan LongestGathering = TimeSpan.FromSeconds(1);
 
-    private readonly object gate = new();
-    private readonly HashSet<BlockingWork> expected = [];
-    private readonly HashSet<BlockingWork> here = [];
-    private Look? running;
-    private Look? next;
+    private readonly object _gate = new();
+    private readonly HashSet<BlockingWork> _expected = [];
+    private readonly HashSet<BlockingWork> _here = [];
+    private Look? _running;
+    private Look? _next;
 
     /// <summary>The work is about to ask, perhaps more than once: others wait for it a little, so that one look does for all.</summary>
     public void Expect(BlockingWork work)
     {
-        lock (gate)
-            expected.Add(work);
+        lock (_gate)
+            _expected.Add(work);
     }
 
     /// <summary>The work is not going to ask for now.</summary>
     public void Leave(BlockingWork work)
     {
-        lock (gate)
+        lock (_gate)
         {
-            if (expected.Remove(work) && next is not null && AllAreHere())
-                Monitor.PulseAll(gate);
+            if (_expected.Remove(work) && _next is not null && AllAreHere())
+                Monitor.PulseAll(_gate);
         }
     }
 
@@ -44,22 +44,22 @@ internal sealed class CoalescedRead<T>(Func<IHostFileSystem, T> read, Func<T, bo
         while (true)
         {
             Look look;
-            lock (gate)
+            lock (_gate)
             {
-                look = next ??= new Look(work);
-                here.Add(work);
+                look = _next ??= new Look(work);
+                _here.Add(work);
                 if (AllAreHere())
-                    Monitor.PulseAll(gate);
+                    Monitor.PulseAll(_gate);
                 if (look.By != work)
                 {
                     WaitFor(look);
-                    here.Remove(work);
+                    _here.Remove(work);
                 }
                 else
                 {
                     Gather();
-                    running = look;
-                    next = null;
+                    _running = look;
+                    _next = null;
                 }
             }
 
@@ -79,19 +79,21 @@ internal sealed class CoalescedRead<T>(Func<IHostFileSystem, T> read, Func<T, bo
         }
         finally
         {
-            lock (gate)
+            lock (_gate)
             {
                 look.Seen = seen is not null && isWhole(seen) ? seen : null;
                 look.Ended = true;
-                here.Remove(look.By);
-                if (running == look)
-                    running = null;
-                Monitor.PulseAll(gate);
+                _here.Remove(look.By);
+                if (_running == look)
+                    _running = null;
+                Monitor.PulseAll(_gate);
             }
         }
     }
 
-    /// <summary>Until a look of somebody else's has ended or stands still. One of those who wait looks after it, so that the others can sleep.</summary>
+    /// <summary>
+    /// Until a look of somebody else's has ended or stands still. One of those who wait looks after it, so that the others can sleep.
+    /// </summary>
     private void WaitFor(Look look)
     {
         bool watching = false;
@@ -99,12 +101,12 @@ internal sealed class CoalescedRead<T>(Func<IHostFileSystem, T> read, Func<T, bo
         {
             if (!watching && look.Watched)
             {
-                Monitor.Wait(gate);
+                Monitor.Wait(_gate);
                 continue;
             }
 
             watching = look.Watched = true;
-            if (!Monitor.Wait(gate, patience) && running == look)
+            if (!Monitor.Wait(_gate, patience) && _running == look)
                 LeaveIfStanding(look);
         }
     }
@@ -113,12 +115,12 @@ internal sealed class CoalescedRead<T>(Func<IHostFileSystem, T> read, Func<T, bo
     private void Gather()
     {
         long began = Environment.TickCount64;
-        while (running is not null || (Environment.TickCount64 - began < LongestGathering.TotalMilliseconds && !AllAreHere()))
+        while (_running is not null || (Environment.TickCount64 - began < LongestGathering.TotalMilliseconds && !AllAreHere()))
         {
             long steps = Steps();
-            if (Monitor.Wait(gate, patience))
+            if (Monitor.Wait(_gate, patience))
                 continue;
-            if (running is { } other)
+            if (_running is { } other)
                 LeaveIfStanding(other);
             else if (Steps() == steps)
                 break;
@@ -130,13 +132,13 @@ internal sealed class CoalescedRead<T>(Func<IHostFileSystem, T> read, Func<T, bo
         if (!look.By.Stands(patience))
             return;
         look.Stands = true;
-        running = null;
-        Monitor.PulseAll(gate);
+        _running = null;
+        Monitor.PulseAll(_gate);
     }
 
-    private bool AllAreHere() => expected.All(work => here.Contains(work) || work.Stands(patience));
+    private bool AllAreHere() => _expected.All(work => _here.Contains(work) || work.Stands(patience));
 
-    private long Steps() => expected.Where(work => !here.Contains(work)).Sum(work => work.Calls);
+    private long Steps() => _expected.Where(work => !_here.Contains(work)).Sum(work => work.Calls);
 
     private sealed class Look(BlockingWork by)
     {

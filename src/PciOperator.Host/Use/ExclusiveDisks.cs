@@ -6,25 +6,25 @@ namespace PciOperator.Host;
 /// </summary>
 internal sealed class ExclusiveDisks : IDisposable
 {
-    private readonly Dictionary<string, IDisposable> held = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, IDisposable> _held = new(StringComparer.Ordinal);
 
     /// <summary>Claims a disk and keeps it.</summary>
     /// <returns>Whether it could be claimed.</returns>
     /// <exception cref="HostIoException">Its node can't be opened.</exception>
     public bool TryAdd(IHostFileSystem files, string node)
     {
-        if (held.ContainsKey(node))
+        if (_held.ContainsKey(node))
             return true;
         if (files.ClaimBlockDevice(node) is not { } claim)
             return false;
-        held[node] = claim;
+        _held[node] = claim;
         return true;
     }
 
     public void Dispose()
     {
-        foreach (IDisposable claim in held.Values)
+        foreach (IDisposable claim in _held.Values)
             claim.Dispose();
-        held.Clear();
+        _held.Clear();
     }
 }

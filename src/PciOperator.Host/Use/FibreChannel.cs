@@ -8,11 +8,9 @@ namespace PciOperator.Host;
 /// </summary>
 internal sealed class FibreChannel
 {
-    private readonly Dictionary<string, List<PciAddress>> byPort = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, List<PciAddress>> _byPort = new(StringComparer.Ordinal);
 
-    private FibreChannel()
-    {
-    }
+    private FibreChannel() { }
 
     /// <summary>Reads the ports (Documentation/ABI/testing/sysfs-class-fc_host).</summary>
     public static FibreChannel Read(IHostFileSystem files)
@@ -22,21 +20,26 @@ internal sealed class FibreChannel
         {
             List<PciAddress> functions = SysfsPaths.FunctionsOn(files.ReadLink($"/sys/class/fc_host/{host}") ?? "");
             if (functions.Count > 0 && files.ReadText($"/sys/class/fc_host/{host}/port_name") is { } name)
-                ports.byPort[Digits(name)] = functions;
+                ports._byPort[Digits(name)] = functions;
         }
 
         return ports;
     }
 
-    /// <summary>The functions of a port by its name in any spelling ("0x2100…", "21:00:…", "nn-0x20…:pn-0x21…"); empty when it is none of this host's.</summary>
+    /// <summary>
+    /// The functions of a port by its name in any spelling ("0x2100…", "21:00:…", "nn-0x20…:pn-0x21…"); empty when it is none of this
+    /// host's.
+    /// </summary>
     public IReadOnlyList<PciAddress> Of(string name) =>
-        byPort.GetValueOrDefault(Digits(name.IndexOf("pn-", StringComparison.Ordinal) is >= 0 and var at ? name[(at + 3)..] : name)) ?? [];
+        _byPort.GetValueOrDefault(Digits(name.IndexOf("pn-", StringComparison.Ordinal) is >= 0 and var at ? name[(at + 3)..] : name)) ?? [];
 
-    /// <summary>The functions that each NVMe over FC controller hangs on, by its name ("nvme1"); where the name says nothing, all that it can be.</summary>
+    /// <summary>
+    /// The functions that each NVMe over FC controller hangs on, by its name ("nvme1"); where the name says nothing, all that it can be.
+    /// </summary>
     public Dictionary<string, List<PciAddress>> Controllers(IHostFileSystem files)
     {
         var found = new Dictionary<string, List<PciAddress>>(StringComparer.Ordinal);
-        if (byPort.Count == 0)
+        if (_byPort.Count == 0)
             return found;
         foreach (string name in files.List("/sys/class/nvme"))
         {
@@ -44,10 +47,13 @@ internal sealed class FibreChannel
                 continue;
 
             // "traddr=nn-0x…:pn-0x…,host_traddr=nn-0x…:pn-0x…" (nvmf_get_address).
-            string? port = files.ReadText($"/sys/class/nvme/{name}/address")?.Split(',').Select(p => p.Trim())
+            string? port = files
+                .ReadText($"/sys/class/nvme/{name}/address")
+                ?.Split(',')
+                .Select(p => p.Trim())
                 .FirstOrDefault(p => p.StartsWith("host_traddr=", StringComparison.Ordinal));
             IReadOnlyList<PciAddress> functions = port is null ? [] : Of(port);
-            found[name] = [.. functions.Count > 0 ? functions : byPort.Values.SelectMany(f => f).Distinct()];
+            found[name] = [.. functions.Count > 0 ? functions : _byPort.Values.SelectMany(f => f).Distinct()];
         }
 
         return found;

@@ -2,7 +2,9 @@ using PciOperator.Core;
 
 namespace PciOperator.Host;
 
-/// <summary>The functions that carry a console of the host's: a framebuffer with the text console, a serial port with the kernel's log.</summary>
+/// <summary>
+/// The functions that carry a console of the host's: a framebuffer with the text console, a serial port with the kernel's log.
+/// </summary>
 internal static class HostConsoles
 {
     public static Dictionary<PciAddress, string> Read(IHostFileSystem files)
@@ -12,7 +14,11 @@ internal static class HostConsoles
         // The text console takes the first framebuffer and moves to no other unless it is told to (fbcon=map).
         if (FirstFramebuffer(files) is { } framebuffer && IsConsoleOnFramebuffer(files))
         {
-            string?[] places = [files.ReadLink($"/sys/class/graphics/{framebuffer}"), files.ReadLink($"/sys/class/graphics/{framebuffer}/device")];
+            string?[] places =
+            [
+                files.ReadLink($"/sys/class/graphics/{framebuffer}"),
+                files.ReadLink($"/sys/class/graphics/{framebuffer}/device"),
+            ];
             foreach (PciAddress address in places.OfType<string>().SelectMany(SysfsPaths.FunctionsOn))
                 found.TryAdd(address, $"the framebuffer {framebuffer} of the host's text console");
         }
@@ -28,13 +34,23 @@ internal static class HostConsoles
         return found;
     }
 
-    private static string? FirstFramebuffer(IHostFileSystem files) => files.List("/sys/class/graphics")
-        .Where(name => name.StartsWith("fb", StringComparison.Ordinal) && name.Length > 2 && name.AsSpan(2).IndexOfAnyExceptInRange('0', '9') < 0)
-        .OrderBy(name => name.Length).ThenBy(name => name, StringComparer.Ordinal).FirstOrDefault();
+    private static string? FirstFramebuffer(IHostFileSystem files) =>
+        files
+            .List("/sys/class/graphics")
+            .Where(name =>
+                name.StartsWith("fb", StringComparison.Ordinal) && name.Length > 2 && name.AsSpan(2).IndexOfAnyExceptInRange('0', '9') < 0
+            )
+            .OrderBy(name => name.Length)
+            .ThenBy(name => name, StringComparer.Ordinal)
+            .FirstOrDefault();
 
-    private static bool IsConsoleOnFramebuffer(IHostFileSystem files) => files.List("/sys/class/vtconsole")
-        .Any(name => files.ReadText($"/sys/class/vtconsole/{name}/bind") == "1"
-            && files.ReadText($"/sys/class/vtconsole/{name}/name")?.Contains("frame buffer", StringComparison.Ordinal) == true);
+    private static bool IsConsoleOnFramebuffer(IHostFileSystem files) =>
+        files
+            .List("/sys/class/vtconsole")
+            .Any(name =>
+                files.ReadText($"/sys/class/vtconsole/{name}/bind") == "1"
+                && files.ReadText($"/sys/class/vtconsole/{name}/name")?.Contains("frame buffer", StringComparison.Ordinal) == true
+            );
 
     /// <summary>In /proc/iomem a framebuffer of the firmware's lies below the function whose memory it is in.</summary>
     private static IEnumerable<PciAddress> FirmwareFramebuffers(string map)

@@ -44,21 +44,21 @@ internal sealed class HostDisks
 {
     private const string Block = "/sys/class/block";
     private const int HighestStack = 16;
-    private readonly IHostFileSystem files;
-    private readonly HostMounts mounts;
-    private readonly Dictionary<string, List<string>> above = new(StringComparer.Ordinal);
-    private readonly Dictionary<DeviceNumber, List<string>> aboveNumber = [];
-    private readonly Dictionary<string, string> members = new(StringComparer.Ordinal);
-    private readonly HashSet<string> vitalMembers = new(StringComparer.Ordinal);
-    private readonly IReadOnlyDictionary<DeviceNumber, string> exports;
-    private readonly List<string> pools;
+    private readonly IHostFileSystem _files;
+    private readonly HostMounts _mounts;
+    private readonly Dictionary<string, List<string>> _above = new(StringComparer.Ordinal);
+    private readonly Dictionary<DeviceNumber, List<string>> _aboveNumber = [];
+    private readonly Dictionary<string, string> _members = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _vitalMembers = new(StringComparer.Ordinal);
+    private readonly IReadOnlyDictionary<DeviceNumber, string> _exports;
+    private readonly List<string> _pools;
 
     private HostDisks(IHostFileSystem files, HostMounts mounts, IReadOnlyDictionary<DeviceNumber, string> exports)
     {
-        this.files = files;
-        this.mounts = mounts;
-        this.exports = exports;
-        pools = [.. files.List("/proc/spl/kstat/zfs").Where(name => files.Exists($"/proc/spl/kstat/zfs/{name}/state"))];
+        _files = files;
+        _mounts = mounts;
+        _exports = exports;
+        _pools = [.. files.List("/proc/spl/kstat/zfs").Where(name => files.Exists($"/proc/spl/kstat/zfs/{name}/state"))];
     }
 
     /// <summary>By function: of several on a disk's way each one, since each of them carries it.</summary>
@@ -67,7 +67,11 @@ internal sealed class HostDisks
     /// <param name="exports">What the kernel exports of block devices.</param>
     /// <param name="fabrics">NVMe controllers that hang on a function by their address only.</param>
     public static Dictionary<PciAddress, List<Disk>> Read(
-        IHostFileSystem files, HostMounts mounts, IReadOnlyDictionary<DeviceNumber, string> exports, IReadOnlyDictionary<string, List<PciAddress>> fabrics)
+        IHostFileSystem files,
+        HostMounts mounts,
+        IReadOnlyDictionary<DeviceNumber, string> exports,
+        IReadOnlyDictionary<string, List<PciAddress>> fabrics
+    )
     {
         var reader = new HostDisks(files, mounts, exports);
         var found = new Dictionary<PciAddress, List<Disk>>();
@@ -103,31 +107,37 @@ internal sealed class HostDisks
 
     private Disk Look(string name, DeviceNumber number)
     {
-        var disk = new Disk(name, number) { HasNode = files.DeviceAt(Disk.NodeOf(name)) == number, Member = MemberOf(name, number) };
+        var disk = new Disk(name, number) { HasNode = _files.DeviceAt(Disk.NodeOf(name)) == number, Member = MemberOf(name, number) };
         Climb(name, number, Disk.NodeOf(name), 0, ref disk);
-        return vitalMembers.Contains(name) ? disk with { IsVital = true } : disk;
+        return _vitalMembers.Contains(name) ? disk with { IsVital = true } : disk;
     }
 
     /// <summary>Goes through everything that stands on a device.</summary>
     private void Climb(string name, DeviceNumber? number, string trail, int height, ref Disk disk)
     {
-        if (mounts.UseOf(name, number) is { } use)
+        if (_mounts.UseOf(name, number) is { } use)
             disk = disk with { Mounted = disk.Mounted ?? $"{trail}, {use}" };
-        if (mounts.IsVital(name, number))
+        if (_mounts.IsVital(name, number))
             disk = disk with { IsVital = true };
-        if (mounts.IsSwap(name, number))
+        if (_mounts.IsSwap(name, number))
             disk = disk with { Swap = disk.Swap ?? trail };
         if (height > 0)
-            disk = disk with { Stacked = disk.Stacked is null || trail.StartsWith(disk.Stacked, StringComparison.Ordinal) ? trail : disk.Stacked };
+        {
+            disk = disk with
+            {
+                Stacked = disk.Stacked is null || trail.StartsWith(disk.Stacked, StringComparison.Ordinal) ? trail : disk.Stacked,
+            };
+        }
+
         if (height == HighestStack)
             return;
-        IEnumerable<string> holders = files.List($"{Block}/{name}/holders");
-        if (above.TryGetValue(name, out List<string>? more))
+        IEnumerable<string> holders = _files.List($"{Block}/{name}/holders");
+        if (_above.TryGetValue(name, out List<string>? more))
             holders = holders.Union(more);
-        if (number is { } own && aboveNumber.TryGetValue(own, out more))
+        if (number is { } own && _aboveNumber.TryGetValue(own, out more))
             holders = holders.Union(more);
         foreach (string holder in holders)
-            Climb(holder, NumberOf(holder), $"{trail} -> {files.ReadText($"{Block}/{holder}/dm/name") ?? holder}", height + 1, ref disk);
+            Climb(holder, NumberOf(holder), $"{trail} -> {_files.ReadText($"{Block}/{holder}/dm/name") ?? holder}", height + 1, ref disk);
     }
 
     /// <summary>
@@ -136,16 +146,25 @@ internal sealed class HostDisks
     /// </summary>
     private void NoteBelow(string name)
     {
-        foreach (string slave in files.List($"{Block}/{name}/slaves"))
-            Note(above, slave, name);
+        foreach (string slave in _files.List($"{Block}/{name}/slaves"))
+            Note(_above, slave, name);
         if (name.StartsWith("loop", StringComparison.Ordinal))
         {
-            if (files.ReadText($"{Block}/{name}/loop/backing_file") is { } backing && (files.LoopedDevice(Disk.NodeOf(name)) ?? mounts.NodeAt(backing)) is { } device)
-                Note(aboveNumber, device, name);
+            if (
+                _files.ReadText($"{Block}/{name}/loop/backing_file") is { } backing
+                && (_files.LoopedDevice(Disk.NodeOf(name)) ?? _mounts.NodeAt(backing)) is { } device
+            )
+            {
+                Note(_aboveNumber, device, name);
+            }
         }
-        else if (name.StartsWith("zram", StringComparison.Ordinal) && files.ReadText($"{Block}/{name}/backing_dev")?.Trim() is { } written && mounts.NodeAt(written) is { } store)
+        else if (
+            name.StartsWith("zram", StringComparison.Ordinal)
+            && _files.ReadText($"{Block}/{name}/backing_dev")?.Trim() is { } written
+            && _mounts.NodeAt(written) is { } store
+        )
         {
-            Note(aboveNumber, store, name);
+            Note(_aboveNumber, store, name);
         }
     }
 
@@ -157,44 +176,44 @@ internal sealed class HostDisks
         list.Add(name);
     }
 
-    private DeviceNumber? NumberOf(string name) => HostMounts.Device(files.ReadText($"{Block}/{name}/dev"));
+    private DeviceNumber? NumberOf(string name) => HostMounts.Device(_files.ReadText($"{Block}/{name}/dev"));
 
     private string? MemberOf(string name, DeviceNumber number)
     {
-        if (members.TryGetValue(name, out string? what) || exports.TryGetValue(number, out what))
+        if (_members.TryGetValue(name, out string? what) || _exports.TryGetValue(number, out what))
             return what;
-        if (files.Exists($"{Block}/{name}/bcache"))
+        if (_files.Exists($"{Block}/{name}/bcache"))
             return "a backing or cache device of bcache: stop it there (echo 1 > /sys/block/bcacheN/bcache/stop; /sys/fs/bcache/UUID/unregister)";
-        if (pools.Count == 0)
+        if (_pools.Count == 0)
             return null;
 
         // What udev's blkid found on it, kept in its database: the device isn't opened for it.
         string file = $"/run/udev/data/b{number.Major}:{number.Minor}";
-        string[] facts = (files.ReadText($"/proc/1/root{file}") ?? files.ReadText(file) ?? "").Split('\n');
+        string[] facts = (_files.ReadText($"/proc/1/root{file}") ?? _files.ReadText(file) ?? "").Split('\n');
         if (!facts.Contains("E:ID_FS_TYPE=zfs_member"))
             return null;
         string? label = facts.FirstOrDefault(f => f.StartsWith("E:ID_FS_LABEL=", StringComparison.Ordinal))?["E:ID_FS_LABEL=".Length..];
-        if (label is not null && !pools.Contains(label))
+        if (label is not null && !_pools.Contains(label))
             return null;
-        string pool = label ?? string.Join(" or ", pools);
-        if (mounts.VitalPools.Any(vital => label is null || label == vital))
-            vitalMembers.Add(name);
+        string pool = label ?? string.Join(" or ", _pools);
+        if (_mounts.VitalPools.Any(vital => label is null || label == vital))
+            _vitalMembers.Add(name);
         return $"a member of the imported ZFS pool {pool}: zpool export {pool} frees it";
     }
 
     /// <summary>While a btrfs is mounted, /sys/fs/btrfs/UUID/devices links to each of its devices; mountinfo shows one of them.</summary>
     private void ReadBtrfs()
     {
-        foreach (string id in files.List("/sys/fs/btrfs"))
+        foreach (string id in _files.List("/sys/fs/btrfs"))
         {
-            IReadOnlyList<string> devices = files.List($"/sys/fs/btrfs/{id}/devices");
+            IReadOnlyList<string> devices = _files.List($"/sys/fs/btrfs/{id}/devices");
             if (devices.Count == 0)
                 continue;
-            string? use = mounts.UseOfMember(devices.Select(d => (d, NumberOf(d))));
-            if (devices.Any(d => mounts.IsVital(d, NumberOf(d))))
-                vitalMembers.UnionWith(devices);
+            string? use = _mounts.UseOfMember(devices.Select(d => (d, NumberOf(d))));
+            if (devices.Any(d => _mounts.IsVital(d, NumberOf(d))))
+                _vitalMembers.UnionWith(devices);
             foreach (string device in devices)
-                members[device] = $"a member of the btrfs {id}, {use ?? "which is mounted somewhere"}";
+                _members[device] = $"a member of the btrfs {id}, {use ?? "which is mounted somewhere"}";
         }
     }
 
@@ -211,14 +230,22 @@ internal sealed class HostDisks
         string subsystem = $"/sys/class/nvme-subsystem/{path[(at + marker.Length)..].Split('/')[0]}";
         return
         [
-            .. files.List(subsystem).Where(name => name.StartsWith("nvme", StringComparison.Ordinal))
-                .Select(name => files.ReadLink($"{subsystem}/{name}")).OfType<string>()
-                .SelectMany(SysfsPaths.FunctionsOn).Distinct(),
+            .. files
+                .List(subsystem)
+                .Where(name => name.StartsWith("nvme", StringComparison.Ordinal))
+                .Select(name => files.ReadLink($"{subsystem}/{name}"))
+                .OfType<string>()
+                .SelectMany(SysfsPaths.FunctionsOn)
+                .Distinct(),
         ];
     }
 
     /// <summary>The functions that an NVMe over Fabrics namespace's controllers hang on, which its path doesn't go through.</summary>
-    private static IEnumerable<PciAddress> FabricsOf(IHostFileSystem files, string path, IReadOnlyDictionary<string, List<PciAddress>> fabrics)
+    private static IEnumerable<PciAddress> FabricsOf(
+        IHostFileSystem files,
+        string path,
+        IReadOnlyDictionary<string, List<PciAddress>> fabrics
+    )
     {
         if (fabrics.Count == 0)
             return [];

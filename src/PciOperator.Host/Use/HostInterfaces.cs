@@ -44,8 +44,8 @@ internal static class HostInterfaces
     {
         var places = new List<(string Name, string Path, List<PciAddress> Functions)>();
         HostNetwork network = files.ReadNetwork();
-        Dictionary<int, NetLink> links = network.Links.DistinctBy(l => l.Index).ToDictionary(l => l.Index);
-        Dictionary<string, NetLink> byName = network.Links.DistinctBy(l => l.Name).ToDictionary(l => l.Name, StringComparer.Ordinal);
+        var links = network.Links.DistinctBy(l => l.Index).ToDictionary(l => l.Index);
+        var byName = network.Links.DistinctBy(l => l.Name).ToDictionary(l => l.Name, StringComparer.Ordinal);
         var uppers = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (NetLink link in network.Links)
         {
@@ -84,8 +84,10 @@ internal static class HostInterfaces
             var net = new NetInterface(name, path)
             {
                 Up = link?.Up ?? true,
-                Route = route is null ? null
-                    : (route.Text is null ? "the default route" : $"a route ({route.Text})") + (route.Table is 0 or 254 or 255 ? "" : $" in table {route.Table}"),
+                Route = route is null
+                    ? null
+                    : (route.Text is null ? "the default route" : $"a route ({route.Text})")
+                        + (route.Table is 0 or 254 or 255 ? "" : $" in table {route.Table}"),
                 Address = addresses[index].FirstOrDefault(a => !a.LinkLocal)?.Text,
                 LinkLocal = addresses[index].FirstOrDefault(a => a.LinkLocal)?.Text,
                 Upper = uppers.GetValueOrDefault(name),
@@ -99,7 +101,9 @@ internal static class HostInterfaces
         return found;
     }
 
-    /// <summary>These interfaces and all that they stand on: ports of a bond or bridge, a VLAN's interface, ports of a virtual switch.</summary>
+    /// <summary>
+    /// These interfaces and all that they stand on: ports of a bond or bridge, a VLAN's interface, ports of a virtual switch.
+    /// </summary>
     private static HashSet<int> CarriersOf(IEnumerable<int> indexes, IReadOnlyList<NetLink> links)
     {
         var carriers = new HashSet<int>(indexes);
@@ -118,8 +122,7 @@ internal static class HostInterfaces
                 if (carriers.Contains(link.Index) && link.Lower is { } lower)
                     carriers.Add(lower);
             }
-        }
-        while (carriers.Count > before);
+        } while (carriers.Count > before);
         return carriers;
     }
 
@@ -145,8 +148,16 @@ internal static class HostInterfaces
         // sk RefCnt Type Proto Iface R Rmem User Inode
         foreach (string[] columns in HostUse.Lines(files.ReadText("/proc/1/net/packet") ?? "").Skip(1).Where(c => c.Length >= 9))
         {
-            if (int.TryParse(columns[4], NumberStyles.None, CultureInfo.InvariantCulture, out int index) && links.TryGetValue(index, out NetLink? link))
-                found.TryAdd(link.Name, $"has a packet socket bound to it (a DHCP client, lldpd, tcpdump, …: ss --packet --processes names the process; inode {columns[8]})");
+            if (
+                int.TryParse(columns[4], NumberStyles.None, CultureInfo.InvariantCulture, out int index)
+                && links.TryGetValue(index, out NetLink? link)
+            )
+            {
+                found.TryAdd(
+                    link.Name,
+                    $"has a packet socket bound to it (a DHCP client, lldpd, tcpdump, …: ss --packet --processes names the process; inode {columns[8]})"
+                );
+            }
         }
 
         // "8906 ens1     fcoe_rcv [fcoe]": the interface's column is blank for what listens everywhere.

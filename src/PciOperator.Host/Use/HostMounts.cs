@@ -6,18 +6,24 @@ internal sealed class HostMounts
     /// <summary>What a host can't lose although nobody else would notice at once.</summary>
     private static readonly string[] Notable =
     [
-        "/var/lib/kubelet", "/var/lib/containerd", "/run/containerd", "/var/lib/docker", "/var/lib/containers", "/var/lib/rancher", "/var/lib/etcd",
+        "/var/lib/kubelet",
+        "/var/lib/containerd",
+        "/run/containerd",
+        "/var/lib/docker",
+        "/var/lib/containers",
+        "/var/lib/rancher",
+        "/var/lib/etcd",
     ];
 
-    private readonly IHostFileSystem files;
-    private readonly List<Mount> mounts = [];
-    private readonly Dictionary<DeviceNumber, Mount> nodes = [];
-    private readonly Dictionary<DeviceNumber, Mount> byNumber = [];
-    private readonly Dictionary<string, Mount> bySource = new(StringComparer.Ordinal);
-    private readonly HashSet<string> swaps = new(StringComparer.Ordinal);
-    private readonly HashSet<DeviceNumber> swapNumbers = [];
+    private readonly IHostFileSystem _files;
+    private readonly List<Mount> _mounts = [];
+    private readonly Dictionary<DeviceNumber, Mount> _nodes = [];
+    private readonly Dictionary<DeviceNumber, Mount> _byNumber = [];
+    private readonly Dictionary<string, Mount> _bySource = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _swaps = new(StringComparer.Ordinal);
+    private readonly HashSet<DeviceNumber> _swapNumbers = [];
 
-    private HostMounts(IHostFileSystem files) => this.files = files;
+    private HostMounts(IHostFileSystem files) => _files = files;
 
     /// <summary>Mounts that name no block device but a tag of a virtio function: 9p and virtiofs.</summary>
     public IReadOnlyList<TaggedMount> Tagged { get; private set; } = [];
@@ -32,7 +38,10 @@ internal sealed class HostMounts
                 continue;
 
             // 9p comes over TCP, RDMA and pipes, too.
-            string? transport = columns.Skip(separator + 3).SelectMany(options => options.Split(',')).FirstOrDefault(o => o.StartsWith("trans=", StringComparison.Ordinal));
+            string? transport = columns
+                .Skip(separator + 3)
+                .SelectMany(options => options.Split(','))
+                .FirstOrDefault(o => o.StartsWith("trans=", StringComparison.Ordinal));
             if (transport is null or "trans=virtio")
                 yield return new TaggedMount(columns[separator + 1], Unescape(columns[separator + 2]), Unescape(columns[4]));
         }
@@ -46,8 +55,16 @@ internal sealed class HostMounts
         string mountInfo = files.ReadText("/proc/1/mountinfo") ?? throw new HostIoException("read", "/proc/1/mountinfo", Errnos.ENOENT);
         foreach (string[] columns in HostUse.Lines(mountInfo).Where(c => c.Length >= 5))
             all.Add(columns);
-        if (all.mounts.Count == 0)
-            throw new HostIoException("read", "/proc/1/mountinfo", 0, "/proc/1/mountinfo shows no mounts, so what PID 1 uses can't be seen.");
+        if (all._mounts.Count == 0)
+        {
+            throw new HostIoException(
+                "read",
+                "/proc/1/mountinfo",
+                0,
+                "/proc/1/mountinfo shows no mounts, so what PID 1 uses can't be seen."
+            );
+        }
+
         var swapFiles = new List<string>();
         foreach (string[] columns in HostUse.Lines(files.ReadText("/proc/swaps") ?? "").Skip(1).Where(c => c.Length >= 2))
         {
@@ -59,44 +76,50 @@ internal sealed class HostMounts
             }
 
             // Seen from another root the path may be cut; the node's own name is its end in any case.
-            all.swaps.Add(SysfsPaths.LastName(path)!);
+            all._swaps.Add(SysfsPaths.LastName(path)!);
             if (all.NodeAt(path) is { } number)
-                all.swapNumbers.Add(number);
+                all._swapNumbers.Add(number);
         }
 
         foreach (string path in Notable.Where(path => files.Exists($"/proc/1/root{path}")))
             all.CarrierOf(path)?.Carries.Add(path);
         foreach (string path in swapFiles)
             all.CarrierOf(path)?.Carries.Add($"the swap file {path}");
-        all.Tagged = [.. TaggedIn(mountInfo).Select(t => t with { IsVital = all.mounts.Any(m => m.Place == t.Place && all.IsVital(m)) })];
+        all.Tagged = [.. TaggedIn(mountInfo).Select(t => t with { IsVital = all._mounts.Any(m => m.Place == t.Place && all.IsVital(m)) })];
         return all;
     }
 
     /// <summary>"mounted at /data, with /var/lib/kubelet: umount /data frees it"; null when it isn't mounted.</summary>
     /// <param name="name">The block device's name under /sys/class/block.</param>
     /// <param name="number">Its number.</param>
-    public string? UseOf(string name, DeviceNumber? number) =>
-        MountOf(name, number) is { } mount ? Describe(mount) : null;
+    public string? UseOf(string name, DeviceNumber? number) => MountOf(name, number) is { } mount ? Describe(mount) : null;
 
     /// <summary>The host runs from it, or its kubelet or container runtime does: nobody gives that away.</summary>
     public bool IsVital(string name, DeviceNumber? number) => MountOf(name, number) is { } mount && IsVital(mount);
 
     /// <summary>ZFS pools that it runs from.</summary>
-    public IEnumerable<string> VitalPools => mounts.Where(m => m.Pool is not null && IsVital(m)).Select(m => m.Pool!);
+    public IEnumerable<string> VitalPools => _mounts.Where(m => m.Pool is not null && IsVital(m)).Select(m => m.Pool!);
 
-    private bool IsVital(Mount mount) => mounts.Any(m => ReferenceEquals(m.Carries, mount.Carries)
-        && (m.Place is "/" or "/usr" or "/var" or "/etc" or "/boot" or "/efi" or "/sysroot" or "/nix" or "/nix/store" || m.Place.StartsWith("/boot/", StringComparison.Ordinal)))
-        || mount.Carries.Any(Notable.Contains);
+    private bool IsVital(Mount mount) =>
+        _mounts.Any(m =>
+            ReferenceEquals(m.Carries, mount.Carries)
+            && (
+                m.Place is "/" or "/usr" or "/var" or "/etc" or "/boot" or "/efi" or "/sysroot" or "/nix" or "/nix/store"
+                || m.Place.StartsWith("/boot/", StringComparison.Ordinal)
+            )
+        ) || mount.Carries.Any(Notable.Contains);
 
     private Mount? MountOf(string name, DeviceNumber? number) =>
-        (number is { } n ? byNumber.GetValueOrDefault(n) : null) ?? bySource.GetValueOrDefault(Disk.NodeOf(name)) ?? (number is { } own ? nodes.GetValueOrDefault(own) : null);
+        (number is { } n ? _byNumber.GetValueOrDefault(n) : null)
+        ?? _bySource.GetValueOrDefault(Disk.NodeOf(name))
+        ?? (number is { } own ? _nodes.GetValueOrDefault(own) : null);
 
     /// <summary>Where the file system is mounted that has this device among several.</summary>
     public string? UseOfMember(IEnumerable<(string Name, DeviceNumber? Number)> members) =>
         members.Select(m => UseOf(m.Name, m.Number)).FirstOrDefault(use => use is not null);
 
     /// <summary>Whether it is swap space.</summary>
-    public bool IsSwap(string name, DeviceNumber? number) => swaps.Contains(name) || (number is { } n && swapNumbers.Contains(n));
+    public bool IsSwap(string name, DeviceNumber? number) => _swaps.Contains(name) || (number is { } n && _swapNumbers.Contains(n));
 
     private static string Describe(Mount mount)
     {
@@ -117,37 +140,47 @@ internal sealed class HostMounts
         {
             string kind = columns[separator + 1];
             if (kind is "devtmpfs" or "tmpfs" && columns[3] != "/" && NodeAt(place) is { } node)
-                nodes.TryAdd(node, new Mount(place, []) { IsNode = true });
+                _nodes.TryAdd(node, new Mount(place, []) { IsNode = true });
         }
 
         // One file system may be mounted at several places: what one of them carries, all do.
-        Mount? same = number is { } known ? byNumber.GetValueOrDefault(known) : null;
+        Mount? same = number is { } known ? _byNumber.GetValueOrDefault(known) : null;
         bool isZfs = separator > 0 && separator + 2 < columns.Length && columns[separator + 1] == "zfs";
         var mount = new Mount(place, same?.Carries ?? []) { Pool = isZfs ? Unescape(columns[separator + 2]).Split('/')[0] : null };
-        mounts.Add(mount);
+        _mounts.Add(mount);
         if (number is { } own)
-            byNumber.TryAdd(own, mount);
+            _byNumber.TryAdd(own, mount);
         if (separator < 0 || separator + 2 >= columns.Length)
             return;
 
-        // btrfs and others show a number of their own; bcachefs joins its devices by ':'; XFS and ext4 name logs and journals in their options.
-        IEnumerable<string> named = Unescape(columns[separator + 2]).Split(':')
-            .Concat(columns.Skip(separator + 3).SelectMany(options => Unescape(options).Split(',')).Select(option => option[(option.IndexOf('=') + 1)..]));
+        // btrfs and others show a number of their own; bcachefs joins its devices by ':'; XFS and ext4 name logs and journals in their
+        // options.
+        IEnumerable<string> named = Unescape(columns[separator + 2])
+            .Split(':')
+            .Concat(
+                columns
+                    .Skip(separator + 3)
+                    .SelectMany(options => Unescape(options).Split(','))
+                    .Select(option => option[(option.IndexOf('=') + 1)..])
+            );
         foreach (string source in named.Where(s => s.StartsWith("/dev/", StringComparison.Ordinal)))
         {
-            if (bySource.TryAdd(source, mount) && NodeAt(source) is { } node)
-                byNumber.TryAdd(node, mount);
+            if (_bySource.TryAdd(source, mount) && NodeAt(source) is { } node)
+                _byNumber.TryAdd(node, mount);
         }
     }
 
     /// <summary>The mount that a path is on: the longest that leads to it, and of several the last.</summary>
     private Mount? CarrierOf(string path) =>
-        mounts.Where(m => path == m.Place || path.StartsWith(m.Place.TrimEnd('/') + "/", StringComparison.Ordinal))
+        _mounts
+            .Where(m => path == m.Place || path.StartsWith(m.Place.TrimEnd('/') + "/", StringComparison.Ordinal))
             .Aggregate((Mount?)null, (best, m) => best is null || m.Place.Length >= best.Place.Length ? m : best);
 
     /// <summary>The block device's node in the agent's /dev, else in PID 1's.</summary>
-    public DeviceNumber? NodeAt(string path) => !path.StartsWith('/') ? null :
-        (files.DeviceAt(path) ?? files.DeviceAt($"/proc/1/root{path}")) is { IsBlock: true } number ? number : null;
+    public DeviceNumber? NodeAt(string path) =>
+        !path.StartsWith('/') ? null
+        : (_files.DeviceAt(path) ?? _files.DeviceAt($"/proc/1/root{path}")) is { IsBlock: true } number ? number
+        : null;
 
     internal static DeviceNumber? Device(string? text) =>
         text?.Split(':') is [var major, var minor] && uint.TryParse(major, out uint a) && uint.TryParse(minor, out uint b)
@@ -157,8 +190,10 @@ internal sealed class HostMounts
     /// <summary>The kernel writes blanks in names as \040 and so on.</summary>
     private static string Unescape(string text) =>
         text.Contains('\\', StringComparison.Ordinal)
-            ? text.Replace("\\040", " ", StringComparison.Ordinal).Replace("\\011", "\t", StringComparison.Ordinal)
-                .Replace("\\012", "\n", StringComparison.Ordinal).Replace("\\134", "\\", StringComparison.Ordinal)
+            ? text.Replace("\\040", " ", StringComparison.Ordinal)
+                .Replace("\\011", "\t", StringComparison.Ordinal)
+                .Replace("\\012", "\n", StringComparison.Ordinal)
+                .Replace("\\134", "\\", StringComparison.Ordinal)
             : text;
 
     private sealed record Mount(string Place, List<string> Carries)

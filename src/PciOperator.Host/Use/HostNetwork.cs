@@ -3,7 +3,8 @@ namespace PciOperator.Host;
 /// <summary>A network namespace's interfaces, addresses and routes of all tables, as rtnetlink(7) dumps them.</summary>
 /// <param name="Links">RTM_GETLINK.</param>
 /// <param name="Addresses">RTM_GETADDR: IPv4 and IPv6.</param>
-/// <param name="Routes">RTM_GETROUTE and RTM_GETNEXTHOP: of each interface at most one default route and one other, since one is enough to refuse.</param>
+/// <param name="Routes">RTM_GETROUTE and RTM_GETNEXTHOP: of each interface at most one default route and one other, since one is enough to
+/// refuse.</param>
 public sealed record HostNetwork(IReadOnlyList<NetLink> Links, IReadOnlyList<NetAddress> Addresses, IReadOnlyList<NetRoute> Routes);
 
 /// <summary>An interface of the host.</summary>

@@ -3,21 +3,21 @@ namespace PciOperator.Host;
 /// <summary>What guards look at, whatever the devices are.</summary>
 internal sealed class HostUsage
 {
-    private readonly ProcessFiles? processes;
-    private readonly OtherNamespaces? namespaces;
-    private readonly HostIoException? failure;
+    private readonly ProcessFiles? _processes;
+    private readonly OtherNamespaces? _namespaces;
+    private readonly HostIoException? _failure;
 
     private HostUsage(IHostFileSystem files)
     {
         Use = HostUse.Read(files);
         try
         {
-            processes = ProcessFiles.Read(files);
-            namespaces = OtherNamespaces.Read(files);
+            _processes = ProcessFiles.Read(files);
+            _namespaces = OtherNamespaces.Read(files);
         }
         catch (HostIoException e)
         {
-            failure = e;
+            _failure = e;
         }
     }
 
@@ -26,14 +26,14 @@ internal sealed class HostUsage
 
     /// <summary>What its processes have open.</summary>
     /// <exception cref="HostIoException">It could not be read.</exception>
-    public ProcessFiles Processes => processes ?? throw failure!;
+    public ProcessFiles Processes => _processes ?? throw _failure!;
 
     /// <summary>What other network namespaces have of its interfaces.</summary>
     /// <exception cref="HostIoException">It could not be read.</exception>
-    public OtherNamespaces Namespaces => namespaces ?? throw failure!;
+    public OtherNamespaces Namespaces => _namespaces ?? throw _failure!;
 
     /// <summary>Nothing of it failed.</summary>
-    public bool IsWhole => failure is null && Use.Blindness is null;
+    public bool IsWhole => _failure is null && Use.Blindness is null;
 
     public static HostUsage Read(IHostFileSystem files) => new(files);
 }

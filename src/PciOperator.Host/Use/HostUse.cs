@@ -8,16 +8,14 @@ internal sealed class HostUse
     /// <summary>The initial PID namespace's inode number is a constant of the kernel's (PROC_PID_INIT_INO, linux/proc_ns.h).</summary>
     private const string InitialPidNamespace = "pid:[4026531836]";
 
-    private Dictionary<PciAddress, List<NetInterface>> interfaces = [];
-    private Dictionary<PciAddress, List<Disk>> disks = [];
-    private Dictionary<PciAddress, string> consoles = [];
-    private Dictionary<PciAddress, string> mediated = [];
-    private IReadOnlyDictionary<PciAddress, string> served = new Dictionary<PciAddress, string>();
-    private Dictionary<PciAddress, ServedMount> mounted = [];
+    private Dictionary<PciAddress, List<NetInterface>> _interfaces = [];
+    private Dictionary<PciAddress, List<Disk>> _disks = [];
+    private Dictionary<PciAddress, string> _consoles = [];
+    private Dictionary<PciAddress, string> _mediated = [];
+    private IReadOnlyDictionary<PciAddress, string> _served = new Dictionary<PciAddress, string>();
+    private Dictionary<PciAddress, ServedMount> _mounted = [];
 
-    private HostUse()
-    {
-    }
+    private HostUse() { }
 
     /// <summary>Why nothing may be taken at all: what PID 1 uses can't be seen from here. Null when all was read.</summary>
     public string? Blindness { get; private set; }
@@ -26,33 +24,35 @@ internal sealed class HostUse
     public bool UnsafeNoIommu { get; private set; }
 
     /// <summary>Network interfaces on a function (also through virtio or USB, or behind a controller such as Intel's VMD).</summary>
-    public IReadOnlyList<NetInterface> InterfacesOf(PciAddress address) => interfaces.GetValueOrDefault(address) ?? [];
+    public IReadOnlyList<NetInterface> InterfacesOf(PciAddress address) => _interfaces.GetValueOrDefault(address) ?? [];
 
     /// <summary>Block devices and partitions on a function.</summary>
-    public IReadOnlyList<Disk> DisksOf(PciAddress address) => disks.GetValueOrDefault(address) ?? [];
+    public IReadOnlyList<Disk> DisksOf(PciAddress address) => _disks.GetValueOrDefault(address) ?? [];
 
     /// <summary>"the framebuffer fb0 of the host's text console"; null when the function carries no console.</summary>
-    public string? ConsoleOf(PciAddress address) => consoles.GetValueOrDefault(address);
+    public string? ConsoleOf(PciAddress address) => _consoles.GetValueOrDefault(address);
 
     /// <summary>"is port 1 of the host's NVMe target: …"; null when the kernel serves nobody through the function.</summary>
-    public string? ServedBy(PciAddress address) => served.GetValueOrDefault(address);
+    public string? ServedBy(PciAddress address) => _served.GetValueOrDefault(address);
 
     /// <summary>A file system that the function itself serves and the host has mounted; null when none.</summary>
-    public ServedMount? MountOf(PciAddress address) => mounted.GetValueOrDefault(address);
+    public ServedMount? MountOf(PciAddress address) => _mounted.GetValueOrDefault(address);
 
     /// <summary>The host runs from what is mounted of the function, or its kubelet or container runtime does.</summary>
-    public bool IsVitalMount(PciAddress address) => MountOf(address) is { IsVital: true } || DisksOf(address).Any(d => d is { IsVital: true, Mounted: not null });
+    public bool IsVitalMount(PciAddress address) =>
+        MountOf(address) is { IsVital: true } || DisksOf(address).Any(d => d is { IsVital: true, Mounted: not null });
 
     /// <summary>A vGPU that was made on the function, and what removes it; null when none.</summary>
-    public string? MediatedDeviceOf(PciAddress address) => mediated.GetValueOrDefault(address);
+    public string? MediatedDeviceOf(PciAddress address) => _mediated.GetValueOrDefault(address);
 
     /// <summary>The function's own interface (of several, the one nearest to it, then by name).</summary>
-    public string? InterfaceOf(PciAddress address) => InterfacesOf(address) switch
-    {
-        [] => null,
-        [var only] => only.Name,
-        var several => several.OrderBy(i => i.Path.Length - i.Name.Length).ThenBy(i => i.Name, StringComparer.Ordinal).First().Name,
-    };
+    public string? InterfaceOf(PciAddress address) =>
+        InterfacesOf(address) switch
+        {
+            [] => null,
+            [var only] => only.Name,
+            var several => several.OrderBy(i => i.Path.Length - i.Name.Length).ThenBy(i => i.Name, StringComparer.Ordinal).First().Name,
+        };
 
     /// <summary>Reads it; what can't be read makes <see cref="Blindness"/>.</summary>
     public static HostUse Read(IHostFileSystem files)
@@ -61,15 +61,15 @@ internal sealed class HostUse
         try
         {
             use.Blindness = CompareWithPid1(files);
-            use.interfaces = HostInterfaces.Read(files);
-            HostMounts mounts = HostMounts.Read(files);
-            FibreChannel ports = FibreChannel.Read(files);
-            KernelExports exports = KernelExports.Read(files, mounts, ports);
-            use.disks = HostDisks.Read(files, mounts, exports.Devices, ports.Controllers(files));
-            use.served = exports.Functions;
-            use.mounted = VirtioMounts.Read(files, mounts);
-            use.consoles = HostConsoles.Read(files);
-            use.mediated = MediatedDevices(files);
+            use._interfaces = HostInterfaces.Read(files);
+            var mounts = HostMounts.Read(files);
+            var ports = FibreChannel.Read(files);
+            var exports = KernelExports.Read(files, mounts, ports);
+            use._disks = HostDisks.Read(files, mounts, exports.Devices, ports.Controllers(files));
+            use._served = exports.Functions;
+            use._mounted = VirtioMounts.Read(files, mounts);
+            use._consoles = HostConsoles.Read(files);
+            use._mediated = MediatedDevices(files);
             use.UnsafeNoIommu = files.ReadText("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") is "Y" or "1";
         }
         catch (HostIoException e)
@@ -103,7 +103,12 @@ internal sealed class HostUse
         foreach (string name in files.List("/sys/bus/mdev/devices"))
         {
             foreach (PciAddress address in SysfsPaths.FunctionsOn(files.ReadLink($"/sys/bus/mdev/devices/{name}") ?? ""))
-                found.TryAdd(address, $"the mediated device {name} (a vGPU): remove it first (echo 1 > /sys/bus/mdev/devices/{name}/remove)");
+            {
+                found.TryAdd(
+                    address,
+                    $"the mediated device {name} (a vGPU): remove it first (echo 1 > /sys/bus/mdev/devices/{name}/remove)"
+                );
+            }
         }
 
         // Newer drivers make a vGPU of a VF without a mediated device (vfio-pci-core instead of mdev, since Linux 6.8).
@@ -111,9 +116,17 @@ internal sealed class HostUse
         {
             foreach (string name in files.List(SysfsPaths.Driver(driver)))
             {
-                if (PciAddress.TryParse(name, out PciAddress address)
-                    && files.ReadText($"{SysfsPaths.Device(address)}/nvidia/current_vgpu_type")?.Trim() is { Length: > 0 } type && type != "0")
-                    found.TryAdd(address, $"a vGPU of type {type}: remove it first (echo 0 > {SysfsPaths.Device(address)}/nvidia/current_vgpu_type)");
+                if (
+                    PciAddress.TryParse(name, out PciAddress address)
+                    && files.ReadText($"{SysfsPaths.Device(address)}/nvidia/current_vgpu_type")?.Trim() is { Length: > 0 } type
+                    && type != "0"
+                )
+                {
+                    found.TryAdd(
+                        address,
+                        $"a vGPU of type {type}: remove it first (echo 0 > {SysfsPaths.Device(address)}/nvidia/current_vgpu_type)"
+                    );
+                }
             }
         }
 
@@ -121,7 +134,8 @@ internal sealed class HostUse
     }
 
     internal static IEnumerable<string[]> Lines(string text) =>
-        text.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries));
+        text.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(line => line.Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries));
 
     internal static void Add<T>(Dictionary<PciAddress, List<T>> map, PciAddress address, T value)
     {

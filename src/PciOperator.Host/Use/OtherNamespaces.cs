@@ -8,13 +8,13 @@ namespace PciOperator.Host;
 /// </summary>
 internal sealed class OtherNamespaces
 {
-    private readonly IHostFileSystem files;
+    private readonly IHostFileSystem _files;
 
     // Of the host's own interfaces on PCI functions, by their numbers; only when another namespace has something that stands on one.
-    private readonly Dictionary<int, (string Name, List<PciAddress> Functions)> own = [];
-    private readonly List<Interface> found = [];
+    private readonly Dictionary<int, (string Name, List<PciAddress> Functions)> _own = [];
+    private readonly List<Interface> _found = [];
 
-    private OtherNamespaces(IHostFileSystem files) => this.files = files;
+    private OtherNamespaces(IHostFileSystem files) => _files = files;
 
     /// <summary>Looks at all of them.</summary>
     public static OtherNamespaces Read(IHostFileSystem files)
@@ -28,12 +28,19 @@ internal sealed class OtherNamespaces
     /// <param name="functions">The functions that nobody may have.</param>
     public string? FindUser(IReadOnlyCollection<PciAddress> functions)
     {
-        foreach (Interface there in found)
+        foreach (Interface there in _found)
         {
             if (there.Functions.FirstOrDefault(functions.Contains) is var function && functions.Contains(function))
                 return $"{function} has the interface {there.Name} in the network namespace of process {there.Process}: end what runs there.";
-            if (there.Below is { } below && own.TryGetValue(below, out var lower) && lower.Functions.FirstOrDefault(functions.Contains) is var carrier && functions.Contains(carrier))
+            if (
+                there.Below is { } below
+                && _own.TryGetValue(below, out (string Name, List<PciAddress> Functions) lower)
+                && lower.Functions.FirstOrDefault(functions.Contains) is var carrier
+                && functions.Contains(carrier)
+            )
+            {
                 return $"{carrier} is the host's interface {lower.Name}, which carries the interface {there.Name} of process {there.Process} in another network namespace: end what runs there.";
+            }
         }
 
         return null;
@@ -41,10 +48,10 @@ internal sealed class OtherNamespaces
 
     private void Read()
     {
-        string? host = files.ReadLink("/proc/1/ns/net");
+        string? host = _files.ReadLink("/proc/1/ns/net");
         var seen = new HashSet<string>(StringComparer.Ordinal);
         Dictionary<string, string>? here = null;
-        foreach (string pid in files.List("/proc"))
+        foreach (string pid in _files.List("/proc"))
         {
             if (!char.IsAsciiDigit(pid[0]) || Link($"/proc/{pid}/ns/net") is not { } space || space == host || seen.Contains(space))
                 continue;
@@ -57,8 +64,10 @@ internal sealed class OtherNamespaces
             if (names.Count == 0)
                 continue;
             seen.Add(view);
-            here ??= files.List("/sys/class/net").ToDictionary(n => n, n => files.ReadLink($"/sys/class/net/{n}") ?? "", StringComparer.Ordinal);
-            Dictionary<string, string> there = names.ToDictionary(n => n, n => Link($"{folder}/{n}") ?? "", StringComparer.Ordinal);
+            here ??= _files
+                .List("/sys/class/net")
+                .ToDictionary(n => n, n => _files.ReadLink($"/sys/class/net/{n}") ?? "", StringComparer.Ordinal);
+            var there = names.ToDictionary(n => n, n => Link($"{folder}/{n}") ?? "", StringComparer.Ordinal);
 
             // An interface on a PCI function is in one namespace only: who shows one of ours shows our namespace, with the host's sysfs.
             if (there.Any(t => SysfsPaths.FunctionsOn(t.Value).Count > 0 && here.TryGetValue(t.Key, out string? path) && path == t.Value))
@@ -67,14 +76,18 @@ internal sealed class OtherNamespaces
             foreach ((string name, string path) in there)
             {
                 List<PciAddress> functions = SysfsPaths.FunctionsOn(path);
-                int? below = IsStackable($"{folder}/{name}") && Inventory.Number(Text($"{folder}/{name}/iflink")) is { } lower
-                    && Inventory.Number(Text($"{folder}/{name}/ifindex")) != lower ? lower : null;
+                int? below =
+                    IsStackable($"{folder}/{name}")
+                    && Inventory.Number(Text($"{folder}/{name}/iflink")) is { } lower
+                    && Inventory.Number(Text($"{folder}/{name}/ifindex")) != lower
+                        ? lower
+                        : null;
                 if (functions.Count > 0 || below is not null)
-                    found.Add(new Interface(name, $"{pid} ({Text($"/proc/{pid}/comm") ?? "gone"})", functions, below));
+                    _found.Add(new Interface(name, $"{pid} ({Text($"/proc/{pid}/comm") ?? "gone"})", functions, below));
             }
         }
 
-        if (found.Any(f => f.Below is not null))
+        if (_found.Any(f => f.Below is not null))
             ReadOwn(here!);
     }
 
@@ -83,20 +96,22 @@ internal sealed class OtherNamespaces
         foreach ((string name, string path) in here)
         {
             List<PciAddress> functions = SysfsPaths.FunctionsOn(path);
-            if (functions.Count > 0 && Inventory.Number(files.ReadText($"/sys/class/net/{name}/ifindex")) is { } index)
-                own[index] = (name, functions);
+            if (functions.Count > 0 && Inventory.Number(_files.ReadText($"/sys/class/net/{name}/ifindex")) is { } index)
+                _own[index] = (name, functions);
         }
     }
 
     /// <summary>What stands on an interface of another namespace says so; a veth's other end has a number there, too.</summary>
     private bool IsStackable(string folder) =>
-        Text($"{folder}/uevent")?.Split('\n').Any(line => line is "DEVTYPE=macvlan" or "DEVTYPE=ipvlan" or "DEVTYPE=vlan" or "DEVTYPE=macvtap" or "DEVTYPE=ipvtap") == true;
+        Text($"{folder}/uevent")
+            ?.Split('\n')
+            .Any(line => line is "DEVTYPE=macvlan" or "DEVTYPE=ipvlan" or "DEVTYPE=vlan" or "DEVTYPE=macvtap" or "DEVTYPE=ipvtap") == true;
 
     private IReadOnlyList<string> Names(string folder)
     {
         try
         {
-            return files.List(folder);
+            return _files.List(folder);
         }
         catch (HostIoException)
         {
@@ -109,7 +124,7 @@ internal sealed class OtherNamespaces
     {
         try
         {
-            return files.ReadLink(path);
+            return _files.ReadLink(path);
         }
         catch (HostIoException)
         {
@@ -121,7 +136,7 @@ internal sealed class OtherNamespaces
     {
         try
         {
-            return files.ReadText(path);
+            return _files.ReadText(path);
         }
         catch (HostIoException)
         {

@@ -11,11 +11,9 @@ internal sealed class ProcessFiles
 {
     private const string VfioDevice = "[vfio-device]";
 
-    private readonly List<Process> processes = [];
+    private readonly List<Process> _processes = [];
 
-    private ProcessFiles()
-    {
-    }
+    private ProcessFiles() { }
 
     /// <summary>Looks at all of them.</summary>
     public static ProcessFiles Read(IHostFileSystem files)
@@ -24,7 +22,7 @@ internal sealed class ProcessFiles
         foreach (string pid in ProcessFolder.All(files))
         {
             if (ProcessFolder.Read(files, pid, () => Of(files, pid)) is { } process)
-                found.processes.Add(process);
+                found._processes.Add(process);
         }
 
         return found;
@@ -33,7 +31,8 @@ internal sealed class ProcessFiles
     /// <summary>Null when it has nothing open or mapped that matters.</summary>
     private static Process? Of(IHostFileSystem files, string pid)
     {
-        // Without memory of its own: one of the kernel's threads, or what is left of a process that has ended, whose other threads may live.
+        // Without memory of its own: one of the kernel's threads, or what is left of a process that has ended, whose other threads may
+        // live.
         string folder = $"/proc/{pid}";
         byte[]? maps = files.ReadBytes($"{folder}/maps", int.MaxValue);
         if (maps is { Length: 0 })
@@ -55,10 +54,15 @@ internal sealed class ProcessFiles
     {
         string[] bars = [.. functions.Select(f => $"/{f}/resource")];
         string[] names = [.. bars.Concat(nodes.Values.Where(n => n.StartsWith('/')))];
-        foreach (Process process in processes)
+        foreach (Process process in _processes)
         {
             string? user = process.Open.Select(file => Use(file, nodes, functions, bars)).FirstOrDefault(use => use is not null);
-            user ??= process.Mapped.FirstOrDefault(path => names.Any(name => name.StartsWith("/dev/", StringComparison.Ordinal) ? path == name : path.Contains(name, StringComparison.Ordinal))) is { } mapping
+            user ??= process.Mapped.FirstOrDefault(path =>
+                names.Any(name =>
+                    name.StartsWith("/dev/", StringComparison.Ordinal) ? path == name : path.Contains(name, StringComparison.Ordinal)
+                )
+            )
+                is { } mapping
                 ? $"{mapping} mapped"
                 : null;
             if (user is not null)
@@ -68,7 +72,12 @@ internal sealed class ProcessFiles
         return null;
     }
 
-    private static string? Use(OpenFile file, IReadOnlyDictionary<DeviceNumber, string> nodes, IReadOnlyCollection<PciAddress> functions, string[] bars)
+    private static string? Use(
+        OpenFile file,
+        IReadOnlyDictionary<DeviceNumber, string> nodes,
+        IReadOnlyCollection<PciAddress> functions,
+        string[] bars
+    )
     {
         // A VFIO device that outlives its group's file: since Linux 6.17 the kernel says which.
         if (file.VfioInfo is { } info)
@@ -94,9 +103,16 @@ internal sealed class ProcessFiles
             if (files.ReadLink(path) is not { } target)
                 continue;
             if (target.Contains(VfioDevice, StringComparison.Ordinal) && files.ReadText($"{folder}/fdinfo/{fd}") is { } info)
+            {
                 open.Add(new OpenFile(target, null, info));
-            else if (target.StartsWith('/') && (files.DeviceAt(path) is var node && node is not null || target.Contains("/resource", StringComparison.Ordinal)))
+            }
+            else if (
+                target.StartsWith('/')
+                && (files.DeviceAt(path) is var node && node is not null || target.Contains("/resource", StringComparison.Ordinal))
+            )
+            {
                 open.Add(new OpenFile(target, node, null));
+            }
         }
 
         return open;
@@ -109,9 +125,12 @@ internal sealed class ProcessFiles
             return [];
         return
         [
-            .. Encoding.UTF8.GetString(maps).Split('\n')
+            .. Encoding
+                .UTF8.GetString(maps)
+                .Split('\n')
                 .Select(line => line.IndexOf('/', StringComparison.Ordinal) is var at && at < 0 ? "" : line[at..])
-                .Where(path => path.Contains("/resource", StringComparison.Ordinal) || path.StartsWith("/dev/", StringComparison.Ordinal)).Distinct(StringComparer.Ordinal),
+                .Where(path => path.Contains("/resource", StringComparison.Ordinal) || path.StartsWith("/dev/", StringComparison.Ordinal))
+                .Distinct(StringComparer.Ordinal),
         ];
     }
 

@@ -1,7 +1,8 @@
 namespace PciOperator.Host;
 
 /// <summary>
-/// Reading of /proc/PID while processes end. The kernel answers for a task that is being reaped with EACCES, ESRCH, ENOENT or EINVAL, whatever
+/// Reading of /proc/PID while processes end. The kernel answers for a task that is being reaped with EACCES, ESRCH, ENOENT or EINVAL,
+/// whatever
 /// the file (fs/proc/base.c); what that means only another look can tell.
 /// </summary>
 internal static class ProcessFolder
@@ -44,7 +45,8 @@ internal static class ProcessFolder
     }
 
     /// <summary>
-    /// A process' own mounts. The first of its threads may be dead while others live, and has no mounts then (EINVAL, fs/proc_namespace.c): a
+    /// A process' own mounts. The first of its threads may be dead while others live, and has no mounts then (EINVAL, fs/proc_namespace.c):
+    /// a
     /// living one is asked. Null: none lives any more.
     /// </summary>
     /// <exception cref="HostIoException">They can't be read.</exception>
@@ -66,7 +68,8 @@ internal static class ProcessFolder
     }
 
     /// <summary>The folders of a process' threads but the first.</summary>
-    public static IEnumerable<string> Living(IHostFileSystem files, string pid) => files.List($"/proc/{pid}/task").Where(thread => thread != pid).Select(thread => $"/proc/{pid}/task/{thread}");
+    public static IEnumerable<string> Living(IHostFileSystem files, string pid) =>
+        files.List($"/proc/{pid}/task").Where(thread => thread != pid).Select(thread => $"/proc/{pid}/task/{thread}");
 
     /// <summary>It is gone, or only waits for its parent to notice: such a one has no files any more.</summary>
     private static bool HasEnded(IHostFileSystem files, string pid)

@@ -28,7 +28,12 @@ internal static class VirtioMounts
             foreach (PciAddress address in own.SelectMany(s => s.Functions))
             {
                 if (!found.TryGetValue(address, out ServedMount? before) || (mount.IsVital && !before.IsVital))
-                    found[address] = new ServedMount($"the {mount.Kind} file system {mount.Source}, mounted at {mount.Place}{mount.By}: umount {mount.Place} frees it", mount.IsVital);
+                {
+                    found[address] = new ServedMount(
+                        $"the {mount.Kind} file system {mount.Source}, mounted at {mount.Place}{mount.By}: umount {mount.Place} frees it",
+                        mount.IsVital
+                    );
+                }
             }
         }
 
@@ -41,10 +46,23 @@ internal static class VirtioMounts
         foreach (string name in files.List(Devices))
         {
             // Numbers of the virtio specification, 5: 9 is 9P transport, 26 a file system device.
-            string? kind = files.ReadText($"{Devices}/{name}/device")?.Trim() switch { "0x0009" => "9p", "0x001a" => "virtiofs", _ => null };
+            string? kind = files.ReadText($"{Devices}/{name}/device")?.Trim() switch
+            {
+                "0x0009" => "9p",
+                "0x001a" => "virtiofs",
+                _ => null,
+            };
             List<PciAddress> functions = kind is null ? [] : SysfsPaths.FunctionsOn(files.ReadLink($"{Devices}/{name}") ?? "");
             if (functions.Count > 0)
-                served.Add((kind!, (kind == "9p" ? files.ReadText($"{Devices}/{name}/mount_tag") : TagOf(files, name))?.Trim('\0', '\n', ' '), functions));
+            {
+                served.Add(
+                    (
+                        kind!,
+                        (kind == "9p" ? files.ReadText($"{Devices}/{name}/mount_tag") : TagOf(files, name))?.Trim('\0', '\n', ' '),
+                        functions
+                    )
+                );
+            }
         }
 
         return served;
@@ -52,8 +70,11 @@ internal static class VirtioMounts
 
     /// <summary>Since Linux 6.9: Documentation/ABI/testing/sysfs-fs-virtiofs.</summary>
     private static string? TagOf(IHostFileSystem files, string device) =>
-        files.List("/sys/fs/virtiofs").Where(id => SysfsPaths.LastName(files.ReadLink($"/sys/fs/virtiofs/{id}/device")) == device)
-            .Select(id => files.ReadText($"/sys/fs/virtiofs/{id}/tag")).FirstOrDefault();
+        files
+            .List("/sys/fs/virtiofs")
+            .Where(id => SysfsPaths.LastName(files.ReadLink($"/sys/fs/virtiofs/{id}/device")) == device)
+            .Select(id => files.ReadText($"/sys/fs/virtiofs/{id}/tag"))
+            .FirstOrDefault();
 
     /// <summary>Nothing but a process' own list of mounts shows these, so each mount namespace is looked at.</summary>
     private static IEnumerable<TaggedMount> Elsewhere(IHostFileSystem files)
@@ -63,12 +84,22 @@ internal static class VirtioMounts
         foreach (string pid in ProcessFolder.All(files))
         {
             string? space = null;
-            string? text = ProcessFolder.Read(files, pid, () => seen.Contains(space = files.ReadLink($"/proc/{pid}/ns/mnt")) ? null : ProcessFolder.Mounts(files, pid));
+            string? text = ProcessFolder.Read(
+                files,
+                pid,
+                () => seen.Contains(space = files.ReadLink($"/proc/{pid}/ns/mnt")) ? null : ProcessFolder.Mounts(files, pid)
+            );
             if (text is null)
                 continue;
             seen.Add(space);
             foreach (TaggedMount mount in HostMounts.TaggedIn(text))
-                yield return mount with { By = $" by process {pid}, in a mount namespace of its own", IsVital = false };
+            {
+                yield return mount with
+                {
+                    By = $" by process {pid}, in a mount namespace of its own",
+                    IsVital = false,
+                };
+            }
         }
     }
 }

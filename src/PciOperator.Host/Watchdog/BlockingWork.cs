@@ -8,23 +8,23 @@ namespace PciOperator.Host;
 /// </summary>
 internal sealed class BlockingWork : IDisposable
 {
-    private readonly Lock gate = new();
-    private readonly TimeProvider time;
-    private readonly TimeSpan limit;
-    private readonly ITimer timer;
-    private readonly TaskCompletionSource ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private TaskCompletionSource stalled = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private (string Operation, string Path)? doing;
-    private long since;
-    private long began;
-    private long calls;
-    private bool armed;
+    private readonly Lock _gate = new();
+    private readonly TimeProvider _time;
+    private readonly TimeSpan _limit;
+    private readonly ITimer _timer;
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private TaskCompletionSource _stalled = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private (string Operation, string Path)? _doing;
+    private long _since;
+    private long _began;
+    private long _calls;
+    private bool _armed;
 
     public BlockingWork(TimeProvider time, TimeSpan limit)
     {
-        this.time = time;
-        this.limit = limit;
-        timer = time.CreateTimer(_ => Check(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        _time = time;
+        _limit = limit;
+        _timer = time.CreateTimer(_ => Check(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
     /// <summary>Called when a call lasts too long, with what it does.</summary>
@@ -34,15 +34,15 @@ internal sealed class BlockingWork : IDisposable
     public Action? Resumed { get; init; }
 
     /// <summary>Done when the work's body has ended.</summary>
-    public Task Ended => ended.Task;
+    public Task Ended => _ended.Task;
 
     /// <summary>Done at the end, or earlier when the work stalls.</summary>
     public Task EndedOrStalled
     {
         get
         {
-            lock (gate)
-                return Task.WhenAny(ended.Task, stalled.Task);
+            lock (_gate)
+                return Task.WhenAny(_ended.Task, _stalled.Task);
         }
     }
 
@@ -51,44 +51,51 @@ internal sealed class BlockingWork : IDisposable
     {
         get
         {
-            lock (gate)
-                return stalled.Task.IsCompleted;
+            lock (_gate)
+                return _stalled.Task.IsCompleted;
         }
     }
 
     /// <summary>Nobody wants the result any more: undo at the next step.</summary>
     public bool Abandoned { get; set; }
 
-    /// <summary>What the next calls do, for the sentence about a stall ("unbinding 0000:21:00.0 from igb"); null: the call's own words.</summary>
+    /// <summary>
+    /// What the next calls do, for the sentence about a stall ("unbinding 0000:21:00.0 from igb"); null: the call's own words.
+    /// </summary>
     public string? Purpose { get; set; }
 
-    public void Start(string name, Action body) => WorkThread.Run(name, () =>
-    {
-        try
-        {
-            body();
-        }
-        finally
-        {
-            timer.Dispose();
-            ended.TrySetResult();
-        }
-    });
+    public void Start(string name, Action body) =>
+        WorkThread.Run(
+            name,
+            () =>
+            {
+                try
+                {
+                    body();
+                }
+                finally
+                {
+                    _timer.Dispose();
+                    _ended.TrySetResult();
+                }
+            }
+        );
 
     /// <summary>Lets time pass before something is tried or looked at again. No call of the kernel's is under way then.</summary>
-    public void Pause(TimeSpan delay) => Task.Delay(delay, time).GetAwaiter().GetResult();
+    public void Pause(TimeSpan delay) => Task.Delay(delay, _time).GetAwaiter().GetResult();
 
     /// <summary>The present, to measure by.</summary>
-    public long Timestamp => time.GetTimestamp();
+    public long Timestamp => _time.GetTimestamp();
 
     /// <summary>Since a <see cref="Timestamp"/>.</summary>
-    public TimeSpan Elapsed(long timestamp) => time.GetElapsedTime(timestamp);
+    public TimeSpan Elapsed(long timestamp) => _time.GetElapsedTime(timestamp);
 
     /// <summary>How many calls have begun or returned.</summary>
-    public long Calls => Volatile.Read(ref calls);
+    public long Calls => Volatile.Read(ref _calls);
 
     /// <summary>Whether one call has lasted for so long, by the real clock: others don't wait for it meanwhile.</summary>
-    public bool Stands(TimeSpan patience) => Volatile.Read(ref began) is var at and not 0 && Environment.TickCount64 - at >= patience.TotalMilliseconds;
+    public bool Stands(TimeSpan patience) =>
+        Volatile.Read(ref _began) is var at and not 0 && Environment.TickCount64 - at >= patience.TotalMilliseconds;
 
     /// <summary>A call begins: "reading" and a path, for example.</summary>
     /// <param name="operation">What it does.</param>
@@ -96,16 +103,16 @@ internal sealed class BlockingWork : IDisposable
     /// <param name="ends">It waits for a disk at most, and for no device.</param>
     public void Enter(string operation, string path, bool ends = false)
     {
-        lock (gate)
+        lock (_gate)
         {
-            calls++;
-            began = ends ? 0 : Environment.TickCount64;
-            doing = (operation, path);
-            since = time.GetTimestamp();
+            _calls++;
+            _began = ends ? 0 : Environment.TickCount64;
+            _doing = (operation, path);
+            _since = _time.GetTimestamp();
 
             // The timer is set when it goes off, not at each call: there are hundreds of those, and they are short.
-            if (!armed)
-                armed = timer.Change(limit, Timeout.InfiniteTimeSpan);
+            if (!_armed)
+                _armed = _timer.Change(_limit, Timeout.InfiniteTimeSpan);
         }
     }
 
@@ -113,40 +120,40 @@ internal sealed class BlockingWork : IDisposable
     public void Leave()
     {
         bool resumed;
-        lock (gate)
+        lock (_gate)
         {
-            calls++;
-            began = 0;
-            doing = null;
-            resumed = stalled.Task.IsCompleted;
+            _calls++;
+            _began = 0;
+            _doing = null;
+            resumed = _stalled.Task.IsCompleted;
             if (resumed)
-                stalled = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+                _stalled = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         }
 
         if (resumed)
             Resumed?.Invoke();
     }
 
-    public void Dispose() => timer.Dispose();
+    public void Dispose() => _timer.Dispose();
 
     private void Check()
     {
         string what;
-        lock (gate)
+        lock (_gate)
         {
             // It was set at an earlier call.
-            TimeSpan left = doing is null ? limit : limit - time.GetElapsedTime(since);
-            armed = doing is not null && left > TimeSpan.Zero && timer.Change(left, Timeout.InfiniteTimeSpan);
-            if (doing is null || left > TimeSpan.Zero)
+            TimeSpan left = _doing is null ? _limit : _limit - _time.GetElapsedTime(_since);
+            _armed = _doing is not null && left > TimeSpan.Zero && _timer.Change(left, Timeout.InfiniteTimeSpan);
+            if (_doing is null || left > TimeSpan.Zero)
                 return;
-            what = Purpose ?? $"{doing.Value.Operation} {doing.Value.Path}";
+            what = Purpose ?? $"{_doing.Value.Operation} {_doing.Value.Path}";
         }
 
         Stalled?.Invoke(what);
-        lock (gate)
+        lock (_gate)
         {
-            if (doing is not null)
-                stalled.TrySetResult();
+            if (_doing is not null)
+                _stalled.TrySetResult();
         }
     }
 }
@@ -173,11 +180,16 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, BlockingWork work
 
     public IReadOnlyList<string> ListFolders(string path) => Watch("listing", path, static (f, p) => f.ListFolders(p));
 
-    public void Write(string path, string value) => Watch($"writing '{value.TrimEnd('\n')}' to", path, (f, p) =>
-    {
-        f.Write(p, value);
-        return true;
-    });
+    public void Write(string path, string value) =>
+        Watch(
+            $"writing '{value.TrimEnd('\n')}' to",
+            path,
+            (f, p) =>
+            {
+                f.Write(p, value);
+                return true;
+            }
+        );
 
     public void WriteDurably(string path, ReadOnlySpan<byte> content)
     {
@@ -192,11 +204,16 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, BlockingWork work
         }
     }
 
-    public void Delete(string path) => Watch("deleting", path, static (f, p) =>
-    {
-        f.Delete(p);
-        return true;
-    });
+    public void Delete(string path) =>
+        Watch(
+            "deleting",
+            path,
+            static (f, p) =>
+            {
+                f.Delete(p);
+                return true;
+            }
+        );
 
     public string? TakeFolder(string folder) => Watch("taking", folder, static (f, p) => f.TakeFolder(p));
 
@@ -208,19 +225,30 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, BlockingWork work
 
     public HostNetwork ReadNetwork() => Watch("reading", "the host's network", static (f, _) => f.ReadNetwork());
 
-    public void LoadModule(string name) => Watch("loading the module", name, static (f, p) =>
-    {
-        f.LoadModule(p);
-        return true;
-    });
+    public void LoadModule(string name) =>
+        Watch(
+            "loading the module",
+            name,
+            static (f, p) =>
+            {
+                f.LoadModule(p);
+                return true;
+            }
+        );
 
-    public VfSettings? ReadVfSettings(string pfInterface, int vf) => Watch($"reading the settings of VF {vf} of", pfInterface, (f, p) => f.ReadVfSettings(p, vf));
+    public VfSettings? ReadVfSettings(string pfInterface, int vf) =>
+        Watch($"reading the settings of VF {vf} of", pfInterface, (f, p) => f.ReadVfSettings(p, vf));
 
-    public void WriteVfSettings(string pfInterface, int vf, VfSettings settings) => Watch($"setting VF {vf} of", pfInterface, (f, p) =>
-    {
-        f.WriteVfSettings(p, vf, settings);
-        return true;
-    });
+    public void WriteVfSettings(string pfInterface, int vf, VfSettings settings) =>
+        Watch(
+            $"setting VF {vf} of",
+            pfInterface,
+            (f, p) =>
+            {
+                f.WriteVfSettings(p, vf, settings);
+                return true;
+            }
+        );
 
     public byte[] ReadConfigThroughVfio(PciAddress address, int group, int count) =>
         Watch("opening", SysfsPaths.GroupNode(group), (f, _) => f.ReadConfigThroughVfio(address, group, count));
@@ -228,11 +256,16 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, BlockingWork work
     public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group) =>
         Watch("opening", SysfsPaths.GroupNode(group), (f, _) => f.HotResetTargets(address, group));
 
-    public void HotReset(PciAddress address, IReadOnlyList<int> groups) => Watch("the hot reset of", $"{address}", (f, _) =>
-    {
-        f.HotReset(address, groups);
-        return true;
-    });
+    public void HotReset(PciAddress address, IReadOnlyList<int> groups) =>
+        Watch(
+            "the hot reset of",
+            $"{address}",
+            (f, _) =>
+            {
+                f.HotReset(address, groups);
+                return true;
+            }
+        );
 
     private T Watch<T>(string operation, string path, Func<IHostFileSystem, string, T> call)
     {

@@ -11,12 +11,12 @@ namespace PciOperator.Host;
 internal sealed class TimedReadFileSystem(IHostFileSystem files, TimeProvider time) : IHostFileSystem
 {
     [ThreadStatic]
-    private static ReadWatchdog? current;
+    private static ReadWatchdog? Current;
 
-    private readonly ConcurrentDictionary<PciAddress, string> silent = new();
+    private readonly ConcurrentDictionary<PciAddress, string> _silent = new();
 
     /// <summary>Devices that don't answer now, and which call of theirs doesn't return.</summary>
-    public IReadOnlyDictionary<PciAddress, string> Silent => silent;
+    public IReadOnlyDictionary<PciAddress, string> Silent => _silent;
 
     /// <summary>Runs a look on a thread of its own; what it answers, or which of its calls doesn't return within the limit.</summary>
     /// <param name="look">What is read, through this.</param>
@@ -29,7 +29,7 @@ internal sealed class TimedReadFileSystem(IHostFileSystem files, TimeProvider ti
         var result = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
         void Look()
         {
-            current = mine;
+            Current = mine;
             try
             {
                 result.TrySetResult(look());
@@ -41,11 +41,11 @@ internal sealed class TimedReadFileSystem(IHostFileSystem files, TimeProvider ti
                 result.TrySetException(e);
             }
 
-            current = null;
+            Current = null;
             if (!mine.IsGivenUp)
                 return;
             if (mine.GivenUpFor is { } device)
-                silent.TryRemove(device, out _);
+                _silent.TryRemove(device, out _);
             answered();
         }
 
@@ -61,7 +61,7 @@ internal sealed class TimedReadFileSystem(IHostFileSystem files, TimeProvider ti
             catch (AggregateException e) when (e.InnerException is TimeoutException && !result.Task.IsCompleted)
             {
                 answer = result.Task.WaitAsync(limit, time);
-                if (mine.GiveUp(limit, silent) is not { } call)
+                if (mine.GiveUp(limit, _silent) is not { } call)
                     continue;
                 string sentence = $"the kernel has not finished {call} for {limit.TotalSeconds:0} s";
                 return mine.GivenUpFor is null
@@ -95,7 +95,8 @@ internal sealed class TimedReadFileSystem(IHostFileSystem files, TimeProvider ti
 
     public HostNetwork ReadNetwork() => Watch("reading", "the host's network", static (f, _) => f.ReadNetwork());
 
-    public VfSettings? ReadVfSettings(string pfInterface, int vf) => Watch("reading the VF settings of", pfInterface, (f, p) => f.ReadVfSettings(p, vf));
+    public VfSettings? ReadVfSettings(string pfInterface, int vf) =>
+        Watch("reading the VF settings of", pfInterface, (f, p) => f.ReadVfSettings(p, vf));
 
     public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group) => throw NotByLooking();
 
@@ -121,9 +122,17 @@ internal sealed class TimedReadFileSystem(IHostFileSystem files, TimeProvider ti
 
     private T Watch<T>(string operation, string path, Func<IHostFileSystem, string, T> call)
     {
-        if (!silent.IsEmpty && ReadWatchdog.DeviceOf(path) is { } device && silent.TryGetValue(device, out string? since))
-            throw new HostIoException(operation, path, Errnos.ETIMEDOUT, $"the kernel has not finished {since}; that can't be cancelled. A process may still use the device: stop it.");
-        if (current is not { } look)
+        if (!_silent.IsEmpty && ReadWatchdog.DeviceOf(path) is { } device && _silent.TryGetValue(device, out string? since))
+        {
+            throw new HostIoException(
+                operation,
+                path,
+                Errnos.ETIMEDOUT,
+                $"the kernel has not finished {since}; that can't be cancelled. A process may still use the device: stop it."
+            );
+        }
+
+        if (Current is not { } look)
             return call(files, path);
         look.Enter(operation, path);
         try
@@ -143,9 +152,9 @@ internal readonly record struct LookOutcome<T>(T? Seen, string? Hangs);
 /// <summary>How far one look is.</summary>
 internal sealed class ReadWatchdog(TimeProvider time)
 {
-    private readonly Lock gate = new();
-    private (string Operation, string Path)? doing;
-    private long since;
+    private readonly Lock _gate = new();
+    private (string Operation, string Path)? _doing;
+    private long _since;
 
     /// <summary>Nobody waits for it any more: it ends at its next step.</summary>
     public bool IsGivenUp { get; private set; }
@@ -155,15 +164,15 @@ internal sealed class ReadWatchdog(TimeProvider time)
 
     public void Enter(string operation, string path)
     {
-        lock (gate)
-            (doing, since) = ((operation, path), time.GetTimestamp());
+        lock (_gate)
+            (_doing, _since) = ((operation, path), time.GetTimestamp());
     }
 
     public void Leave()
     {
-        lock (gate)
+        lock (_gate)
         {
-            doing = null;
+            _doing = null;
             if (IsGivenUp)
                 throw new OperationCanceledException("Another look was begun meanwhile.");
         }
@@ -172,9 +181,9 @@ internal sealed class ReadWatchdog(TimeProvider time)
     /// <summary>Gives up if one call lasts too long; that call in words, else null.</summary>
     public string? GiveUp(TimeSpan limit, ConcurrentDictionary<PciAddress, string> silent)
     {
-        lock (gate)
+        lock (_gate)
         {
-            if (doing is not var (operation, path) || time.GetElapsedTime(since) < limit)
+            if (_doing is not var (operation, path) || time.GetElapsedTime(_since) < limit)
                 return null;
             IsGivenUp = true;
             GivenUpFor = DeviceOf(path);
@@ -191,6 +200,8 @@ internal sealed class ReadWatchdog(TimeProvider time)
         if (!path.StartsWith(devices, StringComparison.Ordinal))
             return null;
         int slash = path.IndexOf('/', devices.Length);
-        return PciAddress.TryParse(path.AsSpan()[devices.Length..(slash < 0 ? path.Length : slash)], null, out PciAddress address) ? address : null;
+        return PciAddress.TryParse(path.AsSpan()[devices.Length..(slash < 0 ? path.Length : slash)], null, out PciAddress address)
+            ? address
+            : null;
     }
 }

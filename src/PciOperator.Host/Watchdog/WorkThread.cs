@@ -10,8 +10,8 @@ internal sealed class WorkThread
     private static readonly Lock Gate = new();
     private static readonly List<WorkThread> Idle = [];
 
-    private readonly object own = new();
-    private (string Name, Action Body)? next;
+    private readonly object _own = new();
+    private (string Name, Action Body)? _next;
 
     /// <summary>Runs the body at once, on a thread of its own for as long as it lasts.</summary>
     /// <param name="name">What the thread is called meanwhile; the kernel shows its first 15 characters.</param>
@@ -30,14 +30,14 @@ internal sealed class WorkThread
 
         if (thread is null)
         {
-            new Thread(new WorkThread { next = (name, body) }.Work) { IsBackground = true }.Start();
+            new Thread(new WorkThread { _next = (name, body) }.Work) { IsBackground = true }.Start();
             return;
         }
 
-        lock (thread.own)
+        lock (thread._own)
         {
-            thread.next = (name, body);
-            Monitor.Pulse(thread.own);
+            thread._next = (name, body);
+            Monitor.Pulse(thread._own);
         }
     }
 
@@ -45,23 +45,22 @@ internal sealed class WorkThread
     {
         do
         {
-            (string name, Action body) = next!.Value;
-            next = null;
+            (string name, Action body) = _next!.Value;
+            _next = null;
             Thread.CurrentThread.Name = name;
             body();
             Thread.CurrentThread.Name = "idle";
-        }
-        while (IsWanted());
+        } while (IsWanted());
     }
 
     private bool IsWanted()
     {
-        lock (own)
+        lock (_own)
         {
             lock (Gate)
                 Idle.Add(this);
-            Monitor.Wait(own, IdleTime);
-            if (next is not null)
+            Monitor.Wait(_own, IdleTime);
+            if (_next is not null)
                 return true;
             lock (Gate)
             {
@@ -70,8 +69,8 @@ internal sealed class WorkThread
             }
 
             // Chosen just now.
-            while (next is null)
-                Monitor.Wait(own);
+            while (_next is null)
+                Monitor.Wait(_own);
             return true;
         }
     }

@@ -17,6 +17,7 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
 {
     private readonly Dictionary<EntityKey, T> _objects = [];
     private readonly Dictionary<string, ObjectIndex<T>> _indexes = new(StringComparer.Ordinal);
+
     // Of these _objects may have an earlier state, which stays: an object that can't be read is not gone.
     private readonly Dictionary<EntityKey, UnreadableObject> _unreadable = [];
     private ulong _streamVersion;
@@ -27,7 +28,7 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     public void AddIndex(string name, Func<T, IEnumerable<string>> keys)
     {
         var index = new ObjectIndex<T>(keys);
-        foreach (var (key, obj) in _objects)
+        foreach ((EntityKey key, T? obj) in _objects)
             index.Replace(key, null, obj);
         _indexes.Add(name, index);
     }
@@ -41,7 +42,7 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     public bool IsUnreadable(EntityKey key) => _unreadable.ContainsKey(key);
 
     public T[] ByIndex(string index, string key) =>
-        _indexes.TryGetValue(index, out var found)
+        _indexes.TryGetValue(index, out ObjectIndex<T>? found)
             ? found.Lookup(key)
             : throw new ArgumentException($"There is no index '{index}'; add it with AddIndex.", nameof(index));
 
@@ -49,24 +50,24 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     /// <returns>False when the collection's version went backwards: the server has another past than the one we knew.</returns>
     public bool Replace(EntityList<T> list)
     {
-        var listVersion = Parse(list.Metadata.ResourceVersion);
-        var sameHistory = listVersion >= _streamVersion;
+        ulong listVersion = Parse(list.Metadata.ResourceVersion);
+        bool sameHistory = listVersion >= _streamVersion;
         _streamVersion = listVersion;
         var present = new HashSet<EntityKey>(list.Items.Count + list.Unreadable.Count);
         var unreadable = new List<UnreadableObject>(list.Unreadable);
-        foreach (var obj in list.Items)
+        foreach (T obj in list.Items)
         {
             var key = EntityKey.Of(obj);
             present.Add(key);
             if (WhyNot(obj) is { } why)
                 unreadable.Add(why);
-            else if (!sameHistory || !_objects.TryGetValue(key, out var known) || IsNewer(obj, known))
+            else if (!sameHistory || !_objects.TryGetValue(key, out T? known) || IsNewer(obj, known))
                 Put(key, obj, otherHistory: !sameHistory);
             else if (!IsNewer(known, obj))
                 _unreadable.Remove(key);
         }
 
-        foreach (var obj in unreadable)
+        foreach (UnreadableObject obj in unreadable)
         {
             present.Add(obj.Key);
             PutUnreadable(obj, otherHistory: !sameHistory);
@@ -74,9 +75,9 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
 
         // Something observed after the list was made is not missing from it.
         var gone = _objects.Where(o => !present.Contains(o.Key) && !(sameHistory && VersionOf(o.Value) > listVersion)).ToList();
-        foreach (var (key, _) in gone)
+        foreach ((EntityKey key, T _) in gone)
             Remove(key);
-        foreach (var key in _unreadable.Keys.Where(k => !present.Contains(k)).ToList())
+        foreach (EntityKey key in _unreadable.Keys.Where(k => !present.Contains(k)).ToList())
             _unreadable.Remove(key);
         return sameHistory;
     }
@@ -85,9 +86,9 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     /// <returns>False when it is older than what the stream has told already: the server has another past than the one we knew.</returns>
     public bool Apply(WatchEvent<T> watchEvent)
     {
-        var eventVersion = Parse(watchEvent.ResourceVersion);
-        var isRepeated = eventVersion <= _streamVersion;
-        var isInOrder = eventVersion >= _streamVersion;
+        ulong eventVersion = Parse(watchEvent.ResourceVersion);
+        bool isRepeated = eventVersion <= _streamVersion;
+        bool isInOrder = eventVersion >= _streamVersion;
         if (!isRepeated)
             _streamVersion = eventVersion;
         if (watchEvent.Object is { } obj)
@@ -100,13 +101,13 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     private void Apply(WatchEventType type, T obj, bool isRepeated)
     {
         var key = EntityKey.Of(obj);
-        var known = Get(key);
+        T? known = Get(key);
         if (type == WatchEventType.Deleted)
         {
             // The deletion of an earlier object of that name must not take away its successor.
             if (known is not null && (known.Metadata.Uid == obj.Metadata.Uid || !IsNewer(known, obj)))
                 Remove(key);
-            if (_unreadable.TryGetValue(key, out var unreadable) && unreadable.Uid == obj.Metadata.Uid)
+            if (_unreadable.TryGetValue(key, out UnreadableObject? unreadable) && unreadable.Uid == obj.Metadata.Uid)
                 _unreadable.Remove(key);
         }
         else if (known is null ? !isRepeated : IsNewer(obj, known))
@@ -130,7 +131,7 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
 
         if (Get(obj.Key) is { } known && (known.Metadata.Uid == obj.Uid || VersionOf(known) <= Parse(obj.ResourceVersion)))
             Remove(obj.Key);
-        if (_unreadable.TryGetValue(obj.Key, out var unreadable) && unreadable.Uid == obj.Uid)
+        if (_unreadable.TryGetValue(obj.Key, out UnreadableObject? unreadable) && unreadable.Uid == obj.Uid)
             _unreadable.Remove(obj.Key);
     }
 
@@ -138,7 +139,7 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     public void Observe(T obj)
     {
         var key = EntityKey.Of(obj);
-        var version = VersionOf(obj);
+        ulong version = VersionOf(obj);
         if (version <= _streamVersion || (Get(key) is { } known && VersionOf(known) >= version))
             return;
         if (WhyNot(obj) is { } why)
@@ -147,13 +148,15 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
             Put(key, obj);
     }
 
-    /// <summary>Why an object is of no use although its JSON could be read; null: it is. (An index may find a null that its schema rules out.)</summary>
+    /// <summary>
+    /// Why an object is of no use although its JSON could be read; null: it is. (An index may find a null that its schema rules out.)
+    /// </summary>
     private UnreadableObject? WhyNot(T obj)
     {
         try
         {
             VersionOf(obj);
-            foreach (var index in _indexes.Values)
+            foreach (ObjectIndex<T> index in _indexes.Values)
                 index.Check(obj);
             return null;
         }
@@ -167,14 +170,17 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
 
     private void PutUnreadable(UnreadableObject obj, bool otherHistory)
     {
-        var known = Get(obj.Key);
-        var isVersion = ulong.TryParse(obj.ResourceVersion, NumberStyles.None, CultureInfo.InvariantCulture, out var version);
+        T? known = Get(obj.Key);
+        bool isVersion = ulong.TryParse(obj.ResourceVersion, NumberStyles.None, CultureInfo.InvariantCulture, out ulong version);
         if (known is not null && !otherHistory && isVersion && VersionOf(known) >= version)
             return;
         // Another object of the same name: what was known of the first is over.
         if (known is not null && obj.Uid is not null && known.Metadata.Uid != obj.Uid)
             Remove(obj.Key);
-        var isNews = !_unreadable.TryGetValue(obj.Key, out var before) || before.ResourceVersion != obj.ResourceVersion || before.Uid != obj.Uid;
+        bool isNews =
+            !_unreadable.TryGetValue(obj.Key, out UnreadableObject? before)
+            || before.ResourceVersion != obj.ResourceVersion
+            || before.Uid != obj.Uid;
         _unreadable[obj.Key] = obj;
         if (isNews)
             becameUnreadable?.Invoke(obj);
@@ -183,7 +189,7 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     private void Put(EntityKey key, T obj, bool otherHistory = false)
     {
         _unreadable.Remove(key);
-        var old = Get(key);
+        T? old = Get(key);
         if (old is not null && old.Metadata.Uid != obj.Metadata.Uid)
         {
             Remove(key);
@@ -200,17 +206,20 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
 
     private void Remove(EntityKey key)
     {
-        if (_objects.Remove(key, out var old))
+        if (_objects.Remove(key, out T? old))
             Changed(key, old, null);
     }
 
     private void Changed(EntityKey key, T? old, T? now)
     {
-        foreach (var index in _indexes.Values)
+        foreach (ObjectIndex<T> index in _indexes.Values)
             index.Replace(key, old, now);
         _list = null;
         Version++;
-        var kind = old is null ? WatchCacheChangeKind.Added : now is null ? WatchCacheChangeKind.Deleted : WatchCacheChangeKind.Updated;
+        WatchCacheChangeKind kind =
+            old is null ? WatchCacheChangeKind.Added
+            : now is null ? WatchCacheChangeKind.Deleted
+            : WatchCacheChangeKind.Updated;
         changed(new WatchCacheChange<T>(kind, old, now));
     }
 
@@ -219,9 +228,11 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     private static ulong VersionOf(T obj) => Parse(obj.Metadata.ResourceVersion);
 
     private static ulong Parse(string? resourceVersion) =>
-        ulong.TryParse(resourceVersion, NumberStyles.None, CultureInfo.InvariantCulture, out var version)
+        ulong.TryParse(resourceVersion, NumberStyles.None, CultureInfo.InvariantCulture, out ulong version)
             ? version
-            : throw new FormatException($"Resource version '{resourceVersion}' is not a decimal number, as Kubernetes promises it to be (KEP-5504).");
+            : throw new FormatException(
+                $"Resource version '{resourceVersion}' is not a decimal number, as Kubernetes promises it to be (KEP-5504)."
+            );
 }
 
 /// <summary>Objects by a key that is worked out from them; an object can have several, or none.</summary>
@@ -230,32 +241,30 @@ internal sealed class ObjectIndex<T>(Func<T, IEnumerable<string>> keysOf)
 {
     private readonly Dictionary<string, Dictionary<EntityKey, T>> _byKey = new(StringComparer.Ordinal);
 
-    public T[] Lookup(string key) => _byKey.TryGetValue(key, out var found) ? [.. found.Values] : [];
+    public T[] Lookup(string key) => _byKey.TryGetValue(key, out Dictionary<EntityKey, T>? found) ? [.. found.Values] : [];
 
     /// <summary>Works out an object's keys and forgets them: what that throws is about the object.</summary>
     public void Check(T obj)
     {
-        foreach (var _ in keysOf(obj))
-        {
-        }
+        foreach (string _ in keysOf(obj)) { }
     }
 
     public void Replace(EntityKey entity, T? old, T? now)
     {
         if (old is not null)
         {
-            foreach (var key in keysOf(old))
+            foreach (string key in keysOf(old))
             {
-                if (_byKey.TryGetValue(key, out var entries) && entries.Remove(entity) && entries.Count == 0)
+                if (_byKey.TryGetValue(key, out Dictionary<EntityKey, T>? entries) && entries.Remove(entity) && entries.Count == 0)
                     _byKey.Remove(key);
             }
         }
 
         if (now is not null)
         {
-            foreach (var key in keysOf(now))
+            foreach (string key in keysOf(now))
             {
-                if (!_byKey.TryGetValue(key, out var entries))
+                if (!_byKey.TryGetValue(key, out Dictionary<EntityKey, T>? entries))
                     _byKey[key] = entries = [];
                 entries[entity] = now;
             }

@@ -19,13 +19,15 @@ public sealed class WatchCache<T> : IAsyncDisposable
     where T : class, IKubernetesObject<V1ObjectMeta>
 {
     // A server sends a bookmark about every minute; one that is silent for longer than this is taken for dead.
-    private static readonly TimeSpan s_silence = TimeSpan.FromMinutes(2.5);
+    private static readonly TimeSpan Silence = TimeSpan.FromMinutes(2.5);
+
     // The silence that is put up with, and the time to get over it.
-    private static readonly TimeSpan s_oldAfter = TimeSpan.FromMinutes(4);
+    private static readonly TimeSpan OldAfter = TimeSpan.FromMinutes(4);
+
     // Every list, watch and pause ends long before.
-    private static readonly TimeSpan s_stuckAfter = TimeSpan.FromMinutes(15);
-    private static readonly TimeSpan s_minBackoff = TimeSpan.FromMilliseconds(100);
-    private static readonly TimeSpan s_maxBackoff = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan StuckAfter = TimeSpan.FromMinutes(15);
+    private static readonly TimeSpan MinBackoff = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan MaxBackoff = TimeSpan.FromSeconds(30);
 
     private readonly IEntityClient _client;
     private readonly string? _namespace;
@@ -63,7 +65,8 @@ public sealed class WatchCache<T> : IAsyncDisposable
         TimeProvider? time = null,
         ILogger? logger = null,
         CollectorRegistry? metrics = null,
-        Random? random = null)
+        Random? random = null
+    )
     {
         _client = client;
         _namespace = ns;
@@ -74,14 +77,32 @@ public sealed class WatchCache<T> : IAsyncDisposable
         _heardAt = _triedAt = _time.GetTimestamp();
         _store = new ObjectStore<T>(Announce, BecameUnreadable);
         metrics ??= Metrics.NewCustomRegistry();
-        var factory = Metrics.WithCustomRegistry(metrics);
+        MetricFactory factory = Metrics.WithCustomRegistry(metrics);
         string[] labels = ["kind"];
-        _lists = factory.CreateCounter("pcioperator_watch_cache_lists_total", "Full lists, the first and those after a watch was lost.", labels);
+        _lists = factory.CreateCounter(
+            "pcioperator_watch_cache_lists_total",
+            "Full lists, the first and those after a watch was lost.",
+            labels
+        );
         _events = factory.CreateCounter("pcioperator_watch_cache_events_total", "Watch events received, bookmarks included.", labels);
-        _unreadable = factory.CreateCounter("pcioperator_watch_cache_unreadable_total", "States of objects that could not be read and were left alone.", labels).WithLabels(EntityType<T>.Kind);
-        _lastSuccess = factory.CreateGauge("pcioperator_watch_cache_last_success_timestamp_seconds", "When the server was last heard of a kind: by a list, an event or a bookmark.", labels);
-        var objects = factory.CreateGauge("pcioperator_watch_cache_objects", "Objects in the cache.", labels).WithLabels(EntityType<T>.Kind);
-        var unreadableNow = factory.CreateGauge("pcioperator_watch_cache_unreadable_objects", "Objects that the server has now and that can't be read.", labels).WithLabels(EntityType<T>.Kind);
+        _unreadable = factory
+            .CreateCounter(
+                "pcioperator_watch_cache_unreadable_total",
+                "States of objects that could not be read and were left alone.",
+                labels
+            )
+            .WithLabels(EntityType<T>.Kind);
+        _lastSuccess = factory.CreateGauge(
+            "pcioperator_watch_cache_last_success_timestamp_seconds",
+            "When the server was last heard of a kind: by a list, an event or a bookmark.",
+            labels
+        );
+        Gauge.Child objects = factory
+            .CreateGauge("pcioperator_watch_cache_objects", "Objects in the cache.", labels)
+            .WithLabels(EntityType<T>.Kind);
+        Gauge.Child unreadableNow = factory
+            .CreateGauge("pcioperator_watch_cache_unreadable_objects", "Objects that the server has now and that can't be read.", labels)
+            .WithLabels(EntityType<T>.Kind);
         metrics.AddBeforeCollectCallback(() =>
         {
             objects.Set(List().Count);
@@ -104,7 +125,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
     {
         lock (_lock)
         {
-            foreach (var obj in _store.List())
+            foreach (T obj in _store.List())
                 Post(handler, new WatchCacheChange<T>(WatchCacheChangeKind.Added, null, obj));
             _handlers.Add(handler);
         }
@@ -151,7 +172,9 @@ public sealed class WatchCache<T> : IAsyncDisposable
         }
     }
 
-    /// <summary>Whether the server has an object of that name that can't be read: it is not gone then, whatever <see cref="Get"/> says.</summary>
+    /// <summary>
+    /// Whether the server has an object of that name that can't be read: it is not gone then, whatever <see cref="Get"/> says.
+    /// </summary>
     public bool IsUnreadable(string name, string? ns = null)
     {
         lock (_lock)
@@ -161,20 +184,25 @@ public sealed class WatchCache<T> : IAsyncDisposable
     /// <summary>Why what the cache has may be old, or null: for <c>/readyz</c>.</summary>
     public string? WhyOld()
     {
-        var error = Volatile.Read(ref _lastError) is { } last ? $": {last}" : "";
+        string error = Volatile.Read(ref _lastError) is { } last ? $": {last}" : "";
         if (!HasSynced)
             return $"the first list of {EntityType<T>.Plural} is not in{error}";
-        var silence = _time.GetElapsedTime(Volatile.Read(ref _heardAt));
-        return silence > s_oldAfter ? $"nothing was heard of {EntityType<T>.Plural} for {silence.TotalSeconds:0} s{error}" : null;
+        TimeSpan silence = _time.GetElapsedTime(Volatile.Read(ref _heardAt));
+        return silence > OldAfter ? $"nothing was heard of {EntityType<T>.Plural} for {silence.TotalSeconds:0} s{error}" : null;
     }
 
-    /// <summary>Why the cache does not even try any more, or null: for <c>/healthz</c>, since only a restart helps then. A server that is away is no reason.</summary>
+    /// <summary>
+    /// Why the cache does not even try any more, or null: for <c>/healthz</c>, since only a restart helps then. A server that is away is no
+    /// reason.
+    /// </summary>
     public string? WhyStuck()
     {
         if (_run is { IsCompleted: true })
             return $"the cache of {EntityType<T>.Plural} has stopped";
-        var idle = _time.GetElapsedTime(Volatile.Read(ref _triedAt));
-        return _run is not null && idle > s_stuckAfter ? $"the cache of {EntityType<T>.Plural} has done nothing for {idle.TotalSeconds:0} s" : null;
+        TimeSpan idle = _time.GetElapsedTime(Volatile.Read(ref _triedAt));
+        return _run is not null && idle > StuckAfter
+            ? $"the cache of {EntityType<T>.Plural} has done nothing for {idle.TotalSeconds:0} s"
+            : null;
     }
 
     /// <summary>The objects that have a key in an index: a snapshot.</summary>
@@ -220,19 +248,19 @@ public sealed class WatchCache<T> : IAsyncDisposable
     private async Task RunUntilAsync(CancellationToken ct)
     {
         using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, _stop.Token);
-        var dispatch = DispatchAsync(either.Token);
-        var failures = 0;
+        Task dispatch = DispatchAsync(either.Token);
+        int failures = 0;
         string? version = null;
         while (!either.IsCancellationRequested)
         {
-            var started = _time.GetTimestamp();
+            long started = _time.GetTimestamp();
             Volatile.Write(ref _triedAt, started);
 #pragma warning disable CA1031 // A cache outlives whatever goes wrong with its server.
             try
             {
                 if (version is null)
                     version = await ListAllAsync(either.Token);
-                await foreach (var seen in WatchFromAsync(version, either.Token))
+                await foreach (string seen in WatchFromAsync(version, either.Token))
                 {
                     version = seen;
                     failures = 0;
@@ -244,7 +272,12 @@ public sealed class WatchCache<T> : IAsyncDisposable
             }
             catch (ApiException e) when (version is not null && (e.IsGone || e.IsNotFound || IsTooLargeVersion(e)))
             {
-                _logger.LogInformation("The server no longer has version {Version} of {Kind}; listing them anew. {Message}", version, EntityType<T>.Plural, e.Message);
+                _logger.LogInformation(
+                    "The server no longer has version {Version} of {Kind}; listing them anew. {Message}",
+                    version,
+                    EntityType<T>.Plural,
+                    e.Message
+                );
                 version = null;
                 failures++;
                 if (failures == 1)
@@ -252,7 +285,11 @@ public sealed class WatchCache<T> : IAsyncDisposable
             }
             catch (HistoryWentBackException e)
             {
-                _logger.LogWarning("{Message} The server has another past (etcd was restored?); listing {Kind} anew.", e.Message, EntityType<T>.Plural);
+                _logger.LogWarning(
+                    "{Message} The server has another past (etcd was restored?); listing {Kind} anew.",
+                    e.Message,
+                    EntityType<T>.Plural
+                );
                 version = null;
                 failures++;
                 if (failures == 1)
@@ -273,7 +310,11 @@ public sealed class WatchCache<T> : IAsyncDisposable
                 _logger.Log(
                     failures > 3 ? LogLevel.Warning : LogLevel.Information,
                     "{Verb} of {Kind} failed ({Failures} times in a row): {Message}",
-                    version is null ? "List" : "Watch", EntityType<T>.Plural, failures, e.Cause());
+                    version is null ? "List" : "Watch",
+                    EntityType<T>.Plural,
+                    failures,
+                    e.Cause()
+                );
                 // Whatever it is that can't be got over from here, a new list may.
                 if (failures % 5 == 0)
                     version = null;
@@ -295,12 +336,27 @@ public sealed class WatchCache<T> : IAsyncDisposable
 
     private async Task<string> ListAllAsync(CancellationToken ct)
     {
-        var list = await _client.ListAsync<T>(_namespace, _options with { ResourceVersion = null, ResourceVersionMatch = null, Continue = null }, ct);
+        EntityList<T> list = await _client.ListAsync<T>(
+            _namespace,
+            _options with
+            {
+                ResourceVersion = null,
+                ResourceVersionMatch = null,
+                Continue = null,
+            },
+            ct
+        );
         _lists.WithLabels(EntityType<T>.Kind).Inc();
         lock (_lock)
         {
             if (!_store.Replace(list))
-                _logger.LogWarning("The version of {Kind} went backwards to {Version}: the server was set back; taking over what it has now.", EntityType<T>.Plural, list.Metadata.ResourceVersion);
+            {
+                _logger.LogWarning(
+                    "The version of {Kind} went backwards to {Version}: the server was set back; taking over what it has now.",
+                    EntityType<T>.Plural,
+                    list.Metadata.ResourceVersion
+                );
+            }
         }
 
         Heard();
@@ -309,13 +365,27 @@ public sealed class WatchCache<T> : IAsyncDisposable
     }
 
     /// <summary>Applies events and gives the version after each; ends with the watch.</summary>
-    private async IAsyncEnumerable<string> WatchFromAsync(string version, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken ct)
+    private async IAsyncEnumerable<string> WatchFromAsync(
+        string version,
+        [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken ct
+    )
     {
-        using var silent = new CancellationTokenSource(s_silence, _time);
+        using var silent = new CancellationTokenSource(Silence, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, silent.Token);
-        var armed = _time.GetTimestamp();
-        await using var events = _client
-            .WatchAsync<T>(_namespace, _options with { ResourceVersion = version, ResourceVersionMatch = null, Continue = null, Limit = null, AllowBookmarks = true }, either.Token)
+        long armed = _time.GetTimestamp();
+        await using IAsyncEnumerator<WatchEvent<T>> events = _client
+            .WatchAsync<T>(
+                _namespace,
+                _options with
+                {
+                    ResourceVersion = version,
+                    ResourceVersionMatch = null,
+                    Continue = null,
+                    Limit = null,
+                    AllowBookmarks = true,
+                },
+                either.Token
+            )
             .GetAsyncEnumerator(either.Token);
         while (true)
         {
@@ -326,23 +396,28 @@ public sealed class WatchCache<T> : IAsyncDisposable
             }
             catch (OperationCanceledException e) when (!ct.IsCancellationRequested && silent.IsCancellationRequested)
             {
-                throw new TimeoutException($"No event and no bookmark for {s_silence.TotalSeconds:0} s.", e);
+                throw new TimeoutException($"No event and no bookmark for {Silence.TotalSeconds:0} s.", e);
             }
 
-            var now = _time.GetTimestamp();
+            long now = _time.GetTimestamp();
             if (_time.GetElapsedTime(armed, now) > TimeSpan.FromSeconds(1))
             {
-                silent.CancelAfter(s_silence);
+                silent.CancelAfter(Silence);
                 armed = now;
             }
 
-            var watchEvent = events.Current;
+            WatchEvent<T> watchEvent = events.Current;
             _events.WithLabels(EntityType<T>.Kind).Inc();
             bool inOrder;
             lock (_lock)
                 inOrder = _store.Apply(watchEvent);
             if (!inOrder)
-                throw new HistoryWentBackException($"The watch of {EntityType<T>.Plural} told of version {watchEvent.ResourceVersion}, which is older than what it told before.");
+            {
+                throw new HistoryWentBackException(
+                    $"The watch of {EntityType<T>.Plural} told of version {watchEvent.ResourceVersion}, which is older than what it told before."
+                );
+            }
+
             Heard();
             yield return watchEvent.ResourceVersion;
         }
@@ -351,7 +426,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
     private void Heard()
     {
         Volatile.Write(ref _lastError, null);
-        var now = _time.GetTimestamp();
+        long now = _time.GetTimestamp();
         Volatile.Write(ref _heardAt, now);
         Volatile.Write(ref _triedAt, now);
         _lastSuccess.WithLabels(EntityType<T>.Kind).Set(_time.GetUtcNow().ToUnixTimeMilliseconds() / 1000.0);
@@ -363,12 +438,15 @@ public sealed class WatchCache<T> : IAsyncDisposable
         _unreadable.Inc();
         _logger.LogError(
             "{Kind} {Name} can't be read and is left as it is; everything else goes on. {Reason}",
-            EntityType<T>.Kind, obj.Key.Name.Length > 0 ? obj.Key.ToString() : "without a readable name", obj.Reason);
+            EntityType<T>.Kind,
+            obj.Key.Name.Length > 0 ? obj.Key.ToString() : "without a readable name",
+            obj.Reason
+        );
     }
 
     private async Task DelayAsync(int failures, CancellationToken ct)
     {
-        var longest = Math.Min(s_maxBackoff.TotalMilliseconds, s_minBackoff.TotalMilliseconds * Math.Pow(2, Math.Min(failures - 1, 20)));
+        double longest = Math.Min(MaxBackoff.TotalMilliseconds, MinBackoff.TotalMilliseconds * Math.Pow(2, Math.Min(failures - 1, 20)));
         double part;
         lock (_random)
             part = 0.5 + (_random.NextDouble() / 2);
@@ -385,18 +463,17 @@ public sealed class WatchCache<T> : IAsyncDisposable
     /// <summary>Under the lock, so that handlers are told in the order of the changes.</summary>
     private void Announce(WatchCacheChange<T> change)
     {
-        foreach (var handler in _handlers)
+        foreach (Action<WatchCacheChange<T>> handler in _handlers)
             Post(handler, change);
     }
 
-    private void Post(Action<WatchCacheChange<T>> handler, WatchCacheChange<T> change) =>
-        _notices.Writer.TryWrite(() => handler(change));
+    private void Post(Action<WatchCacheChange<T>> handler, WatchCacheChange<T> change) => _notices.Writer.TryWrite(() => handler(change));
 
     private async Task DispatchAsync(CancellationToken ct)
     {
         try
         {
-            await foreach (var notice in _notices.Reader.ReadAllAsync(ct))
+            await foreach (Action notice in _notices.Reader.ReadAllAsync(ct))
             {
 #pragma warning disable CA1031 // One handler's error must not stop the others, nor the cache.
                 try

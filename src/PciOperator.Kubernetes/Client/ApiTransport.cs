@@ -34,7 +34,7 @@ internal readonly record struct ApiCall(HttpMethod Method, string Path)
 internal sealed class ApiTransport : IDisposable
 {
     private const int MaxAttempts = 5;
-    private static readonly TimeSpan s_maxRetryAfter = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan MaxRetryAfter = TimeSpan.FromSeconds(30);
     private readonly KubernetesClientConfiguration _configuration;
     private readonly HttpMessageInvoker _http;
     private readonly string _base;
@@ -52,7 +52,8 @@ internal sealed class ApiTransport : IDisposable
         ILogger logger,
         Func<HttpMessageHandler, HttpMessageHandler>? wrap,
         string userAgent,
-        CollectorRegistry? metrics)
+        CollectorRegistry? metrics
+    )
     {
         _configuration = configuration;
         _time = time;
@@ -61,29 +62,39 @@ internal sealed class ApiTransport : IDisposable
         var server = new Uri(configuration.Host);
         _base = server.GetLeftPart(UriPartial.Path).TrimEnd('/');
         _host = server.Authority;
-        var factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
-        _requests = factory.CreateCounter("rest_client_requests_total", "Number of HTTP requests, partitioned by status code, method, and host.", ["code", "method", "host"]);
-        _durations = factory.CreateHistogram("rest_client_request_duration_seconds", "Request latency in seconds, until the answer's headers. Broken down by verb, and host.", ["verb", "host"], HistogramBuckets.Seconds);
+        MetricFactory factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
+        _requests = factory.CreateCounter(
+            "rest_client_requests_total",
+            "Number of HTTP requests, partitioned by status code, method, and host.",
+            ["code", "method", "host"]
+        );
+        _durations = factory.CreateHistogram(
+            "rest_client_request_duration_seconds",
+            "Request latency in seconds, until the answer's headers. Broken down by verb, and host.",
+            ["verb", "host"],
+            HistogramBuckets.Seconds
+        );
         HttpMessageHandler handler = CreateHandler(configuration);
         _http = new HttpMessageInvoker(wrap?.Invoke(handler) ?? handler, disposeHandler: true);
     }
 
-    private static SocketsHttpHandler CreateHandler(KubernetesClientConfiguration configuration) => new()
-    {
-        UseProxy = false,
-        UseCookies = false,
-        AllowAutoRedirect = false,
-        // HTTP/2 where TLS can negotiate it: any number of watches on few connections. A connection that went dead
-        // without a word is noticed by pings, or, for HTTP/1.1, by TCP's own keep-alive.
-        EnableMultipleHttp2Connections = true,
-        KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
-        KeepAlivePingDelay = TimeSpan.FromSeconds(30),
-        KeepAlivePingTimeout = TimeSpan.FromSeconds(15),
-        ConnectTimeout = TimeSpan.FromSeconds(15),
-        PooledConnectionIdleTimeout = TimeSpan.FromMinutes(2),
-        ConnectCallback = ConnectAsync,
-        SslOptions = ClusterAccess.TlsOptions(configuration),
-    };
+    private static SocketsHttpHandler CreateHandler(KubernetesClientConfiguration configuration) =>
+        new()
+        {
+            UseProxy = false,
+            UseCookies = false,
+            AllowAutoRedirect = false,
+            // HTTP/2 where TLS can negotiate it: any number of watches on few connections. A connection that went dead
+            // without a word is noticed by pings, or, for HTTP/1.1, by TCP's own keep-alive.
+            EnableMultipleHttp2Connections = true,
+            KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
+            KeepAlivePingDelay = TimeSpan.FromSeconds(30),
+            KeepAlivePingTimeout = TimeSpan.FromSeconds(15),
+            ConnectTimeout = TimeSpan.FromSeconds(15),
+            PooledConnectionIdleTimeout = TimeSpan.FromMinutes(2),
+            ConnectCallback = ConnectAsync,
+            SslOptions = ClusterAccess.TlsOptions(configuration),
+        };
 
     private static async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken ct)
     {
@@ -107,16 +118,16 @@ internal sealed class ApiTransport : IDisposable
     /// <summary>Sends a call and gives its successful answer, headers read, body not; the caller disposes it.</summary>
     public async Task<HttpResponseMessage> SendAsync(ApiCall call, CancellationToken ct)
     {
-        var tokenRenewed = false;
-        for (var attempt = 1; ; attempt++)
+        bool tokenRenewed = false;
+        for (int attempt = 1; ; attempt++)
         {
             TimeSpan wait;
             try
             {
-                var (response, header) = await SendOnceAsync(call, ct);
+                (HttpResponseMessage? response, AuthenticationHeaderValue? header) = await SendOnceAsync(call, ct);
                 if (response.IsSuccessStatusCode)
                     return response;
-                var error = await ErrorOfAsync(response, ct);
+                ApiException error = await ErrorOfAsync(response, ct);
                 response.Dispose();
                 if (error.IsUnauthorized && !tokenRenewed && _configuration.TokenProvider is IRenewedTokenProvider renewed)
                 {
@@ -141,15 +152,18 @@ internal sealed class ApiTransport : IDisposable
     }
 
     private static bool NeverSent(HttpRequestException e) =>
-        e.HttpRequestError is HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError or HttpRequestError.SecureConnectionError;
+        e.HttpRequestError
+            is HttpRequestError.ConnectionError
+                or HttpRequestError.NameResolutionError
+                or HttpRequestError.SecureConnectionError;
 
     /// <summary>429, and 503 that says for how long: the server did not do it, and asks to be asked again.</summary>
     private static TimeSpan? RetryDelay(ApiException error)
     {
         if (error.StatusCode is not (HttpStatusCode.TooManyRequests or HttpStatusCode.ServiceUnavailable))
             return null;
-        var delay = error.RetryAfter ?? (error.IsTooManyRequests ? TimeSpan.FromSeconds(1) : null);
-        return delay > s_maxRetryAfter ? s_maxRetryAfter : delay;
+        TimeSpan? delay = error.RetryAfter ?? (error.IsTooManyRequests ? TimeSpan.FromSeconds(1) : null);
+        return delay > MaxRetryAfter ? MaxRetryAfter : delay;
     }
 
     private async Task<(HttpResponseMessage, AuthenticationHeaderValue?)> SendOnceAsync(ApiCall call, CancellationToken ct)
@@ -164,7 +178,7 @@ internal sealed class ApiTransport : IDisposable
         // SocketsHttpHandler verifies the certificate against, and sends as SNI, the name in this header.
         if (_configuration.TlsServerName is { Length: > 0 } name)
             request.Headers.Host = name;
-        var header = await HeaderAsync(ct);
+        AuthenticationHeaderValue? header = await HeaderAsync(ct);
         request.Headers.Authorization = header;
         if (call.ContentType is not null)
         {
@@ -174,18 +188,22 @@ internal sealed class ApiTransport : IDisposable
 
         using var limit = new CancellationTokenSource(call.Timeout, _time);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(ct, limit.Token);
-        var started = Stopwatch.GetTimestamp();
-        var code = "<error>";
+        long started = Stopwatch.GetTimestamp();
+        string code = "<error>";
         try
         {
-            var response = await _http.SendAsync(request, both.Token);
+            HttpResponseMessage response = await _http.SendAsync(request, both.Token);
             code = ((int)response.StatusCode).ToString();
             ShowWarnings(response);
             return (response, header);
         }
         catch (OperationCanceledException e) when (!ct.IsCancellationRequested)
         {
-            throw new HttpRequestException(HttpRequestError.Unknown, $"{call.Method} {_base}{call.Path}: no answer within {call.Timeout.TotalSeconds:0} s.", e);
+            throw new HttpRequestException(
+                HttpRequestError.Unknown,
+                $"{call.Method} {_base}{call.Path}: no answer within {call.Timeout.TotalSeconds:0} s.",
+                e
+            );
         }
         finally
         {
@@ -198,15 +216,17 @@ internal sealed class ApiTransport : IDisposable
     {
         if (_configuration.TokenProvider is { } provider)
             return await provider.GetAuthenticationHeaderAsync(ct);
-        return string.IsNullOrEmpty(_configuration.AccessToken) ? null : new AuthenticationHeaderValue("Bearer", _configuration.AccessToken);
+        return string.IsNullOrEmpty(_configuration.AccessToken)
+            ? null
+            : new AuthenticationHeaderValue("Bearer", _configuration.AccessToken);
     }
 
     /// <summary>The server's warnings (deprecated versions, unknown fields), each once.</summary>
     private void ShowWarnings(HttpResponseMessage response)
     {
-        if (!response.Headers.NonValidated.TryGetValues("Warning", out var values))
+        if (!response.Headers.NonValidated.TryGetValues("Warning", out HeaderStringValues values))
             return;
-        foreach (var value in values)
+        foreach (string value in values)
         {
             if (_warned.Count < 1000 && _warned.TryAdd(value, true))
                 _logger.LogWarning("API server: {Warning}", value);
@@ -215,18 +235,18 @@ internal sealed class ApiTransport : IDisposable
 
     private static async Task<ApiException> ErrorOfAsync(HttpResponseMessage response, CancellationToken ct)
     {
-        var retryAfter = response.Headers.RetryAfter?.Delta;
+        TimeSpan? retryAfter = response.Headers.RetryAfter?.Delta;
         V1Status? status = null;
         try
         {
-            var body = await ReadLimitedAsync(response, ct);
+            byte[] body = await ReadLimitedAsync(response, ct);
             try
             {
                 status = JsonSerializer.Deserialize(body, EntityJson.Options.TypeInfo<V1Status>());
             }
             catch (JsonException)
             {
-                var text = Encoding.UTF8.GetString(body.AsSpan(0, Math.Min(body.Length, 1024))).Trim();
+                string text = Encoding.UTF8.GetString(body.AsSpan(0, Math.Min(body.Length, 1024))).Trim();
                 if (text.Length > 0)
                     status = new V1Status { Message = text };
             }
@@ -243,7 +263,7 @@ internal sealed class ApiTransport : IDisposable
 
     private static async Task<byte[]> ReadLimitedAsync(HttpResponseMessage response, CancellationToken ct)
     {
-        await using var stream = await response.Content.ReadAsStreamAsync(ct);
+        await using Stream stream = await response.Content.ReadAsStreamAsync(ct);
         using var buffer = new PooledReadBuffer(stream);
         await buffer.FillAtLeastAsync(1024 * 1024, ct);
         return buffer.Unread.ToArray();

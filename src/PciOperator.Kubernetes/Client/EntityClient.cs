@@ -42,7 +42,8 @@ public class EntityClient : IEntityClient, IDisposable
         string? userAgent = null,
         string? fieldManager = null,
         CollectorRegistry? metrics = null,
-        Random? random = null)
+        Random? random = null
+    )
     {
         ArgumentNullException.ThrowIfNull(configuration);
         userAgent ??= "pcioperator";
@@ -80,19 +81,28 @@ public class EntityClient : IEntityClient, IDisposable
     {
         options ??= new ListOptions();
         // With version 0 the server answers from its cache, in one piece whatever the limit.
-        var page = options.ResourceVersion == "0" ? options : options with { Limit = options.Limit ?? DefaultPageSize };
-        var list = await ListPageAsync<T>(ns, page, ct);
+        ListOptions page = options.ResourceVersion == "0" ? options : options with { Limit = options.Limit ?? DefaultPageSize };
+        EntityList<T> list = await ListPageAsync<T>(ns, page, ct);
         if (list.Metadata.ContinueProperty is null)
             return list;
         var items = new List<T>(list.Items);
         var unreadable = new List<UnreadableObject>(list.Unreadable);
-        var first = list;
+        EntityList<T> first = list;
         while (list.Metadata.ContinueProperty is not null)
         {
             try
             {
                 // The token carries the version; both together are refused.
-                list = await ListPageAsync<T>(ns, page with { Continue = list.Metadata.ContinueProperty, ResourceVersion = null, ResourceVersionMatch = null }, ct);
+                list = await ListPageAsync<T>(
+                    ns,
+                    page with
+                    {
+                        Continue = list.Metadata.ContinueProperty,
+                        ResourceVersion = null,
+                        ResourceVersionMatch = null,
+                    },
+                    ct
+                );
             }
             catch (ApiException e) when (e.IsGone)
             {
@@ -110,18 +120,22 @@ public class EntityClient : IEntityClient, IDisposable
     public async Task<EntityList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        var query = ListQuery(options ?? new ListOptions());
+        Query query = ListQuery(options ?? new ListOptions());
         var call = new ApiCall(HttpMethod.Get, EntityType<T>.CollectionPath(ns) + query) { Idempotent = true, Verb = "LIST" };
         return await ReadAsync(call, (stream, token) => ListReader.ReadAsync<T>(stream, JsonOptions, token), ct);
     }
 
     /// <inheritdoc/>
-    public async IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(string? ns = null, ListOptions? options = null, [EnumeratorCancellation] CancellationToken ct = default)
+    public async IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(
+        string? ns = null,
+        ListOptions? options = null,
+        [EnumeratorCancellation] CancellationToken ct = default
+    )
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         options ??= new ListOptions();
-        var seconds = options.TimeoutSeconds ?? WatchSeconds();
-        var query = ListQuery(options with { Limit = null, Continue = null, ResourceVersionMatch = null })
+        int seconds = options.TimeoutSeconds ?? WatchSeconds();
+        Query query = ListQuery(options with { Limit = null, Continue = null, ResourceVersionMatch = null })
             .Add("watch", "true")
             .Add("timeoutSeconds", seconds.ToString(CultureInfo.InvariantCulture))
             .Add("allowWatchBookmarks", options.AllowBookmarks ? "true" : null);
@@ -133,9 +147,11 @@ public class EntityClient : IEntityClient, IDisposable
         // The server ends the watch; one that outlives that by far hangs on a connection that is none any more.
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(seconds + 30.0), _time);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(ct, limit.Token);
-        using var response = await _transport.SendAsync(call, both.Token);
-        await using var stream = await response.Content.ReadAsStreamAsync(both.Token);
-        await using var events = WatchReader.ReadAsync<T>(stream, JsonOptions, both.Token).GetAsyncEnumerator(both.Token);
+        using HttpResponseMessage response = await _transport.SendAsync(call, both.Token);
+        await using Stream stream = await response.Content.ReadAsStreamAsync(both.Token);
+        await using IAsyncEnumerator<WatchEvent<T>> events = WatchReader
+            .ReadAsync<T>(stream, JsonOptions, both.Token)
+            .GetAsyncEnumerator(both.Token);
         while (true)
         {
             try
@@ -166,7 +182,10 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
-        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty), obj), ct);
+        return CallAsync<T>(
+            WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty), obj),
+            ct
+        );
     }
 
     /// <inheritdoc/>
@@ -174,7 +193,10 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
-        return CallAsync<T>(WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty, "status"), obj), ct);
+        return CallAsync<T>(
+            WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty, "status"), obj),
+            ct
+        );
     }
 
     /// <inheritdoc/>
@@ -182,8 +204,8 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(patch);
-        var isApply = patch.ContentType == "application/apply-patch+yaml";
-        var query = new Query()
+        bool isApply = patch.ContentType == "application/apply-patch+yaml";
+        Query query = new Query()
             .Add("fieldManager", patch.FieldManager ?? _fieldManager)
             .Add("force", patch.Force && isApply ? "true" : null)
             .Add("dryRun", patch.DryRun ? "All" : null);
@@ -201,8 +223,14 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
-        var body = Serialize(obj);
-        return PatchAsync<T>(obj.Metadata?.Name ?? "", obj.Metadata?.NamespaceProperty, EntityPatch.Apply(body, fieldManager, force), subresource, ct);
+        byte[] body = Serialize(obj);
+        return PatchAsync<T>(
+            obj.Metadata?.Name ?? "",
+            obj.Metadata?.NamespaceProperty,
+            EntityPatch.Apply(body, fieldManager, force),
+            subresource,
+            ct
+        );
     }
 
     /// <inheritdoc/>
@@ -214,17 +242,24 @@ public class EntityClient : IEntityClient, IDisposable
         {
             var body = new V1DeleteOptions
             {
-                Preconditions = options.Uid is null && options.ResourceVersion is null ? null : new V1Preconditions { Uid = options.Uid, ResourceVersion = options.ResourceVersion },
+                Preconditions =
+                    options.Uid is null && options.ResourceVersion is null
+                        ? null
+                        : new V1Preconditions { Uid = options.Uid, ResourceVersion = options.ResourceVersion },
                 PropagationPolicy = options.PropagationPolicy,
                 GracePeriodSeconds = options.GracePeriodSeconds,
                 DryRun = options.DryRun ? ["All"] : null,
             };
-            call = call with { Body = JsonSerializer.SerializeToUtf8Bytes(body, JsonOptions.TypeInfo<V1DeleteOptions>()), ContentType = "application/json" };
+            call = call with
+            {
+                Body = JsonSerializer.SerializeToUtf8Bytes(body, JsonOptions.TypeInfo<V1DeleteOptions>()),
+                ContentType = "application/json",
+            };
         }
 
         try
         {
-            using var response = await _transport.SendAsync(call, ct);
+            using HttpResponseMessage response = await _transport.SendAsync(call, ct);
             return true;
         }
         catch (ApiException e) when (e.IsNotFound)
@@ -238,7 +273,13 @@ public class EntityClient : IEntityClient, IDisposable
         RawAsync(new ApiCall(HttpMethod.Get, path) { Idempotent = true }, ct);
 
     /// <inheritdoc/>
-    public Task<JsonDocument> SendRawAsync(HttpMethod method, string path, ReadOnlyMemory<byte> body, string contentType = "application/json", CancellationToken ct = default)
+    public Task<JsonDocument> SendRawAsync(
+        HttpMethod method,
+        string path,
+        ReadOnlyMemory<byte> body,
+        string contentType = "application/json",
+        CancellationToken ct = default
+    )
     {
         ArgumentNullException.ThrowIfNull(method);
         return RawAsync(new ApiCall(method, path) { Body = body, ContentType = body.Length > 0 ? contentType : null }, ct);
@@ -277,26 +318,31 @@ public class EntityClient : IEntityClient, IDisposable
     private async Task<T> CallAsync<T>(ApiCall call, CancellationToken ct)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        var type = JsonOptions.TypeInfo<T>();
-        var obj = await ReadAsync(call, (stream, token) => JsonSerializer.DeserializeAsync(stream, type, token).AsTask(), ct)
+        JsonTypeInfo<T> type = JsonOptions.TypeInfo<T>();
+        T obj =
+            await ReadAsync(call, (stream, token) => JsonSerializer.DeserializeAsync(stream, type, token).AsTask(), ct)
             ?? throw new JsonException($"The API server answered {call.Method} {call.Path} with null.");
         return EntityType<T>.WithKind(obj);
     }
 
     private async Task<TResult> ReadAsync<TResult>(ApiCall call, Func<Stream, CancellationToken, Task<TResult>> read, CancellationToken ct)
     {
-        using var response = await _transport.SendAsync(call, ct);
+        using HttpResponseMessage response = await _transport.SendAsync(call, ct);
         using var limit = new CancellationTokenSource(call.Timeout, _time);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(ct, limit.Token);
         try
         {
-            await using var stream = await response.Content.ReadAsStreamAsync(both.Token);
+            await using Stream stream = await response.Content.ReadAsStreamAsync(both.Token);
             return await read(stream, both.Token);
         }
         catch (JsonException e)
         {
             // It concerns this call alone, and whoever made it tries again as after any other failure.
-            throw new HttpRequestException(HttpRequestError.InvalidResponse, $"{call.Verb} {call.Path}: the answer can't be read: {e.Message}", e);
+            throw new HttpRequestException(
+                HttpRequestError.InvalidResponse,
+                $"{call.Verb} {call.Path}: the answer can't be read: {e.Message}",
+                e
+            );
         }
         catch (Exception e) when (IsBroken(e, ct))
         {
@@ -317,13 +363,14 @@ public class EntityClient : IEntityClient, IDisposable
             return _random.Next(300, 600);
     }
 
-    private static Query ListQuery(ListOptions options) => new Query()
-        .Add("labelSelector", options.LabelSelector)
-        .Add("fieldSelector", options.FieldSelector)
-        .Add("limit", options.Limit?.ToString(CultureInfo.InvariantCulture))
-        .Add("continue", options.Continue)
-        .Add("resourceVersion", options.ResourceVersion)
-        .Add("resourceVersionMatch", options.ResourceVersionMatch);
+    private static Query ListQuery(ListOptions options) =>
+        new Query()
+            .Add("labelSelector", options.LabelSelector)
+            .Add("fieldSelector", options.FieldSelector)
+            .Add("limit", options.Limit?.ToString(CultureInfo.InvariantCulture))
+            .Add("continue", options.Continue)
+            .Add("resourceVersion", options.ResourceVersion)
+            .Add("resourceVersionMatch", options.ResourceVersionMatch);
 
     private sealed class Query
     {

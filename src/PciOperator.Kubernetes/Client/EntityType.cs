@@ -11,7 +11,7 @@ internal static class EntityType
 {
     public static (string ApiVersion, string Kind) Of(IKubernetesObject obj)
     {
-        var entity = obj.GetType().GetCustomAttribute<KubernetesEntityAttribute>();
+        KubernetesEntityAttribute? entity = obj.GetType().GetCustomAttribute<KubernetesEntityAttribute>();
         return (obj.ApiVersion ?? (entity is null ? "" : ApiVersionOf(entity)), obj.Kind ?? entity?.Kind ?? "");
     }
 
@@ -23,24 +23,26 @@ internal static class EntityType
 internal static class EntityType<T>
     where T : class, IKubernetesObject<V1ObjectMeta>
 {
-    private static readonly KubernetesEntityAttribute s_entity = typeof(T).GetCustomAttribute<KubernetesEntityAttribute>()
+    private static readonly KubernetesEntityAttribute Entity =
+        typeof(T).GetCustomAttribute<KubernetesEntityAttribute>()
         ?? throw new InvalidOperationException($"{typeof(T)} has no [KubernetesEntity], so there is no telling where in the API it is.");
 
-    public static string Kind => s_entity.Kind;
+    public static string Kind => Entity.Kind;
 
-    public static string Plural => s_entity.PluralName;
+    public static string Plural => Entity.PluralName;
 
-    public static string ApiVersion { get; } = EntityType.ApiVersionOf(s_entity);
+    public static string ApiVersion { get; } = EntityType.ApiVersionOf(Entity);
 
-    public static bool IsNamespaced { get; } = !BuiltInModels.IsClusterScoped(typeof(T)) && typeof(T).GetCustomAttribute<EntityScopeAttribute>()?.Scope != EntityScope.Cluster;
+    public static bool IsNamespaced { get; } =
+        !BuiltInModels.IsClusterScoped(typeof(T)) && typeof(T).GetCustomAttribute<EntityScopeAttribute>()?.Scope != EntityScope.Cluster;
 
-    private static readonly string s_root = string.IsNullOrEmpty(s_entity.Group) ? $"/api/{s_entity.ApiVersion}" : $"/apis/{s_entity.Group}/{s_entity.ApiVersion}";
+    private static readonly string Root = string.IsNullOrEmpty(Entity.Group)
+        ? $"/api/{Entity.ApiVersion}"
+        : $"/apis/{Entity.Group}/{Entity.ApiVersion}";
 
     /// <summary>The path of a collection; for a namespaced kind without a namespace, of all namespaces together.</summary>
     public static string CollectionPath(string? ns) =>
-        IsNamespaced && !string.IsNullOrEmpty(ns)
-            ? $"{s_root}/namespaces/{Uri.EscapeDataString(ns)}/{Plural}"
-            : $"{s_root}/{Plural}";
+        IsNamespaced && !string.IsNullOrEmpty(ns) ? $"{Root}/namespaces/{Uri.EscapeDataString(ns)}/{Plural}" : $"{Root}/{Plural}";
 
     /// <summary>The path of one object.</summary>
     /// <exception cref="ArgumentException">No name, or no namespace where one is needed.</exception>
@@ -49,7 +51,7 @@ internal static class EntityType<T>
         if (string.IsNullOrEmpty(name))
             throw new ArgumentException($"A {Kind} needs a name.", nameof(name));
         RequireNamespace(name, ns);
-        var path = new StringBuilder(CollectionPath(ns)).Append('/').Append(Uri.EscapeDataString(name));
+        StringBuilder path = new StringBuilder(CollectionPath(ns)).Append('/').Append(Uri.EscapeDataString(name));
         if (!string.IsNullOrEmpty(subresource))
             path.Append('/').Append(subresource);
         return path.ToString();

@@ -7,9 +7,11 @@ public static class ExceptionCause
     /// established" alone helps nobody.</summary>
     public static string Cause(this Exception error)
     {
-        var innermost = error;
+        Exception innermost = error;
         while (innermost.InnerException is { } inner)
             innermost = inner;
-        return error.Message.Contains(innermost.Message, StringComparison.Ordinal) ? error.Message : $"{error.Message.TrimEnd('.')}: {innermost.Message}";
+        return error.Message.Contains(innermost.Message, StringComparison.Ordinal)
+            ? error.Message
+            : $"{error.Message.TrimEnd('.')}: {innermost.Message}";
     }
 }

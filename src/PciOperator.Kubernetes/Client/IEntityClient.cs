@@ -29,7 +29,8 @@ public interface IEntityClient
 
     /// <summary>Changes after <see cref="ListOptions.ResourceVersion"/>, until the server ends the watch (which is ordinary),
     /// the connection breaks, or <paramref name="ct"/> is cancelled.</summary>
-    /// <exception cref="ApiException">The server refused, or sent an ERROR event; <see cref="ApiException.IsGone"/> when the version is too old.</exception>
+    /// <exception cref="ApiException">The server refused, or sent an ERROR event; <see cref="ApiException.IsGone"/> when the version is too
+    /// old.</exception>
     IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
@@ -62,5 +63,11 @@ public interface IEntityClient
     Task<JsonDocument> GetRawAsync(string path, CancellationToken ct = default);
 
     /// <summary>Any call, for objects without a model; the path has the query.</summary>
-    Task<JsonDocument> SendRawAsync(HttpMethod method, string path, ReadOnlyMemory<byte> body, string contentType = "application/json", CancellationToken ct = default);
+    Task<JsonDocument> SendRawAsync(
+        HttpMethod method,
+        string path,
+        ReadOnlyMemory<byte> body,
+        string contentType = "application/json",
+        CancellationToken ct = default
+    );
 }

@@ -39,9 +39,8 @@ public sealed class EntityList<T>(IList<T> items, V1ListMeta metadata) : Kuberne
     where T : class, IKubernetesObject<V1ObjectMeta>
 {
     /// <summary>A list in one piece.</summary>
-    public EntityList(IList<T> items, string resourceVersion) : this(items, new V1ListMeta { ResourceVersion = resourceVersion })
-    {
-    }
+    public EntityList(IList<T> items, string resourceVersion)
+        : this(items, new V1ListMeta { ResourceVersion = resourceVersion }) { }
 
     /// <summary>Objects that the list has too, and that can't be read here.</summary>
     public IReadOnlyList<UnreadableObject> Unreadable { get; init; } = [];
@@ -65,7 +64,8 @@ public enum WatchEventType
 
 /// <summary>One event of a watch.</summary>
 /// <param name="Type">What happened.</param>
-/// <param name="Object">The object: after the change, or its last state when deleted; null for a bookmark, and when it can't be read.</param>
+/// <param name="Object">The object: after the change, or its last state when deleted; null for a bookmark, and when it can't be
+/// read.</param>
 /// <param name="ResourceVersion">Where a later watch can go on from.</param>
 #pragma warning disable CA1720 // "Object" is the API's own word
 public readonly record struct WatchEvent<T>(WatchEventType Type, T? Object, string ResourceVersion)

@@ -24,7 +24,7 @@ internal static class ListReader
                 throw new IOException($"The list of {EntityType<T>.Plural} ended in the middle.");
         }
 
-        var meta = parser.Meta with
+        V1ListMeta meta = parser.Meta with
         {
             ResourceVersion = parser.Meta.ResourceVersion ?? "",
             ContinueProperty = string.IsNullOrEmpty(parser.Meta.ContinueProperty) ? null : parser.Meta.ContinueProperty,
@@ -57,7 +57,7 @@ internal static class ListReader
             while (true)
             {
                 var reader = new Utf8JsonReader(buffer.Unread, isFinalBlock: false, _state);
-                if (!Step(ref reader, buffer.Unread, out var done))
+                if (!Step(ref reader, buffer.Unread, out bool done))
                     return false;
                 buffer.Consume((int)reader.BytesConsumed);
                 _state = reader.CurrentState;
@@ -87,9 +87,9 @@ internal static class ListReader
                         return true;
                     }
 
-                    if (!TryValue(ref reader, bytes, out var item))
+                    if (!TryValue(ref reader, bytes, out ReadOnlySpan<byte> item))
                         return false;
-                    var (obj, unreadable) = ObjectReader.Read(item, itemType);
+                    (T? obj, UnreadableObject? unreadable) = ObjectReader.Read(item, itemType);
                     if (obj is not null)
                         Items.Add(obj);
                     if (unreadable is not null)
@@ -105,8 +105,8 @@ internal static class ListReader
 
         private bool Property(ref Utf8JsonReader reader, ReadOnlySpan<byte> bytes)
         {
-            var isItems = reader.ValueTextEquals("items"u8);
-            var isMeta = reader.ValueTextEquals("metadata"u8);
+            bool isItems = reader.ValueTextEquals("items"u8);
+            bool isMeta = reader.ValueTextEquals("metadata"u8);
             if (!reader.Read())
                 return false;
             if (isItems && reader.TokenType == JsonTokenType.StartArray)
@@ -115,7 +115,7 @@ internal static class ListReader
                 return true;
             }
 
-            if (!TryValue(ref reader, bytes, out var value))
+            if (!TryValue(ref reader, bytes, out ReadOnlySpan<byte> value))
                 return false;
             if (isMeta)
                 Meta = JsonSerializer.Deserialize(value, metaType) ?? Meta;
@@ -124,7 +124,7 @@ internal static class ListReader
 
         private static bool TryValue(ref Utf8JsonReader reader, ReadOnlySpan<byte> bytes, out ReadOnlySpan<byte> value)
         {
-            var start = (int)reader.TokenStartIndex;
+            int start = (int)reader.TokenStartIndex;
             if (!reader.TrySkip())
             {
                 value = default;

@@ -24,7 +24,7 @@ internal sealed class PooledReadBuffer(Stream stream) : IDisposable
             _start = _end = 0;
         if (_end == _bytes.Length)
             MakeRoom();
-        var read = await stream.ReadAsync(_bytes.AsMemory(_end), ct);
+        int read = await stream.ReadAsync(_bytes.AsMemory(_end), ct);
         Ended = read == 0;
         _end += read;
         return read > 0;
@@ -33,7 +33,7 @@ internal sealed class PooledReadBuffer(Stream stream) : IDisposable
     /// <summary>Reads until at least this much is there or the stream ends; false when nothing more came.</summary>
     public async ValueTask<bool> FillAtLeastAsync(int length, CancellationToken ct)
     {
-        var any = false;
+        bool any = false;
         while (Length < length && await FillAsync(ct))
             any = true;
         return any;
@@ -41,14 +41,14 @@ internal sealed class PooledReadBuffer(Stream stream) : IDisposable
 
     private void MakeRoom()
     {
-        var length = Length;
+        int length = Length;
         if (_start >= _bytes.Length / 2)
         {
             _bytes.AsSpan(_start, length).CopyTo(_bytes);
         }
         else
         {
-            var larger = ArrayPool<byte>.Shared.Rent(checked(_bytes.Length * 2));
+            byte[] larger = ArrayPool<byte>.Shared.Rent(checked(_bytes.Length * 2));
             _bytes.AsSpan(_start, length).CopyTo(larger);
             ArrayPool<byte>.Shared.Return(_bytes);
             _bytes = larger;
@@ -60,7 +60,7 @@ internal sealed class PooledReadBuffer(Stream stream) : IDisposable
 
     public void Dispose()
     {
-        var bytes = _bytes;
+        byte[] bytes = _bytes;
         _bytes = [];
         _start = _end = 0;
         if (bytes.Length > 0)

@@ -27,9 +27,7 @@ internal static class ObjectReader
             if (JsonSerializer.Deserialize(json, type) is not { } obj)
                 return default;
             // The model says it is always there; JSON's null says otherwise.
-            return obj.Metadata is null
-                ? (null, Unreadable(json, "it has no metadata"))
-                : (EntityType<T>.WithKind(obj), null);
+            return obj.Metadata is null ? (null, Unreadable(json, "it has no metadata")) : (EntityType<T>.WithKind(obj), null);
         }
         catch (Exception e) when (IsAboutTheObject(e))
         {
@@ -39,29 +37,50 @@ internal static class ObjectReader
 
     /// <summary>Whether an error says that an object can't be read.</summary>
     public static bool IsAboutTheObject(Exception e) =>
-        e is JsonException or InvalidOperationException or FormatException or OverflowException or ArgumentException or NotSupportedException;
+        e
+            is JsonException
+                or InvalidOperationException
+                or FormatException
+                or OverflowException
+                or ArgumentException
+                or NotSupportedException;
 
     /// <summary>What the metadata says of an object's name and version, without reading the rest.</summary>
     public static UnreadableObject Unreadable(ReadOnlySpan<byte> json, string reason)
     {
-        string? name = null, ns = null, uid = null, version = null;
+        string? name = null,
+            ns = null,
+            uid = null,
+            version = null;
         try
         {
             var reader = new Utf8JsonReader(json, ReaderOptions);
             reader.Read();
             while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
             {
-                var isMetadata = reader.CurrentDepth == 1 && reader.ValueTextEquals("metadata"u8);
-                var isWanted = reader.CurrentDepth == 2
-                    && (reader.ValueTextEquals("name"u8) || reader.ValueTextEquals("namespace"u8) || reader.ValueTextEquals("uid"u8) || reader.ValueTextEquals("resourceVersion"u8));
-                var property = isWanted ? reader.GetString() : null;
+                bool isMetadata = reader.CurrentDepth == 1 && reader.ValueTextEquals("metadata"u8);
+                bool isWanted =
+                    reader.CurrentDepth == 2
+                    && (
+                        reader.ValueTextEquals("name"u8)
+                        || reader.ValueTextEquals("namespace"u8)
+                        || reader.ValueTextEquals("uid"u8)
+                        || reader.ValueTextEquals("resourceVersion"u8)
+                    );
+                string? property = isWanted ? reader.GetString() : null;
                 reader.Read();
                 if (isMetadata && reader.TokenType == JsonTokenType.StartObject)
                     continue;
                 if (property is not null && reader.TokenType == JsonTokenType.String)
                 {
-                    var value = reader.GetString();
-                    _ = property switch { "name" => name = value, "namespace" => ns = value, "uid" => uid = value, _ => version = value };
+                    string? value = reader.GetString();
+                    _ = property switch
+                    {
+                        "name" => name = value,
+                        "namespace" => ns = value,
+                        "uid" => uid = value,
+                        _ => version = value,
+                    };
                 }
                 else
                 {

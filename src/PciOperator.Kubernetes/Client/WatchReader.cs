@@ -13,16 +13,20 @@ namespace PciOperator.Kubernetes;
 /// </summary>
 internal static class WatchReader
 {
-    public static async IAsyncEnumerable<WatchEvent<T>> ReadAsync<T>(Stream stream, JsonSerializerOptions options, [EnumeratorCancellation] CancellationToken ct)
+    public static async IAsyncEnumerable<WatchEvent<T>> ReadAsync<T>(
+        Stream stream,
+        JsonSerializerOptions options,
+        [EnumeratorCancellation] CancellationToken ct
+    )
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        var objectType = options.TypeInfo<T>();
-        var statusType = options.TypeInfo<V1Status>();
+        JsonTypeInfo<T> objectType = options.TypeInfo<T>();
+        JsonTypeInfo<V1Status> statusType = options.TypeInfo<V1Status>();
         using var buffer = new PooledReadBuffer(stream);
-        var searched = 0;
+        int searched = 0;
         while (true)
         {
-            var newline = buffer.Unread[searched..].IndexOf((byte)'\n');
+            int newline = buffer.Unread[searched..].IndexOf((byte)'\n');
             if (newline < 0)
             {
                 searched = buffer.Length;
@@ -33,7 +37,7 @@ internal static class WatchReader
                 yield break;
             }
 
-            var length = searched + newline;
+            int length = searched + newline;
             searched = 0;
             if (buffer.Unread[..length].IndexOfAnyExcept(" \r\t"u8) < 0)
             {
@@ -41,7 +45,7 @@ internal static class WatchReader
                 continue;
             }
 
-            var watchEvent = ParseEvent(buffer.Unread[..length], objectType, statusType);
+            WatchEvent<T> watchEvent = ParseEvent(buffer.Unread[..length], objectType, statusType);
             buffer.Consume(length + 1);
             yield return watchEvent;
         }
@@ -58,8 +62,8 @@ internal static class WatchReader
             throw new JsonException("A watch event is not a JSON object.");
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
-            var isType = reader.ValueTextEquals("type"u8);
-            var isObject = reader.ValueTextEquals("object"u8);
+            bool isType = reader.ValueTextEquals("type"u8);
+            bool isObject = reader.ValueTextEquals("object"u8);
             reader.Read();
             if (isType)
             {
@@ -67,7 +71,7 @@ internal static class WatchReader
                 continue;
             }
 
-            var start = (int)reader.TokenStartIndex;
+            int start = (int)reader.TokenStartIndex;
             reader.Skip();
             if (isObject)
                 value = line[start..(int)reader.BytesConsumed];
@@ -78,7 +82,7 @@ internal static class WatchReader
             case "BOOKMARK":
                 return new WatchEvent<T>(WatchEventType.Bookmark, null, VersionOf(ObjectReader.Unreadable(value, "")));
             case "ERROR":
-                var status = StatusOf(value, statusType);
+                V1Status status = StatusOf(value, statusType);
                 throw new ApiException((HttpStatusCode)(status.Code ?? 500), status);
             case "ADDED" or "MODIFIED" or "DELETED":
                 return Changed(type, value, objectType);
@@ -109,7 +113,7 @@ internal static class WatchReader
     private static WatchEvent<T> Changed<T>(string type, ReadOnlySpan<byte> value, JsonTypeInfo<T> objectType)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        var kind = type switch
+        WatchEventType kind = type switch
         {
             "ADDED" => WatchEventType.Added,
             "MODIFIED" => WatchEventType.Modified,
@@ -117,7 +121,7 @@ internal static class WatchReader
         };
         if (value.IsEmpty)
             throw new JsonException($"A watch event {type} has no object.");
-        var (obj, unreadable) = ObjectReader.Read(value, objectType);
+        (T? obj, UnreadableObject? unreadable) = ObjectReader.Read(value, objectType);
         if (unreadable is not null)
             return new WatchEvent<T>(kind, null, VersionOf(unreadable)) { Unreadable = unreadable };
         return obj is null

@@ -8,7 +8,8 @@ using k8s.Exceptions;
 namespace PciOperator.Kubernetes;
 
 /// <summary>
-/// Which API server to talk to, how to know it, and how to be known by it: the library's configuration, of a kubeconfig or a pod's service account, with
+/// Which API server to talk to, how to know it, and how to be known by it: the library's configuration, of a kubeconfig or a pod's service
+/// account, with
 /// credentials that are renewed after a 401.
 /// </summary>
 public static class ClusterAccess
@@ -41,13 +42,16 @@ public static class ClusterAccess
             configuration.TokenProvider = new TokenFile(tokenFile);
             return configuration;
         }
-        catch (Exception e) when (e is KubeConfigException or IOException or UnauthorizedAccessException or CryptographicException or FormatException)
+        catch (Exception e)
+            when (e is KubeConfigException or IOException or UnauthorizedAccessException or CryptographicException or FormatException)
         {
             throw new KubeconfigException($"The pod's service account can't be used: {e.Message}", e);
         }
     }
 
-    /// <summary>As kubectl chooses: <c>$KUBECONFIG</c>, else <c>~/.kube/config</c> when it is there, else the pod's service account.</summary>
+    /// <summary>
+    /// As kubectl chooses: <c>$KUBECONFIG</c>, else <c>~/.kube/config</c> when it is there, else the pod's service account.
+    /// </summary>
     /// <exception cref="KubeconfigException">None of them.</exception>
     public static KubernetesClientConfiguration Default()
     {
@@ -55,10 +59,15 @@ public static class ClusterAccess
             return FromKubeconfig();
         if (!string.IsNullOrEmpty(Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_HOST")))
             return InCluster();
-        throw new KubeconfigException($"No cluster to talk to: KUBECONFIG is not set, {DefaultKubeconfigPath()} is not there, and this is not a pod.");
+        throw new KubeconfigException(
+            $"No cluster to talk to: KUBECONFIG is not set, {DefaultKubeconfigPath()} is not there, and this is not a pod."
+        );
     }
 
-    /// <summary>How a server is known, and what it knows this client by: its certificate's chain and name are checked, unless the configuration says otherwise.</summary>
+    /// <summary>
+    /// How a server is known, and what it knows this client by: its certificate's chain and name are checked, unless the configuration says
+    /// otherwise.
+    /// </summary>
     public static SslClientAuthenticationOptions TlsOptions(KubernetesClientConfiguration configuration)
     {
         ArgumentNullException.ThrowIfNull(configuration);
@@ -72,13 +81,21 @@ public static class ClusterAccess
         else if (configuration.SslCaCerts is { } authorities)
         {
             // The library checks the chain by a callback of its own, which then does not look at the name. With a policy .NET checks both.
-            tls.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            tls.CertificateChainPolicy = new X509ChainPolicy
+            {
+                TrustMode = X509ChainTrustMode.CustomRootTrust,
+                RevocationMode = X509RevocationMode.NoCheck,
+            };
             tls.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
         }
 
         if (configuration is { ClientCertificateData.Length: > 0, ClientCertificateKeyData.Length: > 0 })
         {
-            var (certificate, chain) = Pem.ReadCertificateWithKey(Text(configuration.ClientCertificateData), Text(configuration.ClientCertificateKeyData), "The client's certificate");
+            (X509Certificate2? certificate, X509Certificate2Collection? chain) = Pem.ReadCertificateWithKey(
+                Text(configuration.ClientCertificateData),
+                Text(configuration.ClientCertificateKeyData),
+                "The client's certificate"
+            );
             tls.ClientCertificateContext = SslStreamCertificateContext.Create(certificate, chain, offline: true);
         }
         else if (configuration.TokenProvider is ExecCredentials plugin)
@@ -119,9 +136,13 @@ internal static class Pem
     }
 
     /// <summary>A client's certificate and the intermediates that follow it.</summary>
-    public static (X509Certificate2 Leaf, X509Certificate2Collection? Chain) ReadCertificateWithKey(string certificate, string key, string source)
+    public static (X509Certificate2 Leaf, X509Certificate2Collection? Chain) ReadCertificateWithKey(
+        string certificate,
+        string key,
+        string source
+    )
     {
-        var all = ReadCertificates(certificate, source);
+        X509Certificate2Collection all = ReadCertificates(certificate, source);
         try
         {
             var leaf = X509Certificate2.CreateFromPem(certificate, key);

@@ -16,12 +16,14 @@ internal sealed record ExecClusterInfo(string Server, string? TlsServerName, boo
 /// before their expirationTimestamp (for ever when it has none), run again after a 401.
 /// </summary>
 #pragma warning disable CA1001 // The semaphore never makes a wait handle: there is nothing to dispose.
-internal sealed class ExecCredentials(ExternalExecution exec, ExecClusterInfo? cluster = null, TimeProvider? time = null) : IRenewedTokenProvider
+internal sealed class ExecCredentials(ExternalExecution exec, ExecClusterInfo? cluster = null, TimeProvider? time = null)
+    : IRenewedTokenProvider
 #pragma warning restore CA1001
 {
-    private static readonly TimeSpan s_limit = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan Limit = TimeSpan.FromMinutes(1);
+
     // The program may take a moment, and the clocks may differ by as much.
-    private static readonly TimeSpan s_renewBefore = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan RenewBefore = TimeSpan.FromSeconds(10);
     private readonly SemaphoreSlim _one = new(1, 1);
     private readonly TimeProvider _time = time ?? TimeProvider.System;
     private Answer? _answer;
@@ -44,8 +46,8 @@ internal sealed class ExecCredentials(ExternalExecution exec, ExecClusterInfo? c
         await _one.WaitAsync(cancellationToken);
         try
         {
-            var answer = Volatile.Read(ref _answer);
-            if (answer is null || (answer.Expires is { } expires && _time.GetUtcNow() >= expires - s_renewBefore))
+            Answer? answer = Volatile.Read(ref _answer);
+            if (answer is null || (answer.Expires is { } expires && _time.GetUtcNow() >= expires - RenewBefore))
                 Volatile.Write(ref _answer, answer = await RunAsync(cancellationToken));
             return answer.Header!;
         }
@@ -57,7 +59,7 @@ internal sealed class ExecCredentials(ExternalExecution exec, ExecClusterInfo? c
 
     public void Rejected(AuthenticationHeaderValue? header)
     {
-        var answer = Volatile.Read(ref _answer);
+        Answer? answer = Volatile.Read(ref _answer);
         if (answer is not null && ReferenceEquals(answer.Header, header))
             Interlocked.CompareExchange(ref _answer, answer with { Expires = DateTimeOffset.UnixEpoch }, answer);
     }
@@ -70,13 +72,13 @@ internal sealed class ExecCredentials(ExternalExecution exec, ExecClusterInfo? c
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
-        foreach (var argument in exec.Arguments ?? [])
+        foreach (string argument in exec.Arguments ?? [])
             start.ArgumentList.Add(argument ?? "");
-        foreach (var variable in exec.EnvironmentVariables ?? [])
+        foreach (Dictionary<string, string>? variable in exec.EnvironmentVariables ?? [])
             start.Environment[variable.GetValueOrDefault("name") ?? ""] = variable.GetValueOrDefault("value") ?? "";
         start.Environment["KUBERNETES_EXEC_INFO"] = ExecInfo();
 
-        using var limit = new CancellationTokenSource(s_limit, _time);
+        using var limit = new CancellationTokenSource(Limit, _time);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(ct, limit.Token);
         Process process;
         try
@@ -85,7 +87,10 @@ internal sealed class ExecCredentials(ExternalExecution exec, ExecClusterInfo? c
         }
         catch (Exception e) when (e is Win32Exception or InvalidOperationException)
         {
-            throw new KubeconfigException($"Credential plugin {exec.Command} could not be started: {e.Message}. {exec.InstallHint}".TrimEnd(), e);
+            throw new KubeconfigException(
+                $"Credential plugin {exec.Command} could not be started: {e.Message}. {exec.InstallHint}".TrimEnd(),
+                e
+            );
         }
 
         using (process)
@@ -93,18 +98,23 @@ internal sealed class ExecCredentials(ExternalExecution exec, ExecClusterInfo? c
             process.StandardInput.Close();
             try
             {
-                var output = process.StandardOutput.ReadToEndAsync(both.Token);
-                var errors = process.StandardError.ReadToEndAsync(both.Token);
+                Task<string> output = process.StandardOutput.ReadToEndAsync(both.Token);
+                Task<string> errors = process.StandardError.ReadToEndAsync(both.Token);
                 await process.WaitForExitAsync(both.Token);
                 if (process.ExitCode != 0)
-                    throw new KubeconfigException($"Credential plugin {exec.Command} ended with {process.ExitCode}: {(await errors).Trim()}");
+                {
+                    throw new KubeconfigException(
+                        $"Credential plugin {exec.Command} ended with {process.ExitCode}: {(await errors).Trim()}"
+                    );
+                }
+
                 return Parse(await output);
             }
             catch (OperationCanceledException) when (!process.HasExited)
             {
                 process.Kill(entireProcessTree: true);
                 ct.ThrowIfCancellationRequested();
-                throw new KubeconfigException($"Credential plugin {exec.Command} did not answer within {s_limit.TotalSeconds:0} s.");
+                throw new KubeconfigException($"Credential plugin {exec.Command} did not answer within {Limit.TotalSeconds:0} s.");
             }
         }
     }
@@ -144,20 +154,34 @@ internal sealed class ExecCredentials(ExternalExecution exec, ExecClusterInfo? c
         try
         {
             using var document = JsonDocument.Parse(output);
-            var root = document.RootElement;
+            JsonElement root = document.RootElement;
             if (Text(root, "kind") != "ExecCredential" || Text(root, "apiVersion") != exec.ApiVersion)
-                throw new KubeconfigException($"Credential plugin {exec.Command} answered {Text(root, "apiVersion")} {Text(root, "kind")}; expected {exec.ApiVersion} ExecCredential.");
-            if (!root.TryGetProperty("status", out var status) || status.ValueKind != JsonValueKind.Object)
+            {
+                throw new KubeconfigException(
+                    $"Credential plugin {exec.Command} answered {Text(root, "apiVersion")} {Text(root, "kind")}; expected {exec.ApiVersion} ExecCredential."
+                );
+            }
+
+            if (!root.TryGetProperty("status", out JsonElement status) || status.ValueKind != JsonValueKind.Object)
                 throw new KubeconfigException($"Credential plugin {exec.Command} answered without a status.");
-            var token = Text(status, "token");
-            var certificate = Text(status, "clientCertificateData");
-            var key = Text(status, "clientKeyData");
+            string? token = Text(status, "token");
+            string? certificate = Text(status, "clientCertificateData");
+            string? key = Text(status, "clientKeyData");
             if (string.IsNullOrEmpty(token) && (certificate is null || key is null))
-                throw new KubeconfigException($"Credential plugin {exec.Command} gave neither a token nor a client certificate with its key.");
-            var leaf = certificate is not null && key is not null
-                ? Pem.ReadCertificateWithKey(certificate, key, $"certificate of credential plugin {exec.Command}").Leaf
-                : null;
-            DateTimeOffset? expires = status.TryGetProperty("expirationTimestamp", out var at) && at.ValueKind == JsonValueKind.String ? at.GetDateTimeOffset() : null;
+            {
+                throw new KubeconfigException(
+                    $"Credential plugin {exec.Command} gave neither a token nor a client certificate with its key."
+                );
+            }
+
+            X509Certificate2? leaf =
+                certificate is not null && key is not null
+                    ? Pem.ReadCertificateWithKey(certificate, key, $"certificate of credential plugin {exec.Command}").Leaf
+                    : null;
+            DateTimeOffset? expires =
+                status.TryGetProperty("expirationTimestamp", out JsonElement at) && at.ValueKind == JsonValueKind.String
+                    ? at.GetDateTimeOffset()
+                    : null;
             return new Answer(string.IsNullOrEmpty(token) ? null : new AuthenticationHeaderValue("Bearer", token), leaf, expires);
         }
         catch (Exception e) when (e is JsonException or FormatException)
@@ -167,5 +191,5 @@ internal sealed class ExecCredentials(ExternalExecution exec, ExecClusterInfo? c
     }
 
     private static string? Text(JsonElement element, string name) =>
-        element.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+        element.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
 }

@@ -11,8 +11,10 @@ namespace PciOperator.Kubernetes;
 /// context wins; relative paths are relative to the file that has them.
 /// </summary>
 /// <remarks>
-/// The library reads the YAML, and what comes out is its configuration. Its own way from one to the other is not gone, because it loses something at each step: it
-/// takes one certificate of an authority's bundle (so a rotation of the CA ends it) and none of a client's intermediates, looks for the paths of merged files
+/// The library reads the YAML, and what comes out is its configuration. Its own way from one to the other is not gone, because it loses
+/// something at each step: it
+/// takes one certificate of an authority's bundle (so a rotation of the CA ends it) and none of a client's intermediates, looks for the
+/// paths of merged files
 /// in the first file's folder, knows no <c>tokenFile</c>, and runs an exec plugin at once, with its arguments joined by blanks.
 /// </remarks>
 internal sealed class Kubeconfig
@@ -20,6 +22,7 @@ internal sealed class Kubeconfig
     private readonly Dictionary<string, Entry<ClusterEndpoint>> _clusters = [];
     private readonly Dictionary<string, Entry<UserCredentials>> _users = [];
     private readonly Dictionary<string, Entry<ContextDetails>> _contexts = [];
+
     // What the library's model of a user does not have.
     private readonly Dictionary<string, YamlMappingNode> _userNodes = [];
     private string? _currentContext;
@@ -30,7 +33,7 @@ internal sealed class Kubeconfig
     public static Kubeconfig Load(string paths)
     {
         Kubeconfig? merged = null;
-        foreach (var path in paths.Split(':', StringSplitOptions.RemoveEmptyEntries))
+        foreach (string path in paths.Split(':', StringSplitOptions.RemoveEmptyEntries))
         {
             if (!File.Exists(path))
                 continue;
@@ -44,7 +47,7 @@ internal sealed class Kubeconfig
                 throw new KubeconfigException($"Cannot read kubeconfig {path}: {e.Message}", e);
             }
 
-            var one = Parse(text, Path.GetDirectoryName(Path.GetFullPath(path))!, path);
+            Kubeconfig one = Parse(text, Path.GetDirectoryName(Path.GetFullPath(path))!, path);
             if (merged is null)
                 merged = one;
             else
@@ -79,13 +82,13 @@ internal sealed class Kubeconfig
     private void Take(K8SConfiguration read, YamlMappingNode root, string folder)
     {
         _currentContext = read.CurrentContext;
-        foreach (var cluster in read.Clusters ?? [])
+        foreach (Cluster? cluster in read.Clusters ?? [])
             _clusters.TryAdd(Named(cluster.Name, "clusters"), new(cluster.ClusterEndpoint ?? new ClusterEndpoint(), folder));
-        foreach (var user in read.Users ?? [])
+        foreach (User? user in read.Users ?? [])
             _users.TryAdd(Named(user.Name, "users"), new(user.UserCredentials ?? new UserCredentials(), folder));
-        foreach (var context in read.Contexts ?? [])
+        foreach (Context? context in read.Contexts ?? [])
             _contexts.TryAdd(Named(context.Name, "contexts"), new(context.ContextDetails ?? new ContextDetails(), folder));
-        foreach (var user in (Child(root, "users") as YamlSequenceNode)?.OfType<YamlMappingNode>() ?? [])
+        foreach (YamlMappingNode user in (Child(root, "users") as YamlSequenceNode)?.OfType<YamlMappingNode>() ?? [])
         {
             if (Text(user, "name") is { } name && Child(user, "user") is YamlMappingNode body)
                 _userNodes.TryAdd(name, body);
@@ -100,16 +103,16 @@ internal sealed class Kubeconfig
         _currentContext ??= later._currentContext;
         Merge(_clusters, later._clusters);
         Merge(_contexts, later._contexts);
-        foreach (var (name, user) in later._users)
+        foreach ((string? name, Entry<UserCredentials>? user) in later._users)
         {
-            if (_users.TryAdd(name, user) && later._userNodes.TryGetValue(name, out var node))
+            if (_users.TryAdd(name, user) && later._userNodes.TryGetValue(name, out YamlMappingNode? node))
                 _userNodes[name] = node;
         }
     }
 
     private static void Merge<T>(Dictionary<string, T> mine, Dictionary<string, T> theirs)
     {
-        foreach (var (name, entry) in theirs)
+        foreach ((string? name, T? entry) in theirs)
             mine.TryAdd(name, entry);
     }
 
@@ -118,14 +121,18 @@ internal sealed class Kubeconfig
         contextName ??= _currentContext;
         if (string.IsNullOrEmpty(contextName))
             throw new KubeconfigException($"{_source} has no current-context; name one of: {string.Join(", ", _contexts.Keys)}.");
-        var context = Find(_contexts, contextName, "context").Body;
+        ContextDetails context = Find(_contexts, contextName, "context").Body;
         if (string.IsNullOrEmpty(context.Cluster))
             throw new KubeconfigException($"{_source}: context {contextName} names no cluster.");
-        var (cluster, folder) = Find(_clusters, context.Cluster, "cluster");
-        if (!Uri.TryCreate(cluster.Server, UriKind.Absolute, out var uri) || uri.Scheme is not ("http" or "https"))
-            throw new KubeconfigException($"{_source}: server of context {contextName} is '{cluster.Server}'; expected a URL such as https://10.0.0.1:6443.");
+        (ClusterEndpoint? cluster, string? folder) = Find(_clusters, context.Cluster, "cluster");
+        if (!Uri.TryCreate(cluster.Server, UriKind.Absolute, out Uri? uri) || uri.Scheme is not ("http" or "https"))
+        {
+            throw new KubeconfigException(
+                $"{_source}: server of context {contextName} is '{cluster.Server}'; expected a URL such as https://10.0.0.1:6443."
+            );
+        }
 
-        var authority = PemOf(cluster.CertificateAuthorityData, cluster.CertificateAuthority, folder, "certificate-authority");
+        string? authority = PemOf(cluster.CertificateAuthorityData, cluster.CertificateAuthority, folder, "certificate-authority");
         var configuration = new KubernetesClientConfiguration
         {
             Host = cluster.Server,
@@ -141,11 +148,16 @@ internal sealed class Kubeconfig
 
     private void AddUser(KubernetesClientConfiguration configuration, string name, string? authority)
     {
-        var (user, folder) = Find(_users, name, "user");
-        var certificate = PemOf(user.ClientCertificateData, user.ClientCertificate, folder, "client-certificate");
-        var key = PemOf(user.ClientKeyData, user.ClientKey, folder, "client-key");
+        (UserCredentials? user, string? folder) = Find(_users, name, "user");
+        string? certificate = PemOf(user.ClientCertificateData, user.ClientCertificate, folder, "client-certificate");
+        string? key = PemOf(user.ClientKeyData, user.ClientKey, folder, "client-key");
         if (certificate is not null != key is not null)
-            throw new KubeconfigException($"{_source}: user {name} has a client certificate without its key, or a key without its certificate.");
+        {
+            throw new KubeconfigException(
+                $"{_source}: user {name} has a client certificate without its key, or a key without its certificate."
+            );
+        }
+
         if (certificate is not null)
         {
             Pem.ReadCertificateWithKey(certificate, key!, $"{_source}: client certificate of user {name}").Leaf.Dispose();
@@ -154,7 +166,7 @@ internal sealed class Kubeconfig
         }
 
         // A token file goes before a token, as in client-go: the token is the one that was current when the file was written.
-        var node = _userNodes.GetValueOrDefault(name);
+        YamlMappingNode? node = _userNodes.GetValueOrDefault(name);
         if (node is not null && Text(node, "tokenFile") is { Length: > 0 } tokenFile)
             configuration.TokenProvider = new TokenFile(Path.Combine(folder, tokenFile));
         else if (user.Token is { Length: > 0 } token)
@@ -163,23 +175,42 @@ internal sealed class Kubeconfig
             configuration.TokenProvider = ReadExec(exec, node, folder, name, configuration, authority);
     }
 
-    private ExecCredentials ReadExec(ExternalExecution exec, YamlMappingNode? node, string folder, string user, KubernetesClientConfiguration configuration, string? authority)
+    private ExecCredentials ReadExec(
+        ExternalExecution exec,
+        YamlMappingNode? node,
+        string folder,
+        string user,
+        KubernetesClientConfiguration configuration,
+        string? authority
+    )
     {
         if (exec.ApiVersion is not ("client.authentication.k8s.io/v1" or "client.authentication.k8s.io/v1beta1"))
-            throw new KubeconfigException($"{_source}: exec of user {user} has apiVersion '{exec.ApiVersion}'; expected client.authentication.k8s.io/v1 or v1beta1.");
+        {
+            throw new KubeconfigException(
+                $"{_source}: exec of user {user} has apiVersion '{exec.ApiVersion}'; expected client.authentication.k8s.io/v1 or v1beta1."
+            );
+        }
+
         if (exec.Command is not { Length: > 0 } command)
             throw new KubeconfigException($"{_source}: exec of user {user} has no command.");
         if (node is not null && Child(node, "exec") is YamlMappingNode details && Text(details, "interactiveMode") == "Always")
-            throw new KubeconfigException($"{_source}: exec of user {user} wants a terminal (interactiveMode: Always), and there is none here.");
+        {
+            throw new KubeconfigException(
+                $"{_source}: exec of user {user} wants a terminal (interactiveMode: Always), and there is none here."
+            );
+        }
         // A bare name is looked up in PATH; a relative path belongs to the kubeconfig's folder.
         exec.Command = command.Contains('/', StringComparison.Ordinal) ? Path.Combine(folder, command) : command;
-        return new ExecCredentials(exec, exec.ProvideClusterInfo
-            ? new ExecClusterInfo(configuration.Host, configuration.TlsServerName, configuration.SkipTlsVerify, authority)
-            : null);
+        return new ExecCredentials(
+            exec,
+            exec.ProvideClusterInfo
+                ? new ExecClusterInfo(configuration.Host, configuration.TlsServerName, configuration.SkipTlsVerify, authority)
+                : null
+        );
     }
 
     private Entry<T> Find<T>(Dictionary<string, Entry<T>> entries, string name, string what) =>
-        entries.TryGetValue(name, out var entry)
+        entries.TryGetValue(name, out Entry<T>? entry)
             ? entry
             : throw new KubeconfigException($"{_source} has no {what} '{name}'; it has: {string.Join(", ", entries.Keys)}.");
 
@@ -205,7 +236,7 @@ internal sealed class Kubeconfig
     private static string Base64(string text) => Convert.ToBase64String(Encoding.UTF8.GetBytes(text));
 
     private static YamlNode? Child(YamlMappingNode node, string key) =>
-        node.Children.TryGetValue(new YamlScalarNode(key), out var child) ? child : null;
+        node.Children.TryGetValue(new YamlScalarNode(key), out YamlNode? child) ? child : null;
 
     private static string? Text(YamlMappingNode node, string key) => (Child(node, key) as YamlScalarNode)?.Value;
 }

@@ -17,9 +17,10 @@ namespace PciOperator.Kubernetes;
 public sealed class ControllerLoop<TEntity> : IDisposable
     where TEntity : class, IKubernetesObject<V1ObjectMeta>
 {
-    private static readonly TimeSpan s_stuckAfter = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan StuckAfter = TimeSpan.FromMinutes(10);
+
     // After an outage of any length everything is looked at again within this time.
-    private static readonly TimeSpan s_mostBackoff = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan MostBackoff = TimeSpan.FromMinutes(1);
 
     private readonly string _name;
     private readonly WatchCache<TEntity> _cache;
@@ -56,7 +57,8 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         ILogger? logger = null,
         CollectorRegistry? metrics = null,
         TimeProvider? time = null,
-        TimeSpan? resync = null)
+        TimeSpan? resync = null
+    )
     {
         ArgumentNullException.ThrowIfNull(cache);
         ArgumentOutOfRangeException.ThrowIfLessThan(workers, 1);
@@ -64,25 +66,42 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         _cache = cache;
         _controller = controller;
         _time = time ?? TimeProvider.System;
-        _queue = queue ?? new WorkQueue<EntityKey>(name, _time, metrics, maxBackoff: s_mostBackoff, turnOf: key => key.Namespace ?? "");
+        _queue = queue ?? new WorkQueue<EntityKey>(name, _time, metrics, maxBackoff: MostBackoff, turnOf: key => key.Namespace ?? "");
         _ownsQueue = queue is null;
         _workers = workers;
         _logger = logger ?? NullLogger.Instance;
         _resync = resync;
-        var factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
-        _reconciles = factory.CreateCounter("pcioperator_reconcile_total", "Reconciles by controller and result (success, requeue, requeue_after, conflict, error).", ["controller", "result"]);
-        _errors = factory.CreateCounter("pcioperator_reconcile_errors_total", "Reconciles that failed with an error.", ["controller"]).WithLabels(name);
-        _durations = factory.CreateHistogram("pcioperator_reconcile_duration_seconds", "How long a reconcile took.", ["controller"], HistogramBuckets.Seconds).WithLabels(name);
+        MetricFactory factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
+        _reconciles = factory.CreateCounter(
+            "pcioperator_reconcile_total",
+            "Reconciles by controller and result (success, requeue, requeue_after, conflict, error).",
+            ["controller", "result"]
+        );
+        _errors = factory
+            .CreateCounter("pcioperator_reconcile_errors_total", "Reconciles that failed with an error.", ["controller"])
+            .WithLabels(name);
+        _durations = factory
+            .CreateHistogram(
+                "pcioperator_reconcile_duration_seconds",
+                "How long a reconcile took.",
+                ["controller"],
+                HistogramBuckets.Seconds
+            )
+            .WithLabels(name);
         _active = factory.CreateGauge("pcioperator_active_workers", "Workers that reconcile right now.", ["controller"]).WithLabels(name);
-        _lastSuccess = factory.CreateGauge("pcioperator_reconcile_last_success_timestamp_seconds", "When an object of the controller's kind was last reconciled without an error.", ["kind"]);
+        _lastSuccess = factory.CreateGauge(
+            "pcioperator_reconcile_last_success_timestamp_seconds",
+            "When an object of the controller's kind was last reconciled without an error.",
+            ["kind"]
+        );
         _cache.OnChange(Changed);
     }
 
     /// <summary>Why the controller makes no headway, or null: for <c>/healthz</c>. Every call has a time limit far below this.</summary>
     public string? WhyStuck()
     {
-        var still = _queue.StandsStillFor;
-        return still > s_stuckAfter ? $"the queue of {_name} has stood still for {still.TotalSeconds:0} s with {_queue.Count} waiting" : null;
+        TimeSpan still = _queue.StandsStillFor;
+        return still > StuckAfter ? $"the queue of {_name} has stood still for {still.TotalSeconds:0} s with {_queue.Count} waiting" : null;
     }
 
     /// <summary>Looks at an entity although it did not change, e.g. because something that it depends on did.</summary>
@@ -131,7 +150,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         using var timer = new PeriodicTimer(period, _time);
         while (await timer.WaitForNextTickAsync(ct))
         {
-            foreach (var entity in _cache.List())
+            foreach (TEntity entity in _cache.List())
                 _queue.Add(EntityKey.Of(entity));
         }
     }
@@ -140,10 +159,10 @@ public sealed class ControllerLoop<TEntity> : IDisposable
     {
         while (true)
         {
-            var key = await _queue.GetAsync(ct);
+            EntityKey key = await _queue.GetAsync(ct);
             _active.Inc();
-            var started = Stopwatch.GetTimestamp();
-            var result = "error";
+            long started = Stopwatch.GetTimestamp();
+            string result = "error";
             try
             {
                 result = await ReconcileAsync(key, ct);
@@ -165,7 +184,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
 #pragma warning disable CA1031 // Whatever a controller throws means: try again later.
         try
         {
-            var result = await ReconcileNewestAsync(key, ct);
+            ReconciliationResult result = await ReconcileNewestAsync(key, ct);
             if (result.RequeueAfter is { } delay)
             {
                 _queue.Forget(key);
@@ -188,13 +207,25 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         }
         catch (ApiException e) when (e.IsConflict)
         {
-            _logger.LogDebug("{Controller}: {Key} was changed by somebody else meanwhile; again with the newer state. {Message}", _name, key, e.Message);
+            _logger.LogDebug(
+                "{Controller}: {Key} was changed by somebody else meanwhile; again with the newer state. {Message}",
+                _name,
+                key,
+                e.Message
+            );
             _queue.AddRateLimited(key);
             return "conflict";
         }
         catch (Exception e)
         {
-            _logger.LogError(e, "{Controller}: reconciling {Key} failed ({Failures} times in a row); it will be tried again: {Message}", _name, key, _queue.Failures(key) + 1, e.Cause());
+            _logger.LogError(
+                e,
+                "{Controller}: reconciling {Key} failed ({Failures} times in a row); it will be tried again: {Message}",
+                _name,
+                key,
+                _queue.Failures(key) + 1,
+                e.Cause()
+            );
             _errors.Inc();
             _queue.AddRateLimited(key);
             return "error";
@@ -205,14 +236,12 @@ public sealed class ControllerLoop<TEntity> : IDisposable
     private async Task<ReconciliationResult> ReconcileNewestAsync(EntityKey key, CancellationToken ct)
     {
         // The deletion first: the name may already be in use again.
-        if (_deleted.TryGetValue(key, out var gone))
+        if (_deleted.TryGetValue(key, out TEntity? gone))
         {
             await _controller.DeletedAsync(gone, ct);
             _deleted.TryRemove(KeyValuePair.Create(key, gone));
         }
 
-        return _cache.Get(key.Name, key.Namespace) is { } entity
-            ? await _controller.ReconcileAsync(entity, ct)
-            : ReconciliationResult.Done;
+        return _cache.Get(key.Name, key.Namespace) is { } entity ? await _controller.ReconcileAsync(entity, ct) : ReconciliationResult.Done;
     }
 }

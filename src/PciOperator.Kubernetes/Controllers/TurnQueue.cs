@@ -11,8 +11,8 @@ internal sealed class TurnQueue<TKey>(Func<TKey, string>? turnOf)
 
     public void Enqueue(TKey key)
     {
-        var turn = turnOf?.Invoke(key) ?? "";
-        if (!_waiting.TryGetValue(turn, out var queue))
+        string turn = turnOf?.Invoke(key) ?? "";
+        if (!_waiting.TryGetValue(turn, out Queue<TKey>? queue))
         {
             _waiting[turn] = queue = new Queue<TKey>();
             _turns.Enqueue(turn);
@@ -24,9 +24,9 @@ internal sealed class TurnQueue<TKey>(Func<TKey, string>? turnOf)
 
     public TKey Dequeue()
     {
-        var turn = _turns.Dequeue();
-        var queue = _waiting[turn];
-        var key = queue.Dequeue();
+        string turn = _turns.Dequeue();
+        Queue<TKey> queue = _waiting[turn];
+        TKey? key = queue.Dequeue();
         if (queue.Count > 0)
             _turns.Enqueue(turn);
         else

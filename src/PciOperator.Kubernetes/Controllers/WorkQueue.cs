@@ -36,7 +36,13 @@ public sealed class WorkQueue<TKey> : IDisposable
     /// <param name="turnOf">Whose turn a key waits for: of those that have keys ready each has one worked on after the other, so that one
     /// with very many does not keep the others waiting. Null: first come, first served.</param>
     public WorkQueue(
-        string name, TimeProvider? time = null, CollectorRegistry? metrics = null, TimeSpan? minBackoff = null, TimeSpan? maxBackoff = null, Func<TKey, string>? turnOf = null)
+        string name,
+        TimeProvider? time = null,
+        CollectorRegistry? metrics = null,
+        TimeSpan? minBackoff = null,
+        TimeSpan? maxBackoff = null,
+        Func<TKey, string>? turnOf = null
+    )
     {
         _time = time ?? TimeProvider.System;
         _ready = new TurnQueue<TKey>(turnOf);
@@ -94,8 +100,8 @@ public sealed class WorkQueue<TKey> : IDisposable
         {
             if (_shutDown.IsCancellationRequested)
                 return;
-            var due = checked(_time.GetTimestamp() + (long)(Math.Min(delay.TotalSeconds, 1e8) * _time.TimestampFrequency));
-            if (_waiting.TryGetValue(key, out var earlier) && earlier <= due)
+            long due = checked(_time.GetTimestamp() + (long)(Math.Min(delay.TotalSeconds, 1e8) * _time.TimestampFrequency));
+            if (_waiting.TryGetValue(key, out long earlier) && earlier <= due)
                 return;
             _waiting[key] = due;
             _timetable.Enqueue(key, due);
@@ -109,9 +115,9 @@ public sealed class WorkQueue<TKey> : IDisposable
         TimeSpan delay;
         lock (_lock)
         {
-            var failures = _failures.GetValueOrDefault(key);
+            int failures = _failures.GetValueOrDefault(key);
             _failures[key] = failures + 1;
-            var ticks = _minBackoff.Ticks * Math.Pow(2, failures);
+            double ticks = _minBackoff.Ticks * Math.Pow(2, failures);
             delay = ticks >= _maxBackoff.Ticks ? _maxBackoff : TimeSpan.FromTicks((long)ticks);
             _metrics?.Retried();
         }
@@ -145,9 +151,9 @@ public sealed class WorkQueue<TKey> : IDisposable
 
         lock (_lock)
         {
-            var key = _ready.Dequeue();
-            _dirty.Remove(key, out var since);
-            var now = _movedAt = _time.GetTimestamp();
+            TKey key = _ready.Dequeue();
+            _dirty.Remove(key, out long since);
+            long now = _movedAt = _time.GetTimestamp();
             _processing.Add(key, now);
             _metrics?.Taken(_time.GetElapsedTime(since, now), _ready.Count);
             return key;
@@ -159,7 +165,7 @@ public sealed class WorkQueue<TKey> : IDisposable
     {
         lock (_lock)
         {
-            if (!_processing.Remove(key, out var since))
+            if (!_processing.Remove(key, out long since))
                 throw new InvalidOperationException($"{key} is not being worked on.");
             _movedAt = _time.GetTimestamp();
             _metrics?.Finished(_time.GetElapsedTime(since));
@@ -194,12 +200,12 @@ public sealed class WorkQueue<TKey> : IDisposable
         List<TKey> due = [];
         lock (_lock)
         {
-            var now = _time.GetTimestamp();
-            while (_timetable.TryPeek(out var key, out var at) && at <= now)
+            long now = _time.GetTimestamp();
+            while (_timetable.TryPeek(out TKey? key, out long at) && at <= now)
             {
                 _timetable.Dequeue();
                 // An entry that was overtaken by an earlier one of the same key is void.
-                if (_waiting.TryGetValue(key, out var current) && current == at)
+                if (_waiting.TryGetValue(key, out long current) && current == at)
                 {
                     _waiting.Remove(key);
                     due.Add(key);
@@ -209,15 +215,15 @@ public sealed class WorkQueue<TKey> : IDisposable
             SetTimer();
         }
 
-        foreach (var key in due)
+        foreach (TKey key in due)
             Add(key);
     }
 
     private void SetTimer()
     {
-        if (!_timetable.TryPeek(out _, out var next) || _shutDown.IsCancellationRequested)
+        if (!_timetable.TryPeek(out _, out long next) || _shutDown.IsCancellationRequested)
             return;
-        var wait = (next - _time.GetTimestamp()) * 1000.0 / _time.TimestampFrequency;
+        double wait = (next - _time.GetTimestamp()) * 1000.0 / _time.TimestampFrequency;
         // Rounded up, since a timer counts whole milliseconds and one that fires early would only be set again.
         _timer.Change(TimeSpan.FromMilliseconds(Math.Clamp(Math.Ceiling(wait), 0, int.MaxValue)), Timeout.InfiniteTimeSpan);
     }
@@ -226,10 +232,10 @@ public sealed class WorkQueue<TKey> : IDisposable
     {
         lock (_lock)
         {
-            var (sum, longest) = (0.0, 0.0);
-            foreach (var since in _processing.Values)
+            (double sum, double longest) = (0.0, 0.0);
+            foreach (long since in _processing.Values)
             {
-                var seconds = _time.GetElapsedTime(since).TotalSeconds;
+                double seconds = _time.GetElapsedTime(since).TotalSeconds;
                 sum += seconds;
                 longest = Math.Max(longest, seconds);
             }
@@ -242,7 +248,7 @@ public sealed class WorkQueue<TKey> : IDisposable
 /// <summary>The metrics of a queue, named as client-go's.</summary>
 internal sealed class WorkQueueMetrics
 {
-    private static readonly HistogramConfiguration s_buckets = new() { Buckets = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000] };
+    private static readonly HistogramConfiguration Buckets = new() { Buckets = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000] };
     private readonly Gauge.Child _depth;
     private readonly Counter.Child _adds;
     private readonly Histogram.Child _queued;
@@ -251,18 +257,46 @@ internal sealed class WorkQueueMetrics
 
     public WorkQueueMetrics(string name, CollectorRegistry metrics, Func<(double Sum, double Longest)> unfinished)
     {
-        var factory = Metrics.WithCustomRegistry(metrics);
+        MetricFactory factory = Metrics.WithCustomRegistry(metrics);
         string[] labels = ["name"];
         _depth = factory.CreateGauge("workqueue_depth", "Current depth of workqueue.", labels).WithLabels(name);
         _adds = factory.CreateCounter("workqueue_adds_total", "Total number of adds handled by workqueue.", labels).WithLabels(name);
-        _queued = factory.CreateHistogram("workqueue_queue_duration_seconds", "How long in seconds an item stays in workqueue before being requested.", labels, s_buckets).WithLabels(name);
-        _worked = factory.CreateHistogram("workqueue_work_duration_seconds", "How long in seconds processing an item from workqueue takes.", labels, s_buckets).WithLabels(name);
-        _retries = factory.CreateCounter("workqueue_retries_total", "Total number of retries handled by workqueue.", labels).WithLabels(name);
-        var unfinishedWork = factory.CreateGauge("workqueue_unfinished_work_seconds", "How many seconds of work has been done that is in progress and hasn't been observed by work_duration.", labels).WithLabels(name);
-        var longest = factory.CreateGauge("workqueue_longest_running_processor_seconds", "How many seconds has the longest running processor for workqueue been running.", labels).WithLabels(name);
+        _queued = factory
+            .CreateHistogram(
+                "workqueue_queue_duration_seconds",
+                "How long in seconds an item stays in workqueue before being requested.",
+                labels,
+                Buckets
+            )
+            .WithLabels(name);
+        _worked = factory
+            .CreateHistogram(
+                "workqueue_work_duration_seconds",
+                "How long in seconds processing an item from workqueue takes.",
+                labels,
+                Buckets
+            )
+            .WithLabels(name);
+        _retries = factory
+            .CreateCounter("workqueue_retries_total", "Total number of retries handled by workqueue.", labels)
+            .WithLabels(name);
+        Gauge.Child unfinishedWork = factory
+            .CreateGauge(
+                "workqueue_unfinished_work_seconds",
+                "How many seconds of work has been done that is in progress and hasn't been observed by work_duration.",
+                labels
+            )
+            .WithLabels(name);
+        Gauge.Child longest = factory
+            .CreateGauge(
+                "workqueue_longest_running_processor_seconds",
+                "How many seconds has the longest running processor for workqueue been running.",
+                labels
+            )
+            .WithLabels(name);
         metrics.AddBeforeCollectCallback(() =>
         {
-            var now = unfinished();
+            (double Sum, double Longest) now = unfinished();
             unfinishedWork.Set(now.Sum);
             longest.Set(now.Longest);
         });

@@ -20,12 +20,14 @@ public sealed class EventRecorder : IAsyncDisposable
     private const int QueueLength = 1000;
     private const int MaxSeries = 4096;
     private const int Attempts = 4;
+
     // As client-go: a series that was quiet for this long is over, and the next occurrence begins a new event.
-    private static readonly TimeSpan s_seriesEnd = TimeSpan.FromMinutes(6);
+    private static readonly TimeSpan SeriesEnd = TimeSpan.FromMinutes(6);
+
     // A series is written at once when it begins and then at most this often.
-    private static readonly TimeSpan s_writeEvery = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan s_tellEvery = TimeSpan.FromMinutes(1);
-    private static readonly TimeSpan s_flushLimit = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan WriteEvery = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan TellEvery = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan FlushLimit = TimeSpan.FromSeconds(5);
 
     private readonly IEntityClient _client;
     private readonly string _controller;
@@ -34,7 +36,9 @@ public sealed class EventRecorder : IAsyncDisposable
     private readonly ILogger _logger;
     private readonly Counter _written;
     private readonly Counter _dropped;
-    private readonly Channel<Occurrence> _queue = Channel.CreateBounded<Occurrence>(new BoundedChannelOptions(QueueLength) { SingleReader = true });
+    private readonly Channel<Occurrence> _queue = Channel.CreateBounded<Occurrence>(
+        new BoundedChannelOptions(QueueLength) { SingleReader = true }
+    );
     private readonly Dictionary<SeriesKey, Series> _series = [];
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _run;
@@ -50,7 +54,14 @@ public sealed class EventRecorder : IAsyncDisposable
     /// <param name="time">Clock.</param>
     /// <param name="logger">Log.</param>
     /// <param name="metrics">Where <c>pcioperator_events_*</c> go.</param>
-    public EventRecorder(IEntityClient client, string reportingController, string reportingInstance, TimeProvider? time = null, ILogger? logger = null, CollectorRegistry? metrics = null)
+    public EventRecorder(
+        IEntityClient client,
+        string reportingController,
+        string reportingInstance,
+        TimeProvider? time = null,
+        ILogger? logger = null,
+        CollectorRegistry? metrics = null
+    )
     {
         ArgumentException.ThrowIfNullOrEmpty(reportingController);
         ArgumentException.ThrowIfNullOrEmpty(reportingInstance);
@@ -59,9 +70,12 @@ public sealed class EventRecorder : IAsyncDisposable
         _instance = Truncate(reportingInstance, 128);
         _time = time ?? TimeProvider.System;
         _logger = logger ?? NullLogger.Instance;
-        var factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
+        MetricFactory factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
         _written = factory.CreateCounter("pcioperator_events_written_total", "Writes of events, new ones and series.");
-        _dropped = factory.CreateCounter("pcioperator_events_dropped_total", "Events that were left out because too many waited or the server refused them.");
+        _dropped = factory.CreateCounter(
+            "pcioperator_events_dropped_total",
+            "Events that were left out because too many waited or the server refused them."
+        );
         _run = Task.Run(RunAsync);
     }
 
@@ -83,7 +97,7 @@ public sealed class EventRecorder : IAsyncDisposable
     {
         if (!_queue.Writer.TryComplete())
             return;
-        await Task.WhenAny(_run, Task.Delay(s_flushLimit, _time));
+        await Task.WhenAny(_run, Task.Delay(FlushLimit, _time));
         await _stop.CancelAsync();
         await _run;
         _stop.Dispose();
@@ -91,8 +105,8 @@ public sealed class EventRecorder : IAsyncDisposable
 
     private void Record(string type, IKubernetesObject<V1ObjectMeta> regarding, string reason, string note, string action)
     {
-        var meta = regarding.Metadata;
-        var (apiVersion, kind) = EntityType.Of(regarding);
+        V1ObjectMeta meta = regarding.Metadata;
+        (string? apiVersion, string? kind) = EntityType.Of(regarding);
         var key = new SeriesKey(
             type,
             apiVersion,
@@ -102,7 +116,8 @@ public sealed class EventRecorder : IAsyncDisposable
             meta.Uid ?? "",
             Truncate(reason, 128),
             Truncate(note, 1024),
-            Truncate(action, 128));
+            Truncate(action, 128)
+        );
         if (!_queue.Writer.TryWrite(new Occurrence(key, meta.ResourceVersion, _time.GetUtcNow(), _time.GetTimestamp())))
             Dropped(key);
     }
@@ -115,7 +130,7 @@ public sealed class EventRecorder : IAsyncDisposable
         lock (_dropLock)
         {
             _untold++;
-            if (_toldAt is { } told && _time.GetElapsedTime(told) < s_tellEvery)
+            if (_toldAt is { } told && _time.GetElapsedTime(told) < TellEvery)
                 return;
             (untold, _untold) = (_untold, 0);
             _toldAt = _time.GetTimestamp();
@@ -123,12 +138,17 @@ public sealed class EventRecorder : IAsyncDisposable
 
         _logger.LogWarning(
             "{Count} events were left out, since {Waiting} wait to be written; the last is {Reason} for {Kind} {Name}.",
-            untold, QueueLength, key.Reason, key.Kind, key.Name);
+            untold,
+            QueueLength,
+            key.Reason,
+            key.Kind,
+            key.Name
+        );
     }
 
     private async Task RunAsync()
     {
-        var ct = _stop.Token;
+        CancellationToken ct = _stop.Token;
         try
         {
             Task<bool>? more = null;
@@ -148,7 +168,7 @@ public sealed class EventRecorder : IAsyncDisposable
                 if (!await more)
                     break;
                 more = null;
-                while (_queue.Reader.TryRead(out var occurrence))
+                while (_queue.Reader.TryRead(out Occurrence occurrence))
                     await TakeAsync(occurrence, ct);
                 Forget();
             }
@@ -163,20 +183,27 @@ public sealed class EventRecorder : IAsyncDisposable
 
     private async Task TakeAsync(Occurrence occurrence, CancellationToken ct)
     {
-        var key = occurrence.Key;
-        if (_series.TryGetValue(key, out var series) && _time.GetElapsedTime(series.SeenAt, occurrence.SeenAt) < s_seriesEnd)
+        SeriesKey key = occurrence.Key;
+        if (_series.TryGetValue(key, out Series? series) && _time.GetElapsedTime(series.SeenAt, occurrence.SeenAt) < SeriesEnd)
         {
             series.Count++;
             series.Last = occurrence.At;
             series.SeenAt = occurrence.SeenAt;
-            if (series.WrittenAt is not { } written || _time.GetElapsedTime(written) >= s_writeEvery)
+            if (series.WrittenAt is not { } written || _time.GetElapsedTime(written) >= WriteEvery)
                 await WriteSeriesAsync(key, series, ct);
             return;
         }
 
         if (series is not null && series.Count != series.WrittenCount)
             await WriteSeriesAsync(key, series, ct);
-        series = new Series { Event = NewEvent(occurrence), Count = 1, WrittenCount = 1, Last = occurrence.At, SeenAt = occurrence.SeenAt };
+        series = new Series
+        {
+            Event = NewEvent(occurrence),
+            Count = 1,
+            WrittenCount = 1,
+            Last = occurrence.At,
+            SeenAt = occurrence.SeenAt,
+        };
         if (await TryAsync(() => _client.CreateAsync(series.Event, ct), key, ct))
             _series[key] = series;
         else
@@ -187,9 +214,9 @@ public sealed class EventRecorder : IAsyncDisposable
     {
         series.WrittenAt = _time.GetTimestamp();
         series.WrittenCount = series.Count;
-        var last = series.Last.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture);
+        string last = series.Last.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture);
         var patch = EntityPatch.Merge($$$"""{"series":{"count":{{{series.Count}}},"lastObservedTime":"{{{last}}}"}}""");
-        var meta = series.Event.Metadata;
+        V1ObjectMeta meta = series.Event.Metadata;
         await TryAsync(
             async () =>
             {
@@ -201,23 +228,28 @@ public sealed class EventRecorder : IAsyncDisposable
                 {
                     // It expired, or somebody deleted it: begin again with the count so far.
                     await _client.CreateAsync(
-                        series.Event with { Series = new Eventsv1EventSeries { Count = series.Count, LastObservedTime = series.Last.UtcDateTime } },
-                        ct);
+                        series.Event with
+                        {
+                            Series = new Eventsv1EventSeries { Count = series.Count, LastObservedTime = series.Last.UtcDateTime },
+                        },
+                        ct
+                    );
                 }
             },
             key,
-            ct);
+            ct
+        );
     }
 
     /// <summary>When the next series wants to be written; null: none does.</summary>
     private TimeSpan? NextDue()
     {
         TimeSpan? next = null;
-        foreach (var series in _series.Values)
+        foreach (Series series in _series.Values)
         {
             if (series.Count == series.WrittenCount)
                 continue;
-            var left = series.WrittenAt is { } written ? s_writeEvery - _time.GetElapsedTime(written) : TimeSpan.Zero;
+            TimeSpan left = series.WrittenAt is { } written ? WriteEvery - _time.GetElapsedTime(written) : TimeSpan.Zero;
             next = next is null || left < next ? left : next;
         }
 
@@ -226,10 +258,15 @@ public sealed class EventRecorder : IAsyncDisposable
 
     private async Task WriteDueAsync(bool all, CancellationToken ct)
     {
-        foreach (var (key, series) in _series.ToList())
+        foreach ((SeriesKey? key, Series? series) in _series.ToList())
         {
-            if (series.Count != series.WrittenCount && (all || series.WrittenAt is not { } written || _time.GetElapsedTime(written) >= s_writeEvery))
+            if (
+                series.Count != series.WrittenCount
+                && (all || series.WrittenAt is not { } written || _time.GetElapsedTime(written) >= WriteEvery)
+            )
+            {
                 await WriteSeriesAsync(key, series, ct);
+            }
         }
     }
 
@@ -237,20 +274,20 @@ public sealed class EventRecorder : IAsyncDisposable
     {
         if (_series.Count <= MaxSeries)
             return;
-        foreach (var (key, series) in _series.ToList())
+        foreach ((SeriesKey? key, Series? series) in _series.ToList())
         {
-            if (_time.GetElapsedTime(series.SeenAt) >= s_seriesEnd)
+            if (_time.GetElapsedTime(series.SeenAt) >= SeriesEnd)
                 _series.Remove(key);
         }
 
         // Still too many: those that were quiet for longest go. Their next occurrence is a new event.
-        foreach (var (key, _) in _series.OrderBy(s => s.Value.SeenAt).Take(Math.Max(0, _series.Count - MaxSeries)).ToList())
+        foreach ((SeriesKey? key, Series _) in _series.OrderBy(s => s.Value.SeenAt).Take(Math.Max(0, _series.Count - MaxSeries)).ToList())
             _series.Remove(key);
     }
 
     private async Task<bool> TryAsync(Func<Task> write, SeriesKey key, CancellationToken ct)
     {
-        for (var attempt = 1; ; attempt++)
+        for (int attempt = 1; ; attempt++)
         {
             try
             {
@@ -268,10 +305,16 @@ public sealed class EventRecorder : IAsyncDisposable
 #pragma warning restore CA1031
             {
                 // A refusal is final; a server in trouble is asked again.
-                var final = e is ApiException { StatusCode: < System.Net.HttpStatusCode.InternalServerError, IsTooManyRequests: false };
+                bool final = e is ApiException { StatusCode: < System.Net.HttpStatusCode.InternalServerError, IsTooManyRequests: false };
                 if (final || attempt == Attempts)
                 {
-                    _logger.LogWarning("Event {Reason} for {Kind} {Name} was not written: {Message}", key.Reason, key.Kind, key.Name, e.Cause());
+                    _logger.LogWarning(
+                        "Event {Reason} for {Kind} {Name} was not written: {Message}",
+                        key.Reason,
+                        key.Kind,
+                        key.Name,
+                        e.Cause()
+                    );
                     _dropped.Inc();
                     return false;
                 }
@@ -283,7 +326,7 @@ public sealed class EventRecorder : IAsyncDisposable
 
     private Eventsv1Event NewEvent(Occurrence occurrence)
     {
-        var key = occurrence.Key;
+        SeriesKey key = occurrence.Key;
         _nameTick = Math.Max(_nameTick + 1, occurrence.At.UtcTicks);
         return new Eventsv1Event
         {
@@ -318,7 +361,7 @@ public sealed class EventRecorder : IAsyncDisposable
     {
         if (Encoding.UTF8.GetByteCount(text) <= bytes)
             return text;
-        var length = Math.Min(text.Length, bytes);
+        int length = Math.Min(text.Length, bytes);
         while (Encoding.UTF8.GetByteCount(text.AsSpan(0, length)) > bytes - 3 || char.IsHighSurrogate(text[length - 1]))
             length--;
         return bytes > 100 ? text[..length] + "…" : text[..length];
@@ -326,7 +369,17 @@ public sealed class EventRecorder : IAsyncDisposable
 
     private readonly record struct Occurrence(SeriesKey Key, string? ResourceVersion, DateTimeOffset At, long SeenAt);
 
-    private sealed record SeriesKey(string Type, string ApiVersion, string Kind, string Namespace, string Name, string Uid, string Reason, string Note, string Action);
+    private sealed record SeriesKey(
+        string Type,
+        string ApiVersion,
+        string Kind,
+        string Namespace,
+        string Name,
+        string Uid,
+        string Reason,
+        string Note,
+        string Action
+    );
 
     private sealed class Series
     {

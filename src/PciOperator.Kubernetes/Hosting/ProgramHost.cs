@@ -1,6 +1,7 @@
 using System.Net;
 using System.Runtime.InteropServices;
 using System.Text.Json.Serialization.Metadata;
+using k8s;
 using Microsoft.Extensions.Logging;
 using Prometheus;
 
@@ -35,7 +36,13 @@ public sealed record ProgramHostOptions
 }
 
 /// <summary>What a program works with.</summary>
-public sealed record ProgramContext(EntityClient Client, EventRecorder Events, CollectorRegistry Metrics, HealthServer? Health, ILogger Log);
+public sealed record ProgramContext(
+    EntityClient Client,
+    EventRecorder Events,
+    CollectorRegistry Metrics,
+    HealthServer? Health,
+    ILogger Log
+);
 
 /// <summary>Starts a program: client, logs, metrics, health, and an orderly end on SIGTERM or SIGINT.</summary>
 public static class ProgramHost
@@ -43,8 +50,8 @@ public static class ProgramHost
     /// <summary>Runs a program until it ends, fails or is told to stop; the exit code of the process.</summary>
     public static async Task<int> RunAsync(ProgramHostOptions options, Func<ProgramContext, CancellationToken, Task> program)
     {
-        using var logs = KubernetesLogging.Create(options.LogLevel, options.LogFormat);
-        var log = logs.CreateLogger(options.Name);
+        using ILoggerFactory logs = KubernetesLogging.Create(options.LogLevel, options.LogFormat);
+        ILogger log = logs.CreateLogger(options.Name);
         using var stop = new CancellationTokenSource();
         void Stop(PosixSignalContext signal)
         {
@@ -57,14 +64,25 @@ public static class ProgramHost
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
         try
         {
-            var configuration = options.Kubeconfig is { Length: > 0 } path ? ClusterAccess.FromKubeconfig(path) : ClusterAccess.Default();
-            var metrics = Metrics.NewCustomRegistry();
+            KubernetesClientConfiguration configuration = options.Kubeconfig is { Length: > 0 } path
+                ? ClusterAccess.FromKubeconfig(path)
+                : ClusterAccess.Default();
+            CollectorRegistry metrics = Metrics.NewCustomRegistry();
             ProcessMetrics.AddTo(metrics);
-            using var meters = DotNetMeters.Listen(metrics);
+            using IDisposable meters = DotNetMeters.Listen(metrics);
             await using var memory = new UnusedMemory(TimeProvider.System, UnusedMemory.GiveBack);
-            using var client = new EntityClient(configuration, options.EntityTypes, logger: log, wrap: options.Wrap, userAgent: options.Name, fieldManager: options.Name, metrics: metrics);
+            using var client = new EntityClient(
+                configuration,
+                options.EntityTypes,
+                logger: log,
+                wrap: options.Wrap,
+                userAgent: options.Name,
+                fieldManager: options.Name,
+                metrics: metrics
+            );
             await using var events = new EventRecorder(client, options.Name, options.Instance, logger: log, metrics: metrics);
-            await using var health = options.HealthAddress.Length > 0 ? new HealthServer(Endpoint(options.HealthAddress), metrics, log) : null;
+            await using HealthServer? health =
+                options.HealthAddress.Length > 0 ? new HealthServer(Endpoint(options.HealthAddress), metrics, log) : null;
             if (health is not null)
                 await health.StartAsync(stop.Token);
 
@@ -84,7 +102,10 @@ public static class ProgramHost
         }
     }
 
-    private static HealthServerOptions Endpoint(string address) => IPEndPoint.TryParse(address, out var endpoint)
-        ? new HealthServerOptions { Address = endpoint.Address, Port = endpoint.Port }
-        : throw new FormatException($"'{address}' is not an address to serve health on: an IP address and a port are, such as 0.0.0.0:8080.");
+    private static HealthServerOptions Endpoint(string address) =>
+        IPEndPoint.TryParse(address, out IPEndPoint? endpoint)
+            ? new HealthServerOptions { Address = endpoint.Address, Port = endpoint.Port }
+            : throw new FormatException(
+                $"'{address}' is not an address to serve health on: an IP address and a port are, such as 0.0.0.0:8080."
+            );
 }

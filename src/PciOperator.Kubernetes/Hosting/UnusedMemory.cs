@@ -59,7 +59,7 @@ internal sealed class UnusedMemory : IAsyncDisposable
     /// <summary>Gives back what isn't used, when nothing has happened since the last look and enough before it.</summary>
     internal void Look()
     {
-        var now = _allocated();
+        long now = _allocated();
         if (now - _before < Quiet && now - _givenBackAt >= Worthwhile)
         {
             _giveBack();
@@ -86,7 +86,7 @@ internal static partial class ProgramPages
             return;
         try
         {
-            foreach (var (start, length) in Untouched(File.ReadAllLines("/proc/self/smaps"), program))
+            foreach ((nint start, nint length) in Untouched(File.ReadAllLines("/proc/self/smaps"), program))
                 _ = Advise(start, length, DontNeed);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -102,22 +102,28 @@ internal static partial class ProgramPages
     internal static IEnumerable<(nint Start, nint Length)> Untouched(IEnumerable<string> smaps, string program)
     {
         (nint Start, nint Length)? candidate = null;
-        var anonymous = true;
-        foreach (var line in smaps)
+        bool anonymous = true;
+        foreach (string line in smaps)
         {
             // 55d6cd000000-55d6cd600000 r--p 00000000 fe:00 1234      /app/pcioperator-agent
-            if (line.Split(' ', 6, StringSplitOptions.RemoveEmptyEntries) is [var range, var rights, _, _, _, var path] && range.Split('-') is [var from, var to])
+            if (
+                line.Split(' ', 6, StringSplitOptions.RemoveEmptyEntries) is [var range, var rights, _, _, _, var path]
+                && range.Split('-') is [var from, var to]
+            )
             {
-                candidate = path == program && rights is "r--p" or "r-xp"
-                    ? (Address(from), Address(to) - Address(from))
-                    : null;
+                candidate = path == program && rights is "r--p" or "r-xp" ? (Address(from), Address(to) - Address(from)) : null;
                 anonymous = true;
             }
             else if (line.StartsWith("Anonymous:", StringComparison.Ordinal))
             {
                 anonymous = !line.EndsWith(" 0 kB", StringComparison.Ordinal);
             }
-            else if (line.StartsWith("Swap:", StringComparison.Ordinal) && !anonymous && candidate is { } found && line.EndsWith(" 0 kB", StringComparison.Ordinal))
+            else if (
+                line.StartsWith("Swap:", StringComparison.Ordinal)
+                && !anonymous
+                && candidate is { } found
+                && line.EndsWith(" 0 kB", StringComparison.Ordinal)
+            )
             {
                 yield return found;
             }

@@ -6,13 +6,14 @@ using k8s.Models;
 namespace PciOperator.Kubernetes;
 
 /// <summary>
-/// How the library's models are read and written here. What no program of ours looks at is left out, so that it is never in memory: a Node as a
+/// How the library's models are read and written here. What no program of ours looks at is left out, so that it is never in memory: a Node
+/// as a
 /// kubelet writes it (images, addresses, capacities, managedFields) would cost six times as much in a cache.
 /// </summary>
 /// <remarks>Who needs another field adds its JSON name; who needs another kind adds it to <see cref="BuiltInJsonContext"/>.</remarks>
 internal static class BuiltInModels
 {
-    private static readonly Dictionary<Type, string[]> s_kept = new()
+    private static readonly Dictionary<Type, string[]> Kept = new()
     {
         [typeof(V1NodeSpec)] = ["unschedulable", "taints"],
         [typeof(V1NodeStatus)] = ["conditions", "nodeInfo"],
@@ -23,7 +24,7 @@ internal static class BuiltInModels
     };
 
     // A MicroTime has exactly six digits after the point, and the server refuses any other number.
-    private static readonly HashSet<(Type, string)> s_microTimes =
+    private static readonly HashSet<(Type, string)> MicroTimes =
     [
         (typeof(V1LeaseSpec), "acquireTime"),
         (typeof(V1LeaseSpec), "renewTime"),
@@ -41,22 +42,25 @@ internal static class BuiltInModels
             return;
         if (typeof(IKubernetesObject<V1ObjectMeta>).IsAssignableFrom(type.Type))
             AlwaysHasMetadata(type);
-        for (var i = type.Properties.Count - 1; i >= 0; i--)
+        for (int i = type.Properties.Count - 1; i >= 0; i--)
         {
-            var property = type.Properties[i];
+            JsonPropertyInfo property = type.Properties[i];
             if (!IsKept(type.Type, property.Name))
                 type.Properties.RemoveAt(i);
-            else if (s_microTimes.Contains((type.Type, property.Name)))
+            else if (MicroTimes.Contains((type.Type, property.Name)))
                 property.CustomConverter = property.PropertyType == typeof(DateTime) ? RequiredTimeConverter.Micro : TimeConverter.Micro;
         }
     }
 
     // managedFields are often larger than the object.
-    private static bool IsKept(Type type, string property) => type == typeof(V1ObjectMeta)
-        ? property is not ("managedFields" or "selfLink")
-        : !s_kept.TryGetValue(type, out var kept) || kept.Contains(property);
+    private static bool IsKept(Type type, string property) =>
+        type == typeof(V1ObjectMeta)
+            ? property is not ("managedFields" or "selfLink")
+            : !Kept.TryGetValue(type, out string[]? kept) || kept.Contains(property);
 
-    /// <summary>The library's objects are made without metadata; an answer that has none is an object without a name, as with our own kinds.</summary>
+    /// <summary>
+    /// The library's objects are made without metadata; an answer that has none is an object without a name, as with our own kinds.
+    /// </summary>
     private static void AlwaysHasMetadata(JsonTypeInfo type)
     {
         if (type.CreateObject is not { } create)
@@ -70,11 +74,15 @@ internal static class BuiltInModels
     }
 }
 
-/// <summary>JSON metadata of the built-in models. Not the library's <c>SourceGenerationContext</c>, which knows every kind of Kubernetes and costs 12 MB.</summary>
+/// <summary>
+/// JSON metadata of the built-in models. Not the library's <c>SourceGenerationContext</c>, which knows every kind of Kubernetes and costs
+/// 12 MB.
+/// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
-    UseStringEnumConverter = true)]
+    UseStringEnumConverter = true
+)]
 [JsonSerializable(typeof(V1Status))]
 [JsonSerializable(typeof(V1ListMeta))]
 [JsonSerializable(typeof(V1ObjectMeta))]

@@ -21,7 +21,10 @@ public static class EntityJson
             DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
             // The answers go to an API server, never into HTML.
             Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-            TypeInfoResolver = JsonTypeInfoResolver.Combine([.. entityTypes, BuiltInJsonContext.Default]).WithAddedModifier(BuiltInModels.Modify).WithAddedModifier(LeanMetadataConverter.Modify),
+            TypeInfoResolver = JsonTypeInfoResolver
+                .Combine([.. entityTypes, BuiltInJsonContext.Default])
+                .WithAddedModifier(BuiltInModels.Modify)
+                .WithAddedModifier(LeanMetadataConverter.Modify),
         };
         // What a server can store must be readable: one odd scalar is no reason to know nothing of an object.
         options.Converters.Add(TimeConverter.Whole);
@@ -36,8 +39,9 @@ public static class EntityJson
     /// <summary>The metadata of <typeparamref name="T"/> in <paramref name="options"/>.</summary>
     /// <exception cref="InvalidOperationException">The options do not know the type.</exception>
     public static JsonTypeInfo<T> TypeInfo<T>(this JsonSerializerOptions options) =>
-        options.TryGetTypeInfo(typeof(T), out var info)
+        options.TryGetTypeInfo(typeof(T), out JsonTypeInfo? info)
             ? (JsonTypeInfo<T>)info
             : throw new InvalidOperationException(
-                $"No JSON metadata for {typeof(T)}: add [JsonSerializable(typeof({typeof(T).Name}))] to a JsonSerializerContext and pass it to EntityJson.OptionsWith or to the EntityClient.");
+                $"No JSON metadata for {typeof(T)}: add [JsonSerializable(typeof({typeof(T).Name}))] to a JsonSerializerContext and pass it to EntityJson.OptionsWith or to the EntityClient."
+            );
 }

@@ -20,29 +20,30 @@ internal static partial class KubernetesTime
             return null;
         }
 
-        return reader.TryGetDateTimeOffset(out var time) ? time : Parse(reader.GetString()!);
+        return reader.TryGetDateTimeOffset(out DateTimeOffset time) ? time : Parse(reader.GetString()!);
     }
 
     /// <summary>The same of a text.</summary>
     internal static DateTimeOffset? Parse(string text)
     {
-        var match = Pattern().Match(text);
+        Match match = Pattern().Match(text);
         if (!match.Success)
             return null;
         int Part(int group) => int.Parse(match.Groups[group].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture);
-        var (month, day, hour, minute, second) = (Part(2), Part(3), Part(4), Part(5), Part(6));
+        (int month, int day, int hour, int minute, int second) = (Part(2), Part(3), Part(4), Part(5), Part(6));
         if (month is < 1 or > 12 || day is < 1 or > 31 || hour > 23 || minute > 59 || second > 60)
             return null;
-        var yearText = match.Groups[1].Value;
+        string yearText = match.Groups[1].Value;
         if (yearText[0] == '-' || yearText == "0000")
             return DateTimeOffset.MinValue;
         // Nobody's year has that many digits, and an int does not hold them.
         if (yearText.Length > 4)
             return DateTimeOffset.MaxValue;
-        var year = Part(1);
+        int year = Part(1);
         if (day > DateTime.DaysInMonth(year, month))
             return null;
-        var local = new DateTime(year, month, day, hour, minute, Math.Min(second, 59), DateTimeKind.Utc).Ticks + Fraction(match.Groups[7].Value);
+        long local =
+            new DateTime(year, month, day, hour, minute, Math.Min(second, 59), DateTimeKind.Utc).Ticks + Fraction(match.Groups[7].Value);
         return Clamped(local - Offset(match));
     }
 
@@ -53,7 +54,9 @@ internal static partial class KubernetesTime
     {
         if (!match.Groups[8].Success)
             return 0;
-        var minutes = (int.Parse(match.Groups[9].ValueSpan, CultureInfo.InvariantCulture) * 60) + int.Parse(match.Groups[10].ValueSpan, CultureInfo.InvariantCulture);
+        int minutes =
+            (int.Parse(match.Groups[9].ValueSpan, CultureInfo.InvariantCulture) * 60)
+            + int.Parse(match.Groups[10].ValueSpan, CultureInfo.InvariantCulture);
         return TimeSpan.TicksPerMinute * (match.Groups[8].Value == "-" ? -minutes : minutes);
     }
 
@@ -61,6 +64,9 @@ internal static partial class KubernetesTime
         new(Math.Clamp(utcTicks, DateTimeOffset.MinValue.Ticks, DateTimeOffset.MaxValue.Ticks), TimeSpan.Zero);
 
     // What follows a second T is not looked at by the server either.
-    [GeneratedRegex("^(-?[0-9]{4,})-([0-9]{2})-([0-9]{2})[tT]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:.([0-9]+))?(?:[zZ]|([+-])([0-9]{2}):([0-9]{2}))(?:[tT].*)?$", RegexOptions.CultureInvariant | RegexOptions.Singleline)]
+    [GeneratedRegex(
+        "^(-?[0-9]{4,})-([0-9]{2})-([0-9]{2})[tT]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:.([0-9]+))?(?:[zZ]|([+-])([0-9]{2}):([0-9]{2}))(?:[tT].*)?$",
+        RegexOptions.CultureInvariant | RegexOptions.Singleline
+    )]
     private static partial Regex Pattern();
 }

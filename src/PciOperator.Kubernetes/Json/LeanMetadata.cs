@@ -35,7 +35,7 @@ internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1
     {
         if (type.Kind != JsonTypeInfoKind.Object || type.Type.GetCustomAttribute<LeanMetadataAttribute>() is not { } lean)
             return;
-        foreach (var property in type.Properties)
+        foreach (JsonPropertyInfo property in type.Properties)
         {
             if (property.PropertyType == typeof(V1ObjectMeta))
                 property.CustomConverter = new LeanMetadataConverter(lean.Finalizer);

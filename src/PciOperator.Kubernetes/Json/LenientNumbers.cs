@@ -24,12 +24,16 @@ internal sealed class LenientInt64Converter : JsonConverter<long>
     {
         if (reader.TokenType != JsonTokenType.Number)
             throw new JsonException($"Expected a whole number, got a JSON {reader.TokenType}.");
-        if (reader.TryGetInt64(out var whole))
+        if (reader.TryGetInt64(out long whole))
             return whole;
-        var number = reader.GetDouble();
+        double number = reader.GetDouble();
         // The conversion clamps; 2⁶³ itself is no long.
         return Math.Floor(number) == number || double.IsInfinity(number)
-            ? number >= long.MaxValue ? long.MaxValue : number <= long.MinValue ? long.MinValue : (long)number
+            ? number >= long.MaxValue
+                ? long.MaxValue
+                : number <= long.MinValue
+                    ? long.MinValue
+                    : (long)number
             : throw new JsonException($"Expected a whole number, got {number}.");
     }
 }

@@ -4,10 +4,12 @@ using System.Text.Json.Serialization;
 
 namespace PciOperator.Kubernetes;
 
-// The library's own converters stay unused: one use of them keeps all of its generated JSON, 13 MB of it, and they refuse times that a server can store.
+// The library's own converters stay unused: one use of them keeps all of its generated JSON, 13 MB of it, and they refuse times that a
+// server can store.
 
 /// <summary>
-/// The library's times: Kubernetes' <c>Time</c>, RFC 3339 in UTC with whole seconds, as the server keeps it, or <c>MicroTime</c> with exactly six fractional
+/// The library's times: Kubernetes' <c>Time</c>, RFC 3339 in UTC with whole seconds, as the server keeps it, or <c>MicroTime</c> with
+/// exactly six fractional
 /// digits. Whatever the server can store is read: a time beyond .NET's calendar is its first or last moment, what is no time is null.
 /// </summary>
 internal sealed class TimeConverter : JsonConverter<DateTime?>
@@ -22,7 +24,8 @@ internal sealed class TimeConverter : JsonConverter<DateTime?>
 
     public static TimeConverter Micro { get; } = new(Microseconds);
 
-    public override DateTime? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => KubernetesTime.Read(ref reader)?.UtcDateTime;
+    public override DateTime? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        KubernetesTime.Read(ref reader)?.UtcDateTime;
 
     public override void Write(Utf8JsonWriter writer, DateTime? value, JsonSerializerOptions options)
     {
@@ -36,21 +39,22 @@ internal sealed class TimeConverter : JsonConverter<DateTime?>
     public void Write(Utf8JsonWriter writer, DateTime time)
     {
         Span<char> text = stackalloc char[27];
-        var utc = time.Kind == DateTimeKind.Local ? time.ToUniversalTime() : time;
-        utc.TryFormat(text, out var written, _format, CultureInfo.InvariantCulture);
+        DateTime utc = time.Kind == DateTimeKind.Local ? time.ToUniversalTime() : time;
+        utc.TryFormat(text, out int written, _format, CultureInfo.InvariantCulture);
         writer.WriteStringValue(text[..written]);
     }
 }
 
-/// <summary>The same for times that the library always has: what is no time is the first moment of .NET's calendar, which is Go's for none.</summary>
+/// <summary>
+/// The same for times that the library always has: what is no time is the first moment of .NET's calendar, which is Go's for none.
+/// </summary>
 public sealed class RequiredTimeConverter : JsonConverter<DateTime>
 {
     private readonly TimeConverter _time;
 
     /// <summary>With whole seconds.</summary>
-    public RequiredTimeConverter() : this(TimeConverter.Whole)
-    {
-    }
+    public RequiredTimeConverter()
+        : this(TimeConverter.Whole) { }
 
     private RequiredTimeConverter(TimeConverter time) => _time = time;
 

@@ -37,7 +37,14 @@ public sealed class LeaderElector
     /// <param name="logger">Log.</param>
     /// <param name="metrics">Where <c>leader_election_master_status</c> goes.</param>
     /// <param name="random">Spreads the candidates' attempts; seeded in tests.</param>
-    public LeaderElector(IEntityClient client, LeaseLock @lock, TimeProvider? time = null, ILogger? logger = null, CollectorRegistry? metrics = null, Random? random = null)
+    public LeaderElector(
+        IEntityClient client,
+        LeaseLock @lock,
+        TimeProvider? time = null,
+        ILogger? logger = null,
+        CollectorRegistry? metrics = null,
+        Random? random = null
+    )
     {
         ArgumentNullException.ThrowIfNull(@lock);
         @lock.Validate();
@@ -46,15 +53,21 @@ public sealed class LeaderElector
         _time = time ?? TimeProvider.System;
         _logger = logger ?? NullLogger.Instance;
         _random = random ?? Random.Shared;
-        _status = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry())
-            .CreateGauge("leader_election_master_status", "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.", ["name"]).WithLabels(_options.Name);
+        _status = Metrics
+            .WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry())
+            .CreateGauge(
+                "leader_election_master_status",
+                "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.",
+                ["name"]
+            )
+            .WithLabels(_options.Name);
         _heardAt = _time.GetTimestamp();
     }
 
     /// <summary>Why the lease can be neither renewed nor watched, or null: for <c>/readyz</c>. Whoever waits to lead is well.</summary>
     public string? WhyNotWell()
     {
-        var silence = _time.GetElapsedTime(Volatile.Read(ref _heardAt));
+        TimeSpan silence = _time.GetElapsedTime(Volatile.Read(ref _heardAt));
         return silence > _options.LeaseDuration * 2
             ? $"the lease {_options.Namespace}/{_options.Name} was neither read nor renewed for {silence.TotalSeconds:0} s{(Volatile.Read(ref _lastError) is { } error ? $": {error}" : "")}"
             : null;
@@ -105,14 +118,14 @@ public sealed class LeaderElector
         using var work = CancellationTokenSource.CreateLinkedTokenSource(ct);
         using var lost = new CancellationTokenSource();
         // The timer that ends the work, whatever else hangs.
-        using var deadline = _time.CreateTimer(_ => lost.Cancel(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-        using var toldLost = lost.Token.Register(() => _ = CancelAsync(work));
+        using ITimer deadline = _time.CreateTimer(_ => lost.Cancel(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        using CancellationTokenRegistration toldLost = lost.Token.Register(() => _ = CancelAsync(work));
         Extend(deadline, sentAt);
         _leading = true;
 
         using var renewing = CancellationTokenSource.CreateLinkedTokenSource(lost.Token);
-        var renewal = RenewAsync(deadline, lost, renewing.Token);
-        var working = StartAsync(lead, work.Token);
+        Task renewal = RenewAsync(deadline, lost, renewing.Token);
+        Task working = StartAsync(lead, work.Token);
         await Task.WhenAny(working, Cancelled(lost.Token));
         // Off the timer's thread, where this may have gone on.
         await Task.Yield();
@@ -134,16 +147,17 @@ public sealed class LeaderElector
         _leading = false;
         _logger.LogError("Leadership of {Namespace}/{Name} is lost; stopping.", _options.Namespace, _options.Name);
         // Counted from the deadline, however late this came to notice it.
-        var grace = (_options.LeaseDuration - _options.RenewDeadline) * 0.8;
-        var late = _time.GetElapsedTime(Volatile.Read(ref _leadsUntil));
-        var left = late > TimeSpan.Zero ? grace - late : grace;
+        TimeSpan grace = (_options.LeaseDuration - _options.RenewDeadline) * 0.8;
+        TimeSpan late = _time.GetElapsedTime(Volatile.Read(ref _leadsUntil));
+        TimeSpan left = late > TimeSpan.Zero ? grace - late : grace;
         await Task.WhenAny(working, Task.Delay(left > TimeSpan.Zero ? left : TimeSpan.Zero, _time, CancellationToken.None));
-        var running = !working.IsCompleted;
+        bool running = !working.IsCompleted;
         throw new LeadershipLostException(
             running
                 ? $"Leadership of {_options.Namespace}/{_options.Name} was lost and the work did not stop within {grace.TotalSeconds:0.#} s."
                 : $"Leadership of {_options.Namespace}/{_options.Name} was lost: the lease was not renewed within {_options.RenewDeadline.TotalSeconds:0.#} s, or somebody else has it.",
-            running);
+            running
+        );
     }
 
     private static async Task StartAsync(Func<CancellationToken, Task> lead, CancellationToken ct)
@@ -174,7 +188,7 @@ public sealed class LeaderElector
     /// <summary>The lease was renewed by a request sent then.</summary>
     private void Extend(ITimer deadline, long sentAt)
     {
-        var left = _options.RenewDeadline - _time.GetElapsedTime(sentAt);
+        TimeSpan left = _options.RenewDeadline - _time.GetElapsedTime(sentAt);
         Volatile.Write(ref _leadsUntil, sentAt + (long)(_options.RenewDeadline.TotalSeconds * _time.TimestampFrequency));
         deadline.Change(left > TimeSpan.Zero ? left : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
     }
@@ -185,11 +199,11 @@ public sealed class LeaderElector
         {
             try
             {
-                var sentAt = _time.GetTimestamp();
+                long sentAt = _time.GetTimestamp();
                 using var limit = new CancellationTokenSource(_options.RenewDeadline, _time);
                 using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, limit.Token);
                 // An answer that took so long that the right to lead is over is no right to lead.
-                var acquired = await TryAcquireAsync(either.Token);
+                V1Lease? acquired = await TryAcquireAsync(either.Token);
                 Heard();
                 if (acquired is { } mine && _time.GetElapsedTime(sentAt) < _options.RenewDeadline)
                 {
@@ -200,7 +214,12 @@ public sealed class LeaderElector
             catch (Exception e) when (IsTransient(e, ct))
             {
                 Volatile.Write(ref _lastError, e.Cause());
-                _logger.LogWarning("Cannot read or take the lease {Namespace}/{Name}: {Message}", _options.Namespace, _options.Name, e.Cause());
+                _logger.LogWarning(
+                    "Cannot read or take the lease {Namespace}/{Name}: {Message}",
+                    _options.Namespace,
+                    _options.Name,
+                    e.Cause()
+                );
             }
 
             double part;
@@ -212,7 +231,7 @@ public sealed class LeaderElector
 
     private async Task<V1Lease?> TryAcquireAsync(CancellationToken ct)
     {
-        var lease = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, ct);
+        V1Lease? lease = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, ct);
         if (lease is null)
         {
             return await _client.CreateAsync(
@@ -221,7 +240,8 @@ public sealed class LeaderElector
                     Metadata = new V1ObjectMeta { Name = _options.Name, NamespaceProperty = _options.Namespace },
                     Spec = Spec(_time.GetUtcNow(), 0),
                 },
-                ct);
+                ct
+            );
         }
 
         // Clocks of different machines are never compared: what counts is how long the record has stood still here. A record
@@ -232,13 +252,14 @@ public sealed class LeaderElector
             _observedAt = _time.GetTimestamp();
         }
 
-        var held = !string.IsNullOrEmpty(lease.Spec?.HolderIdentity);
+        bool held = !string.IsNullOrEmpty(lease.Spec?.HolderIdentity);
         if (held && _time.GetElapsedTime(_observedAt) < Honoured(lease.Spec!))
             return null;
         return await _client.UpdateAsync(lease with { Spec = Spec(_time.GetUtcNow(), Next(lease.Spec?.LeaseTransitions)) }, ct);
     }
 
-    /// <summary>How long a record that stands still is another's. One that no program of ours writes (68 years, or less than nothing) must not end the election, nor hand
+    /// <summary>How long a record that stands still is another's. One that no program of ours writes (68 years, or less than nothing) must
+    /// not end the election, nor hand
     /// it to two.</summary>
     private TimeSpan Honoured(V1LeaseSpec record) =>
         record.LeaseDurationSeconds is > 0 and var seconds
@@ -248,14 +269,15 @@ public sealed class LeaderElector
     /// <summary>The server refuses a number below zero (validation.ValidateLeaseSpec), which the one after the highest is.</summary>
     private static int Next(int? transitions) => transitions is >= 0 and < int.MaxValue ? transitions.Value + 1 : 1;
 
-    private V1LeaseSpec Spec(DateTimeOffset acquired, int transitions) => new()
-    {
-        HolderIdentity = _options.Identity,
-        LeaseDurationSeconds = (int)Math.Ceiling(_options.LeaseDuration.TotalSeconds),
-        AcquireTime = acquired.UtcDateTime,
-        RenewTime = _time.GetUtcNow().UtcDateTime,
-        LeaseTransitions = transitions,
-    };
+    private V1LeaseSpec Spec(DateTimeOffset acquired, int transitions) =>
+        new()
+        {
+            HolderIdentity = _options.Identity,
+            LeaseDurationSeconds = (int)Math.Ceiling(_options.LeaseDuration.TotalSeconds),
+            AcquireTime = acquired.UtcDateTime,
+            RenewTime = _time.GetUtcNow().UtcDateTime,
+            LeaseTransitions = transitions,
+        };
 
     /// <summary>Renews until told to end or until the lease is somebody else's.</summary>
     private async Task RenewAsync(ITimer deadline, CancellationTokenSource lost, CancellationToken ct)
@@ -265,10 +287,15 @@ public sealed class LeaderElector
             try
             {
                 await Task.Delay(_options.RetryPeriod, _time, ct);
-                var sentAt = _time.GetTimestamp();
+                long sentAt = _time.GetTimestamp();
                 if (!await TryRenewAsync(ct))
                 {
-                    _logger.LogError("The lease {Namespace}/{Name} is now held by '{Holder}'.", _options.Namespace, _options.Name, _observed?.Spec?.HolderIdentity);
+                    _logger.LogError(
+                        "The lease {Namespace}/{Name} is now held by '{Holder}'.",
+                        _options.Namespace,
+                        _options.Name,
+                        _observed?.Spec?.HolderIdentity
+                    );
                     lost.Cancel();
                     return;
                 }
@@ -290,7 +317,7 @@ public sealed class LeaderElector
 
     private async Task<bool> TryRenewAsync(CancellationToken ct)
     {
-        var mine = _observed!;
+        V1Lease mine = _observed!;
         try
         {
             _observed = await _client.UpdateAsync(mine with { Spec = mine.Spec! with { RenewTime = _time.GetUtcNow().UtcDateTime } }, ct);
@@ -299,7 +326,7 @@ public sealed class LeaderElector
         catch (ApiException e) when (e.IsConflict || e.IsNotFound)
         {
             // Perhaps only our own earlier renewal, whose answer was lost; then it is renewed once more.
-            var now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, ct);
+            V1Lease? now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, ct);
             if (now?.Spec?.HolderIdentity != _options.Identity || now.Spec.LeaseTransitions != mine.Spec!.LeaseTransitions)
             {
                 _observed = now;
@@ -326,7 +353,7 @@ public sealed class LeaderElector
             catch (ApiException e) when (e.IsConflict)
             {
                 // A renewal that was cancelled on its way may have arrived all the same.
-                var now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, limit.Token);
+                V1Lease? now = await _client.GetAsync<V1Lease>(_options.Name, _options.Namespace, limit.Token);
                 if (now?.Spec?.HolderIdentity == _options.Identity)
                     await _client.UpdateAsync(Released(now), limit.Token);
             }
@@ -337,12 +364,19 @@ public sealed class LeaderElector
         {
             _logger.LogWarning(
                 "Could not release the lease {Namespace}/{Name}; the next leader waits {Seconds} s. {Message}",
-                _options.Namespace, _options.Name, (int)_options.LeaseDuration.TotalSeconds, e.Cause());
+                _options.Namespace,
+                _options.Name,
+                (int)_options.LeaseDuration.TotalSeconds,
+                e.Cause()
+            );
         }
     }
 
     private V1Lease Released(V1Lease mine) =>
-        mine with { Spec = mine.Spec! with { HolderIdentity = "", LeaseDurationSeconds = 1, RenewTime = _time.GetUtcNow().UtcDateTime } };
+        mine with
+        {
+            Spec = mine.Spec! with { HolderIdentity = "", LeaseDurationSeconds = 1, RenewTime = _time.GetUtcNow().UtcDateTime },
+        };
 
     private static bool IsTransient(Exception e, CancellationToken ct) =>
         e is ApiException or HttpRequestException or KubeconfigException

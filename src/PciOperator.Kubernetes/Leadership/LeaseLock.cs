@@ -24,8 +24,18 @@ public sealed record LeaseLock
 
     internal void Validate()
     {
-        if (LeaseDuration < TimeSpan.FromSeconds(1) || RenewDeadline >= LeaseDuration || RetryPeriod * 1.2 >= RenewDeadline || RetryPeriod <= TimeSpan.Zero)
-            throw new ArgumentException($"Leader election needs RetryPeriod × 1.2 < RenewDeadline < LeaseDuration and at least 1 s of lease; got {RetryPeriod}, {RenewDeadline}, {LeaseDuration}.");
+        if (
+            LeaseDuration < TimeSpan.FromSeconds(1)
+            || RenewDeadline >= LeaseDuration
+            || RetryPeriod * 1.2 >= RenewDeadline
+            || RetryPeriod <= TimeSpan.Zero
+        )
+        {
+            throw new ArgumentException(
+                $"Leader election needs RetryPeriod × 1.2 < RenewDeadline < LeaseDuration and at least 1 s of lease; got {RetryPeriod}, {RenewDeadline}, {LeaseDuration}."
+            );
+        }
+
         if (string.IsNullOrEmpty(Identity))
             throw new ArgumentException("Leader election needs an identity.");
     }

@@ -27,7 +27,8 @@ public sealed record HealthServerOptions
 /// Answers <c>GET /healthz</c> (alive), <c>/readyz</c> (of use) and <c>/metrics</c>. A health answer is 200 <c>ok</c>, or 503
 /// with the failed checks, one a line; <c>?verbose</c> lists all.
 /// </summary>
-public sealed class HealthServer(HealthServerOptions options, CollectorRegistry metrics, ILogger? logger = null, TimeProvider? time = null) : IAsyncDisposable
+public sealed class HealthServer(HealthServerOptions options, CollectorRegistry metrics, ILogger? logger = null, TimeProvider? time = null)
+    : IAsyncDisposable
 {
     private static readonly TimeSpan BetweenTries = TimeSpan.FromSeconds(2);
 
@@ -73,7 +74,10 @@ public sealed class HealthServer(HealthServerOptions options, CollectorRegistry 
         }
         catch (IOException e) when (e.InnerException is AddressInUseException)
         {
-            _logger.LogError("Port {Port} is taken (ss -ltnp says by whom), so health and metrics are not served; it is tried again until it is free.", options.Port);
+            _logger.LogError(
+                "Port {Port} is taken (ss -ltnp says by whom), so health and metrics are not served; it is tried again until it is free.",
+                options.Port
+            );
             _later = ListenLaterAsync();
         }
     }
@@ -108,14 +112,18 @@ public sealed class HealthServer(HealthServerOptions options, CollectorRegistry 
     private async Task ListenAsync(CancellationToken ct)
     {
         // The empty builder: the others watch their folder for changes and read configuration from it.
-        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
-        {
-            kestrel.AddServerHeader = false;
-            kestrel.Listen(options.Address, options.Port);
-        });
+        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(
+            new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory }
+        );
+        builder
+            .WebHost.UseKestrelCore()
+            .ConfigureKestrel(kestrel =>
+            {
+                kestrel.AddServerHeader = false;
+                kestrel.Listen(options.Address, options.Port);
+            });
         builder.Services.AddSingleton<ILoggerFactory>(NullLoggerFactory.Instance);
-        var app = builder.Build();
+        WebApplication app = builder.Build();
         app.Run(AnswerAsync);
         try
         {
@@ -128,7 +136,7 @@ public sealed class HealthServer(HealthServerOptions options, CollectorRegistry 
         }
 
         _app = app;
-        var address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
+        string address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
         Port = new Uri(address).Port;
         _logger.LogInformation("Health and metrics on port {Port}.", Port);
     }
@@ -152,7 +160,7 @@ public sealed class HealthServer(HealthServerOptions options, CollectorRegistry 
 
     private async Task AnswerAsync(HttpContext context)
     {
-        var response = context.Response;
+        HttpResponse response = context.Response;
         if (!HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method))
         {
             response.StatusCode = StatusCodes.Status405MethodNotAllowed;
@@ -184,11 +192,11 @@ public sealed class HealthServer(HealthServerOptions options, CollectorRegistry 
         lock (_lock)
             all = [.. checks];
         var lines = new StringBuilder();
-        var failed = false;
-        var verbose = context.Request.Query.ContainsKey("verbose");
-        foreach (var (name, check) in all)
+        bool failed = false;
+        bool verbose = context.Request.Query.ContainsKey("verbose");
+        foreach ((string? name, Func<string?>? check) in all)
         {
-            var reason = ReasonOf(check);
+            string? reason = ReasonOf(check);
             failed |= reason is not null;
             if (reason is not null)
                 lines.Append("[-]").Append(name).Append(" failed: ").Append(reason).Append('\n');

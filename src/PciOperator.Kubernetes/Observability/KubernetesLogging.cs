@@ -25,18 +25,28 @@ public static class KubernetesLogging
         Create(Console.OpenStandardError(), level, format);
 
     /// <summary>Loggers that write to a stream.</summary>
-    public static ILoggerFactory Create(Stream output, LogLevel level = LogLevel.Information, LogFormat format = LogFormat.Json, TimeProvider? time = null) =>
-        new LoggerFactory([new Provider(output, format, time ?? TimeProvider.System)], new LoggerFilterOptions { MinLevel = level });
+    public static ILoggerFactory Create(
+        Stream output,
+        LogLevel level = LogLevel.Information,
+        LogFormat format = LogFormat.Json,
+        TimeProvider? time = null
+    ) => new LoggerFactory([new Provider(output, format, time ?? TimeProvider.System)], new LoggerFilterOptions { MinLevel = level });
 
     private sealed class Provider(Stream output, LogFormat format, TimeProvider time) : ILoggerProvider
     {
-        private static readonly JsonWriterOptions s_json = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+        private static readonly JsonWriterOptions Json = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
         private readonly Lock _lock = new();
         private readonly ArrayBufferWriter<byte> _line = new(512);
 
         public ILogger CreateLogger(string categoryName) => new LineLogger(this, categoryName);
 
-        public void Write(LogLevel level, string logger, string message, IEnumerable<KeyValuePair<string, object?>>? fields, Exception? error)
+        public void Write(
+            LogLevel level,
+            string logger,
+            string message,
+            IEnumerable<KeyValuePair<string, object?>>? fields,
+            Exception? error
+        )
         {
             lock (_lock)
             {
@@ -58,15 +68,21 @@ public static class KubernetesLogging
             }
         }
 
-        private void WriteJson(LogLevel level, string logger, string message, IEnumerable<KeyValuePair<string, object?>>? fields, Exception? error)
+        private void WriteJson(
+            LogLevel level,
+            string logger,
+            string message,
+            IEnumerable<KeyValuePair<string, object?>>? fields,
+            Exception? error
+        )
         {
-            using var json = new Utf8JsonWriter(_line, s_json);
+            using var json = new Utf8JsonWriter(_line, Json);
             json.WriteStartObject();
             json.WriteString("ts", time.GetUtcNow().UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture));
             json.WriteString("level", Name(level));
             json.WriteString("logger", logger);
             json.WriteString("msg", message);
-            foreach (var (name, value) in fields ?? [])
+            foreach ((string? name, object? value) in fields ?? [])
             {
                 if (name != "{OriginalFormat}")
                     WriteField(json, name, value);
@@ -102,22 +118,21 @@ public static class KubernetesLogging
 
         private void WriteText(LogLevel level, string logger, string message, Exception? error)
         {
-            Encoding.UTF8.GetBytes($"{time.GetLocalNow():HH:mm:ss.fff} {Name(level),-5} {logger}: {message}", _line);
+            Encoding.UTF8.GetBytes($"{time.GetLocalNow():HH:mm:ss.fff} {Name(level), -5} {logger}: {message}", _line);
             if (error is not null)
                 Encoding.UTF8.GetBytes($"\n{error}", _line);
         }
 
-        private static string Name(LogLevel level) => level switch
-        {
-            LogLevel.Trace or LogLevel.Debug => "debug",
-            LogLevel.Information => "info",
-            LogLevel.Warning => "warn",
-            _ => "error",
-        };
+        private static string Name(LogLevel level) =>
+            level switch
+            {
+                LogLevel.Trace or LogLevel.Debug => "debug",
+                LogLevel.Information => "info",
+                LogLevel.Warning => "warn",
+                _ => "error",
+            };
 
-        public void Dispose()
-        {
-        }
+        public void Dispose() { }
     }
 
     private sealed class LineLogger(Provider provider, string category) : ILogger
@@ -127,10 +142,24 @@ public static class KubernetesLogging
 
         public bool IsEnabled(LogLevel logLevel) => logLevel != LogLevel.None;
 
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        public void Log<TState>(
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter
+        )
         {
             if (IsEnabled(logLevel))
-                provider.Write(logLevel, category, formatter(state, exception), state as IEnumerable<KeyValuePair<string, object?>>, exception);
+            {
+                provider.Write(
+                    logLevel,
+                    category,
+                    formatter(state, exception),
+                    state as IEnumerable<KeyValuePair<string, object?>>,
+                    exception
+                );
+            }
         }
     }
 }

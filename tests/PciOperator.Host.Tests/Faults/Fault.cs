@@ -42,26 +42,39 @@ internal enum FaultKind
 /// <summary>The errors that a kernel plausibly answers an access with.</summary>
 internal static class PlausibleErrors
 {
-    public static IReadOnlyList<int> Of(SimulatedAccess access) => access.Operation switch
-    {
-        SimulatedOperation.Read => [Errnos.EIO, Errnos.EACCES],
-        SimulatedOperation.WriteDurably => [Errnos.ENOSPC, Errnos.EIO],
-        SimulatedOperation.Delete => [Errnos.EROFS, Errnos.EIO],
-        SimulatedOperation.LoadModule => [0, Errnos.ENOMEM],
-        _ => access.Path[(access.Path.LastIndexOf('/') + 1)..] switch
+    public static IReadOnlyList<int> Of(SimulatedAccess access) =>
+        access.Operation switch
         {
-            "driver_override" => [Errnos.ENODEV, Errnos.ENOMEM],
-            "unbind" => [Errnos.ENODEV, Errnos.EIO],
-            "drivers_probe" => [Errnos.EINVAL, Errnos.ENODEV, Errnos.EIO],
-            "sriov_numvfs" => [Errnos.EBUSY, Errnos.ENOSPC, Errnos.ETIMEDOUT, Errnos.ENOMEM],
-            "sriov_drivers_autoprobe" => [Errnos.EINVAL, Errnos.EIO],
-            "reset" => [Errnos.EIO, Errnos.EBUSY],
-            "reset_method" => [Errnos.EINVAL, Errnos.EIO],
-            _ => [Errnos.EBUSY, Errnos.EIO],
-        },
-    };
+            SimulatedOperation.Read => [Errnos.EIO, Errnos.EACCES],
+            SimulatedOperation.WriteDurably => [Errnos.ENOSPC, Errnos.EIO],
+            SimulatedOperation.Delete => [Errnos.EROFS, Errnos.EIO],
+            SimulatedOperation.LoadModule => [0, Errnos.ENOMEM],
+            _ => access.Path[(access.Path.LastIndexOf('/') + 1)..] switch
+            {
+                "driver_override" => [Errnos.ENODEV, Errnos.ENOMEM],
+                "unbind" => [Errnos.ENODEV, Errnos.EIO],
+                "drivers_probe" => [Errnos.EINVAL, Errnos.ENODEV, Errnos.EIO],
+                "sriov_numvfs" => [Errnos.EBUSY, Errnos.ENOSPC, Errnos.ETIMEDOUT, Errnos.ENOMEM],
+                "sriov_drivers_autoprobe" => [Errnos.EINVAL, Errnos.EIO],
+                "reset" => [Errnos.EIO, Errnos.EBUSY],
+                "reset_method" => [Errnos.EINVAL, Errnos.EIO],
+                _ => [Errnos.EBUSY, Errnos.EIO],
+            },
+        };
 
-    public static HostIoException Exception(SimulatedAccess access, int errno) => access.Operation == SimulatedOperation.LoadModule
-        ? new HostIoException("modprobe", access.Path, errno, $"modprobe {access.Path} failed with exit code 1: could not insert '{access.Path}'")
-        : new HostIoException(access.Operation == SimulatedOperation.Write ? $"write '{access.Value}' to" : access.IsChange ? "write" : "read", access.Path, errno);
+    public static HostIoException Exception(SimulatedAccess access, int errno) =>
+        access.Operation == SimulatedOperation.LoadModule
+            ? new HostIoException(
+                "modprobe",
+                access.Path,
+                errno,
+                $"modprobe {access.Path} failed with exit code 1: could not insert '{access.Path}'"
+            )
+            : new HostIoException(
+                access.Operation == SimulatedOperation.Write ? $"write '{access.Value}' to"
+                    : access.IsChange ? "write"
+                    : "read",
+                access.Path,
+                errno
+            );
 }

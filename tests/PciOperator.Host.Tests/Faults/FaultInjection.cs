@@ -4,7 +4,12 @@ using PciOperator.Sandbox.Hosts;
 namespace PciOperator.Host.Tests.Faults;
 
 /// <summary>What the runs of one operation came to.</summary>
-internal sealed record FaultReport(string Operation, int Reads, int Changes, IReadOnlyDictionary<(FaultKind Kind, Outcome Outcome), int> Outcomes)
+internal sealed record FaultReport(
+    string Operation,
+    int Reads,
+    int Changes,
+    IReadOnlyDictionary<(FaultKind Kind, Outcome Outcome), int> Outcomes
+)
 {
     public int Of(Outcome outcome) => Outcomes.Where(o => o.Key.Outcome == outcome).Sum(o => o.Value);
 
@@ -14,7 +19,8 @@ internal sealed record FaultReport(string Operation, int Reads, int Changes, IRe
 }
 
 /// <summary>
-/// Records the accesses of an operation's run without faults; then, for each access and each fault that can befall it (in the quick run: one of
+/// Records the accesses of an operation's run without faults; then, for each access and each fault that can befall it (in the quick run:
+/// one of
 /// them), a run of its own on a new host, settled as an agent would, and compared with what must hold afterwards.
 /// </summary>
 internal sealed class FaultInjection(FaultOperation operation)
@@ -23,17 +29,20 @@ internal sealed class FaultInjection(FaultOperation operation)
     private const int MostSaid = 40;
     private static readonly TimeSpan Limit = new PassthroughHostOptions().WriteTimeout;
 
-    private readonly Dictionary<(FaultKind, Outcome), int> outcomes = [];
-    private readonly Dictionary<(int At, bool After), string> deaths = [];
-    private readonly Dictionary<string, Outcome> settled = new(StringComparer.Ordinal);
-    private Dictionary<string, (string? Driver, int? NumVfs)> drivers = [];
-    private string start = "", before = "", done = "", doneWithoutSettings = "";
-    private readonly List<string> afterReboot = [];
+    private readonly Dictionary<(FaultKind, Outcome), int> _outcomes = [];
+    private readonly Dictionary<(int At, bool After), string> _deaths = [];
+    private readonly Dictionary<string, Outcome> _settled = new(StringComparer.Ordinal);
+    private Dictionary<string, (string? Driver, int? NumVfs)> _drivers = [];
+    private string _start = "",
+        _before = "",
+        _done = "",
+        _doneWithoutSettings = "";
+    private readonly List<string> _afterReboot = [];
 
     // Some accesses fail without any fault: a method of reset that the device hasn't.
-    private readonly HashSet<int> succeeding = [];
-    private readonly Dictionary<string, AssignmentRequest> asked = new(StringComparer.Ordinal);
-    private SimulatedAccess current = null!;
+    private readonly HashSet<int> _succeeding = [];
+    private readonly Dictionary<string, AssignmentRequest> _asked = new(StringComparer.Ordinal);
+    private SimulatedAccess _current = null!;
 
     public async Task<FaultReport> RunAsync()
     {
@@ -41,27 +50,46 @@ internal sealed class FaultInjection(FaultOperation operation)
         var failures = new List<(string What, string Where)>();
         for (int at = 0; at < accesses.Count; at++)
         {
-            current = accesses[at];
-            foreach ((FaultKind kind, Func<int, Task<IEnumerable<Outcome>>> run) in TestScope.Turn([.. RunsFor(current, succeeding.Contains(at))], at))
+            _current = accesses[at];
+            foreach (
+                (FaultKind kind, Func<int, Task<IEnumerable<Outcome>>> run) in TestScope.Turn(
+                    [.. RunsFor(_current, _succeeding.Contains(at))],
+                    at
+                )
+            )
             {
                 try
                 {
                     foreach (Outcome outcome in await run(at))
-                        outcomes[(kind, outcome)] = outcomes.GetValueOrDefault((kind, outcome)) + 1;
+                        _outcomes[(kind, outcome)] = _outcomes.GetValueOrDefault((kind, outcome)) + 1;
                 }
 #pragma warning disable CA1031 // all that fail are said together
                 catch (Exception e)
 #pragma warning restore CA1031
                 {
-                    failures.Add(($"{kind}: {e.Message.Replace(current.Path, "PATH", StringComparison.Ordinal)}", $"{at}/{accesses.Count} {current.Operation} {current.Path} {current.Value.Split('\n')[0]}"));
+                    failures.Add(
+                        (
+                            $"{kind}: {e.Message.Replace(_current.Path, "PATH", StringComparison.Ordinal)}",
+                            $"{at}/{accesses.Count} {_current.Operation} {_current.Path} {_current.Value.Split('\n')[0]}"
+                        )
+                    );
                 }
             }
         }
 
-        Assert.True(failures.Count == 0, $"{operation.Name}: {failures.Count} runs failed:\n" + string.Join('\n', failures.GroupBy(f => f.What).Take(MostSaid)
-            .Select(g => $"{g.Count()} × {g.Key}\n    at {string.Join("\n    at ", g.Select(f => f.Where).Distinct().Take(3))}")));
+        Assert.True(
+            failures.Count == 0,
+            $"{operation.Name}: {failures.Count} runs failed:\n"
+                + string.Join(
+                    '\n',
+                    failures
+                        .GroupBy(f => f.What)
+                        .Take(MostSaid)
+                        .Select(g => $"{g.Count()} × {g.Key}\n    at {string.Join("\n    at ", g.Select(f => f.Where).Distinct().Take(3))}")
+                )
+        );
 
-        return new FaultReport(operation.Name, accesses.Count(a => !a.IsChange), accesses.Count(a => a.IsChange), outcomes);
+        return new FaultReport(operation.Name, accesses.Count(a => !a.IsChange), accesses.Count(a => a.IsChange), _outcomes);
     }
 
     private IEnumerable<(FaultKind, Func<int, Task<IEnumerable<Outcome>>>)> RunsFor(SimulatedAccess access, bool succeeds)
@@ -104,20 +132,20 @@ internal sealed class FaultInjection(FaultOperation operation)
             if (a.Before)
                 accesses.Add(a);
             else
-                succeeding.Add(accesses.Count - 1);
+                _succeeding.Add(accesses.Count - 1);
         };
         Answer answer = await operation.Attempt(lab);
         lab.Host.Fault = null;
         Assert.True(answer.Outcome == operation.Expected, $"without faults: {answer}");
-        (done, doneWithoutSettings) = (lab.Picture(), lab.Picture(settings: false));
-        await End(lab, [start]);
-        var other = new FaultLab(operation.NewHost(), asked);
+        (_done, _doneWithoutSettings) = (lab.Picture(), lab.Picture(settings: false));
+        await End(lab, [_start]);
+        var other = new FaultLab(operation.NewHost(), _asked);
         await other.Reboot();
-        afterReboot.Add(other.Picture());
+        _afterReboot.Add(other.Picture());
         if (operation.VfsAfterReboot > 0)
         {
             other.Host.Files.Write($"/sys/bus/pci/devices/{FaultHosts.Pf}/sriov_numvfs", $"{operation.VfsAfterReboot}");
-            afterReboot.Add(other.Picture());
+            _afterReboot.Add(other.Picture());
         }
 
         return accesses;
@@ -125,18 +153,18 @@ internal sealed class FaultInjection(FaultOperation operation)
 
     private async Task<FaultLab> NewLab()
     {
-        var lab = new FaultLab(operation.NewHost(), asked);
+        var lab = new FaultLab(operation.NewHost(), _asked);
         await lab.Agent.RecoverAsync();
         lab.Other = lab.Asking("claim-other", [FaultHosts.Other]);
-        if (start.Length == 0)
+        if (_start.Length == 0)
         {
-            start = lab.Picture();
-            drivers = lab.Host.Functions.ToDictionary(f => f.Address, f => (f.Driver, operation is VfsOperation ? null : f.Sriov?.NumVfs));
+            _start = lab.Picture();
+            _drivers = lab.Host.Functions.ToDictionary(f => f.Address, f => (f.Driver, operation is VfsOperation ? null : f.Sriov?.NumVfs));
         }
 
         await operation.Arrange(lab);
-        if (before.Length == 0)
-            before = lab.Picture();
+        if (_before.Length == 0)
+            _before = lab.Picture();
         return lab;
     }
 
@@ -144,18 +172,32 @@ internal sealed class FaultInjection(FaultOperation operation)
     {
         FaultLab lab = await NewLab();
         string? broken = null;
-        OnAccess(lab, at, after, a =>
-        {
-            broken = a.Path;
-            throw PlausibleErrors.Exception(a, errno);
-        }, a =>
-        {
-            if (lasting && a.Before && a.Path == broken)
+        OnAccess(
+            lab,
+            at,
+            after,
+            a =>
+            {
+                broken = a.Path;
                 throw PlausibleErrors.Exception(a, errno);
-        });
+            },
+            a =>
+            {
+                if (lasting && a.Before && a.Path == broken)
+                    throw PlausibleErrors.Exception(a, errno);
+            }
+        );
         Answer answer = await Settle(lab, operation.Attempt);
-        if (lasting && !broken!.StartsWith("/proc/", StringComparison.Ordinal) && !broken.StartsWith(SimulatedHost.StateDirectory, StringComparison.Ordinal) && operation.IsItsOwn(broken))
+        if (
+            lasting
+            && !broken!.StartsWith("/proc/", StringComparison.Ordinal)
+            && !broken.StartsWith(SimulatedHost.StateDirectory, StringComparison.Ordinal)
+            && operation.IsItsOwn(broken)
+        )
+        {
             await lab.CheckOthersGoOn();
+        }
+
         lab.Host.Fault = null;
         Assert.NotNull(broken);
         if (lab.Withheld(operation.Cards) is { } why)
@@ -164,7 +206,7 @@ internal sealed class FaultInjection(FaultOperation operation)
             return [Outcome.Quarantined];
         Check(lab, answer);
         CheckClean(lab, answer);
-        await lab.CheckConsistency(drivers);
+        await lab.CheckConsistency(_drivers);
         if (answer.Outcome == Outcome.Quarantined)
             await operation.CheckNotOffered(lab);
         Answer again = await Settle(lab, operation.Attempt);
@@ -175,23 +217,25 @@ internal sealed class FaultInjection(FaultOperation operation)
         }
 
         Assert.True(again.Outcome == operation.Expected, $"with the fault gone: {again}");
-        await End(lab, [start]);
+        await End(lab, [_start]);
         return [answer.Outcome];
     }
 
     /// <summary>All is back but the settings of a VF that was made again, and the agent has said so.</summary>
     private bool LostSettings(FaultLab lab)
     {
-        if (lab.Picture() == done || lab.Picture(settings: false) != doneWithoutSettings)
+        if (lab.Picture() == _done || lab.Picture(settings: false) != _doneWithoutSettings)
             return false;
         Assert.Contains(lab.Log, line => line.Contains("differ from what they were", StringComparison.Ordinal));
         return true;
     }
 
-    /// <summary>A driver that says EINVAL says it again: the device isn't taken off its driver for nothing, until an administrator says so.</summary>
+    /// <summary>
+    /// A driver that says EINVAL says it again: the device isn't taken off its driver for nothing, until an administrator says so.
+    /// </summary>
     private async Task Believe(FaultLab lab, string why, int errno)
     {
-        Assert.True(errno == Errnos.EINVAL && current.Path == "/sys/bus/pci/drivers_probe", $"remembered, and it may pass: {why}");
+        Assert.True(errno == Errnos.EINVAL && _current.Path == "/sys/bus/pci/drivers_probe", $"remembered, and it may pass: {why}");
         CheckNamed(new Answer(Outcome.Undone, HoldingReasons.Withheld, why));
         string[] before = [.. lab.Host.Functions.Select(f => $"{f.Address} {f.Driver}")];
         Answer refused = await operation.Attempt(lab);
@@ -228,7 +272,7 @@ internal sealed class FaultInjection(FaultOperation operation)
         }
 
         Assert.True(again.Outcome == operation.Expected, $"withheld, after the next boot: {again}");
-        await End(lab, [start, .. afterReboot]);
+        await End(lab, [_start, .. _afterReboot]);
         return Outcome.Quarantined;
     }
 
@@ -242,17 +286,24 @@ internal sealed class FaultInjection(FaultOperation operation)
     private async Task<IEnumerable<Outcome>> Hang(int at, bool after, bool withdrawn)
     {
         FaultLab lab = await NewLab();
-        var entered = NewSignal();
+        TaskCompletionSource entered = NewSignal();
         using var goOn = new ManualResetEventSlim();
-        if (current.IsChange && !after)
+        if (_current.IsChange && !after)
+        {
             HoldAt(lab, at, entered);
+        }
         else
         {
-            OnAccess(lab, at, after, _ =>
-            {
-                entered.TrySetResult();
-                goOn.Wait();
-            });
+            OnAccess(
+                lab,
+                at,
+                after,
+                _ =>
+                {
+                    entered.TrySetResult();
+                    goOn.Wait();
+                }
+            );
         }
 
         try
@@ -261,13 +312,16 @@ internal sealed class FaultInjection(FaultOperation operation)
             await Reach(entered, attempt);
 
             // Nobody else looks at a device that is locked.
-            bool comparable = lab.Agent.Holdings.Count > 0 && (current.Operation != SimulatedOperation.Write || after);
+            bool comparable = lab.Agent.Holdings.Count > 0 && (_current.Operation != SimulatedOperation.Write || after);
             if (operation.IsWatched)
             {
                 await lab.CheckOthersGoOn();
                 lab.Time.Advance(Limit);
                 Answer stuck = await FaultLab.Within(attempt, "the answer");
-                Assert.True(stuck is { Outcome: Outcome.Quarantined, Reason: HoldingReasons.WriteBlocked }, $"while the call hangs: {stuck}");
+                Assert.True(
+                    stuck is { Outcome: Outcome.Quarantined, Reason: HoldingReasons.WriteBlocked },
+                    $"while the call hangs: {stuck}"
+                );
                 CheckNamed(stuck);
                 await LookAround(lab);
                 if (comparable)
@@ -280,7 +334,9 @@ internal sealed class FaultInjection(FaultOperation operation)
                 }
             }
             else
+            {
                 lab.Time.Advance(Limit);
+            }
 
             lab.Host.LetGo();
             goOn.Set();
@@ -298,8 +354,8 @@ internal sealed class FaultInjection(FaultOperation operation)
         Assert.True(answer.Outcome == (withdrawn ? Outcome.Undone : operation.Expected), $"after the hang: {answer}");
         if (!withdrawn)
             Check(lab, answer);
-        await lab.CheckConsistency(drivers);
-        await End(lab, [start]);
+        await lab.CheckConsistency(_drivers);
+        await End(lab, [_start]);
         return [answer.Outcome];
     }
 
@@ -310,18 +366,23 @@ internal sealed class FaultInjection(FaultOperation operation)
         Answer answer = await Settle(lab, operation.Attempt);
         lab.Host.Fault = null;
         Assert.True(answer.Outcome == operation.Expected || answer.Message is not null, $"{answer}");
-        await lab.CheckConsistency(drivers);
+        await lab.CheckConsistency(_drivers);
         if (operation is VfsOperation)
             return [answer.Outcome];
         Answer end = await Settle(lab, operation.Reverse);
         Assert.True(end.Outcome == Outcome.Undone, $"released: {end}");
-        Assert.Equal(Without(lab, start), Without(lab, lab.Picture()));
+        Assert.Equal(Without(lab, _start), Without(lab, lab.Picture()));
         Assert.Empty(lab.Agent.Holdings);
         return [answer.Outcome];
     }
 
-    private static string Without(FaultLab lab, string picture) => string.Join('\n', picture.Split('\n')
-        .Where(line => !line.StartsWith("0000:", StringComparison.Ordinal) || lab.Host.Find(line.Split(' ')[0]) is not null));
+    private static string Without(FaultLab lab, string picture) =>
+        string.Join(
+            '\n',
+            picture
+                .Split('\n')
+                .Where(line => !line.StartsWith("0000:", StringComparison.Ordinal) || lab.Host.Find(line.Split(' ')[0]) is not null)
+        );
 
     /// <summary>One death, and each way to go on from it. A death that leaves the same host and disk as one before is that one.</summary>
     private async Task<IEnumerable<Outcome>> Crash(int at, bool after, bool reboot)
@@ -330,28 +391,33 @@ internal sealed class FaultInjection(FaultOperation operation)
         foreach (bool forward in new[] { true, false })
         {
             // A read changes nothing: a death after it is the death before it.
-            (int, bool) point = (at, after && current.IsChange);
-            if (deaths.TryGetValue(point, out string? remains) && settled.TryGetValue($"{reboot} {forward} {remains}", out Outcome known))
+            (int, bool) point = (at, after && _current.IsChange);
+            if (_deaths.TryGetValue(point, out string? remains) && _settled.TryGetValue($"{reboot} {forward} {remains}", out Outcome known))
             {
                 all.Add(known);
                 continue;
             }
 
             FaultLab lab = await NewLab();
-            OnAccess(lab, at, after, a =>
-            {
-                if (!after && a.Operation == SimulatedOperation.WriteDurably)
-                    lab.Host.PutFile($"{a.Path}.9.tmp", a.Value[..(a.Value.Length / 2)]);
-                lab.Host.CrashAgent();
-            });
+            OnAccess(
+                lab,
+                at,
+                after,
+                a =>
+                {
+                    if (!after && a.Operation == SimulatedOperation.WriteDurably)
+                        lab.Host.PutFile($"{a.Path}.9.tmp", a.Value[..(a.Value.Length / 2)]);
+                    lab.Host.CrashAgent();
+                }
+            );
             await Assert.ThrowsAsync<SimulatedCrashException>(() => operation.Attempt(lab));
             lab.Host.Fault = null;
-            deaths[point] = remains = lab.Remains();
+            _deaths[point] = remains = lab.Remains();
             string way = $"{reboot} {forward} {remains}";
-            if (!settled.TryGetValue(way, out known))
+            if (!_settled.TryGetValue(way, out known))
             {
                 await (reboot ? lab.Reboot() : lab.RestartAgent());
-                settled[way] = known = await GoOn(lab, forward, reboot);
+                _settled[way] = known = await GoOn(lab, forward, reboot);
             }
 
             all.Add(known);
@@ -362,7 +428,7 @@ internal sealed class FaultInjection(FaultOperation operation)
 
     private async Task<Outcome> GoOn(FaultLab lab, bool forward, bool reboot)
     {
-        await lab.CheckConsistency(reboot ? drivers.ToDictionary(d => d.Key, d => (d.Value.Driver, (int?)null)) : drivers);
+        await lab.CheckConsistency(reboot ? _drivers.ToDictionary(d => d.Key, d => (d.Value.Driver, (int?)null)) : _drivers);
         if (reboot)
             await operation.AfterReboot(lab);
         if (forward)
@@ -373,7 +439,7 @@ internal sealed class FaultInjection(FaultOperation operation)
                 Check(lab, answer);
         }
 
-        await End(lab, reboot ? [start, .. afterReboot] : [start]);
+        await End(lab, reboot ? [_start, .. _afterReboot] : [_start]);
         return forward ? operation.Expected : Outcome.Undone;
     }
 
@@ -383,20 +449,26 @@ internal sealed class FaultInjection(FaultOperation operation)
         foreach (bool forward in new[] { true, false })
         {
             FaultLab lab = await NewLab();
-            var entered = NewSignal();
+            TaskCompletionSource entered = NewSignal();
             HoldAt(lab, at, entered);
             Task<Answer> lost = Task.Run(() => operation.Attempt(lab));
             try
             {
                 await Reach(entered, lost);
-                await FaultLab.Within(Task.Run(async () =>
-                {
-                    await lab.RestartAgent();
-                    return true;
-                }), "the next agent's start");
+                await FaultLab.Within(
+                    Task.Run(async () =>
+                    {
+                        await lab.RestartAgent();
+                        return true;
+                    }),
+                    "the next agent's start"
+                );
                 await LookAround(lab);
                 await lab.CheckOthersGoOn();
-                Answer first = await Stalling(lab, () => (forward ? operation.Attempt : (Func<FaultLab, Task<Answer>>)operation.Reverse)(lab));
+                Answer first = await Stalling(
+                    lab,
+                    () => (forward ? operation.Attempt : (Func<FaultLab, Task<Answer>>)operation.Reverse)(lab)
+                );
                 if (first.Outcome == Outcome.Quarantined)
                 {
                     CheckNamed(first);
@@ -417,8 +489,8 @@ internal sealed class FaultInjection(FaultOperation operation)
             }
 
             await Unblock(lab, operation.Reverse);
-            await lab.CheckConsistency(drivers);
-            await End(lab, [start]);
+            await lab.CheckConsistency(_drivers);
+            await End(lab, [_start]);
             all.Add(forward ? operation.Expected : Outcome.Undone);
         }
 
@@ -428,7 +500,7 @@ internal sealed class FaultInjection(FaultOperation operation)
     private async Task<IEnumerable<Outcome>> RebootInHang(int at)
     {
         FaultLab lab = await NewLab();
-        var entered = NewSignal();
+        TaskCompletionSource entered = NewSignal();
         HoldAt(lab, at, entered);
         Task<Answer> lost = Task.Run(() => operation.Attempt(lab));
         await Reach(entered, lost);
@@ -442,19 +514,25 @@ internal sealed class FaultInjection(FaultOperation operation)
     private static async Task LookAround(FaultLab lab)
     {
         HostSnapshot? seen = null;
-        await Stalling(lab, () =>
-        {
-            seen = lab.Agent.Scan();
-            return Task.FromResult(new Answer(Outcome.Done, null, null));
-        });
+        await Stalling(
+            lab,
+            () =>
+            {
+                seen = lab.Agent.Scan();
+                return Task.FromResult(new Answer(Outcome.Done, null, null));
+            }
+        );
         HostFunction other = Assert.Single(seen!.Functions, f => f.Address.ToString() == FaultHosts.Other);
-        Assert.True(other.GuardReason is null && other.Withheld is null, $"another device is not offered: {other.GuardReason ?? other.Withheld}");
+        Assert.True(
+            other.GuardReason is null && other.Withheld is null,
+            $"another device is not offered: {other.GuardReason ?? other.Withheld}"
+        );
     }
 
     /// <summary>Runs something that may come to wait for a device's lock; when it does, the clock moves on.</summary>
     private static async Task<Answer> Stalling(FaultLab lab, Func<Task<Answer>> body)
     {
-        var waits = NewSignal();
+        TaskCompletionSource waits = NewSignal();
         lab.Host.Waits = () => waits.TrySetResult();
         Task<Answer> task = Task.Run(body);
         while (await Task.WhenAny(task, waits.Task).WaitAsync(FaultLab.Patience) != task)
@@ -476,7 +554,9 @@ internal sealed class FaultInjection(FaultOperation operation)
             Answer answer = await attempt(lab);
 
             // A look has no reason to give: what hung is passed over until its thread has come round.
-            bool blocked = answer.Reason is HoldingReasons.WriteBlocked or HoldingReasons.Busy || answer.Message?.Contains("the kernel has not finished", StringComparison.Ordinal) == true;
+            bool blocked =
+                answer.Reason is HoldingReasons.WriteBlocked or HoldingReasons.Busy
+                || answer.Message?.Contains("the kernel has not finished", StringComparison.Ordinal) == true;
             if (answer.Outcome != Outcome.Quarantined || !blocked)
                 return answer.Outcome == Outcome.Quarantined ? await Settle(lab, attempt) : answer;
             Assert.True(limit.Elapsed < FaultLab.Patience, $"still blocked: {answer}");
@@ -502,10 +582,10 @@ internal sealed class FaultInjection(FaultOperation operation)
         switch (answer.Outcome)
         {
             case Outcome.Done:
-                Assert.Equal(done, lab.Picture());
+                Assert.Equal(_done, lab.Picture());
                 break;
             case Outcome.Undone:
-                Assert.Equal(before, lab.Picture());
+                Assert.Equal(_before, lab.Picture());
                 Assert.False(string.IsNullOrEmpty(answer.Message), "it says not why");
                 break;
             default:
@@ -515,7 +595,11 @@ internal sealed class FaultInjection(FaultOperation operation)
     }
 
     private void CheckNamed(Answer answer) =>
-        Assert.True(answer.Message is { Length: > 20 } message && operation.Names.Append(current.Path).Any(name => message.Contains(name, StringComparison.Ordinal)), $"it doesn't say what it is about: {answer}");
+        Assert.True(
+            answer.Message is { Length: > 20 } message
+                && operation.Names.Append(_current.Path).Any(name => message.Contains(name, StringComparison.Ordinal)),
+            $"it doesn't say what it is about: {answer}"
+        );
 
     /// <summary>The opposite of the operation, and everything is as it was.</summary>
     private async Task End(FaultLab lab, string[] pictures)

@@ -15,18 +15,18 @@ internal sealed class FaultLab
 
     private const string JournalFolder = $"{SimulatedHost.StateDirectory}/journal";
 
-    private readonly FaultClock clock;
-    private readonly FaultLog log = new();
+    private readonly FaultClock _clock;
+    private readonly FaultLog _log = new();
 
-    private readonly Dictionary<string, AssignmentRequest> asked;
+    private readonly Dictionary<string, AssignmentRequest> _asked;
 
     /// <param name="host">A new one.</param>
     /// <param name="asked">What was asked for on the same host before, by claim: it looks the same again.</param>
     public FaultLab(SimulatedHost host, Dictionary<string, AssignmentRequest> asked)
     {
-        this.asked = asked;
+        _asked = asked;
         Host = host;
-        clock = new FaultClock(Time);
+        _clock = new FaultClock(Time);
         Agent = NewAgent();
     }
 
@@ -37,7 +37,7 @@ internal sealed class FaultLab
     public PassthroughHost Agent { get; set; }
 
     /// <summary>What agents have said in their logs.</summary>
-    public IEnumerable<string> Log => log.Lines;
+    public IEnumerable<string> Log => _log.Lines;
 
     /// <summary>What the operation's arrangement keeps for it.</summary>
     public AssignmentRequest? Request { get; set; }
@@ -62,24 +62,28 @@ internal sealed class FaultLab
     /// <summary>A claim for devices as the host shows them now.</summary>
     public AssignmentRequest Asking(string claim, IReadOnlyList<string> addresses, Func<DeviceToTake, DeviceToTake>? change = null)
     {
-        if (asked.TryGetValue(claim, out AssignmentRequest? same))
+        if (_asked.TryGetValue(claim, out AssignmentRequest? same))
             return same;
         IReadOnlyList<HostFunction> functions = Agent.Scan().Functions;
-        return asked[claim] = new AssignmentRequest
+        return _asked[claim] = new AssignmentRequest
         {
             ClaimUid = claim,
             ClaimNamespace = "lab",
             ClaimName = claim,
             Devices =
             [
-                .. addresses.Select(PciAddress.Parse).Select(a => functions.Single(f => f.Address == a).Function).Select(f => new DeviceToTake
-                {
-                    Address = f.Address,
-                    VendorId = f.VendorId,
-                    ProductId = f.ProductId,
-                    StableId = f.StableId,
-                    IommuGroup = f.IommuGroup,
-                }).Select(d => change is null ? d : change(d)),
+                .. addresses
+                    .Select(PciAddress.Parse)
+                    .Select(a => functions.Single(f => f.Address == a).Function)
+                    .Select(f => new DeviceToTake
+                    {
+                        Address = f.Address,
+                        VendorId = f.VendorId,
+                        ProductId = f.ProductId,
+                        StableId = f.StableId,
+                        IommuGroup = f.IommuGroup,
+                    })
+                    .Select(d => change is null ? d : change(d)),
             ],
         };
     }
@@ -89,20 +93,41 @@ internal sealed class FaultLab
     /// methods, the journal, and files that an interrupted write left.
     /// </summary>
     /// <param name="settings">With the VFs' settings.</param>
-    public string Picture(bool settings = true) => string.Join('\n',
-        Host.Functions.OrderBy(f => f.Address, StringComparer.Ordinal)
-            .Select(f => $"{f.Address} {f.Driver} {f.Override} {f.Sriov?.NumVfs} {f.Sriov?.Autoprobe} {f.ResetMethods} {(settings ? Settings(f) : null)}")
-            .Concat(Host.FilesBelow(SimulatedHost.StateDirectory)
-                .Where(f => f.Key.StartsWith(JournalFolder, StringComparison.Ordinal) || f.Key.EndsWith(".tmp", StringComparison.Ordinal))
-                .OrderBy(f => f.Key, StringComparer.Ordinal).Select(f => $"{f.Key} {Stage(f.Value)}")));
+    public string Picture(bool settings = true) =>
+        string.Join(
+            '\n',
+            Host.Functions.OrderBy(f => f.Address, StringComparer.Ordinal)
+                .Select(f =>
+                    $"{f.Address} {f.Driver} {f.Override} {f.Sriov?.NumVfs} {f.Sriov?.Autoprobe} {f.ResetMethods} {(settings ? Settings(f) : null)}"
+                )
+                .Concat(
+                    Host.FilesBelow(SimulatedHost.StateDirectory)
+                        .Where(f =>
+                            f.Key.StartsWith(JournalFolder, StringComparison.Ordinal) || f.Key.EndsWith(".tmp", StringComparison.Ordinal)
+                        )
+                        .OrderBy(f => f.Key, StringComparer.Ordinal)
+                        .Select(f => $"{f.Key} {Stage(f.Value)}")
+                )
+        );
 
     /// <summary>A MAC that a VF's driver chose is another one each time.</summary>
-    private static VfSettings? Settings(SimulatedFunction f) => f.VfSettings is not { } s ? null : s.Mac == FaultHosts.Mac ? s : s with { Mac = "own" };
+    private static VfSettings? Settings(SimulatedFunction f) =>
+        f.VfSettings is not { } s ? null
+        : s.Mac == FaultHosts.Mac ? s
+        : s with { Mac = "own" };
 
     /// <summary>All that outlives an agent, to see whether two of its deaths are the same one.</summary>
-    public string Remains() => string.Join('\n',
-        Host.Functions.OrderBy(f => f.Address, StringComparer.Ordinal).Select(f => JsonSerializer.Serialize(f))
-            .Concat(Host.FilesBelow(SimulatedHost.StateDirectory).OrderBy(f => f.Key, StringComparer.Ordinal).Select(f => $"{f.Key} {Convert.ToHexString(f.Value)}")));
+    public string Remains() =>
+        string.Join(
+            '\n',
+            Host.Functions.OrderBy(f => f.Address, StringComparer.Ordinal)
+                .Select(f => JsonSerializer.Serialize(f))
+                .Concat(
+                    Host.FilesBelow(SimulatedHost.StateDirectory)
+                        .OrderBy(f => f.Key, StringComparer.Ordinal)
+                        .Select(f => $"{f.Key} {Convert.ToHexString(f.Value)}")
+                )
+        );
 
     /// <summary>What holds after anything: nothing is stranded, nothing has two owners, and the journal says what the agent says.</summary>
     /// <param name="start">Drivers and VFs as they were before all claims.</param>
@@ -113,15 +138,28 @@ internal sealed class FaultLab
         Assert.True(held.Distinct().Count() == held.Count, $"a device has two owners: {string.Join(", ", held)}");
         foreach (SimulatedFunction f in Host.Functions)
         {
-            bool touched = f.Override is not null || (start.TryGetValue(f.Address, out var was) && (was.Driver != f.Driver || (was.NumVfs > 0 && f.Sriov?.NumVfs == 0)));
-            Assert.True(!touched || held.Contains(PciAddress.Parse(f.Address)) || (f.PhysFn is not null && held.Contains(PciAddress.Parse(f.PhysFn))), $"{f.Address} is stranded (driver {f.Driver ?? "none"}, override {f.Override ?? "none"}, {f.Sriov?.NumVfs} VFs): no claim holds it.");
+            bool touched =
+                f.Override is not null
+                || (
+                    start.TryGetValue(f.Address, out (string? Driver, int? NumVfs) was)
+                    && (was.Driver != f.Driver || (was.NumVfs > 0 && f.Sriov?.NumVfs == 0))
+                );
+            Assert.True(
+                !touched
+                    || held.Contains(PciAddress.Parse(f.Address))
+                    || (f.PhysFn is not null && held.Contains(PciAddress.Parse(f.PhysFn))),
+                $"{f.Address} is stranded (driver {f.Driver ?? "none"}, override {f.Override ?? "none"}, {f.Sriov?.NumVfs} VFs): no claim holds it."
+            );
         }
 
         // A second look by an agent that knows nothing but the disk.
-        var another = NewAgent();
+        PassthroughHost another = NewAgent();
         await another.RecoverAsync();
         Assert.Subset(holdings.Select(h => h.ClaimUid).ToHashSet(), another.Holdings.Select(h => h.ClaimUid).ToHashSet());
-        Assert.All(holdings.ExceptBy(another.Holdings.Select(h => h.ClaimUid), h => h.ClaimUid), h => Assert.True(h.State == HoldingState.Stuck, $"held, and not in the journal: {h}"));
+        Assert.All(
+            holdings.ExceptBy(another.Holdings.Select(h => h.ClaimUid), h => h.ClaimUid),
+            h => Assert.True(h.State == HoldingState.Stuck, $"held, and not in the journal: {h}")
+        );
         Assert.DoesNotContain(another.Holdings, h => h.Reason == HoldingReasons.JournalCorrupt);
     }
 
@@ -148,11 +186,20 @@ internal sealed class FaultLab
 
     /// <summary>Why one of the devices is not to be offered to those who can do without a reset; null when nothing keeps it.</summary>
     public string? Withheld(IReadOnlyList<string> devices) =>
-        Agent.Scan().Functions.Where(f => devices.Contains(f.Address.ToString())).Where(f => f.WithheldBy != "NoReset").Select(f => f.Withheld).FirstOrDefault(why => why is not null);
+        Agent
+            .Scan()
+            .Functions.Where(f => devices.Contains(f.Address.ToString()))
+            .Where(f => f.WithheldBy != "NoReset")
+            .Select(f => f.Withheld)
+            .FirstOrDefault(why => why is not null);
 
     /// <summary>Why no driver is tried with one of the devices any more; null when nothing is remembered.</summary>
     public string? Unbindable(IReadOnlyList<string> devices) =>
-        Agent.Scan().Functions.Where(f => devices.Contains(f.Address.ToString())).Select(f => f.Unbindable).FirstOrDefault(why => why is not null);
+        Agent
+            .Scan()
+            .Functions.Where(f => devices.Contains(f.Address.ToString()))
+            .Select(f => f.Unbindable)
+            .FirstOrDefault(why => why is not null);
 
     private static string Stage(byte[] entry)
     {
@@ -162,21 +209,33 @@ internal sealed class FaultLab
     }
 
     /// <remarks>Thousands of runs wait that long for a call that never returns.</remarks>
-    public PassthroughHost NewAgent() => new(Host.Files, SimulatedHost.StateDirectory, clock, log, new PassthroughHostOptions { LookPatience = TimeSpan.FromMilliseconds(5) });
+    public PassthroughHost NewAgent() =>
+        new(
+            Host.Files,
+            SimulatedHost.StateDirectory,
+            _clock,
+            _log,
+            new PassthroughHostOptions { LookPatience = TimeSpan.FromMilliseconds(5) }
+        );
 }
 
 /// <summary>An agent's log.</summary>
 internal sealed class FaultLog : ILogger
 {
-    private readonly ConcurrentQueue<string> lines = new();
+    private readonly ConcurrentQueue<string> _lines = new();
 
-    public IEnumerable<string> Lines => lines;
+    public IEnumerable<string> Lines => _lines;
 
     public IDisposable? BeginScope<TState>(TState state)
         where TState : notnull => null;
 
     public bool IsEnabled(LogLevel logLevel) => true;
 
-    public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
-        lines.Enqueue(formatter(state, exception));
+    public void Log<TState>(
+        LogLevel logLevel,
+        EventId eventId,
+        TState state,
+        Exception? exception,
+        Func<TState, Exception?, string> formatter
+    ) => _lines.Enqueue(formatter(state, exception));
 }

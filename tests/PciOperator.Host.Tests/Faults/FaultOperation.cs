@@ -76,7 +76,13 @@ internal record PrepareOperation(string Name, string[] Devices, Func<SimulatedHo
 
     public override Outcome Expected => IsRefused ? Outcome.Undone : Outcome.Done;
 
-    public override IReadOnlyList<string> Names => [.. Devices, $"{Claim}.json", "of ens3", .. Devices.Contains(FaultHosts.Pf) ? (string[])[FaultHosts.FirstVf, FaultHosts.SecondVf] : []];
+    public override IReadOnlyList<string> Names =>
+        [
+            .. Devices,
+            $"{Claim}.json",
+            "of ens3",
+            .. Devices.Contains(FaultHosts.Pf) ? (string[])[FaultHosts.FirstVf, FaultHosts.SecondVf] : [],
+        ];
 
     public override IReadOnlyList<string> Cards => Devices;
 
@@ -84,7 +90,10 @@ internal record PrepareOperation(string Name, string[] Devices, Func<SimulatedHo
 
     public override async Task CheckNotOffered(FaultLab lab)
     {
-        Holding second = await FaultLab.Within(lab.Agent.PrepareAsync(lab.Request! with { ClaimUid = "claim-2", ClaimName = "claim-2" }), "a second claim's prepare");
+        Holding second = await FaultLab.Within(
+            lab.Agent.PrepareAsync(lab.Request! with { ClaimUid = "claim-2", ClaimName = "claim-2" }),
+            "a second claim's prepare"
+        );
         Assert.True(second.State == HoldingState.Rejected, $"a second claim gets the device: {second.State}");
         Assert.DoesNotContain(lab.Agent.Holdings, h => h.ClaimUid == "claim-2");
     }
@@ -134,12 +143,19 @@ internal record PrepareOperation(string Name, string[] Devices, Func<SimulatedHo
         }
 
         IReadOnlyList<HostFunction> now = lab.Agent.Scan().Functions;
-        lab.Request = lab.Request! with { Devices = [.. lab.Request.Devices.Select(d => d with { IommuGroup = now.Single(f => f.Address == d.Address).Function.IommuGroup })] };
+        lab.Request = lab.Request! with
+        {
+            Devices =
+            [
+                .. lab.Request.Devices.Select(d => d with { IommuGroup = now.Single(f => f.Address == d.Address).Function.IommuGroup }),
+            ],
+        };
     }
 }
 
 /// <summary>A claim's release.</summary>
-internal sealed record ReleaseOperation(string Name, string[] Devices, Func<SimulatedHost> NewHost) : PrepareOperation(Name, Devices, NewHost)
+internal sealed record ReleaseOperation(string Name, string[] Devices, Func<SimulatedHost> NewHost)
+    : PrepareOperation(Name, Devices, NewHost)
 {
     /// <summary>What somebody sets meanwhile that must not stay.</summary>
     public Action<FaultLab>? Setting { get; init; }
@@ -180,7 +196,9 @@ internal sealed record VfsOperation(string Name, int From, int To, Func<Simulate
         SriovOutcome outcome = await lab.Agent.SetVfsAsync(PciAddress.Parse(FaultHosts.Pf), number, autoprobe);
         if (outcome.Applied)
             return new Answer(when, null, null);
-        bool undone = outcome.Reason is not (HoldingReasons.WriteBlocked or HoldingReasons.Busy) && lab.Host.Find(FaultHosts.Pf)?.Sriov?.NumVfs == (number == To ? From : To);
+        bool undone =
+            outcome.Reason is not (HoldingReasons.WriteBlocked or HoldingReasons.Busy)
+            && lab.Host.Find(FaultHosts.Pf)?.Sriov?.NumVfs == (number == To ? From : To);
         return new Answer(undone ? Outcome.Undone : Outcome.Quarantined, outcome.Reason, outcome.Message);
     }
 }
@@ -189,7 +207,7 @@ internal sealed record VfsOperation(string Name, int From, int To, Func<Simulate
 internal sealed record ScanOperation(string Name, string[] Held, Func<SimulatedHost> NewHost) : FaultOperation(Name, NewHost)
 {
     private const string Claim = "claim-1";
-    private IReadOnlyList<string> free = [];
+    private IReadOnlyList<string> _free = [];
 
     public override bool IsItsOwn(string path) => false;
 
@@ -202,7 +220,7 @@ internal sealed record ScanOperation(string Name, string[] Held, Func<SimulatedH
         lab.Request = lab.Asking(Claim, Held);
         Holding holding = await lab.Agent.PrepareAsync(lab.Request);
         Assert.True(holding.State == HoldingState.Prepared, holding.Message);
-        free = Offered(lab.Agent.Scan());
+        _free = Offered(lab.Agent.Scan());
     }
 
     public override Task<Answer> Attempt(FaultLab lab)
@@ -218,14 +236,22 @@ internal sealed record ScanOperation(string Name, string[] Held, Func<SimulatedH
         }
 
         // Whatever can't be read, nothing becomes free by it.
-        Assert.Subset(free.ToHashSet(), Offered(snapshot).ToHashSet());
-        return Task.FromResult(Offered(snapshot).SequenceEqual(free) && snapshot.Problems.Count == 0
-            ? new Answer(Outcome.Done, null, null)
-            : new Answer(Outcome.Quarantined, null, string.Join(' ', snapshot.Problems.Concat(snapshot.Functions.Select(f => f.GuardReason).OfType<string>()).Distinct())));
+        Assert.Subset(_free.ToHashSet(), Offered(snapshot).ToHashSet());
+        return Task.FromResult(
+            Offered(snapshot).SequenceEqual(_free) && snapshot.Problems.Count == 0
+                ? new Answer(Outcome.Done, null, null)
+                : new Answer(
+                    Outcome.Quarantined,
+                    null,
+                    string.Join(' ', snapshot.Problems.Concat(snapshot.Functions.Select(f => f.GuardReason).OfType<string>()).Distinct())
+                )
+        );
     }
 
     public override async Task<Answer> Reverse(FaultLab lab) =>
-        await lab.Agent.ReleaseAsync(Claim) is { } left ? new Answer(Outcome.Quarantined, left.Reason, left.Message) : new Answer(Outcome.Undone, null, null);
+        await lab.Agent.ReleaseAsync(Claim) is { } left
+            ? new Answer(Outcome.Quarantined, left.Reason, left.Message)
+            : new Answer(Outcome.Undone, null, null);
 
     private static List<string> Offered(HostSnapshot snapshot) =>
         [.. snapshot.Functions.Where(f => f.GuardReason is null && f.Withheld is null && !f.Function.IsBridge).Select(f => $"{f.Address}")];
@@ -250,7 +276,7 @@ internal sealed record RecoverOperation(string Name, string[] Devices, Func<Simu
 
     public override async Task<Answer> Attempt(FaultLab lab)
     {
-        var starting = lab.NewAgent();
+        PassthroughHost starting = lab.NewAgent();
         try
         {
             await starting.RecoverAsync();
@@ -267,7 +293,9 @@ internal sealed record RecoverOperation(string Name, string[] Devices, Func<Simu
     }
 
     public override async Task<Answer> Reverse(FaultLab lab) =>
-        await lab.Agent.ReleaseAsync(Claim) is { } left ? new Answer(Outcome.Quarantined, left.Reason, left.Message) : new Answer(Outcome.Undone, null, null);
+        await lab.Agent.ReleaseAsync(Claim) is { } left
+            ? new Answer(Outcome.Quarantined, left.Reason, left.Message)
+            : new Answer(Outcome.Undone, null, null);
 }
 
 /// <summary>An administrator frees a device that was for one use.</summary>

@@ -1,7 +1,7 @@
 extern alias library;
 using System.Text;
-using k8s.Models;
 using library::k8s;
+using k8s.Models;
 using library::k8s.Autorest;
 using library::k8s.LeaderElection;
 using PciOperator.Testing;
@@ -9,7 +9,9 @@ using Lib = library::k8s.Models;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 
-/// <summary>The field's own client beside ours, on the same objects: what one writes the other sees, and the server tells both alike.</summary>
+/// <summary>
+/// The field's own client beside ours, on the same objects: what one writes the other sees, and the server tells both alike.
+/// </summary>
 public abstract partial class ApiContract
 {
     private library::k8s.Kubernetes LibraryClient()
@@ -18,15 +20,21 @@ public abstract partial class ApiContract
         return new library::k8s.Kubernetes(KubernetesClientConfiguration.BuildConfigFromConfigFile(kubeconfig));
     }
 
-    private V1ConfigMap Ours(string name, string value) => new() { Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = Ns }, Data = new Dictionary<string, string> { ["d"] = value } };
+    private V1ConfigMap Ours(string name, string value) =>
+        new()
+        {
+            Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = Ns },
+            Data = new Dictionary<string, string> { ["d"] = value },
+        };
 
-    private Lib.V1ConfigMap Theirs(string name, string value) => new()
-    {
-        ApiVersion = "v1",
-        Kind = "ConfigMap",
-        Metadata = new Lib.V1ObjectMeta { Name = name, NamespaceProperty = Ns },
-        Data = new Dictionary<string, string> { ["d"] = value },
-    };
+    private Lib.V1ConfigMap Theirs(string name, string value) =>
+        new()
+        {
+            ApiVersion = "v1",
+            Kind = "ConfigMap",
+            Metadata = new Lib.V1ObjectMeta { Name = name, NamespaceProperty = Ns },
+            Data = new Dictionary<string, string> { ["d"] = value },
+        };
 
     [ContractFact]
     public async Task What_one_client_writes_the_other_s_watch_tells()
@@ -45,14 +53,29 @@ public abstract partial class ApiContract
         await NextIsAsync("Added theirs 1", ours: false);
 
         // With the version that the other client was given, so that both mean the same state of it.
-        var ours = await Client.UpdateAsync(Ours("theirs", "2") with { Metadata = new V1ObjectMeta { Name = "theirs", NamespaceProperty = Ns, ResourceVersion = made.Metadata.ResourceVersion } }, Ct);
+        var ours = await Client.UpdateAsync(
+            Ours("theirs", "2") with
+            {
+                Metadata = new V1ObjectMeta
+                {
+                    Name = "theirs",
+                    NamespaceProperty = Ns,
+                    ResourceVersion = made.Metadata.ResourceVersion,
+                },
+            },
+            Ct
+        );
         await NextIsAsync("Updated theirs 2", ours: true);
         await NextIsAsync("Modified theirs 2", ours: false);
 
         // Both are told the same of a version that is over.
         made.Data["d"] = "3";
-        var stale = await Assert.ThrowsAsync<HttpOperationException>(() => library.CoreV1.ReplaceNamespacedConfigMapAsync(made, "theirs", Ns, cancellationToken: Ct));
-        var staleToo = await Assert.ThrowsAsync<ApiException>(() => Client.UpdateAsync(ours with { Metadata = ours.Metadata with { ResourceVersion = made.Metadata.ResourceVersion } }, Ct));
+        var stale = await Assert.ThrowsAsync<HttpOperationException>(() =>
+            library.CoreV1.ReplaceNamespacedConfigMapAsync(made, "theirs", Ns, cancellationToken: Ct)
+        );
+        var staleToo = await Assert.ThrowsAsync<ApiException>(() =>
+            Client.UpdateAsync(ours with { Metadata = ours.Metadata with { ResourceVersion = made.Metadata.ResourceVersion } }, Ct)
+        );
         Assert.Equal(Status(stale), (staleToo.Status.Reason, staleToo.Message, staleToo.Status.Code));
 
         await library.CoreV1.DeleteNamespacedConfigMapAsync("theirs", Ns, cancellationToken: Ct);
@@ -67,15 +90,13 @@ public abstract partial class ApiContract
             {
                 // A namespace may have maps of its own.
                 string next;
-                do
-                    next = await changes.NextAsync(Ct);
+                do next = await changes.NextAsync(Ct);
                 while (!next.Contains(" theirs ", StringComparison.Ordinal));
                 Assert.Equal(expected, next);
                 return;
             }
 
-            do
-                Assert.True(await seen.MoveNextAsync());
+            do Assert.True(await seen.MoveNextAsync());
             while (seen.Current.Item2.Metadata.Name != "theirs");
             Assert.Equal(expected, $"{seen.Current.Item1} theirs {seen.Current.Item2.Data["d"]}");
         }
@@ -85,9 +106,17 @@ public abstract partial class ApiContract
     public async Task What_one_client_applies_the_other_conflicts_with_and_both_are_told_alike()
     {
         using var library = LibraryClient();
-        string Json(string value) => $$$"""{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"applied","namespace":"{{{Ns}}}"},"data":{"d":"{{{value}}}"}}""";
-        Task<Lib.V1ConfigMap> TheirsAsync(string value, bool? force = null) => library.CoreV1.PatchNamespacedConfigMapAsync(
-            new Lib.V1Patch(Json(value), Lib.V1Patch.PatchType.ApplyPatch), "applied", Ns, fieldManager: "library", force: force, cancellationToken: Ct);
+        string Json(string value) =>
+            $$$"""{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"applied","namespace":"{{{Ns}}}"},"data":{"d":"{{{value}}}"}}""";
+        Task<Lib.V1ConfigMap> TheirsAsync(string value, bool? force = null) =>
+            library.CoreV1.PatchNamespacedConfigMapAsync(
+                new Lib.V1Patch(Json(value), Lib.V1Patch.PatchType.ApplyPatch),
+                "applied",
+                Ns,
+                fieldManager: "library",
+                force: force,
+                cancellationToken: Ct
+            );
 
         var ours = await Client.ApplyAsync(Ours("applied", "1"), "ours", ct: Ct);
         // The same value is shared between them.
@@ -117,33 +146,50 @@ public abstract partial class ApiContract
         using var library = LibraryClient();
         var leaders = new Leaders();
         var name = "two-kinds";
-        var ours = new LeaderElector(Client, new LeaseLock { Namespace = Ns, Name = name, Identity = "ours", LeaseDuration = TimeSpan.FromSeconds(3), RenewDeadline = TimeSpan.FromSeconds(2), RetryPeriod = TimeSpan.FromMilliseconds(200) });
-        using var theirs = new library::k8s.LeaderElection.LeaderElector(new LeaderElectionConfig(new library::k8s.LeaderElection.ResourceLock.LeaseLock(library, Ns, name, "theirs"))
-        {
-            LeaseDuration = TimeSpan.FromSeconds(3),
-            RenewDeadline = TimeSpan.FromSeconds(2),
-            RetryPeriod = TimeSpan.FromMilliseconds(200),
-        });
+        var ours = new LeaderElector(
+            Client,
+            new LeaseLock
+            {
+                Namespace = Ns,
+                Name = name,
+                Identity = "ours",
+                LeaseDuration = TimeSpan.FromSeconds(3),
+                RenewDeadline = TimeSpan.FromSeconds(2),
+                RetryPeriod = TimeSpan.FromMilliseconds(200),
+            }
+        );
+        using var theirs = new library::k8s.LeaderElection.LeaderElector(
+            new LeaderElectionConfig(new library::k8s.LeaderElection.ResourceLock.LeaseLock(library, Ns, name, "theirs"))
+            {
+                LeaseDuration = TimeSpan.FromSeconds(3),
+                RenewDeadline = TimeSpan.FromSeconds(2),
+                RetryPeriod = TimeSpan.FromMilliseconds(200),
+            }
+        );
         theirs.OnStartedLeading += () => leaders.Begin("theirs");
         theirs.OnStoppedLeading += () => leaders.End("theirs");
 
-        // Theirs first: ours waits while it is renewed, and takes over when nobody renews it any more. It is never released: the library leaves its lease behind.
+        // Theirs first: ours waits while it is renewed, and takes over when nobody renews it any more. It is never released: the library
+        // leaves its lease behind.
         using var stopTheirs = CancellationTokenSource.CreateLinkedTokenSource(Ct);
         var theirRun = theirs.RunUntilLeadershipLostAsync(stopTheirs.Token);
         await leaders.BeganAsync("theirs", Ct);
         using var stopOurs = CancellationTokenSource.CreateLinkedTokenSource(Ct);
-        var ourRun = ours.RunAsync(async ct =>
-        {
-            leaders.Begin("ours");
-            try
+        var ourRun = ours.RunAsync(
+            async ct =>
             {
-                await Task.Delay(Timeout.Infinite, ct);
-            }
-            finally
-            {
-                leaders.End("ours");
-            }
-        }, stopOurs.Token);
+                leaders.Begin("ours");
+                try
+                {
+                    await Task.Delay(Timeout.Infinite, ct);
+                }
+                finally
+                {
+                    leaders.End("ours");
+                }
+            },
+            stopOurs.Token
+        );
         await UntilRenewedAsync(times: 3);
         Assert.False(ours.IsLeader);
         await stopTheirs.CancelAsync();
@@ -152,12 +198,14 @@ public abstract partial class ApiContract
         Assert.Equal("ours", (await library.CoordinationV1.ReadNamespacedLeaseAsync(name, Ns, cancellationToken: Ct)).Spec.HolderIdentity);
 
         // Theirs again: it reads our lease, and waits until ours is released.
-        using var again = new library::k8s.LeaderElection.LeaderElector(new LeaderElectionConfig(new library::k8s.LeaderElection.ResourceLock.LeaseLock(library, Ns, name, "again"))
-        {
-            LeaseDuration = TimeSpan.FromSeconds(3),
-            RenewDeadline = TimeSpan.FromSeconds(2),
-            RetryPeriod = TimeSpan.FromMilliseconds(200),
-        });
+        using var again = new library::k8s.LeaderElection.LeaderElector(
+            new LeaderElectionConfig(new library::k8s.LeaderElection.ResourceLock.LeaseLock(library, Ns, name, "again"))
+            {
+                LeaseDuration = TimeSpan.FromSeconds(3),
+                RenewDeadline = TimeSpan.FromSeconds(2),
+                RetryPeriod = TimeSpan.FromMilliseconds(200),
+            }
+        );
         again.OnStartedLeading += () => leaders.Begin("again");
         again.OnStoppedLeading += () => leaders.End("again");
         using var stopAgain = CancellationTokenSource.CreateLinkedTokenSource(Ct);
@@ -174,7 +222,7 @@ public abstract partial class ApiContract
         async Task UntilRenewedAsync(int times)
         {
             var lease = await Client.GetAsync<V1Lease>(name, Ns, Ct);
-            for (var renewals = 0; renewals < times;)
+            for (var renewals = 0; renewals < times; )
             {
                 await Task.Delay(50, Ct);
                 var now = await Client.GetAsync<V1Lease>(name, Ns, Ct);

@@ -22,7 +22,7 @@ public abstract partial class ApiContract
         Assert.Equal(["d"], await NamesAsync("app notin (x,y)"));
         Assert.Equal(["a", "b"], await NamesAsync("tier"));
         Assert.Equal(["c", "d"], await NamesAsync("!tier"));
-        var bad = await Assert.ThrowsAsync<ApiException>(() => NamesAsync("app in x"));
+        ApiException bad = await Assert.ThrowsAsync<ApiException>(() => NamesAsync("app in x"));
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
@@ -37,16 +37,16 @@ public abstract partial class ApiContract
         Assert.Equal(["b"], await NamesAsync(fields: "spec.color!=red"));
         Assert.Equal(["c"], await NamesAsync(fields: "spec.color=red,metadata.name!=a"));
         Assert.Equal(["a", "b", "c"], await NamesAsync(fields: $"metadata.namespace={Ns}"));
-        var bad = await Assert.ThrowsAsync<ApiException>(() => NamesAsync(fields: "spec.size=1"));
+        ApiException bad = await Assert.ThrowsAsync<ApiException>(() => NamesAsync(fields: "spec.size=1"));
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
     [ContractFact]
     public async Task Lists_come_in_pages_of_one_moment()
     {
-        for (var i = 0; i < 7; i++)
+        for (int i = 0; i < 7; i++)
             await CreateAsync($"w{i}");
-        var first = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3 }, Ct);
+        EntityList<Widget> first = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3 }, Ct);
         Assert.Equal(["w0", "w1", "w2"], first.Items.Select(w => w.Metadata.Name));
         Assert.NotNull(first.Metadata.ContinueProperty);
         Assert.Equal(4, first.Metadata.RemainingItemCount);
@@ -54,14 +54,22 @@ public abstract partial class ApiContract
         // What changes between the pages is not in them.
         await CreateAsync("w5a");
         await Client.DeleteAsync<Widget>("w6", Ns, ct: Ct);
-        var second = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = first.Metadata.ContinueProperty }, Ct);
+        EntityList<Widget> second = await Client.ListPageAsync<Widget>(
+            Ns,
+            new ListOptions { Limit = 3, Continue = first.Metadata.ContinueProperty },
+            Ct
+        );
         Assert.Equal(["w3", "w4", "w5"], second.Items.Select(w => w.Metadata.Name));
         Assert.Equal(first.Metadata.ResourceVersion, second.Metadata.ResourceVersion);
-        var third = await Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 3, Continue = second.Metadata.ContinueProperty }, Ct);
+        EntityList<Widget> third = await Client.ListPageAsync<Widget>(
+            Ns,
+            new ListOptions { Limit = 3, Continue = second.Metadata.ContinueProperty },
+            Ct
+        );
         Assert.Equal(["w6"], third.Items.Select(w => w.Metadata.Name));
         Assert.Null(third.Metadata.ContinueProperty);
 
-        var all = await Client.ListAsync<Widget>(Ns, new ListOptions { Limit = 2 }, Ct);
+        EntityList<Widget> all = await Client.ListAsync<Widget>(Ns, new ListOptions { Limit = 2 }, Ct);
         Assert.Equal(["w0", "w1", "w2", "w3", "w4", "w5", "w5a"], all.Items.Select(w => w.Metadata.Name));
         Assert.Null(all.Metadata.ContinueProperty);
     }
@@ -69,15 +77,18 @@ public abstract partial class ApiContract
     [ContractFact]
     public async Task A_list_whose_next_page_is_forgotten_is_read_again_in_one_piece()
     {
-        for (var i = 0; i < 5; i++)
+        for (int i = 0; i < 5; i++)
             await CreateAsync($"w{i}");
         var forgetful = new ExpiredPages();
-        using var client = Server.Client(WidgetJsonContext.Default, wrap: inner =>
-        {
-            forgetful.InnerHandler = inner;
-            return forgetful;
-        });
-        var list = await client.ListAsync<Widget>(Ns, new ListOptions { Limit = 2 }, Ct);
+        using EntityClient client = Server.Client(
+            WidgetJsonContext.Default,
+            wrap: inner =>
+            {
+                forgetful.InnerHandler = inner;
+                return forgetful;
+            }
+        );
+        EntityList<Widget> list = await client.ListAsync<Widget>(Ns, new ListOptions { Limit = 2 }, Ct);
         Assert.Equal(["w0", "w1", "w2", "w3", "w4"], list.Items.Select(w => w.Metadata.Name));
         Assert.Equal(1, forgetful.Expired);
     }
@@ -85,7 +96,9 @@ public abstract partial class ApiContract
     [ContractFact]
     public async Task A_page_token_that_is_none_is_refused()
     {
-        var bad = await Assert.ThrowsAsync<ApiException>(() => Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 1, Continue = "nonsense" }, Ct));
+        ApiException bad = await Assert.ThrowsAsync<ApiException>(() =>
+            Client.ListPageAsync<Widget>(Ns, new ListOptions { Limit = 1, Continue = "nonsense" }, Ct)
+        );
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
@@ -93,9 +106,18 @@ public abstract partial class ApiContract
     public async Task Many_large_objects_are_listed_whole()
     {
         var notes = Enumerable.Range(0, 40).Select(i => new string((char)('a' + (i % 26)), 500)).ToList();
-        for (var i = 0; i < 30; i++)
-            await Client.CreateAsync(New($"big{i:00}") with { Spec = new WidgetSpec { Notes = notes, Size = i } }, Ct);
-        var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
+        for (int i = 0; i < 30; i++)
+        {
+            await Client.CreateAsync(
+                New($"big{i:00}") with
+                {
+                    Spec = new WidgetSpec { Notes = notes, Size = i },
+                },
+                Ct
+            );
+        }
+
+        EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         Assert.Equal(30, list.Items.Count);
         Assert.All(list.Items, (w, i) => Assert.Equal(i, w.Spec.Size));
         Assert.All(list.Items, w => Assert.Equal(notes, w.Spec.Notes));
@@ -111,10 +133,16 @@ public abstract partial class ApiContract
             if (!request.RequestUri!.Query.Contains("continue=", StringComparison.Ordinal))
                 return base.SendAsync(request, cancellationToken);
             Expired++;
-            return Task.FromResult(new HttpResponseMessage(HttpStatusCode.Gone)
-            {
-                Content = new StringContent("""{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"The provided continue parameter is too old."}""", Encoding.UTF8, "application/json"),
-            });
+            return Task.FromResult(
+                new HttpResponseMessage(HttpStatusCode.Gone)
+                {
+                    Content = new StringContent(
+                        """{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"The provided continue parameter is too old."}""",
+                        Encoding.UTF8,
+                        "application/json"
+                    ),
+                }
+            );
         }
     }
 }

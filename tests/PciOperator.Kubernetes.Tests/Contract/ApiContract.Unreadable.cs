@@ -1,4 +1,5 @@
 using System.Text;
+using System.Text.Json;
 using System.Text.Json.Serialization;
 using k8s;
 using k8s.Models;
@@ -8,25 +9,42 @@ namespace PciOperator.Kubernetes.Tests.Contract;
 
 public abstract partial class ApiContract
 {
-    private static readonly string[] s_storableTimes =
-        ["2016-12-31t23:59:59z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2016-12-31T23:59:59.1234567890123Z"];
+    private static readonly string[] StorableTimes =
+    [
+        "2016-12-31t23:59:59z",
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "2016-12-31T23:59:59.1234567890123Z",
+    ];
 
     [ContractFact]
     public async Task A_time_or_number_that_the_server_stores_is_read()
     {
-        for (var i = 0; i < s_storableTimes.Length; i++)
+        for (int i = 0; i < StorableTimes.Length; i++)
         {
-            await RawAsync($$$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"w{{{{i}}}}"},"spec":{"parts":[{"name":"p","count":9223372036854775807}]}}""");
-            await Client.PatchAsync<Widget>($"w{i}", Ns, EntityPatch.Merge($$"""{"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":"{{s_storableTimes[i]}}"}]} }"""), "status", Ct);
+            await RawAsync(
+                $$$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"w{{{{i}}}}"},"spec":{"parts":[{"name":"p","count":9223372036854775807}]}}"""
+            );
+            await Client.PatchAsync<Widget>(
+                $"w{i}",
+                Ns,
+                EntityPatch.Merge(
+                    $$"""{"status":{"conditions":[{"type":"Ready","status":"True","lastTransitionTime":"{{StorableTimes[i]}}"}]} }"""
+                ),
+                "status",
+                Ct
+            );
         }
 
-        var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
+        EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         Assert.Empty(list.Unreadable);
-        Assert.Equal(s_storableTimes.Length, list.Items.Count);
+        Assert.Equal(StorableTimes.Length, list.Items.Count);
         var second = new DateTime(2016, 12, 31, 23, 59, 59, DateTimeKind.Utc);
         Assert.Equal(
             [second, DateTime.MinValue, DateTime.MinValue, DateTime.MaxValue, second.AddTicks(1_234_567)],
-            list.Items.OrderBy(w => w.Metadata.Name, StringComparer.Ordinal).Select(w => w.Status!.Conditions!.Single().LastTransitionTime));
+            list.Items.OrderBy(w => w.Metadata.Name, StringComparer.Ordinal).Select(w => w.Status!.Conditions!.Single().LastTransitionTime)
+        );
         Assert.All(list.Items, w => Assert.Equal(int.MaxValue, w.Spec.Parts!.Single().Count));
     }
 
@@ -35,7 +53,7 @@ public abstract partial class ApiContract
     {
         await CreateAsync("a");
         await ShapeAsync("bad", "triangular");
-        using var client = Server.Client(ShapedJsonContext.Default);
+        using EntityClient client = Server.Client(ShapedJsonContext.Default);
         await using var cache = new WatchCache<ShapedWidget>(client, Ns);
         using var changes = new ChangeLog<ShapedWidget>(cache, w => $"{w.Metadata.Name} {w.Spec.Shape}");
         _ = cache.RunAsync(Ct);
@@ -60,15 +78,24 @@ public abstract partial class ApiContract
     }
 
     private Task ShapeAsync(string name, string shape) =>
-        RawAsync($$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"{{{name}}}"},"spec":{"shape":"{{{shape}}}"} }""");
+        RawAsync(
+            $$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"{{{name}}}"},"spec":{"shape":"{{{shape}}}"} }"""
+        );
 
     private async Task RawAsync(string json)
     {
-        using var made = await Client.SendRawAsync(HttpMethod.Post, $"/apis/contract.pcioperator.test/v1/namespaces/{Ns}/widgets", Encoding.UTF8.GetBytes(json), ct: Ct);
+        using JsonDocument made = await Client.SendRawAsync(
+            HttpMethod.Post,
+            $"/apis/contract.pcioperator.test/v1/namespaces/{Ns}/widgets",
+            Encoding.UTF8.GetBytes(json),
+            ct: Ct
+        );
     }
 }
 
-/// <summary>A reader of Widgets that is stricter than their schema, as a program is whose kinds the server has in a later version.</summary>
+/// <summary>
+/// A reader of Widgets that is stricter than their schema, as a program is whose kinds the server has in a later version.
+/// </summary>
 [KubernetesEntity(Group = "contract.pcioperator.test", ApiVersion = "v1", Kind = "Widget", PluralName = "widgets")]
 public sealed record ShapedWidget : IKubernetesObject<V1ObjectMeta>
 {

@@ -4,11 +4,15 @@ namespace PciOperator.Kubernetes.Tests.Contract;
 
 public abstract partial class ApiContract
 {
-    private async Task<List<WatchEvent<Widget>>> WatchAsync(ListOptions options, Func<List<WatchEvent<Widget>>, bool> enough, Func<Task>? begun = null)
+    private async Task<List<WatchEvent<Widget>>> WatchAsync(
+        ListOptions options,
+        Func<List<WatchEvent<Widget>>, bool> enough,
+        Func<Task>? begun = null
+    )
     {
         var events = new List<WatchEvent<Widget>>();
-        await using var watch = Client.WatchAsync<Widget>(Ns, options, Ct).GetAsyncEnumerator(Ct);
-        var next = watch.MoveNextAsync().AsTask();
+        await using IAsyncEnumerator<WatchEvent<Widget>> watch = Client.WatchAsync<Widget>(Ns, options, Ct).GetAsyncEnumerator(Ct);
+        Task<bool> next = watch.MoveNextAsync().AsTask();
         if (begun is not null)
             await begun();
         while (await next)
@@ -29,24 +33,28 @@ public abstract partial class ApiContract
     public async Task A_watch_tells_what_happens_after_the_list()
     {
         await CreateAsync("before", size: 0);
-        var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
-        var events = await WatchAsync(
+        EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
+        List<WatchEvent<Widget>> events = await WatchAsync(
             new ListOptions { ResourceVersion = list.Metadata.ResourceVersion },
             e => e.Count(x => x.Type != WatchEventType.Bookmark) == 4,
             async () =>
             {
-                var a = await CreateAsync("a", size: 1);
+                Widget a = await CreateAsync("a", size: 1);
                 await Client.UpdateAsync(a with { Spec = a.Spec with { Size = 2 } }, Ct);
                 await Client.PatchAsync<Widget>("before", Ns, EntityPatch.Merge("""{"spec":{"size":5}}"""), ct: Ct);
                 await Client.DeleteAsync<Widget>("a", Ns, ct: Ct);
-            });
+            }
+        );
         Assert.Equal(["Added a 1", "Modified a 2", "Modified before 5", "Deleted a 2"], Story(events));
         var versions = events.Select(e => ulong.Parse(e.ResourceVersion)).ToList();
         Assert.Equal(versions.Order().Distinct(), versions);
         Assert.True(versions[0] > ulong.Parse(list.Metadata.ResourceVersion));
 
         // Taken up again in the middle, it tells the rest.
-        var rest = await WatchAsync(new ListOptions { ResourceVersion = events[1].ResourceVersion }, e => Story(e).Count() == 2);
+        List<WatchEvent<Widget>> rest = await WatchAsync(
+            new ListOptions { ResourceVersion = events[1].ResourceVersion },
+            e => Story(e).Count() == 2
+        );
         Assert.Equal(["Modified before 5", "Deleted a 2"], Story(rest));
         Assert.Equal("contract.pcioperator.test/v1", rest.Last(e => e.Object is not null).Object!.ApiVersion);
     }
@@ -56,18 +64,18 @@ public abstract partial class ApiContract
     {
         await CreateAsync("a", size: 1);
         await CreateAsync("b", size: 2);
-        var events = await WatchAsync(new ListOptions(), e => Story(e).Count() == 2);
+        List<WatchEvent<Widget>> events = await WatchAsync(new ListOptions(), e => Story(e).Count() == 2);
         Assert.Equal(["Added a 1", "Added b 2"], Story(events).Order());
     }
 
     [ContractFact]
     public async Task A_watch_ends_in_its_time_and_bookmarks_move_it_on()
     {
-        var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
+        EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         Task<Widget>? elsewhere = null;
         try
         {
-            var events = await WatchAsync(
+            List<WatchEvent<Widget>> events = await WatchAsync(
                 new ListOptions { ResourceVersion = list.Metadata.ResourceVersion, TimeoutSeconds = 5 },
                 events =>
                 {
@@ -76,14 +84,23 @@ public abstract partial class ApiContract
                         elsewhere = Client.CreateAsync(Widget.Named($"elsewhere-{Ns}", "default"), Ct);
                     return false;
                 },
-                () => CreateAsync("a", size: 1));
+                () => CreateAsync("a", size: 1)
+            );
             Assert.Equal(["Added a 1"], Story(events));
-            var bookmark = events[^1];
+            WatchEvent<Widget> bookmark = events[^1];
             Assert.Equal(WatchEventType.Bookmark, bookmark.Type);
             Assert.Null(bookmark.Object);
             Assert.True(ulong.Parse(bookmark.ResourceVersion) >= ulong.Parse((await elsewhere!).Metadata.ResourceVersion!));
 
-            var none = await WatchAsync(new ListOptions { ResourceVersion = bookmark.ResourceVersion, TimeoutSeconds = 2, AllowBookmarks = false }, _ => false);
+            List<WatchEvent<Widget>> none = await WatchAsync(
+                new ListOptions
+                {
+                    ResourceVersion = bookmark.ResourceVersion,
+                    TimeoutSeconds = 2,
+                    AllowBookmarks = false,
+                },
+                _ => false
+            );
             Assert.Empty(none);
         }
         finally
@@ -97,7 +114,7 @@ public abstract partial class ApiContract
     {
         await CreateAsync("a");
         ForgetHistory();
-        var gone = await Assert.ThrowsAsync<ApiException>(() => WatchAsync(new ListOptions { ResourceVersion = "1" }, _ => false));
+        ApiException gone = await Assert.ThrowsAsync<ApiException>(() => WatchAsync(new ListOptions { ResourceVersion = "1" }, _ => false));
         Assert.True(gone.IsGone);
         Assert.Equal(410, (int)gone.StatusCode);
         Assert.Equal("Expired", gone.Status.Reason);
@@ -106,26 +123,33 @@ public abstract partial class ApiContract
     [ContractFact]
     public async Task To_a_watch_with_a_selector_objects_come_and_go_with_it()
     {
-        var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
-        var events = await WatchAsync(
+        EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
+        List<WatchEvent<Widget>> events = await WatchAsync(
             new ListOptions { ResourceVersion = list.Metadata.ResourceVersion, LabelSelector = "on=yes" },
             e => Story(e).Count() == 4,
             async () =>
             {
-                var a = await CreateAsync("a", size: 1, labels: ("on", "no"));
-                a = await Client.UpdateAsync(a with { Metadata = a.Metadata with { Labels = new Dictionary<string, string> { ["on"] = "yes" } } }, Ct);
+                Widget a = await CreateAsync("a", size: 1, labels: ("on", "no"));
+                a = await Client.UpdateAsync(
+                    a with
+                    {
+                        Metadata = a.Metadata with { Labels = new Dictionary<string, string> { ["on"] = "yes" } },
+                    },
+                    Ct
+                );
                 a = await Client.UpdateAsync(a with { Spec = a.Spec with { Size = 2 } }, Ct);
                 a = await Client.UpdateAsync(a with { Metadata = a.Metadata with { Labels = null } }, Ct);
                 await CreateAsync("b", size: 9, labels: ("on", "yes"));
-            });
+            }
+        );
         Assert.Equal(["Added a 1", "Modified a 2", "Deleted a 2", "Added b 9"], Story(events));
     }
 
     [ContractFact]
     public async Task To_a_watch_by_a_selectable_field_objects_come_and_go_with_it()
     {
-        var list = await Client.ListAsync<Widget>(Ns, ct: Ct);
-        var events = await WatchAsync(
+        EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
+        List<WatchEvent<Widget>> events = await WatchAsync(
             new ListOptions { ResourceVersion = list.Metadata.ResourceVersion, FieldSelector = "spec.color=red" },
             e => Story(e).Count() == 2,
             async () =>
@@ -133,7 +157,8 @@ public abstract partial class ApiContract
                 await CreateAsync("g", size: 1, color: "green");
                 await CreateAsync("r", size: 2, color: "red");
                 await Client.PatchAsync<Widget>("r", Ns, EntityPatch.Merge("""{"spec":{"color":"blue"}}"""), ct: Ct);
-            });
+            }
+        );
         Assert.Equal(["Added r 2", "Deleted r 2"], Story(events));
     }
 
@@ -142,11 +167,14 @@ public abstract partial class ApiContract
     {
         await CreateAsync("a", size: 1, color: "red");
         var breaker = new BreakingWatches();
-        using var client = Server.Client(WidgetJsonContext.Default, wrap: inner =>
-        {
-            breaker.InnerHandler = inner;
-            return breaker;
-        });
+        using EntityClient client = Server.Client(
+            WidgetJsonContext.Default,
+            wrap: inner =>
+            {
+                breaker.InnerHandler = inner;
+                return breaker;
+            }
+        );
         await using var cache = new WatchCache<Widget>(client, Ns);
         cache.AddIndex("color", w => w.Spec.Color is { } color ? [color] : []);
         using var changes = new ChangeLog<Widget>(cache, w => $"{w.Metadata.Name} {w.Spec.Size}");
@@ -155,7 +183,7 @@ public abstract partial class ApiContract
         Assert.Equal("Added a 1", await changes.NextAsync(Ct));
         Assert.Equal("a", cache.ByIndex("color", "red").Single().Metadata.Name);
 
-        var b = await CreateAsync("b", size: 2, color: "red");
+        Widget b = await CreateAsync("b", size: 2, color: "red");
         cache.Observe(b);
         Assert.Equal(2, cache.Get("b", Ns)!.Spec.Size);
         Assert.Equal(2, cache.ByIndex("color", "red").Count);
@@ -175,7 +203,7 @@ public abstract partial class ApiContract
         breaker.ForgetAfter = missed.Task;
         await breaker.BreakAsync();
         await Client.DeleteAsync<Widget>("b", Ns, ct: Ct);
-        var again = await CreateAsync("b", size: 4);
+        Widget again = await CreateAsync("b", size: 4);
         missed.SetResult();
         Assert.Equal("Deleted b 3", await changes.NextAsync(Ct));
         Assert.Equal("Added b 4", await changes.NextAsync(Ct));

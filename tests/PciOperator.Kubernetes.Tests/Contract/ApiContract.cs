@@ -11,13 +11,13 @@ namespace PciOperator.Kubernetes.Tests.Contract;
 /// </summary>
 public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
 {
-    private static int s_namespaces;
+    private static int Namespaces;
 
     protected TestApiServer Server { get; } = server;
 
     protected EntityClient Client { get; } = server.Client(WidgetJsonContext.Default);
 
-    protected string Ns { get; } = $"contract-{Environment.ProcessId:x}-{Interlocked.Increment(ref s_namespaces)}";
+    protected string Ns { get; } = $"contract-{Environment.ProcessId:x}-{Interlocked.Increment(ref Namespaces)}";
 
     /// <summary>Ends a test that hangs.</summary>
     protected CancellationToken Ct { get; } = new CancellationTokenSource(TimeSpan.FromMinutes(1)).Token;
@@ -51,7 +51,11 @@ public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
 
     protected async Task<IReadOnlyList<string>> NamesAsync(string? labels = null, string? fields = null)
     {
-        var list = await Client.ListAsync<Widget>(Ns, new ListOptions { LabelSelector = labels, FieldSelector = fields }, Ct);
+        EntityList<Widget> list = await Client.ListAsync<Widget>(
+            Ns,
+            new ListOptions { LabelSelector = labels, FieldSelector = fields },
+            Ct
+        );
         return [.. list.Items.Select(w => w.Metadata.Name!).Order(StringComparer.Ordinal)];
     }
 
@@ -59,23 +63,32 @@ public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
     {
         const string collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         const string path = collection + "/widgets.contract.pcioperator.test";
-        var body = Encoding.UTF8.GetBytes(Widget.CustomResourceDefinition);
+        byte[] body = Encoding.UTF8.GetBytes(Widget.CustomResourceDefinition);
         try
         {
-            using var made = await Client.SendRawAsync(HttpMethod.Post, collection, body, ct: Ct);
+            using JsonDocument made = await Client.SendRawAsync(HttpMethod.Post, collection, body, ct: Ct);
         }
         catch (ApiException e) when (e.IsAlreadyExists)
         {
             // From the test before, or, in a cluster that stays, from an earlier run.
-            using var renewed = await Client.SendRawAsync(HttpMethod.Patch, path, body, "application/merge-patch+json", Ct);
+            using JsonDocument renewed = await Client.SendRawAsync(HttpMethod.Patch, path, body, "application/merge-patch+json", Ct);
         }
 
         while (true)
         {
-            using var crd = await Client.GetRawAsync(path, Ct);
-            if (crd.RootElement.TryGetProperty("status", out var status) && status.TryGetProperty("conditions", out var conditions) && conditions.ValueKind == JsonValueKind.Array
-                && conditions.EnumerateArray().Any(c => c.GetProperty("type").GetString() == "Established" && c.GetProperty("status").GetString() == "True"))
+            using JsonDocument crd = await Client.GetRawAsync(path, Ct);
+            if (
+                crd.RootElement.TryGetProperty("status", out JsonElement status)
+                && status.TryGetProperty("conditions", out JsonElement conditions)
+                && conditions.ValueKind == JsonValueKind.Array
+                && conditions
+                    .EnumerateArray()
+                    .Any(c => c.GetProperty("type").GetString() == "Established" && c.GetProperty("status").GetString() == "True")
+            )
+            {
                 break;
+            }
+
             await Task.Delay(20, Ct);
         }
 
@@ -110,9 +123,7 @@ public sealed class RealApiContract(RealServerFixture fixture) : ApiContract(fix
     protected override bool KeepsEventGroupsApart => RealServer.Binary is not null;
 
     // Widgets are younger than version 1 on any real server: its watch cache begins when the kind does.
-    protected override void ForgetHistory()
-    {
-    }
+    protected override void ForgetHistory() { }
 }
 
 /// <summary>The tests that share one real server.</summary>

@@ -61,7 +61,7 @@ internal sealed class BreakingWatches : DelegatingHandler
             await opened;
         }
 
-        foreach (var watch in open)
+        foreach (CancellationTokenSource watch in open)
             await watch.CancelAsync();
     }
 
@@ -78,12 +78,17 @@ internal sealed class BreakingWatches : DelegatingHandler
         {
             ForgetAfter = null;
             await missed.WaitAsync(cancellationToken);
-            return new HttpResponseMessage(HttpStatusCode.Gone) { Content = new StringContent("""{"kind":"Status","reason":"Expired","code":410,"message":"too old resource version"}""") };
+            return new HttpResponseMessage(HttpStatusCode.Gone)
+            {
+                Content = new StringContent("""{"kind":"Status","reason":"Expired","code":410,"message":"too old resource version"}"""),
+            };
         }
 
-        var response = await base.SendAsync(request, cancellationToken);
+        HttpResponseMessage response = await base.SendAsync(request, cancellationToken);
         var broken = new CancellationTokenSource();
-        response.Content = new StreamContent(new BreakableStream(await response.Content.ReadAsStreamAsync(cancellationToken), broken.Token));
+        response.Content = new StreamContent(
+            new BreakableStream(await response.Content.ReadAsStreamAsync(cancellationToken), broken.Token)
+        );
         lock (_lock)
         {
             _watches.Add(broken);
@@ -123,11 +128,13 @@ internal sealed class BreakingWatches : DelegatingHandler
 
         public override long Length => throw new NotSupportedException();
 
-        public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
-
-        public override void Flush()
+        public override long Position
         {
+            get => throw new NotSupportedException();
+            set => throw new NotSupportedException();
         }
+
+        public override void Flush() { }
 
         public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 

@@ -18,16 +18,17 @@ public sealed record Widget : IKubernetesObject<V1ObjectMeta>
 
     public WidgetStatus? Status { get; set; }
 
-    public static Widget Named(string name, string ns, int? size = null, string? color = null, params (string, string)[] labels) => new()
-    {
-        Metadata = new V1ObjectMeta
+    public static Widget Named(string name, string ns, int? size = null, string? color = null, params (string, string)[] labels) =>
+        new()
         {
-            Name = name,
-            NamespaceProperty = ns,
-            Labels = labels.Length == 0 ? null : labels.ToDictionary(l => l.Item1, l => l.Item2),
-        },
-        Spec = new WidgetSpec { Size = size, Color = color },
-    };
+            Metadata = new V1ObjectMeta
+            {
+                Name = name,
+                NamespaceProperty = ns,
+                Labels = labels.Length == 0 ? null : labels.ToDictionary(l => l.Item1, l => l.Item2),
+            },
+            Spec = new WidgetSpec { Size = size, Color = color },
+        };
 
     public const string CustomResourceDefinition = """
         {
@@ -90,7 +91,6 @@ public sealed record WidgetSpec
     public IReadOnlyList<WidgetPart>? Parts { get; set; }
 }
 
-
 public sealed record WidgetPart
 {
     public string Name { get; set; } = "";
@@ -119,7 +119,8 @@ public sealed record Gadget : IKubernetesObject<V1ObjectMeta>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
-    UseStringEnumConverter = true)]
+    UseStringEnumConverter = true
+)]
 [JsonSerializable(typeof(Widget))]
 [JsonSerializable(typeof(Gadget))]
 public sealed partial class WidgetJsonContext : JsonSerializerContext;

@@ -12,13 +12,26 @@ public sealed class BuiltInModelTests
     private static string Node()
     {
         string Many(int count, Func<int, string> each) => string.Join(",", Enumerable.Range(0, count).Select(each));
-        var labels = Many(25, i => $"\"example.com/label-{i}\":\"value-{i}\"");
-        var conditions = Many(5, i => $$"""{"type":"Condition{{i}}","status":"False","lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:00:00Z","reason":"KubeletHasNoTrouble","message":"kubelet has no trouble of kind {{i}}"}""");
-        var digest = new string('0', 64);
-        var images = Many(50, i => $$"""{"names":["registry.example.com/team/project/image-{{i}}@sha256:{{digest}}","registry.example.com/team/project/image-{{i}}:v1.{{i}}"],"sizeBytes":1{{i}}000000}""");
-        var resources = """{"cpu":"64","memory":"256Gi","ephemeral-storage":"100Gi","hugepages-1Gi":"0","hugepages-2Mi":"0","pods":"110","example.com/device":"8"}""";
-        var fields = Many(25, i => $"\"f:example.com/label-{i}\":{{}}");
-        var managed = Many(3, i => $$$"""{"manager":"m{{{i}}}","operation":"Update","apiVersion":"v1","time":"2026-01-01T00:00:00Z","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{ {{{fields}}} } } } }""");
+        string labels = Many(25, i => $"\"example.com/label-{i}\":\"value-{i}\"");
+        string conditions = Many(
+            5,
+            i =>
+                $$"""{"type":"Condition{{i}}","status":"False","lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:00:00Z","reason":"KubeletHasNoTrouble","message":"kubelet has no trouble of kind {{i}}"}"""
+        );
+        string digest = new string('0', 64);
+        string images = Many(
+            50,
+            i =>
+                $$"""{"names":["registry.example.com/team/project/image-{{i}}@sha256:{{digest}}","registry.example.com/team/project/image-{{i}}:v1.{{i}}"],"sizeBytes":1{{i}}000000}"""
+        );
+        string resources =
+            """{"cpu":"64","memory":"256Gi","ephemeral-storage":"100Gi","hugepages-1Gi":"0","hugepages-2Mi":"0","pods":"110","example.com/device":"8"}""";
+        string fields = Many(25, i => $"\"f:example.com/label-{i}\":{{}}");
+        string managed = Many(
+            3,
+            i =>
+                $$$"""{"manager":"m{{{i}}}","operation":"Update","apiVersion":"v1","time":"2026-01-01T00:00:00Z","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:labels":{ {{{fields}}} } } } }"""
+        );
         return $$$$"""
             {"apiVersion":"v1","kind":"Node","metadata":{"name":"n","uid":"u","resourceVersion":"5","creationTimestamp":"2026-01-01T00:00:00Z","labels":{ {{{{labels}}}} },
              "managedFields":[{{{{managed}}}}]},
@@ -32,11 +45,23 @@ public sealed class BuiltInModelTests
     [Fact]
     public void A_Node_keeps_what_is_looked_at_and_nothing_else()
     {
-        var node = JsonSerializer.Deserialize(Node(), EntityJson.Options.TypeInfo<V1Node>())!;
-        Assert.Equal(("n", "u", "5", 25), (node.Metadata.Name, node.Metadata.Uid, node.Metadata.ResourceVersion, node.Metadata.Labels.Count));
+        V1Node node = JsonSerializer.Deserialize(Node(), EntityJson.Options.TypeInfo<V1Node>())!;
+        Assert.Equal(
+            ("n", "u", "5", 25),
+            (node.Metadata.Name, node.Metadata.Uid, node.Metadata.ResourceVersion, node.Metadata.Labels.Count)
+        );
         Assert.Null(node.Metadata.ManagedFields);
         Assert.True(node.Spec.Unschedulable);
-        Assert.Equal(new V1Taint { Key = "k", Value = "v", Effect = "NoSchedule", TimeAdded = new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc) }, Assert.Single(node.Spec.Taints));
+        Assert.Equal(
+            new V1Taint
+            {
+                Key = "k",
+                Value = "v",
+                Effect = "NoSchedule",
+                TimeAdded = new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc),
+            },
+            Assert.Single(node.Spec.Taints)
+        );
         Assert.Equal(new V1NodeSpec { Unschedulable = true, Taints = node.Spec.Taints }, node.Spec);
         Assert.Equal(5, node.Status.Conditions.Count);
         Assert.Equal(new V1NodeStatus { Conditions = node.Status.Conditions, NodeInfo = node.Status.NodeInfo }, node.Status);
@@ -50,7 +75,7 @@ public sealed class BuiltInModelTests
             {"metadata":{"name":"p","managedFields":[{"manager":"m"}]},"spec":{"nodeName":"n","containers":[{"name":"c","resources":{"limits":{"cpu":"none at all"}}}],"tolerations":[{"key":"k"}]},
              "status":{"phase":"Running","podIP":"10.0.0.2","conditions":[{"type":"Ready","status":"True","lastProbeTime":"yesterday"}],"containerStatuses":[{"name":"c"}]}}
             """;
-        var pod = JsonSerializer.Deserialize(json, EntityJson.Options.TypeInfo<V1Pod>())!;
+        V1Pod pod = JsonSerializer.Deserialize(json, EntityJson.Options.TypeInfo<V1Pod>())!;
         Assert.Equal(new V1PodSpec { NodeName = "n" }, pod.Spec);
         Assert.Equal(new V1PodStatus { Phase = "Running", Conditions = pod.Status.Conditions }, pod.Status);
         Assert.Equal(new V1PodCondition { Type = "Ready", Status = "True" }, Assert.Single(pod.Status.Conditions));
@@ -59,12 +84,15 @@ public sealed class BuiltInModelTests
     [Fact]
     public void A_Node_without_what_nobody_looks_at_costs_a_fifth()
     {
-        var json = Encoding.UTF8.GetBytes(Node());
+        byte[] json = Encoding.UTF8.GetBytes(Node());
         // The same models and converters, but for what is left out.
         var whole = new JsonSerializerOptions { TypeInfoResolver = BuiltInJsonContext.Default };
         whole.Converters.Add(TimeConverter.Whole);
         whole.Converters.Add(new RequiredTimeConverter());
-        var (lean, all) = (Allocated(json, EntityJson.Options.TypeInfo<V1Node>()), Allocated(json, (JsonTypeInfo<V1Node>)whole.GetTypeInfo(typeof(V1Node))));
+        (long lean, long all) = (
+            Allocated(json, EntityJson.Options.TypeInfo<V1Node>()),
+            Allocated(json, (JsonTypeInfo<V1Node>)whole.GetTypeInfo(typeof(V1Node)))
+        );
         Assert.True(all > 5 * lean, $"A lean Node costs {lean} bytes, a whole one {all}.");
     }
 
@@ -72,8 +100,8 @@ public sealed class BuiltInModelTests
     {
         const int times = 20;
         JsonSerializer.Deserialize(json, type);
-        var before = GC.GetAllocatedBytesForCurrentThread();
-        for (var i = 0; i < times; i++)
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < times; i++)
             JsonSerializer.Deserialize(json, type);
         return (GC.GetAllocatedBytesForCurrentThread() - before) / times;
     }
@@ -82,7 +110,7 @@ public sealed class BuiltInModelTests
     public void What_has_no_fixed_shape_can_be_read_and_written_again()
     {
         const string json = """{"manager":"m","fieldsV1":{"f:metadata":{"f:labels":{}}}}""";
-        var type = EntityJson.Options.TypeInfo<V1ManagedFieldsEntry>();
+        JsonTypeInfo<V1ManagedFieldsEntry> type = EntityJson.Options.TypeInfo<V1ManagedFieldsEntry>();
         Assert.Equal(json.Length, JsonSerializer.Serialize(JsonSerializer.Deserialize(json, type)!, type).Length);
     }
 
@@ -90,8 +118,13 @@ public sealed class BuiltInModelTests
     public void A_MicroTime_has_six_digits_and_a_Time_none_whatever_the_moment()
     {
         var whole = new DateTime(2026, 3, 4, 5, 6, 7, DateTimeKind.Utc);
-        var made = new Eventsv1Event { Metadata = new V1ObjectMeta { CreationTimestamp = whole }, EventTime = whole, Series = new Eventsv1EventSeries { Count = 2, LastObservedTime = whole.AddTicks(10) } };
-        var json = JsonSerializer.Serialize(made, EntityJson.Options.TypeInfo<Eventsv1Event>());
+        var made = new Eventsv1Event
+        {
+            Metadata = new V1ObjectMeta { CreationTimestamp = whole },
+            EventTime = whole,
+            Series = new Eventsv1EventSeries { Count = 2, LastObservedTime = whole.AddTicks(10) },
+        };
+        string json = JsonSerializer.Serialize(made, EntityJson.Options.TypeInfo<Eventsv1Event>());
         Assert.Contains("\"creationTimestamp\":\"2026-03-04T05:06:07Z\"", json, StringComparison.Ordinal);
         Assert.Contains("\"eventTime\":\"2026-03-04T05:06:07.000000Z\"", json, StringComparison.Ordinal);
         Assert.Contains("\"lastObservedTime\":\"2026-03-04T05:06:07.000001Z\"", json, StringComparison.Ordinal);

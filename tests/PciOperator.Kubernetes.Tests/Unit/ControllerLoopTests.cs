@@ -42,7 +42,7 @@ public sealed class ControllerLoopTests : IAsyncLifetime
     [Fact]
     public async Task Every_object_is_reconciled_and_changes_again_with_the_newest_state()
     {
-        var watch = await StartAsync(null, Map("a", 1), Map("b", 2));
+        ScriptedWatch watch = await StartAsync(null, Map("a", 1), Map("b", 2));
         Assert.Equal("reconcile a@1", await _controller.NextAsync());
         Assert.Equal("reconcile b@2", await _controller.NextAsync());
         watch.Send(WatchEventType.Modified, Map("a", 11));
@@ -58,7 +58,7 @@ public sealed class ControllerLoopTests : IAsyncLifetime
     [Fact]
     public async Task A_deletion_is_told_with_the_last_state_before_the_successor()
     {
-        var watch = await StartAsync(null, Map("a", 1, "uid-1"));
+        ScriptedWatch watch = await StartAsync(null, Map("a", 1, "uid-1"));
         Assert.Equal("reconcile a@1", await _controller.NextAsync());
         watch.Send(WatchEventType.Modified, Map("a", 11, "uid-2"));
         Assert.Equal("deleted a@1", await _controller.NextAsync());
@@ -79,7 +79,10 @@ public sealed class ControllerLoopTests : IAsyncLifetime
         _controller.Answer(ReconciliationResult.Retry);
         _controller.Answer(ReconciliationResult.After(TimeSpan.FromMinutes(1)));
         await StartAsync(null, Map("a", 1));
-        foreach (var delay in (TimeSpan[])[TimeSpan.FromMilliseconds(5), TimeSpan.FromMilliseconds(10), TimeSpan.FromMilliseconds(20), TimeSpan.FromMinutes(1)])
+        foreach (
+            TimeSpan delay in (TimeSpan[])
+                [TimeSpan.FromMilliseconds(5), TimeSpan.FromMilliseconds(10), TimeSpan.FromMilliseconds(20), TimeSpan.FromMinutes(1)]
+        )
         {
             Assert.Equal("reconcile a@1", await _controller.NextAsync());
             await _time.WaitForTimerAsync(delay);
@@ -89,16 +92,22 @@ public sealed class ControllerLoopTests : IAsyncLifetime
         Assert.Equal("reconcile a@1", await _controller.NextAsync());
         await _stop.CancelAsync();
         await _running.WaitAsync(TimeSpan.FromSeconds(30));
-        var text = MetricsTests.Text(_metrics);
-        foreach (var line in (string[])[
-            "pcioperator_reconcile_total{controller=\"maps\",result=\"error\"} 1",
-            "pcioperator_reconcile_total{controller=\"maps\",result=\"conflict\"} 1",
-            "pcioperator_reconcile_total{controller=\"maps\",result=\"requeue\"} 1",
-            "pcioperator_reconcile_total{controller=\"maps\",result=\"requeue_after\"} 1",
-            "pcioperator_reconcile_errors_total{controller=\"maps\"} 1",
-            "pcioperator_active_workers{controller=\"maps\"} 0",
-            "pcioperator_reconcile_duration_seconds_count{controller=\"maps\"} 5"])
+        string text = MetricsTests.Text(_metrics);
+        foreach (
+            string line in (string[])
+                [
+                    "pcioperator_reconcile_total{controller=\"maps\",result=\"error\"} 1",
+                    "pcioperator_reconcile_total{controller=\"maps\",result=\"conflict\"} 1",
+                    "pcioperator_reconcile_total{controller=\"maps\",result=\"requeue\"} 1",
+                    "pcioperator_reconcile_total{controller=\"maps\",result=\"requeue_after\"} 1",
+                    "pcioperator_reconcile_errors_total{controller=\"maps\"} 1",
+                    "pcioperator_active_workers{controller=\"maps\"} 0",
+                    "pcioperator_reconcile_duration_seconds_count{controller=\"maps\"} 5",
+                ]
+        )
+        {
             Assert.Contains(line + "\n", text, StringComparison.Ordinal);
+        }
     }
 
     [Fact]
@@ -121,7 +130,8 @@ public sealed class ControllerLoopTests : IAsyncLifetime
 
         public Task<string> NextAsync() => _calls.Reader.ReadAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30));
 
-        public Task<ReconciliationResult> ReconcileAsync(V1ConfigMap entity, CancellationToken ct) => Task.FromResult(Called("reconcile", entity));
+        public Task<ReconciliationResult> ReconcileAsync(V1ConfigMap entity, CancellationToken ct) =>
+            Task.FromResult(Called("reconcile", entity));
 
         public Task DeletedAsync(V1ConfigMap entity, CancellationToken ct)
         {
@@ -132,7 +142,7 @@ public sealed class ControllerLoopTests : IAsyncLifetime
         private ReconciliationResult Called(string what, V1ConfigMap entity)
         {
             _calls.Writer.TryWrite($"{what} {entity.Metadata.Name}@{entity.Metadata.ResourceVersion}");
-            if (!_answers.Reader.TryRead(out var answer))
+            if (!_answers.Reader.TryRead(out object? answer))
                 return ReconciliationResult.Done;
             return answer is Exception error ? throw error : (ReconciliationResult)answer;
         }

@@ -20,7 +20,11 @@ internal abstract class FakeClient : IEntityClient
     public virtual Task<EntityList<T>> ListPageAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
-    public virtual IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
+    public virtual IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(
+        string? ns = null,
+        ListOptions? options = null,
+        CancellationToken ct = default
+    )
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
     public virtual Task<T> CreateAsync<T>(T obj, CancellationToken ct = default)
@@ -32,10 +36,22 @@ internal abstract class FakeClient : IEntityClient
     public virtual Task<T> UpdateStatusAsync<T>(T obj, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
-    public virtual Task<T> PatchAsync<T>(string name, string? ns, EntityPatch patch, string? subresource = null, CancellationToken ct = default)
+    public virtual Task<T> PatchAsync<T>(
+        string name,
+        string? ns,
+        EntityPatch patch,
+        string? subresource = null,
+        CancellationToken ct = default
+    )
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
-    public virtual Task<T> ApplyAsync<T>(T obj, string fieldManager, bool force = false, string? subresource = null, CancellationToken ct = default)
+    public virtual Task<T> ApplyAsync<T>(
+        T obj,
+        string fieldManager,
+        bool force = false,
+        string? subresource = null,
+        CancellationToken ct = default
+    )
         where T : class, IKubernetesObject<V1ObjectMeta> => throw Unexpected();
 
     public virtual Task<bool> DeleteAsync<T>(string name, string? ns = null, DeleteOptions? options = null, CancellationToken ct = default)
@@ -43,10 +59,24 @@ internal abstract class FakeClient : IEntityClient
 
     public virtual Task<JsonDocument> GetRawAsync(string path, CancellationToken ct = default) => throw Unexpected();
 
-    public virtual Task<JsonDocument> SendRawAsync(HttpMethod method, string path, ReadOnlyMemory<byte> body, string contentType = "application/json", CancellationToken ct = default) => throw Unexpected();
+    public virtual Task<JsonDocument> SendRawAsync(
+        HttpMethod method,
+        string path,
+        ReadOnlyMemory<byte> body,
+        string contentType = "application/json",
+        CancellationToken ct = default
+    ) => throw Unexpected();
 
     public static ApiException Error(int code, string reason) =>
-        new((System.Net.HttpStatusCode)code, new V1Status { Code = code, Reason = reason, Message = $"{code} {reason}" });
+        new(
+            (System.Net.HttpStatusCode)code,
+            new V1Status
+            {
+                Code = code,
+                Reason = reason,
+                Message = $"{code} {reason}",
+            }
+        );
 
     private static InvalidOperationException Unexpected([CallerMemberName] string call = "") => new($"{call} was not expected.");
 }
@@ -57,11 +87,18 @@ internal sealed class ScriptedServer : FakeClient
     private readonly Channel<object> _lists = Channel.CreateUnbounded<object>();
     private readonly Channel<ScriptedWatch> _watches = Channel.CreateUnbounded<ScriptedWatch>();
 
-    public static V1ConfigMap Map(string name, int version, string? uid = null, string? data = null) => new()
-    {
-        Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = "ns", Uid = uid ?? $"uid-{name}", ResourceVersion = version.ToString() },
-        Data = data is null ? null : new Dictionary<string, string> { ["d"] = data },
-    };
+    public static V1ConfigMap Map(string name, int version, string? uid = null, string? data = null) =>
+        new()
+        {
+            Metadata = new V1ObjectMeta
+            {
+                Name = name,
+                NamespaceProperty = "ns",
+                Uid = uid ?? $"uid-{name}",
+                ResourceVersion = version.ToString(),
+            },
+            Data = data is null ? null : new Dictionary<string, string> { ["d"] = data },
+        };
 
     public void NextList(int version, params V1ConfigMap[] items) =>
         _lists.Writer.TryWrite(new EntityList<V1ConfigMap>(items, version.ToString()));
@@ -75,17 +112,21 @@ internal sealed class ScriptedServer : FakeClient
 
     public override async Task<EntityList<T>> ListAsync<T>(string? ns = null, ListOptions? options = null, CancellationToken ct = default)
     {
-        var next = await _lists.Reader.ReadAsync(ct);
+        object next = await _lists.Reader.ReadAsync(ct);
         return next is Exception error ? throw error : (EntityList<T>)next;
     }
 
-    public override async IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(string? ns = null, ListOptions? options = null, [EnumeratorCancellation] CancellationToken ct = default)
+    public override async IAsyncEnumerable<WatchEvent<T>> WatchAsync<T>(
+        string? ns = null,
+        ListOptions? options = null,
+        [EnumeratorCancellation] CancellationToken ct = default
+    )
     {
         var watch = new ScriptedWatch(options!.ResourceVersion!);
         _watches.Writer.TryWrite(watch);
         while (await watch.Script.Reader.WaitToReadAsync(ct))
         {
-            while (watch.Script.Reader.TryRead(out var next))
+            while (watch.Script.Reader.TryRead(out object? next))
                 yield return next is Exception error ? throw error : (WatchEvent<T>)next;
         }
     }

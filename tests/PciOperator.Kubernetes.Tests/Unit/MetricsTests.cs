@@ -22,8 +22,12 @@ public sealed class MetricsTests
     [Fact]
     public void Seconds_are_counted_from_a_millisecond_to_a_minute()
     {
-        Metrics.WithCustomRegistry(_metrics).CreateHistogram("h_seconds", "Durations.", ["l"], HistogramBuckets.Seconds).WithLabels("x").Observe(0.01);
-        var bounds = Text(_metrics).Split('\n').Where(l => l.StartsWith("h_seconds_bucket", StringComparison.Ordinal));
+        Metrics
+            .WithCustomRegistry(_metrics)
+            .CreateHistogram("h_seconds", "Durations.", ["l"], HistogramBuckets.Seconds)
+            .WithLabels("x")
+            .Observe(0.01);
+        IEnumerable<string> bounds = Text(_metrics).Split('\n').Where(l => l.StartsWith("h_seconds_bucket", StringComparison.Ordinal));
         string[] expected = ["0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30", "60", "+Inf"];
         Assert.Equal(expected.Select((b, i) => $"h_seconds_bucket{{l=\"x\",le=\"{b}\"}} {(i < 2 ? 0 : 1)}"), bounds);
     }
@@ -32,10 +36,10 @@ public sealed class MetricsTests
     public async Task Dot_nets_own_meters_are_shown_and_no_others()
     {
         using var ours = new Meter("pcioperator.test");
-        using var listening = DotNetMeters.Listen(_metrics);
+        using IDisposable listening = DotNetMeters.Listen(_metrics);
         ours.CreateCounter<int>("not_shown").Add(1);
         await Task.Run(() => GC.Collect(0));
-        var text = Text(_metrics);
+        string text = Text(_metrics);
         Assert.Contains("\nsystem_runtime_dotnet_gc_collections{", text, StringComparison.Ordinal);
         Assert.DoesNotContain("not_shown", text, StringComparison.Ordinal);
     }
@@ -44,11 +48,18 @@ public sealed class MetricsTests
     public void The_process_tells_of_itself()
     {
         ProcessMetrics.AddTo(_metrics);
-        var values = Text(_metrics).Split('\n').Where(l => l.Length > 0 && l[0] != '#').ToDictionary(l => l.Split(' ')[0], l => double.Parse(l.Split(' ')[1]));
+        var values = Text(_metrics)
+            .Split('\n')
+            .Where(l => l.Length > 0 && l[0] != '#')
+            .ToDictionary(l => l.Split(' ')[0], l => double.Parse(l.Split(' ')[1]));
         Assert.InRange(values["process_resident_memory_bytes"], 1e6, 1e11);
         Assert.InRange(values["process_open_fds"], 3, 1e6);
         Assert.True(values["process_cpu_seconds_total"] > 0);
-        Assert.InRange(values["process_start_time_seconds"], DateTimeOffset.UtcNow.AddDays(-1).ToUnixTimeSeconds(), DateTimeOffset.UtcNow.ToUnixTimeSeconds() + 1);
+        Assert.InRange(
+            values["process_start_time_seconds"],
+            DateTimeOffset.UtcNow.AddDays(-1).ToUnixTimeSeconds(),
+            DateTimeOffset.UtcNow.ToUnixTimeSeconds() + 1
+        );
     }
 
     [Fact]
@@ -64,20 +75,23 @@ public sealed class MetricsTests
         using var http = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{server.Port}") };
 
         Assert.Equal("ok", await http.GetStringAsync(new Uri("/healthz", UriKind.Relative)));
-        using (var notReady = await http.GetAsync(new Uri("/readyz", UriKind.Relative)))
+        using (HttpResponseMessage notReady = await http.GetAsync(new Uri("/readyz", UriKind.Relative)))
         {
             Assert.Equal(HttpStatusCode.ServiceUnavailable, notReady.StatusCode);
-            Assert.Equal("[-]cache failed: the watch has not synced\n[-]throws failed: InvalidOperationException: boom\n", await notReady.Content.ReadAsStringAsync());
+            Assert.Equal(
+                "[-]cache failed: the watch has not synced\n[-]throws failed: InvalidOperationException: boom\n",
+                await notReady.Content.ReadAsStringAsync()
+            );
         }
 
         reason = null;
         Assert.Equal("[+]cache ok\n[+]throws ok\n", await http.GetStringAsync(new Uri("/readyz?verbose", UriKind.Relative)));
-        using var metrics = await http.GetAsync(new Uri("/metrics", UriKind.Relative));
+        using HttpResponseMessage metrics = await http.GetAsync(new Uri("/metrics", UriKind.Relative));
         Assert.Equal("text/plain; version=0.0.4; charset=utf-8", metrics.Content.Headers.ContentType!.ToString());
         Assert.Contains("x_total 1\n", await metrics.Content.ReadAsStringAsync(), StringComparison.Ordinal);
-        using var none = await http.GetAsync(new Uri("/other", UriKind.Relative));
+        using HttpResponseMessage none = await http.GetAsync(new Uri("/other", UriKind.Relative));
         Assert.Equal(HttpStatusCode.NotFound, none.StatusCode);
-        using var post = await http.PostAsync(new Uri("/metrics", UriKind.Relative), null);
+        using HttpResponseMessage post = await http.PostAsync(new Uri("/metrics", UriKind.Relative), null);
         Assert.Equal(HttpStatusCode.MethodNotAllowed, post.StatusCode);
     }
 
@@ -87,8 +101,12 @@ public sealed class MetricsTests
         var time = new FakeTimeProvider();
         var owner = new HealthServer(new HealthServerOptions { Address = IPAddress.Loopback, Port = 0 }, _metrics);
         await owner.StartAsync();
-        var port = owner.Port;
-        await using var server = new HealthServer(new HealthServerOptions { Address = IPAddress.Loopback, Port = port }, _metrics, time: time);
+        int port = owner.Port;
+        await using var server = new HealthServer(
+            new HealthServerOptions { Address = IPAddress.Loopback, Port = port },
+            _metrics,
+            time: time
+        );
         await server.StartAsync();
         Assert.Equal(0, server.Port);
 
@@ -107,18 +125,24 @@ public sealed class MetricsTests
     public void Log_lines_are_json_objects()
     {
         using var output = new MemoryStream();
-        using (var factory = KubernetesLogging.Create(output, LogLevel.Information, LogFormat.Json, new FakeTimeProvider()))
+        using (ILoggerFactory factory = KubernetesLogging.Create(output, LogLevel.Information, LogFormat.Json, new FakeTimeProvider()))
         {
-            var logger = factory.CreateLogger("Agent");
+            ILogger logger = factory.CreateLogger("Agent");
             logger.LogDebug("not this");
-            logger.LogWarning(new IOException("disk\nfull"), "Device {Address} of claim {Claim} failed {Count} times", "0000:65:00.0", "default/\"x\"", 3);
+            logger.LogWarning(
+                new IOException("disk\nfull"),
+                "Device {Address} of claim {Claim} failed {Count} times",
+                "0000:65:00.0",
+                "default/\"x\"",
+                3
+            );
             logger.LogInformation("done");
         }
 
-        var lines = Encoding.UTF8.GetString(output.ToArray()).Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        string[] lines = Encoding.UTF8.GetString(output.ToArray()).Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.Equal(2, lines.Length);
         using var first = JsonDocument.Parse(lines[0]);
-        var root = first.RootElement;
+        JsonElement root = first.RootElement;
         Assert.Equal("2026-01-01T00:00:00.000Z", root.GetProperty("ts").GetString());
         Assert.Equal(("warn", "Agent"), (root.GetProperty("level").GetString(), root.GetProperty("logger").GetString()));
         Assert.Equal("Device 0000:65:00.0 of claim default/\"x\" failed 3 times", root.GetProperty("msg").GetString());
@@ -126,7 +150,7 @@ public sealed class MetricsTests
         Assert.StartsWith("System.IO.IOException: disk\nfull", root.GetProperty("error").GetString(), StringComparison.Ordinal);
 
         using var text = new MemoryStream();
-        using (var factory = KubernetesLogging.Create(text, LogLevel.Debug, LogFormat.Text, new FakeTimeProvider()))
+        using (ILoggerFactory factory = KubernetesLogging.Create(text, LogLevel.Debug, LogFormat.Text, new FakeTimeProvider()))
             factory.CreateLogger("Agent").LogDebug("Bound {Count}", 2);
         Assert.Equal("00:00:00.000 debug Agent: Bound 2\n", Encoding.UTF8.GetString(text.ToArray()));
     }

@@ -13,10 +13,10 @@ public sealed class ReaderTests
 
     private static string List(int items, int size) =>
         $$$"""
-        {"kind":"ConfigMapList","apiVersion":"v1","extra":[{"items":[1]}],
-         "items":[{{{string.Join(",\n", Enumerable.Range(0, items).Select(i => Item(i, size)))}}}],
-         "metadata":{"resourceVersion":"77","continue":"","remainingItemCount":3}}
-        """;
+            {"kind":"ConfigMapList","apiVersion":"v1","extra":[{"items":[1]}],
+             "items":[{{{string.Join(",\n", Enumerable.Range(0, items).Select(i => Item(i, size)))}}}],
+             "metadata":{"resourceVersion":"77","continue":"","remainingItemCount":3}}
+            """;
 
     [Theory]
     [InlineData(1)]
@@ -25,9 +25,9 @@ public sealed class ReaderTests
     [InlineData(int.MaxValue)]
     public async Task Lists_are_read_however_they_arrive(int chunk)
     {
-        var size = chunk < 100 ? 100 : 200_000;
+        int size = chunk < 100 ? 100 : 200_000;
         using var stream = new Trickle(List(5, size), chunk);
-        var list = await ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None);
+        EntityList<V1ConfigMap> list = await ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None);
         Assert.Equal(["m0", "m1", "m2", "m3", "m4"], list.Items.Select(m => m.Metadata.Name));
         Assert.All(list.Items, m => Assert.Equal(size, m.Data!["d"].Length));
         Assert.All(list.Items, m => Assert.Equal(("v1", "ConfigMap"), (m.ApiVersion, m.Kind)));
@@ -40,17 +40,21 @@ public sealed class ReaderTests
     public async Task What_is_no_list_is_said(string text)
     {
         using var stream = new Trickle(text, 3);
-        await Assert.ThrowsAnyAsync<JsonException>(() => ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None));
+        await Assert.ThrowsAnyAsync<JsonException>(() =>
+            ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None)
+        );
     }
 
     [Fact]
     public async Task A_list_that_breaks_off_anywhere_is_noticed()
     {
-        var text = List(3, 10);
-        for (var length = 0; length < text.Length - 1; length++)
+        string text = List(3, 10);
+        for (int length = 0; length < text.Length - 1; length++)
         {
             using var stream = new Trickle(text[..length], 16);
-            await Assert.ThrowsAsync<IOException>(() => ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None));
+            await Assert.ThrowsAsync<IOException>(() =>
+                ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None)
+            );
         }
     }
 
@@ -58,8 +62,12 @@ public sealed class ReaderTests
     {
         using var stream = new Trickle(text, chunk);
         var events = new List<WatchEvent<V1ConfigMap>>();
-        await foreach (var watchEvent in WatchReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None))
+        await foreach (
+            WatchEvent<V1ConfigMap> watchEvent in WatchReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None)
+        )
+        {
             events.Add(watchEvent);
+        }
         return events;
     }
 
@@ -69,8 +77,8 @@ public sealed class ReaderTests
     [InlineData(int.MaxValue)]
     public async Task Watches_are_read_however_they_arrive(int chunk)
     {
-        var large = new string('y', 100_000);
-        var text = $$$$"""
+        string large = new string('y', 100_000);
+        string text = $$$$"""
             {"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"1"}}}
             {"object":{"metadata":{"name":"a","resourceVersion":"2"},"data":{"d":"{{{{large}}}}"} },"type":"MODIFIED"}
 
@@ -78,7 +86,7 @@ public sealed class ReaderTests
             {"type":"DELETED","object":{"metadata":{"name":"a","resourceVersion":"4"}}}
 
             """;
-        var events = await WatchAsync(text, chunk);
+        List<WatchEvent<V1ConfigMap>> events = await WatchAsync(text, chunk);
         Assert.Equal(["Added 1", "Modified 2", "Bookmark 3", "Deleted 4"], events.Select(e => $"{e.Type} {e.ResourceVersion}"));
         Assert.Equal(large, events[1].Object!.Data!["d"]);
         Assert.Equal("ConfigMap", events[3].Object!.Kind);
@@ -87,10 +95,18 @@ public sealed class ReaderTests
     [Fact]
     public async Task An_error_event_is_an_exception_with_the_servers_code()
     {
-        var gone = await Assert.ThrowsAsync<ApiException>(() => WatchAsync("""{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old resource version: 1 (5)"}}""" + "\n", 10));
+        ApiException gone = await Assert.ThrowsAsync<ApiException>(() =>
+            WatchAsync(
+                """{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old resource version: 1 (5)"}}"""
+                    + "\n",
+                10
+            )
+        );
         Assert.True(gone.IsGone);
         Assert.Equal("too old resource version: 1 (5)", gone.Message);
-        var other = await Assert.ThrowsAsync<ApiException>(() => WatchAsync("""{"object":{"kind":"Status","code":500},"type":"ERROR"}""" + "\n", 10));
+        ApiException other = await Assert.ThrowsAsync<ApiException>(() =>
+            WatchAsync("""{"object":{"kind":"Status","code":500},"type":"ERROR"}""" + "\n", 10)
+        );
         Assert.Equal(500, (int)other.StatusCode);
         await Assert.ThrowsAsync<JsonException>(() => WatchAsync("{\"type\":\"NEW\",\"object\":{}}\n", 10));
         await Assert.ThrowsAsync<IOException>(() => WatchAsync("{\"type\":\"ADDED\"", 10));
@@ -99,27 +115,39 @@ public sealed class ReaderTests
     [Fact]
     public void Times_are_written_as_the_server_keeps_them()
     {
-        var at = new DateTimeOffset(2026, 3, 4, 5, 6, 7, TimeSpan.FromHours(2)).AddTicks(1_234_567).UtcDateTime;
-        var lease = new V1Lease { Metadata = new V1ObjectMeta { Name = "l", DeletionTimestamp = at }, Spec = new V1LeaseSpec { RenewTime = at } };
-        var json = JsonSerializer.Serialize(lease, EntityJson.Options.TypeInfo<V1Lease>());
+        DateTime at = new DateTimeOffset(2026, 3, 4, 5, 6, 7, TimeSpan.FromHours(2)).AddTicks(1_234_567).UtcDateTime;
+        var lease = new V1Lease
+        {
+            Metadata = new V1ObjectMeta { Name = "l", DeletionTimestamp = at },
+            Spec = new V1LeaseSpec { RenewTime = at },
+        };
+        string json = JsonSerializer.Serialize(lease, EntityJson.Options.TypeInfo<V1Lease>());
         Assert.Contains("\"renewTime\":\"2026-03-04T03:06:07.123456Z\"", json, StringComparison.Ordinal);
         Assert.Contains("\"deletionTimestamp\":\"2026-03-04T03:06:07Z\"", json, StringComparison.Ordinal);
         Assert.DoesNotContain("null", json, StringComparison.Ordinal);
-        var read = JsonSerializer.Deserialize("""{"metadata":{"creationTimestamp":null},"spec":{"renewTime":"2026-03-04T03:06:07.1Z"}}""", EntityJson.Options.TypeInfo<V1Lease>())!;
+        V1Lease read = JsonSerializer.Deserialize(
+            """{"metadata":{"creationTimestamp":null},"spec":{"renewTime":"2026-03-04T03:06:07.1Z"}}""",
+            EntityJson.Options.TypeInfo<V1Lease>()
+        )!;
         Assert.Null(read.Metadata.CreationTimestamp);
         Assert.Equal(at.AddTicks(-234_567), read.Spec!.RenewTime);
-        Assert.Contains("Widget", Assert.Throws<InvalidOperationException>(() => EntityJson.Options.TypeInfo<Contract.Widget>()).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "Widget",
+            Assert.Throws<InvalidOperationException>(() => EntityJson.Options.TypeInfo<Contract.Widget>()).Message,
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
     public void Large_lists_are_read_without_large_arrays()
     {
         // 1.7 KB objects, as many as a busy cluster's page; a bound that a reader breaks which copies what it has read again and again.
-        var item = $$"""{"metadata":{"name":"n","labels":{ {{string.Join(",", Enumerable.Range(0, 40).Select(i => string.Create(CultureInfo.InvariantCulture, $"\"label-{i}\":\"value-of-label-{i}\"")))}} } } }""";
-        var text = $$"""{"items":[{{string.Join(",", Enumerable.Repeat(item, 20_000))}}],"metadata":{"resourceVersion":"1"} }""";
+        string item =
+            $$"""{"metadata":{"name":"n","labels":{ {{string.Join(",", Enumerable.Range(0, 40).Select(i => string.Create(CultureInfo.InvariantCulture, $"\"label-{i}\":\"value-of-label-{i}\"")))}} } } }""";
+        string text = $$"""{"items":[{{string.Join(",", Enumerable.Repeat(item, 20_000))}}],"metadata":{"resourceVersion":"1"} }""";
         using var stream = new MemoryStream(Encoding.UTF8.GetBytes(text));
-        var before = GC.GetAllocatedBytesForCurrentThread();
-        var list = ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        Task<EntityList<V1ConfigMap>> list = ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None);
         Assert.True(list.IsCompletedSuccessfully);
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 20L * text.Length);
     }

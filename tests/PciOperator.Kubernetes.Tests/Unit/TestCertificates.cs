@@ -24,14 +24,22 @@ internal sealed class TestCertificates : IDisposable
     public static string Base64(string text) => Convert.ToBase64String(System.Text.Encoding.UTF8.GetBytes(text));
 
     /// <summary>A certificate with its key; a server's without any name is for 127.0.0.1.</summary>
-    public (string Certificate, string Key) Issue(string subject, bool rsa = false, string? dnsName = null, bool server = false, IPAddress? address = null)
+    public (string Certificate, string Key) Issue(
+        string subject,
+        bool rsa = false,
+        string? dnsName = null,
+        bool server = false,
+        IPAddress? address = null
+    )
     {
-        using var rsaKey = rsa ? RSA.Create(2048) : null;
-        using var ecKey = rsa ? null : ECDsa.Create(ECCurve.NamedCurves.nistP256);
-        var request = rsa
+        using RSA? rsaKey = rsa ? RSA.Create(2048) : null;
+        using ECDsa? ecKey = rsa ? null : ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        CertificateRequest request = rsa
             ? new CertificateRequest(subject, rsaKey!, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1)
             : new CertificateRequest(subject, ecKey!, HashAlgorithmName.SHA256);
-        request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid(server ? "1.3.6.1.5.5.7.3.1" : "1.3.6.1.5.5.7.3.2")], false));
+        request.CertificateExtensions.Add(
+            new X509EnhancedKeyUsageExtension([new Oid(server ? "1.3.6.1.5.5.7.3.1" : "1.3.6.1.5.5.7.3.2")], false)
+        );
         if (server)
         {
             var names = new SubjectAlternativeNameBuilder();
@@ -42,7 +50,13 @@ internal sealed class TestCertificates : IDisposable
             request.CertificateExtensions.Add(names.Build());
         }
 
-        using var signed = request.Create(_authority.SubjectName, X509SignatureGenerator.CreateForECDsa(_authorityKey), DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddHours(1), RandomNumberGenerator.GetBytes(8));
+        using X509Certificate2 signed = request.Create(
+            _authority.SubjectName,
+            X509SignatureGenerator.CreateForECDsa(_authorityKey),
+            DateTimeOffset.UtcNow.AddHours(-1),
+            DateTimeOffset.UtcNow.AddHours(1),
+            RandomNumberGenerator.GetBytes(8)
+        );
         // As openssl and kubeadm write them: SEC 1 for ECDSA, PKCS#1 for RSA.
         return (signed.ExportCertificatePem(), rsa ? rsaKey!.ExportRSAPrivateKeyPem() : ecKey!.ExportECPrivateKeyPem());
     }

@@ -3,6 +3,7 @@ using System.Net.Http.Headers;
 using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
+using System.Text.Json;
 using System.Threading.Channels;
 using k8s;
 using k8s.KubeConfigModels;
@@ -25,31 +26,53 @@ public sealed class TransportTests
     private readonly FakeTimeProvider _time = new();
     private readonly CollectorRegistry _metrics = Metrics.NewCustomRegistry();
 
-    private static readonly KubernetesClientConfiguration s_somewhere = new() { Host = "http://server/base/path" };
+    private static readonly KubernetesClientConfiguration Somewhere = new() { Host = "http://server/base/path" };
 
     private EntityClient Client(ScriptedHandler handler, KubernetesClientConfiguration? configuration = null) =>
-        new(configuration ?? s_somewhere, time: _time, wrap: _ => handler, userAgent: "test/1", metrics: _metrics);
+        new(configuration ?? Somewhere, time: _time, wrap: _ => handler, userAgent: "test/1", metrics: _metrics);
 
-    private const string Pod = """{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"ns","resourceVersion":"5","managedFields":[{"manager":"x","fieldsV1":{"f:a":{}}}]},"spec":{"nodeName":"n","containers":[{"name":"c"}]}}""";
+    private const string Pod =
+        """{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"ns","resourceVersion":"5","managedFields":[{"manager":"x","fieldsV1":{"f:a":{}}}]},"spec":{"nodeName":"n","containers":[{"name":"c"}]}}""";
 
     [Fact]
     public async Task Calls_have_their_paths_and_headers()
     {
         var handler = new ScriptedHandler();
-        using var client = Client(handler);
+        using EntityClient client = Client(handler);
         handler.Answer(200, Pod);
-        var pod = await client.GetAsync<V1Pod>("p", "ns");
+        V1Pod? pod = await client.GetAsync<V1Pod>("p", "ns");
         Assert.Equal("n", pod!.Spec!.NodeName);
-        var get = await handler.NextAsync();
+        string get = await handler.NextAsync();
         Assert.Equal("GET http://server/base/path/api/v1/namespaces/ns/pods/p", get);
 
         handler.Answer(200, """{"metadata":{"name":"l"}}""");
-        await client.UpdateStatusAsync(new V1Lease { Metadata = new V1ObjectMeta { Name = "l", NamespaceProperty = "ns" } });
-        Assert.Equal("PUT http://server/base/path/apis/coordination.k8s.io/v1/namespaces/ns/leases/l/status?fieldManager=test", await handler.NextAsync());
+        await client.UpdateStatusAsync(
+            new V1Lease
+            {
+                Metadata = new V1ObjectMeta { Name = "l", NamespaceProperty = "ns" },
+            }
+        );
+        Assert.Equal(
+            "PUT http://server/base/path/apis/coordination.k8s.io/v1/namespaces/ns/leases/l/status?fieldManager=test",
+            await handler.NextAsync()
+        );
         handler.Answer(200, """{"metadata":{"resourceVersion":"1"},"items":null}""");
-        var none = await client.ListPageAsync<V1Pod>(null, new ListOptions { LabelSelector = "a in (b, c)", FieldSelector = "spec.nodeName=n", Limit = 5, ResourceVersion = "0", ResourceVersionMatch = "NotOlderThan" });
+        EntityList<V1Pod> none = await client.ListPageAsync<V1Pod>(
+            null,
+            new ListOptions
+            {
+                LabelSelector = "a in (b, c)",
+                FieldSelector = "spec.nodeName=n",
+                Limit = 5,
+                ResourceVersion = "0",
+                ResourceVersionMatch = "NotOlderThan",
+            }
+        );
         Assert.Empty(none.Items);
-        Assert.Equal("GET http://server/base/path/api/v1/pods?labelSelector=a%20in%20%28b%2C%20c%29&fieldSelector=spec.nodeName%3Dn&limit=5&resourceVersion=0&resourceVersionMatch=NotOlderThan", await handler.NextAsync());
+        Assert.Equal(
+            "GET http://server/base/path/api/v1/pods?labelSelector=a%20in%20%28b%2C%20c%29&fieldSelector=spec.nodeName%3Dn&limit=5&resourceVersion=0&resourceVersionMatch=NotOlderThan",
+            await handler.NextAsync()
+        );
         Assert.Equal("test/1", handler.UserAgent);
 
         await Assert.ThrowsAsync<ArgumentException>(() => client.GetAsync<V1Pod>("p"));
@@ -61,12 +84,17 @@ public sealed class TransportTests
     public async Task Too_many_requests_are_repeated_after_the_time_that_the_server_asks_for()
     {
         var handler = new ScriptedHandler();
-        using var client = Client(handler);
+        using EntityClient client = Client(handler);
         handler.Answer(429, "slow down", retryAfter: 3);
         handler.Answer(503, """{"kind":"Status","message":"starting","details":{"retryAfterSeconds":2}}""");
         handler.Answer(200, Pod);
-        var get = client.CreateAsync(new V1ConfigMap { Metadata = new V1ObjectMeta { Name = "m", NamespaceProperty = "ns" } });
-        foreach (var seconds in (int[])[3, 2])
+        Task<V1ConfigMap> get = client.CreateAsync(
+            new V1ConfigMap
+            {
+                Metadata = new V1ObjectMeta { Name = "m", NamespaceProperty = "ns" },
+            }
+        );
+        foreach (int seconds in (int[])[3, 2])
         {
             await handler.NextAsync();
             await _time.WaitForTimerAsync(TimeSpan.FromSeconds(seconds));
@@ -74,19 +102,23 @@ public sealed class TransportTests
         }
 
         await get;
-        Assert.Contains("rest_client_requests_total{code=\"429\",method=\"POST\",host=\"server\"} 1\n", MetricsTests.Text(_metrics), StringComparison.Ordinal);
+        Assert.Contains(
+            "rest_client_requests_total{code=\"429\",method=\"POST\",host=\"server\"} 1\n",
+            MetricsTests.Text(_metrics),
+            StringComparison.Ordinal
+        );
 
         // Not for ever.
-        for (var i = 0; i < 5; i++)
+        for (int i = 0; i < 5; i++)
             handler.Answer(429, """{"kind":"Status","reason":"TooManyRequests","message":"enough"}""", retryAfter: 1);
-        var never = client.GetAsync<V1Pod>("p", "ns");
-        for (var i = 0; i < 4; i++)
+        Task<V1Pod?> never = client.GetAsync<V1Pod>("p", "ns");
+        for (int i = 0; i < 4; i++)
         {
             await _time.WaitForTimerAsync(TimeSpan.FromSeconds(1));
             _time.Advance(TimeSpan.FromSeconds(1));
         }
 
-        var error = await Assert.ThrowsAsync<ApiException>(() => never);
+        ApiException error = await Assert.ThrowsAsync<ApiException>(() => never);
         Assert.True(error.IsTooManyRequests);
         Assert.Equal(("enough", TimeSpan.FromSeconds(1)), (error.Message, error.RetryAfter));
     }
@@ -95,38 +127,44 @@ public sealed class TransportTests
     public async Task A_broken_connection_repeats_reads_but_not_writes_that_may_have_arrived()
     {
         var handler = new ScriptedHandler();
-        using var client = Client(handler);
+        using EntityClient client = Client(handler);
         handler.Fail(new HttpRequestException(HttpRequestError.ResponseEnded, "broken"));
         handler.Answer(200, Pod);
-        var get = client.GetAsync<V1Pod>("p", "ns");
+        Task<V1Pod?> get = client.GetAsync<V1Pod>("p", "ns");
         await _time.WaitForTimerAsync(TimeSpan.FromMilliseconds(25));
         _time.Advance(TimeSpan.FromMilliseconds(25));
         Assert.NotNull(await get);
 
         handler.Fail(new HttpRequestException(HttpRequestError.ResponseEnded, "broken"));
-        await Assert.ThrowsAsync<HttpRequestException>(() => client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = "x" } }));
+        await Assert.ThrowsAsync<HttpRequestException>(() =>
+            client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = "x" } })
+        );
         // A connection that never came about has carried nothing.
         handler.Fail(new HttpRequestException(HttpRequestError.ConnectionError, "refused"));
         handler.Answer(201, """{"metadata":{"name":"x"}}""");
-        var create = client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = "x" } });
+        Task<V1Namespace> create = client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = "x" } });
         await _time.WaitForTimerAsync(TimeSpan.FromMilliseconds(25));
         _time.Advance(TimeSpan.FromMilliseconds(25));
         Assert.Equal("x", (await create).Metadata.Name);
-        Assert.Contains("rest_client_requests_total{code=\"<error>\",method=\"POST\",host=\"server\"} 2\n", MetricsTests.Text(_metrics), StringComparison.Ordinal);
+        Assert.Contains(
+            "rest_client_requests_total{code=\"<error>\",method=\"POST\",host=\"server\"} 2\n",
+            MetricsTests.Text(_metrics),
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
     public async Task A_server_that_does_not_answer_is_given_up_in_time()
     {
         var handler = new ScriptedHandler();
-        using var client = Client(handler);
-        var create = client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = "x" } });
+        using EntityClient client = Client(handler);
+        Task<V1Namespace> create = client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = "x" } });
         await _time.WaitForTimerAsync(TimeSpan.FromSeconds(60));
         _time.Advance(TimeSpan.FromSeconds(60));
-        var error = await Assert.ThrowsAsync<HttpRequestException>(() => create);
+        HttpRequestException error = await Assert.ThrowsAsync<HttpRequestException>(() => create);
         Assert.Contains("no answer within 60 s", error.Message, StringComparison.Ordinal);
         using var stop = new CancellationTokenSource();
-        var cancelled = client.GetAsync<V1Namespace>("x", ct: stop.Token);
+        Task<V1Namespace?> cancelled = client.GetAsync<V1Namespace>("x", ct: stop.Token);
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => cancelled);
     }
@@ -136,14 +174,14 @@ public sealed class TransportTests
     {
         var handler = new ScriptedHandler();
         var tokens = new Tokens();
-        using var client = Client(handler, new KubernetesClientConfiguration { Host = s_somewhere.Host, TokenProvider = tokens });
+        using EntityClient client = Client(handler, new KubernetesClientConfiguration { Host = Somewhere.Host, TokenProvider = tokens });
         handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
         handler.Answer(200, Pod);
         await client.GetAsync<V1Pod>("p", "ns");
         Assert.Equal(["Bearer token-0", "Bearer token-1"], handler.Authorizations);
         handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
         handler.Answer(401, """{"kind":"Status","message":"Unauthorized"}""");
-        var error = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        ApiException error = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
         Assert.True(error.IsUnauthorized);
     }
 
@@ -151,12 +189,12 @@ public sealed class TransportTests
     public async Task An_answer_that_is_no_status_is_still_said()
     {
         var handler = new ScriptedHandler();
-        using var client = Client(handler);
+        using EntityClient client = Client(handler);
         handler.Answer(502, "<html>Bad gateway from the load balancer</html>");
         handler.Answer(500, "");
-        var proxy = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        ApiException proxy = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
         Assert.Contains("Bad gateway from the load balancer", proxy.Message, StringComparison.Ordinal);
-        var empty = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
+        ApiException empty = await Assert.ThrowsAsync<ApiException>(() => client.GetAsync<V1Pod>("p", "ns"));
         Assert.Contains("500", empty.Message, StringComparison.Ordinal);
     }
 
@@ -164,14 +202,14 @@ public sealed class TransportTests
     public async Task An_answer_that_breaks_off_is_a_failure_to_reach_the_server()
     {
         var handler = new ScriptedHandler();
-        using var client = Client(handler);
+        using EntityClient client = Client(handler);
         handler.Answer(200, """{"metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"a"}},{"meta""");
         await Assert.ThrowsAsync<HttpRequestException>(() => client.ListPageAsync<V1Pod>());
         handler.Answer(200, "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"}}}\n{\"type\":\"ADD");
-        var seen = 0;
+        int seen = 0;
         await Assert.ThrowsAsync<HttpRequestException>(async () =>
         {
-            await foreach (var _ in client.WatchAsync<V1Pod>())
+            await foreach (WatchEvent<V1Pod> _ in client.WatchAsync<V1Pod>())
                 seen++;
         });
         Assert.Equal(1, seen);
@@ -183,23 +221,32 @@ public sealed class TransportTests
     public async Task Mutual_tls_with_an_own_authority(bool rsa)
     {
         using var certificates = new TestCertificates();
-        await using var server = await TlsServer.StartAsync(certificates);
-        var (certificate, key) = certificates.Issue("CN=admin", rsa);
-        KubernetesClientConfiguration Trusting() => new() { Host = server.Url.ToString(), SslCaCerts = Pem.ReadCertificates(certificates.AuthorityPem, "test") };
-        var withCertificate = Trusting();
-        (withCertificate.ClientCertificateData, withCertificate.ClientCertificateKeyData) = (TestCertificates.Base64(certificate), TestCertificates.Base64(key));
+        await using TlsServer server = await TlsServer.StartAsync(certificates);
+        (string? certificate, string? key) = certificates.Issue("CN=admin", rsa);
+        KubernetesClientConfiguration Trusting() =>
+            new() { Host = server.Url.ToString(), SslCaCerts = Pem.ReadCertificates(certificates.AuthorityPem, "test") };
+        KubernetesClientConfiguration withCertificate = Trusting();
+        (withCertificate.ClientCertificateData, withCertificate.ClientCertificateKeyData) = (
+            TestCertificates.Base64(certificate),
+            TestCertificates.Base64(key)
+        );
         using (var client = new EntityClient(withCertificate))
         {
-            using var who = await client.GetRawAsync("/who");
-            Assert.Equal(("CN=admin", "HTTP/2"), (who.RootElement.GetProperty("subject").GetString(), who.RootElement.GetProperty("protocol").GetString()));
+            using JsonDocument who = await client.GetRawAsync("/who");
+            Assert.Equal(
+                ("CN=admin", "HTTP/2"),
+                (who.RootElement.GetProperty("subject").GetString(), who.RootElement.GetProperty("protocol").GetString())
+            );
         }
 
         // A certificate from a plugin serves as well.
-        var withPlugin = Trusting();
-        withPlugin.TokenProvider = new ExecCredentials(new ExternalExecution { ApiVersion = "client.authentication.k8s.io/v1", Command = PluginWith(certificate, key) });
+        KubernetesClientConfiguration withPlugin = Trusting();
+        withPlugin.TokenProvider = new ExecCredentials(
+            new ExternalExecution { ApiVersion = "client.authentication.k8s.io/v1", Command = PluginWith(certificate, key) }
+        );
         using (var client = new EntityClient(withPlugin))
         {
-            using var who = await client.GetRawAsync("/who");
+            using JsonDocument who = await client.GetRawAsync("/who");
             Assert.Equal("CN=admin", who.RootElement.GetProperty("subject").GetString());
         }
     }
@@ -209,9 +256,14 @@ public sealed class TransportTests
     {
         using var certificates = new TestCertificates();
         using var others = new TestCertificates("CN=other-ca");
-        await using var server = await TlsServer.StartAsync(certificates);
+        await using TlsServer server = await TlsServer.StartAsync(certificates);
         KubernetesClientConfiguration To(TestCertificates? trusted, bool skip = false) =>
-            new() { Host = server.Url.ToString(), SslCaCerts = trusted is null ? null : Pem.ReadCertificates(trusted.AuthorityPem, "test"), SkipTlsVerify = skip };
+            new()
+            {
+                Host = server.Url.ToString(),
+                SslCaCerts = trusted is null ? null : Pem.ReadCertificates(trusted.AuthorityPem, "test"),
+                SkipTlsVerify = skip,
+            };
         Assert.Equal("ok", await TryAsync(To(certificates)));
         Assert.Equal("SecureConnectionError", await TryAsync(To(others)));
         Assert.Equal("SecureConnectionError", await TryAsync(To(null)));
@@ -235,16 +287,27 @@ public sealed class TransportTests
     [InlineData("localhost", null, "kube.internal", "kube.internal", "ok")]
     [InlineData("127.0.0.1", "127.0.0.1", null, "kube.internal", "SecureConnectionError")]
     [InlineData("localhost", null, "localhost", "other.internal", "SecureConnectionError")]
-    public async Task A_server_whose_certificate_is_for_another_name_is_refused(string host, string? address, string? dnsName, string? tlsServerName, string outcome)
+    public async Task A_server_whose_certificate_is_for_another_name_is_refused(
+        string host,
+        string? address,
+        string? dnsName,
+        string? tlsServerName,
+        string outcome
+    )
     {
         using var certificates = new TestCertificates();
-        await using var server = await TlsServer.StartAsync(certificates, dnsName, address is null ? null : IPAddress.Parse(address));
-        Assert.Equal(outcome, await TryAsync(new()
-        {
-            Host = new UriBuilder(server.Url) { Host = host }.Uri.ToString(),
-            SslCaCerts = Pem.ReadCertificates(certificates.AuthorityPem, "test"),
-            TlsServerName = tlsServerName,
-        }));
+        await using TlsServer server = await TlsServer.StartAsync(certificates, dnsName, address is null ? null : IPAddress.Parse(address));
+        Assert.Equal(
+            outcome,
+            await TryAsync(
+                new()
+                {
+                    Host = new UriBuilder(server.Url) { Host = host }.Uri.ToString(),
+                    SslCaCerts = Pem.ReadCertificates(certificates.AuthorityPem, "test"),
+                    TlsServerName = tlsServerName,
+                }
+            )
+        );
     }
 
     private static async Task<string> TryAsync(KubernetesClientConfiguration configuration)
@@ -252,7 +315,7 @@ public sealed class TransportTests
         using var client = new EntityClient(configuration);
         try
         {
-            using var who = await client.GetRawAsync("/who");
+            using JsonDocument who = await client.GetRawAsync("/who");
             return "ok";
         }
         catch (HttpRequestException e)
@@ -263,15 +326,20 @@ public sealed class TransportTests
 
     private static string PluginWith(string certificate, string key)
     {
-        var folder = Directory.CreateTempSubdirectory("pcioperator-plugin-").FullName;
-        var script = Path.Combine(folder, "plugin.sh");
+        string folder = Directory.CreateTempSubdirectory("pcioperator-plugin-").FullName;
+        string script = Path.Combine(folder, "plugin.sh");
         static string Json(string pem) => pem.Replace("\n", "\\n", StringComparison.Ordinal);
-        File.WriteAllText(script, $$$"""
+        File.WriteAllText(
+            script,
+            $$$"""
             #!/bin/sh
             cat <<'EOF'
-            {"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"clientCertificateData":"{{{Json(certificate)}}}","clientKeyData":"{{{Json(key)}}}"}}
+            {"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"clientCertificateData":"{{{Json(
+                certificate
+            )}}}","clientKeyData":"{{{Json(key)}}}"}}
             EOF
-            """);
+            """
+        );
         File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserExecute);
         return script;
     }
@@ -298,13 +366,17 @@ public sealed class TransportTests
 
         public Task<string> NextAsync() => _calls.Reader.ReadAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30));
 
-        public void Answer(int code, string body, int? retryAfter = null) => _answers.Writer.TryWrite(() =>
-        {
-            var response = new HttpResponseMessage((HttpStatusCode)code) { Content = new StringContent(body, Encoding.UTF8, "application/json") };
-            if (retryAfter is { } seconds)
-                response.Headers.RetryAfter = new(TimeSpan.FromSeconds(seconds));
-            return response;
-        });
+        public void Answer(int code, string body, int? retryAfter = null) =>
+            _answers.Writer.TryWrite(() =>
+            {
+                var response = new HttpResponseMessage((HttpStatusCode)code)
+                {
+                    Content = new StringContent(body, Encoding.UTF8, "application/json"),
+                };
+                if (retryAfter is { } seconds)
+                    response.Headers.RetryAfter = new(TimeSpan.FromSeconds(seconds));
+                return response;
+            });
 
         public void Fail(Exception error) => _answers.Writer.TryWrite(() => throw error);
 
@@ -333,19 +405,38 @@ public sealed class TransportTests
 
         public static async Task<TlsServer> StartAsync(TestCertificates certificates, string? dnsName = null, IPAddress? address = null)
         {
-            var (certificate, key) = certificates.Issue("CN=server", server: true, dnsName: dnsName, address: address);
-            var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory });
-            builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
-                kestrel.Listen(IPAddress.Loopback, 0, listen => listen.UseHttps(https =>
-                {
-                    https.ServerCertificate = X509Certificate2.CreateFromPem(certificate, key);
-                    https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
-                    https.ClientCertificateValidation = (_, _, errors) => errors != SslPolicyErrors.RemoteCertificateNotAvailable;
-                })));
-            var app = builder.Build();
-            app.Run(context => context.Response.WriteAsync($$"""{"subject":"{{context.Connection.ClientCertificate?.Subject}}","protocol":"{{context.Request.Protocol}}"}"""));
+            (string? certificate, string? key) = certificates.Issue("CN=server", server: true, dnsName: dnsName, address: address);
+            WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(
+                new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory }
+            );
+            builder
+                .WebHost.UseKestrelCore()
+                .UseKestrelHttpsConfiguration()
+                .ConfigureKestrel(kestrel =>
+                    kestrel.Listen(
+                        IPAddress.Loopback,
+                        0,
+                        listen =>
+                            listen.UseHttps(https =>
+                            {
+                                https.ServerCertificate = X509Certificate2.CreateFromPem(certificate, key);
+                                https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
+                                https.ClientCertificateValidation = (_, _, errors) =>
+                                    errors != SslPolicyErrors.RemoteCertificateNotAvailable;
+                            })
+                    )
+                );
+            WebApplication app = builder.Build();
+            app.Run(context =>
+                context.Response.WriteAsync(
+                    $$"""{"subject":"{{context.Connection.ClientCertificate?.Subject}}","protocol":"{{context.Request.Protocol}}"}"""
+                )
+            );
             await app.StartAsync();
-            return new TlsServer(app, new Uri(app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()));
+            return new TlsServer(
+                app,
+                new Uri(app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First())
+            );
         }
 
         public ValueTask DisposeAsync() => _app.DisposeAsync();

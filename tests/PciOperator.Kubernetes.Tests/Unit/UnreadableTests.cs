@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Json;
 using System.Threading.Channels;
 using k8s.Models;
+using Microsoft.Extensions.Logging;
 using PciOperator.Testing;
 using Prometheus;
 using static PciOperator.Kubernetes.Tests.Unit.ScriptedServer;
@@ -12,45 +13,60 @@ namespace PciOperator.Kubernetes.Tests.Unit;
 public sealed class UnreadableTests
 {
     /// <summary>What <c>format: date-time</c> and Go's own times let through.</summary>
-    public static TheoryData<string, string?> Times() => new()
-    {
-        { "2016-12-31t23:59:59z", "2016-12-31T23:59:59.0000000+00:00" },
-        { "2016-12-31T23:59:59.123456789Z", "2016-12-31T23:59:59.1234567+00:00" },
-        { "2016-12-31T23:59:59,5Z", "2016-12-31T23:59:59.5000000+00:00" },
-        { "2016-12-31T23:59:59+23:59", "2016-12-31T00:00:59.0000000+00:00" },
-        { "2016-12-31T23:59:59-99:99", "2017-01-05T04:38:59.0000000+00:00" },
-        { "2016-12-31T23:59:60Z", "2016-12-31T23:59:59.0000000+00:00" },
-        { "2016-12-31T23:59:59Ztail", "2016-12-31T23:59:59.0000000+00:00" },
-        { "0000-01-01T00:00:00Z", "0001-01-01T00:00:00.0000000+00:00" },
-        { "-0001-12-31T10:00:00Z", "0001-01-01T00:00:00.0000000+00:00" },
-        { "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00.0000000+00:00" },
-        { "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.9999999+00:00" },
-        { "10000-01-01T13:59:59Z", "9999-12-31T23:59:59.9999999+00:00" },
-        { "123456789012345678901234567890-01-01T13:59:59Z", "9999-12-31T23:59:59.9999999+00:00" },
-        { "2023-02-29T00:00:00Z", null },
-        { "2023-13-01T00:00:00Z", null },
-        { "2023-00-01T00:00:00Z", null },
-        { "2023-01-00T00:00:00Z", null },
-        { "2023-01-01T24:00:00Z", null },
-        { "٢٠٢٣-01-01T00:00:00Z", null },
-        { "yesterday", null },
-        { "", null },
-    };
+    public static TheoryData<string, string?> Times() =>
+        new()
+        {
+            { "2016-12-31t23:59:59z", "2016-12-31T23:59:59.0000000+00:00" },
+            { "2016-12-31T23:59:59.123456789Z", "2016-12-31T23:59:59.1234567+00:00" },
+            { "2016-12-31T23:59:59,5Z", "2016-12-31T23:59:59.5000000+00:00" },
+            { "2016-12-31T23:59:59+23:59", "2016-12-31T00:00:59.0000000+00:00" },
+            { "2016-12-31T23:59:59-99:99", "2017-01-05T04:38:59.0000000+00:00" },
+            { "2016-12-31T23:59:60Z", "2016-12-31T23:59:59.0000000+00:00" },
+            { "2016-12-31T23:59:59Ztail", "2016-12-31T23:59:59.0000000+00:00" },
+            { "0000-01-01T00:00:00Z", "0001-01-01T00:00:00.0000000+00:00" },
+            { "-0001-12-31T10:00:00Z", "0001-01-01T00:00:00.0000000+00:00" },
+            { "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00.0000000+00:00" },
+            { "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.9999999+00:00" },
+            { "10000-01-01T13:59:59Z", "9999-12-31T23:59:59.9999999+00:00" },
+            { "123456789012345678901234567890-01-01T13:59:59Z", "9999-12-31T23:59:59.9999999+00:00" },
+            { "2023-02-29T00:00:00Z", null },
+            { "2023-13-01T00:00:00Z", null },
+            { "2023-00-01T00:00:00Z", null },
+            { "2023-01-00T00:00:00Z", null },
+            { "2023-01-01T24:00:00Z", null },
+            { "٢٠٢٣-01-01T00:00:00Z", null },
+            { "yesterday", null },
+            { "", null },
+        };
 
     [Theory]
     [MemberData(nameof(Times))]
     public void Every_time_that_a_server_can_store_is_read_in_every_model(string text, string? expected)
     {
-        var json = JsonSerializer.Serialize(text);
-        var node = Read<V1Node>($$$"""{"metadata":{"creationTimestamp":{{{json}}} },"spec":{"taints":[{"key":"k","timeAdded":{{{json}}} }]},"status":{"conditions":[{"type":"Ready","lastHeartbeatTime":{{{json}}},"lastTransitionTime":{{{json}}} }]} }""");
-        var pod = Read<V1Pod>($$$"""{"metadata":{"deletionTimestamp":{{{json}}} },"status":{"conditions":[{"type":"Ready","lastTransitionTime":{{{json}}} }]} }""");
-        var lease = Read<V1Lease>($$$"""{"metadata":{},"spec":{"acquireTime":{{{json}}},"renewTime":{{{json}}} } }""");
-        var condition = Read<V1Condition>($$$"""{"type":"Ready","lastTransitionTime":{{{json}}} }""");
-        var plain = JsonSerializer.Deserialize(json, EntityJson.OptionsWith(PlainJsonContext.Default).TypeInfo<DateTimeOffset?>());
+        string json = JsonSerializer.Serialize(text);
+        V1Node node = Read<V1Node>(
+            $$$"""{"metadata":{"creationTimestamp":{{{json}}} },"spec":{"taints":[{"key":"k","timeAdded":{{{json}}} }]},"status":{"conditions":[{"type":"Ready","lastHeartbeatTime":{{{json}}},"lastTransitionTime":{{{json}}} }]} }"""
+        );
+        V1Pod pod = Read<V1Pod>(
+            $$$"""{"metadata":{"deletionTimestamp":{{{json}}} },"status":{"conditions":[{"type":"Ready","lastTransitionTime":{{{json}}} }]} }"""
+        );
+        V1Lease lease = Read<V1Lease>($$$"""{"metadata":{},"spec":{"acquireTime":{{{json}}},"renewTime":{{{json}}} } }""");
+        V1Condition condition = Read<V1Condition>($$$"""{"type":"Ready","lastTransitionTime":{{{json}}} }""");
+        DateTimeOffset? plain = JsonSerializer.Deserialize(
+            json,
+            EntityJson.OptionsWith(PlainJsonContext.Default).TypeInfo<DateTimeOffset?>()
+        );
         DateTime?[] read =
         [
-            node.Metadata.CreationTimestamp, node.Spec!.Taints![0].TimeAdded, node.Status!.Conditions![0].LastHeartbeatTime, node.Status.Conditions[0].LastTransitionTime,
-            pod.Metadata.DeletionTimestamp, pod.Status!.Conditions![0].LastTransitionTime, lease.Spec!.AcquireTime, lease.Spec.RenewTime, plain?.UtcDateTime,
+            node.Metadata.CreationTimestamp,
+            node.Spec!.Taints![0].TimeAdded,
+            node.Status!.Conditions![0].LastHeartbeatTime,
+            node.Status.Conditions[0].LastTransitionTime,
+            pod.Metadata.DeletionTimestamp,
+            pod.Status!.Conditions![0].LastTransitionTime,
+            lease.Spec!.AcquireTime,
+            lease.Spec.RenewTime,
+            plain?.UtcDateTime,
         ];
         Assert.All(read, time => Assert.Equal(expected, time is { } at ? new DateTimeOffset(at).ToString("o") : null));
         // The library's condition always has a time: none is its first moment.
@@ -66,13 +82,23 @@ public sealed class UnreadableTests
     [InlineData("{\"a\":[1]}")]
     [InlineData("[]")]
     public void What_is_no_text_is_no_time(string json) =>
-        Assert.Equal((default(DateTime), "Ready"), Read<V1Condition>($$"""{"lastTransitionTime":{{json}},"type":"Ready"}""") is var read ? (read.LastTransitionTime, read.Type) : default);
+        Assert.Equal(
+            (default(DateTime), "Ready"),
+            Read<V1Condition>($$"""{"lastTransitionTime":{{json}},"type":"Ready"}""") is var read
+                ? (read.LastTransitionTime, read.Type)
+                : default
+        );
 
     [Fact]
-    public void What_was_read_without_a_time_is_written_as_a_time_that_a_server_takes() => Assert.Contains(
-        "\"lastTransitionTime\":\"0001-01-01T00:00:00Z\"",
-        JsonSerializer.Serialize(Read<V1Condition>("""{"lastTransitionTime":"yesterday","type":"Ready"}"""), EntityJson.Options.TypeInfo<V1Condition>()),
-        StringComparison.Ordinal);
+    public void What_was_read_without_a_time_is_written_as_a_time_that_a_server_takes() =>
+        Assert.Contains(
+            "\"lastTransitionTime\":\"0001-01-01T00:00:00Z\"",
+            JsonSerializer.Serialize(
+                Read<V1Condition>("""{"lastTransitionTime":"yesterday","type":"Ready"}"""),
+                EntityJson.Options.TypeInfo<V1Condition>()
+            ),
+            StringComparison.Ordinal
+        );
 
     [Theory]
     [InlineData("3", 3)]
@@ -86,19 +112,33 @@ public sealed class UnreadableTests
     public void Every_whole_number_is_read(string json, int expected)
     {
         Assert.Equal(expected, Read<V1Lease>($$$"""{"metadata":{},"spec":{"leaseTransitions":{{{json}}} } }""").Spec!.LeaseTransitions);
-        Assert.Equal(expected, (int)Math.Clamp(Read<V1Lease>($$$"""{"metadata":{"generation":{{{json}}} } }""").Metadata.Generation!.Value, int.MinValue, int.MaxValue));
+        Assert.Equal(
+            expected,
+            (int)
+                Math.Clamp(
+                    Read<V1Lease>($$$"""{"metadata":{"generation":{{{json}}} } }""").Metadata.Generation!.Value,
+                    int.MinValue,
+                    int.MaxValue
+                )
+        );
     }
 
     [Theory]
     [InlineData("""{"metadata":{"name":"bad","namespace":"ns","uid":"u","resourceVersion":"8"},"data":{"d":[1]}}""")]
-    [InlineData("""{"data":5,"metadata":{"resourceVersion":"8","labels":{"name":"no"},"ownerReferences":[{"name":"no"}],"uid":"u","namespace":"ns","name":"bad"}}""")]
+    [InlineData(
+        """{"data":5,"metadata":{"resourceVersion":"8","labels":{"name":"no"},"ownerReferences":[{"name":"no"}],"uid":"u","namespace":"ns","name":"bad"}}"""
+    )]
     [InlineData("""{"metadata":{"generation":"x","name":"bad","namespace":"ns","uid":"u","resourceVersion":"8"}}""")]
     public async Task One_item_that_cannot_be_read_is_named_and_the_others_are_listed(string bad)
     {
-        using var stream = new MemoryStream(Encoding.UTF8.GetBytes($$$"""{"metadata":{"resourceVersion":"9"},"items":[{"metadata":{"name":"a"}},{{{bad}}},{"metadata":{"name":"b"}}]}"""));
-        var list = await ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None);
+        using var stream = new MemoryStream(
+            Encoding.UTF8.GetBytes(
+                $$$"""{"metadata":{"resourceVersion":"9"},"items":[{"metadata":{"name":"a"}},{{{bad}}},{"metadata":{"name":"b"}}]}"""
+            )
+        );
+        EntityList<V1ConfigMap> list = await ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None);
         Assert.Equal(["a", "b"], list.Items.Select(i => i.Metadata.Name));
-        var unreadable = Assert.Single(list.Unreadable);
+        UnreadableObject unreadable = Assert.Single(list.Unreadable);
         Assert.Equal((new EntityKey("ns", "bad"), "u", "8"), (unreadable.Key, unreadable.Uid, unreadable.ResourceVersion));
         Assert.NotEmpty(unreadable.Reason);
     }
@@ -106,10 +146,13 @@ public sealed class UnreadableTests
     [Fact]
     public async Task Odd_items_do_not_end_a_list()
     {
-        var deep = string.Concat(Enumerable.Repeat("""{"a":""", 500)) + "1" + new string('}', 500);
-        using var stream = new MemoryStream(Encoding.UTF8.GetBytes(
-            $$$"""{"metadata":{"resourceVersion":"9"},"items":[null,5,"x",[],{"metadata":null},{},{"metadata":{"name":"a","x":{{{deep}}} } },{"metadata":{"name":"a","name":"b"}}]}"""));
-        var list = await ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None);
+        string deep = string.Concat(Enumerable.Repeat("""{"a":""", 500)) + "1" + new string('}', 500);
+        using var stream = new MemoryStream(
+            Encoding.UTF8.GetBytes(
+                $$$"""{"metadata":{"resourceVersion":"9"},"items":[null,5,"x",[],{"metadata":null},{},{"metadata":{"name":"a","x":{{{deep}}} } },{"metadata":{"name":"a","name":"b"}}]}"""
+            )
+        );
+        EntityList<V1ConfigMap> list = await ListReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None);
         Assert.Equal("b", list.Items[^1].Metadata.Name);
         Assert.Contains(list.Unreadable, u => u.Key.Name == "a");
         Assert.Equal(5, list.Unreadable.Count);
@@ -127,7 +170,7 @@ public sealed class UnreadableTests
             """;
         using var stream = new MemoryStream(Encoding.UTF8.GetBytes(text));
         var events = new List<string>();
-        await foreach (var e in WatchReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None))
+        await foreach (WatchEvent<V1ConfigMap> e in WatchReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None))
             events.Add($"{e.Type} {e.ResourceVersion} {e.Object?.Metadata.Name ?? "-"} {e.Unreadable?.Key.ToString() ?? "-"}");
         Assert.Equal(["Modified 8 - ns/bad", "Added 9 - worse", "Bookmark 10 - -", "Deleted 11 a -"], events);
     }
@@ -136,11 +179,11 @@ public sealed class UnreadableTests
     public async Task An_error_event_whose_status_cannot_be_read_is_an_error_of_the_server()
     {
         using var stream = new MemoryStream(Encoding.UTF8.GetBytes("{\"type\":\"ERROR\",\"object\":{\"code\":[1]}}\n"));
-        var error = await Assert.ThrowsAsync<ApiException>(async () =>
+        ApiException error = await Assert.ThrowsAsync<ApiException>(async () =>
         {
-            await foreach (var _ in WatchReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None))
-            {
-            }
+            await foreach (
+                WatchEvent<V1ConfigMap> _ in WatchReader.ReadAsync<V1ConfigMap>(stream, EntityJson.Options, CancellationToken.None)
+            ) { }
         });
         Assert.Equal(500, (int)error.StatusCode);
     }
@@ -149,13 +192,20 @@ public sealed class UnreadableTests
     public async Task A_cache_keeps_what_it_knew_of_an_object_that_can_no_longer_be_read_until_it_is_gone()
     {
         var server = new ScriptedServer();
-        var metrics = Metrics.NewCustomRegistry();
+        CollectorRegistry metrics = Metrics.NewCustomRegistry();
         using var log = new MemoryStream();
-        using var loggers = KubernetesLogging.Create(log);
-        await using var cache = new WatchCache<V1ConfigMap>(server, "ns", time: new FakeTimeProvider(), metrics: metrics, logger: loggers.CreateLogger("cache"));
+        using ILoggerFactory loggers = KubernetesLogging.Create(log);
+        await using var cache = new WatchCache<V1ConfigMap>(
+            server,
+            "ns",
+            time: new FakeTimeProvider(),
+            metrics: metrics,
+            logger: loggers.CreateLogger("cache")
+        );
         var changes = Channel.CreateUnbounded<string>();
         cache.OnChange(c => changes.Writer.TryWrite($"{c.Kind} {(c.New ?? c.Old)!.Metadata.Name}"));
-        async Task NextIsAsync(string expected) => Assert.Equal(expected, await changes.Reader.ReadAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30)));
+        async Task NextIsAsync(string expected) =>
+            Assert.Equal(expected, await changes.Reader.ReadAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30)));
         server.NextList(new EntityList<V1ConfigMap>([Map("a", 3)], "10") { Unreadable = [Unread("bad", 4)] });
         _ = cache.RunAsync(CancellationToken.None);
         await NextIsAsync("Added a");
@@ -163,13 +213,13 @@ public sealed class UnreadableTests
         Assert.False(cache.IsUnreadable("a", "ns"));
         Assert.Null(cache.Get("bad", "ns"));
 
-        var watch = await server.WatchOpenedAsync();
+        ScriptedWatch watch = await server.WatchOpenedAsync();
         watch.Unreadable(WatchEventType.Modified, Unread("a", 11));
         watch.Send(WatchEventType.Added, Map("b", 12));
         await NextIsAsync("Added b");
         Assert.Equal("3", cache.Get("a", "ns")!.Metadata.ResourceVersion);
         Assert.Equal(["a", "bad"], cache.Unreadable.Select(u => u.Key.Name).Order());
-        var text = MetricsTests.Text(metrics);
+        string text = MetricsTests.Text(metrics);
         Assert.Contains("pcioperator_watch_cache_unreadable_objects{kind=\"ConfigMap\"} 2", text, StringComparison.Ordinal);
         Assert.Contains("pcioperator_watch_cache_unreadable_total{kind=\"ConfigMap\"} 2", text, StringComparison.Ordinal);
         Assert.Contains("ns/bad", Encoding.UTF8.GetString(log.ToArray()), StringComparison.Ordinal);

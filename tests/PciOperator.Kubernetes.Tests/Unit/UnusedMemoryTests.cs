@@ -62,7 +62,7 @@ public sealed class UnusedMemoryTests
     private int[] Looks(UnusedMemory memory, params long[] allocations)
     {
         var givenBack = new List<int>();
-        foreach (var allocation in allocations)
+        foreach (long allocation in allocations)
         {
             _allocated += allocation;
             memory.Look();

@@ -29,7 +29,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
 
     private async Task ChangesAreAsync(params string[] expected)
     {
-        foreach (var change in expected)
+        foreach (string change in expected)
             Assert.Equal(change, await _changes.Reader.ReadAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30)));
     }
 
@@ -51,7 +51,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task Lists_then_watches_from_the_lists_version()
     {
-        var watch = await StartAsync(10, Map("a", 3), Map("b", 7));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 3), Map("b", 7));
         Assert.Equal("10", watch.From);
         await ChangesAreAsync("Added - a@3", "Added - b@7");
         watch.Send(WatchEventType.Modified, Map("a", 11));
@@ -66,22 +66,22 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task Goes_on_after_the_last_bookmark_when_the_watch_ends()
     {
-        var watch = await StartAsync(10, Map("a", 3));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 3));
         watch.Bookmark(40);
         _time.Advance(TimeSpan.FromMinutes(1));
         watch.End();
-        var next = await _server.WatchOpenedAsync();
+        ScriptedWatch next = await _server.WatchOpenedAsync();
         Assert.Equal("40", next.From);
     }
 
     [Fact]
     public async Task A_broken_watch_is_taken_up_after_a_while_and_ever_later()
     {
-        var watch = await StartAsync(10);
-        for (var attempt = 0; attempt < 4; attempt++)
+        ScriptedWatch watch = await StartAsync(10);
+        for (int attempt = 0; attempt < 4; attempt++)
         {
             watch.Fail(new HttpRequestException("broken"));
-            var (least, most) = (TimeSpan.FromMilliseconds(50 << attempt), TimeSpan.FromMilliseconds(100 << attempt));
+            (TimeSpan least, TimeSpan most) = (TimeSpan.FromMilliseconds(50 << attempt), TimeSpan.FromMilliseconds(100 << attempt));
             await _time.WaitForTimersAsync(delays => delays.Any(d => d >= least && d <= most));
             _time.Advance(most);
             watch = await _server.WatchOpenedAsync();
@@ -92,20 +92,26 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task Gone_means_a_new_list_with_the_deletions_and_updates_that_were_missed()
     {
-        var watch = await StartAsync(10, Map("kept", 1), Map("changed", 2), Map("deleted", 3), Map("remade", 4, "uid-1"));
+        ScriptedWatch watch = await StartAsync(10, Map("kept", 1), Map("changed", 2), Map("deleted", 3), Map("remade", 4, "uid-1"));
         await ChangesAreAsync("Added - kept@1", "Added - changed@2", "Added - deleted@3", "Added - remade@4");
         _server.NextList(30, Map("kept", 1), Map("changed", 22), Map("remade", 25, "uid-2"), Map("new", 23));
         watch.Fail(FakeClient.Error(410, "Expired"));
-        var next = await _server.WatchOpenedAsync();
+        ScriptedWatch next = await _server.WatchOpenedAsync();
         Assert.Equal("30", next.From);
-        await ChangesAreAsync("Updated changed@2 changed@22", "Deleted remade@4 -", "Added - remade@25", "Added - new@23", "Deleted deleted@3 -");
+        await ChangesAreAsync(
+            "Updated changed@2 changed@22",
+            "Deleted remade@4 -",
+            "Added - remade@25",
+            "Added - new@23",
+            "Deleted deleted@3 -"
+        );
         Assert.Contains("pcioperator_watch_cache_lists_total{kind=\"ConfigMap\"} 2", MetricsTests.Text(_metrics), StringComparison.Ordinal);
     }
 
     [Fact]
     public async Task Duplicates_change_nothing()
     {
-        var watch = await StartAsync(10, Map("a", 9));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 9));
         await ChangesAreAsync("Added - a@9");
         watch.Send(WatchEventType.Modified, Map("a", 12));
         watch.Send(WatchEventType.Modified, Map("a", 12));
@@ -119,7 +125,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task An_object_deleted_and_made_again_is_two_changes_even_if_the_watch_shows_one()
     {
-        var watch = await StartAsync(10, Map("a", 9, "uid-1"));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 9, "uid-1"));
         watch.Send(WatchEventType.Modified, Map("a", 15, "uid-2"));
         await ChangesAreAsync("Added - a@9", "Deleted a@9 -", "Added - a@15");
     }
@@ -127,9 +133,9 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task An_observed_write_is_seen_at_once_and_older_events_do_not_undo_it()
     {
-        var watch = await StartAsync(10, Map("a", 9));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 9));
         await ChangesAreAsync("Added - a@9");
-        var version = _cache.Version;
+        long version = _cache.Version;
         _cache.Observe(Map("a", 20, data: "mine"));
         Assert.Equal("20", _cache.Get("a", "ns")!.Metadata.ResourceVersion);
         Assert.NotEqual(version, _cache.Version);
@@ -146,7 +152,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task An_answer_that_comes_later_than_its_events_is_no_news()
     {
-        var watch = await StartAsync(10, Map("a", 9));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 9));
         watch.Send(WatchEventType.Modified, Map("a", 15));
         watch.Send(WatchEventType.Deleted, Map("a", 16));
         await ChangesAreAsync("Added - a@9", "Updated a@9 a@15", "Deleted a@15 -");
@@ -162,7 +168,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task A_deletion_takes_away_what_was_observed_but_not_its_successor()
     {
-        var watch = await StartAsync(10, Map("a", 9, "uid-1"), Map("b", 8, "uid-1"));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 9, "uid-1"), Map("b", 8, "uid-1"));
         await ChangesAreAsync("Added - a@9", "Added - b@8");
         _cache.Observe(Map("a", 20, "uid-1"));
         watch.Send(WatchEventType.Deleted, Map("a", 21, "uid-1"));
@@ -179,7 +185,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task A_new_list_keeps_what_was_observed_after_it()
     {
-        var watch = await StartAsync(10, Map("a", 9));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 9));
         await ChangesAreAsync("Added - a@9");
         _cache.Observe(Map("a", 50));
         _cache.Observe(Map("made", 51));
@@ -196,7 +202,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task A_server_that_was_set_back_is_believed()
     {
-        var watch = await StartAsync(100, Map("a", 90));
+        ScriptedWatch watch = await StartAsync(100, Map("a", 90));
         await ChangesAreAsync("Added - a@90");
         _server.NextList(5, Map("a", 3), Map("b", 4));
         watch.Fail(FakeClient.Error(410, "Expired"));
@@ -210,7 +216,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task Silence_for_too_long_is_taken_for_a_dead_connection()
     {
-        var watch = await StartAsync(10);
+        ScriptedWatch watch = await StartAsync(10);
         await _time.WaitForTimerAsync(TimeSpan.FromMinutes(2.5));
         _time.Advance(TimeSpan.FromMinutes(2));
         watch.Bookmark(33);
@@ -231,7 +237,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [InlineData(true)]
     public async Task A_bookmark_or_event_from_before_what_was_known_means_a_new_list(bool bookmark)
     {
-        var watch = await StartAsync(100, Map("a", 90, "uid-1"), Map("same", 3, data: "old"), Map("gone", 91));
+        ScriptedWatch watch = await StartAsync(100, Map("a", 90, "uid-1"), Map("same", 3, data: "old"), Map("gone", 91));
         await ChangesAreAsync("Added - a@90", "Added - same@3", "Added - gone@91");
         _server.NextList(52, Map("a", 50, "uid-1"), Map("same", 3, data: "of another past"));
         if (bookmark)
@@ -249,13 +255,23 @@ public sealed class WatchCacheTests : IAsyncLifetime
     [Fact]
     public async Task A_version_from_the_future_means_a_new_list()
     {
-        var watch = await StartAsync(100, Map("a", 90));
+        ScriptedWatch watch = await StartAsync(100, Map("a", 90));
         await ChangesAreAsync("Added - a@90");
         _server.NextList(52, Map("a", 50));
-        watch.Fail(new ApiException(System.Net.HttpStatusCode.GatewayTimeout, new V1Status
-        {
-            Code = 504, Reason = "Timeout", Details = new V1StatusDetails { Causes = [new V1StatusCause { Reason = "ResourceVersionTooLarge", Message = "Too large resource version" }] },
-        }));
+        watch.Fail(
+            new ApiException(
+                System.Net.HttpStatusCode.GatewayTimeout,
+                new V1Status
+                {
+                    Code = 504,
+                    Reason = "Timeout",
+                    Details = new V1StatusDetails
+                    {
+                        Causes = [new V1StatusCause { Reason = "ResourceVersionTooLarge", Message = "Too large resource version" }],
+                    },
+                }
+            )
+        );
         Assert.Equal("52", (await _server.WatchOpenedAsync()).From);
         await ChangesAreAsync("Updated a@90 a@50");
     }
@@ -265,17 +281,23 @@ public sealed class WatchCacheTests : IAsyncLifetime
     {
         Assert.Contains("first list", _cache.WhyOld(), StringComparison.Ordinal);
         Assert.Null(_cache.WhyStuck());
-        var watch = await StartAsync(10);
+        ScriptedWatch watch = await StartAsync(10);
         Assert.Null(_cache.WhyOld());
-        var first = _time.GetUtcNow().ToUnixTimeSeconds();
-        Assert.Contains($"pcioperator_watch_cache_last_success_timestamp_seconds{{kind=\"ConfigMap\"}} {first}", MetricsTests.Text(_metrics), StringComparison.Ordinal);
+        long first = _time.GetUtcNow().ToUnixTimeSeconds();
+        Assert.Contains(
+            $"pcioperator_watch_cache_last_success_timestamp_seconds{{kind=\"ConfigMap\"}} {first}",
+            MetricsTests.Text(_metrics),
+            StringComparison.Ordinal
+        );
         await _time.WaitForTimerAsync(TimeSpan.FromMinutes(2.5));
         _time.Advance(TimeSpan.FromMinutes(2.5));
         await _time.WaitForTimersAsync(delays => delays.Any(d => d < TimeSpan.FromSeconds(1)));
         Assert.Null(_cache.WhyOld());
         _time.Advance(TimeSpan.FromMinutes(2));
         Assert.Contains("nothing was heard of configmaps for 270 s", _cache.WhyOld(), StringComparison.Ordinal);
-        _server.NextList(new HttpRequestException("An error occurred while sending the request.", new IOException("The certificate has expired.")));
+        _server.NextList(
+            new HttpRequestException("An error occurred while sending the request.", new IOException("The certificate has expired."))
+        );
         await _time.WaitForTimersAsync(delays => delays.Any(d => d < TimeSpan.FromSeconds(1)));
         Assert.Contains("The certificate has expired.", _cache.WhyOld(), StringComparison.Ordinal);
         Assert.Null(_cache.WhyStuck());
@@ -289,7 +311,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     public async Task It_is_stuck_when_it_has_stopped_or_does_nothing()
     {
         using var stop = new CancellationTokenSource();
-        var run = _cache.RunAsync(stop.Token);
+        Task run = _cache.RunAsync(stop.Token);
         Assert.Null(_cache.WhyStuck());
         _time.Advance(TimeSpan.FromMinutes(16));
         Assert.Contains("has done nothing for 960 s", _cache.WhyStuck(), StringComparison.Ordinal);
@@ -305,7 +327,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
         _server.NextList(FakeClient.Error(500, "InternalError"));
         _server.NextList(7, Map("a", 3));
         _ = _cache.RunAsync(CancellationToken.None);
-        for (var i = 0; i < 2; i++)
+        for (int i = 0; i < 2; i++)
         {
             await _time.WaitForTimersAsync(delays => delays.Count > 0);
             _time.Advance(TimeSpan.FromSeconds(1));
@@ -320,10 +342,10 @@ public sealed class WatchCacheTests : IAsyncLifetime
     public async Task Indexes_follow_and_snapshots_stand_still()
     {
         _cache.AddIndex("data", m => m.Data?.Values ?? []);
-        var watch = await StartAsync(10, Map("a", 1, data: "x"), Map("b", 2, data: "x"), Map("c", 3));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 1, data: "x"), Map("b", 2, data: "x"), Map("c", 3));
         await ChangesAreAsync("Added - a@1", "Added - b@2", "Added - c@3");
-        var before = _cache.ByIndex("data", "x");
-        var all = _cache.List();
+        IReadOnlyCollection<V1ConfigMap> before = _cache.ByIndex("data", "x");
+        IReadOnlyCollection<V1ConfigMap> all = _cache.List();
         Assert.Equal(["a", "b"], before.Select(m => m.Metadata.Name!).Order());
         watch.Send(WatchEventType.Modified, Map("a", 11, data: "y"));
         watch.Send(WatchEventType.Deleted, Map("b", 12, data: "x"));
@@ -339,7 +361,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
     public async Task A_late_handler_is_told_of_what_is_there_and_one_that_throws_harms_nobody()
     {
         _cache.OnChange(_ => throw new InvalidOperationException("a handler's mistake"));
-        var watch = await StartAsync(10, Map("a", 1));
+        ScriptedWatch watch = await StartAsync(10, Map("a", 1));
         var late = Channel.CreateUnbounded<string>();
         _cache.OnChange(c => late.Writer.TryWrite($"{c.Kind} {Show(c.New)}"));
         Assert.Equal("Added a@1", await late.Reader.ReadAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30)));
@@ -352,15 +374,15 @@ public sealed class WatchCacheTests : IAsyncLifetime
     {
         // A server's history of three names, told with duplicates, with breaks at random places, and with every write's
         // answer observed early or late.
-        for (var seed = 0; seed < 300; seed++)
+        for (int seed = 0; seed < 300; seed++)
         {
             var random = new Random(seed);
             var history = new List<WatchEvent<V1ConfigMap>>();
             var state = new Dictionary<string, V1ConfigMap>();
-            for (var version = 1; version <= 40; version++)
+            for (int version = 1; version <= 40; version++)
             {
-                var name = "abc"[random.Next(3)].ToString();
-                var exists = state.TryGetValue(name, out var now);
+                string name = "abc"[random.Next(3)].ToString();
+                bool exists = state.TryGetValue(name, out V1ConfigMap? now);
                 if (exists && random.Next(3) == 0)
                 {
                     state.Remove(name);
@@ -368,7 +390,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
                 }
                 else
                 {
-                    var next = Map(name, version, exists ? now!.Metadata.Uid : $"uid-{version}");
+                    V1ConfigMap next = Map(name, version, exists ? now!.Metadata.Uid : $"uid-{version}");
                     state[name] = next;
                     history.Add(new(exists ? WatchEventType.Modified : WatchEventType.Added, next, $"{version}"));
                 }
@@ -377,12 +399,12 @@ public sealed class WatchCacheTests : IAsyncLifetime
             var changes = new Dictionary<string, V1ConfigMap>();
             var store = new ObjectStore<V1ConfigMap>(c =>
             {
-                var name = (c.New ?? c.Old)!.Metadata.Name!;
+                string name = (c.New ?? c.Old)!.Metadata.Name!;
                 Assert.Equal(changes.GetValueOrDefault(name), c.Old);
                 _ = c.New is null ? changes.Remove(name) : (changes[name] = c.New) is not null;
             });
             store.Replace(new EntityList<V1ConfigMap>([], "0"));
-            for (var told = 0; told < history.Count;)
+            for (int told = 0; told < history.Count; )
             {
                 switch (random.Next(6))
                 {
@@ -390,15 +412,21 @@ public sealed class WatchCacheTests : IAsyncLifetime
                         store.Apply(history[random.Next(told)] is { Type: not WatchEventType.Deleted } old ? old : history[told - 1]);
                         break;
                     case 2:
-                        var written = history[random.Next(Math.Min(history.Count, told + 5))];
+                        WatchEvent<V1ConfigMap> written = history[random.Next(Math.Min(history.Count, told + 5))];
                         if (written.Type != WatchEventType.Deleted)
                             store.Observe(written.Object!);
                         break;
                     case 3 when random.Next(8) == 0:
                         told = random.Next(told, history.Count + 1);
                         var moment = new Dictionary<string, V1ConfigMap>();
-                        foreach (var e in history.Take(told))
-                            _ = e.Type == WatchEventType.Deleted ? moment.Remove(e.Object!.Metadata.Name!) : (moment[e.Object!.Metadata.Name!] = e.Object) is not null;
+                        foreach (WatchEvent<V1ConfigMap> e in history.Take(told))
+                        {
+                            _ =
+                                e.Type == WatchEventType.Deleted
+                                    ? moment.Remove(e.Object!.Metadata.Name!)
+                                    : (moment[e.Object!.Metadata.Name!] = e.Object) is not null;
+                        }
+
                         store.Replace(new EntityList<V1ConfigMap>([.. moment.Values], $"{told}"));
                         break;
                     default:
@@ -407,9 +435,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
                 }
             }
 
-            Assert.Equal(
-                state.Values.Select(Show).Order(),
-                store.List().Select(Show).Order());
+            Assert.Equal(state.Values.Select(Show).Order(), store.List().Select(Show).Order());
             Assert.Equal(state.Values.Select(Show).Order(), changes.Values.Select(Show).Order());
         }
     }

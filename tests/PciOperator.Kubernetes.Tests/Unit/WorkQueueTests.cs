@@ -19,14 +19,14 @@ public sealed class WorkQueueTests : IDisposable
     public async Task Namespaces_take_turns_so_that_many_keys_of_one_do_not_delay_another()
     {
         using var queue = new WorkQueue<EntityKey>("fair", _time, turnOf: key => key.Namespace ?? "");
-        for (var i = 0; i < 1500; i++)
+        for (int i = 0; i < 1500; i++)
             queue.Add(new EntityKey("busy", $"c{i}"));
         queue.Add(new EntityKey("quiet", "only"));
         queue.Add(new EntityKey(null, "cluster"));
         var taken = new List<string>();
-        for (var i = 0; i < 5; i++)
+        for (int i = 0; i < 5; i++)
         {
-            var key = await queue.GetAsync();
+            EntityKey key = await queue.GetAsync();
             taken.Add(key.ToString());
             queue.Done(key);
         }
@@ -44,7 +44,7 @@ public sealed class WorkQueueTests : IDisposable
         Assert.Equal(TimeSpan.Zero, _queue.StandsStillFor);
         _time.Advance(TimeSpan.FromMinutes(3));
         Assert.Equal(TimeSpan.FromMinutes(3), _queue.StandsStillFor);
-        var key = await _queue.GetAsync();
+        string key = await _queue.GetAsync();
         Assert.Equal(TimeSpan.Zero, _queue.StandsStillFor);
         _time.Advance(TimeSpan.FromMinutes(2));
         Assert.Equal(TimeSpan.FromMinutes(2), _queue.StandsStillFor);
@@ -72,7 +72,7 @@ public sealed class WorkQueueTests : IDisposable
         _queue.Add("a");
         _queue.Add("a");
         Assert.Equal(0, _queue.Count);
-        var next = _queue.GetAsync().AsTask();
+        Task<string> next = _queue.GetAsync().AsTask();
         Assert.False(next.IsCompleted);
         _queue.Done("a");
         Assert.Equal("a", await next.WaitAsync(TimeSpan.FromSeconds(30)));
@@ -106,7 +106,7 @@ public sealed class WorkQueueTests : IDisposable
     public async Task Backoff_doubles_to_its_limit_and_never_drops()
     {
         var expected = TimeSpan.FromMilliseconds(5);
-        for (var failure = 1; failure <= 60; failure++)
+        for (int failure = 1; failure <= 60; failure++)
         {
             _queue.AddRateLimited("a");
             Assert.Equal(failure, _queue.Failures("a"));
@@ -128,7 +128,7 @@ public sealed class WorkQueueTests : IDisposable
     [Fact]
     public async Task Shutting_down_wakes_who_waits()
     {
-        var waiting = _queue.GetAsync().AsTask();
+        Task<string> waiting = _queue.GetAsync().AsTask();
         _queue.ShutDown();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
         _queue.Add("late");
@@ -140,7 +140,7 @@ public sealed class WorkQueueTests : IDisposable
     public async Task Waiting_can_be_cancelled_without_losing_a_key()
     {
         using var stop = new CancellationTokenSource();
-        var waiting = _queue.GetAsync(stop.Token).AsTask();
+        Task<string> waiting = _queue.GetAsync(stop.Token).AsTask();
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
         _queue.Add("a");
@@ -151,38 +151,48 @@ public sealed class WorkQueueTests : IDisposable
     public async Task Under_many_workers_no_key_is_lost_or_worked_on_twice_at_a_time()
     {
         using var queue = new WorkQueue<int>("many");
-        const int keys = 20, addsPerKey = 200;
-        var inWork = new int[keys];
-        var seen = new int[keys];
-        var wanted = new int[keys];
+        const int keys = 20,
+            addsPerKey = 200;
+        int[] inWork = new int[keys];
+        int[] seen = new int[keys];
+        int[] wanted = new int[keys];
         using var stop = new CancellationTokenSource();
-        var workers = Enumerable.Range(0, 8).Select(_ => Task.Run(async () =>
-        {
-            while (true)
-            {
-                int key;
-                try
+        var workers = Enumerable
+            .Range(0, 8)
+            .Select(_ =>
+                Task.Run(async () =>
                 {
-                    key = await queue.GetAsync(stop.Token);
-                }
-                catch (OperationCanceledException)
-                {
-                    return;
-                }
+                    while (true)
+                    {
+                        int key;
+                        try
+                        {
+                            key = await queue.GetAsync(stop.Token);
+                        }
+                        catch (OperationCanceledException)
+                        {
+                            return;
+                        }
 
-                Assert.Equal(1, Interlocked.Increment(ref inWork[key]));
-                var now = Volatile.Read(ref wanted[key]);
-                await Task.Yield();
-                Volatile.Write(ref seen[key], now);
-                Interlocked.Decrement(ref inWork[key]);
-                queue.Done(key);
+                        Assert.Equal(1, Interlocked.Increment(ref inWork[key]));
+                        int now = Volatile.Read(ref wanted[key]);
+                        await Task.Yield();
+                        Volatile.Write(ref seen[key], now);
+                        Interlocked.Decrement(ref inWork[key]);
+                        queue.Done(key);
+                    }
+                })
+            )
+            .ToList();
+        Parallel.For(
+            0,
+            keys * addsPerKey,
+            i =>
+            {
+                Interlocked.Increment(ref wanted[i % keys]);
+                queue.Add(i % keys);
             }
-        })).ToList();
-        Parallel.For(0, keys * addsPerKey, i =>
-        {
-            Interlocked.Increment(ref wanted[i % keys]);
-            queue.Add(i % keys);
-        });
+        );
         // Each key is worked on at least once after its last Add.
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(30));
         while (!seen.All(s => s == addsPerKey))
@@ -203,7 +213,7 @@ public sealed class WorkQueueTests : IDisposable
         _time.Advance(TimeSpan.FromSeconds(2));
         await GetAsync();
         _time.Advance(TimeSpan.FromSeconds(3));
-        var text = MetricsTests.Text(_metrics);
+        string text = MetricsTests.Text(_metrics);
         Assert.Contains("workqueue_depth{name=\"test\"} 1\n", text, StringComparison.Ordinal);
         Assert.Contains("workqueue_adds_total{name=\"test\"} 2\n", text, StringComparison.Ordinal);
         Assert.Contains("workqueue_queue_duration_seconds_sum{name=\"test\"} 2\n", text, StringComparison.Ordinal);

@@ -5,8 +5,10 @@ namespace PciOperator.Sandbox.Tests.ApiServer;
 /// <summary>The real kubectl, for tests that show what a person would see.</summary>
 internal sealed class Kubectl : IDisposable
 {
-    private static readonly string? Path = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
-        .Select(folder => System.IO.Path.Combine(folder, "kubectl")).FirstOrDefault(File.Exists);
+    private static readonly string? Path = (Environment.GetEnvironmentVariable("PATH") ?? "")
+        .Split(':')
+        .Select(folder => System.IO.Path.Combine(folder, "kubectl"))
+        .FirstOrDefault(File.Exists);
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("pcioperator-kubectl-");
 
@@ -17,13 +19,15 @@ internal sealed class Kubectl : IDisposable
 
     /// <summary>Why tests that need kubectl are skipped; null when it is there, and in CI, where its absence fails them.</summary>
     public static string? SkipReason =>
-        Path is not null || Environment.GetEnvironmentVariable("CI") == "true" ? null : "No kubectl on PATH: install it to run the tests that drive it.";
+        Path is not null || Environment.GetEnvironmentVariable("CI") == "true"
+            ? null
+            : "No kubectl on PATH: install it to run the tests that drive it.";
 
     public string Kubeconfig { get; }
 
     public string Write(string name, string text)
     {
-        var path = System.IO.Path.Combine(_folder.FullName, name);
+        string path = System.IO.Path.Combine(_folder.FullName, name);
         File.WriteAllText(path, text);
         return path;
     }
@@ -38,12 +42,12 @@ internal sealed class Kubectl : IDisposable
             RedirectStandardError = true,
             Environment = { ["KUBECONFIG"] = Kubeconfig, ["HOME"] = _folder.FullName },
         };
-        using var process = Process.Start(start)!;
+        using Process process = Process.Start(start)!;
         await process.StandardInput.WriteAsync(input);
         process.StandardInput.Close();
         using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        var output = process.StandardOutput.ReadToEndAsync(patience.Token);
-        var error = process.StandardError.ReadToEndAsync(patience.Token);
+        Task<string> output = process.StandardOutput.ReadToEndAsync(patience.Token);
+        Task<string> error = process.StandardError.ReadToEndAsync(patience.Token);
         await process.WaitForExitAsync(patience.Token);
         return new Output(process.ExitCode, await output, await error);
     }
@@ -51,7 +55,7 @@ internal sealed class Kubectl : IDisposable
     /// <summary>As <see cref="RunAsync"/>, of one line of arguments without quotes; it has to succeed.</summary>
     public async Task<string> DoAsync(string arguments, string? input = null)
     {
-        var output = await RunAsync(arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries), input);
+        Output output = await RunAsync(arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries), input);
         Assert.True(output.ExitCode == 0, $"kubectl {arguments}: {output.Error}{output.Text}");
         return output.Text;
     }
@@ -59,7 +63,7 @@ internal sealed class Kubectl : IDisposable
     /// <summary>As <see cref="DoAsync"/>; it has to fail. Gives the error.</summary>
     public async Task<string> FailAsync(string arguments, string? input = null)
     {
-        var output = await RunAsync(arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries), input);
+        Output output = await RunAsync(arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries), input);
         Assert.True(output.ExitCode != 0, $"kubectl {arguments} should have failed: {output.Text}");
         return output.Error;
     }

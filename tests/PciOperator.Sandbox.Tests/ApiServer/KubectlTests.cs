@@ -57,14 +57,14 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
     public async Task Get_watch_streams_rows()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
-        var watch = _kubectl.RunAsync(["get", "wd", "-w", "--request-timeout=3s"]);
+        Task<Kubectl.Output> watch = _kubectl.RunAsync(["get", "wd", "-w", "--request-timeout=3s"]);
         Assert.Matches(@"^NAME +SIZE +READY +AGE\nw1 +3 +\d+s\n", (await watch).Text);
     }
 
     [KubectlFact]
     public async Task Explain_tells_what_the_definition_says()
     {
-        var text = await _kubectl.DoAsync("explain wd.spec.size");
+        string text = await _kubectl.DoAsync("explain wd.spec.size");
         Assert.Contains("FIELD: size <integer>", text, StringComparison.Ordinal);
         Assert.Contains("How many.", text, StringComparison.Ordinal);
         Assert.Contains("name\t<string> -required-", await _kubectl.DoAsync("explain wd.spec.requests"), StringComparison.Ordinal);
@@ -76,15 +76,18 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
     public async Task Apply_on_the_clients_side_creates_changes_and_removes()
     {
         Assert.Equal("widget.example.com/w1 created\n", await _kubectl.DoAsync("apply -f -", Widget));
-        Assert.Equal("widget.example.com/w1 configured\n", await _kubectl.DoAsync("apply -f -", Widget.Replace("size: 3", "size: 4, name: abc", StringComparison.Ordinal)));
+        Assert.Equal(
+            "widget.example.com/w1 configured\n",
+            await _kubectl.DoAsync("apply -f -", Widget.Replace("size: 3", "size: 4, name: abc", StringComparison.Ordinal))
+        );
         Assert.Equal("4-abc", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.size}{\"-\"}{.spec.name}"));
         await _kubectl.DoAsync("apply -f -", Widget);
         Assert.Equal("", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.name}"));
 
-        const string Map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: default}\ndata: ";
-        await _kubectl.DoAsync("apply -f -", Map + "{x: '1', y: '2'}");
-        Assert.Equal("configmap/c unchanged\n", await _kubectl.DoAsync("apply -f -", Map + "{x: '1', y: '2'}"));
-        await _kubectl.DoAsync("apply -f -", Map + "{x: '3'}");
+        const string map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: default}\ndata: ";
+        await _kubectl.DoAsync("apply -f -", map + "{x: '1', y: '2'}");
+        Assert.Equal("configmap/c unchanged\n", await _kubectl.DoAsync("apply -f -", map + "{x: '1', y: '2'}"));
+        await _kubectl.DoAsync("apply -f -", map + "{x: '3'}");
         Assert.Equal("{\"x\":\"3\"}", await _kubectl.DoAsync("get cm c -o jsonpath={.data}"));
     }
 
@@ -93,26 +96,39 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
     {
         Assert.Equal("widget.example.com/w1 serverside-applied\n", await _kubectl.DoAsync("apply --server-side -f -", Widget));
         await _kubectl.DoAsync("apply --server-side --field-manager=other -f -", Widget);
-        var conflict = await _kubectl.FailAsync("apply --server-side --field-manager=third -f -", Widget.Replace("size: 3", "size: 9", StringComparison.Ordinal));
+        string conflict = await _kubectl.FailAsync(
+            "apply --server-side --field-manager=third -f -",
+            Widget.Replace("size: 3", "size: 9", StringComparison.Ordinal)
+        );
         Assert.Contains("Apply failed with 2 conflicts", conflict, StringComparison.Ordinal);
         Assert.Contains(".spec.size", conflict, StringComparison.Ordinal);
-        await _kubectl.DoAsync("apply --server-side --force-conflicts --field-manager=third -f -", Widget.Replace("size: 3", "size: 9", StringComparison.Ordinal));
+        await _kubectl.DoAsync(
+            "apply --server-side --force-conflicts --field-manager=third -f -",
+            Widget.Replace("size: 3", "size: 9", StringComparison.Ordinal)
+        );
         Assert.Equal("9", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.size}"));
 
         // Objects that were applied on the client's side go over.
         await _kubectl.DoAsync("apply -f -", Held);
         await _kubectl.DoAsync("apply --server-side -f -", Held.Replace("size: 3", "size: 5", StringComparison.Ordinal));
         Assert.Equal("5", await _kubectl.DoAsync("get wd held -o jsonpath={.spec.size}"));
-        Assert.DoesNotContain("kubectl-client-side-apply", await _kubectl.DoAsync("get wd held -o yaml --show-managed-fields"), StringComparison.Ordinal);
+        Assert.DoesNotContain(
+            "kubectl-client-side-apply",
+            await _kubectl.DoAsync("get wd held -o yaml --show-managed-fields"),
+            StringComparison.Ordinal
+        );
     }
 
     [KubectlFact]
     public async Task Diff_shows_what_would_change()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
-        var same = await _kubectl.RunAsync(["diff", "-f", "-"], Widget);
+        Kubectl.Output same = await _kubectl.RunAsync(["diff", "-f", "-"], Widget);
         Assert.Equal((0, ""), (same.ExitCode, same.Text));
-        var changed = await _kubectl.RunAsync(["diff", "-f", "-"], Widget.Replace("size: 3", "size: 4", StringComparison.Ordinal));
+        Kubectl.Output changed = await _kubectl.RunAsync(
+            ["diff", "-f", "-"],
+            Widget.Replace("size: 3", "size: 4", StringComparison.Ordinal)
+        );
         Assert.Equal(1, changed.ExitCode);
         Assert.Contains("+  size: 4", changed.Text, StringComparison.Ordinal);
         Assert.Equal("3", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.size}"));
@@ -121,13 +137,21 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
     [KubectlFact]
     public async Task Bad_objects_are_refused_with_all_that_is_wrong()
     {
-        var bad = await _kubectl.FailAsync("apply -f -", Widget.Replace("size: 3", "size: 99, mode: z", StringComparison.Ordinal));
+        string bad = await _kubectl.FailAsync("apply -f -", Widget.Replace("size: 3", "size: 99, mode: z", StringComparison.Ordinal));
         Assert.Contains("The Widget \"w1\" is invalid:", bad, StringComparison.Ordinal);
-        Assert.Contains("* spec.size: Invalid value: 99: spec.size in body should be less than or equal to 16", bad, StringComparison.Ordinal);
+        Assert.Contains(
+            "* spec.size: Invalid value: 99: spec.size in body should be less than or equal to 16",
+            bad,
+            StringComparison.Ordinal
+        );
         Assert.Contains("* spec.mode: Unsupported value: \"z\": supported values: \"a\", \"b\"", bad, StringComparison.Ordinal);
-        var unknown = Widget.Replace("size: 3", "size: 3, sise: 3", StringComparison.Ordinal);
-        Assert.Contains("strict decoding error: unknown field \"spec.sise\"", await _kubectl.FailAsync("apply -f -", unknown), StringComparison.Ordinal);
-        var warned = await _kubectl.RunAsync(["apply", "--validate=warn", "-f", "-"], unknown);
+        string unknown = Widget.Replace("size: 3", "size: 3, sise: 3", StringComparison.Ordinal);
+        Assert.Contains(
+            "strict decoding error: unknown field \"spec.sise\"",
+            await _kubectl.FailAsync("apply -f -", unknown),
+            StringComparison.Ordinal
+        );
+        Kubectl.Output warned = await _kubectl.RunAsync(["apply", "--validate=warn", "-f", "-"], unknown);
         Assert.Equal(0, warned.ExitCode);
         Assert.Contains("Warning: unknown field \"spec.sise\"", warned.Error, StringComparison.Ordinal);
     }
@@ -143,7 +167,11 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Equal("x", await _kubectl.DoAsync("get wd w1 -o jsonpath={.metadata.labels.a}{.metadata.annotations.note}"));
         await _kubectl.DoAsync("patch wd w1 --type=merge -p {\"spec\":{\"size\":5}}");
         await _kubectl.DoAsync("patch wd w1 --type=json -p [{\"op\":\"replace\",\"path\":\"/spec/size\",\"value\":6}]");
-        Assert.Contains("application/strategic-merge-patch+json is not supported", await _kubectl.FailAsync("patch wd w1 -p {\"spec\":{\"size\":7}}"), StringComparison.Ordinal);
+        Assert.Contains(
+            "application/strategic-merge-patch+json is not supported",
+            await _kubectl.FailAsync("patch wd w1 -p {\"spec\":{\"size\":7}}"),
+            StringComparison.Ordinal
+        );
         Assert.Equal("6", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.size}"));
         await _kubectl.DoAsync("replace -f -", Widget);
         Assert.Equal("3", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.size}"));
@@ -153,13 +181,15 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
     public async Task Wait_for_conditions_and_for_deletion()
     {
         await _kubectl.DoAsync("apply -f -", Held);
-        var ready = _kubectl.DoAsync("wait --for=condition=Ready wd/held --timeout=30s");
-        await _kubectl.DoAsync("patch wd held --subresource=status --type=merge -p {\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}");
+        Task<string> ready = _kubectl.DoAsync("wait --for=condition=Ready wd/held --timeout=30s");
+        await _kubectl.DoAsync(
+            "patch wd held --subresource=status --type=merge -p {\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}"
+        );
         Assert.Equal("widget.example.com/held condition met\n", await ready);
         Assert.Contains("timed out", await _kubectl.FailAsync("wait --for=condition=Other wd/held --timeout=1s"), StringComparison.Ordinal);
 
-        var deleted = _kubectl.DoAsync("delete wd held");
-        var gone = _kubectl.DoAsync("wait --for=delete wd/held --timeout=30s");
+        Task<string> deleted = _kubectl.DoAsync("delete wd held");
+        Task<string> gone = _kubectl.DoAsync("wait --for=delete wd/held --timeout=30s");
         while (await _kubectl.DoAsync("get wd held -o jsonpath={.metadata.deletionTimestamp}") == "")
         {
             // The deletion has not arrived yet.
@@ -177,12 +207,15 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         await _kubectl.DoAsync("taint node node-a key=value:NoSchedule");
         await _kubectl.DoAsync("taint node node-a other=value:NoExecute");
         await _kubectl.DoAsync("taint node node-a key:NoSchedule-");
-        Assert.Equal("[{\"effect\":\"NoExecute\",\"key\":\"other\",\"value\":\"value\"}]", await _kubectl.DoAsync("get node node-a -o jsonpath={.spec.taints}"));
+        Assert.Equal(
+            "[{\"effect\":\"NoExecute\",\"key\":\"other\",\"value\":\"value\"}]",
+            await _kubectl.DoAsync("get node node-a -o jsonpath={.spec.taints}")
+        );
         await _kubectl.DoAsync("cordon node-a");
         Assert.Contains("Ready,SchedulingDisabled", await _kubectl.DoAsync("get node node-a"), StringComparison.Ordinal);
         await _kubectl.DoAsync("uncordon node-a");
         await _kubectl.DoAsync("label node node-a zone=a");
-        var described = await _kubectl.DoAsync("describe node node-a");
+        string described = await _kubectl.DoAsync("describe node node-a");
         Assert.Contains("other=value:NoExecute", described, StringComparison.Ordinal);
         Assert.Matches(@"Ready +True", described);
     }
@@ -191,8 +224,10 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
     public async Task Describe_shows_events_of_either_api()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
-        var uid = await _kubectl.DoAsync("get wd w1 -o jsonpath={.metadata.uid}");
-        await _kubectl.DoAsync("create -f -", $$"""
+        string uid = await _kubectl.DoAsync("get wd w1 -o jsonpath={.metadata.uid}");
+        await _kubectl.DoAsync(
+            "create -f -",
+            $$"""
             apiVersion: events.k8s.io/v1
             kind: Event
             metadata: {name: w1.1, namespace: default}
@@ -204,7 +239,8 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
             action: Place
             reportingController: example.com/controller
             reportingInstance: controller-0
-            """);
+            """
+        );
         Assert.Matches(@"Normal +Placed +\S+ +example.com/controller +placed on node-a", await _kubectl.DoAsync("describe wd w1"));
         Assert.Matches(@"Normal +Placed +Widget/w1 +placed on node-a", await _kubectl.DoAsync("events"));
         Assert.Contains("widget/w1", await _kubectl.DoAsync("get events"), StringComparison.Ordinal);
@@ -222,7 +258,12 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         await _kubectl.DoAsync("create rolebinding rb -n team --role=r --serviceaccount=team:bot");
         Assert.Equal("{\"a\":\"b\"}", await _kubectl.DoAsync("get cm c -n team -o jsonpath={.data}"));
         Assert.Equal("Yg==", await _kubectl.DoAsync("get secret s -n team -o jsonpath={.data.a}"));
-        Assert.Equal("ServiceAccount-bot-team", await _kubectl.DoAsync("get rolebinding rb -n team -o jsonpath={.subjects[0].kind}{\"-\"}{.subjects[0].name}{\"-\"}{.subjects[0].namespace}"));
+        Assert.Equal(
+            "ServiceAccount-bot-team",
+            await _kubectl.DoAsync(
+                "get rolebinding rb -n team -o jsonpath={.subjects[0].kind}{\"-\"}{.subjects[0].name}{\"-\"}{.subjects[0].namespace}"
+            )
+        );
         Assert.Equal("yes\n", await _kubectl.DoAsync("auth can-i create wd"));
         await _kubectl.DoAsync("delete namespace team");
         Assert.Contains("not found", await _kubectl.FailAsync("get namespace team"), StringComparison.Ordinal);

@@ -40,13 +40,27 @@ public sealed class PatchTests
         Assert.Throws<JsonPatchException>(() => JsonPatch.Apply(JsonNode.Parse(document), (JsonArray)JsonNode.Parse(patch)!));
 
     [Theory]
-    [InlineData("""{"status":{"conditions":[{"type":"A","status":"x"}]}}""", """{"status":{"conditions":[{"type":"B","status":"y"},{"type":"A","status":"z"}]}}""",
-        """{"status":{"conditions":[{"type":"A","status":"z"},{"type":"B","status":"y"}]}}""")]
-    [InlineData("""{"status":{"conditions":[{"type":"A"},{"type":"B"}]}}""", """{"status":{"conditions":[{"type":"A","$patch":"delete"}]}}""", """{"status":{"conditions":[{"type":"B"}]}}""")]
+    [InlineData(
+        """{"status":{"conditions":[{"type":"A","status":"x"}]}}""",
+        """{"status":{"conditions":[{"type":"B","status":"y"},{"type":"A","status":"z"}]}}""",
+        """{"status":{"conditions":[{"type":"A","status":"z"},{"type":"B","status":"y"}]}}"""
+    )]
+    [InlineData(
+        """{"status":{"conditions":[{"type":"A"},{"type":"B"}]}}""",
+        """{"status":{"conditions":[{"type":"A","$patch":"delete"}]}}""",
+        """{"status":{"conditions":[{"type":"B"}]}}"""
+    )]
     [InlineData("""{"spec":{"taints":[{"key":"a"}]}}""", """{"spec":{"taints":[{"key":"b"}]}}""", """{"spec":{"taints":[{"key":"b"}]}}""")]
-    [InlineData("""{"metadata":{"finalizers":["a","b"]}}""", """{"metadata":{"$deleteFromPrimitiveList/finalizers":["a"],"finalizers":["c"]}}""", """{"metadata":{"finalizers":["b","c"]}}""")]
-    [InlineData("""{"spec":{"containers":[{"name":"a"},{"name":"b"}]}}""", """{"spec":{"$setElementOrder/containers":[{"name":"b"},{"name":"a"}],"containers":[{"name":"a","image":"i"}]}}""",
-        """{"spec":{"containers":[{"name":"b"},{"name":"a","image":"i"}]}}""")]
+    [InlineData(
+        """{"metadata":{"finalizers":["a","b"]}}""",
+        """{"metadata":{"$deleteFromPrimitiveList/finalizers":["a"],"finalizers":["c"]}}""",
+        """{"metadata":{"finalizers":["b","c"]}}"""
+    )]
+    [InlineData(
+        """{"spec":{"containers":[{"name":"a"},{"name":"b"}]}}""",
+        """{"spec":{"$setElementOrder/containers":[{"name":"b"},{"name":"a"}],"containers":[{"name":"a","image":"i"}]}}""",
+        """{"spec":{"containers":[{"name":"b"},{"name":"a","image":"i"}]}}"""
+    )]
     [InlineData("""{"spec":{"x":{"a":1,"b":2}}}""", """{"spec":{"x":{"$patch":"replace","c":3}}}""", """{"spec":{"x":{"c":3}}}""")]
     public void Strategic_merge_patches_know_lists_by_their_keys(string current, string patch, string result) =>
         AssertJson(result, StrategicMergePatch.Apply(Json.ParseObject(current), Json.ParseObject(patch)));
@@ -70,7 +84,7 @@ public sealed class PatchTests
     [InlineData(".nothing.there", "")]
     public void Column_paths_find(string path, string values)
     {
-        var root = JsonNode.Parse("""{"a":{"b":1},"list":[{"n":"x","v":1},{"n":"y","v":2}],"map":{"a.b":"q"}}""")!;
+        JsonNode root = JsonNode.Parse("""{"a":{"b":1},"list":[{"n":"x","v":1},{"n":"y","v":2}],"map":{"a.b":"q"}}""")!;
         Assert.Equal(values, string.Join(" ", new JsonPath(path).Find(root).Select(JsonPath.Plain)));
     }
 
@@ -103,12 +117,12 @@ public sealed class PatchTests
     [Fact]
     public void Field_sets_read_and_write_as_fieldsV1()
     {
-        const string Text = """{"f:spec":{".":{},"f:a":{},"f:list":{"k:{\"name\":\"x\"}":{".":{},"f:v":{}},"v:\"s\"":{}}}}""";
-        var set = FieldSet.Parse(Json.ParseObject(Text));
-        AssertJson(Text, set.ToJson());
+        const string text = """{"f:spec":{".":{},"f:a":{},"f:list":{"k:{\"name\":\"x\"}":{".":{},"f:v":{}},"v:\"s\"":{}}}}""";
+        var set = FieldSet.Parse(Json.ParseObject(text));
+        AssertJson(text, set.ToJson());
         Assert.Equal([".spec", ".spec.a", ".spec.list[name=\"x\"]", ".spec.list[=\"s\"]", ".spec.list[name=\"x\"].v"], set.Paths());
         Assert.True(set.Difference(set).IsEmpty);
-        AssertJson(Text, set.Union(FieldSet.Of("f:spec f:a")).ToJson());
+        AssertJson(text, set.Union(FieldSet.Of("f:spec f:a")).ToJson());
         AssertJson("""{"f:spec":{"f:a":{}}}""", set.Intersection(FieldSet.Of("f:spec f:a", "f:other")).ToJson());
     }
 

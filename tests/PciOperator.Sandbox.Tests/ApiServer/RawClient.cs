@@ -1,4 +1,5 @@
 using System.Net.Http.Headers;
+using k8s;
 using PciOperator.Kubernetes;
 
 namespace PciOperator.Sandbox.Tests.ApiServer;
@@ -8,10 +9,18 @@ internal static class RawClient
 {
     public static HttpClient Of(string kubeconfig)
     {
-        var configuration = ClusterAccess.FromKubeconfigText(kubeconfig);
-        var client = new HttpClient(new SocketsHttpHandler { SslOptions = ClusterAccess.TlsOptions(configuration) }) { BaseAddress = new Uri(configuration.Host) };
-        var token = kubeconfig.Split('\n').Select(l => l.Trim()).FirstOrDefault(l => l.StartsWith("token: ", StringComparison.Ordinal))?["token: ".Length..];
-        if (token is not null) client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
+        KubernetesClientConfiguration configuration = ClusterAccess.FromKubeconfigText(kubeconfig);
+        var client = new HttpClient(new SocketsHttpHandler { SslOptions = ClusterAccess.TlsOptions(configuration) })
+        {
+            BaseAddress = new Uri(configuration.Host),
+        };
+        string? token = kubeconfig
+            .Split('\n')
+            .Select(l => l.Trim())
+            .FirstOrDefault(l => l.StartsWith("token: ", StringComparison.Ordinal))
+            ?["token: ".Length..];
+        if (token is not null)
+            client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
         client.DefaultRequestHeaders.UserAgent.ParseAdd("difftest/1");
         return client;
     }

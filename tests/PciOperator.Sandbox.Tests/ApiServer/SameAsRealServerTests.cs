@@ -17,28 +17,45 @@ public sealed class SameAsRealServerTests(RealServerFixture real)
 
     private async Task CompareAsync(string scenario)
     {
-        await using var sandbox = await SandboxServer.StartAsync();
-        using var client = RawClient.Of(real.Server.KubeconfigText);
+        await using SandboxServer sandbox = await SandboxServer.StartAsync();
+        using HttpClient client = RawClient.Of(real.Server.KubeconfigText);
         await DefineWidgetsAsync(client);
 
         var steps = Scenario.Read(scenario);
-        var expected = await steps.RunAsync(client);
-        var actual = await steps.RunAsync(sandbox.Http);
+        IReadOnlyList<(Scenario.Step Step, string Answer)> expected = await steps.RunAsync(client);
+        IReadOnlyList<(Scenario.Step Step, string Answer)> actual = await steps.RunAsync(sandbox.Http);
         Assert.NotEmpty(expected);
-        Assert.Multiple([.. expected.Zip(actual).Select(pair => (Action)(() =>
-            Assert.True(pair.First.Answer == pair.Second.Answer, $"{pair.First.Step}\n--- real\n{pair.First.Answer}\n--- sandbox\n{pair.Second.Answer}")))]);
+        Assert.Multiple([
+            .. expected
+                .Zip(actual)
+                .Select(pair =>
+                    (Action)(
+                        () =>
+                            Assert.True(
+                                pair.First.Answer == pair.Second.Answer,
+                                $"{pair.First.Step}\n--- real\n{pair.First.Answer}\n--- sandbox\n{pair.Second.Answer}"
+                            )
+                    )
+                ),
+        ]);
     }
 
     // Each scenario begins with the definition new, and so with no widgets.
     private static async Task DefineWidgetsAsync(HttpClient client)
     {
-        const string Definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        const string definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(30));
-        await client.DeleteAsync($"{Definitions}/widgets.example.com", patience.Token);
-        while ((await client.GetAsync($"{Definitions}/widgets.example.com", patience.Token)).IsSuccessStatusCode) await Task.Yield();
-        var body = new StringContent(SandboxServer.Widgets, System.Text.Encoding.UTF8, new System.Net.Http.Headers.MediaTypeHeaderValue("application/yaml"));
-        (await client.PostAsync(Definitions, body, patience.Token)).EnsureSuccessStatusCode();
-        while (!(await client.GetAsync("/apis/example.com/v1/widgets", patience.Token)).IsSuccessStatusCode) await Task.Yield();
+        await client.DeleteAsync($"{definitions}/widgets.example.com", patience.Token);
+        while ((await client.GetAsync($"{definitions}/widgets.example.com", patience.Token)).IsSuccessStatusCode)
+            await Task.Yield();
+        var body = new StringContent(
+            SandboxServer.Widgets,
+            System.Text.Encoding.UTF8,
+            new System.Net.Http.Headers.MediaTypeHeaderValue("application/yaml")
+        );
+        (await client.PostAsync(definitions, body, patience.Token)).EnsureSuccessStatusCode();
+        while (!(await client.GetAsync("/apis/example.com/v1/widgets", patience.Token)).IsSuccessStatusCode)
+            await Task.Yield();
     }
 }
 

@@ -28,18 +28,30 @@ internal sealed class SandboxServer : IAsyncDisposable
         new(await SandboxApiServer.StartAsync((options ?? new SandboxApiServerOptions()) with { Crds = [Widgets] }));
 
     /// <summary>Sends a request and reads the whole answer.</summary>
-    public async Task<Answer> SendAsync(string method, string path, string? body = null, string contentType = "application/json", string? accept = null)
+    public async Task<Answer> SendAsync(
+        string method,
+        string path,
+        string? body = null,
+        string contentType = "application/json",
+        string? accept = null
+    )
     {
         using var request = new HttpRequestMessage(new HttpMethod(method), path);
-        if (body is not null) request.Content = new StringContent(body, Encoding.UTF8, new MediaTypeHeaderValue(contentType));
-        if (accept is not null) request.Headers.TryAddWithoutValidation("Accept", accept);
-        using var response = await Http.SendAsync(request);
-        var warnings = response.Headers.TryGetValues("Warning", out var values) ? values.ToList() : [];
+        if (body is not null)
+            request.Content = new StringContent(body, Encoding.UTF8, new MediaTypeHeaderValue(contentType));
+        if (accept is not null)
+            request.Headers.TryAddWithoutValidation("Accept", accept);
+        using HttpResponseMessage response = await Http.SendAsync(request);
+        List<string> warnings = response.Headers.TryGetValues("Warning", out IEnumerable<string>? values) ? values.ToList() : [];
         return new Answer((int)response.StatusCode, await response.Content.ReadAsStringAsync(), warnings);
     }
 
     public Task<Answer> WidgetAsync(string name, string rest = "", string ns = "default") =>
-        SendAsync("POST", $"/apis/example.com/v1/namespaces/{ns}/widgets", $$$"""{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"{{{name}}}"},"spec":{"size":1{{{rest}}} } }""");
+        SendAsync(
+            "POST",
+            $"/apis/example.com/v1/namespaces/{ns}/widgets",
+            $$$"""{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"{{{name}}}"},"spec":{"size":1{{{rest}}} } }"""
+        );
 
     public async ValueTask DisposeAsync()
     {
@@ -54,7 +66,8 @@ internal sealed record Answer(int Code, string Text, IReadOnlyList<string> Warni
     public JsonObject Json => (JsonObject)JsonNode.Parse(Text)!;
 
     /// <summary>The events of a watch.</summary>
-    public IReadOnlyList<JsonObject> Events => [.. Text.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => (JsonObject)JsonNode.Parse(l)!)];
+    public IReadOnlyList<JsonObject> Events =>
+        [.. Text.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => (JsonObject)JsonNode.Parse(l)!)];
 
     public string Version => (string)Json["metadata"]!["resourceVersion"]!;
 }

@@ -29,13 +29,22 @@ internal sealed partial class Scenario
     public static Scenario Read(string name)
     {
         var scenario = new Scenario();
-        var text = File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "ApiServer", "scenarios", name));
-        foreach (var part in Beginning().Split(text).Where(p => p.Trim().Length > 0))
+        string text = File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "ApiServer", "scenarios", name));
+        foreach (string part in Beginning().Split(text).Where(p => p.Trim().Length > 0))
         {
-            var end = part.IndexOf('\n', StringComparison.Ordinal);
-            var head = part[2..end].Split(' ', StringSplitOptions.RemoveEmptyEntries);
-            var type = head.Skip(2).FirstOrDefault(BodyTypes.ContainsKey) ?? (head[0] == "PATCH" ? "merge" : "json");
-            scenario._steps.Add(new Step(head[0], head[1], BodyTypes[type], head.FirstOrDefault(h => h.StartsWith("accept=", StringComparison.Ordinal))?[7..], head.Contains("code-only"), part[(end + 1)..]));
+            int end = part.IndexOf('\n', StringComparison.Ordinal);
+            string[] head = part[2..end].Split(' ', StringSplitOptions.RemoveEmptyEntries);
+            string type = head.Skip(2).FirstOrDefault(BodyTypes.ContainsKey) ?? (head[0] == "PATCH" ? "merge" : "json");
+            scenario._steps.Add(
+                new Step(
+                    head[0],
+                    head[1],
+                    BodyTypes[type],
+                    head.FirstOrDefault(h => h.StartsWith("accept=", StringComparison.Ordinal))?[7..],
+                    head.Contains("code-only"),
+                    part[(end + 1)..]
+                )
+            );
         }
         return scenario;
     }
@@ -45,19 +54,29 @@ internal sealed partial class Scenario
     {
         var answers = new List<(Step, string)>();
         JsonObject? last = null;
-        foreach (var step in _steps)
+        foreach (Step step in _steps)
         {
             using var request = new HttpRequestMessage(new HttpMethod(step.Method), Fill(step.Path, last));
-            if (step.Body.Trim().Length > 0) request.Content = new StringContent(Fill(step.Body, last), System.Text.Encoding.UTF8, new System.Net.Http.Headers.MediaTypeHeaderValue(step.ContentType));
+            if (step.Body.Trim().Length > 0)
+            {
+                request.Content = new StringContent(
+                    Fill(step.Body, last),
+                    System.Text.Encoding.UTF8,
+                    new System.Net.Http.Headers.MediaTypeHeaderValue(step.ContentType)
+                );
+            }
+
             request.Headers.TryAddWithoutValidation("Accept", step.Accept ?? "application/json");
-            using var response = await http.SendAsync(request);
-            var text = await response.Content.ReadAsStringAsync();
+            using HttpResponseMessage response = await http.SendAsync(request);
+            string text = await response.Content.ReadAsStringAsync();
             // A watch's answer is one JSON text a line; others may go over several lines.
-            var lines = step.Path.Contains("watch=", StringComparison.Ordinal) ? text.Split('\n', StringSplitOptions.RemoveEmptyEntries) : [text];
-            var nodes = text.StartsWith('{') ? lines.Select(l => JsonNode.Parse(l)).ToList() : [];
+            string[] lines = step.Path.Contains("watch=", StringComparison.Ordinal)
+                ? text.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+                : [text];
+            List<JsonNode?> nodes = text.StartsWith('{') ? lines.Select(l => JsonNode.Parse(l)).ToList() : [];
             last = nodes.Count == 1 ? nodes[0] as JsonObject : null;
-            var warnings = response.Headers.TryGetValues("Warning", out var values) ? string.Join("\n", values) : "";
-            var shown = nodes.Count == 0 ? text : string.Join("\n", nodes.Select(n => Settle(n, "")!.ToJsonString(Indented)));
+            string warnings = response.Headers.TryGetValues("Warning", out IEnumerable<string>? values) ? string.Join("\n", values) : "";
+            string shown = nodes.Count == 0 ? text : string.Join("\n", nodes.Select(n => Settle(n, "")!.ToJsonString(Indented)));
             answers.Add((step, step.CodeOnly ? $"{(int)response.StatusCode}" : $"{(int)response.StatusCode}\n{shown}\n{warnings}"));
         }
         return answers;
@@ -79,18 +98,27 @@ internal sealed partial class Scenario
         switch (node)
         {
             case JsonObject obj:
-                return new JsonObject(obj.Where(p => p.Key != "continue").OrderBy(p => p.Key, StringComparer.Ordinal)
-                    .Select(p => KeyValuePair.Create(p.Key, Settle(p.Value, p.Key))));
+                return new JsonObject(
+                    obj.Where(p => p.Key != "continue")
+                        .OrderBy(p => p.Key, StringComparer.Ordinal)
+                        .Select(p => KeyValuePair.Create(p.Key, Settle(p.Value, p.Key)))
+                );
             case JsonArray array:
                 var items = array.Select(i => Settle(i, "")).ToList();
-                if (name is "causes" or "managedFields") items = [.. items.DistinctBy(i => i!.ToJsonString()).OrderBy(i => i!.ToJsonString(), StringComparer.Ordinal)];
+                if (name is "causes" or "managedFields")
+                    items = [.. items.DistinctBy(i => i!.ToJsonString()).OrderBy(i => i!.ToJsonString(), StringComparer.Ordinal)];
                 return new JsonArray([.. items.Select(i => i?.DeepClone())]);
             case JsonValue value when value.TryGetValue(out string? text):
                 return name switch
                 {
                     "uid" => "UID",
                     "resourceVersion" => "RV",
-                    "message" => Problems().Replace(Changing(text), m => $"{m.Groups[1].Value}[{string.Join(", ", Problem().Split(m.Groups[2].Value).Order(StringComparer.Ordinal))}]"),
+                    "message" => Problems()
+                        .Replace(
+                            Changing(text),
+                            m =>
+                                $"{m.Groups[1].Value}[{string.Join(", ", Problem().Split(m.Groups[2].Value).Order(StringComparer.Ordinal))}]"
+                        ),
                     _ => Changing(text),
                 };
             default:
@@ -98,7 +126,8 @@ internal sealed partial class Scenario
         }
     }
 
-    private static string Changing(string text) => Ages().Replace(Numbers().Replace(Times().Replace(Uids().Replace(text, "UID"), "TIME"), "resource version: N"), "AGE");
+    private static string Changing(string text) =>
+        Ages().Replace(Numbers().Replace(Times().Replace(Uids().Replace(text, "UID"), "TIME"), "resource version: N"), "AGE");
 
     [GeneratedRegex("(?m)^(?=> )")]
     private static partial Regex Beginning();

@@ -1,26 +1,35 @@
 namespace PciOperator.Vm.Guest;
 
-/// <summary>QEMU's educational device (1234:11e8, docs/specs/edu): it has a buffer of 4096 bytes and copies to and from memory by DMA.</summary>
+/// <summary>
+/// QEMU's educational device (1234:11e8, docs/specs/edu): it has a buffer of 4096 bytes and copies to and from memory by DMA.
+/// </summary>
 internal static class EduDevice
 {
-    private const ulong Source = 0x80, Destination = 0x88, Count = 0x90, Command = 0x98, Buffer = 0x40000;
-    private const uint Start = 1, ToMemory = 2;
-    private const int CommandRegister = 4, BusMaster = 4, MemorySpace = 2;
+    private const ulong Source = 0x80,
+        Destination = 0x88,
+        Count = 0x90,
+        Command = 0x98,
+        Buffer = 0x40000;
+    private const uint Start = 1,
+        ToMemory = 2;
+    private const int CommandRegister = 4,
+        BusMaster = 4,
+        MemorySpace = 2;
 
     /// <summary>Memory to device to other memory, through the IOMMU; prints "DMA copied" when the bytes are the same.</summary>
     public static void Copy(VfioGroup group)
     {
-        var device = group.First;
-        var config = VfioGroup.Region(device, Native.VFIO_PCI_CONFIG_REGION_INDEX);
+        int device = group.First;
+        ulong config = VfioGroup.Region(device, Native.VFIO_PCI_CONFIG_REGION_INDEX);
         Native.Write(device, config + CommandRegister, Native.Read(device, config + CommandRegister, 2) | BusMaster | MemorySpace, 2);
 
-        var memory = Native.Pages(2, out var page);
-        var from = memory[..Native.PageSize];
-        var to = memory[Native.PageSize..];
-        for (var i = 0; i < from.Length; i++)
+        Span<byte> memory = Native.Pages(2, out nint page);
+        Span<byte> from = memory[..Native.PageSize];
+        Span<byte> to = memory[Native.PageSize..];
+        for (int i = 0; i < from.Length; i++)
             from[i] = (byte)(i * 7 + 3);
-        var mapped = group.Map(page, 2);
-        var registers = VfioGroup.Region(device, 0);
+        ulong mapped = group.Map(page, 2);
+        ulong registers = VfioGroup.Region(device, 0);
         Transfer(mapped, Buffer, Start);
         Transfer(Buffer, mapped + Native.PageSize, Start | ToMemory);
         if (!from.SequenceEqual(to))
@@ -35,7 +44,7 @@ internal static class EduDevice
             Native.Write(device, registers + Destination, destination, 8);
             Native.Write(device, registers + Count, Native.PageSize, 8);
             Native.Write(device, registers + Command, command, 8);
-            for (var waited = 0; (Native.Read(device, registers + Command, 4) & Start) != 0; waited++)
+            for (int waited = 0; (Native.Read(device, registers + Command, 4) & Start) != 0; waited++)
             {
                 if (waited > 5000)
                     throw new IOException("the device has not finished its DMA");

@@ -7,15 +7,17 @@ namespace PciOperator.Vm.Guest;
 /// <summary>
 /// What journal, guards and read-back cost: every VF of the host is bound to vfio-pci and given back, by a
 /// <see cref="PassthroughHost"/> (one claim a VF), by a shell script that only writes the same files, by threads of this
-/// process that make just those writes, and by threads that also put on disk, durably, what a journal must have before and after: in a file for
+/// process that make just those writes, and by threads that also put on disk, durably, what a journal must have before and after: in a file
+/// for
 /// each claim, and in one log for all. All at once and one by one, in turns on the same host. Prints medians and ratios.
 /// </summary>
 internal sealed class Measurement : IDisposable
 {
-    private const string VfioPci = "vfio-pci", ScriptFile = "/run/bind.sh";
+    private const string VfioPci = "vfio-pci",
+        ScriptFile = "/run/bind.sh";
 
     // As long as a claim's entry is.
-    private static readonly byte[] s_entry = new byte[600];
+    private static readonly byte[] Entry = new byte[600];
 
     private readonly LinuxFileSystem _files = new();
     private readonly PassthroughHost _host;
@@ -27,7 +29,10 @@ internal sealed class Measurement : IDisposable
     {
         _host = new PassthroughHost(_files, state);
         _log = new SharedLog($"{state}/log");
-        _vfs = [.. _host.Scan().Functions.Where(f => f.Function.ParentAddress is not null).Select(f => new Vf(f.Function, f.Driver, state))];
+        _vfs =
+        [
+            .. _host.Scan().Functions.Where(f => f.Function.ParentAddress is not null).Select(f => new Vf(f.Function, f.Driver, state)),
+        ];
     }
 
     /// <summary>Runs all rounds and prints what they took.</summary>
@@ -35,12 +40,18 @@ internal sealed class Measurement : IDisposable
     /// <exception cref="IOException">A VF is not on the driver where it should be.</exception>
     public void Run(int rounds)
     {
-        Console.WriteLine($"{_vfs.Length} VFs: {string.Join(", ", _vfs.GroupBy(vf => vf.Driver ?? "no driver").Select(group => $"{group.Count()} on {group.Key}"))}");
+        Console.WriteLine(
+            $"{_vfs.Length} VFs: {string.Join(", ", _vfs.GroupBy(vf => vf.Driver ?? "no driver").Select(group => $"{group.Count()} on {group.Key}"))}"
+        );
         var host = new Contender("PassthroughHost", EachAsync(PrepareAsync), EachAsync(ReleaseAsync));
-        var script = new Contender("script", atOnce => RunScript(atOnce, vf => Writes(vf, vf.Driver, VfioPci)), atOnce => RunScript(atOnce, vf => Writes(vf, VfioPci, null)));
-        var threads = Threads("bare writes", _ => { }, _ => { });
-        var journal = Threads("bare writes and a journal", vf => _files.WriteDurably(vf.Entry, s_entry), vf => _files.Delete(vf.Entry));
-        var log = Threads("bare writes and one log", _ => _log.Append(s_entry), _ => _log.Append(s_entry));
+        var script = new Contender(
+            "script",
+            atOnce => RunScript(atOnce, vf => Writes(vf, vf.Driver, VfioPci)),
+            atOnce => RunScript(atOnce, vf => Writes(vf, VfioPci, null))
+        );
+        Contender threads = Threads("bare writes", _ => { }, _ => { });
+        Contender journal = Threads("bare writes and a journal", vf => _files.WriteDurably(vf.Entry, Entry), vf => _files.Delete(vf.Entry));
+        Contender log = Threads("bare writes and one log", _ => _log.Append(Entry), _ => _log.Append(Entry));
 
         // The first of all is not counted: the program is not warm.
         Compare(atOnce: true, 0, host, script, threads, journal, log);
@@ -58,12 +69,12 @@ internal sealed class Measurement : IDisposable
     /// <param name="theirs">What ours is compared with.</param>
     private void Compare(bool atOnce, int rounds, Contender ours, params Contender[] theirs)
     {
-        var way = atOnce ? "all at once" : "one by one";
+        string way = atOnce ? "all at once" : "one by one";
         Contender[] all = [ours, .. theirs];
         var costs = new Dictionary<(Contender, string), List<Cost>>();
-        for (var round = 0; round < Math.Max(rounds, 1); round++)
+        for (int round = 0; round < Math.Max(rounds, 1); round++)
         {
-            foreach (var contender in round % 2 == 0 ? all : all.Reverse())
+            foreach (Contender? contender in round % 2 == 0 ? all : all.Reverse())
             {
                 Time(contender, "bind", contender.Bind, _ => VfioPci);
                 Time(contender, "give back", contender.GiveBack, vf => vf.Driver);
@@ -72,11 +83,11 @@ internal sealed class Measurement : IDisposable
 
         if (rounds == 0)
             return;
-        foreach (var step in new[] { "bind", "give back" })
+        foreach (string step in new[] { "bind", "give back" })
         {
             var mine = Cost.Median(costs[(ours, step)]);
             Console.WriteLine($"{step}, {way}: {ours.Name} {mine}");
-            foreach (var other in theirs)
+            foreach (Contender other in theirs)
             {
                 var cost = Cost.Median(costs[(other, step)]);
                 Console.WriteLine($"  {other.Name} {cost}; ratio {mine.Wall / cost.Wall:0.00}");
@@ -86,53 +97,62 @@ internal sealed class Measurement : IDisposable
         void Time(Contender contender, string step, Action<bool> work, Func<Vf, string?> driverAfter)
         {
             var cost = Cost.Of(() => work(atOnce));
-            foreach (var vf in _vfs)
+            foreach (Vf vf in _vfs)
             {
                 if (DriverOf(vf) != driverAfter(vf))
-                    throw new IOException($"{vf.Function.Address} is on {DriverOf(vf) ?? "no driver"} instead of {driverAfter(vf) ?? "none"} after: {step}, {contender.Name}, {way}");
+                {
+                    throw new IOException(
+                        $"{vf.Function.Address} is on {DriverOf(vf) ?? "no driver"} instead of {driverAfter(vf) ?? "none"} after: {step}, {contender.Name}, {way}"
+                    );
+                }
             }
-            if (!costs.TryGetValue((contender, step), out var known))
+            if (!costs.TryGetValue((contender, step), out List<Cost>? known))
                 costs[(contender, step)] = known = [];
             known.Add(cost);
         }
     }
 
     /// <summary>As the agent does it: it waits for none of its claims with a thread.</summary>
-    private Action<bool> EachAsync(Func<Vf, Task> work) => atOnce =>
-    {
-        if (atOnce)
-            Task.WhenAll(_vfs.Select(work)).GetAwaiter().GetResult();
-        else
-            Array.ForEach(_vfs, vf => work(vf).GetAwaiter().GetResult());
-    };
+    private Action<bool> EachAsync(Func<Vf, Task> work) =>
+        atOnce =>
+        {
+            if (atOnce)
+                Task.WhenAll(_vfs.Select(work)).GetAwaiter().GetResult();
+            else
+                Array.ForEach(_vfs, vf => work(vf).GetAwaiter().GetResult());
+        };
 
-    private Action<bool> Each(Action<Vf> work) => atOnce =>
-    {
-        if (atOnce)
-            AllAtOnce(work);
-        else
-            Array.ForEach(_vfs, vf => work(vf));
-    };
+    private Action<bool> Each(Action<Vf> work) =>
+        atOnce =>
+        {
+            if (atOnce)
+                AllAtOnce(work);
+            else
+                Array.ForEach(_vfs, vf => work(vf));
+        };
 
     private void AllAtOnce(Action<Vf> work)
     {
         Exception? failure = null;
-        Thread[] threads = [.. _vfs.Select(vf => new Thread(() =>
-        {
-            try
+        Thread[] threads =
+        [
+            .. _vfs.Select(vf => new Thread(() =>
             {
-                work(vf);
-            }
+                try
+                {
+                    work(vf);
+                }
 #pragma warning disable CA1031 // thrown again by the thread that waits
-            catch (Exception error)
+                catch (Exception error)
 #pragma warning restore CA1031
-            {
-                failure = error;
-            }
-        }))];
-        foreach (var thread in threads)
+                {
+                    failure = error;
+                }
+            })),
+        ];
+        foreach (Thread thread in threads)
             thread.Start();
-        foreach (var thread in threads)
+        foreach (Thread thread in threads)
             thread.Join();
         if (failure is not null)
             throw new IOException(failure.Message, failure);
@@ -140,21 +160,26 @@ internal sealed class Measurement : IDisposable
 
     private async Task PrepareAsync(Vf vf)
     {
-        var holding = await _host.PrepareAsync(new()
-        {
-            ClaimUid = vf.ClaimUid,
-            ClaimNamespace = "default",
-            ClaimName = vf.ClaimUid,
-            Devices = [new()
+        Holding holding = await _host.PrepareAsync(
+            new()
             {
-                Address = vf.Function.Address,
-                VendorId = vf.Function.VendorId,
-                ProductId = vf.Function.ProductId,
-                StableId = vf.Function.StableId,
-                IommuGroup = vf.Function.IommuGroup,
-                Reset = ResetMode.Skip,
-            }],
-        });
+                ClaimUid = vf.ClaimUid,
+                ClaimNamespace = "default",
+                ClaimName = vf.ClaimUid,
+                Devices =
+                [
+                    new()
+                    {
+                        Address = vf.Function.Address,
+                        VendorId = vf.Function.VendorId,
+                        ProductId = vf.Function.ProductId,
+                        StableId = vf.Function.StableId,
+                        IommuGroup = vf.Function.IommuGroup,
+                        Reset = ResetMode.Skip,
+                    },
+                ],
+            }
+        );
         if (holding.State != HoldingState.Prepared)
             throw new IOException($"{vf.Function.Address}: {holding.State}: {holding.Message}");
     }
@@ -177,7 +202,7 @@ internal sealed class Measurement : IDisposable
 
     private void Write(IEnumerable<(string Path, string Text)> writes)
     {
-        foreach (var (path, text) in writes)
+        foreach ((string? path, string? text) in writes)
             _files.Write(path, text + "\n");
     }
 
@@ -185,25 +210,29 @@ internal sealed class Measurement : IDisposable
     /// <param name="name">For the report.</param>
     /// <param name="note">Notes what is about to be done to a VF, or what was.</param>
     /// <param name="end">Notes that a VF was given back.</param>
-    private Contender Threads(string name, Action<Vf> note, Action<Vf> end) => new(
-        name,
-        Each(vf =>
-        {
-            note(vf);
-            Write(Writes(vf, vf.Driver, VfioPci));
-            note(vf);
-        }),
-        Each(vf =>
-        {
-            note(vf);
-            Write(Writes(vf, VfioPci, null));
-            end(vf);
-        }));
+    private Contender Threads(string name, Action<Vf> note, Action<Vf> end) =>
+        new(
+            name,
+            Each(vf =>
+            {
+                note(vf);
+                Write(Writes(vf, vf.Driver, VfioPci));
+                note(vf);
+            }),
+            Each(vf =>
+            {
+                note(vf);
+                Write(Writes(vf, VfioPci, null));
+                end(vf);
+            })
+        );
 
     /// <summary>The same writes by echo, in a subshell for each VF.</summary>
     private void RunScript(bool atOnce, Func<Vf, IEnumerable<(string Path, string Text)>> writes)
     {
-        var lines = _vfs.Select(vf => $"({string.Join("; ", writes(vf).Select(w => $"echo {w.Text} > {w.Path}"))}){(atOnce ? " &" : "")}");
+        IEnumerable<string> lines = _vfs.Select(vf =>
+            $"({string.Join("; ", writes(vf).Select(w => $"echo {w.Text} > {w.Path}"))}){(atOnce ? " &" : "")}"
+        );
         File.WriteAllLines(ScriptFile, lines.Append("wait"));
         using var shell = Process.Start("/bin/sh", [ScriptFile]);
         shell.WaitForExit();
@@ -236,11 +265,19 @@ internal sealed class Measurement : IDisposable
         public static Cost Of(Action work)
         {
             using var process = Process.GetCurrentProcess();
-            var (user, kernel, watch) = (process.UserProcessorTime, process.PrivilegedProcessorTime, Stopwatch.StartNew());
+            (TimeSpan user, TimeSpan kernel, Stopwatch? watch) = (
+                process.UserProcessorTime,
+                process.PrivilegedProcessorTime,
+                Stopwatch.StartNew()
+            );
             work();
-            var wall = watch.Elapsed;
+            TimeSpan wall = watch.Elapsed;
             process.Refresh();
-            return new(wall.TotalMilliseconds, (process.UserProcessorTime - user).TotalMilliseconds, (process.PrivilegedProcessorTime - kernel).TotalMilliseconds);
+            return new(
+                wall.TotalMilliseconds,
+                (process.UserProcessorTime - user).TotalMilliseconds,
+                (process.PrivilegedProcessorTime - kernel).TotalMilliseconds
+            );
         }
 
         public static Cost Median(List<Cost> costs) => costs.OrderBy(cost => cost.Wall).ElementAt(costs.Count / 2);

@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace PciOperator.Vm.Guest;
 
-/// <summary>System calls, and VFIO's requests as linux/vfio.h has them. Each failure is an <see cref="IOException"/> with the errno's name.</summary>
+/// <summary>
+/// System calls, and VFIO's requests as linux/vfio.h has them. Each failure is an <see cref="IOException"/> with the errno's name.
+/// </summary>
 internal static unsafe partial class Native
 {
     public const int VFIO_GET_API_VERSION = 0x3b64;
@@ -20,9 +22,23 @@ internal static unsafe partial class Native
 
     public const int PageSize = 4096;
 
-    private static readonly Dictionary<int, string> Errnos = new() { [1] = "EPERM", [2] = "ENOENT", [16] = "EBUSY", [19] = "ENODEV", [22] = "EINVAL" };
+    private static readonly Dictionary<int, string> Errnos = new()
+    {
+        [1] = "EPERM",
+        [2] = "ENOENT",
+        [16] = "EBUSY",
+        [19] = "ENODEV",
+        [22] = "EINVAL",
+    };
 
-    public static int Open(string path) => Checked(open(path, 2 /* O_RDWR */), $"open {path}");
+    public static int Open(string path) =>
+        Checked(
+            open(
+                path,
+                2 /* O_RDWR */
+            ),
+            $"open {path}"
+        );
 
     public static int Control(int fd, nuint request, void* argument, string what) => Checked(ioctl(fd, request, argument), what);
 
@@ -31,9 +47,9 @@ internal static unsafe partial class Native
     /// <summary>Another program takes this one's place, and has its files open.</summary>
     public static void Become(string program, params ReadOnlySpan<string> arguments)
     {
-        var all = stackalloc byte*[arguments.Length + 2];
+        byte** all = stackalloc byte*[arguments.Length + 2];
         all[0] = (byte*)Marshal.StringToCoTaskMemUTF8(program);
-        for (var i = 0; i < arguments.Length; i++)
+        for (int i = 0; i < arguments.Length; i++)
             all[i + 1] = (byte*)Marshal.StringToCoTaskMemUTF8(arguments[i]);
         all[arguments.Length + 1] = null;
         Checked(execv(all[0], all), program);
@@ -59,7 +75,8 @@ internal static unsafe partial class Native
     /// <summary>Memory at page boundaries that stays where it is.</summary>
     public static Span<byte> Pages(int count, out nint address)
     {
-        const int readWrite = 3, privateAnonymous = 0x22;
+        const int readWrite = 3,
+            privateAnonymous = 0x22;
         address = mmap(0, (nuint)(count * PageSize), readWrite, privateAnonymous, -1, 0);
         return address == -1 ? throw Failure("mmap") : new Span<byte>((void*)address, count * PageSize);
     }
@@ -67,17 +84,26 @@ internal static unsafe partial class Native
     /// <summary>Sends descriptors into a socket that nobody reads: they stay open, and no process has them.</summary>
     public static void SendAway(ReadOnlySpan<int> descriptors)
     {
-        const int unixDatagram = 2, rights = 1, solSocket = 1, headerSize = 16;
-        var pair = stackalloc int[2];
+        const int unixDatagram = 2,
+            rights = 1,
+            solSocket = 1,
+            headerSize = 16;
+        int* pair = stackalloc int[2];
         Checked(socketpair(1, unixDatagram, 0, pair), "socketpair");
         byte payload = 1;
         var vector = new IoVector { Base = &payload, Length = 1 };
-        var control = stackalloc byte[headerSize + 64];
+        byte* control = stackalloc byte[headerSize + 64];
         *(nuint*)control = (nuint)(headerSize + descriptors.Length * sizeof(int));
         ((int*)control)[2] = solSocket;
         ((int*)control)[3] = rights;
         descriptors.CopyTo(new Span<int>(control + headerSize, descriptors.Length));
-        var message = new MessageHeader { Vectors = &vector, VectorCount = 1, Control = control, ControlLength = *(nuint*)control };
+        var message = new MessageHeader
+        {
+            Vectors = &vector,
+            VectorCount = 1,
+            Control = control,
+            ControlLength = *(nuint*)control,
+        };
         if (sendmsg(pair[0], &message, 0) < 0)
             throw Failure("sendmsg");
     }
@@ -89,7 +115,7 @@ internal static unsafe partial class Native
 
     private static IOException Failure(string what)
     {
-        var errno = Marshal.GetLastPInvokeError();
+        int errno = Marshal.GetLastPInvokeError();
         return new IOException($"{what}: {Errnos.GetValueOrDefault(errno, $"errno {errno}")}");
     }
 

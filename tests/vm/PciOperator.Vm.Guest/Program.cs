@@ -39,7 +39,7 @@ try
                 EduDevice.Copy(opened);
             return 0;
         case ["churn", var files]:
-            for (var i = 0; i < int.Parse(files); i++)
+            for (int i = 0; i < int.Parse(files); i++)
                 Native.Open("/dev/null");
             Native.Become("/bin/busybox", "sh", "-c", "while :; do (:) & (:) & (:) & wait; done");
             return 0;

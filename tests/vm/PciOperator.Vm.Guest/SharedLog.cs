@@ -1,12 +1,15 @@
 namespace PciOperator.Vm.Guest;
 
-/// <summary>A log that many threads append to and that is on disk when they go on: who comes while it is being synced shares the next sync.</summary>
+/// <summary>
+/// A log that many threads append to and that is on disk when they go on: who comes while it is being synced shares the next sync.
+/// </summary>
 internal sealed class SharedLog(string path) : IDisposable
 {
     private readonly Lock _appending = new();
     private readonly Lock _syncing = new();
     private readonly FileStream _file = new(path, FileMode.Create, FileAccess.Write, FileShare.Read, bufferSize: 0);
-    private long _appended, _synced;
+    private long _appended,
+        _synced;
 
     public void Append(ReadOnlySpan<byte> entry)
     {

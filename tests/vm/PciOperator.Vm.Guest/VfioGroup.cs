@@ -20,7 +20,7 @@ internal sealed unsafe class VfioGroup : IDisposable
         if ((status.Flags & 1) == 0)
             throw new IOException($"group {number} is not viable");
         _container = Native.Open("/dev/vfio/vfio");
-        var version = Native.Control(_container, Native.VFIO_GET_API_VERSION, 0, "VFIO_GET_API_VERSION");
+        int version = Native.Control(_container, Native.VFIO_GET_API_VERSION, 0, "VFIO_GET_API_VERSION");
         if (version != 0)
             throw new IOException($"VFIO's API has version {version} instead of 0");
         fixed (int* container = &_container)
@@ -31,10 +31,17 @@ internal sealed unsafe class VfioGroup : IDisposable
     public static VfioGroup Open(string number, IEnumerable<string> addresses)
     {
         var group = new VfioGroup(number);
-        foreach (var address in addresses)
+        foreach (string address in addresses)
         {
             fixed (byte* name = Encoding.ASCII.GetBytes(address + "\0"))
-                group._devices[address] = Native.Control(group._group, Native.VFIO_GROUP_GET_DEVICE_FD, name, $"VFIO_GROUP_GET_DEVICE_FD {address}");
+            {
+                group._devices[address] = Native.Control(
+                    group._group,
+                    Native.VFIO_GROUP_GET_DEVICE_FD,
+                    name,
+                    $"VFIO_GROUP_GET_DEVICE_FD {address}"
+                );
+            }
         }
         return group;
     }
@@ -45,14 +52,14 @@ internal sealed unsafe class VfioGroup : IDisposable
     /// <summary>Prints one line a device, "0000:81:00.0 8086:10c9 9 regions", and maps a page for DMA and back.</summary>
     public void Describe()
     {
-        foreach (var (address, device) in _devices)
+        foreach ((string? address, int device) in _devices)
         {
             var info = new DeviceInfo { ArgumentSize = (uint)sizeof(DeviceInfo) };
             Native.Control(device, Native.VFIO_DEVICE_GET_INFO, &info, "VFIO_DEVICE_GET_INFO");
-            var ids = Native.Read(device, Region(device, Native.VFIO_PCI_CONFIG_REGION_INDEX), 4);
+            uint ids = Native.Read(device, Region(device, Native.VFIO_PCI_CONFIG_REGION_INDEX), 4);
             Console.WriteLine($"{address} {ids & 0xffff:x4}:{ids >> 16:x4} {info.Regions} regions");
         }
-        Native.Pages(1, out var page);
+        Native.Pages(1, out nint page);
         Unmap(Map(page, 1), 1);
         Console.WriteLine("DMA mapped");
     }
@@ -62,7 +69,7 @@ internal sealed unsafe class VfioGroup : IDisposable
     {
         int[] all = [_group, _container, .. _devices.Values];
         Native.SendAway(all);
-        foreach (var descriptor in all)
+        foreach (int descriptor in all)
             Native.Close(descriptor);
     }
 
@@ -78,7 +85,16 @@ internal sealed unsafe class VfioGroup : IDisposable
     /// <returns>The address that they see.</returns>
     public ulong Map(nint memory, int pages)
     {
-        var map = new DmaMap { ArgumentSize = (uint)sizeof(DmaMap), Flags = 3 /* read, write */, Memory = (ulong)memory, Address = _nextAddress, Size = (ulong)(pages * Native.PageSize) };
+        var map = new DmaMap
+        {
+            ArgumentSize = (uint)sizeof(DmaMap),
+            Flags =
+                3 /* read, write */
+            ,
+            Memory = (ulong)memory,
+            Address = _nextAddress,
+            Size = (ulong)(pages * Native.PageSize),
+        };
         Native.Control(_container, Native.VFIO_IOMMU_MAP_DMA, &map, "VFIO_IOMMU_MAP_DMA");
         _nextAddress += map.Size;
         return map.Address;
@@ -86,7 +102,12 @@ internal sealed unsafe class VfioGroup : IDisposable
 
     public void Unmap(ulong address, int pages)
     {
-        var unmap = new DmaUnmap { ArgumentSize = (uint)sizeof(DmaUnmap), Address = address, Size = (ulong)(pages * Native.PageSize) };
+        var unmap = new DmaUnmap
+        {
+            ArgumentSize = (uint)sizeof(DmaUnmap),
+            Address = address,
+            Size = (ulong)(pages * Native.PageSize),
+        };
         Native.Control(_container, Native.VFIO_IOMMU_UNMAP_DMA, &unmap, "VFIO_IOMMU_UNMAP_DMA");
         if (unmap.Size != (ulong)(pages * Native.PageSize))
             throw new IOException($"VFIO_IOMMU_UNMAP_DMA unmapped {unmap.Size} bytes");
@@ -94,7 +115,7 @@ internal sealed unsafe class VfioGroup : IDisposable
 
     public void Dispose()
     {
-        foreach (var device in _devices.Values)
+        foreach (int device in _devices.Values)
             Native.Close(device);
         Native.Close(_group);
         Native.Close(_container);
@@ -103,33 +124,48 @@ internal sealed unsafe class VfioGroup : IDisposable
     [StructLayout(LayoutKind.Sequential)]
     private struct GroupStatus
     {
-        public uint ArgumentSize, Flags;
+        public uint ArgumentSize,
+            Flags;
     }
 
     [StructLayout(LayoutKind.Sequential)]
     private struct DeviceInfo
     {
-        public uint ArgumentSize, Flags, Regions, Interrupts, Capabilities, Padding;
+        public uint ArgumentSize,
+            Flags,
+            Regions,
+            Interrupts,
+            Capabilities,
+            Padding;
     }
 
     [StructLayout(LayoutKind.Sequential)]
     private struct RegionInfo
     {
-        public uint ArgumentSize, Flags, Index, Capabilities;
-        public ulong Size, Offset;
+        public uint ArgumentSize,
+            Flags,
+            Index,
+            Capabilities;
+        public ulong Size,
+            Offset;
     }
 
     [StructLayout(LayoutKind.Sequential)]
     private struct DmaMap
     {
-        public uint ArgumentSize, Flags;
-        public ulong Memory, Address, Size;
+        public uint ArgumentSize,
+            Flags;
+        public ulong Memory,
+            Address,
+            Size;
     }
 
     [StructLayout(LayoutKind.Sequential)]
     private struct DmaUnmap
     {
-        public uint ArgumentSize, Flags;
-        public ulong Address, Size;
+        public uint ArgumentSize,
+            Flags;
+        public ulong Address,
+            Size;
     }
 }

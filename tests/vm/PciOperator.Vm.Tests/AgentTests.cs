@@ -8,14 +8,26 @@ public sealed class AgentTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task A_claim_binds_the_NIC_to_vfio_pci_and_its_deletion_gives_it_back_to_igb()
     {
-        await Cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10c9", DeviceType = PciAliasDeviceType.PhysicalFunction });
+        await Cluster.OfferAsync(
+            "nic",
+            new() { Address = Topology.Nic1 },
+            new()
+            {
+                VendorId = "8086",
+                ProductId = "10c9",
+                DeviceType = PciAliasDeviceType.PhysicalFunction,
+            }
+        );
         Assert.Equal("igb", await Machine.DriverOfAsync(Topology.Nic1));
         await Cluster.ClaimAsync("nic", "nic");
 
-        var claim = await Cluster.WaitUntilReadyAsync("nic");
+        PassthroughClaim claim = await Cluster.WaitUntilReadyAsync("nic");
         Assert.Equal(Cluster.Node, claim.Status!.NodeName);
-        var device = Assert.Single(claim.Status.Devices!);
-        Assert.Equal((Topology.Nic1, "8086", "10c9", 1, "vfio-pci"), (device.Address, device.VendorId, device.ProductId, device.NumaNode, device.Driver));
+        ClaimDevice device = Assert.Single(claim.Status.Devices!);
+        Assert.Equal(
+            (Topology.Nic1, "8086", "10c9", 1, "vfio-pci"),
+            (device.Address, device.VendorId, device.ProductId, device.NumaNode, device.Driver)
+        );
         await AssertBoundAsync(Topology.Nic1, device.IommuGroup);
 
         await Cluster.ReleaseAsync("nic");
@@ -26,11 +38,21 @@ public sealed class AgentTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task A_spec_makes_VFs_and_a_claim_takes_one_of_them()
     {
-        await Cluster.OfferAsync("vf", new() { Address = Topology.Nic0 }, new() { VendorId = "8086", ProductId = "10ca", DeviceType = PciAliasDeviceType.VirtualFunction }, numVfs: 2);
+        await Cluster.OfferAsync(
+            "vf",
+            new() { Address = Topology.Nic0 },
+            new()
+            {
+                VendorId = "8086",
+                ProductId = "10ca",
+                DeviceType = PciAliasDeviceType.VirtualFunction,
+            },
+            numVfs: 2
+        );
         await Cluster.ClaimAsync("vf", "vf");
 
-        var claim = await Cluster.WaitUntilReadyAsync("vf");
-        var device = Assert.Single(claim.Status!.Devices!);
+        PassthroughClaim claim = await Cluster.WaitUntilReadyAsync("vf");
+        ClaimDevice device = Assert.Single(claim.Status!.Devices!);
         Assert.Equal(("8086", "10ca", 0), (device.VendorId, device.ProductId, device.NumaNode));
         Assert.Equal("2", await Machine.SysfsAsync(Topology.Nic0, "sriov_numvfs"));
         Assert.Equal(Topology.Nic0, await Machine.OutputOfAsync($"basename $(readlink /sys/bus/pci/devices/{device.Address}/physfn)"));
@@ -48,11 +70,11 @@ public sealed class AgentTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.OfferAsync("dual", new() { VendorId = "8086", ProductId = "10d3" }, new() { VendorId = "8086", ProductId = "10d3" });
         await Cluster.ClaimAsync("dual", "dual");
 
-        var claim = await Cluster.WaitUntilReadyAsync("dual");
+        PassthroughClaim claim = await Cluster.WaitUntilReadyAsync("dual");
         Assert.Equal([Topology.DualNic0, Topology.DualNic1], claim.Status!.Devices!.Select(device => device.Address).Order());
-        var companion = Assert.Single(claim.Status.Devices!, device => device.Companion == true);
+        ClaimDevice companion = Assert.Single(claim.Status.Devices!, device => device.Companion == true);
         Assert.True(string.IsNullOrEmpty(companion.Request));
-        foreach (var device in claim.Status.Devices!)
+        foreach (ClaimDevice device in claim.Status.Devices!)
             await AssertBoundAsync(device.Address, device.IommuGroup);
 
         await Cluster.ReleaseAsync("dual");
@@ -67,7 +89,7 @@ public sealed class AgentTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.OfferAsync("route", new() { Address = Topology.HostNic }, new() { VendorId = "1af4", ProductId = "1041" });
         await Cluster.ClaimAsync("route", "route");
 
-        var nic = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.HostNic}/virtio*/net");
+        string nic = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.HostNic}/virtio*/net");
         await Cluster.WaitForUnavailableAsync(Topology.HostNic, nic);
         Assert.StartsWith("0/1 nodes can serve it", await RefusalOfAsync("route"));
         Assert.Equal("virtio-pci", await Machine.DriverOfAsync(Topology.HostNic));

@@ -3,32 +3,45 @@ using Xunit.Abstractions;
 
 namespace PciOperator.Vm.Tests;
 
-/// <summary>What journal, guards and read-back cost against a script that only writes the same files, with as many VFs as the machine gives.</summary>
+/// <summary>
+/// What journal, guards and read-back cost against a script that only writes the same files, with as many VFs as the machine gives.
+/// </summary>
 public sealed class BindingCostTests(ITestOutputHelper output)
 {
-    private const int NvmeVfs = 64, NicVfs = 7;
+    private const int NvmeVfs = 64,
+        NicVfs = 7;
 
     [VmFact]
     public async Task Every_VF_of_the_machine_is_bound_and_given_back_all_at_once_and_one_by_one()
     {
-        await using var machine = await VirtualMachine.StartAsync(new()
-        {
-            Name = "many-vfs",
-            StateDisk = true,
-            Hardware = new() { NvmeVfs = NvmeVfs, OneThread = true },
-            Shares = new Dictionary<string, string> { ["guest"] = Path.GetDirectoryName(Lab.Published("vm-guest"))! },
-        });
+        await using VirtualMachine machine = await VirtualMachine.StartAsync(
+            new()
+            {
+                Name = "many-vfs",
+                StateDisk = true,
+                Hardware = new() { NvmeVfs = NvmeVfs, OneThread = true },
+                Shares = new Dictionary<string, string> { ["guest"] = Path.GetDirectoryName(Lab.Published("vm-guest"))! },
+            }
+        );
         // The NVMe's VFs are not online, so that its driver only fails on them, one after the other.
-        await machine.OutputOfAsync($"""
+        await machine.OutputOfAsync(
+            $"""
             cd /sys/bus/pci/devices
             echo {NicVfs} > {Topology.Nic0}/sriov_numvfs
             echo {NicVfs} > {Topology.Nic1}/sriov_numvfs
             echo 0 > {Topology.Nvme}/sriov_drivers_autoprobe
             echo {NvmeVfs} > {Topology.Nvme}/sriov_numvfs
-            """, TimeSpan.FromMinutes(2));
+            """,
+            TimeSpan.FromMinutes(2)
+        );
 
-        var rounds = Environment.GetEnvironmentVariable("PCI_TEST_ROUNDS") is { Length: > 0 } text ? int.Parse(text, CultureInfo.InvariantCulture) : 1;
-        var report = await machine.OutputOfAsync($"/mnt/guest/pcioperator-vm-guest measure /var/lib/pcioperator {rounds} | tee /dev/console", TimeSpan.FromMinutes(10));
+        int rounds = Environment.GetEnvironmentVariable("PCI_TEST_ROUNDS") is { Length: > 0 } text
+            ? int.Parse(text, CultureInfo.InvariantCulture)
+            : 1;
+        string report = await machine.OutputOfAsync(
+            $"/mnt/guest/pcioperator-vm-guest measure /var/lib/pcioperator {rounds} | tee /dev/console",
+            TimeSpan.FromMinutes(10)
+        );
         output.WriteLine(report);
         Assert.StartsWith($"{NvmeVfs + 2 * NicVfs} VFs: ", report);
         Assert.EndsWith("\nmeasured", report);

@@ -24,7 +24,9 @@ internal sealed class ChildProcess : IAsyncDisposable
     public ChildProcess(string log, string program, params IEnumerable<string> arguments)
     {
         Log = log;
-        _process = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", Guardian, "sh", log, program, .. arguments]) { RedirectStandardInput = true })!;
+        _process = Process.Start(
+            new ProcessStartInfo("/bin/sh", ["-c", Guardian, "sh", log, program, .. arguments]) { RedirectStandardInput = true }
+        )!;
     }
 
     public string Log { get; }

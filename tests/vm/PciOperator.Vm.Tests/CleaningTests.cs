@@ -7,7 +7,9 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
 {
     // Of the 82576's MSI capability: the kernel does not save and restore it around a reset while MSI is off, so what is
     // written there stays until a reset.
-    private const string Register = "CAP_MSI+4.l", Reset = "00000000", Left = "deadbee0";
+    private const string Register = "CAP_MSI+4.l",
+        Reset = "00000000",
+        Left = "deadbee0";
 
     [ClusterFact]
     public async Task A_device_is_reset_before_its_owner_gets_it_and_after()
@@ -19,7 +21,7 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.ReleaseAsync("nic");
         Assert.Equal(Reset, await ReadAsync());
         await AssertGivenBackAsync(Topology.Nic1, "igb");
-        var device = await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Available);
+        PciNodeDevice device = await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Available);
         Assert.Contains(device.ProvenReset, device.ResetMethods!);
     }
 
@@ -37,7 +39,10 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         await ClaimNicAsync("nic", spec => spec.OneTimeUse = true);
         await Cluster.ReleaseAsync("nic");
-        await Cluster.WaitForUnavailableAsync(Topology.Nic1, $"kubectl annotate pcinode {Cluster.Node} pcioperator.io/free={Topology.Nic1}");
+        await Cluster.WaitForUnavailableAsync(
+            Topology.Nic1,
+            $"kubectl annotate pcinode {Cluster.Node} pcioperator.io/free={Topology.Nic1}"
+        );
         await AssertGivenBackAsync(Topology.Nic1, "igb");
         await Cluster.ClaimAsync("next", "nic");
         await RefusalOfAsync("next");
@@ -57,10 +62,17 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Available);
     }
 
-    /// <summary>As an administrator does. The controller takes the annotation away when nothing is withheld by it any more: only then it can be made again.</summary>
+    /// <summary>
+    /// As an administrator does. The controller takes the annotation away when nothing is withheld by it any more: only then it can be made
+    /// again.
+    /// </summary>
     private async Task FreeAsync()
     {
-        await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, node => node.Metadata.Annotations?.ContainsKey("pcioperator.io/free") != true);
+        await Cluster.WaitForAsync<PciNode>(
+            Cluster.Node,
+            null,
+            node => node.Metadata.Annotations?.ContainsKey("pcioperator.io/free") != true
+        );
         Cluster.Kubectl($"kubectl annotate pcinode {Cluster.Node} pcioperator.io/free={Topology.Nic1}");
     }
 

@@ -66,8 +66,10 @@ internal sealed partial class Cluster : IAsyncDisposable
     }
 
     /// <summary>Starts the agent in the guest; it logs to /run/agent.log there.</summary>
-    public Task<string> StartAgentAsync() => Machine.OutputOfAsync(
-        $"setsid /mnt/agent/pcioperator-agent --node-name {Node} --kubeconfig /mnt/kubeconfig/agent --log-format Text >> /run/agent.log 2>&1 & echo $! > /run/agent.pid");
+    public Task<string> StartAgentAsync() =>
+        Machine.OutputOfAsync(
+            $"setsid /mnt/agent/pcioperator-agent --node-name {Node} --kubeconfig /mnt/kubeconfig/agent --log-format Text >> /run/agent.log 2>&1 & echo $! > /run/agent.pid"
+        );
 
     /// <summary>Ends the agent with SIGKILL. A thread of it that the kernel holds up stays until the kernel lets it go.</summary>
     public Task<string> KillAgentAsync() => Machine.OutputOfAsync("kill -9 $(cat /run/agent.pid)");
@@ -82,18 +84,37 @@ internal sealed partial class Cluster : IAsyncDisposable
     }
 
     /// <summary>Makes a device spec and an alias of the same name for some devices.</summary>
-    public async Task OfferAsync(string name, DeviceSelectorSpec devices, AliasDevice alias, int? numVfs = null, Action<PciDeviceSpecSpec>? more = null)
+    public async Task OfferAsync(
+        string name,
+        DeviceSelectorSpec devices,
+        AliasDevice alias,
+        int? numVfs = null,
+        Action<PciDeviceSpecSpec>? more = null
+    )
     {
         var spec = new PciDeviceSpecSpec { Devices = [devices], Sriov = numVfs is null ? null : new() { NumVfs = numVfs } };
         more?.Invoke(spec);
-        await Client.CreateAsync(new PciDeviceSpec { Metadata = new() { Name = name }, Spec = spec });
-        await Client.CreateAsync(new PciAlias { Metadata = new() { Name = name }, Spec = new() { Devices = [alias] } });
+        await Client.CreateAsync(
+            new PciDeviceSpec
+            {
+                Metadata = new() { Name = name },
+                Spec = spec,
+            }
+        );
+        await Client.CreateAsync(
+            new PciAlias
+            {
+                Metadata = new() { Name = name },
+                Spec = new() { Devices = [alias] },
+            }
+        );
     }
 
     /// <summary>Changes the number of VFs that a device spec asks for.</summary>
     public async Task AskForVfsAsync(string spec, int numVfs)
     {
-        var current = await Client.GetAsync<PciDeviceSpec>(spec) ?? throw new InvalidOperationException($"there is no PciDeviceSpec {spec}");
+        PciDeviceSpec current =
+            await Client.GetAsync<PciDeviceSpec>(spec) ?? throw new InvalidOperationException($"there is no PciDeviceSpec {spec}");
         current.Spec.Sriov = new() { NumVfs = numVfs };
         await Client.UpdateAsync(current);
     }
@@ -106,11 +127,33 @@ internal sealed partial class Cluster : IAsyncDisposable
         await WaitForAsync<PciNode>(Node, null, node => node.Status?.Devices?.Any(device => device.Rule == name) != true);
     }
 
-    public Task<PassthroughClaim> ClaimAsync(string name, string alias, int count = 1, PciNumaPolicy? numaPolicy = null, int? numaNode = null) => Client.CreateAsync(new PassthroughClaim
-    {
-        Metadata = new() { Name = name, NamespaceProperty = "default" },
-        Spec = new() { Requests = [new() { Name = "devices", Alias = alias, Count = count }], NumaPolicy = numaPolicy, NumaNodes = numaNode is { } node ? [node] : null },
-    });
+    public Task<PassthroughClaim> ClaimAsync(
+        string name,
+        string alias,
+        int count = 1,
+        PciNumaPolicy? numaPolicy = null,
+        int? numaNode = null
+    ) =>
+        Client.CreateAsync(
+            new PassthroughClaim
+            {
+                Metadata = new() { Name = name, NamespaceProperty = "default" },
+                Spec = new()
+                {
+                    Requests =
+                    [
+                        new()
+                        {
+                            Name = "devices",
+                            Alias = alias,
+                            Count = count,
+                        },
+                    ],
+                    NumaPolicy = numaPolicy,
+                    NumaNodes = numaNode is { } node ? [node] : null,
+                },
+            }
+        );
 
     /// <summary>Waits until a claim is as it should be.</summary>
     public Task<PassthroughClaim> WaitForClaimAsync(string name, Func<PassthroughClaimStatus, bool> condition) =>
@@ -118,31 +161,52 @@ internal sealed partial class Cluster : IAsyncDisposable
 
     /// <summary>Waits until the PciNode shows a device as it should be.</summary>
     public async Task<PciNodeDevice> WaitForDeviceAsync(string address, Func<PciNodeDevice, bool> condition) =>
-        (await WaitForAsync<PciNode>(Node, null, node => node.Status?.Devices?.Any(device => device.Address == address && condition(device)) == true))
-            .Status!.Devices!.Single(device => device.Address == address);
+        (
+            await WaitForAsync<PciNode>(
+                Node,
+                null,
+                node => node.Status?.Devices?.Any(device => device.Address == address && condition(device)) == true
+            )
+        ).Status!.Devices!.Single(device => device.Address == address);
 
-    /// <summary>Waits until the PciNode says that a device is not offered, in a sentence that has these words (an earlier one may have others).</summary>
+    /// <summary>
+    /// Waits until the PciNode says that a device is not offered, in a sentence that has these words (an earlier one may have others).
+    /// </summary>
     public Task<PciNodeDevice> WaitForUnavailableAsync(string address, string words) =>
-        WaitForDeviceAsync(address, device => device.State == PciDeviceState.Unavailable && device.Reason?.Contains(words, StringComparison.Ordinal) == true);
+        WaitForDeviceAsync(
+            address,
+            device => device.State == PciDeviceState.Unavailable && device.Reason?.Contains(words, StringComparison.Ordinal) == true
+        );
 
     /// <summary>Waits until the agent says of a claim what it should.</summary>
     public async Task<AssignmentStatus> WaitForAssignmentAsync(string claim, Func<AssignmentStatus, bool> condition) =>
-        (await WaitForAsync<PciNode>(Node, null, node => node.Status?.Assignments?.Any(assignment => assignment.ClaimName == claim && condition(assignment)) == true))
-            .Status!.Assignments!.Single(assignment => assignment.ClaimName == claim);
+        (
+            await WaitForAsync<PciNode>(
+                Node,
+                null,
+                node => node.Status?.Assignments?.Any(assignment => assignment.ClaimName == claim && condition(assignment)) == true
+            )
+        ).Status!.Assignments!.Single(assignment => assignment.ClaimName == claim);
 
     /// <summary>Takes away every claim, alias and spec that a test has left.</summary>
     public async Task ClearAsync()
     {
-        foreach (var claim in (await Client.ListAsync<PassthroughClaim>("default")).Items)
+        foreach (PassthroughClaim claim in (await Client.ListAsync<PassthroughClaim>("default")).Items)
             await ReleaseAsync(claim.Metadata.Name!);
-        foreach (var alias in (await Client.ListAsync<PciAlias>()).Items)
+        foreach (PciAlias alias in (await Client.ListAsync<PciAlias>()).Items)
             await Client.DeleteAsync<PciAlias>(alias.Metadata.Name!);
-        foreach (var spec in (await Client.ListAsync<PciDeviceSpec>()).Items)
+        foreach (PciDeviceSpec spec in (await Client.ListAsync<PciDeviceSpec>()).Items)
             await WithdrawAsync(spec.Metadata.Name!);
     }
 
-    public Task<PassthroughClaim> WaitUntilReadyAsync(string claim) => WaitForAsync<PassthroughClaim>(
-        claim, "default", c => c.Status?.Phase == ClaimPhase.Allocated && c.Status.Conditions?.Any(condition => condition is { Type: Conditions.Ready, Status: "True" }) == true);
+    public Task<PassthroughClaim> WaitUntilReadyAsync(string claim) =>
+        WaitForAsync<PassthroughClaim>(
+            claim,
+            "default",
+            c =>
+                c.Status?.Phase == ClaimPhase.Allocated
+                && c.Status.Conditions?.Any(condition => condition is { Type: Conditions.Ready, Status: "True" }) == true
+        );
 
     /// <summary>Deletes a claim and waits until it has gone, which is when its devices have been given back.</summary>
     public async Task ReleaseAsync(string claim)
@@ -158,8 +222,8 @@ internal sealed partial class Cluster : IAsyncDisposable
         (await FindStateAsync<T>(name, ns, item => item is not null && condition(item), "as expected"))!;
 
     /// <summary>Runs a shell command, with kubectl as administrator, in the repository's folder; returns its output.</summary>
-    public string Kubectl(string command) => Encoding.UTF8.GetString(
-        Lab.Run("sh", "-c", $"cd '{Lab.Repository}' && export KUBECONFIG='{AdminKubeconfig}' && {command.Trim()}"));
+    public string Kubectl(string command) =>
+        Encoding.UTF8.GetString(Lab.Run("sh", "-c", $"cd '{Lab.Repository}' && export KUBECONFIG='{AdminKubeconfig}' && {command.Trim()}"));
 
     public async ValueTask DisposeAsync()
     {
@@ -189,7 +253,7 @@ internal sealed partial class Cluster : IAsyncDisposable
         T? last = null;
         try
         {
-            await foreach (var state in StatesAsync<T>(name, ns, patience.Token))
+            await foreach (T? state in StatesAsync<T>(name, ns, patience.Token))
             {
                 if (condition(state))
                     return state;
@@ -200,16 +264,21 @@ internal sealed partial class Cluster : IAsyncDisposable
         {
             // Told below, with what is known.
         }
-        var agent = await Machine.RunAsync("tail -n 40 /run/agent.log");
-        var node = await Client.GetAsync<PciNode>(Node);
-        throw new TimeoutException($"""
-            {typeof(T).Name} {name} was not {what} within {Patience.TotalSeconds} s. It was last: {JsonSerializer.Serialize(last, Client.JsonOptions)}
+        CommandResult agent = await Machine.RunAsync("tail -n 40 /run/agent.log");
+        PciNode? node = await Client.GetAsync<PciNode>(Node);
+        throw new TimeoutException(
+            $"""
+            {typeof(T).Name} {name} was not {what} within {Patience.TotalSeconds} s. It was last: {JsonSerializer.Serialize(
+                last,
+                Client.JsonOptions
+            )}
             The PciNode: {JsonSerializer.Serialize(node, Client.JsonOptions)}
             The end of the agent's log:
             {agent.Output}
             The end of the controller's log ({_controller?.Log}):
             {_controller?.LogEnd}
-            """);
+            """
+        );
     }
 
     /// <summary>An object as it is and then as it becomes; null while there is none.</summary>
@@ -218,86 +287,144 @@ internal sealed partial class Cluster : IAsyncDisposable
     {
         while (true)
         {
-            var now = await Client.GetAsync<T>(name, ns, cancellationToken);
+            T? now = await Client.GetAsync<T>(name, ns, cancellationToken);
             yield return now;
             var later = new ListOptions { FieldSelector = $"metadata.name={name}", ResourceVersion = now?.Metadata.ResourceVersion };
-            await foreach (var change in Client.WatchAsync<T>(ns, later, cancellationToken))
+            await foreach (WatchEvent<T> change in Client.WatchAsync<T>(ns, later, cancellationToken))
+            {
                 if (change.Type is not WatchEventType.Bookmark)
                     yield return change.Type is WatchEventType.Deleted ? null : change.Object;
+            }
         }
     }
 
     private async Task PlayKubeletAsync()
     {
-        var now = DateTimeOffset.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'");
-        JsonArray ready = [new JsonObject { ["type"] = "Ready", ["status"] = "True", ["reason"] = "Test", ["message"] = "played by a test", ["lastTransitionTime"] = now, ["lastHeartbeatTime"] = now }];
-        await CreateAsync("/api/v1/nodes", new()
-        {
-            ["metadata"] = new JsonObject { ["name"] = Node, ["labels"] = new JsonObject { ["kubernetes.io/hostname"] = Node } },
-            ["status"] = new JsonObject { ["conditions"] = ready.DeepClone() },
-        });
+        string now = DateTimeOffset.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'");
+        JsonArray ready =
+        [
+            new JsonObject
+            {
+                ["type"] = "Ready",
+                ["status"] = "True",
+                ["reason"] = "Test",
+                ["message"] = "played by a test",
+                ["lastTransitionTime"] = now,
+                ["lastHeartbeatTime"] = now,
+            },
+        ];
+        await CreateAsync(
+            "/api/v1/nodes",
+            new()
+            {
+                ["metadata"] = new JsonObject
+                {
+                    ["name"] = Node,
+                    ["labels"] = new JsonObject { ["kubernetes.io/hostname"] = Node },
+                },
+                ["status"] = new JsonObject { ["conditions"] = ready.DeepClone() },
+            }
+        );
         ready[0]!.AsObject().Remove("lastHeartbeatTime");
-        await CreateAsync($"/api/v1/namespaces/{SystemNamespace}/pods", new()
-        {
-            ["metadata"] = new JsonObject { ["name"] = "pcioperator-agent-0", ["labels"] = new JsonObject { ["app.kubernetes.io/name"] = "pcioperator", ["app.kubernetes.io/component"] = "agent" } },
-            ["spec"] = new JsonObject { ["nodeName"] = Node, ["containers"] = new JsonArray(new JsonObject { ["name"] = "agent", ["image"] = "pcioperator/agent" }) },
-            ["status"] = new JsonObject { ["phase"] = "Running", ["conditions"] = ready },
-        });
+        await CreateAsync(
+            $"/api/v1/namespaces/{SystemNamespace}/pods",
+            new()
+            {
+                ["metadata"] = new JsonObject
+                {
+                    ["name"] = "pcioperator-agent-0",
+                    ["labels"] = new JsonObject { ["app.kubernetes.io/name"] = "pcioperator", ["app.kubernetes.io/component"] = "agent" },
+                },
+                ["spec"] = new JsonObject
+                {
+                    ["nodeName"] = Node,
+                    ["containers"] = new JsonArray(new JsonObject { ["name"] = "agent", ["image"] = "pcioperator/agent" }),
+                },
+                ["status"] = new JsonObject { ["phase"] = "Running", ["conditions"] = ready },
+            }
+        );
 
         async Task CreateAsync(string path, JsonObject item)
         {
             var status = new JsonObject { ["status"] = item["status"]!.DeepClone() };
             await Client.SendRawAsync(HttpMethod.Post, path, Encoding.UTF8.GetBytes(item.ToJsonString()));
-            await Client.SendRawAsync(HttpMethod.Patch, $"{path}/{item["metadata"]!["name"]}/status", Encoding.UTF8.GetBytes(status.ToJsonString()), "application/merge-patch+json");
+            await Client.SendRawAsync(
+                HttpMethod.Patch,
+                $"{path}/{item["metadata"]!["name"]}/status",
+                Encoding.UTF8.GetBytes(status.ToJsonString()),
+                "application/merge-patch+json"
+            );
         }
     }
 
     private async Task StartProgramsAsync()
     {
         var server = new Uri(Client.Configuration.Host);
-        var forGuest = Directory.CreateDirectory(Path.Combine(_kubeconfigs.FullName, "guest")).FullName;
-        await WriteKubeconfigAsync(Path.Combine(forGuest, "agent"), "https://10.0.2.100:6443", $"system:serviceaccount:{SystemNamespace}:pcioperator-agent@{Node}");
-        var forController = Path.Combine(_kubeconfigs.FullName, "controller");
-        await WriteKubeconfigAsync(forController, server.ToString().TrimEnd('/'), $"system:serviceaccount:{Installation.ControllerNamespace}:pcioperator-controller");
+        string forGuest = Directory.CreateDirectory(Path.Combine(_kubeconfigs.FullName, "guest")).FullName;
+        await WriteKubeconfigAsync(
+            Path.Combine(forGuest, "agent"),
+            "https://10.0.2.100:6443",
+            $"system:serviceaccount:{SystemNamespace}:pcioperator-agent@{Node}"
+        );
+        string forController = Path.Combine(_kubeconfigs.FullName, "controller");
+        await WriteKubeconfigAsync(
+            forController,
+            server.ToString().TrimEnd('/'),
+            $"system:serviceaccount:{Installation.ControllerNamespace}:pcioperator-controller"
+        );
 
         Directory.CreateDirectory(_logs);
         File.Delete(Path.Combine(_logs, "agent.log"));
         _controller = new ChildProcess(
-            Path.Combine(_logs, "controller.log"), Lab.Published("controller"), "--kubeconfig", forController, "--health-address", "127.0.0.1:0", "--log-format", "Text");
-        _machine = await VirtualMachine.StartAsync(new()
-        {
-            Name = Node,
-            StateDisk = true,
-            ApiServerPort = server.Port,
-            Shares = new Dictionary<string, string>
+            Path.Combine(_logs, "controller.log"),
+            Lab.Published("controller"),
+            "--kubeconfig",
+            forController,
+            "--health-address",
+            "127.0.0.1:0",
+            "--log-format",
+            "Text"
+        );
+        _machine = await VirtualMachine.StartAsync(
+            new()
             {
-                ["agent"] = Path.GetDirectoryName(Lab.Published("agent"))!,
-                ["guest"] = Path.GetDirectoryName(Lab.Published("vm-guest"))!,
-                ["kubeconfig"] = forGuest,
-            },
-        });
+                Name = Node,
+                StateDisk = true,
+                ApiServerPort = server.Port,
+                Shares = new Dictionary<string, string>
+                {
+                    ["agent"] = Path.GetDirectoryName(Lab.Published("agent"))!,
+                    ["guest"] = Path.GetDirectoryName(Lab.Published("vm-guest"))!,
+                    ["kubeconfig"] = forGuest,
+                },
+            }
+        );
         await StartAgentAsync();
     }
 
-    private Task WriteKubeconfigAsync(string path, string server, string token) => File.WriteAllTextAsync(path, $$"""
-        apiVersion: v1
-        kind: Config
-        current-context: test
-        clusters:
-        - name: test
-          cluster:
-            server: {{server}}
-            certificate-authority-data: {{CertificateAuthority().Match(_server.KubeconfigText).Groups[1].Value}}
-        users:
-        - name: test
-          user:
-            token: "{{token}}"
-        contexts:
-        - name: test
-          context:
-            cluster: test
-            user: test
-        """);
+    private Task WriteKubeconfigAsync(string path, string server, string token) =>
+        File.WriteAllTextAsync(
+            path,
+            $$"""
+            apiVersion: v1
+            kind: Config
+            current-context: test
+            clusters:
+            - name: test
+              cluster:
+                server: {{server}}
+                certificate-authority-data: {{CertificateAuthority().Match(_server.KubeconfigText).Groups[1].Value}}
+            users:
+            - name: test
+              user:
+                token: "{{token}}"
+            contexts:
+            - name: test
+              context:
+                cluster: test
+                user: test
+            """
+        );
 
     [GeneratedRegex("certificate-authority-data: *\"?([^\"\\s]+)")]
     private static partial Regex CertificateAuthority();

@@ -27,7 +27,9 @@ public sealed class SharedCluster : ICollectionFixture<ClusterFixture>
     public const string Name = "cluster";
 }
 
-/// <summary>A test on the shared cluster. After it, whatever came of it: an agent runs, nothing is claimed or offered, no PF has VFs.</summary>
+/// <summary>
+/// A test on the shared cluster. After it, whatever came of it: an agent runs, nothing is claimed or offered, no PF has VFs.
+/// </summary>
 [Collection(SharedCluster.Name)]
 public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
 {
@@ -51,7 +53,13 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
         await Machine.OutputOfAsync("for pf in /sys/bus/pci/devices/*/sriov_numvfs; do [ $(cat $pf) = 0 ] || echo 0 > $pf; done");
     }
 
-    private protected static AliasDevice Function(string vendorId, string productId, PciAliasDeviceType? type = null) => new() { VendorId = vendorId, ProductId = productId, DeviceType = type };
+    private protected static AliasDevice Function(string vendorId, string productId, PciAliasDeviceType? type = null) =>
+        new()
+        {
+            VendorId = vendorId,
+            ProductId = productId,
+            DeviceType = type,
+        };
 
     private protected static AliasDevice Nic => Function("8086", "10c9", PciAliasDeviceType.PhysicalFunction);
 
@@ -67,23 +75,40 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
         return Assert.Single((await Cluster.WaitUntilReadyAsync(name)).Status!.Devices!);
     }
 
-    private protected static V1Condition? Scheduled(PassthroughClaimStatus status) => status.Conditions?.FirstOrDefault(condition => condition.Type == Conditions.Scheduled);
+    private protected static V1Condition? Scheduled(PassthroughClaimStatus status) =>
+        status.Conditions?.FirstOrDefault(condition => condition.Type == Conditions.Scheduled);
 
-    /// <summary>Waits until a PciNode's event has these words: what an agent says of a claim that it refused; the claim itself has the reason only.</summary>
+    /// <summary>
+    /// Waits until a PciNode's event has these words: what an agent says of a claim that it refused; the claim itself has the reason only.
+    /// </summary>
     private protected async Task<string> ToldOnPciNodeAsync(string words)
     {
-        for (var began = DateTimeOffset.UtcNow; ; await Task.Delay(200))
+        for (DateTimeOffset began = DateTimeOffset.UtcNow; ; await Task.Delay(200))
         {
-            var told = (await Cluster.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e => e.Regarding?.Kind == "PciNode" && e.Note?.Contains(words, StringComparison.Ordinal) == true);
+            Eventsv1Event? told = (await Cluster.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e =>
+                e.Regarding?.Kind == "PciNode" && e.Note?.Contains(words, StringComparison.Ordinal) == true
+            );
             if (told is not null)
                 return told.Note!;
             Assert.True(DateTimeOffset.UtcNow - began < TimeSpan.FromMinutes(1), $"no PciNode has an event that says {words}");
         }
     }
 
-    /// <summary>Waits until a claim is refused with a sentence that has these words (an earlier one may be of what was not offered yet); returns it.</summary>
+    /// <summary>
+    /// Waits until a claim is refused with a sentence that has these words (an earlier one may be of what was not offered yet); returns it.
+    /// </summary>
     private protected async Task<string> RefusalOfAsync(string claim, string words = "") =>
-        Scheduled((await Cluster.WaitForClaimAsync(claim, status => status.Phase == ClaimPhase.Pending && Scheduled(status) is { Status: "False" } scheduled && scheduled.Message!.Contains(words, StringComparison.Ordinal))).Status!)!.Message!;
+        Scheduled(
+            (
+                await Cluster.WaitForClaimAsync(
+                    claim,
+                    status =>
+                        status.Phase == ClaimPhase.Pending
+                        && Scheduled(status) is { Status: "False" } scheduled
+                        && scheduled.Message!.Contains(words, StringComparison.Ordinal)
+                )
+            ).Status!
+        )!.Message!;
 
     private protected async Task AssertBoundAsync(string address, int? group)
     {
@@ -105,27 +130,34 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
     /// <param name="addresses">Those of its devices that are opened.</param>
     private protected async Task<string> HoldOpenAsync(string how, string? group, params IEnumerable<string> addresses)
     {
-        var pid = await Machine.OutputOfAsync($"setsid {GuestProgram} vfio-{how} {group} {string.Join(' ', addresses)} > /run/holder.log 2>&1 & echo $! | tee /run/holder.pid");
+        string pid = await Machine.OutputOfAsync(
+            $"setsid {GuestProgram} vfio-{how} {group} {string.Join(' ', addresses)} > /run/holder.log 2>&1 & echo $! | tee /run/holder.pid"
+        );
         await Machine.WaitUntilAsync("grep -q holding /run/holder.log");
         return pid;
     }
 
     /// <summary>Ends the process of <see cref="HoldOpenAsync"/>, if there is one.</summary>
-    private protected Task LetGoAsync() => Machine.OutputOfAsync("[ ! -e /run/holder.pid ] || kill -9 $(cat /run/holder.pid) || true; rm -f /run/holder.pid");
+    private protected Task LetGoAsync() =>
+        Machine.OutputOfAsync("[ ! -e /run/holder.pid ] || kill -9 $(cat /run/holder.pid) || true; rm -f /run/holder.pid");
 
     /// <summary>
     /// Puts a named pipe in the place of a file that the agent writes: its open(2) waits for a reader, so that the agent stops
     /// there, in the middle of its work, until <see cref="OpenGateAsync"/>.
     /// </summary>
     /// <param name="path">For example /sys/bus/pci/drivers_probe.</param>
-    private protected Task CloseGateAsync(string path) => Machine.OutputOfAsync($"rm -f /run/gate && mkfifo /run/gate && mount --bind /run/gate {path} && echo {path} > /run/gate.path");
+    private protected Task CloseGateAsync(string path) =>
+        Machine.OutputOfAsync($"rm -f /run/gate && mkfifo /run/gate && mount --bind /run/gate {path} && echo {path} > /run/gate.path");
 
     /// <summary>Waits until the agent stands before the gate.</summary>
     private protected Task WaitAtGateAsync() => WaitUntilWorkWaitsInAsync("wait_for_partner", "fifo_open");
 
     /// <summary>Waits until a thread of the agent that works on a claim waits in one of these functions of the kernel.</summary>
-    private protected Task WaitUntilWorkWaitsInAsync(params IEnumerable<string> functions) => Machine.WaitUntilAsync(
-        $"{{ for thread in /proc/$(cat /run/agent.pid)/task/*; do grep -q -e ^prepare -e ^release $thread/comm && cat $thread/wchan; done; }} | grep -q {string.Concat(functions.Select(function => $" -e {function}"))}");
+    private protected Task WaitUntilWorkWaitsInAsync(params IEnumerable<string> functions) =>
+        Machine.WaitUntilAsync(
+            $"{{ for thread in /proc/$(cat /run/agent.pid)/task/*; do grep -q -e ^prepare -e ^release $thread/comm && cat $thread/wchan; done; }} | grep -q {string.Concat(functions.Select(function => $" -e {function}"))}"
+        );
 
-    private protected Task OpenGateAsync() => Machine.OutputOfAsync("[ ! -e /run/gate.path ] || umount -l $(cat /run/gate.path); rm -f /run/gate.path /run/gate");
+    private protected Task OpenGateAsync() =>
+        Machine.OutputOfAsync("[ ! -e /run/gate.path ] || umount -l $(cat /run/gate.path); rm -f /run/gate.path /run/gate");
 }

@@ -2,10 +2,14 @@ using System.Text;
 
 namespace PciOperator.Vm.Tests;
 
-/// <summary>Writes the "newc" archive that the kernel unpacks as its first root (kernel doc: driver-api/early-userspace/buffer-format).</summary>
+/// <summary>
+/// Writes the "newc" archive that the kernel unpacks as its first root (kernel doc: driver-api/early-userspace/buffer-format).
+/// </summary>
 internal sealed class CpioArchive(Stream output) : IDisposable
 {
-    private const uint FolderType = 0x4000, FileType = 0x8000, LinkType = 0xa000;
+    private const uint FolderType = 0x4000,
+        FileType = 0x8000,
+        LinkType = 0xa000;
     private readonly HashSet<string> _folders = [];
     private uint _inode;
 
@@ -38,10 +42,10 @@ internal sealed class CpioArchive(Stream output) : IDisposable
 
     private void Append(string path, uint mode, ReadOnlySpan<byte> content)
     {
-        var name = Encoding.UTF8.GetBytes(path.TrimStart('/') + '\0');
+        byte[] name = Encoding.UTF8.GetBytes(path.TrimStart('/') + '\0');
         // inode, mode, uid, gid, links, mtime, size, device (2), represented device (2), name size, checksum
         uint[] fields = [++_inode, mode, 0, 0, 1, 0, (uint)content.Length, 0, 0, 0, 0, (uint)name.Length, 0];
-        var header = "070701" + string.Concat(fields.Select(field => field.ToString("x8")));
+        string header = "070701" + string.Concat(fields.Select(field => field.ToString("x8")));
         output.Write(Encoding.ASCII.GetBytes(header));
         output.Write(name);
         Pad(header.Length + name.Length);

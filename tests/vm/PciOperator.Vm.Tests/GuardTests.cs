@@ -13,7 +13,7 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.OfferAsync("nvme", new() { Address = Topology.Nvme }, Nvme);
         await Machine.OutputOfAsync("test -b /dev/nvme0n1");
         await Cluster.ClaimAsync("nvme", "nvme");
-        var device = Assert.Single((await Cluster.WaitUntilReadyAsync("nvme")).Status!.Devices!);
+        ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("nvme")).Status!.Devices!);
         Assert.Equal(0, device.NumaNode);
         await AssertBoundAsync(Topology.Nvme, device.IommuGroup);
         await Machine.OutputOfAsync("test ! -e /dev/nvme0n1");
@@ -45,7 +45,9 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task An_NVMe_that_is_mounted_in_another_mount_namespace_is_refused()
     {
-        await Machine.OutputOfAsync("mkdir -p /mnt/disk; setsid unshare -m sh -c 'mount /dev/nvme0n1 /mnt/disk && touch /run/mounted && exec sleep 1000' > /dev/null 2>&1 & echo $! > /run/holder.pid");
+        await Machine.OutputOfAsync(
+            "mkdir -p /mnt/disk; setsid unshare -m sh -c 'mount /dev/nvme0n1 /mnt/disk && touch /run/mounted && exec sleep 1000' > /dev/null 2>&1 & echo $! > /run/holder.pid"
+        );
         await Machine.WaitUntilAsync("[ -e /run/mounted ]");
         await Machine.OutputOfAsync("rm /run/mounted; ! grep -q /mnt/disk /proc/1/mountinfo");
         await Cluster.OfferAsync("nvme", new() { Address = Topology.Nvme }, Nvme);
@@ -58,7 +60,7 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task A_NIC_whose_interface_is_in_another_network_namespace_is_refused()
     {
-        var nic = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.Nic1}/net");
+        string nic = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.Nic1}/net");
         await Machine.OutputOfAsync("setsid unshare -n sleep 1000 > /dev/null 2>&1 & echo $! > /run/holder.pid");
         await Machine.WaitUntilAsync($"ip link set {nic} netns $(cat /run/holder.pid) && [ ! -e /sys/class/net/{nic} ]");
         await Cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, Nic);
@@ -76,15 +78,17 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task A_group_that_a_process_has_open_is_refused_with_the_process()
     {
         // An administrator's own binding, and a program that uses it.
-        await Machine.OutputOfAsync($"""
+        await Machine.OutputOfAsync(
+            $"""
             echo vfio-pci > /sys/bus/pci/devices/{Topology.Nic1}/driver_override
             echo {Topology.Nic1} > /sys/bus/pci/drivers/igb/unbind
             echo {Topology.Nic1} > /sys/bus/pci/drivers_probe
-            """);
+            """
+        );
         try
         {
-            var group = await Machine.IommuGroupOfAsync(Topology.Nic1);
-            var pid = await HoldOpenAsync("hold", group, Topology.Nic1);
+            string group = await Machine.IommuGroupOfAsync(Topology.Nic1);
+            string pid = await HoldOpenAsync("hold", group, Topology.Nic1);
             await Cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, Nic, more: spec => spec.Managed = false);
             await Cluster.ClaimAsync("nic", "nic");
             Assert.Contains($"/dev/vfio/{group}", await ToldOnPciNodeAsync($"process {pid} "));
@@ -99,21 +103,26 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         finally
         {
             await LetGoAsync();
-            await Machine.OutputOfAsync($"""
+            await Machine.OutputOfAsync(
+                $"""
                 echo > /sys/bus/pci/devices/{Topology.Nic1}/driver_override
                 echo {Topology.Nic1} > /sys/bus/pci/drivers/vfio-pci/unbind
                 echo {Topology.Nic1} > /sys/bus/pci/drivers_probe
-                """);
+                """
+            );
         }
     }
 
     [ClusterFact]
     public async Task A_release_waits_for_the_process_that_has_the_group_open_and_names_it()
     {
-        var device = await ClaimNicAsync("nic");
-        var pid = await HoldOpenAsync("hold", device.IommuGroup.ToString(), device.Address);
+        ClaimDevice device = await ClaimNicAsync("nic");
+        string pid = await HoldOpenAsync("hold", device.IommuGroup.ToString(), device.Address);
         await Cluster.Client.DeleteAsync<PassthroughClaim>("nic", "default");
-        var waiting = await Cluster.WaitForAssignmentAsync("nic", assignment => assignment is { State: AssignmentState.Releasing, Message: not null });
+        AssignmentStatus waiting = await Cluster.WaitForAssignmentAsync(
+            "nic",
+            assignment => assignment is { State: AssignmentState.Releasing, Message: not null }
+        );
         Assert.Contains($"process {pid} ", waiting.Message);
         Assert.Equal("vfio-pci", await Machine.DriverOfAsync(Topology.Nic1));
 
@@ -125,7 +134,7 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task A_device_whose_unbinding_the_kernel_holds_up_is_quarantined_and_holds_up_nothing_else()
     {
-        var device = await ClaimNicAsync("nic");
+        ClaimDevice device = await ClaimNicAsync("nic");
         // Open, and no process has it: only the kernel knows, and lets nobody unbind it.
         await HoldOpenAsync("hide", device.IommuGroup.ToString(), device.Address);
         await Cluster.Client.DeleteAsync<PassthroughClaim>("nic", "default");
@@ -137,14 +146,20 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.WaitUntilReadyAsync("dual");
         await Cluster.ReleaseAsync("dual");
 
-        var stuck = await Cluster.WaitForAssignmentAsync("nic", assignment => assignment is { State: AssignmentState.Stuck, Reason: "WriteBlocked" });
+        AssignmentStatus stuck = await Cluster.WaitForAssignmentAsync(
+            "nic",
+            assignment => assignment is { State: AssignmentState.Stuck, Reason: "WriteBlocked" }
+        );
         Assert.Contains($"unbinding {Topology.Nic1} from vfio-pci", stuck.Message);
         await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != PciDeviceState.Available);
 
         // Not even an agent that starts again offers it, or waits for it. The killed one keeps its port as long as its thread.
         await Cluster.KillAgentAsync();
         await Cluster.StartAgentAsync();
-        var inherited = await Cluster.WaitForAssignmentAsync("nic", assignment => assignment is { State: AssignmentState.Stuck, Reason: "WriteBlocked" } && assignment.Message != stuck.Message);
+        AssignmentStatus inherited = await Cluster.WaitForAssignmentAsync(
+            "nic",
+            assignment => assignment is { State: AssignmentState.Stuck, Reason: "WriteBlocked" } && assignment.Message != stuck.Message
+        );
         Assert.Contains(Topology.Nic1, inherited.Message);
         await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != PciDeviceState.Available);
 

@@ -12,16 +12,50 @@ internal static class GuestImage
     /// <summary>Modules that the lab's hardware and tests use; their dependencies come along.</summary>
     private static readonly string[] Modules =
     [
-        "virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "virtio_rng", "9pnet_virtio", "9p", "ext4",
-        "igb", "igbvf", "e1000e", "nvme", "vfio", "vfio_iommu_type1", "vfio-pci", "pci-stub", "pci-pf-stub",
-        "bonding", "bridge", "8021q", "macvlan", "veth", "dummy", "dm-mod", "loop", "overlay",
+        "virtio_pci",
+        "virtio_console",
+        "virtio_net",
+        "virtio_blk",
+        "virtio_rng",
+        "9pnet_virtio",
+        "9p",
+        "ext4",
+        "igb",
+        "igbvf",
+        "e1000e",
+        "nvme",
+        "vfio",
+        "vfio_iommu_type1",
+        "vfio-pci",
+        "pci-stub",
+        "pci-pf-stub",
+        "bonding",
+        "bridge",
+        "8021q",
+        "macvlan",
+        "veth",
+        "dummy",
+        "dm-mod",
+        "loop",
+        "overlay",
     ];
 
     /// <summary>Programs that are not busybox' own.</summary>
     private static readonly string[] Programs = ["kmod", "lspci", "setpci", "ip", "flock"];
 
     /// <summary>Libraries that .NET opens by name.</summary>
-    private static readonly string[] Libraries = ["libssl.so.3", "libcrypto.so.3", "libstdc++.so.6", "libgcc_s.so.1", "libz.so.1", "libm.so.6", "librt.so.1", "libdl.so.2", "libpthread.so.0"];
+    private static readonly string[] Libraries =
+    [
+        "libssl.so.3",
+        "libcrypto.so.3",
+        "libstdc++.so.6",
+        "libgcc_s.so.1",
+        "libz.so.1",
+        "libm.so.6",
+        "librt.so.1",
+        "libdl.so.2",
+        "libpthread.so.0",
+    ];
 
     private static readonly string[] KmodLinks = ["modprobe", "insmod", "rmmod", "lsmod", "modinfo", "depmod"];
 
@@ -29,20 +63,27 @@ internal static class GuestImage
     public static string Build(Kernel kernel)
     {
         string[] libraries = [.. FindLibraries()];
-        var busybox = Lab.FindProgram("busybox")!;
-        var path = Path.Combine(Lab.Artifacts, $"initramfs-{kernel.Version}-{Fingerprint(kernel, [busybox, .. Programs.Select(program => Lab.FindProgram(program)!), .. libraries])}.cpio");
+        string busybox = Lab.FindProgram("busybox")!;
+        string path = Path.Combine(
+            Lab.Artifacts,
+            $"initramfs-{kernel.Version}-{Fingerprint(kernel, [busybox, .. Programs.Select(program => Lab.FindProgram(program)!), .. libraries])}.cpio"
+        );
         if (File.Exists(path))
             return path;
 
         Directory.CreateDirectory(Lab.Artifacts);
-        foreach (var old in Directory.EnumerateFiles(Lab.Artifacts, "initramfs-*"))
+        foreach (string old in Directory.EnumerateFiles(Lab.Artifacts, "initramfs-*"))
             File.Delete(old);
-        using (var file = File.Create(path + ".new"))
+        using (FileStream file = File.Create(path + ".new"))
         using (var archive = new CpioArchive(file))
         {
-            foreach (var folder in new[] { "/dev", "/proc", "/sys", "/run", "/tmp", "/mnt", "/root", "/var/lib", "/usr/bin", "/usr/sbin" })
+            foreach (
+                string folder in new[] { "/dev", "/proc", "/sys", "/run", "/tmp", "/mnt", "/root", "/var/lib", "/usr/bin", "/usr/sbin" }
+            )
+            {
                 archive.AddFolder(folder);
-            foreach (var folder in new[] { "bin", "sbin", "lib", "lib64" })
+            }
+            foreach (string folder in new[] { "bin", "sbin", "lib", "lib64" })
                 archive.AddLink("/" + folder, "usr/" + folder);
             archive.AddFile("/init", Resource("init"), executable: true);
             archive.AddFile("/commands", Resource("commands"), executable: true);
@@ -51,14 +92,19 @@ internal static class GuestImage
             archive.AddFile("/etc/hosts", "127.0.0.1 localhost\n"u8);
 
             archive.AddFile("/usr/bin/busybox", File.ReadAllBytes(busybox), executable: true);
-            foreach (var applet in Encoding.UTF8.GetString(Lab.Run(busybox, "--list")).Split('\n', StringSplitOptions.RemoveEmptyEntries))
+            foreach (
+                string applet in Encoding.UTF8.GetString(Lab.Run(busybox, "--list")).Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            )
+            {
                 if (applet != "busybox" && !KmodLinks.Contains(applet) && !Programs.Contains(applet))
                     archive.AddLink("/usr/bin/" + applet, "busybox");
-            foreach (var program in Programs)
+            }
+
+            foreach (string program in Programs)
                 archive.AddFile("/usr/bin/" + program, File.ReadAllBytes(Lab.FindProgram(program)!), executable: true);
-            foreach (var link in KmodLinks)
+            foreach (string link in KmodLinks)
                 archive.AddLink("/usr/sbin/" + link, "../bin/kmod");
-            foreach (var library in libraries)
+            foreach (string library in libraries)
                 archive.AddFile(InUsr(library), File.ReadAllBytes(library), executable: true);
             if (File.Exists("/usr/share/misc/pci.ids"))
                 archive.AddFile("/usr/share/misc/pci.ids", File.ReadAllBytes("/usr/share/misc/pci.ids"));
@@ -71,28 +117,37 @@ internal static class GuestImage
 
     private static void AddModules(CpioArchive archive, Kernel kernel)
     {
-        var stage = Directory.CreateTempSubdirectory("pcioperator-modules");
+        DirectoryInfo stage = Directory.CreateTempSubdirectory("pcioperator-modules");
         try
         {
-            var root = Path.Combine(stage.FullName, "lib", "modules", kernel.Version);
-            var files = Modules.SelectMany(module => DependenciesOf(kernel, module)).Distinct();
-            foreach (var file in files)
+            string root = Path.Combine(stage.FullName, "lib", "modules", kernel.Version);
+            IEnumerable<string> files = Modules.SelectMany(module => DependenciesOf(kernel, module)).Distinct();
+            foreach (string file in files)
             {
-                var target = Path.Combine(root, Path.GetRelativePath(kernel.Modules, file));
+                string target = Path.Combine(root, Path.GetRelativePath(kernel.Modules, file));
                 Directory.CreateDirectory(Path.GetDirectoryName(target)!);
                 // Unpacked here: busy emulated processors are slow at it.
                 switch (Path.GetExtension(file))
                 {
-                    case ".xz": File.WriteAllBytes(target[..^3], Lab.Run("xz", "-dc", file)); break;
-                    case ".zst": File.WriteAllBytes(target[..^4], Lab.Run("zstd", "-dqc", file)); break;
-                    default: File.Copy(file, target); break;
+                    case ".xz":
+                        File.WriteAllBytes(target[..^3], Lab.Run("xz", "-dc", file));
+                        break;
+                    case ".zst":
+                        File.WriteAllBytes(target[..^4], Lab.Run("zstd", "-dqc", file));
+                        break;
+                    default:
+                        File.Copy(file, target);
+                        break;
                 }
             }
-            foreach (var list in new[] { "modules.order", "modules.builtin", "modules.builtin.modinfo" })
+            foreach (string list in new[] { "modules.order", "modules.builtin", "modules.builtin.modinfo" })
+            {
                 if (File.Exists(Path.Combine(kernel.Modules, list)))
                     File.Copy(Path.Combine(kernel.Modules, list), Path.Combine(root, list));
+            }
+
             Lab.Run("depmod", "-b", stage.FullName, kernel.Version);
-            foreach (var file in Directory.EnumerateFiles(root, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
+            foreach (string file in Directory.EnumerateFiles(root, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
                 archive.AddFile($"/usr/lib/modules/{kernel.Version}/{Path.GetRelativePath(root, file)}", File.ReadAllBytes(file));
         }
         finally
@@ -119,10 +174,18 @@ internal static class GuestImage
 
     private static SortedSet<string> FindLibraries()
     {
-        var known = Encoding.UTF8.GetString(Lab.Run("ldconfig", "-p")).Split('\n');
-        var named = Libraries.Select(name => known.FirstOrDefault(line => line.TrimStart().StartsWith(name + " (libc6,x86-64", StringComparison.Ordinal))?.Split(" => ")[1])
-            .OfType<string>().ToArray();
-        var linked = Programs.Select(program => Lab.FindProgram(program)!).Concat(named)
+        string[] known = Encoding.UTF8.GetString(Lab.Run("ldconfig", "-p")).Split('\n');
+        string[] named = Libraries
+            .Select(name =>
+                known
+                    .FirstOrDefault(line => line.TrimStart().StartsWith(name + " (libc6,x86-64", StringComparison.Ordinal))
+                    ?.Split(" => ")[1]
+            )
+            .OfType<string>()
+            .ToArray();
+        IEnumerable<string> linked = Programs
+            .Select(program => Lab.FindProgram(program)!)
+            .Concat(named)
             .SelectMany(file => Encoding.UTF8.GetString(Lab.Run("ldd", file)).Split('\n'))
             .SelectMany(line => line.Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries))
             .Where(word => word.StartsWith('/'));
@@ -135,14 +198,14 @@ internal static class GuestImage
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hash.AppendData(typeof(GuestImage).Module.ModuleVersionId.ToByteArray());
-        foreach (var file in files.Append(kernel.Image))
+        foreach (string file in files.Append(kernel.Image))
             hash.AppendData(Encoding.UTF8.GetBytes($"{file} {new FileInfo(file).Length} {File.GetLastWriteTimeUtc(file).Ticks}\n"));
         return Convert.ToHexStringLower(hash.GetHashAndReset())[..16];
     }
 
     private static byte[] Resource(string name)
     {
-        using var stream = typeof(GuestImage).Assembly.GetManifestResourceStream(name)!;
+        using Stream stream = typeof(GuestImage).Assembly.GetManifestResourceStream(name)!;
         using var copy = new MemoryStream();
         stream.CopyTo(copy);
         return copy.ToArray();

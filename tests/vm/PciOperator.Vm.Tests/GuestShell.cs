@@ -32,14 +32,17 @@ internal sealed class GuestShell : IDisposable
     /// <exception cref="IOException">The machine stopped first.</exception>
     public async Task<CommandResult> RunAsync(string script, CancellationToken cancellationToken)
     {
-        var id = Interlocked.Increment(ref _lastId);
-        var completion = _pending[id] = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        int id = Interlocked.Increment(ref _lastId);
+        TaskCompletionSource<CommandResult> completion = _pending[id] = new(TaskCreationOptions.RunContinuationsAsynchronously);
         if (_end is { } end)
             throw end;
         await _oneWriter.WaitAsync(cancellationToken);
         try
         {
-            await _stream.WriteAsync(Encoding.ASCII.GetBytes($"{id} {Convert.ToBase64String(Encoding.UTF8.GetBytes(script))}\n"), cancellationToken);
+            await _stream.WriteAsync(
+                Encoding.ASCII.GetBytes($"{id} {Convert.ToBase64String(Encoding.UTF8.GetBytes(script))}\n"),
+                cancellationToken
+            );
         }
         finally
         {
@@ -63,9 +66,18 @@ internal sealed class GuestShell : IDisposable
             while (await reader.ReadLineAsync() is { } line)
             {
                 if (line == "READY")
+                {
                     _ready.TrySetResult();
-                else if (line.Split(' ') is [var id, var code, .. var output] && _pending.TryRemove(int.Parse(id), out var completion))
-                    completion.TrySetResult(new(int.Parse(code), Encoding.UTF8.GetString(Convert.FromBase64String(string.Concat(output))).TrimEnd('\n')));
+                }
+                else if (
+                    line.Split(' ') is [var id, var code, .. var output]
+                    && _pending.TryRemove(int.Parse(id), out TaskCompletionSource<CommandResult>? completion)
+                )
+                {
+                    completion.TrySetResult(
+                        new(int.Parse(code), Encoding.UTF8.GetString(Convert.FromBase64String(string.Concat(output))).TrimEnd('\n'))
+                    );
+                }
             }
         }
         catch (Exception exception) when (exception is IOException or ObjectDisposedException or FormatException)
@@ -74,7 +86,7 @@ internal sealed class GuestShell : IDisposable
         }
         _end = new IOException("the virtual machine has stopped", cause);
         _ready.TrySetException(_end);
-        foreach (var completion in _pending.Values)
+        foreach (TaskCompletionSource<CommandResult> completion in _pending.Values)
             completion.TrySetException(_end);
     }
 }

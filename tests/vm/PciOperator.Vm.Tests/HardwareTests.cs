@@ -34,8 +34,11 @@ public sealed class HardwareTests(HardwareFixture fixture) : IClassFixture<Hardw
     public async Task A_command_gives_its_output_and_its_exit_code()
     {
         Assert.Equal(new CommandResult(3, "out\nerr"), await Machine.RunAsync("echo out; echo err >&2; exit 3"));
-        var blocked = Machine.RunAsync("until [ -e /tmp/go ]; do usleep 10000; done; echo gone");
-        Assert.Equal(new CommandResult(0, new string('x', 100_000)), await Machine.RunAsync("head -c 100000 /dev/zero | tr '\\0' x; touch /tmp/go"));
+        Task<CommandResult> blocked = Machine.RunAsync("until [ -e /tmp/go ]; do usleep 10000; done; echo gone");
+        Assert.Equal(
+            new CommandResult(0, new string('x', 100_000)),
+            await Machine.RunAsync("head -c 100000 /dev/zero | tr '\\0' x; touch /tmp/go")
+        );
         Assert.Equal(new CommandResult(0, "gone"), await blocked);
     }
 
@@ -52,10 +55,17 @@ public sealed class HardwareTests(HardwareFixture fixture) : IClassFixture<Hardw
     [VmFact]
     public async Task Functions_without_ACS_between_them_share_an_IOMMU_group_and_others_do_not()
     {
-        var dual = await Machine.IommuGroupOfAsync(Topology.DualNic0);
+        string dual = await Machine.IommuGroupOfAsync(Topology.DualNic0);
         Assert.Equal(dual, await Machine.IommuGroupOfAsync(Topology.DualNic1));
         Assert.Equal(await Machine.IommuGroupOfAsync(Topology.Edu), await Machine.IommuGroupOfAsync(Topology.TestDevice));
-        string[] groups = [dual, await Machine.IommuGroupOfAsync(Topology.Nic0), await Machine.IommuGroupOfAsync(Topology.Nic1), await Machine.IommuGroupOfAsync(Topology.Nvme), await Machine.IommuGroupOfAsync(Topology.HostNic)];
+        string[] groups =
+        [
+            dual,
+            await Machine.IommuGroupOfAsync(Topology.Nic0),
+            await Machine.IommuGroupOfAsync(Topology.Nic1),
+            await Machine.IommuGroupOfAsync(Topology.Nvme),
+            await Machine.IommuGroupOfAsync(Topology.HostNic),
+        ];
         Assert.Equal(5, groups.Where(group => group != "").Distinct().Count());
     }
 
@@ -63,7 +73,7 @@ public sealed class HardwareTests(HardwareFixture fixture) : IClassFixture<Hardw
     public async Task The_NIC_that_carries_the_route_is_the_virtio_one()
     {
         Assert.Equal("0x1af4", await Machine.SysfsAsync(Topology.HostNic, "vendor"));
-        var nic = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.HostNic}/virtio*/net");
+        string nic = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.HostNic}/virtio*/net");
         Assert.Contains($"default via 10.0.2.2 dev {nic}", await Machine.OutputOfAsync("ip route"));
     }
 
@@ -73,7 +83,7 @@ public sealed class HardwareTests(HardwareFixture fixture) : IClassFixture<Hardw
         Assert.Equal("igb", await Machine.DriverOfAsync(Topology.Nic1));
         await BindAsync(Topology.Nic1, "vfio-pci");
         Assert.Equal("vfio-pci", await Machine.DriverOfAsync(Topology.Nic1));
-        var group = await Machine.IommuGroupOfAsync(Topology.Nic1);
+        string group = await Machine.IommuGroupOfAsync(Topology.Nic1);
         await Machine.OutputOfAsync($"test -c /dev/vfio/{group}");
         await BindAsync(Topology.Nic1, "");
         Assert.Equal("igb", await Machine.DriverOfAsync(Topology.Nic1));
@@ -87,7 +97,9 @@ public sealed class HardwareTests(HardwareFixture fixture) : IClassFixture<Hardw
         try
         {
             Assert.Equal("0x10ca", await Machine.SysfsAsync(Topology.Nic0FirstVf, "device"));
-            var groups = await Machine.OutputOfAsync($"for vf in /sys/bus/pci/devices/{Topology.Nic0}/virtfn*; do basename $(readlink $vf/iommu_group); done");
+            string groups = await Machine.OutputOfAsync(
+                $"for vf in /sys/bus/pci/devices/{Topology.Nic0}/virtfn*; do basename $(readlink $vf/iommu_group); done"
+            );
             Assert.Equal(4, groups.Split('\n').Distinct().Count());
             await BindAsync(Topology.Nic0FirstVf, "vfio-pci");
             Assert.Equal("vfio-pci", await Machine.DriverOfAsync(Topology.Nic0FirstVf));
@@ -102,7 +114,7 @@ public sealed class HardwareTests(HardwareFixture fixture) : IClassFixture<Hardw
     [VmFact]
     public async Task A_device_can_be_plugged_in_and_pulled_out()
     {
-        var device = $"/sys/bus/pci/devices/{Topology.HotPlugged}";
+        string device = $"/sys/bus/pci/devices/{Topology.HotPlugged}";
         await Machine.PlugInAsync("hot0");
         await Machine.WaitUntilAsync($"[ -e {device}/driver ]");
         Assert.Equal("igb", await Machine.DriverOfAsync(Topology.HotPlugged));
@@ -116,17 +128,22 @@ public sealed class HardwareTests(HardwareFixture fixture) : IClassFixture<Hardw
         // QEMU's user network would make 10.0.2.2 the host's loopback, were it not restricted.
         using var listener = new TcpListener(IPAddress.Loopback, 0);
         listener.Start();
-        var port = ((IPEndPoint)listener.LocalEndpoint).Port;
+        int port = ((IPEndPoint)listener.LocalEndpoint).Port;
         Assert.NotEqual(0, (await Machine.RunAsync($"timeout 3 nc -w 2 10.0.2.2 {port} < /dev/null")).ExitCode);
         Assert.False(listener.Pending());
     }
 
-    /// <summary>driver_override and drivers_probe; an empty driver means the device's own (cleared by a newline: the kernel ignores an empty write).</summary>
-    private Task<string> BindAsync(string address, string driver) => Machine.OutputOfAsync($"""
-        set -e
-        cd /sys/bus/pci/devices/{address}
-        echo {driver} > driver_override
-        [ ! -e driver ] || echo {address} > driver/unbind
-        echo {address} > /sys/bus/pci/drivers_probe
-        """);
+    /// <summary>
+    /// driver_override and drivers_probe; an empty driver means the device's own (cleared by a newline: the kernel ignores an empty write).
+    /// </summary>
+    private Task<string> BindAsync(string address, string driver) =>
+        Machine.OutputOfAsync(
+            $"""
+            set -e
+            cd /sys/bus/pci/devices/{address}
+            echo {driver} > driver_override
+            [ ! -e driver ] || echo {address} > driver/unbind
+            echo {address} > /sys/bus/pci/drivers_probe
+            """
+        );
 }

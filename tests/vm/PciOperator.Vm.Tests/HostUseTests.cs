@@ -14,14 +14,18 @@ public sealed class HostUseTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.WaitForDeviceAsync(Topology.Nvme, device => device.State == PciDeviceState.Available);
 
         // Another name for the node, as the kubelet makes for raw block volumes: the path says nothing.
-        await Machine.OutputOfAsync("modprobe loop && mkdir -p /mnt/disk /run/volume && mknod /run/volume/dev b $(cat /sys/class/block/nvme0n1/dev | tr : ' ') && losetup /dev/loop0 /run/volume/dev");
+        await Machine.OutputOfAsync(
+            "modprobe loop && mkdir -p /mnt/disk /run/volume && mknod /run/volume/dev b $(cat /sys/class/block/nvme0n1/dev | tr : ' ') && losetup /dev/loop0 /run/volume/dev"
+        );
         try
         {
             await Cluster.ClaimAsync("looped", "nvme");
-            var looped = await Cluster.WaitForUnavailableAsync(Topology.Nvme, "loop0");
+            PciNodeDevice looped = await Cluster.WaitForUnavailableAsync(Topology.Nvme, "loop0");
             Assert.Contains("/dev/nvme0n1 -> loop0", looped.Reason, StringComparison.Ordinal);
-            await Machine.OutputOfAsync("mount /dev/loop0 /mnt/disk && touch /mnt/disk/there && echo change > /sys/class/block/nvme0n1/uevent");
-            var mounted = await Cluster.WaitForUnavailableAsync(Topology.Nvme, "/mnt/disk");
+            await Machine.OutputOfAsync(
+                "mount /dev/loop0 /mnt/disk && touch /mnt/disk/there && echo change > /sys/class/block/nvme0n1/uevent"
+            );
+            PciNodeDevice mounted = await Cluster.WaitForUnavailableAsync(Topology.Nvme, "/mnt/disk");
             Assert.Contains("/dev/nvme0n1 -> loop0, mounted at /mnt/disk", mounted.Reason, StringComparison.Ordinal);
             Assert.Equal("nvme", await Machine.DriverOfAsync(Topology.Nvme));
             await Machine.OutputOfAsync("sync && test -e /mnt/disk/there");
@@ -59,14 +63,16 @@ public sealed class HostUseTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task A_virtio_function_with_a_9p_mount_is_refused_with_the_place()
     {
         // What the tests run from is such a mount.
-        var address = await Machine.OutputOfAsync("""
+        string address = await Machine.OutputOfAsync(
+            """
             for device in /sys/bus/virtio/devices/*; do
               [ -e $device/mount_tag ] && [ "$(tr -d '\0' < $device/mount_tag)" = guest ] && basename $(dirname $(readlink -f $device))
             done
             true
-            """);
+            """
+        );
         await Cluster.OfferAsync("share", new() { Address = address }, Function("1af4", "1009"));
-        var share = await Cluster.WaitForUnavailableAsync(address, "9p");
+        PciNodeDevice share = await Cluster.WaitForUnavailableAsync(address, "9p");
         Assert.Contains($"{address} carries the 9p file system guest, mounted at /mnt/guest", share.Reason, StringComparison.Ordinal);
         await Cluster.ClaimAsync("share", "share");
         await RefusalOfAsync("share");
@@ -79,11 +85,13 @@ public sealed class HostUseTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task Processes_that_end_while_they_are_looked_at_refuse_nothing()
     {
         const int prepares = 10;
-        await Machine.OutputOfAsync($"for i in 1 2 3; do setsid {GuestProgram} churn 200 > /dev/null 2>&1 & echo $! >> /run/churn.pids; done");
+        await Machine.OutputOfAsync(
+            $"for i in 1 2 3; do setsid {GuestProgram} churn 200 > /dev/null 2>&1 & echo $! >> /run/churn.pids; done"
+        );
         try
         {
             await Cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, Nic);
-            for (var i = 0; i < prepares; i++)
+            for (int i = 0; i < prepares; i++)
             {
                 await Cluster.ClaimAsync($"nic-{i}", "nic");
                 await Cluster.WaitUntilReadyAsync($"nic-{i}");

@@ -20,7 +20,10 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
     {
         await Cluster.OfferAsync("hot", new() { Address = Topology.HotPlugged }, Nic, numVfs: 2);
         await PlugInAsync();
-        var pf = await Cluster.WaitForDeviceAsync(Topology.HotPlugged, device => device is { NumVfs: 2, State: PciDeviceState.Available });
+        PciNodeDevice pf = await Cluster.WaitForDeviceAsync(
+            Topology.HotPlugged,
+            device => device is { NumVfs: 2, State: PciDeviceState.Available }
+        );
         Assert.Equal(1, pf.NumaNode);
     }
 
@@ -36,14 +39,17 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
     public async Task A_claimed_card_that_is_pulled_out_by_surprise_is_gone_for_its_claim_within_a_second()
     {
         await ClaimHotPluggedAsync();
-        var gone = AssertGoneAsync();
+        Task gone = AssertGoneAsync();
         // The slot's power goes off behind the kernel's back, and QEMU takes the card out at once. Interrupts of the slot are off
         // until the power is on again: the kernel ignores a card that is missing from a slot without power.
         await Machine.OutputOfAsync($"setpci -s {Port} CAP_EXP+18.w=0700:0720 && setpci -s {Port} CAP_EXP+18.w=0120:0720");
         var watch = Stopwatch.StartNew();
-        // QEMU sends the slot's interrupt when interrupts are switched on, and a port that sleeps may miss it. They are not off for a moment
+        // QEMU sends the slot's interrupt when interrupts are switched on, and a port that sleeps may miss it. They are not off for a
+        // moment
         // while the kernel is at work on the slot: it would take them for off and hear of no card in it any more.
-        await Machine.WaitUntilAsync($"[ ! -e /sys/bus/pci/devices/{Topology.HotPlugged} ] || {{ n=$((n + 1)); [ $((n % 100)) != 0 ] || {{ setpci -s {Port} CAP_EXP+18.w=0000:0020; setpci -s {Port} CAP_EXP+18.w=0020:0020; }}; false; }}");
+        await Machine.WaitUntilAsync(
+            $"[ ! -e /sys/bus/pci/devices/{Topology.HotPlugged} ] || {{ n=$((n + 1)); [ $((n % 100)) != 0 ] || {{ setpci -s {Port} CAP_EXP+18.w=0000:0020; setpci -s {Port} CAP_EXP+18.w=0020:0020; }}; false; }}"
+        );
         await gone;
         output.WriteLine($"the claim was told {watch.Elapsed.TotalSeconds:0.00} s after the card was pulled out");
         Assert.InRange(watch.Elapsed.TotalSeconds, 0, 10); // emulated processors, other load
@@ -74,7 +80,10 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
     private async Task AssertGoneAsync()
     {
         // The kernel unbinds a card before it takes it off the bus: a look that falls between says NotBound first.
-        var claim = await Cluster.WaitForClaimAsync("hot", status => status.Conditions.Find(Conditions.Ready) is { Status: "False", Reason: "DeviceGone" });
+        PassthroughClaim claim = await Cluster.WaitForClaimAsync(
+            "hot",
+            status => status.Conditions.Find(Conditions.Ready) is { Status: "False", Reason: "DeviceGone" }
+        );
         Assert.Contains(Topology.HotPlugged, claim.Status!.Conditions.Find(Conditions.Ready)!.Message);
         await Cluster.WaitForDeviceAsync(Topology.HotPlugged, device => device.State == PciDeviceState.Removed);
     }

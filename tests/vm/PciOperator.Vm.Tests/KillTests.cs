@@ -1,3 +1,5 @@
+using PciOperator.Api;
+
 namespace PciOperator.Vm.Tests;
 
 /// <summary>
@@ -14,7 +16,7 @@ public sealed class KillTests(ClusterFixture fixture) : ClusterTest(fixture)
         Assert.Equal("igb", await Machine.DriverOfAsync(Topology.Nic1));
         Assert.Equal("vfio-pci", await Machine.SysfsAsync(Topology.Nic1, "driver_override"));
         await KillAndStartAsync();
-        var device = Assert.Single((await Cluster.WaitUntilReadyAsync("nic")).Status!.Devices!);
+        ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("nic")).Status!.Devices!);
         await AssertBoundAsync(device.Address, device.IommuGroup);
         await Cluster.ReleaseAsync("nic");
         await AssertGivenBackAsync(Topology.Nic1, "igb");
@@ -26,7 +28,7 @@ public sealed class KillTests(ClusterFixture fixture) : ClusterTest(fixture)
         await StopWhileBindingAsync(Probe);
         Assert.Equal("", await Machine.DriverOfAsync(Topology.Nic1));
         await KillAndStartAsync();
-        var device = Assert.Single((await Cluster.WaitUntilReadyAsync("nic")).Status!.Devices!);
+        ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("nic")).Status!.Devices!);
         await AssertBoundAsync(device.Address, device.IommuGroup);
         await Cluster.ReleaseAsync("nic");
         await AssertGivenBackAsync(Topology.Nic1, "igb");
@@ -71,15 +73,15 @@ public sealed class KillTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task An_agent_that_starts_again_touches_nothing_of_what_claims_hold()
     {
-        var device = await ClaimNicAsync("nic");
+        ClaimDevice device = await ClaimNicAsync("nic");
         await Cluster.OfferAsync("vf", new() { Address = Topology.Nic0 }, NicVf, numVfs: 1);
         await Cluster.ClaimAsync("vf", "vf");
-        var vf = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
+        ClaimDevice vf = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
         // What a reset would wipe out, and what a rebind would renumber.
         await Machine.OutputOfAsync($"setpci -s {device.Address} CAP_MSI+4.l=deadbee0");
         // Interfaces that went and came say so for a while.
         await Machine.WaitUntilAsync("now=$(cat /sys/kernel/uevent_seqnum); usleep 1500000; [ $(cat /sys/kernel/uevent_seqnum) = $now ]");
-        var before = await TracesAsync();
+        string before = await TracesAsync();
 
         await Cluster.KillAgentAsync();
         await Cluster.StartAgentAsync();
@@ -90,11 +92,14 @@ public sealed class KillTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.WaitUntilReadyAsync("nic");
         await Cluster.WaitUntilReadyAsync("vf");
 
-        Task<string> TracesAsync() => Machine.OutputOfAsync($"""
-            cat /sys/kernel/uevent_seqnum
-            stat -c '%i %Z' /sys/bus/pci/drivers/vfio-pci/{device.Address} /sys/bus/pci/drivers/vfio-pci/{vf.Address} /dev/vfio/{device.IommuGroup} /dev/vfio/{vf.IommuGroup}
-            setpci -s {device.Address} CAP_MSI+4.l
-            """);
+        Task<string> TracesAsync() =>
+            Machine.OutputOfAsync(
+                $"""
+                cat /sys/kernel/uevent_seqnum
+                stat -c '%i %Z' /sys/bus/pci/drivers/vfio-pci/{device.Address} /sys/bus/pci/drivers/vfio-pci/{vf.Address} /dev/vfio/{device.IommuGroup} /dev/vfio/{vf.IommuGroup}
+                setpci -s {device.Address} CAP_MSI+4.l
+                """
+            );
     }
 
     private async Task StopWhileBindingAsync(string path)
@@ -116,7 +121,10 @@ public sealed class KillTests(ClusterFixture fixture) : ClusterTest(fixture)
     }
 
     private async Task AssertJournalAsync(string stage) =>
-        Assert.Equal($"\"stage\": \"{stage}\",", (await Machine.OutputOfAsync("grep -h '\"stage\"' /var/lib/pcioperator/journal/*.json")).Trim());
+        Assert.Equal(
+            $"\"stage\": \"{stage}\",",
+            (await Machine.OutputOfAsync("grep -h '\"stage\"' /var/lib/pcioperator/journal/*.json")).Trim()
+        );
 
     private async Task KillAndStartAsync()
     {

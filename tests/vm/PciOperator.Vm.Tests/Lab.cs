@@ -36,14 +36,15 @@ internal static class Lab
 
     /// <summary>The absolute path of a program on PATH or in a system folder, or null.</summary>
     public static string? FindProgram(string name) =>
-        $"{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin:/usr/bin:/bin".Split(':', StringSplitOptions.RemoveEmptyEntries)
+        $"{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin:/usr/bin:/bin"
+            .Split(':', StringSplitOptions.RemoveEmptyEntries)
             .Select(folder => Path.Combine(folder, name))
             .FirstOrDefault(File.Exists);
 
     /// <summary>The path of a program that make test-vm publishes: agent, controller, vm-guest.</summary>
     public static string Published(string program)
     {
-        var path = Path.Combine(Repository, "artifacts", "publish", program, "pcioperator-" + program);
+        string path = Path.Combine(Repository, "artifacts", "publish", program, "pcioperator-" + program);
         return File.Exists(path) ? path : throw new FileNotFoundException($"{path} is not there: make test-vm publishes it");
     }
 
@@ -51,15 +52,21 @@ internal static class Lab
     /// <exception cref="InvalidOperationException">It ended with another exit code than 0; the message has its standard error.</exception>
     public static byte[] Run(string program, params IEnumerable<string> arguments)
     {
-        var start = new ProcessStartInfo(FindProgram(program) ?? program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
-        using var process = Process.Start(start)!;
-        var errors = process.StandardError.ReadToEndAsync();
+        var start = new ProcessStartInfo(FindProgram(program) ?? program, arguments)
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        using Process process = Process.Start(start)!;
+        Task<string> errors = process.StandardError.ReadToEndAsync();
         using var output = new MemoryStream();
         process.StandardOutput.BaseStream.CopyTo(output);
         process.WaitForExit();
         return process.ExitCode == 0
             ? output.ToArray()
-            : throw new InvalidOperationException($"{program} {string.Join(' ', start.ArgumentList)} ended with {process.ExitCode}: {errors.Result.Trim()}");
+            : throw new InvalidOperationException(
+                $"{program} {string.Join(' ', start.ArgumentList)} ended with {process.ExitCode}: {errors.Result.Trim()}"
+            );
     }
 
     private static Kernel? TryFindKernel()
@@ -68,32 +75,51 @@ internal static class Lab
             return Kernel.In(Environment.GetEnvironmentVariable(ModulesVariable) ?? Path.GetDirectoryName(image)!, image);
         var unpacked = new DirectoryInfo(Path.Combine(Artifacts, "kernel"));
         return unpacked.Exists
-            ? unpacked.EnumerateDirectories().Where(folder => File.Exists(Path.Combine(folder.FullName, ".complete")))
-                .Select(folder => Kernel.In(folder.FullName, Directory.EnumerateFiles(Path.Combine(folder.FullName, "boot"), "vmlinuz-*").Single()))
+            ? unpacked
+                .EnumerateDirectories()
+                .Where(folder => File.Exists(Path.Combine(folder.FullName, ".complete")))
+                .Select(folder =>
+                    Kernel.In(folder.FullName, Directory.EnumerateFiles(Path.Combine(folder.FullName, "boot"), "vmlinuz-*").Single())
+                )
                 .FirstOrDefault()
             : null;
     }
 
     private static string? FindWhyNoVirtualMachine()
     {
-        string[] missing = [.. new[] { Qemu, "busybox", "kmod", "lspci", "setpci", "ip", "mkfs.ext4", "xz", "ldd" }.Where(program => FindProgram(program) is null)];
+        string[] missing =
+        [
+            .. new[] { Qemu, "busybox", "kmod", "lspci", "setpci", "ip", "mkfs.ext4", "xz", "ldd" }.Where(program =>
+                FindProgram(program) is null
+            ),
+        ];
         if (missing.Length > 0)
             return $"this machine has no {string.Join(", ", missing)}: run tests/vm/install-packages as root";
-        return TryFindKernel() is null ? $"no kernel is unpacked: run tests/vm/install-packages as root, or set {KernelVariable} and {ModulesVariable}" : null;
+        return TryFindKernel() is null
+            ? $"no kernel is unpacked: run tests/vm/install-packages as root, or set {KernelVariable} and {ModulesVariable}"
+            : null;
     }
 
-    private static string? FindWhyNoApiServer() => Environment.GetEnvironmentVariable(ApiServerVariable) switch
-    {
-        null or "" => $"{ApiServerVariable} does not name a real API server's binary",
-        var path when !File.Exists(path) => $"{ApiServerVariable} names {path}, which does not exist",
-        _ => FindProgram("kubectl") is null ? "this machine has no kubectl, which installs config/" : null,
-    };
+    private static string? FindWhyNoApiServer() =>
+        Environment.GetEnvironmentVariable(ApiServerVariable) switch
+        {
+            null or "" => $"{ApiServerVariable} does not name a real API server's binary",
+            var path when !File.Exists(path) => $"{ApiServerVariable} names {path}, which does not exist",
+            _ => FindProgram("kubectl") is null ? "this machine has no kubectl, which installs config/" : null,
+        };
 
     private static string FindRepository()
     {
         var folder = new DirectoryInfo(AppContext.BaseDirectory);
         while (!File.Exists(Path.Combine(folder.FullName, "PciOperator.sln")))
-            folder = folder.Parent ?? throw new InvalidOperationException($"no PciOperator.sln above {AppContext.BaseDirectory}: the tests run inside the repository");
+        {
+            folder =
+                folder.Parent
+                ?? throw new InvalidOperationException(
+                    $"no PciOperator.sln above {AppContext.BaseDirectory}: the tests run inside the repository"
+                );
+        }
+
         return folder.FullName;
     }
 }

@@ -16,7 +16,7 @@ public sealed class PowerCutTests(ClusterFixture fixture) : ClusterTest(fixture)
         await WaitAtGateAsync();
         await Cluster.CutPowerAsync();
 
-        var device = Assert.Single((await Cluster.WaitUntilReadyAsync("nic")).Status!.Devices!);
+        ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("nic")).Status!.Devices!);
         await AssertBoundAsync(device.Address, device.IommuGroup);
         await Cluster.ReleaseAsync("nic");
         await AssertGivenBackAsync(Topology.Nic1, "igb");
@@ -41,12 +41,18 @@ public sealed class PowerCutTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         await Cluster.OfferAsync("vf", new() { Address = Topology.Nic0 }, NicVf, numVfs: 2);
         await Cluster.ClaimAsync("vf", "vf");
-        var before = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
-        var boot = (await Cluster.Client.GetAsync<PciNode>(Cluster.Node))!.Status!.BootId;
+        ClaimDevice before = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
+        string? boot = (await Cluster.Client.GetAsync<PciNode>(Cluster.Node))!.Status!.BootId;
         await Cluster.CutPowerAsync();
 
-        await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, node => node.Status?.BootId != boot && node.Status!.Assignments?.Any(assignment => assignment.State == AssignmentState.Prepared) == true);
-        var after = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
+        await Cluster.WaitForAsync<PciNode>(
+            Cluster.Node,
+            null,
+            node =>
+                node.Status?.BootId != boot
+                && node.Status!.Assignments?.Any(assignment => assignment.State == AssignmentState.Prepared) == true
+        );
+        ClaimDevice after = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
         Assert.Equal(before.Address, after.Address);
         await AssertBoundAsync(after.Address, after.IommuGroup);
         Assert.Equal("2", await Machine.SysfsAsync(Topology.Nic0, "sriov_numvfs"));
@@ -59,8 +65,12 @@ public sealed class PowerCutTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.CutPowerAsync(new() { Nic1Model = "e1000e" });
         try
         {
-            var claim = await Cluster.WaitForClaimAsync("nic", status => status.Conditions?.Any(c => c is { Type: Conditions.Ready, Status: "False" } && c.Reason == "DriftDetected") == true
-                || status.Refusals?.Any(refusal => refusal.Reason == "DriftDetected") == true);
+            PassthroughClaim claim = await Cluster.WaitForClaimAsync(
+                "nic",
+                status =>
+                    status.Conditions?.Any(c => c is { Type: Conditions.Ready, Status: "False" } && c.Reason == "DriftDetected") == true
+                    || status.Refusals?.Any(refusal => refusal.Reason == "DriftDetected") == true
+            );
             Assert.NotEqual(ClaimPhase.Allocated, claim.Status!.Phase);
             Assert.Equal("0x10d3", await Machine.SysfsAsync(Topology.Nic1, "device"));
             await AssertGivenBackAsync(Topology.Nic1, "e1000e");

@@ -37,7 +37,7 @@ internal sealed class QmpClient : IDisposable
             if (arguments is not null)
                 request["arguments"] = arguments;
             await _stream.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(request), cancellationToken);
-            var answer = await _answers.Reader.ReadAsync(cancellationToken);
+            JsonNode answer = await _answers.Reader.ReadAsync(cancellationToken);
             return answer["error"] is { } error
                 ? throw new InvalidOperationException($"QEMU refused {command}: {error["desc"]}")
                 : answer["return"];
@@ -53,7 +53,7 @@ internal sealed class QmpClient : IDisposable
     {
         while (true)
         {
-            var next = await _events.Reader.ReadAsync(cancellationToken);
+            JsonNode next = await _events.Reader.ReadAsync(cancellationToken);
             if (next["event"]!.GetValue<string>() == name)
                 return next;
         }
@@ -73,7 +73,7 @@ internal sealed class QmpClient : IDisposable
             using var reader = new StreamReader(_stream);
             while (await reader.ReadLineAsync() is { } line)
             {
-                var message = JsonNode.Parse(line)!;
+                JsonNode message = JsonNode.Parse(line)!;
                 (message["event"] is null ? _answers : _events).Writer.TryWrite(message);
             }
         }

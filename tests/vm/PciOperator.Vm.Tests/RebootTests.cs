@@ -6,8 +6,8 @@ public sealed class RebootTests
     [VmFact]
     public async Task The_state_disk_outlives_a_power_cut_and_driver_overrides_do_not()
     {
-        await using var machine = await VirtualMachine.StartAsync(new() { Name = "reboot", StateDisk = true });
-        var firstBoot = await machine.OutputOfAsync("cat /proc/sys/kernel/random/boot_id");
+        await using VirtualMachine machine = await VirtualMachine.StartAsync(new() { Name = "reboot", StateDisk = true });
+        string firstBoot = await machine.OutputOfAsync("cat /proc/sys/kernel/random/boot_id");
         await machine.OutputOfAsync($"echo vfio-pci > /sys/bus/pci/devices/{Topology.Nic0}/driver_override");
         await machine.OutputOfAsync("echo intent > /var/lib/pcioperator/journal && sync");
 

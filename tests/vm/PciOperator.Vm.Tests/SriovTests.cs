@@ -14,10 +14,10 @@ public sealed class SriovTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task VFs_of_both_PFs_are_made_and_their_number_is_changed_by_way_of_none()
     {
         await Cluster.OfferAsync("vfs", BothNics, NicVf, numVfs: 0);
-        foreach (var count in new[] { 4, 2 })
+        foreach (int count in new[] { 4, 2 })
         {
             await Cluster.AskForVfsAsync("vfs", count);
-            foreach (var pf in new[] { Topology.Nic0, Topology.Nic1 })
+            foreach (string pf in new[] { Topology.Nic0, Topology.Nic1 })
             {
                 await Cluster.WaitForDeviceAsync(pf, device => device.NumVfs == count);
                 Assert.Equal(count.ToString(), await Machine.SysfsAsync(pf, "sriov_numvfs"));
@@ -29,17 +29,30 @@ public sealed class SriovTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task Devices_are_shown_with_their_NUMA_nodes_and_a_claim_gets_those_of_the_node_that_it_requires()
     {
-        await Cluster.OfferAsync("vfs", new() { VendorId = "8086" }, NicVf, numVfs: 2, more: spec => spec.Devices = [new() { VendorId = "8086", ProductId = "10c9" }, new() { VendorId = "8086", ProductId = "10ca" }]);
-        var node = await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, n => n.Status?.Devices?.Count(device => device is { Type: PciDeviceType.VirtualFunction, State: PciDeviceState.Available }) == 4);
+        await Cluster.OfferAsync(
+            "vfs",
+            new() { VendorId = "8086" },
+            NicVf,
+            numVfs: 2,
+            more: spec => spec.Devices = [new() { VendorId = "8086", ProductId = "10c9" }, new() { VendorId = "8086", ProductId = "10ca" }]
+        );
+        PciNode node = await Cluster.WaitForAsync<PciNode>(
+            Cluster.Node,
+            null,
+            n => n.Status?.Devices?.Count(device => device is { Type: PciDeviceType.VirtualFunction, State: PciDeviceState.Available }) == 4
+        );
         var devices = node.Status!.Devices!.ToDictionary(device => device.Address);
         Assert.Equal((0, 1), (devices[Topology.Nic0].NumaNode, devices[Topology.Nic1].NumaNode));
-        Assert.All(devices.Values.Where(device => device.Type == PciDeviceType.VirtualFunction), vf => Assert.Equal(devices[vf.ParentAddress!].NumaNode, vf.NumaNode));
+        Assert.All(
+            devices.Values.Where(device => device.Type == PciDeviceType.VirtualFunction),
+            vf => Assert.Equal(devices[vf.ParentAddress!].NumaNode, vf.NumaNode)
+        );
 
         await Cluster.ClaimAsync("on-one", "vfs", count: 2, numaPolicy: PciNumaPolicy.Required, numaNode: 1);
-        var claim = await Cluster.WaitUntilReadyAsync("on-one");
+        PassthroughClaim claim = await Cluster.WaitUntilReadyAsync("on-one");
         Assert.Equal([1, 1], claim.Status!.Devices!.Select(device => device.NumaNode ?? -1));
         Assert.Equal([1], claim.Status.NumaNodes!);
-        foreach (var device in claim.Status.Devices!)
+        foreach (ClaimDevice device in claim.Status.Devices!)
             Assert.Equal("1", await Machine.SysfsAsync(device.Address, "numa_node"));
 
         await Cluster.ClaimAsync("one-more", "vfs", numaPolicy: PciNumaPolicy.Required, numaNode: 1);
@@ -51,10 +64,13 @@ public sealed class SriovTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         await Cluster.OfferAsync("vfs", new() { Address = Topology.Nic0 }, NicVf, numVfs: 2);
         await Cluster.ClaimAsync("holder", "vfs");
-        var device = Assert.Single((await Cluster.WaitUntilReadyAsync("holder")).Status!.Devices!);
+        ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("holder")).Status!.Devices!);
 
         await Cluster.AskForVfsAsync("vfs", 4);
-        var pf = await Cluster.WaitForDeviceAsync(Topology.Nic0, d => d.Reason?.Contains("default/holder", StringComparison.Ordinal) == true);
+        PciNodeDevice pf = await Cluster.WaitForDeviceAsync(
+            Topology.Nic0,
+            d => d.Reason?.Contains("default/holder", StringComparison.Ordinal) == true
+        );
         Assert.Equal(2, pf.NumVfs);
         Assert.Equal("2", await Machine.SysfsAsync(Topology.Nic0, "sriov_numvfs"));
         Assert.Equal("vfio-pci", await Machine.DriverOfAsync(device.Address));
@@ -68,7 +84,13 @@ public sealed class SriovTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task A_PF_whose_VF_is_claimed_is_not_given_away()
     {
         await Cluster.OfferAsync("vfs", new() { Address = Topology.Nic0 }, NicVf, numVfs: 2);
-        await Cluster.Client.CreateAsync(new PciAlias { Metadata = new() { Name = "pf" }, Spec = new() { Devices = [Nic] } });
+        await Cluster.Client.CreateAsync(
+            new PciAlias
+            {
+                Metadata = new() { Name = "pf" },
+                Spec = new() { Devices = [Nic] },
+            }
+        );
         await Cluster.ClaimAsync("holder", "vfs");
         await Cluster.WaitUntilReadyAsync("holder");
 
@@ -89,7 +111,7 @@ public sealed class SriovTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.OfferAsync("pf", new() { Address = Topology.Nic0 }, Nic, numVfs: 3);
         await Cluster.WaitForDeviceAsync(Topology.Nic0, device => device.NumVfs == 3);
         await Cluster.ClaimAsync("pf", "pf");
-        var device = Assert.Single((await Cluster.WaitUntilReadyAsync("pf")).Status!.Devices!);
+        ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("pf")).Status!.Devices!);
         await AssertBoundAsync(Topology.Nic0, device.IommuGroup);
         await Machine.OutputOfAsync($"test ! -e /sys/bus/pci/devices/{Topology.Nic0FirstVf}");
 
@@ -104,9 +126,9 @@ public sealed class SriovTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         await Cluster.OfferAsync("vfs", new() { Address = Topology.Nic0 }, NicVf, numVfs: 1);
         await Machine.WaitUntilAsync($"[ -e /sys/bus/pci/devices/{Topology.Nic0FirstVf}/driver ]");
-        var pf = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.Nic0}/net");
+        string pf = await Machine.OutputOfAsync($"ls /sys/bus/pci/devices/{Topology.Nic0}/net");
         await Machine.OutputOfAsync($"{Ip} link set {pf} vf 0 mac 52:54:00:00:10:01");
-        var before = await VfAsync();
+        string before = await VfAsync();
         Assert.Contains("52:54:00:00:10:01", before);
 
         await Cluster.ClaimAsync("vf", "vfs");

@@ -21,11 +21,15 @@ internal static class Topology
     /// <summary>NVMe (1b36:0010, four VFs) on NUMA node 0.</summary>
     public const string Nvme = "0000:22:00.0";
 
-    /// <summary>Two devices behind one conventional bridge, one group: edu (1234:11e8) and pci-testdev (1b36:0005), which cannot be reset.</summary>
-    public const string Edu = "0000:24:01.0", TestDevice = "0000:24:02.0";
+    /// <summary>
+    /// Two devices behind one conventional bridge, one group: edu (1234:11e8) and pci-testdev (1b36:0005), which cannot be reset.
+    /// </summary>
+    public const string Edu = "0000:24:01.0",
+        TestDevice = "0000:24:02.0";
 
     /// <summary>e1000e (8086:10d3) with two functions and no ACS between them: one group, on NUMA node 1.</summary>
-    public const string DualNic0 = "0000:82:00.0", DualNic1 = "0000:82:00.1";
+    public const string DualNic0 = "0000:82:00.0",
+        DualNic1 = "0000:82:00.1";
 
     /// <summary>Where a device lands that is added to <see cref="HotPlugPort"/>.</summary>
     public const string HotPlugged = "0000:83:00.0";
@@ -43,7 +47,7 @@ internal static class Topology
     public static IEnumerable<string> Arguments(int memoryMiB, int cpus, string nvmeImage, Hardware hardware)
     {
         const string sriovWindow = "mem-reserve=4M,pref64-reserve=32M"; // room for the VFs' BARs
-        var vfs = hardware.NvmeVfs;
+        int vfs = hardware.NvmeVfs;
         string[] lines =
         [
             $"-machine q35 -accel tcg,thread={(hardware.OneThread ? "single" : "multi")} -cpu max,la57=off -m {memoryMiB}M -smp {cpus},sockets=2",
@@ -53,7 +57,6 @@ internal static class Topology
             "-device intel-iommu,intremap=on,caching-mode=on",
             "-device pxb-pcie,id=root0,bus=pcie.0,addr=0x10,bus_nr=0x20,numa_node=0",
             "-device pxb-pcie,id=root1,bus=pcie.0,addr=0x11,bus_nr=0x80,numa_node=1",
-
             $"-device pcie-root-port,id=port0,bus=root0,chassis=1,slot=0,addr=0,{sriovWindow}",
             "-device igb,id=nic0,bus=port0,romfile=,mac=52:54:00:00:00:01",
             $"-device pcie-root-port,id=port1,bus=root0,chassis=1,slot=1,addr=1,{sriovWindow}",
@@ -63,13 +66,11 @@ internal static class Topology
             "-device nvme-ns,drive=namespace0,bus=nvme0,nsid=1,shared=on",
             "-device pcie-root-port,id=port2,bus=root0,chassis=1,slot=2,addr=2",
             "-device pcie-pci-bridge,id=bridge0,bus=port2 -device edu,bus=bridge0,addr=1 -device pci-testdev,bus=bridge0,addr=2",
-
             $"-device pcie-root-port,id=port3,bus=root1,chassis=2,slot=0,addr=0,{sriovWindow}{(hardware.Nic1WithoutAcs ? ",disable-acs=on" : "")}",
             $"-device {hardware.Nic1Model},id=nic1,bus=port3,romfile=,mac=52:54:00:00:00:02",
             "-device pcie-root-port,id=port4,bus=root1,chassis=2,slot=1,addr=1",
             "-device e1000e,bus=port4,romfile=,addr=0.1 -device e1000e,bus=port4,romfile=,addr=0.0,multifunction=on",
             $"-device pcie-root-port,id={HotPlugPort},bus=root1,chassis=2,slot=2,addr=2,io-reserve=4K,{sriovWindow}",
-
             "-device pcie-root-port,id=port5,bus=pcie.0,chassis=0,slot=0,addr=2",
             "-device virtio-rng-pci,bus=pcie.0",
         ];
@@ -81,10 +82,13 @@ internal static class Topology
     /// `restrict=on` keeps the guest from everything else; one process a connection, since `guestfwd=…-tcp:` serves only the first.
     /// </summary>
     public static IEnumerable<string> NetworkArguments(string busybox, int? apiServerPort) =>
-    [
-        "-netdev", "user,id=network0,restrict=on" + (apiServerPort is { } port ? $",guestfwd=tcp:10.0.2.100:6443-cmd:{busybox} nc 127.0.0.1 {port}" : ""),
-        "-device", "virtio-net-pci,netdev=network0,bus=port5,romfile=,mac=52:54:00:00:00:aa",
-    ];
+        [
+            "-netdev",
+            "user,id=network0,restrict=on"
+                + (apiServerPort is { } port ? $",guestfwd=tcp:10.0.2.100:6443-cmd:{busybox} nc 127.0.0.1 {port}" : ""),
+            "-device",
+            "virtio-net-pci,netdev=network0,bus=port5,romfile=,mac=52:54:00:00:00:aa",
+        ];
 }
 
 /// <summary>What a machine has instead of the standard parts.</summary>

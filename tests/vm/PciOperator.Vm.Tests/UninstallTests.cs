@@ -8,8 +8,17 @@ public sealed class UninstallTests
     [ClusterFact]
     public async Task Taking_it_all_down_in_the_documented_order_gives_every_device_back()
     {
-        await using var cluster = await Cluster.StartAsync();
-        await cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10c9", DeviceType = PciAliasDeviceType.PhysicalFunction });
+        await using Cluster cluster = await Cluster.StartAsync();
+        await cluster.OfferAsync(
+            "nic",
+            new() { Address = Topology.Nic1 },
+            new()
+            {
+                VendorId = "8086",
+                ProductId = "10c9",
+                DeviceType = PciAliasDeviceType.PhysicalFunction,
+            }
+        );
         await cluster.OfferAsync("dual", new() { VendorId = "8086", ProductId = "10d3" }, new() { VendorId = "8086", ProductId = "10d3" });
         await cluster.ClaimAsync("nic", "nic");
         await cluster.ClaimAsync("dual", "dual");
@@ -17,13 +26,16 @@ public sealed class UninstallTests
         await cluster.WaitUntilReadyAsync("dual");
 
         // Steps are numbered; their commands are indented below them.
-        string[] commands = [.. File.ReadLines(Path.Combine(Lab.Repository, "docs", "uninstall.md"))
-            .SkipWhile(line => !line.StartsWith("1. ", StringComparison.Ordinal))
-            .Where(line => line.StartsWith("       kubectl ", StringComparison.Ordinal))];
+        string[] commands =
+        [
+            .. File.ReadLines(Path.Combine(Lab.Repository, "docs", "uninstall.md"))
+                .SkipWhile(line => !line.StartsWith("1. ", StringComparison.Ordinal))
+                .Where(line => line.StartsWith("       kubectl ", StringComparison.Ordinal)),
+        ];
         Assert.Equal(6, commands.Length);
-        foreach (var command in commands)
+        foreach (string command in commands)
         {
-            var output = cluster.Kubectl(command);
+            string output = cluster.Kubectl(command);
             if (command.Contains("get pcinodes", StringComparison.Ordinal))
                 Assert.Equal("", output); // no node holds an assignment
         }

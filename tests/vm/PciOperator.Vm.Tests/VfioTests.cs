@@ -1,3 +1,5 @@
+using PciOperator.Api;
+
 namespace PciOperator.Vm.Tests;
 
 /// <summary>What a claim hands over works: opened through VFIO with the kernel's own requests, as a virtual machine monitor does.</summary>
@@ -8,10 +10,10 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         await Cluster.OfferAsync("vf", new() { Address = Topology.Nic0 }, NicVf, numVfs: 1);
         await Cluster.ClaimAsync("vf", "vf");
-        var device = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
+        ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
 
         // A VF has no ids of its own in its config space: VFIO shows those that the kernel knows it by.
-        var seen = await Machine.OutputOfAsync($"{GuestProgram} vfio {device.IommuGroup} {device.Address}");
+        string seen = await Machine.OutputOfAsync($"{GuestProgram} vfio {device.IommuGroup} {device.Address}");
         Assert.StartsWith($"{device.Address} {device.VendorId}:{device.ProductId} ", seen);
         Assert.EndsWith("\nDMA mapped", seen);
     }
@@ -21,10 +23,10 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         await Cluster.OfferAsync("dual", DualNicSelector, DualNic);
         await Cluster.ClaimAsync("dual", "dual");
-        var devices = (await Cluster.WaitUntilReadyAsync("dual")).Status!.Devices!.OrderBy(device => device.Address).ToArray();
+        ClaimDevice[] devices = (await Cluster.WaitUntilReadyAsync("dual")).Status!.Devices!.OrderBy(device => device.Address).ToArray();
         Assert.Equal(2, devices.Length);
 
-        var seen = await Machine.OutputOfAsync($"{GuestProgram} vfio {devices[0].IommuGroup} {devices[0].Address} {devices[1].Address}");
+        string seen = await Machine.OutputOfAsync($"{GuestProgram} vfio {devices[0].IommuGroup} {devices[0].Address} {devices[1].Address}");
         string[] lines = seen.Split('\n');
         Assert.StartsWith($"{Topology.DualNic0} 8086:10d3 ", lines[0]);
         Assert.StartsWith($"{Topology.DualNic1} 8086:10d3 ", lines[1]);
@@ -34,9 +36,9 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task A_group_that_is_open_can_not_be_opened_by_another_process()
     {
-        var device = await ClaimNicAsync("nic");
+        ClaimDevice device = await ClaimNicAsync("nic");
         await HoldOpenAsync("hold", device.IommuGroup.ToString(), device.Address);
-        var second = await Machine.RunAsync($"{GuestProgram} vfio {device.IommuGroup} {device.Address}");
+        CommandResult second = await Machine.RunAsync($"{GuestProgram} vfio {device.IommuGroup} {device.Address}");
         Assert.Equal(new CommandResult(1, $"open /dev/vfio/{device.IommuGroup}: EBUSY"), second);
     }
 
@@ -44,9 +46,14 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task Behind_a_conventional_bridge_the_group_is_named_as_not_viable_until_the_bridges_driver_lets_go_and_then_does_DMA()
     {
         // Debian's kernel has shpchp built in, which takes the bridge and keeps VFIO from using the group.
-        var bridge = await Machine.OutputOfAsync($"basename $(readlink -f /sys/bus/pci/devices/{Topology.Edu}/..)");
-        await Cluster.OfferAsync("edu", new() { VendorId = "1234", ProductId = "11e8" }, Function("1234", "11e8"), more: spec => spec.Companions = Api.CompanionPolicy.Allow);
-        var hasDriver = await Machine.DriverOfAsync(bridge) != "";
+        string bridge = await Machine.OutputOfAsync($"basename $(readlink -f /sys/bus/pci/devices/{Topology.Edu}/..)");
+        await Cluster.OfferAsync(
+            "edu",
+            new() { VendorId = "1234", ProductId = "11e8" },
+            Function("1234", "11e8"),
+            more: spec => spec.Companions = Api.CompanionPolicy.Allow
+        );
+        bool hasDriver = await Machine.DriverOfAsync(bridge) != "";
         if (hasDriver)
         {
             await Cluster.WaitForUnavailableAsync(Topology.Edu, bridge);
@@ -58,9 +65,9 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
         }
 
         await Cluster.ClaimAsync("edu", "edu");
-        var claim = await Cluster.WaitUntilReadyAsync("edu");
+        PassthroughClaim claim = await Cluster.WaitUntilReadyAsync("edu");
         Assert.Equal([Topology.Edu, Topology.TestDevice], claim.Status!.Devices!.Select(device => device.Address).Order());
-        var group = claim.Status.Devices![0].IommuGroup;
+        int? group = claim.Status.Devices![0].IommuGroup;
         Assert.Equal("DMA copied", await Machine.OutputOfAsync($"{GuestProgram} edu-dma {group} {Topology.Edu} {Topology.TestDevice}"));
 
         await Cluster.ReleaseAsync("edu");

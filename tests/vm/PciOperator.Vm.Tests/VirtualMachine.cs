@@ -15,7 +15,21 @@ internal sealed record VirtualMachineOptions
     public int Cpus { get; init; } = 2;
 
     /// <summary>Modules that are loaded at boot, in order; a real host's udev would have loaded those of its devices.</summary>
-    public IReadOnlyList<string> Modules { get; init; } = ["virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "9pnet_virtio", "9p", "igb", "igbvf", "e1000e", "nvme", "vfio_iommu_type1", "vfio-pci"];
+    public IReadOnlyList<string> Modules { get; init; } =
+    [
+        "virtio_pci",
+        "virtio_console",
+        "virtio_net",
+        "virtio_blk",
+        "9pnet_virtio",
+        "9p",
+        "igb",
+        "igbvf",
+        "e1000e",
+        "nvme",
+        "vfio_iommu_type1",
+        "vfio-pci",
+    ];
 
     /// <summary>Host folders that the guest sees, read-only, as /mnt/TAG.</summary>
     public IReadOnlyDictionary<string, string> Shares { get; init; } = new Dictionary<string, string>();
@@ -33,7 +47,9 @@ internal sealed record VirtualMachineOptions
     public string KernelArguments { get; init; } = "intel_iommu=on";
 }
 
-/// <summary>A real Linux kernel in QEMU, with the hardware of <see cref="Topology"/>, and a shell in it. Logs stay in artifacts/vm/runs/NAME.</summary>
+/// <summary>
+/// A real Linux kernel in QEMU, with the hardware of <see cref="Topology"/>, and a shell in it. Logs stay in artifacts/vm/runs/NAME.
+/// </summary>
 internal sealed class VirtualMachine : IAsyncDisposable
 {
     private static readonly TimeSpan BootTime = TimeSpan.FromMinutes(3);
@@ -102,7 +118,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
     /// <summary>Runs a shell script in the guest to its end; two minutes are enough unless said otherwise.</summary>
     public async Task<CommandResult> RunAsync(string script, TimeSpan? timeout = null)
     {
-        var shell = _shell ?? throw new InvalidOperationException($"{_options.Name} is not running");
+        GuestShell shell = _shell ?? throw new InvalidOperationException($"{_options.Name} is not running");
         using var patience = new CancellationTokenSource(timeout ?? TimeSpan.FromMinutes(2));
         try
         {
@@ -122,7 +138,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
     /// <exception cref="InvalidOperationException">It did not; the message has its output.</exception>
     public async Task<string> OutputOfAsync(string script, TimeSpan? timeout = null)
     {
-        var result = await RunAsync(script, timeout);
+        CommandResult result = await RunAsync(script, timeout);
         return result.ExitCode == 0
             ? result.Output
             : throw new InvalidOperationException(WithConsole($"exit code {result.ExitCode} in the guest from: {script}\n{result.Output}"));
@@ -132,18 +148,27 @@ internal sealed class VirtualMachine : IAsyncDisposable
     /// <exception cref="TimeoutException">It never did.</exception>
     public async Task WaitUntilAsync(string condition, TimeSpan? timeout = null)
     {
-        var seconds = (int)(timeout ?? TimeSpan.FromSeconds(90)).TotalSeconds;
-        var script = $"end=$(($(cut -d. -f1 /proc/uptime) + {seconds})); until {condition}; do [ $(cut -d. -f1 /proc/uptime) -lt $end ] || exit 1; usleep 50000; done";
+        int seconds = (int)(timeout ?? TimeSpan.FromSeconds(90)).TotalSeconds;
+        string script =
+            $"end=$(($(cut -d. -f1 /proc/uptime) + {seconds})); until {condition}; do [ $(cut -d. -f1 /proc/uptime) -lt $end ] || exit 1; usleep 50000; done";
         if ((await RunAsync(script, TimeSpan.FromSeconds(seconds * 2 + 30))).ExitCode != 0)
             throw new TimeoutException(WithConsole($"never held in the guest within {seconds} s: {condition}"));
     }
 
     /// <summary>Plugs an 82576 into <see cref="Topology.HotPlugPort"/>.</summary>
     /// <param name="id">A name for <see cref="PullOutAsync"/>.</param>
-    public Task PlugInAsync(string id) => Qmp.ExecuteAsync("device_add", new()
-    {
-        ["driver"] = "igb", ["id"] = id, ["bus"] = Topology.HotPlugPort, ["romfile"] = "", ["mac"] = "52:54:00:00:00:03",
-    });
+    public Task PlugInAsync(string id) =>
+        Qmp.ExecuteAsync(
+            "device_add",
+            new()
+            {
+                ["driver"] = "igb",
+                ["id"] = id,
+                ["bus"] = Topology.HotPlugPort,
+                ["romfile"] = "",
+                ["mac"] = "52:54:00:00:00:03",
+            }
+        );
 
     /// <summary>Asks the guest to let a hot-plugged device go, as its attention button does, and waits until it has (five seconds
     /// at least, in which the request could be taken back). Nothing happens when there is none.</summary>
@@ -157,8 +182,11 @@ internal sealed class VirtualMachine : IAsyncDisposable
             {
                 await Qmp.ExecuteAsync("device_del", new() { ["id"] = id }, patience.Token);
             }
-            catch (InvalidOperationException refusal) when (refusal.Message.Contains("guest is busy") || refusal.Message.Contains("already in the process")
-                || refusal.Message.EndsWith("not found", StringComparison.Ordinal))
+            catch (InvalidOperationException refusal)
+                when (refusal.Message.Contains("guest is busy")
+                    || refusal.Message.Contains("already in the process")
+                    || refusal.Message.EndsWith("not found", StringComparison.Ordinal)
+                )
             {
                 // The slot is still powering up, or down, or has let it go since.
             }
@@ -168,7 +196,9 @@ internal sealed class VirtualMachine : IAsyncDisposable
 
     /// <summary>Whether a hot-plugged device is in the machine, whatever the guest knows of it.</summary>
     public async Task<bool> HasDeviceAsync(string id) =>
-        (await Qmp.ExecuteAsync("qom-list", new() { ["path"] = "/machine/peripheral" }))!.AsArray().Any(device => device!["name"]!.GetValue<string>() == id);
+        (await Qmp.ExecuteAsync("qom-list", new() { ["path"] = "/machine/peripheral" }))!
+            .AsArray()
+            .Any(device => device!["name"]!.GetValue<string>() == id);
 
     /// <summary>The driver that a PCI function is bound to; empty when none is.</summary>
     public Task<string> DriverOfAsync(string address) => LinkOfAsync(address, "driver");
@@ -207,29 +237,34 @@ internal sealed class VirtualMachine : IAsyncDisposable
     private async Task BootOnceAsync()
     {
         // Short paths: a Unix socket's is at most 107 bytes.
-        var sockets = Directory.CreateTempSubdirectory("pciop");
+        DirectoryInfo sockets = Directory.CreateTempSubdirectory("pciop");
         try
         {
-            using var commands = Listen(Path.Combine(sockets.FullName, "commands"));
-            using var qmp = Listen(Path.Combine(sockets.FullName, "qmp"));
+            using Socket commands = Listen(Path.Combine(sockets.FullName, "commands"));
+            using Socket qmp = Listen(Path.Combine(sockets.FullName, "qmp"));
             _process = new ChildProcess(QemuLog, Lab.FindProgram(Lab.Qemu)!, Arguments(sockets.FullName));
 
             using var patience = new CancellationTokenSource(BootTime);
-            var exited = _process.WaitForExitAsync(patience.Token);
+            Task exited = _process.WaitForExitAsync(patience.Token);
             _shell = new GuestShell(await AcceptAsync(commands));
             _qmp = await QmpClient.StartAsync(await AcceptAsync(qmp), patience.Token);
             await _shell.Ready.WaitAsync(patience.Token);
 
             async Task<Socket> AcceptAsync(Socket listener)
             {
-                var accepted = listener.AcceptAsync(patience.Token).AsTask();
+                Task<Socket> accepted = listener.AcceptAsync(patience.Token).AsTask();
                 return await Task.WhenAny(accepted, exited) == accepted ? await accepted : throw new IOException("QEMU has ended");
             }
         }
         catch (Exception exception) when (exception is OperationCanceledException or IOException or ChannelClosedException)
         {
             await StopAsync();
-            throw new InvalidOperationException(WithConsole($"{_options.Name} did not boot ({BootTime.TotalSeconds} s are allowed). QEMU says: {File.ReadAllText(QemuLog)}"), exception);
+            throw new InvalidOperationException(
+                WithConsole(
+                    $"{_options.Name} did not boot ({BootTime.TotalSeconds} s are allowed). QEMU says: {File.ReadAllText(QemuLog)}"
+                ),
+                exception
+            );
         }
         finally
         {
@@ -239,23 +274,56 @@ internal sealed class VirtualMachine : IAsyncDisposable
 
     private List<string> Arguments(string sockets)
     {
-        var settings = $"lab.modules={string.Join(',', _options.Modules)} lab.net=1 lab.shares={string.Join(',', _options.Shares.Keys)}{(_options.StateDisk ? " lab.state=1" : "")}";
+        string settings =
+            $"lab.modules={string.Join(',', _options.Modules)} lab.net=1 lab.shares={string.Join(',', _options.Shares.Keys)}{(_options.StateDisk ? " lab.state=1" : "")}";
         List<string> arguments =
         [
-            "-name", _options.Name, "-nodefaults", "-display", "none", "-no-reboot",
+            "-name",
+            _options.Name,
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
             .. Topology.Arguments(_options.MemoryMiB, _options.Cpus, NvmeImage, _hardware),
             .. Topology.NetworkArguments(Lab.FindProgram("busybox")!, _options.ApiServerPort),
-            "-serial", "file:" + ConsoleLog,
+            "-serial",
+            "file:" + ConsoleLog,
             // Not a serial port: an emulated UART loses what comes faster than the guest takes it.
-            "-device", "virtio-serial-pci,bus=pcie.0", "-chardev", $"socket,id=commands,path={sockets}/commands", "-device", "virtserialport,chardev=commands,name=commands",
-            "-qmp", $"unix:{sockets}/qmp",
-            "-kernel", _kernel.Image, "-initrd", GuestImage.Build(_kernel),
-            "-append", $"console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable no_timer_check mitigations=off {_options.KernelArguments} {settings}",
+            "-device",
+            "virtio-serial-pci,bus=pcie.0",
+            "-chardev",
+            $"socket,id=commands,path={sockets}/commands",
+            "-device",
+            "virtserialport,chardev=commands,name=commands",
+            "-qmp",
+            $"unix:{sockets}/qmp",
+            "-kernel",
+            _kernel.Image,
+            "-initrd",
+            GuestImage.Build(_kernel),
+            "-append",
+            $"console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable no_timer_check mitigations=off {_options.KernelArguments} {settings}",
         ];
-        foreach (var (tag, folder) in _options.Shares)
-            arguments.AddRange(["-fsdev", $"local,id={tag},path={folder},security_model=none,readonly=on", "-device", $"virtio-9p-pci,fsdev={tag},mount_tag={tag},bus=pcie.0"]);
+        foreach ((string? tag, string? folder) in _options.Shares)
+        {
+            arguments.AddRange([
+                "-fsdev",
+                $"local,id={tag},path={folder},security_model=none,readonly=on",
+                "-device",
+                $"virtio-9p-pci,fsdev={tag},mount_tag={tag},bus=pcie.0",
+            ]);
+        }
+
         if (_options.StateDisk)
-            arguments.AddRange(["-drive", $"file={StateImage},if=none,id=state,format=raw", "-device", "virtio-blk-pci,drive=state,bus=pcie.0"]);
+        {
+            arguments.AddRange([
+                "-drive",
+                $"file={StateImage},if=none,id=state,format=raw",
+                "-device",
+                "virtio-blk-pci,drive=state,bus=pcie.0",
+            ]);
+        }
+
         return arguments;
     }
 
@@ -271,7 +339,9 @@ internal sealed class VirtualMachine : IAsyncDisposable
     }
 
     private string WithConsole(string message) =>
-        File.Exists(ConsoleLog) ? $"{message}\nThe end of its console ({ConsoleLog}):\n{string.Join('\n', File.ReadLines(ConsoleLog).TakeLast(25))}" : message;
+        File.Exists(ConsoleLog)
+            ? $"{message}\nThe end of its console ({ConsoleLog}):\n{string.Join('\n', File.ReadLines(ConsoleLog).TakeLast(25))}"
+            : message;
 
     private static Socket Listen(string path)
     {

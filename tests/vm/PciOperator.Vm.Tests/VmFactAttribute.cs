@@ -1,6 +1,8 @@
 namespace PciOperator.Vm.Tests;
 
-/// <summary>A test that boots a kernel. Where that cannot be done it is skipped, with what is missing as the reason; in CI it fails instead.</summary>
+/// <summary>
+/// A test that boots a kernel. Where that cannot be done it is skipped, with what is missing as the reason; in CI it fails instead.
+/// </summary>
 [AttributeUsage(AttributeTargets.Method)]
 internal sealed class VmFactAttribute : FactAttribute
 {

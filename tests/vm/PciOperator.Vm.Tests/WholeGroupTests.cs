@@ -11,17 +11,33 @@ public sealed class WholeGroupTests(ClusterFixture fixture) : ClusterTest(fixtur
         await Cluster.CutPowerAsync(Hardware.Standard with { Nic1WithoutAcs = true });
         try
         {
-            await Cluster.OfferAsync("vfs", new(), NicVf, numVfs: 2, more: spec => spec.Devices = [new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10ca" }]);
-            await Cluster.Client.CreateAsync(new PciAlias { Metadata = new() { Name = "pf" }, Spec = new() { Devices = [Nic] } });
-            var vf = await Cluster.WaitForDeviceAsync(Topology.Nic1FirstVf, d => d.WithheldBy == PciOperatorApi.GroupHasPf);
-            var group = await Machine.IommuGroupOfAsync(Topology.Nic1);
+            await Cluster.OfferAsync(
+                "vfs",
+                new(),
+                NicVf,
+                numVfs: 2,
+                more: spec => spec.Devices = [new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10ca" }]
+            );
+            await Cluster.Client.CreateAsync(
+                new PciAlias
+                {
+                    Metadata = new() { Name = "pf" },
+                    Spec = new() { Devices = [Nic] },
+                }
+            );
+            PciNodeDevice vf = await Cluster.WaitForDeviceAsync(Topology.Nic1FirstVf, d => d.WithheldBy == PciOperatorApi.GroupHasPf);
+            string group = await Machine.IommuGroupOfAsync(Topology.Nic1);
             Assert.Equal(group, await Machine.IommuGroupOfAsync(Topology.Nic1FirstVf));
-            Assert.StartsWith($"its IOMMU group {group} goes as a whole, and its PF {Topology.Nic1} is in it", vf.Reason, StringComparison.Ordinal);
+            Assert.StartsWith(
+                $"its IOMMU group {group} goes as a whole, and its PF {Topology.Nic1} is in it",
+                vf.Reason,
+                StringComparison.Ordinal
+            );
             await Cluster.ClaimAsync("part", "vfs");
             await RefusalOfAsync("part", "Not offered: 2 (GroupHasPf)");
 
             await Cluster.ClaimAsync("whole", "pf");
-            var device = Assert.Single((await Cluster.WaitUntilReadyAsync("whole")).Status!.Devices!);
+            ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("whole")).Status!.Devices!);
             Assert.Equal(Topology.Nic1, device.Address);
             await AssertBoundAsync(Topology.Nic1, device.IommuGroup);
             await Machine.OutputOfAsync($"test ! -e /sys/bus/pci/devices/{Topology.Nic1FirstVf}");

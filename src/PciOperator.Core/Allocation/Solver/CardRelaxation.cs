@@ -17,24 +17,24 @@ internal sealed class CardRelaxation
 {
     private const double Tiny = 1e-9;
 
-    private readonly List<int> rows = [];
-    private CardQuestion question = new();
-    private bool[] isRow = [];
-    private double[] missing = [];
-    private double[] gains = [];
-    private double[] gainsOfRow = [];
-    private double[] least = [];
-    private double[] left = [];
-    private int[] exact = [];
-    private double[] table = [];
-    private double[] value = [];
-    private double[] reach = [];
-    private double[] atUpper = [];
-    private int[] basic = [];
-    private int[] nonbasic = [];
-    private double[] weights = [];
-    private int classes;
-    private int stride;
+    private readonly List<int> _rows = [];
+    private CardQuestion _question = new();
+    private bool[] _isRow = [];
+    private double[] _missing = [];
+    private double[] _gains = [];
+    private double[] _gainsOfRow = [];
+    private double[] _least = [];
+    private double[] _left = [];
+    private int[] _exact = [];
+    private double[] _table = [];
+    private double[] _value = [];
+    private double[] _reach = [];
+    private double[] _atUpper = [];
+    private int[] _basic = [];
+    private int[] _nonbasic = [];
+    private double[] _weights = [];
+    private int _classes;
+    private int _stride;
 
     /// <summary>Work so far: numbers looked at.</summary>
     public long Work { get; private set; }
@@ -45,20 +45,20 @@ internal sealed class CardRelaxation
     /// <summary>Begins with a question.</summary>
     public void Begin(CardQuestion asked)
     {
-        question = asked;
-        classes = asked.Classes;
-        stride = classes + 1;
-        rows.Clear();
-        Need(ref isRow, asked.Rows).Clear();
-        Span<double> none = Need(ref missing, asked.Rows);
-        Need(ref left, asked.Rows);
-        Need(ref exact, asked.Rows);
-        Need(ref least, classes);
-        Span<double> all = Need(ref gains, classes * asked.Rows);
+        _question = asked;
+        _classes = asked.Classes;
+        _stride = _classes + 1;
+        _rows.Clear();
+        Need(ref _isRow, asked.Rows).Clear();
+        Span<double> none = Need(ref _missing, asked.Rows);
+        Need(ref _left, asked.Rows);
+        Need(ref _exact, asked.Rows);
+        Need(ref _least, _classes);
+        Span<double> all = Need(ref _gains, _classes * asked.Rows);
         Work = 2L * all.Length;
         for (int i = 0; i < asked.Rows; i++)
             none[i] = asked.Missing[i];
-        for (int k = 0; k < classes; k++)
+        for (int k = 0; k < _classes; k++)
         {
             ReadOnlySpan<int> gain = asked.GainOf(k);
             for (int i = 0; i < gain.Length; i++)
@@ -91,15 +91,15 @@ internal sealed class CardRelaxation
     /// <summary>Whether these numbers of PFs meet every condition, in integers.</summary>
     public bool Answers(ReadOnlySpan<int> x)
     {
-        Span<int> still = exact.AsSpan(0, question.Rows);
-        question.Missing.CopyTo(still);
+        Span<int> still = _exact.AsSpan(0, _question.Rows);
+        _question.Missing.CopyTo(still);
         Work += still.Length;
-        for (int k = 0; k < classes; k++)
+        for (int k = 0; k < _classes; k++)
         {
             if (x[k] == 0)
                 continue;
             Work += still.Length;
-            SubtractTimes(still, x[k], question.GainOf(k));
+            SubtractTimes(still, x[k], _question.GainOf(k));
         }
         return !still.ContainsAnyInRange(1, int.MaxValue);
     }
@@ -108,25 +108,25 @@ internal sealed class CardRelaxation
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private bool AddViolated(ReadOnlySpan<double> x)
     {
-        int all = question.Rows;
-        Span<double> still = left.AsSpan(0, all);
-        missing.AsSpan(0, all).CopyTo(still);
+        int all = _question.Rows;
+        Span<double> still = _left.AsSpan(0, all);
+        _missing.AsSpan(0, all).CopyTo(still);
         Work += 2L * all;
-        for (int k = 0; k < classes; k++)
+        for (int k = 0; k < _classes; k++)
         {
             if (x[k] == 0)
                 continue;
             Work += all;
-            AddTimes(still, -x[k], gains.AsSpan(k * all, all));
+            AddTimes(still, -x[k], _gains.AsSpan(k * all, all));
         }
         int worst = -1;
         double most = 1e-6;
         bool added = false;
         for (int i = 0; i < all; i++)
         {
-            if (still[i] <= (i < question.SetRows ? most : 1e-6) || isRow[i])
+            if (still[i] <= (i < _question.SetRows ? most : 1e-6) || _isRow[i])
                 continue;
-            if (i < question.SetRows)
+            if (i < _question.SetRows)
             {
                 (worst, most) = (i, still[i]);
                 continue;
@@ -141,58 +141,59 @@ internal sealed class CardRelaxation
 
     private void AddRow(int row)
     {
-        isRow[row] = true;
-        rows.Add(row);
-        int at = (rows.Count - 1) * classes;
-        if (gainsOfRow.Length < at + classes)
-            Array.Resize(ref gainsOfRow, Math.Max(at + classes, gainsOfRow.Length * 2));
-        Work += classes;
-        for (int k = 0; k < classes; k++)
-            gainsOfRow[at + k] = gains[(k * question.Rows) + row];
+        _isRow[row] = true;
+        _rows.Add(row);
+        int at = (_rows.Count - 1) * _classes;
+        if (_gainsOfRow.Length < at + _classes)
+            Array.Resize(ref _gainsOfRow, Math.Max(at + _classes, _gainsOfRow.Length * 2));
+        Work += _classes;
+        for (int k = 0; k < _classes; k++)
+            _gainsOfRow[at + k] = _gains[(k * _question.Rows) + row];
     }
 
-    // Nonbasic variables are the columns: classes 0..K-1, or slack K + 1 + row; K is z. Each row gives its basic variable as a sum over them.
+    // Nonbasic variables are the columns: classes 0..K-1, or slack K + 1 + row; K is z. Each row gives its basic variable as a sum over
+    // them.
     private double Simplex(ReadOnlySpan<int> low, ReadOnlySpan<int> high, Span<double> x)
     {
-        int m = rows.Count;
-        Work += (2L * m * classes) + classes;
-        for (int k = 0; k < classes; k++)
-            x[k] = least[k] = low[k];
+        int m = _rows.Count;
+        Work += (2L * m * _classes) + _classes;
+        for (int k = 0; k < _classes; k++)
+            x[k] = _least[k] = low[k];
         Resize(m);
         int first = 0;
         double most = 0;
         for (int i = 0; i < m; i++)
         {
-            value[i] = missing[rows[i]] - Dot(least.AsSpan(0, classes), gainsOfRow.AsSpan(i * classes, classes));
-            if (value[i] > most)
-                (first, most) = (i, value[i]);
+            _value[i] = _missing[_rows[i]] - Dot(_least.AsSpan(0, _classes), _gainsOfRow.AsSpan(i * _classes, _classes));
+            if (_value[i] > most)
+                (first, most) = (i, _value[i]);
         }
         if (most <= 0)
             return 0;
 
-        int z = classes;
-        int columns = classes + 1;
-        for (int j = 0; j < classes; j++)
+        int z = _classes;
+        int columns = _classes + 1;
+        for (int j = 0; j < _classes; j++)
         {
-            nonbasic[j] = j;
-            reach[j] = high[j] - low[j];
+            _nonbasic[j] = j;
+            _reach[j] = high[j] - low[j];
         }
-        nonbasic[classes] = z + 1 + first;
-        reach[z] = double.PositiveInfinity;
-        ReadOnlySpan<double> ofFirst = gainsOfRow.AsSpan(first * classes, classes);
+        _nonbasic[_classes] = z + 1 + first;
+        _reach[z] = double.PositiveInfinity;
+        ReadOnlySpan<double> ofFirst = _gainsOfRow.AsSpan(first * _classes, _classes);
         for (int i = 0; i < m; i++)
         {
-            reach[z + 1 + i] = double.PositiveInfinity;
+            _reach[z + 1 + i] = double.PositiveInfinity;
             bool isFirst = i == first;
-            basic[i] = isFirst ? z : z + 1 + i;
-            value[i] = isFirst ? most : most - value[i];
-            Span<double> row = table.AsSpan(i * stride, columns);
+            _basic[i] = isFirst ? z : z + 1 + i;
+            _value[i] = isFirst ? most : most - _value[i];
+            Span<double> row = _table.AsSpan(i * _stride, columns);
             if (isFirst)
                 row.Clear();
             else
-                gainsOfRow.AsSpan(i * classes, classes).CopyTo(row);
-            AddTimes(row[..classes], -1, ofFirst);
-            row[classes] = 1;
+                _gainsOfRow.AsSpan(i * _classes, _classes).CopyTo(row);
+            AddTimes(row[.._classes], -1, ofFirst);
+            row[_classes] = 1;
         }
         int zRow = first;
         for (int step = 0; step < 20_000; step++)
@@ -200,22 +201,22 @@ internal sealed class CardRelaxation
             Work += m + columns;
             if (Work > Limit)
                 return Finish(low, x, zRow);
-            int enter = Entering(table.AsSpan(zRow * stride, columns), step > 5_000);
+            int enter = Entering(_table.AsSpan(zRow * _stride, columns), step > 5_000);
             if (enter < 0)
                 return Finish(low, x, zRow);
-            double direction = atUpper[nonbasic[enter]] > 0 ? -1 : 1;
+            double direction = _atUpper[_nonbasic[enter]] > 0 ? -1 : 1;
             (int leave, double by) = Leaving(enter, direction, m, zRow);
             if (double.IsPositiveInfinity(by))
                 return Finish(low, x, zRow);
             for (int i = 0; i < m; i++)
-                value[i] += table[(i * stride) + enter] * direction * by;
+                _value[i] += _table[(i * _stride) + enter] * direction * by;
             if (leave < 0)
             {
-                atUpper[nonbasic[enter]] = 1 - atUpper[nonbasic[enter]];
+                _atUpper[_nonbasic[enter]] = 1 - _atUpper[_nonbasic[enter]];
                 continue;
             }
-            bool toUpper = table[(leave * stride) + enter] * direction > 0;
-            Pivot(leave, enter, m, columns, direction > 0 ? by : reach[nonbasic[enter]] - by, toUpper);
+            bool toUpper = _table[(leave * _stride) + enter] * direction > 0;
+            Pivot(leave, enter, m, columns, direction > 0 ? by : _reach[_nonbasic[enter]] - by, toUpper);
             if (leave == zRow)
             {
                 Read(low, x, m);
@@ -230,12 +231,13 @@ internal sealed class CardRelaxation
     private (int Row, double By) Leaving(int enter, double direction, int m, int zRow)
     {
         int leave = -1;
-        double most = reach[nonbasic[enter]];
+        double most = _reach[_nonbasic[enter]];
         for (int i = 0; i < m; i++)
         {
-            double rate = table[(i * stride) + enter] * direction;
-            double limit = rate < -Tiny ? value[i] / -rate
-                : rate > Tiny && !double.IsPositiveInfinity(reach[basic[i]]) ? (reach[basic[i]] - value[i]) / rate
+            double rate = _table[(i * _stride) + enter] * direction;
+            double limit =
+                rate < -Tiny ? _value[i] / -rate
+                : rate > Tiny && !double.IsPositiveInfinity(_reach[_basic[i]]) ? (_reach[_basic[i]] - _value[i]) / rate
                 : double.PositiveInfinity;
             if (limit < most || (limit == most && i == zRow))
                 (most, leave) = (Math.Max(limit, 0), i);
@@ -250,9 +252,9 @@ internal sealed class CardRelaxation
         double most = 1e-8;
         for (int j = 0; j < objective.Length; j++)
         {
-            if (reach[nonbasic[j]] <= 0)
+            if (_reach[_nonbasic[j]] <= 0)
                 continue;
-            double gain = atUpper[nonbasic[j]] > 0 ? objective[j] : -objective[j];
+            double gain = _atUpper[_nonbasic[j]] > 0 ? objective[j] : -objective[j];
             if (gain > most)
             {
                 if (firstFound)
@@ -266,24 +268,24 @@ internal sealed class CardRelaxation
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Pivot(int leave, int enter, int m, int columns, double entered, bool toUpper)
     {
-        Span<double> row = table.AsSpan(leave * stride, columns);
+        Span<double> row = _table.AsSpan(leave * _stride, columns);
         double by = 1 / row[enter];
         for (int j = 0; j < columns; j++)
             row[j] *= -by;
         row[enter] = by;
         for (int i = 0; i < m; i++)
         {
-            double factor = i == leave ? 0 : table[(i * stride) + enter];
+            double factor = i == leave ? 0 : _table[(i * _stride) + enter];
             if (factor == 0)
                 continue;
-            Span<double> other = table.AsSpan(i * stride, columns);
+            Span<double> other = _table.AsSpan(i * _stride, columns);
             other[enter] = 0;
             Work += columns;
             AddTimes(other, factor, row);
         }
-        (basic[leave], nonbasic[enter]) = (nonbasic[enter], basic[leave]);
-        value[leave] = entered;
-        atUpper[nonbasic[enter]] = toUpper ? 1 : 0;
+        (_basic[leave], _nonbasic[enter]) = (_nonbasic[enter], _basic[leave]);
+        _value[leave] = entered;
+        _atUpper[_nonbasic[enter]] = toUpper ? 1 : 0;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -323,26 +325,26 @@ internal sealed class CardRelaxation
 
     private double Finish(ReadOnlySpan<int> low, Span<double> x, int zRow)
     {
-        Read(low, x, rows.Count);
+        Read(low, x, _rows.Count);
         // The objective's coefficients of the slacks are the weights of the conditions.
-        weights.AsSpan(0, rows.Count).Clear();
-        for (int j = 0; j <= classes; j++)
+        _weights.AsSpan(0, _rows.Count).Clear();
+        for (int j = 0; j <= _classes; j++)
         {
-            int slack = nonbasic[j] - classes - 1;
+            int slack = _nonbasic[j] - _classes - 1;
             if (slack >= 0)
-                weights[slack] = Math.Max(0, table[(zRow * stride) + j]);
+                _weights[slack] = Math.Max(0, _table[(zRow * _stride) + j]);
         }
-        return value[zRow];
+        return _value[zRow];
     }
 
     private void Read(ReadOnlySpan<int> low, Span<double> x, int m)
     {
-        for (int k = 0; k < classes; k++)
-            x[k] = low[k] + (atUpper[k] > 0 ? reach[k] : 0);
+        for (int k = 0; k < _classes; k++)
+            x[k] = low[k] + (_atUpper[k] > 0 ? _reach[k] : 0);
         for (int i = 0; i < m; i++)
         {
-            if (basic[i] < classes)
-                x[basic[i]] = low[basic[i]] + value[i];
+            if (_basic[i] < _classes)
+                x[_basic[i]] = low[_basic[i]] + _value[i];
         }
     }
 
@@ -351,21 +353,21 @@ internal sealed class CardRelaxation
     {
         long there = 0;
         int used = 0;
-        for (int i = 0; i < rows.Count; i++)
+        for (int i = 0; i < _rows.Count; i++)
         {
-            weights[i] = Math.Round(weights[i] * (1 << 28));
-            there -= (long)weights[i] * question.Missing[rows[i]];
-            used += weights[i] != 0 ? 1 : 0;
+            _weights[i] = Math.Round(_weights[i] * (1 << 28));
+            there -= (long)_weights[i] * _question.Missing[_rows[i]];
+            used += _weights[i] != 0 ? 1 : 0;
         }
-        Work += rows.Count + ((long)used * classes);
-        for (int k = 0; k < classes; k++)
+        Work += _rows.Count + ((long)used * _classes);
+        for (int k = 0; k < _classes; k++)
         {
-            ReadOnlySpan<int> gains = question.GainOf(k);
+            ReadOnlySpan<int> gains = _question.GainOf(k);
             long gain = 0;
-            for (int i = 0; i < rows.Count; i++)
+            for (int i = 0; i < _rows.Count; i++)
             {
-                if (weights[i] != 0)
-                    gain += (long)weights[i] * gains[rows[i]];
+                if (_weights[i] != 0)
+                    gain += (long)_weights[i] * gains[_rows[i]];
             }
             there += Math.Max(gain * low[k], gain * high[k]);
         }
@@ -375,14 +377,14 @@ internal sealed class CardRelaxation
     private void Resize(int m)
     {
         // Rows are added one by one: some more at once.
-        if (table.Length < m * stride)
-            table = new double[(m + 16) * stride];
-        Need(ref value, m);
-        Need(ref basic, m);
-        Need(ref weights, m);
-        Need(ref reach, stride + m);
-        Need(ref nonbasic, stride);
-        Need(ref atUpper, stride + m).Clear();
+        if (_table.Length < m * _stride)
+            _table = new double[(m + 16) * _stride];
+        Need(ref _value, m);
+        Need(ref _basic, m);
+        Need(ref _weights, m);
+        Need(ref _reach, _stride + m);
+        Need(ref _nonbasic, _stride);
+        Need(ref _atUpper, _stride + m).Clear();
     }
 
     private static Span<T> Need<T>(ref T[] array, int length)

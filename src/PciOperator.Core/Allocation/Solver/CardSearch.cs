@@ -10,7 +10,8 @@ namespace PciOperator.Core;
 /// </summary>
 /// <remarks>
 /// Cards with the same two vectors are interchangeable and form a class; for a class only the number x of cards in PF mode
-/// counts. Two searches take turns, each with more work than before (the relaxation, which gets further with it, three times as much); both are exact and end, so whichever is done first is right.
+/// counts. Two searches take turns, each with more work than before (the relaxation, which gets further with it, three times as much); both
+/// are exact and end, so whichever is done first is right.
 /// The one here is depth first over the classes, each x within the range that every set still allows; it drops a branch when the
 /// classes not yet decided can't lift some set to its demand even at the best of both modes, and remembers what failed. It
 /// is quick on small and on loose questions. <see cref="CardBranching"/> branches on the linear relaxation, which is quick on
@@ -30,13 +31,13 @@ internal sealed class CardSearch
     // A class of more cards has its range worked out first.
     private const int FewCards = 4;
 
-    private readonly StateSet failed = new();
-    private readonly CardBranching branching = new();
-    private int[] sums = [];
-    private short[] states = [];
-    private int[] choice = [];
-    private long work;
-    private bool begun;
+    private readonly StateSet _failed = new();
+    private readonly CardBranching _branching = new();
+    private int[] _sums = [];
+    private short[] _states = [];
+    private int[] _choice = [];
+    private long _work;
+    private bool _begun;
 
     private enum Outcome
     {
@@ -49,7 +50,7 @@ internal sealed class CardSearch
     public CardQuestion Question { get; } = new();
 
     /// <summary>Work of both searches so far: numbers looked at.</summary>
-    public long Work => work + Question.Work + (begun ? branching.Work : 0);
+    public long Work => _work + Question.Work + (_begun ? _branching.Work : 0);
 
     /// <summary>Searches.</summary>
     /// <param name="modes">By card: 1 for PF mode, 0 for VFs, where an answer exists.</param>
@@ -60,13 +61,16 @@ internal sealed class CardSearch
         Begin();
         for (long round = FirstRound; ; round *= 4)
         {
-            Outcome outcome = Descend(0, Math.Min(work + round, mostWork - (Work - work)));
+            Outcome outcome = Descend(0, Math.Min(_work + round, mostWork - (Work - _work)));
             if (outcome == Outcome.RoundOver)
             {
-                if (!begun)
-                    branching.Begin(Question);
-                begun = true;
-                outcome = branching.Run(Math.Min(branching.Work + (3 * round), mostWork - (Work - branching.Work)), choice.AsSpan(0, Question.Classes)) switch
+                if (!_begun)
+                    _branching.Begin(Question);
+                _begun = true;
+                outcome = _branching.Run(
+                    Math.Min(_branching.Work + (3 * round), mostWork - (Work - _branching.Work)),
+                    _choice.AsSpan(0, Question.Classes)
+                ) switch
                 {
                     true => Outcome.Found,
                     false => Outcome.None,
@@ -77,7 +81,7 @@ internal sealed class CardSearch
                 return false;
             if (outcome == Outcome.Found)
             {
-                Question.Answer(choice, modes);
+                Question.Answer(_choice, modes);
                 return true;
             }
             if (Work >= mostWork)
@@ -88,51 +92,53 @@ internal sealed class CardSearch
     private void Begin()
     {
         Question.Prepare();
-        (work, begun) = (0, false);
+        (_work, _begun) = (0, false);
         (int classes, int rows) = (Question.Classes, Question.Rows);
-        Need(ref choice, classes);
-        Need(ref states, (classes + 1) * (rows + 1));
-        Need(ref sums, (classes + 1) * rows);
-        Question.Best.CopyTo(sums);
-        failed.Clear(rows + 1);
+        Need(ref _choice, classes);
+        Need(ref _states, (classes + 1) * (rows + 1));
+        Need(ref _sums, (classes + 1) * rows);
+        Question.Best.CopyTo(_sums);
+        _failed.Clear(rows + 1);
     }
 
-    // sums[k] is, for each condition, what can still be had at most above the demand once the classes before k are decided: one is met when it is not negative.
+    // sums[k] is, for each condition, what can still be had at most above the demand once the classes before k are decided: one is met when
+    // it is not negative.
     private Outcome Descend(int k, long limit)
     {
         int rows = Question.Rows;
-        ReadOnlySpan<int> now = sums.AsSpan(k * rows, rows);
+        ReadOnlySpan<int> now = _sums.AsSpan(k * rows, rows);
         if (k == 0 && now.ContainsAnyInRange(int.MinValue, -1))
             return Outcome.None;
         if (k == Question.Classes)
             return Outcome.Found;
         bool remembered = k > 1 && Question.Classes - k > 1;
-        Span<short> state = states.AsSpan(k * (rows + 1), rows + 1);
+        Span<short> state = _states.AsSpan(k * (rows + 1), rows + 1);
         if (remembered)
         {
-            work += rows;
+            _work += rows;
             Remember(k, now, state);
-            if (failed.Contains(state))
+            if (_failed.Contains(state))
                 return Outcome.None;
         }
         (int low, int high) = Range(k, now);
         for (int x = low; x <= high; x++)
         {
-            if (work > limit)
+            if (_work > limit)
                 return Outcome.RoundOver;
             if (!Advance(k, now, x))
                 continue;
-            choice[k] = x;
+            _choice[k] = x;
             Outcome outcome = Descend(k + 1, limit);
             if (outcome != Outcome.None)
                 return outcome;
         }
         if (remembered)
-            failed.Add(state);
+            _failed.Add(state);
         return Outcome.None;
     }
 
-    // The numbers of PFs that leave every condition a chance; for a few cards all of them, which are as quickly tried. Where one number is best for every
+    // The numbers of PFs that leave every condition a chance; for a few cards all of them, which are as quickly tried. Where one number is
+    // best for every
     // condition, it alone.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private (int Low, int High) Range(int k, ReadOnlySpan<int> now)
@@ -140,7 +146,7 @@ internal sealed class CardSearch
         int low = 0;
         int high = Question.Sizes[k];
         ReadOnlySpan<int> gains = Question.GainOf(k);
-        work += now.Length;
+        _work += now.Length;
         if (!gains.ContainsAnyInRange(int.MinValue, -1))
             return (high, high);
         if (!gains.ContainsAnyInRange(1, int.MaxValue))
@@ -148,7 +154,7 @@ internal sealed class CardSearch
         if (high <= FewCards)
             return (0, high);
         ReadOnlySpan<int> bases = Question.BaseOf(k);
-        work += now.Length;
+        _work += now.Length;
         for (int row = 0; row < now.Length; row++)
         {
             int gain = gains[row];
@@ -164,7 +170,9 @@ internal sealed class CardSearch
                     high = missing > 0 ? -1 : missing / gain;
             }
             else if (missing > 0)
+            {
                 return (1, 0);
+            }
         }
         return (low, high);
     }
@@ -175,7 +183,7 @@ internal sealed class CardSearch
     {
         ReadOnlySpan<int> bases = Question.BaseOf(k);
         ReadOnlySpan<int> gains = Question.GainOf(k);
-        Span<int> next = sums.AsSpan((k + 1) * now.Length, now.Length);
+        Span<int> next = _sums.AsSpan((k + 1) * now.Length, now.Length);
         int width = Vector<int>.Count;
         var times = new Vector<int>(x);
         int i = 0;
@@ -184,12 +192,12 @@ internal sealed class CardSearch
             Vector<int> sum = new Vector<int>(now[i..]) + new Vector<int>(bases[i..]) + (new Vector<int>(gains[i..]) * times);
             if (Vector.LessThanAny(sum, Vector<int>.Zero))
             {
-                work += i + width;
+                _work += i + width;
                 return false;
             }
             sum.CopyTo(next[i..]);
         }
-        work += now.Length;
+        _work += now.Length;
         for (; i < now.Length; i++)
         {
             next[i] = now[i] + bases[i] + (gains[i] * x);
@@ -199,7 +207,8 @@ internal sealed class CardSearch
         return true;
     }
 
-    // A failed state is known by the depth and, for each condition, what is left above the demand, up to the most that later choices can take away: more
+    // A failed state is known by the depth and, for each condition, what is left above the demand, up to the most that later choices can
+    // take away: more
     // than that never fails.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Remember(int k, ReadOnlySpan<int> now, Span<short> state)
@@ -211,8 +220,8 @@ internal sealed class CardSearch
         int i = 0;
         for (; i <= now.Length - (2 * width); i += 2 * width)
         {
-            Vector<int> lower = Vector.Min(Vector.Min(new Vector<int>(now[i..]), new Vector<int>(swing[i..])), most);
-            Vector<int> upper = Vector.Min(Vector.Min(new Vector<int>(now[(i + width)..]), new Vector<int>(swing[(i + width)..])), most);
+            var lower = Vector.Min(Vector.Min(new Vector<int>(now[i..]), new Vector<int>(swing[i..])), most);
+            var upper = Vector.Min(Vector.Min(new Vector<int>(now[(i + width)..]), new Vector<int>(swing[(i + width)..])), most);
             Vector.Narrow(lower, upper).CopyTo(state[i..]);
         }
         for (; i < now.Length; i++)
