@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
@@ -124,7 +125,7 @@ internal sealed class Demo
         {
             var rules = (n.Spec.Rules ?? []).ToDictionary(r => r.Name);
             return rules.Count > 0 && n.Status?.ObservedGeneration == n.Metadata.Generation && n.Status?.Devices?.Count > 0
-                && n.Status.Devices.Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null })
+                && n.Status.Devices.Where(d => d is { Type: DeviceType.Pf, Rule: not null })
                     .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
         });
     }
@@ -147,7 +148,7 @@ internal sealed class Demo
             table.AddRow([
                 Markup.Escape($"{kind.Key.VendorId}:{kind.Key.ProductId} {kind.Key.Name?.Replace(" Corporation", "", StringComparison.Ordinal)}"), Markup.Escape(kind.Key.Rule!),
                 .. nodes.Select(n => (n.Status?.Devices ?? []).Where(d => (d.VendorId, d.ProductId, d.Rule) == (kind.Key.VendorId, kind.Key.ProductId, kind.Key.Rule)).ToList())
-                    .Select(d => $"[green]{d.Count(x => x.State == PciDeviceState.Available)}[/] of {d.Count}"),
+                    .Select(d => $"[green]{d.Count(x => x.State == DeviceState.Available)}[/] of {d.Count}"),
             ]);
         }
 

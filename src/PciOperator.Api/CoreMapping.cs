@@ -29,7 +29,7 @@ public static class CoreMapping
             Managed = policy.Managed,
             ResourceClass = policy.ResourceClass,
             Traits = policy.Traits ?? [],
-            Companions = policy.Companions == CompanionPolicy.Allow ? Core.CompanionPolicy.Allow : Core.CompanionPolicy.Refuse,
+            Companions = policy.Companions,
             Other = policy.Tags ?? DeviceTags.None.Other,
         };
         if (policy.Trusted is { } trusted)
@@ -48,13 +48,7 @@ public static class CoreMapping
         SubsystemVendorId = device.SubsystemVendorId is { Length: > 0 } vendor ? PciId.Parse(vendor) : null,
         SubsystemProductId = device.SubsystemProductId is { Length: > 0 } product ? PciId.Parse(product) : null,
         ClassCode = uint.TryParse(device.ClassCode, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var code) ? code : 0,
-        Type = device.Type switch
-        {
-            PciDeviceType.PhysicalFunction => DeviceType.Pf,
-            PciDeviceType.VirtualFunction => DeviceType.Vf,
-            PciDeviceType.Vdpa => DeviceType.Vdpa,
-            _ => DeviceType.Pci,
-        },
+        Type = device.Type,
         ParentAddress = device.ParentAddress is { Length: > 0 } parent ? PciAddress.Parse(parent) : null,
         NumaNode = device.NumaNode,
         Socket = device.Socket,
@@ -84,7 +78,7 @@ public static class CoreMapping
     {
         Name = alias.Metadata.Name!,
         AnyOf = [.. alias.Spec.Devices.Select(Device)],
-        NumaPolicy = ToCore(alias.Spec.NumaPolicy),
+        NumaPolicy = alias.Spec.NumaPolicy,
         LiveMigratable = alias.Spec.LiveMigratable,
     };
 
@@ -103,10 +97,10 @@ public static class CoreMapping
                 Name = r.Name,
                 Alias = alias(r.Alias) ?? throw new KeyNotFoundException(r.Alias),
                 Count = r.Count,
-                NumaPolicy = r.NumaPolicy is { } own ? ToCore(own) : null,
+                NumaPolicy = r.NumaPolicy,
             }),
         ],
-        NumaPolicy = claim.Spec.NumaPolicy is { } policy ? ToCore(policy) : null,
+        NumaPolicy = claim.Spec.NumaPolicy,
         GuestNuma = claim.Spec.GuestNuma == GuestNuma.None ? Core.GuestNuma.None
             : claim.Spec.NumaNodes is { Count: > 0 } nodes ? Core.GuestNuma.On(nodes)
             : Core.GuestNuma.Unknown,
@@ -132,13 +126,9 @@ public static class CoreMapping
     {
         VendorId = device.VendorId is { } vendor ? Id("vendorId", vendor) : null,
         ProductId = device.ProductId is { } product ? Id("productId", product) : null,
-        Type = device.DeviceType switch
-        {
-            PciAliasDeviceType.Pci => DeviceType.Pci,
-            PciAliasDeviceType.PhysicalFunction => DeviceType.Pf,
-            PciAliasDeviceType.VirtualFunction => DeviceType.Vf,
-            _ => null,
-        },
+        Type = device.DeviceType is DeviceType.Vdpa
+            ? throw new SpecFormatException("deviceType", "an alias can't ask for vdpa, which is never given away: type-PCI, type-PF or type-VF.")
+            : device.DeviceType,
         ResourceClass = device.ResourceClass,
         Traits = device.Traits ?? [],
         PhysicalNetwork = device.PhysicalNetwork,
@@ -150,12 +140,4 @@ public static class CoreMapping
     private static PciId Id(string field, string text) => PciId.TryParse(text, out var id)
         ? id
         : throw new SpecFormatException(field, $"'{text}' is not a PCI id: four hexadecimal digits are, such as 8086.");
-
-    private static NumaPolicy ToCore(PciNumaPolicy policy) => policy switch
-    {
-        PciNumaPolicy.Preferred => NumaPolicy.Preferred,
-        PciNumaPolicy.Required => NumaPolicy.Required,
-        PciNumaPolicy.Socket => NumaPolicy.Socket,
-        _ => NumaPolicy.Legacy,
-    };
 }

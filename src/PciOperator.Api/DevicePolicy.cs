@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Api;
@@ -11,7 +12,7 @@ public abstract record DevicePolicy
 
     /// <summary>The driver that a claimed device is bound to: `vfio-pci`, `auto` for the kernel's best VFIO variant driver, or `pci-stub` to only take it from the host.</summary>
     [Default("\"vfio-pci\"")]
-    public PassthroughDriver Driver { get; set; } = PassthroughDriver.VfioPci;
+    public BindDriver Driver { get; set; } = BindDriver.VfioPci;
 
     /// <summary>True: bound when claimed and given back to its host driver when released. False: an administrator binds it, and a device that is still on its host driver is refused.</summary>
     [Default("true")]
@@ -22,7 +23,7 @@ public abstract record DevicePolicy
 
     /// <summary>Whether the device must be, may be, or is never reset between owners.</summary>
     [Default("\"bestEffort\"")]
-    public ResetPolicy Reset { get; set; } = ResetPolicy.BestEffort;
+    public ResetMode Reset { get; set; } = ResetMode.BestEffort;
 
     /// <summary>Whether members of a device's IOMMU group that no spec matches may go with it (`allow`), or keep it from being offered (`refuse`).</summary>
     [Default("\"refuse\"")]

@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using k8s;
 using k8s.Models;
 using PciOperator.Kubernetes.Schema;
@@ -54,6 +55,17 @@ public sealed record PciNodeSpec
 /// <summary>One PciDeviceSpec as it applies to a node.</summary>
 public sealed record PciNodeRule : DevicePolicy
 {
+    /// <summary>A rule without a policy yet.</summary>
+    public PciNodeRule()
+    {
+    }
+
+    /// <summary>A rule that repeats a policy, all of it.</summary>
+    public PciNodeRule(DevicePolicy policy)
+        : base(policy)
+    {
+    }
+
     /// <summary>The PciDeviceSpec's name.</summary>
     [Required, Length(1, 253)]
     public string Name { get; set; } = "";
@@ -117,7 +129,7 @@ public sealed record AssignedDevice
 
     /// <summary>The driver to bind it to.</summary>
     [Default("\"vfio-pci\"")]
-    public PassthroughDriver Driver { get; set; } = PassthroughDriver.VfioPci;
+    public BindDriver Driver { get; set; } = BindDriver.VfioPci;
 
     /// <summary>Whether the agent binds and restores it.</summary>
     [Default("true")]
@@ -125,7 +137,7 @@ public sealed record AssignedDevice
 
     /// <summary>Whether it is reset between owners.</summary>
     [Default("\"bestEffort\"")]
-    public ResetPolicy Reset { get; set; } = ResetPolicy.BestEffort;
+    public ResetMode Reset { get; set; } = ResetMode.BestEffort;
 
     /// <summary>True when it stays withheld after this owner, until an administrator frees it.</summary>
     public bool? OneTimeUse { get; set; }
@@ -239,7 +251,7 @@ public sealed record PciNodeDevice
     public string? Name { get; set; }
 
     /// <summary>`type-PCI`, `type-PF`, `type-VF` or `vdpa`.</summary>
-    public PciDeviceType Type { get; set; }
+    public DeviceType Type { get; set; }
 
     /// <summary>A VF's PF.</summary>
     [Pattern("^([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7])?$"), Length(0, 16)]
@@ -293,7 +305,7 @@ public sealed record PciNodeDevice
     public string? Rule { get; set; }
 
     /// <summary>Its state, in Nova's words.</summary>
-    public PciDeviceState? State { get; set; }
+    public DeviceState? State { get; set; }
 
     /// <summary>Why it is not offered.</summary>
     [Length(0, 1024)]
@@ -337,7 +349,7 @@ public sealed record AssignmentStatus
 
     /// <summary>Where the agent is with it.</summary>
     [Required]
-    public AssignmentState State { get; set; }
+    public HoldingState State { get; set; }
 
     /// <summary>One word for why.</summary>
     [Pattern("^([A-Za-z][A-Za-z0-9]*)?$"), Length(0, 64)]
@@ -379,13 +391,13 @@ public sealed record AssignedDeviceStatus
 public sealed record HeldPolicy
 {
     /// <summary>The driver that was asked for.</summary>
-    public PassthroughDriver Driver { get; set; } = PassthroughDriver.VfioPci;
+    public BindDriver Driver { get; set; } = BindDriver.VfioPci;
 
     /// <summary>Whether the agent binds and restores it.</summary>
     public bool Managed { get; set; } = true;
 
     /// <summary>Whether it is reset between owners.</summary>
-    public ResetPolicy Reset { get; set; } = ResetPolicy.BestEffort;
+    public ResetMode Reset { get; set; } = ResetMode.BestEffort;
 
     /// <summary>True when it stays withheld after this owner.</summary>
     public bool? OneTimeUse { get; set; }
@@ -403,7 +415,7 @@ public sealed record PciPool
     public string? ProductId { get; set; }
 
     /// <summary>Device type.</summary>
-    public PciDeviceType Type { get; set; }
+    public DeviceType Type { get; set; }
 
     /// <summary>NUMA node; absent when the host doesn't know.</summary>
     [Range(0, 2147483647)]

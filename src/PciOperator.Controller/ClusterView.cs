@@ -420,7 +420,7 @@ internal sealed class ClusterView
 
         foreach (var held in status.Assignments ?? [])
         {
-            if (held.State == AssignmentState.Rejected)
+            if (held.State == HoldingState.Rejected)
                 continue;
             foreach (var device in held.Devices ?? [])
                 owners.TryAdd(device.Address, held.ClaimUid);
@@ -437,18 +437,18 @@ internal sealed class ClusterView
                 // A rule that is gone gives nothing away any more, whatever the agent has still to notice.
                 Tags = d.Rule is { } rule && rules.TryGetValue(rule, out var tags) ? tags : null,
                 Owner = owners.GetValueOrDefault(d.Address),
-                BlockedReason = d.State is PciDeviceState.Unavailable or PciDeviceState.Removed && !owners.ContainsKey(d.Address) && !DerivedFromOwners(d, devices, owners)
+                BlockedReason = d.State is DeviceState.Unavailable or DeviceState.Removed && !owners.ContainsKey(d.Address) && !DerivedFromOwners(d, devices, owners)
                     ? d.Reason ?? "it is not available"
                     : null,
-                BlocksPf = PciOperatorApi.KeepsPf(d.WithheldBy),
+                BlocksPf = WithheldWords.KeepsPf(d.WithheldBy),
             }),
         ], sockets);
     }
 
     /// <summary>Whether the agent calls a device unavailable only because its PF or one of its VFs is given away: the allocator works that out itself from the owners.</summary>
     private static bool DerivedFromOwners(PciNodeDevice device, IReadOnlyList<PciNodeDevice> all, Dictionary<string, string> owners) =>
-        device.Type == PciDeviceType.VirtualFunction ? device.ParentAddress is { } parent && owners.ContainsKey(parent)
-        : device.Type == PciDeviceType.PhysicalFunction && all.Any(v => v.ParentAddress == device.Address && owners.ContainsKey(v.Address));
+        device.Type == DeviceType.Vf ? device.ParentAddress is { } parent && owners.ContainsKey(parent)
+        : device.Type == DeviceType.Pf && all.Any(v => v.ParentAddress == device.Address && owners.ContainsKey(v.Address));
 }
 
 /// <summary>A claim and what it asks for.</summary>

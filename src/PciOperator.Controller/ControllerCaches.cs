@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
@@ -40,7 +41,7 @@ internal sealed class ControllerCaches
         AgentPods = new(client, options.AgentNamespace, new ListOptions { LabelSelector = options.AgentSelector }, time, log, metrics);
 
         PciNodes.AddIndex(ByAssignedClaim, n => (n.Spec.Assignments ?? []).Select(a => a.ClaimUid));
-        PciNodes.AddIndex(ByHeldClaim, n => (n.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected).Select(a => a.ClaimUid));
+        PciNodes.AddIndex(ByHeldClaim, n => (n.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected).Select(a => a.ClaimUid));
         Claims.AddIndex(ByUid, c => [c.Metadata.Uid!]);
         Claims.AddIndex(ByNode, c => c.Status?.NodeName is { Length: > 0 } name ? [name] : []);
         Claims.AddIndex(ByCoLocatedName, c => (c.Spec.CoLocateWith ?? []).Select(n => $"{c.Metadata.NamespaceProperty}/{n}"));

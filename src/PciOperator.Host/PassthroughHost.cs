@@ -175,7 +175,7 @@ public sealed partial class PassthroughHost
         [
             .. functions.Concat(silent.Select(f => f with
             {
-                WithheldBy = "NotAnswering",
+                WithheldBy = WithheldWords.NotAnswering,
                 Withheld = $"{f.Address} doesn't answer: the kernel has not finished {looked.Silent.GetValueOrDefault(f.Address, "a read")}, as when a driver can't let go of the device. A process may still use it: stop it.",
             })).OrderBy(f => f.Address),
         ];

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using PciOperator.Core;
 using PciOperator.Host.Tests.Faults;
 using Xunit.Abstractions;
 

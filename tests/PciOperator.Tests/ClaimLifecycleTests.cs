@@ -1,4 +1,5 @@
 using System.Text;
+using PciOperator.Core;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
@@ -50,7 +51,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal(2, claim.Status.Devices!.Count);
         Assert.All(claim.Status.Devices, d =>
         {
-            Assert.Equal(("8086", "10ca", "r0", "vfio-pci", PciDeviceState.Allocated), (d.VendorId, d.ProductId, d.Request, d.Driver, d.State));
+            Assert.Equal(("8086", "10ca", "r0", "vfio-pci", DeviceState.Allocated), (d.VendorId, d.ProductId, d.Request, d.Driver, d.State));
             Assert.Equal("vfio-pci", lab.Driver("node-1", d.Address));
         });
 
@@ -135,7 +136,7 @@ public abstract class ClaimLifecycleTests
                 - { vendorId: "8086", productId: "10ca", deviceType: type-VF }
                 - { vendorId: "8086", productId: "154c", deviceType: type-VF }
             """);
-        var free = (await lab.InventoryAsync("node-1")).Status!.Devices!.Count(d => d is { Type: PciDeviceType.VirtualFunction, State: PciDeviceState.Available });
+        var free = (await lab.InventoryAsync("node-1")).Status!.Devices!.Count(d => d is { Type: DeviceType.Vf, State: DeviceState.Available });
         Assert.InRange(free, 2, 16);
 
         await lab.ClaimAsync("all", $"any-vf:{free}");
@@ -317,12 +318,12 @@ public abstract class ClaimLifecycleTests
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        await lab.ClaimAsync("local", "nv2080:1,a1:1", s => s.NumaPolicy = PciNumaPolicy.Required);
+        await lab.ClaimAsync("local", "nv2080:1,a1:1", s => s.NumaPolicy = NumaPolicy.Required);
         var claim = await lab.ReadyAsync("local");
         Assert.Single(claim.Status!.Devices!.Where(d => d.Companion != true).Select(d => d.NumaNode).Distinct());
         Assert.Single(claim.Status.NumaNodes!);
 
-        await lab.ClaimAsync("nowhere", "nvme:1", s => { s.NumaPolicy = PciNumaPolicy.Required; s.NumaNodes = [7]; });
+        await lab.ClaimAsync("nowhere", "nvme:1", s => { s.NumaPolicy = NumaPolicy.Required; s.NumaNodes = [7]; });
         await lab.PendingAsync("nowhere", "NUMA policy required");
     }
 
@@ -333,7 +334,7 @@ public abstract class ClaimLifecycleTests
         await lab.WithSamplesAsync();
         await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"driver":"pci-stub"}}"""));
         await lab.UntilAsync("the rule to change", () => lab.Client.GetAsync<PciNode>("node-1"), n =>
-            n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Driver: PassthroughDriver.PciStub }));
+            n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Driver: BindDriver.PciStub }));
         await lab.ClaimAsync("held", "nvme:1");
         var held = await lab.UntilAsync("claim held to be Prepared", () => lab.GetAsync("held"), c => c.Status?.Conditions.IsTrue(Conditions.Prepared) == true);
         Assert.False(held.Status!.Conditions.IsTrue(Conditions.Ready));

@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
@@ -116,7 +117,7 @@ internal static class ViewHosts
                     ClassCode = "010802",
                     IommuGroup = i,
                     Rule = "drives",
-                    State = PciDeviceState.Available,
+                    State = DeviceState.Available,
                 }),
             ],
         },

@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
@@ -79,14 +80,14 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.DeleteAsync("disk");
         await lab.GoneAsync("disk");
         Assert.Equal("vfio-pci", lab.Driver(Node, drive));
-        await lab.UntilAsync("the drive to be withheld", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Single(d => d.Address == drive) is { State: PciDeviceState.Unavailable });
+        await lab.UntilAsync("the drive to be withheld", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Single(d => d.Address == drive) is { State: DeviceState.Unavailable });
 
         await lab.DeleteAsync("nic");
         await lab.GoneAsync("nic");
         await lab.Cluster.Nodes[Node].StopAgentAsync();
         lab.Host(Node).Reboot();
         await lab.Cluster.Nodes[Node].StartAgentAsync();
-        await lab.UntilAsync("the drive to be offered", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Single(d => d.Address == drive) is { State: PciDeviceState.Available });
+        await lab.UntilAsync("the drive to be offered", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Single(d => d.Address == drive) is { State: DeviceState.Available });
         await lab.ClaimAsync("again", "nvme:1");
         await lab.ReadyAsync("again");
 
@@ -150,7 +151,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await Kubectl.RunAsync(lab.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
 
         // While a guest has the device it stays; then it goes back, although no claim has ever said so.
-        await lab.UntilAsync("the agent to say what it holds", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status?.Assignments?.Any(a => a is { ClaimName: "disk", State: AssignmentState.Releasing }) == true, patience: TimeSpan.FromMinutes(2));
+        await lab.UntilAsync("the agent to say what it holds", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status?.Assignments?.Any(a => a is { ClaimName: "disk", State: HoldingState.Releasing }) == true, patience: TimeSpan.FromMinutes(2));
         Assert.Equal("vfio-pci", lab.Driver(Node, drive));
         lab.Host(Node).StopProcess(process);
         await lab.UntilAsync("the drive to be back", () => Task.FromResult(lab.Driver(Node, drive)), d => d == before[Node][drive]);

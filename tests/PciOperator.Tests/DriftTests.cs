@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using PciOperator.Core;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Sandbox.Hosts;
@@ -40,14 +41,14 @@ public abstract class DriftTests(ITestOutputHelper output)
         var unplugged = Stopwatch.StartNew();
         lab.Host(Node).Remove(drive);
         var node = await lab.UntilAsync("the PciNode to say so", () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == PciDeviceState.Removed));
+            n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == DeviceState.Removed));
         var onNode = unplugged.Elapsed;
         var claim = await TroubledAsync(lab, "disk", "DeviceGone");
         output.WriteLine($"after the unplug: PciNode {onNode.TotalMilliseconds:0} ms, claim {unplugged.Elapsed.TotalMilliseconds:0} ms");
 
         Assert.Contains($"{drive}: a device is gone from the bus (DeviceGone)", claim.Status!.Conditions.Find(Conditions.Ready)!.Message, StringComparison.Ordinal);
         Assert.Equal("DeviceGone", claim.Status.Conditions.Find(Conditions.Prepared)!.Reason);
-        Assert.Equal(PciDeviceState.Removed, claim.Status.Devices![0].State);
+        Assert.Equal(DeviceState.Removed, claim.Status.Devices![0].State);
         node = await lab.UntilAsync("the PciNode's condition", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Conditions.IsTrue(Conditions.DriftDetected));
         Assert.Contains("default/disk", node.Status!.Conditions.Find(Conditions.DriftDetected)!.Message, StringComparison.Ordinal);
         await lab.ClaimAsync("other", "nvme:1");
@@ -57,7 +58,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         (card.Driver, card.Override) = (null, null);
         lab.Host(Node).Add(card);
         claim = await lab.ReadyAsync("disk");
-        Assert.Equal(PciDeviceState.Allocated, claim.Status!.Devices![0].State);
+        Assert.Equal(DeviceState.Allocated, claim.Status!.Devices![0].State);
         Assert.Equal("vfio-pci", lab.Driver(Node, drive));
         await lab.UntilAsync("the drift to be over", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Conditions.Find(Conditions.DriftDetected)?.Status == "False");
         await OneEventAsync(lab, "disk", "DeviceGone");
@@ -102,7 +103,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         var claim = await TroubledAsync(lab, "router", "DriftDetected");
         Assert.DoesNotContain("0000:22:01.0", claim.Status!.Conditions.Find(Conditions.Ready)!.Message, StringComparison.Ordinal);
         await lab.UntilAsync("the PciNode to say where it is", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Assignments!.Any(a => a.Message?.Contains("is at 0000:22:01.0 now", StringComparison.Ordinal) == true));
-        var node = await lab.UntilAsync("the stranger to be marked", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == port && d.State == PciDeviceState.Unavailable));
+        var node = await lab.UntilAsync("the stranger to be marked", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == port && d.State == DeviceState.Unavailable));
         Assert.Contains("claim default/router holds what was here", node.Status!.Devices!.Single(d => d.Address == port).Reason, StringComparison.Ordinal);
 
         await lab.DeleteAsync("router");
@@ -139,7 +140,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         await lab.WithSamplesAsync();
         var drive = (await lab.InventoryAsync(Node)).Status!.Devices!.Single(d => d is { ProductId: "0a54", Rule: not null }).Address;
         lab.Host(Node).Change(drive, f => f.Disks[0].MountedAt = "/data");
-        await lab.UntilAsync("the drive to be kept back", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == PciDeviceState.Unavailable));
+        await lab.UntilAsync("the drive to be kept back", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == DeviceState.Unavailable));
         await lab.ClaimAsync("disk", "nvme:1");
         var waiting = await lab.PendingAsync("disk", "Not offered: 1 (the host keeps it); the PciNodes say why.");
         var message = waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message;

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using PciOperator.Core;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
@@ -139,7 +140,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                     SubsystemVendorId = Of(ids),
                     ClassCode = Of<string?>([null, "", "010802", "060400", storable ? null : "zz"]),
                     Name = Of(texts),
-                    Type = Of(Enum.GetValues<PciDeviceType>()),
+                    Type = Of(Enum.GetValues<DeviceType>()),
                     ParentAddress = random.Next(2) == 0 ? null : Of(addresses),
                     NumaNode = Of(numbers),
                     Socket = Of(numbers),
@@ -150,7 +151,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                     ResetMethods = Of<IReadOnlyList<string>?>([null, [], ["flr", "\u001b"]]),
                     Bridge = Of<bool?>([null, false, true]),
                     Rule = Of(rules),
-                    State = Of<PciDeviceState?>([null, PciDeviceState.Available, .. Enum.GetValues<PciDeviceState>()]),
+                    State = Of<DeviceState?>([null, DeviceState.Available, .. Enum.GetValues<DeviceState>()]),
                     Reason = Of(texts),
                     WithheldBy = Of(words),
                     Problems = Of<IReadOnlyList<PciDeviceProblem>?>([null, [new() { Type = "LinkDegraded", Message = Of(texts) }]]),
@@ -162,7 +163,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                 {
                     ClaimUid = Of<string>(["there", "free", "c", storable ? "d" : "", "\u001b"]),
                     ClaimName = Of(texts),
-                    State = Of(Enum.GetValues<AssignmentState>()),
+                    State = Of(Enum.GetValues<HoldingState>()),
                     Reason = Of(words),
                     Message = Of(texts),
                     Devices = Of<IReadOnlyList<AssignedDeviceStatus>?>([null, [], [new() { Address = Of(addresses), Driver = Of(texts), DeviceNode = Of(texts) }, new() { Address = storable ? "0000:7f:00.0" : Of(addresses) }]]),

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
@@ -157,7 +158,7 @@ public sealed class KillTests(ITestOutputHelper output)
             var rules = (n?.Spec.Rules ?? []).ToDictionary(r => r.Name);
             return n?.Status?.ObservedGeneration == n?.Metadata.Generation && n?.Status?.Devices is { Count: > 0 } devices && n.Spec.Assignments is not { Count: > 0 }
                 && n.Status.Assignments is not { Count: > 0 }
-                && devices.Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null }).All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
+                && devices.Where(d => d is { Type: DeviceType.Pf, Rule: not null }).All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
         });
 
         private async Task CheckOwnersAsync()

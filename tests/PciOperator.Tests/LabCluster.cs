@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using PciOperator.Core;
 using k8s;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
@@ -102,7 +103,7 @@ public sealed class LabCluster : IAsyncDisposable
     {
         var rules = (n.Spec.Rules ?? []).ToDictionary(r => r.Name);
         return rules.Count > 0 && n.Status?.ObservedGeneration == n.Metadata.Generation && n.Status?.Devices is { Count: > 0 } devices
-            && devices.Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null, State: PciDeviceState.Available })
+            && devices.Where(d => d is { Type: DeviceType.Pf, Rule: not null, State: DeviceState.Available })
                 .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
     });
 

@@ -3,6 +3,7 @@ using System.Text.Json;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Controller;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Testing;
 
@@ -73,12 +74,12 @@ public sealed class LimitTests
     [Fact]
     public void More_claims_than_status_takes_leave_out_those_that_the_spec_names_and_that_have_nothing_yet()
     {
-        List<AssignmentStatus> all = [.. Enumerable.Range(0, 1030).Select(i => new AssignmentStatus { ClaimUid = $"{i:0000}", State = i < 10 ? AssignmentState.Releasing : i < 100 ? AssignmentState.Preparing : AssignmentState.Prepared, Message = new string('m', 1024) })];
+        List<AssignmentStatus> all = [.. Enumerable.Range(0, 1030).Select(i => new AssignmentStatus { ClaimUid = $"{i:0000}", State = i < 10 ? HoldingState.Releasing : i < 100 ? HoldingState.Preparing : HoldingState.Prepared, Message = new string('m', 1024) })];
         var kept = StatusShare.Assignments(all, uid => string.CompareOrdinal(uid, "0010") >= 0, out var complete);
         Assert.True(complete);
         Assert.Equal(1024, kept.Count);
-        Assert.Equal(10, kept.Count(a => a.State == AssignmentState.Releasing));
-        Assert.Equal(930, kept.Count(a => a.State == AssignmentState.Prepared));
+        Assert.Equal(10, kept.Count(a => a.State == HoldingState.Releasing));
+        Assert.Equal(930, kept.Count(a => a.State == HoldingState.Prepared));
         Assert.All(kept, a => Assert.InRange(a.Message!.Length, 1, 100));
         StatusShare.Assignments(all, _ => false, out complete);
         Assert.False(complete);
@@ -98,7 +99,7 @@ public sealed class LimitTests
             assignments = [.. assignments.SkipLast(1)];
         List<AssignmentStatus> said = [.. assignments.Select(a => new AssignmentStatus
         {
-            ClaimUid = a.ClaimUid, ClaimNamespace = a.ClaimNamespace, ClaimName = a.ClaimName, State = AssignmentState.Stuck, Reason = "WriteBlocked", Message = new string('m', 1024),
+            ClaimUid = a.ClaimUid, ClaimNamespace = a.ClaimNamespace, ClaimName = a.ClaimName, State = HoldingState.Stuck, Reason = "WriteBlocked", Message = new string('m', 1024),
             Devices = [.. a.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address, Driver = "vfio-pci", OriginalDriver = "iavf", DeviceNode = "/dev/vfio/1000" })],
         })];
         var reported = StatusShare.Assignments(said, _ => true, out _);
@@ -136,7 +137,7 @@ public sealed class LimitTests
         await lab.Client.CreateAsync(new PciAlias
         {
             Metadata = new() { Name = "long" },
-            Spec = new() { Devices = [.. Enumerable.Range(0, 16).Select(i => new AliasDevice { VendorId = "8086", ProductId = $"10{i:x2}", ResourceClass = "CUSTOM_" + new string('A', 248), DeviceType = PciAliasDeviceType.VirtualFunction })] },
+            Spec = new() { Devices = [.. Enumerable.Range(0, 16).Select(i => new AliasDevice { VendorId = "8086", ProductId = $"10{i:x2}", ResourceClass = "CUSTOM_" + new string('A', 248), DeviceType = DeviceType.Vf })] },
         });
         var alias = await lab.UntilAsync("its status", () => lab.Client.GetAsync<PciAlias>("long"), a => a.Status?.Summary is not null);
         Assert.Equal(4096, alias.Status!.Summary!.Length);
@@ -168,8 +169,8 @@ public sealed class LimitTests
     private static PciNodeDevice Device(int i) => new()
     {
         Address = $"{i / 256:x4}:{i % 256:x2}:00.0", StableId = "sn:" + new string('5', 60), VendorId = "8086", ProductId = "10ca", SubsystemVendorId = "8086", SubsystemProductId = "0001", ClassCode = "020000",
-        Name = new string('N', 255), Type = PciDeviceType.VirtualFunction, ParentAddress = "0000:31:00.0", NumaNode = 0, Socket = 0, IommuGroup = i, Driver = "iavf", DeviceName = $"eth{i}",
-        Serial = new string('5', 60), ResetMethods = ["flr", "pm", "bus"], ProvenReset = "flr", Rule = "nic", State = PciDeviceState.Unavailable, Reason = new string('r', 1024),
+        Name = new string('N', 255), Type = DeviceType.Vf, ParentAddress = "0000:31:00.0", NumaNode = 0, Socket = 0, IommuGroup = i, Driver = "iavf", DeviceName = $"eth{i}",
+        Serial = new string('5', 60), ResetMethods = ["flr", "pm", "bus"], ProvenReset = "flr", Rule = "nic", State = DeviceState.Unavailable, Reason = new string('r', 1024),
         Problems = [new PciDeviceProblem { Type = "AerErrors", Message = new string('p', 1024) }],
     };
 }

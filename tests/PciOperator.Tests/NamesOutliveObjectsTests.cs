@@ -147,7 +147,7 @@ public abstract class NamesOutliveObjectsTests
         var stop = lab.Cluster.StartController();
         await lab.WithSamplesAsync();
         await lab.Client.PatchAsync<PciDeviceSpec>("nvme-p4500", null, EntityPatch.Merge("""{"spec":{"reset":"skip"}}"""));
-        await lab.UntilAsync("the rule to change", () => PciNodeAsync(lab), n => n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Reset: ResetPolicy.Skip }));
+        await lab.UntilAsync("the rule to change", () => PciNodeAsync(lab), n => n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Reset: ResetMode.Skip }));
         await lab.ClaimAsync("honest", "nvme:1");
         var drive = (await lab.ReadyAsync("honest")).Status!.Devices![0].Address;
         await lab.Client.DeleteAsync<PciDeviceSpec>("nvme-p4500");
@@ -174,7 +174,7 @@ public abstract class NamesOutliveObjectsTests
         var now = await lab.UntilAsync("a settled PciNode", () => PciNodeAsync(lab), n => n.Metadata.Uid != old.Metadata.Uid && n.Spec.Settling != true && n.Spec.Assignments is { Count: > 0 });
         Assert.DoesNotContain(now.Spec.Assignments!.SelectMany(a => a.Devices), d => d.Address == other);
         // The spec is gone, and the journal still knows how the drive is kept.
-        Assert.Equal(ResetPolicy.Skip, now.Spec.Assignments!.SelectMany(a => a.Devices).Single(d => d.Address == drive).Reset);
+        Assert.Equal(ResetMode.Skip, now.Spec.Assignments!.SelectMany(a => a.Devices).Single(d => d.Address == drive).Reset);
         Assert.Equal(drive, (await lab.ReadyAsync("honest")).Status!.Devices![0].Address);
         Assert.NotEqual(other, (await lab.ReadyAsync("forged")).Status!.Devices![0].Address);
         Assert.Equal(driver, lab.Driver(Node, other));
@@ -283,7 +283,7 @@ public abstract class NamesOutliveObjectsTests
 /// <summary>What of an agent's report can be meant.</summary>
 public sealed class ReportsTests
 {
-    private static readonly PciNodeDevice s_good = new() { Address = "0000:21:00.0", VendorId = "8086", ProductId = "0a54", IommuGroup = 3, Rule = "nvme", State = PciDeviceState.Available };
+    private static readonly PciNodeDevice s_good = new() { Address = "0000:21:00.0", VendorId = "8086", ProductId = "0a54", IommuGroup = 3, Rule = "nvme", State = DeviceState.Available };
 
     [Fact]
     public void A_device_that_can_not_be_meant_is_left_out_alone()

@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
@@ -38,7 +39,7 @@ public abstract class OneTimeUseTests
         await lab.GoneAsync("first");
         var command = $"kubectl annotate pcinode {Node} {PciOperatorApi.FreeAnnotation}={drive}";
         var withheld = await WithheldAsync(lab, drive);
-        Assert.Equal(PciDeviceState.Unavailable, withheld.State);
+        Assert.Equal(DeviceState.Unavailable, withheld.State);
         Assert.Contains(command, withheld.Reason, StringComparison.Ordinal);
         var waiting = await lab.PendingAsync("second", "Not offered: 1 (UsedOnce); the PciNodes say why.");
         Assert.DoesNotContain(drive, waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message, StringComparison.Ordinal);
@@ -92,7 +93,7 @@ public abstract class OneTimeUseTests
         await lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge("""{"metadata":{"annotations":{"pcioperator.io/free":null}}}"""));
         await Task.Delay(300);
         await AnnotateAsync(lab, drive);
-        await lab.UntilAsync("the drive to be free", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == PciDeviceState.Available));
+        await lab.UntilAsync("the drive to be free", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == DeviceState.Available));
     }
 
     private async Task<LabCluster> WithOneTimeDriveAsync()
@@ -119,7 +120,7 @@ public abstract class OneTimeUseTests
 
     private static async Task<PciNodeDevice> WithheldAsync(LabCluster lab, string drive)
     {
-        var node = await lab.UntilAsync($"{drive} to be withheld", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == drive && d.WithheldBy == PciOperatorApi.UsedOnce));
+        var node = await lab.UntilAsync($"{drive} to be withheld", () => lab.Client.GetAsync<PciNode>(Node), n => n.Status!.Devices!.Any(d => d.Address == drive && d.WithheldBy == WithheldWords.UsedOnce));
         return node.Status!.Devices!.Single(d => d.Address == drive);
     }
 

@@ -59,7 +59,7 @@ public class SocketTopologyTests
         Status = new()
         {
             NumaNodes = topology,
-            Devices = [new() { Address = "0000:21:00.0", VendorId = "8086", ProductId = "0a54", NumaNode = 0, Socket = 0, IommuGroup = 7, Rule = "nvme", State = PciDeviceState.Available }],
+            Devices = [new() { Address = "0000:21:00.0", VendorId = "8086", ProductId = "0a54", NumaNode = 0, Socket = 0, IommuGroup = 7, Rule = "nvme", State = DeviceState.Available }],
             Conditions = [new() { Type = Conditions.InventoryReady, Status = "True" }],
         },
     };

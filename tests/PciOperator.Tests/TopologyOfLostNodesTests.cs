@@ -26,7 +26,7 @@ public class TopologyOfLostNodesTests
             Status = new()
             {
                 NumaNodes = [new() { Id = 0, Socket = 0 }, new() { Id = 1, Socket = socketOfGuest }],
-                Devices = [new PciNodeDevice { Address = "0000:21:00.0", VendorId = "8086", ProductId = "0a54", NumaNode = 0, Socket = 0, IommuGroup = 11, Rule = "nvme", State = PciDeviceState.Available }],
+                Devices = [new PciNodeDevice { Address = "0000:21:00.0", VendorId = "8086", ProductId = "0a54", NumaNode = 0, Socket = 0, IommuGroup = 11, Rule = "nvme", State = DeviceState.Available }],
             },
         };
         Assert.Equal(kept, AssignmentBuilder.Again(claim, node, _ => alias, DateTimeOffset.UnixEpoch) is not null);

@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
@@ -47,7 +48,7 @@ public sealed class WaitingClaimsTests(ITestOutputHelper output)
         view.SetPciNode("node-1", ViewHosts.Node("node-1", "0a51", "0a52"));
         view.TakeChanges();
         var kept = ViewHosts.Node("node-1", "0a51", "0a52");
-        (kept.Status!.Devices![0].State, kept.Status.Devices[0].Reason) = (PciDeviceState.Unavailable, "it is mounted at /data");
+        (kept.Status!.Devices![0].State, kept.Status.Devices[0].Reason) = (DeviceState.Unavailable, "it is mounted at /data");
         view.SetPciNode("node-1", kept);
         var concerns = view.TakeChanges();
         Assert.True(concerns(ViewHosts.Claim("one", "0a51", 2)));

@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Tests;
@@ -20,11 +21,11 @@ public sealed class WholeGroupTests
         var node = await VfsAsync(lab, vfs);
         Assert.All(node.Status!.Devices!.Where(d => d.ParentAddress == Pf), vf =>
         {
-            Assert.Equal((PciDeviceState.Unavailable, PciOperatorApi.GroupHasPf, 77), (vf.State, vf.WithheldBy, vf.IommuGroup));
+            Assert.Equal((DeviceState.Unavailable, WithheldWords.GroupHasPf, 77), (vf.State, vf.WithheldBy, vf.IommuGroup));
             Assert.StartsWith($"its IOMMU group 77 goes as a whole, and its PF {Pf} is in it", vf.Reason, StringComparison.Ordinal);
         });
         var pf = node.Status.Devices!.Single(d => d.Address == Pf);
-        Assert.Equal(PciDeviceState.Available, pf.State);
+        Assert.Equal(DeviceState.Available, pf.State);
         Assert.Equal(numVfs is null ? null : "its VFs are in its IOMMU group 77, so that they can't be given away by themselves", pf.Reason);
         var before = lab.Drivers();
 
@@ -57,7 +58,7 @@ public sealed class WholeGroupTests
         await using var lab = await LabAsync("""{ address: "0000:82:00.0" }""", null, "managed: false");
         lab.Host(Node).Change(Pf, f => f.Driver = "vfio-pci");
         await lab.UntilAsync("the VFs to be in the way", () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status?.Devices?.Any(d => d.Address == Pf && d.State == PciDeviceState.Unavailable && d.Reason?.Contains($"echo 0 > /sys/bus/pci/devices/{Pf}/sriov_numvfs", StringComparison.Ordinal) == true) == true);
+            n => n.Status?.Devices?.Any(d => d.Address == Pf && d.State == DeviceState.Unavailable && d.Reason?.Contains($"echo 0 > /sys/bus/pci/devices/{Pf}/sriov_numvfs", StringComparison.Ordinal) == true) == true);
     }
 
     [Fact]
@@ -108,6 +109,6 @@ public sealed class WholeGroupTests
     }
 
     private static Task<PciNode> VfsAsync(LabCluster lab, int count) => lab.UntilAsync($"{count} VFs", () => lab.Client.GetAsync<PciNode>(Node),
-        n => n.Status?.Devices?.FirstOrDefault(d => d.Address == Pf) is { } pf && pf.NumVfs == count && pf.State == PciDeviceState.Available
+        n => n.Status?.Devices?.FirstOrDefault(d => d.Address == Pf) is { } pf && pf.NumVfs == count && pf.State == DeviceState.Available
             && n.Status.Devices!.Count(d => d.ParentAddress == Pf) == count && n.Status.Assignments is not { Count: > 0 });
 }

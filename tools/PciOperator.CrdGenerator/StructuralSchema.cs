@@ -125,7 +125,8 @@ internal sealed class StructuralSchema(Type kind)
         {
             schema["type"] = "string";
             schema["enum"] = type.GetFields(BindingFlags.Public | BindingFlags.Static)
-                .Select(f => f.GetCustomAttribute<JsonStringEnumMemberNameAttribute>()?.Name ?? f.Name).ToList();
+                .Select(f => f.GetCustomAttribute<JsonStringEnumMemberNameAttribute>()?.Name ?? f.Name)
+                .Where(word => word != property.GetCustomAttribute<ExceptAttribute>()?.Word).ToList();
         }
         else if (type == typeof(string))
         {

@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Host;

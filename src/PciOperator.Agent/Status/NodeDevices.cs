@@ -47,16 +47,16 @@ internal sealed class NodeDevices
     {
         var f = function.Function;
         var rule = _matched.GetValueOrDefault(f.Address);
-        var (state, reason) = State(function, rule is not null && _rules.Policy(rule) is { Managed: false } policy ? HostMapping.Driver(policy.Driver) : null);
+        var (state, reason) = State(function, rule is not null && _rules.Policy(rule) is { Managed: false } policy ? policy.Driver : null);
         string? withheldBy = null;
-        if (state == PciDeviceState.Available && _withheld.TryGetValue(f.Address, out var withheld))
-            (state, reason, withheldBy) = (PciDeviceState.Unavailable, withheld.Why, withheld.By);
-        else if (state == PciDeviceState.Available && f.IommuGroup is { } group && _withheldGroups.TryGetValue(group, out var member))
-            (state, reason) = (PciDeviceState.Unavailable, $"its IOMMU group {group} goes as a whole, and {member} is withheld: {_withheld[member].Why}");
-        else if (state == PciDeviceState.Available && _withheldVfs.TryGetValue(f.Address, out var vf))
-            (state, reason) = (PciDeviceState.Unavailable, $"its VF {vf} is withheld: {_withheld[vf].Why}");
-        if (state is PciDeviceState.Claimed or PciDeviceState.Allocated && _strangers.TryGetValue(f.Address, out var stranger))
-            (state, reason) = (PciDeviceState.Unavailable, stranger);
+        if (state == DeviceState.Available && _withheld.TryGetValue(f.Address, out var withheld))
+            (state, reason, withheldBy) = (DeviceState.Unavailable, withheld.Why, withheld.By);
+        else if (state == DeviceState.Available && f.IommuGroup is { } group && _withheldGroups.TryGetValue(group, out var member))
+            (state, reason) = (DeviceState.Unavailable, $"its IOMMU group {group} goes as a whole, and {member} is withheld: {_withheld[member].Why}");
+        else if (state == DeviceState.Available && _withheldVfs.TryGetValue(f.Address, out var vf))
+            (state, reason) = (DeviceState.Unavailable, $"its VF {vf} is withheld: {_withheld[vf].Why}");
+        if (state is DeviceState.Claimed or DeviceState.Allocated && _strangers.TryGetValue(f.Address, out var stranger))
+            (state, reason) = (DeviceState.Unavailable, stranger);
         if ((_vfNotes.GetValueOrDefault(f.Address) ?? VfsOfNoUse(f, rule)) is { } note)
             reason = reason is null ? note : $"{reason}; {note}";
         return new PciNodeDevice
@@ -69,7 +69,7 @@ internal sealed class NodeDevices
             SubsystemProductId = f.SubsystemProductId?.ToString(),
             ClassCode = f.ClassCode.ToString("x6"),
             Name = Fitted.Text(function.Name, 255),
-            Type = HostMapping.Type(f.Type),
+            Type = f.Type,
             ParentAddress = f.ParentAddress?.ToString(),
             NumaNode = f.NumaNode,
             Socket = f.Socket,
@@ -94,25 +94,25 @@ internal sealed class NodeDevices
 
     /// <param name="function">The device.</param>
     /// <param name="administrators">What an administrator binds it to (managed: false); null: the agent does.</param>
-    private (PciDeviceState State, string? Reason) State(HostFunction function, BindDriver? administrators)
+    private (DeviceState State, string? Reason) State(HostFunction function, BindDriver? administrators)
     {
         var f = function.Function;
         if (_owners.TryGetValue(f.Address, out var owner))
-            return _present.ContainsKey(f.Address) ? (owner.Bound ? PciDeviceState.Allocated : PciDeviceState.Claimed, null) : (PciDeviceState.Removed, function.GuardReason);
+            return _present.ContainsKey(f.Address) ? (owner.Bound ? DeviceState.Allocated : DeviceState.Claimed, null) : (DeviceState.Removed, function.GuardReason);
         if (f.ParentAddress is { } parent && _owners.TryGetValue(parent, out var parentOwner))
-            return (parentOwner.Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its physical function {parent} is given away");
+            return (parentOwner.Bound ? DeviceState.Unavailable : DeviceState.Unclaimable, $"its physical function {parent} is given away");
         if (_heldVfs.TryGetValue(f.Address, out var vf))
-            return (_owners[vf].Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable, $"its virtual function {vf} is given away");
+            return (_owners[vf].Bound ? DeviceState.Unavailable : DeviceState.Unclaimable, $"its virtual function {vf} is given away");
         // What an administrator bound to VFIO is somebody else's, unless a spec says managed: false; then it has to be so.
         if (function.GuardReason is { } refusal && !(administrators is not null && function.GuardName == HoldingReasons.ForeignVfioBinding))
-            return (PciDeviceState.Unavailable, refusal);
+            return (DeviceState.Unavailable, refusal);
         if (administrators is { } wanted && !VfioDrivers.IsBoundAs(wanted, function.Driver))
-            return (PciDeviceState.Unavailable, $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to {VfioDrivers.NameOf(wanted)}");
+            return (DeviceState.Unavailable, $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to {VfioDrivers.NameOf(wanted)}");
         if (administrators is not null && _groupedVfs.TryGetValue(f.Address, out var grouped))
-            return (PciDeviceState.Unavailable, WholeGroup.WhyNotWithVfs(f.Address, grouped));
+            return (DeviceState.Unavailable, WholeGroup.WhyNotWithVfs(f.Address, grouped));
         return f.IommuGroup is null
-            ? (PciDeviceState.Unavailable, "it is in no IOMMU group: is the IOMMU on (intel_iommu=on or amd_iommu=on, and VT-d or AMD-Vi in the firmware)?")
-            : (PciDeviceState.Available, null);
+            ? (DeviceState.Unavailable, "it is in no IOMMU group: is the IOMMU on (intel_iommu=on or amd_iommu=on, and VT-d or AMD-Vi in the firmware)?")
+            : (DeviceState.Available, null);
     }
 
     /// <summary>Addresses at which there is another card now than the one that a claim holds, with that claim's words.</summary>
@@ -144,12 +144,12 @@ internal sealed class NodeDevices
         {
             var pf = vf.Function.ParentAddress!.Value;
             var own = Withheld(vf, mustReset: null, alone: false);
-            if (own is { } why && PciOperatorApi.KeepsPf(why.By))
+            if (own is { } why && WithheldWords.KeepsPf(why.By))
                 _withheldVfs.TryAdd(pf, vf.Address);
             if (!GoesWithPf(vf.Function))
                 continue;
             _groupedVfs.TryAdd(pf, vf.Address);
-            _withheld[vf.Address] = own ?? (PciOperatorApi.GroupHasPf, WholeGroup.WhyNotAlone(vf.Function));
+            _withheld[vf.Address] = own ?? (WithheldWords.GroupHasPf, WholeGroup.WhyNotAlone(vf.Function));
         }
     }
 
@@ -159,7 +159,7 @@ internal sealed class NodeDevices
         foreach (var group in host.Functions.Where(f => f.Function is { IommuGroup: not null, IsBridge: false } && !GoesWithPf(f.Function)).GroupBy(f => f.Function.IommuGroup!.Value))
         {
             var members = group.ToList();
-            var mustReset = members.Select(m => _matched.GetValueOrDefault(m.Address)).FirstOrDefault(r => r is not null && _rules.Policy(r).Reset == ResetPolicy.Required);
+            var mustReset = members.Select(m => _matched.GetValueOrDefault(m.Address)).FirstOrDefault(r => r is not null && _rules.Policy(r).Reset == ResetMode.Required);
             foreach (var member in members)
             {
                 if ((Withheld(member, mustReset, members.Count == 1) ?? Unbindable(member)) is not { } withheld)
@@ -172,8 +172,8 @@ internal sealed class NodeDevices
 
     /// <summary>What no VFIO driver takes is of use to who wants it off the host only.</summary>
     private (string By, string Why)? Unbindable(HostFunction member) =>
-        member.Unbindable is { } why && !(_matched.GetValueOrDefault(member.Address) is { } rule && _rules.Policy(rule) is var policy && (!policy.Managed || policy.Driver == PassthroughDriver.PciStub))
-            ? (PciOperatorApi.CannotBind, why)
+        member.Unbindable is { } why && !(_matched.GetValueOrDefault(member.Address) is { } rule && _rules.Policy(rule) is var policy && (!policy.Managed || policy.Driver == BindDriver.PciStub))
+            ? (WithheldWords.CannotBind, why)
             : null;
 
     /// <summary>What keeps a free device from being offered, in one word and in a sentence; null: nothing.</summary>
@@ -182,11 +182,11 @@ internal sealed class NodeDevices
     /// <param name="alone">No other device goes with it.</param>
     private static (string By, string Why)? Withheld(HostFunction function, string? mustReset, bool alone)
     {
-        if (function.Withheld is { } sentence && (function.WithheldBy != PciOperatorApi.NoReset || mustReset is not null))
+        if (function.Withheld is { } sentence && (function.WithheldBy != WithheldWords.NoReset || mustReset is not null))
             return (function.WithheldBy ?? "Withheld", sentence);
         // Functions of a card without a way of their own may be reset together through VFIO: that is tried when they are first bound.
         return mustReset is not null && alone && function is { ResetMethods.Count: 0, ProvenReset: null }
-            ? (PciOperatorApi.NoReset, $"it can't be reset, and PciDeviceSpec {mustReset} says reset: required")
+            ? (WithheldWords.NoReset, $"it can't be reset, and PciDeviceSpec {mustReset} says reset: required")
             : null;
     }
 }

@@ -39,9 +39,9 @@ internal static class NodeStatusBuilder
             Summary = new PciNodeSummary
             {
                 Devices = offered.Count,
-                Available = offered.Count(d => d.State == PciDeviceState.Available),
-                Claimed = offered.Count(d => d.State == PciDeviceState.Claimed),
-                Allocated = offered.Count(d => d.State == PciDeviceState.Allocated),
+                Available = offered.Count(d => d.State == DeviceState.Available),
+                Claimed = offered.Count(d => d.State == DeviceState.Claimed),
+                Allocated = offered.Count(d => d.State == DeviceState.Allocated),
                 Claims = known.Count(h => h.State != HoldingState.Rejected),
             },
             Devices = devices,
@@ -79,7 +79,7 @@ internal static class NodeStatusBuilder
             .Select(f => f.Function.IommuGroup!.Value)
             .ToHashSet();
         var all = host.Functions
-            .Where(f => matched.ContainsKey(f.Function.Address) || owners.ContainsKey(f.Function.Address) || f.WithheldBy == PciOperatorApi.UsedOnce
+            .Where(f => matched.ContainsKey(f.Function.Address) || owners.ContainsKey(f.Function.Address) || f.WithheldBy == WithheldWords.UsedOnce
                 || (f.Function.IommuGroup is { } group && groups.Contains(group)))
             .OrderBy(f => f.Function.Address)
             .ToList();
@@ -101,7 +101,7 @@ internal static class NodeStatusBuilder
     {
         var request = holding.Request;
         // What is held and no longer wanted is on its way back, also before the first write of that.
-        var state = settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? HostMapping.State(holding.State) : AssignmentState.Releasing;
+        var state = settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? holding.State : HoldingState.Releasing;
         var policies = request.Devices.ToDictionary(d => d.Address, HostMapping.Policy);
         return new AssignmentStatus
         {
@@ -129,9 +129,9 @@ internal static class NodeStatusBuilder
                 Address = g.Key.Address,
                 Rule = g.Key.Rule,
                 Total = g.Count(),
-                Available = g.Count(d => d.State == PciDeviceState.Available),
-                Claimed = g.Count(d => d.State == PciDeviceState.Claimed),
-                Allocated = g.Count(d => d.State == PciDeviceState.Allocated),
+                Available = g.Count(d => d.State == DeviceState.Available),
+                Claimed = g.Count(d => d.State == DeviceState.Claimed),
+                Allocated = g.Count(d => d.State == DeviceState.Allocated),
             }),
     ];
 }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Agent;
 
@@ -31,8 +32,8 @@ internal static class StatusShare
 
         int Rank(AssignmentStatus a) => !wanted(a.ClaimUid) ? 0 : a.State switch
         {
-            AssignmentState.Preparing => 3,
-            AssignmentState.Rejected => 2,
+            HoldingState.Preparing => 3,
+            HoldingState.Rejected => 2,
             _ => 1,
         };
     }

@@ -13,7 +13,7 @@ internal static class AllowedDevices
     public static Holding? Refuse(AssignmentRequest request, IReadOnlyDictionary<PciAddress, HostFunction> host, IReadOnlyDictionary<PciAddress, string> matched, CompiledRules rules)
     {
         var groups = request.Devices.Select(d => d.Address)
-            .Where(a => matched.TryGetValue(a, out var rule) && rules.Policy(rule).Companions == Api.CompanionPolicy.Allow && host.ContainsKey(a))
+            .Where(a => matched.TryGetValue(a, out var rule) && rules.Policy(rule).Companions == CompanionPolicy.Allow && host.ContainsKey(a))
             .Select(a => host[a].Function.IommuGroup).OfType<int>().ToHashSet();
         var strangers = request.Devices
             .Where(d => !matched.ContainsKey(d.Address) && !(host.TryGetValue(d.Address, out var f) && f.Function.IommuGroup is { } group && groups.Contains(group))).ToList();

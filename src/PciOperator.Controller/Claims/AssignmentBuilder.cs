@@ -28,9 +28,9 @@ internal static class AssignmentBuilder
                 IommuGroup = device.IommuGroup,
                 Request = d.Companion ? null : d.Request,
                 Companion = d.Companion ? true : null,
-                Driver = policy?.Driver ?? PassthroughDriver.VfioPci,
+                Driver = policy?.Driver ?? BindDriver.VfioPci,
                 Managed = policy?.Managed ?? true,
-                Reset = policy?.Reset ?? ResetPolicy.BestEffort,
+                Reset = policy?.Reset ?? ResetMode.BestEffort,
                 OneTimeUse = policy?.OneTimeUse == true ? true : null,
             };
         })) with { NumaPreferenceMet = allocation.NumaPreferenceMet };
@@ -43,7 +43,7 @@ internal static class AssignmentBuilder
     public static PciAssignment? Again(PassthroughClaim claim, PciNode node, Func<string, AliasDefinition?> alias, DateTimeOffset now)
     {
         var owners = Owners(node, claim.Metadata.Uid!);
-        var held = node.Status!.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != AssignmentState.Rejected);
+        var held = node.Status!.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != HoldingState.Rejected);
         return held is { Devices: { Count: > 0 } devices } ? OfHeld(claim, node, devices, owners) : OfStatus(claim, node, alias, owners, now);
     }
 
@@ -105,7 +105,7 @@ internal static class AssignmentBuilder
                 owners[device.Address] = assignment.ClaimUid;
         }
 
-        foreach (var held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected && a.ClaimUid != but))
+        foreach (var held in (node.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected && a.ClaimUid != but))
         {
             foreach (var device in held.Devices ?? [])
                 owners.TryAdd(device.Address, held.ClaimUid);

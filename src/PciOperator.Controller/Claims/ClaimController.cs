@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using PciOperator.Core;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
@@ -83,7 +84,7 @@ internal sealed class ClaimController(
         node = Reports.Readable(node!);
         var report = node.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
         var host = caches.Nodes.Get(node.Metadata.Name!);
-        if (report is { State: AssignmentState.Rejected } && !NodeStanding.MayRun(claim, host, node) && RefusalOf(report, node, assignment) is { } refusal)
+        if (report is { State: HoldingState.Rejected } && !NodeStanding.MayRun(claim, host, node) && RefusalOf(report, node, assignment) is { } refusal)
         {
             report = refusal;
             // The agent's own words are the administrator's: on the PciNode, not in the tenant's claim.
@@ -232,7 +233,7 @@ internal sealed class ClaimController(
         if (node.Spec.Settling == true)
             throw new PlacementConflictException($"the agent of node {node.Metadata.Name} is being asked what it holds");
         var taken = assignments.SelectMany(a => a.Devices).Select(d => d.Address).ToHashSet();
-        foreach (var held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected))
+        foreach (var held in (node.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected))
             taken.UnionWith((held.Devices ?? []).Select(d => d.Address));
 
         foreach (var (claim, allocation) in claims.Zip(decision.Allocations))
@@ -328,7 +329,7 @@ internal sealed class ClaimController(
             return null;
         if (node.Spec.Assignments?.Any(a => a.ClaimUid == uid) == true)
             return $"node {name} still has its assignment";
-        if (node.Status?.Assignments?.Any(a => a.ClaimUid == uid && a.State != AssignmentState.Rejected) == true)
+        if (node.Status?.Assignments?.Any(a => a.ClaimUid == uid && a.State != HoldingState.Rejected) == true)
             return $"the agent of node {name} is giving its devices back";
         var generation = _withdrawn.TryGetValue((uid, name), out var withdrawn) && withdrawn.PciNodeUid == node.Metadata.Uid ? withdrawn.Generation : node.Metadata.Generation ?? 0;
         return (node.Status?.ObservedGeneration ?? 0) < generation ? $"the agent of node {name} has not seen the withdrawal yet" : null;
@@ -344,7 +345,7 @@ internal sealed class ClaimController(
         return caches.PciNodes.Get(name)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == uid) switch
         {
             { Reason: "InUse" } => $"a VM or pod on node {name} that still has its devices open (InUse)",
-            { Reason: { Length: > 0 } reason, State: AssignmentState.Releasing or AssignmentState.Stuck } => $"node {name}: {TenantWords.Sentence(reason, name)}",
+            { Reason: { Length: > 0 } reason, State: HoldingState.Releasing or HoldingState.Stuck } => $"node {name}: {TenantWords.Sentence(reason, name)}",
             _ => null,
         };
     }
@@ -407,7 +408,7 @@ internal sealed class ClaimController(
     /// <summary>What keeps the devices of a deleted claim, once for each reason.</summary>
     private void AnnounceWait(PassthroughClaim claim, string node)
     {
-        var reason = caches.PciNodes.Get(node)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != AssignmentState.Rejected)?.Reason;
+        var reason = caches.PciNodes.Get(node)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != HoldingState.Rejected)?.Reason;
         if (reason is not { Length: > 0 } || _waits.TryGetValue(claim.Metadata.Uid!, out var said) && said == reason)
             return;
         _waits[claim.Metadata.Uid!] = reason;

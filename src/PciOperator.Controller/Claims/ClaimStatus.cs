@@ -1,5 +1,6 @@
 using System.Text.Json;
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Controller;
 
@@ -36,16 +37,16 @@ internal static class ClaimStatus
     public static PassthroughClaimStatus Placed(PassthroughClaim claim, PciNode node, PciAssignment assignment, AssignmentStatus? report, Doubt? doubt, DateTimeOffset now)
     {
         var name = node.Metadata.Name!;
-        var prepared = report?.State == AssignmentState.Prepared && doubt?.Ready != false;
-        var stuck = report?.State == AssignmentState.Stuck;
-        var stub = assignment.Devices.Any(d => d.Driver == PassthroughDriver.PciStub);
+        var prepared = report?.State == HoldingState.Prepared && doubt?.Ready != false;
+        var stuck = report?.State == HoldingState.Stuck;
+        var stub = assignment.Devices.Any(d => d.Driver == BindDriver.PciStub);
         var addresses = string.Join(", ", assignment.Devices.Select(d => d.Address));
         var generation = claim.Metadata.Generation;
 
         var conditions = (claim.Status?.Conditions).With(Conditions.Scheduled, true, "Placed", $"placed on node {name}: {addresses}", generation, now);
         var (reason, message) = prepared ? ("Bound", $"{Counted.Of(assignment.Devices.Count, "device")} bound and verified on node {name}")
             : doubt?.Ready == false ? (doubt.Reason, doubt.Message)
-            : report?.State == AssignmentState.Rejected ? (TenantWords.Reason(report.Reason, "Refused"),
+            : report?.State == HoldingState.Rejected ? (TenantWords.Reason(report.Reason, "Refused"),
                 $"node {name} gave the devices to this claim in this boot, and holds them for it no more: {TenantWords.Sentence(report.Reason, name)}. A VM may run with them, so the claim is not moved: "
                 + "delete it, or when the machine is off taint the node node.kubernetes.io/out-of-service")
             : report?.Reason is null ? (stuck ? "Stuck" : "Preparing", stuck ? "a write to the kernel has not come back" : $"the agent of node {name} is binding the devices")
@@ -75,8 +76,8 @@ internal static class ClaimStatus
                     NumaNode = d.NumaNode,
                     IommuGroup = shown.GetValueOrDefault(d.Address)?.IommuGroup ?? d.IommuGroup,
                     Driver = prepared ? held.GetValueOrDefault(d.Address)?.Driver ?? shown.GetValueOrDefault(d.Address)?.Driver : null,
-                    State = shown.GetValueOrDefault(d.Address)?.State == PciDeviceState.Removed ? PciDeviceState.Removed
-                        : prepared ? PciDeviceState.Allocated : PciDeviceState.Claimed,
+                    State = shown.GetValueOrDefault(d.Address)?.State == DeviceState.Removed ? DeviceState.Removed
+                        : prepared ? DeviceState.Allocated : DeviceState.Claimed,
                     Companion = d.Companion,
                 }),
             ],

@@ -90,7 +90,7 @@ internal sealed class PciNodeController(
     private PciNodeSpec Settled(PciNode node)
     {
         var assignments = (node.Spec.Assignments ?? []).ToList();
-        var held = (node.Status!.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected).Select(a => a.ClaimUid).ToHashSet();
+        var held = (node.Status!.Assignments ?? []).Where(a => a.State != HoldingState.Rejected).Select(a => a.ClaimUid).ToHashSet();
         // A claim's status names its node, and only the controller writes that; what an agent says of other claims is not asked.
         var claims = caches.Claims.ByIndex(ControllerCaches.ByNode, node.Metadata.Name!)
             .Where(c => c.Metadata.DeletionTimestamp is null && assignments.All(a => a.ClaimUid != c.Metadata.Uid)
@@ -110,7 +110,7 @@ internal sealed class PciNodeController(
     /// <summary>Somebody deleted the PciNode of a Node that is there: it goes when nothing of it is given away, and is made again.</summary>
     private async Task<ReconciliationResult> DeleteWhenFreeAsync(V1Node node, PciNode entity, CancellationToken ct)
     {
-        if (entity.Spec.Assignments is { Count: > 0 } || (entity.Status?.Assignments ?? []).Any(a => a.State != AssignmentState.Rejected))
+        if (entity.Spec.Assignments is { Count: > 0 } || (entity.Status?.Assignments ?? []).Any(a => a.State != HoldingState.Rejected))
         {
             events.Warning(entity, "StillInUse", "it is deleted and stays until the claims that have devices of this node are gone", "Delete");
             return ReconciliationResult.Done;
@@ -145,7 +145,7 @@ internal sealed class PciNodeController(
         if (entity.Metadata.Annotations?.TryGetValue(PciOperatorApi.FreeAnnotation, out var text) != true || entity.Status?.Devices is not { } devices)
             return;
         var named = PciOperatorApi.FreedBy(text).ToHashSet();
-        if (devices.Any(d => d.WithheldBy == PciOperatorApi.UsedOnce && named.Contains(PciAddress.Parse(d.Address))))
+        if (devices.Any(d => d.WithheldBy == WithheldWords.UsedOnce && named.Contains(PciAddress.Parse(d.Address))))
             return;   // its agent has still to do it
         try
         {

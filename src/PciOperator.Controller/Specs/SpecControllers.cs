@@ -96,15 +96,7 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
 
     /// <summary><c>8086:10ca type-VF, 8086:154c type-VF</c>.</summary>
     private static string Summary(PciAliasSpec spec) => Fitted.Text(string.Join(", ", spec.Devices.Select(d => string.Join(' ',
-        new[] { d.VendorId is null && d.ProductId is null ? null : $"{d.VendorId ?? "*"}:{d.ProductId ?? "*"}", d.ResourceClass, Spell(d.DeviceType) }.OfType<string>()))), 4096);
-
-    private static string? Spell(PciAliasDeviceType? type) => type switch
-    {
-        PciAliasDeviceType.Pci => "type-PCI",
-        PciAliasDeviceType.PhysicalFunction => "type-PF",
-        PciAliasDeviceType.VirtualFunction => "type-VF",
-        _ => null,
-    };
+        new[] { d.VendorId is null && d.ProductId is null ? null : $"{d.VendorId ?? "*"}:{d.ProductId ?? "*"}", d.ResourceClass, d.DeviceType?.ToNova() }.OfType<string>()))), 4096);
 
     /// <summary>The alias for the allocator; null when it can't be used.</summary>
     internal static AliasDefinition? Usable(PciAlias alias)

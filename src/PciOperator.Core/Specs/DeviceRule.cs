@@ -1,4 +1,5 @@
 using System.Collections.ObjectModel;
+using System.Text.Json.Serialization;
 
 namespace PciOperator.Core;
 
@@ -6,10 +7,10 @@ namespace PciOperator.Core;
 public enum CompanionPolicy
 {
     /// <summary>No: such a group is not offered. The default.</summary>
-    Refuse,
+    [JsonStringEnumMemberName("refuse")] Refuse,
 
     /// <summary>Yes.</summary>
-    Allow,
+    [JsonStringEnumMemberName("allow")] Allow,
 }
 
 /// <summary>What a device spec says of the devices that it matches; most of it is part of the pool's key.</summary>

@@ -7,10 +7,6 @@ namespace PciOperator.Host;
 /// <summary>Clean devices: resets before and after a claim, and what is remembered of a device so that it isn't given to the next owner as it is.</summary>
 public sealed partial class PassthroughHost
 {
-    private const string UsedOnce = "UsedOnce";
-    private const string NotClean = "NotClean";
-    private const string NoReset = "NoReset";
-
     // Devices that this agent has opened through VFIO.
     private readonly HashSet<string> opened = new(StringComparer.Ordinal);
 
@@ -56,7 +52,7 @@ public sealed partial class PassthroughHost
                     f = f with { Unbindable = Unbindable(f, kernel, looked) };
                 if (memory.Find(key, f.Address) is { ProvenReset: { } proven } record && record.NoReset?.Holds(kernel, f.ResetMethods) != true)
                     f = f with { ProvenReset = proven };
-                return memory.Knows(key, f.Address) && !held.Contains(f.Address) && Withholding(f, boot, kernel) is var (by, why) && (f.WithheldBy is null || by != NoReset)
+                return memory.Knows(key, f.Address) && !held.Contains(f.Address) && Withholding(f, boot, kernel) is var (by, why) && (f.WithheldBy is null || by != WithheldWords.NoReset)
                     ? f with { WithheldBy = by, Withheld = why }
                     : f;
             }),
@@ -69,12 +65,12 @@ public sealed partial class PassthroughHost
         string free = $"kubectl annotate pcinode {options.NodeName} pcioperator.io/free={f.Address}";
         DeviceRecord? record = memory.Find(Key(f), f.Address);
         if (memory.MarkOf(Key(f), f.Address) is (_, var mark))
-            return (UsedOnce, $"{f.Address} was given to the claim {mark.ClaimNamespace}/{mark.ClaimName} (at {mark.At:u}), and its spec says oneTimeUse: it is kept from other claims until an administrator frees it: {free}");
+            return (WithheldWords.UsedOnce, $"{f.Address} was given to the claim {mark.ClaimNamespace}/{mark.ClaimName} (at {mark.At:u}), and its spec says oneTimeUse: it is kept from other claims until an administrator frees it: {free}");
         if (memory.UnreadablePath(Key(f)) is { } path)
-            return (UsedOnce, $"What the agent remembers of {f.Address} can't be read (it is kept at {path} on the host), so it may have been used once: it is kept from claims until an administrator frees it: {free}");
+            return (WithheldWords.UsedOnce, $"What the agent remembers of {f.Address} can't be read (it is kept at {path} on the host), so it may have been used once: it is kept from claims until an administrator frees it: {free}");
         if (memory.NotCleanOf(Key(f), f.Address) is { } unclean && unclean.BootId == boot)
-            return (NotClean, unclean.Why);
-        return record?.NoReset is { } noReset && noReset.Holds(kernel, f.ResetMethods) ? (NoReset, noReset.Why) : null;
+            return (WithheldWords.NotClean, unclean.Why);
+        return record?.NoReset is { } noReset && noReset.Holds(kernel, f.ResetMethods) ? (WithheldWords.NoReset, noReset.Why) : null;
     }
 
     /// <summary>Why no VFIO driver binds it, as far as can be known without trying (again).</summary>
@@ -109,9 +105,9 @@ public sealed partial class PassthroughHost
                 throw new RefusalException(HoldingReasons.Withheld, unbindable);
             if (!memory.Knows(Key(found), found.Address) || Withholding(found, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is not var (by, why))
                 continue;
-            if (by == UsedOnce && memory.MarkOf(Key(found), found.Address)?.Mark.ClaimUid == request.ClaimUid)
+            if (by == WithheldWords.UsedOnce && memory.MarkOf(Key(found), found.Address)?.Mark.ClaimUid == request.ClaimUid)
                 continue;
-            if (by == NoReset && (asked.Reset != ResetMode.Required || memory.Find(Key(found), found.Address)?.NoReset?.CoversClaimOf(request.Devices.Select(d => d.Address)) != true))
+            if (by == WithheldWords.NoReset && (asked.Reset != ResetMode.Required || memory.Find(Key(found), found.Address)?.NoReset?.CoversClaimOf(request.Devices.Select(d => d.Address)) != true))
                 continue;
             throw new RefusalException(HoldingReasons.Withheld, why);
         }
@@ -119,7 +115,7 @@ public sealed partial class PassthroughHost
         // The whole card is in the hands of who gets its PF.
         foreach (HostFunction vf in examination.Vfs.Where(vf => memory.Knows(Key(vf), vf.Address)))
         {
-            if (Withholding(vf, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is (UsedOnce, var used))
+            if (Withholding(vf, bootId!, kernel ??= HostFacts.KernelVersion(watched)) is (WithheldWords.UsedOnce, var used))
                 throw new RefusalException(HoldingReasons.Withheld, used);
         }
     }

@@ -48,29 +48,3 @@ public sealed record DeviceToTake
     /// <summary>After this owner it stays withheld until an administrator frees it.</summary>
     public bool OneTimeUse { get; init; }
 }
-
-/// <summary>Whether a device is reset between owners.</summary>
-public enum ResetMode
-{
-    /// <summary>Reset when a method works; given away also when none does, and said so.</summary>
-    BestEffort,
-
-    /// <summary>Given away only when a reset has worked.</summary>
-    Required,
-
-    /// <summary>Never reset.</summary>
-    Skip,
-}
-
-/// <summary>The driver that a claimed device is bound to.</summary>
-public enum BindDriver
-{
-    /// <summary>vfio-pci.</summary>
-    VfioPci,
-
-    /// <summary>The kernel's best vfio variant driver for the device (modules.alias), else vfio-pci.</summary>
-    Auto,
-
-    /// <summary>pci-stub: only taken from the host.</summary>
-    PciStub,
-}

@@ -163,6 +163,7 @@ internal sealed record JournalVersion
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     UseStringEnumConverter = true,
+    Converters = [typeof(JournalDriverWords), typeof(JournalResetWords)],
     WriteIndented = true,
     RespectNullableAnnotations = true,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]

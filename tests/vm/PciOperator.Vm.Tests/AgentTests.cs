@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -8,7 +9,7 @@ public sealed class AgentTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task A_claim_binds_the_NIC_to_vfio_pci_and_its_deletion_gives_it_back_to_igb()
     {
-        await Cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10c9", DeviceType = PciAliasDeviceType.PhysicalFunction });
+        await Cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10c9", DeviceType = DeviceType.Pf });
         Assert.Equal("igb", await Machine.DriverOfAsync(Topology.Nic1));
         await Cluster.ClaimAsync("nic", "nic");
 
@@ -26,7 +27,7 @@ public sealed class AgentTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task A_spec_makes_VFs_and_a_claim_takes_one_of_them()
     {
-        await Cluster.OfferAsync("vf", new() { Address = Topology.Nic0 }, new() { VendorId = "8086", ProductId = "10ca", DeviceType = PciAliasDeviceType.VirtualFunction }, numVfs: 2);
+        await Cluster.OfferAsync("vf", new() { Address = Topology.Nic0 }, new() { VendorId = "8086", ProductId = "10ca", DeviceType = DeviceType.Vf }, numVfs: 2);
         await Cluster.ClaimAsync("vf", "vf");
 
         var claim = await Cluster.WaitUntilReadyAsync("vf");

@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -19,7 +20,7 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.ReleaseAsync("nic");
         Assert.Equal(Reset, await ReadAsync());
         await AssertGivenBackAsync(Topology.Nic1, "igb");
-        var device = await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Available);
+        var device = await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == DeviceState.Available);
         Assert.Contains(device.ProvenReset, device.ResetMethods!);
     }
 
@@ -27,7 +28,7 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task A_device_whose_spec_says_reset_skip_is_left_as_it_is()
     {
         await WriteAsync();
-        await ClaimNicAsync("nic", spec => spec.Reset = ResetPolicy.Skip);
+        await ClaimNicAsync("nic", spec => spec.Reset = ResetMode.Skip);
         await Cluster.ReleaseAsync("nic");
         Assert.Equal(Left, await ReadAsync());
     }
@@ -45,16 +46,16 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
         // Durably: neither another agent nor another boot forgets it.
         await Cluster.CutPowerAsync();
         await Machine.WaitUntilAsync("grep -q . /run/agent.log");
-        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Unavailable);
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == DeviceState.Unavailable);
 
         await FreeAsync();
         await Cluster.WaitUntilReadyAsync("next");
 
         // Each time anew.
         await Cluster.ReleaseAsync("next");
-        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Unavailable);
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == DeviceState.Unavailable);
         await FreeAsync();
-        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Available);
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == DeviceState.Available);
     }
 
     /// <summary>As an administrator does. The controller takes the annotation away when nothing is withheld by it any more: only then it can be made again.</summary>

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using PciOperator.Core;
 using k8s;
 using k8s.Models;
 using PciOperator.Api;
@@ -106,7 +107,7 @@ internal sealed partial class Cluster : IAsyncDisposable
         await WaitForAsync<PciNode>(Node, null, node => node.Status?.Devices?.Any(device => device.Rule == name) != true);
     }
 
-    public Task<PassthroughClaim> ClaimAsync(string name, string alias, int count = 1, PciNumaPolicy? numaPolicy = null, int? numaNode = null) => Client.CreateAsync(new PassthroughClaim
+    public Task<PassthroughClaim> ClaimAsync(string name, string alias, int count = 1, NumaPolicy? numaPolicy = null, int? numaNode = null) => Client.CreateAsync(new PassthroughClaim
     {
         Metadata = new() { Name = name, NamespaceProperty = "default" },
         Spec = new() { Requests = [new() { Name = "devices", Alias = alias, Count = count }], NumaPolicy = numaPolicy, NumaNodes = numaNode is { } node ? [node] : null },
@@ -123,7 +124,7 @@ internal sealed partial class Cluster : IAsyncDisposable
 
     /// <summary>Waits until the PciNode says that a device is not offered, in a sentence that has these words (an earlier one may have others).</summary>
     public Task<PciNodeDevice> WaitForUnavailableAsync(string address, string words) =>
-        WaitForDeviceAsync(address, device => device.State == PciDeviceState.Unavailable && device.Reason?.Contains(words, StringComparison.Ordinal) == true);
+        WaitForDeviceAsync(address, device => device.State == DeviceState.Unavailable && device.Reason?.Contains(words, StringComparison.Ordinal) == true);
 
     /// <summary>Waits until the agent says of a claim what it should.</summary>
     public async Task<AssignmentStatus> WaitForAssignmentAsync(string claim, Func<AssignmentStatus, bool> condition) =>

@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using k8s.Models;
 using PciOperator.Api;
 
@@ -51,11 +52,11 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
         await Machine.OutputOfAsync("for pf in /sys/bus/pci/devices/*/sriov_numvfs; do [ $(cat $pf) = 0 ] || echo 0 > $pf; done");
     }
 
-    private protected static AliasDevice Function(string vendorId, string productId, PciAliasDeviceType? type = null) => new() { VendorId = vendorId, ProductId = productId, DeviceType = type };
+    private protected static AliasDevice Function(string vendorId, string productId, DeviceType? type = null) => new() { VendorId = vendorId, ProductId = productId, DeviceType = type };
 
-    private protected static AliasDevice Nic => Function("8086", "10c9", PciAliasDeviceType.PhysicalFunction);
+    private protected static AliasDevice Nic => Function("8086", "10c9", DeviceType.Pf);
 
-    private protected static AliasDevice NicVf => Function("8086", "10ca", PciAliasDeviceType.VirtualFunction);
+    private protected static AliasDevice NicVf => Function("8086", "10ca", DeviceType.Vf);
 
     private protected static AliasDevice DualNic => Function("8086", "10d3");
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using PciOperator.Api;
+using PciOperator.Core;
 using Xunit.Abstractions;
 
 namespace PciOperator.Vm.Tests;
@@ -20,7 +21,7 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
     {
         await Cluster.OfferAsync("hot", new() { Address = Topology.HotPlugged }, Nic, numVfs: 2);
         await PlugInAsync();
-        var pf = await Cluster.WaitForDeviceAsync(Topology.HotPlugged, device => device is { NumVfs: 2, State: PciDeviceState.Available });
+        var pf = await Cluster.WaitForDeviceAsync(Topology.HotPlugged, device => device is { NumVfs: 2, State: DeviceState.Available });
         Assert.Equal(1, pf.NumaNode);
     }
 
@@ -76,6 +77,6 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
         // The kernel unbinds a card before it takes it off the bus: a look that falls between says NotBound first.
         var claim = await Cluster.WaitForClaimAsync("hot", status => status.Conditions.Find(Conditions.Ready) is { Status: "False", Reason: "DeviceGone" });
         Assert.Contains(Topology.HotPlugged, claim.Status!.Conditions.Find(Conditions.Ready)!.Message);
-        await Cluster.WaitForDeviceAsync(Topology.HotPlugged, device => device.State == PciDeviceState.Removed);
+        await Cluster.WaitForDeviceAsync(Topology.HotPlugged, device => device.State == DeviceState.Removed);
     }
 }

@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -45,7 +46,7 @@ public sealed class PowerCutTests(ClusterFixture fixture) : ClusterTest(fixture)
         var boot = (await Cluster.Client.GetAsync<PciNode>(Cluster.Node))!.Status!.BootId;
         await Cluster.CutPowerAsync();
 
-        await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, node => node.Status?.BootId != boot && node.Status!.Assignments?.Any(assignment => assignment.State == AssignmentState.Prepared) == true);
+        await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, node => node.Status?.BootId != boot && node.Status!.Assignments?.Any(assignment => assignment.State == HoldingState.Prepared) == true);
         var after = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
         Assert.Equal(before.Address, after.Address);
         await AssertBoundAsync(after.Address, after.IommuGroup);

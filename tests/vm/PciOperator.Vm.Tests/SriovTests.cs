@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -30,19 +31,19 @@ public sealed class SriovTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task Devices_are_shown_with_their_NUMA_nodes_and_a_claim_gets_those_of_the_node_that_it_requires()
     {
         await Cluster.OfferAsync("vfs", new() { VendorId = "8086" }, NicVf, numVfs: 2, more: spec => spec.Devices = [new() { VendorId = "8086", ProductId = "10c9" }, new() { VendorId = "8086", ProductId = "10ca" }]);
-        var node = await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, n => n.Status?.Devices?.Count(device => device is { Type: PciDeviceType.VirtualFunction, State: PciDeviceState.Available }) == 4);
+        var node = await Cluster.WaitForAsync<PciNode>(Cluster.Node, null, n => n.Status?.Devices?.Count(device => device is { Type: DeviceType.Vf, State: DeviceState.Available }) == 4);
         var devices = node.Status!.Devices!.ToDictionary(device => device.Address);
         Assert.Equal((0, 1), (devices[Topology.Nic0].NumaNode, devices[Topology.Nic1].NumaNode));
-        Assert.All(devices.Values.Where(device => device.Type == PciDeviceType.VirtualFunction), vf => Assert.Equal(devices[vf.ParentAddress!].NumaNode, vf.NumaNode));
+        Assert.All(devices.Values.Where(device => device.Type == DeviceType.Vf), vf => Assert.Equal(devices[vf.ParentAddress!].NumaNode, vf.NumaNode));
 
-        await Cluster.ClaimAsync("on-one", "vfs", count: 2, numaPolicy: PciNumaPolicy.Required, numaNode: 1);
+        await Cluster.ClaimAsync("on-one", "vfs", count: 2, numaPolicy: NumaPolicy.Required, numaNode: 1);
         var claim = await Cluster.WaitUntilReadyAsync("on-one");
         Assert.Equal([1, 1], claim.Status!.Devices!.Select(device => device.NumaNode ?? -1));
         Assert.Equal([1], claim.Status.NumaNodes!);
         foreach (var device in claim.Status.Devices!)
             Assert.Equal("1", await Machine.SysfsAsync(device.Address, "numa_node"));
 
-        await Cluster.ClaimAsync("one-more", "vfs", numaPolicy: PciNumaPolicy.Required, numaNode: 1);
+        await Cluster.ClaimAsync("one-more", "vfs", numaPolicy: NumaPolicy.Required, numaNode: 1);
         await RefusalOfAsync("one-more", "NUMA");
     }
 

@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -9,7 +10,7 @@ public sealed class UninstallTests
     public async Task Taking_it_all_down_in_the_documented_order_gives_every_device_back()
     {
         await using var cluster = await Cluster.StartAsync();
-        await cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10c9", DeviceType = PciAliasDeviceType.PhysicalFunction });
+        await cluster.OfferAsync("nic", new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10c9", DeviceType = DeviceType.Pf });
         await cluster.OfferAsync("dual", new() { VendorId = "8086", ProductId = "10d3" }, new() { VendorId = "8086", ProductId = "10d3" });
         await cluster.ClaimAsync("nic", "nic");
         await cluster.ClaimAsync("dual", "dual");

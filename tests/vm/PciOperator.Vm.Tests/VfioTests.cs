@@ -1,3 +1,5 @@
+using PciOperator.Core;
+
 namespace PciOperator.Vm.Tests;
 
 /// <summary>What a claim hands over works: opened through VFIO with the kernel's own requests, as a virtual machine monitor does.</summary>
@@ -45,7 +47,7 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         // Debian's kernel has shpchp built in, which takes the bridge and keeps VFIO from using the group.
         var bridge = await Machine.OutputOfAsync($"basename $(readlink -f /sys/bus/pci/devices/{Topology.Edu}/..)");
-        await Cluster.OfferAsync("edu", new() { VendorId = "1234", ProductId = "11e8" }, Function("1234", "11e8"), more: spec => spec.Companions = Api.CompanionPolicy.Allow);
+        await Cluster.OfferAsync("edu", new() { VendorId = "1234", ProductId = "11e8" }, Function("1234", "11e8"), more: spec => spec.Companions = CompanionPolicy.Allow);
         var hasDriver = await Machine.DriverOfAsync(bridge) != "";
         if (hasDriver)
         {

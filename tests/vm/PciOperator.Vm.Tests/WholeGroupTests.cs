@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -13,7 +14,7 @@ public sealed class WholeGroupTests(ClusterFixture fixture) : ClusterTest(fixtur
         {
             await Cluster.OfferAsync("vfs", new(), NicVf, numVfs: 2, more: spec => spec.Devices = [new() { Address = Topology.Nic1 }, new() { VendorId = "8086", ProductId = "10ca" }]);
             await Cluster.Client.CreateAsync(new PciAlias { Metadata = new() { Name = "pf" }, Spec = new() { Devices = [Nic] } });
-            var vf = await Cluster.WaitForDeviceAsync(Topology.Nic1FirstVf, d => d.WithheldBy == PciOperatorApi.GroupHasPf);
+            var vf = await Cluster.WaitForDeviceAsync(Topology.Nic1FirstVf, d => d.WithheldBy == WithheldWords.GroupHasPf);
             var group = await Machine.IommuGroupOfAsync(Topology.Nic1);
             Assert.Equal(group, await Machine.IommuGroupOfAsync(Topology.Nic1FirstVf));
             Assert.StartsWith($"its IOMMU group {group} goes as a whole, and its PF {Topology.Nic1} is in it", vf.Reason, StringComparison.Ordinal);
