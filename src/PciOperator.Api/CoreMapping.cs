@@ -39,26 +39,39 @@ public static class CoreMapping
         return policy.OneTimeUse is { } once ? tags with { OneTimeUse = once } : tags;
     }
 
-    /// <summary>A device of a PciNode's status as the model sees it.</summary>
-    public static PciFunction ToFunction(this PciNodeDevice device) => new()
+    /// <summary>A device of a PciNode's status as the allocator sees it, offered and free as far as nobody says otherwise.</summary>
+    /// <param name="device">The device.</param>
+    /// <param name="tags">What each rule says, by its name; a rule that is not there gives nothing away.</param>
+    public static NodeDevice ToNodeDevice(this PciNodeDevice device, IReadOnlyDictionary<string, DeviceTags> tags)
     {
-        Address = PciAddress.Parse(device.Address),
-        VendorId = PciId.Parse(device.VendorId),
-        ProductId = PciId.Parse(device.ProductId),
-        SubsystemVendorId = device.SubsystemVendorId is { Length: > 0 } vendor ? PciId.Parse(vendor) : null,
-        SubsystemProductId = device.SubsystemProductId is { Length: > 0 } product ? PciId.Parse(product) : null,
-        ClassCode = uint.TryParse(device.ClassCode, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var code) ? code : 0,
-        Type = device.Type,
-        ParentAddress = device.ParentAddress is { Length: > 0 } parent ? PciAddress.Parse(parent) : null,
-        NumaNode = device.NumaNode,
-        Socket = device.Socket,
-        IommuGroup = device.IommuGroup,
-        SriovTotalVfs = device.TotalVfs ?? 0,
-        NetDevice = device.DeviceName,
-        CardSerial = device.Serial,
-        StableId = device.StableId,
-        IsBridge = device.Bridge == true,
-    };
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(tags);
+        return new NodeDevice
+        {
+            Function = new PciFunction
+            {
+                Address = PciAddress.Parse(device.Address),
+                VendorId = PciId.Parse(device.VendorId),
+                ProductId = PciId.Parse(device.ProductId),
+                SubsystemVendorId = device.SubsystemVendorId is { Length: > 0 } vendor ? PciId.Parse(vendor) : null,
+                SubsystemProductId = device.SubsystemProductId is { Length: > 0 } product ? PciId.Parse(product) : null,
+                ClassCode = uint.TryParse(device.ClassCode, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var code) ? code : 0,
+                Type = device.Type,
+                ParentAddress = device.ParentAddress is { Length: > 0 } parent ? PciAddress.Parse(parent) : null,
+                NumaNode = device.NumaNode,
+                Socket = device.Socket,
+                IommuGroup = device.IommuGroup,
+                SriovTotalVfs = device.TotalVfs ?? 0,
+                NetDevice = device.DeviceName,
+                CardSerial = device.Serial,
+                StableId = device.StableId,
+                IsBridge = device.Bridge == true,
+            },
+            Rule = device.Rule,
+            Tags = device.Rule is { } rule ? tags.GetValueOrDefault(rule) : null,
+            BlocksPf = WithheldWords.KeepsPf(device.WithheldBy),
+        };
+    }
 
     /// <summary>The host's whole topology, as the agent sees it; null where an older agent says nothing: then what devices say of their own nodes has to be enough.</summary>
     public static IReadOnlyDictionary<int, int?>? ToSockets(this PciNodeStatus status)

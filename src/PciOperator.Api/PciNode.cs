@@ -390,6 +390,11 @@ public sealed record AssignedDeviceStatus
 /// <summary>How a held device is kept, whatever has become of its spec.</summary>
 public sealed record HeldPolicy
 {
+    /// <summary>How a device of a rule is kept; without a rule, as one that says nothing of it.</summary>
+    public static HeldPolicy Of(DevicePolicy? policy) => policy is null
+        ? new HeldPolicy()
+        : new HeldPolicy { Driver = policy.Driver, Managed = policy.Managed, Reset = policy.Reset, OneTimeUse = policy.OneTimeUse == true ? true : null };
+
     /// <summary>The driver that was asked for.</summary>
     public BindDriver Driver { get; set; } = BindDriver.VfioPci;
 

@@ -426,21 +426,16 @@ internal sealed class ClusterView
                 owners.TryAdd(device.Address, held.ClaimUid);
         }
 
-        // One rule's tags are one object as long as the rules stay as they are: what they are given for compares as equal.
+        // A rule that is gone gives nothing away any more, whatever the agent has still to notice. One rule's tags are one object as long as the rules stay as they are: what they are given for compares as equal.
         var rules = facts.Tags ??= (facts.PciNode.Spec.Rules ?? []).ToDictionary(r => r.Name, r => r.ToTags());
         return NodeInventory.Build(name,
         [
-            .. devices.Select(d => new NodeDevice
+            .. devices.Select(d => d.ToNodeDevice(rules) with
             {
-                Function = d.ToFunction(),
-                Rule = d.Rule,
-                // A rule that is gone gives nothing away any more, whatever the agent has still to notice.
-                Tags = d.Rule is { } rule && rules.TryGetValue(rule, out var tags) ? tags : null,
                 Owner = owners.GetValueOrDefault(d.Address),
                 BlockedReason = d.State is DeviceState.Unavailable or DeviceState.Removed && !owners.ContainsKey(d.Address) && !DerivedFromOwners(d, devices, owners)
                     ? d.Reason ?? "it is not available"
                     : null,
-                BlocksPf = WithheldWords.KeepsPf(d.WithheldBy),
             }),
         ], sockets);
     }

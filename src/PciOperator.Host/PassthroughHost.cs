@@ -327,7 +327,7 @@ public sealed partial class PassthroughHost
         {
             return entries.Count == 0 || !reservations.IsHeld(f.Address) ? null
                 : entries.Values.Where(e => e.BootId == bootId).SelectMany(e => e.Devices)
-                    .FirstOrDefault(d => d.At == f.Address && DeviceIdentity.Difference(d.At, KnownDevice.Of(d), KnownDevice.Of(f), stillOurs: true) is null)?.StableId;
+                    .FirstOrDefault(d => d.Address == f.Address && DeviceIdentity.Difference(d.Address, KnownDevice.Of(d), KnownDevice.Of(f), stillOurs: true) is null)?.StableId;
         }
     }
 
@@ -459,11 +459,11 @@ public sealed partial class PassthroughHost
             string? driver = null, node = null, device = null;
             try
             {
-                driver = Inventory.DriverOf(files, d.At);
+                driver = Inventory.DriverOf(files, d.Address);
                 if (VfioDrivers.IsVfio(driver))
                 {
                     node = d.IommuGroup is { } group && files.Exists(SysfsPaths.GroupNode(group)) ? SysfsPaths.GroupNode(group) : null;
-                    device = Inventory.VfioDevice(files, d.At);
+                    device = Inventory.VfioDevice(files, d.Address);
                 }
             }
             catch (HostIoException)
@@ -471,7 +471,7 @@ public sealed partial class PassthroughHost
                 // Shown as not bound: the next Prepare or Release says what is wrong.
             }
 
-            return new HeldDevice { Address = d.At, Driver = driver, OriginalDriver = d.OriginalDriver, DeviceNode = node, VfioDeviceNode = device };
+            return new HeldDevice { Address = d.Address, Driver = driver, OriginalDriver = d.OriginalDriver, DeviceNode = node, VfioDeviceNode = device };
         }),
     ];
 

@@ -103,6 +103,22 @@ public class StateFormatTests
         AssertKeeps(old, JsonNode.Parse(host.Files.ReadText(path)!)!, file);
     }
 
+    [Theory]
+    [InlineData("address")]
+    [InlineData("vendorId")]
+    [InlineData("driver")]
+    [InlineData("managed")]
+    [InlineData("targetDriver")]
+    public async Task An_entry_that_does_not_say_what_every_agent_has_written_is_not_worked_on(string word)
+    {
+        Lab lab = StateFlows.NewLab();
+        JsonNode entry = Content("journal-2/stub.2-prepared.json");
+        entry["devices"]![0]!.AsObject().Remove(word);
+        lab.Simulated.PutFile($"{StateFlows.JournalFolder}/stub.json", entry.ToJsonString());
+        await lab.Agent.RecoverAsync();
+        Assert.Equal(HoldingReasons.JournalCorrupt, Assert.Single(lab.Agent.Holdings).Reason);
+    }
+
     /// <summary>What the old text has, the new one has too, in the same words; it may have more.</summary>
     private static void AssertKeeps(JsonNode old, JsonNode now, string where)
     {

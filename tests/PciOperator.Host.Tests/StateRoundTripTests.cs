@@ -15,10 +15,6 @@ public class StateRoundTripTests
     private static readonly Dictionary<string, object> Meaningful = new()
     {
         ["JournalEntry.FormatVersion"] = JournalEntry.CurrentFormat,
-        ["JournalDevice.Address"] = Address,
-        ["JournalDevice.VendorId"] = "8086",
-        ["JournalDevice.ProductId"] = "10c9",
-        ["JournalDevice.ParentAddress"] = "0000:5e:00.0",
         ["DeviceRecord.FormatVersion"] = DeviceRecord.CurrentFormat,
         ["DeviceRecord.Address"] = Address,
     };
@@ -54,17 +50,11 @@ public class StateRoundTripTests
     [InlineData(0)]
     [InlineData(1)]
     [InlineData(2)]
-    public void Every_property_of_a_device_that_is_asked_for_is_what_its_entry_says(int variant)
+    public void Every_property_of_a_device_that_is_asked_for_is_kept_in_its_entry(int variant)
     {
-        var entry = (JournalEntry)Fill(typeof(JournalEntry), variant);
-        foreach ((DeviceToTake device, JournalDevice kept) in entry.Request.Devices.Zip(entry.Devices))
-        {
-            foreach (PropertyInfo property in Settable(typeof(DeviceToTake)))
-            {
-                PropertyInfo own = typeof(JournalDevice).GetProperty(property.Name) ?? throw new Xunit.Sdk.XunitException($"The journal does not keep {property.Name}.");
-                Assert.True($"{own.GetValue(kept)}" == $"{property.GetValue(device)}", $"{property.Name} is lost");
-            }
-        }
+        var asked = (DeviceToTake)Fill(typeof(DeviceToTake), variant);
+        var kept = new JournalDevice(asked, "vfio-pci");
+        Assert.All(Settable(typeof(DeviceToTake)), p => Assert.Equal(p.GetValue(asked), p.GetValue(kept)));
     }
 
     private static object Fill(Type type, int variant, string where = "")
@@ -79,6 +69,10 @@ public class StateRoundTripTests
             return 7 + variant;
         if (type == typeof(DateTimeOffset))
             return new DateTimeOffset(2026, 1, 2, 3, 4, 5, TimeSpan.Zero).AddHours(variant);
+        if (type == typeof(PciAddress))
+            return PciAddress.Parse($"0000:5e:00.{variant}");
+        if (type == typeof(PciId))
+            return new PciId((ushort)(0x8086 + variant));
         if (type.IsEnum)
             return Enum.GetValues(type).GetValue(variant % Enum.GetValues(type).Length)!;
         if (type.IsGenericType && type.GetGenericTypeDefinition() == typeof(IReadOnlyList<>))

@@ -102,7 +102,8 @@ internal static class NodeStatusBuilder
         var request = holding.Request;
         // What is held and no longer wanted is on its way back, also before the first write of that.
         var state = settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck ? holding.State : HoldingState.Releasing;
-        var policies = request.Devices.ToDictionary(d => d.Address, HostMapping.Policy);
+        // What is in no journal has none.
+        var policies = holding.State == HoldingState.Rejected || holding.Devices.Count == 0 ? null : request.Devices.ToDictionary(d => d.Address, HostMapping.Policy);
         return new AssignmentStatus
         {
             ClaimUid = request.ClaimUid,
@@ -111,9 +112,17 @@ internal static class NodeStatusBuilder
             State = state,
             Reason = Fitted.Text(holding.Reason, 64),
             Message = Fitted.Text(holding.Message, 1024),
-            Devices = holding.Devices.Count > 0
-                ? [.. holding.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString(), Driver = d.Driver, OriginalDriver = d.OriginalDriver, Policy = holding.State == HoldingState.Rejected ? null : policies.GetValueOrDefault(d.Address), DeviceNode = d.DeviceNode ?? d.VfioDeviceNode })]
-                : [.. request.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString() })],
+            Devices =
+            [
+                .. (holding.Devices.Count > 0 ? holding.Devices : request.Devices.Select(d => new HeldDevice { Address = d.Address })).Select(d => new AssignedDeviceStatus
+                {
+                    Address = d.Address.ToString(),
+                    Driver = d.Driver,
+                    OriginalDriver = d.OriginalDriver,
+                    Policy = policies?.GetValueOrDefault(d.Address),
+                    DeviceNode = d.DeviceNode ?? d.VfioDeviceNode,
+                }),
+            ],
         };
     }
 

@@ -18,21 +18,7 @@ internal static class AssignmentBuilder
             if (!devices.TryGetValue(d.Address.ToString(), out var device))
                 throw new PlacementConflictException($"{d.Address} is no longer on node {node.Metadata.Name}");
             var policy = (device.Rule ?? leading) is { } name ? rules.GetValueOrDefault(name) : null;
-            return new AssignedDevice
-            {
-                Address = device.Address,
-                StableId = device.StableId,
-                VendorId = device.VendorId,
-                ProductId = device.ProductId,
-                NumaNode = device.NumaNode,
-                IommuGroup = device.IommuGroup,
-                Request = d.Companion ? null : d.Request,
-                Companion = d.Companion ? true : null,
-                Driver = policy?.Driver ?? BindDriver.VfioPci,
-                Managed = policy?.Managed ?? true,
-                Reset = policy?.Reset ?? ResetMode.BestEffort,
-                OneTimeUse = policy?.OneTimeUse == true ? true : null,
-            };
+            return Device(device, HeldPolicy.Of(policy), d.Companion ? null : d.Request, d.Companion ? true : null);
         })) with { NumaPreferenceMet = allocation.NumaPreferenceMet };
     }
 
@@ -53,21 +39,7 @@ internal static class AssignmentBuilder
         if (held.Any(h => owners.ContainsKey(h.Address) || h.Policy is null || !listed.ContainsKey(h.Address)))
             return null;
         var served = (claim.Status?.Devices ?? []).ToDictionary(d => d.Address);
-        return For(claim, held.Select(h => new AssignedDevice
-        {
-            Address = h.Address,
-            StableId = listed[h.Address].StableId,
-            VendorId = listed[h.Address].VendorId,
-            ProductId = listed[h.Address].ProductId,
-            NumaNode = listed[h.Address].NumaNode,
-            IommuGroup = listed[h.Address].IommuGroup,
-            Request = served.GetValueOrDefault(h.Address)?.Request,
-            Companion = served.GetValueOrDefault(h.Address)?.Companion,
-            Driver = h.Policy!.Driver,
-            Managed = h.Policy.Managed,
-            Reset = h.Policy.Reset,
-            OneTimeUse = h.Policy.OneTimeUse,
-        })) with { NumaPreferenceMet = claim.Status?.NumaPreferenceMet };
+        return For(claim, held.Select(h => Device(listed[h.Address], h.Policy!, served.GetValueOrDefault(h.Address)?.Request, served.GetValueOrDefault(h.Address)?.Companion))) with { NumaPreferenceMet = claim.Status?.NumaPreferenceMet };
     }
 
     private static PciAssignment? OfStatus(PassthroughClaim claim, PciNode node, Func<string, AliasDefinition?> alias, Dictionary<string, string> owners, DateTimeOffset now)
@@ -80,13 +52,11 @@ internal static class AssignmentBuilder
         // journal, and that agent refuses by itself.
         var inventory = NodeInventory.Build(node.Metadata.Name!,
         [
-            .. (node.Status!.Devices ?? []).Select(d => new NodeDevice
+            .. (node.Status!.Devices ?? []).Select(d => d.ToNodeDevice(rules) with
             {
-                Function = d.ToFunction(),
-                Rule = d.Rule,
-                Tags = d.Rule is { } rule ? rules.GetValueOrDefault(rule) : null,
                 Owner = owners.GetValueOrDefault(d.Address),
                 BlockedReason = named.Contains(d.Address) ? null : "it is not the claim's",
+                BlocksPf = true,
             }),
         ], node.Status.ToSockets());
         return Allocator.TryNode(inventory, claim.ToRequirements(alias, now)) is NodeVerdict.Served(var allocation)
@@ -94,6 +64,23 @@ internal static class AssignmentBuilder
             ? Of(claim, allocation, node)
             : null;
     }
+
+    /// <summary>A device as the node shows it, and how it is kept for its claim.</summary>
+    private static AssignedDevice Device(PciNodeDevice shown, HeldPolicy kept, string? request, bool? companion) => new()
+    {
+        Address = shown.Address,
+        StableId = shown.StableId,
+        VendorId = shown.VendorId,
+        ProductId = shown.ProductId,
+        NumaNode = shown.NumaNode,
+        IommuGroup = shown.IommuGroup,
+        Request = request,
+        Companion = companion,
+        Driver = kept.Driver,
+        Managed = kept.Managed,
+        Reset = kept.Reset,
+        OneTimeUse = kept.OneTimeUse,
+    };
 
     /// <summary>The devices of a node that others than a claim have, by its spec and by its agent.</summary>
     private static Dictionary<string, string> Owners(PciNode node, string but)

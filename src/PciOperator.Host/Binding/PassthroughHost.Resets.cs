@@ -130,7 +130,7 @@ public sealed partial class PassthroughHost
             return entry;
         IReadOnlyList<ResetOutcome> outcomes = Run(watched, work).Reset(entry, wanted, Proven);
         string kernel = HostFacts.KernelVersion(watched);
-        Dictionary<string, string> notes = [];
+        Dictionary<PciAddress, string> notes = [];
         var failures = new List<string>();
         foreach (ResetOutcome outcome in outcomes)
         {
@@ -140,7 +140,7 @@ public sealed partial class PassthroughHost
                 failures.Add(outcome.Sentence + (device.Reset == ResetMode.Required ? " Its spec says reset: required." : ""));
             else if (outcome.Method is null)
                 notes[device.Address] = outcome.Sentence;
-            HostFunction seen = examination.Devices.First(f => f.Address == device.At);
+            HostFunction seen = examination.Devices.First(f => f.Address == device.Address);
             Remember(watched, device, r => outcome.Method is { } method
                 ? r with { ProvenReset = method, NoReset = null, NotClean = null }
                 : r with
@@ -179,7 +179,7 @@ public sealed partial class PassthroughHost
             work.Purpose = $"opening {device.Address} through VFIO";
             try
             {
-                byte[] config = watched.ReadConfigThroughVfio(device.At, device.IommuGroup!.Value, 4);
+                byte[] config = watched.ReadConfigThroughVfio(device.Address, device.IommuGroup!.Value, 4);
                 string found = config.Length < 4 ? "nothing" : $"{BinaryPrimitives.ReadUInt16LittleEndian(config):x4}:{BinaryPrimitives.ReadUInt16LittleEndian(config.AsSpan(2)):x4}";
                 if (found != $"{device.VendorId}:{device.ProductId}")
                     throw new RefusalException(HoldingReasons.OpenFailed, $"{device.Address} is bound to {device.TargetDriver}, and through VFIO its configuration space says {found} instead of {device.VendorId}:{device.ProductId}.");
@@ -211,7 +211,7 @@ public sealed partial class PassthroughHost
     {
         JournalDevice[] wanted =
         [
-            .. entry.Devices.Where(d => d.Reset != ResetMode.Skip && binder.IsThere(d) && Inventory.DriverOf(watched, d.At) == d.TargetDriver),
+            .. entry.Devices.Where(d => d.Reset != ResetMode.Skip && binder.IsThere(d) && Inventory.DriverOf(watched, d.Address) == d.TargetDriver),
         ];
         foreach (ResetOutcome outcome in Run(watched, work).Reset(entry, wanted, Proven))
         {
@@ -226,7 +226,7 @@ public sealed partial class PassthroughHost
                 continue;
             string why = $"After the claim {entry.ClaimNamespace}/{entry.ClaimName}: {outcome.Sentence} It is not clean, and kept from claims until the host's next boot resets it.";
             logger.LogError("{Message}", why);
-            memory.Update(watched, Key(device), device.At, r => r with { NotClean = new NotCleanMark(bootId!, why, time.GetUtcNow()) });
+            memory.Update(watched, Key(device), device.Address, r => r with { NotClean = new NotCleanMark(bootId!, why, time.GetUtcNow()) });
         }
     }
 
@@ -235,7 +235,7 @@ public sealed partial class PassthroughHost
     {
         foreach (JournalDevice device in entry.Devices.Where(d => d.OneTimeUse))
         {
-            memory.Update(watched, Key(device), device.At, r => r.UsedOnce?.ClaimUid == entry.ClaimUid
+            memory.Update(watched, Key(device), device.Address, r => r.UsedOnce?.ClaimUid == entry.ClaimUid
                 ? r
                 : r with { UsedOnce = new UsedOnceMark(entry.ClaimUid, entry.ClaimNamespace, entry.ClaimName, time.GetUtcNow()) });
         }
@@ -246,7 +246,7 @@ public sealed partial class PassthroughHost
     {
         try
         {
-            memory.Update(watched, Key(device), device.At, change);
+            memory.Update(watched, Key(device), device.Address, change);
         }
         catch (HostIoException e)
         {
@@ -256,9 +256,9 @@ public sealed partial class PassthroughHost
 
     private ResetRun Run(WatchedFileSystem watched, BlockingWork work) => new(watched, work, time, options.ResetPatience);
 
-    private string? Proven(JournalDevice device) => memory.Find(Key(device), device.At)?.ProvenReset;
+    private string? Proven(JournalDevice device) => memory.Find(Key(device), device.Address)?.ProvenReset;
 
     private static string Key(HostFunction f) => DeviceMemory.Key(f.Function.StableId, f.Address);
 
-    private static string Key(JournalDevice d) => DeviceMemory.Key(d.StableId, d.At);
+    private static string Key(JournalDevice d) => DeviceMemory.Key(d.StableId, d.Address);
 }

@@ -92,9 +92,9 @@ public sealed partial class PassthroughHost
             return
             [
                 .. reservations.Resizing.Keys,
-                .. inherited.SelectMany(uid => entries.GetValueOrDefault(uid)?.Devices ?? []).Select(d => d.At),
+                .. inherited.SelectMany(uid => entries.GetValueOrDefault(uid)?.Devices ?? []).Select(d => d.Address),
                 .. works.Where(w => w.Value.Work.Purpose is not null)
-                    .SelectMany(w => entries.GetValueOrDefault(w.Key)?.Devices ?? [], (_, device) => device.At),
+                    .SelectMany(w => entries.GetValueOrDefault(w.Key)?.Devices ?? [], (_, device) => device.Address),
             ];
         }
     }
@@ -282,7 +282,7 @@ public sealed partial class PassthroughHost
     {
         why = $"{why} It is kept from claims until the agent makes its PF's VFs again (another sriov.numVfs, or a claim for the PF) or the host is rebooted.";
         logger.LogError("{Message}", why);
-        memory.Update(watched, Key(device), device.At, r => r with { NotClean = new NotCleanMark(bootId!, why, time.GetUtcNow()) });
+        memory.Update(watched, Key(device), device.Address, r => r with { NotClean = new NotCleanMark(bootId!, why, time.GetUtcNow()) });
     }
 
     /// <summary>VFs that were removed: what comes in their place is as new.</summary>

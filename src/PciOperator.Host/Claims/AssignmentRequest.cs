@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
@@ -18,8 +19,8 @@ public sealed record AssignmentRequest
     public required IReadOnlyList<DeviceToTake> Devices { get; init; }
 }
 
-/// <summary>One device as the cluster knows it; it is taken only when the host still shows the same.</summary>
-public sealed record DeviceToTake
+/// <summary>One device as the cluster knows it; it is taken only when the host still shows the same. The journal keeps all of it (<see cref="JournalDevice"/>).</summary>
+public record DeviceToTake
 {
     /// <summary>Where it was seen.</summary>
     public required PciAddress Address { get; init; }
@@ -37,9 +38,11 @@ public sealed record DeviceToTake
     public int? IommuGroup { get; init; }
 
     /// <summary>What to bind it to.</summary>
+    [JsonRequired]
     public BindDriver Driver { get; init; } = BindDriver.VfioPci;
 
     /// <summary>False: the administrator binds it, and it is only checked.</summary>
+    [JsonRequired]
     public bool Managed { get; init; } = true;
 
     /// <summary>Whether it is reset before its owner gets it and after.</summary>

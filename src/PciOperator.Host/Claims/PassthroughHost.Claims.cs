@@ -88,10 +88,10 @@ public sealed partial class PassthroughHost
             foreach (JournalDevice device in intent.Devices.Where(d => d.Managed))
             {
                 StopIfAbandoned(work);
-                if (checks.Devices.Any(f => f.Address == device.At && f.Function.Type == DeviceType.Pf))
+                if (checks.Devices.Any(f => f.Address == device.Address && f.Function.Type == DeviceType.Pf))
                 {
-                    binder.RemoveVfs(device.At);
-                    Forgive(checks.Vfs.Where(vf => vf.Function.ParentAddress == device.At), watched);
+                    binder.RemoveVfs(device.Address);
+                    Forgive(checks.Vfs.Where(vf => vf.Function.ParentAddress == device.Address), watched);
                 }
 
                 Bind(device, binder, watched);
@@ -121,7 +121,7 @@ public sealed partial class PassthroughHost
             RefusalException why = e as RefusalException ?? (e is HostIoException io && IsOfStateFolder(io)
                 ? new RefusalException(HoldingReasons.JournalFailed, $"What must outlive the agent can't be written: {e.Message}")
                 : new RefusalException(HoldingReasons.BindFailed, e.Message));
-            if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.At)) is not { } gone)
+            if (intent.Devices.FirstOrDefault(d => binder.IsGone(d.Address)) is not { } gone)
                 return Undo(intent, why, binder, watched, work);
             why = new RefusalException(HoldingReasons.DeviceGone, $"{gone.Address} left the bus while it was being bound.");
             return intent.HandedOutIn is null ? Undo(intent, why, binder, watched, work) : Keep(intent, why, binder, watched, work);
@@ -136,13 +136,13 @@ public sealed partial class PassthroughHost
         {
             binder.Bind(device);
         }
-        catch (RefusalException e) when (e.Reason == HoldingReasons.BindFailed && !binder.IsGone(device.At))
+        catch (RefusalException e) when (e.Reason == HoldingReasons.BindFailed && !binder.IsGone(device.Address))
         {
             RememberNotBound(device, e, watched);
             throw;
         }
 
-        if (memory.Find(Key(device), device.At)?.NotBound is not null)
+        if (memory.Find(Key(device), device.Address)?.NotBound is not null)
             Remember(watched, device, r => r with { NotBound = null });
     }
 
@@ -225,7 +225,7 @@ public sealed partial class PassthroughHost
         ? request
         : request with
         {
-            Devices = [.. request.Devices.Select(d => d with { IommuGroup = before.BootId == bootId && !IsForgotten(d.Address, watched) ? before.Devices.FirstOrDefault(h => h.At == d.Address)?.IommuGroup : null })],
+            Devices = [.. request.Devices.Select(d => d with { IommuGroup = before.BootId == bootId && !IsForgotten(d.Address, watched) ? before.Devices.FirstOrDefault(h => h.Address == d.Address)?.IommuGroup : null })],
         };
 
     /// <summary>What is about to be done and how to undo it; what an earlier attempt of this boot found stays.</summary>
@@ -247,24 +247,17 @@ public sealed partial class PassthroughHost
             [
                 .. request.Devices.Zip(checks.Devices, (asked, found) =>
                 {
-                    JournalDevice? known = before?.Devices.FirstOrDefault(d => d.At == asked.Address);
+                    JournalDevice? known = before?.Devices.FirstOrDefault(d => d.Address == asked.Address);
                     int? vfs = found.NumVfs is > 0 ? found.NumVfs : known?.OriginalNumVfs;
-                    var device = new JournalDevice
+                    string target = asked.Managed ? known is not null && sameBoot ? known.TargetDriver : Target(asked, binder, watched) : found.Driver!;
+                    var device = new JournalDevice(asked, target)
                     {
-                        Address = asked.Address.ToString(),
-                        VendorId = asked.VendorId.ToString(),
-                        ProductId = asked.ProductId.ToString(),
                         StableId = sameBoot && known?.StableId is { } id && IsStillOurs(found) ? id : found.Function.StableId,
                         IommuGroup = found.Function.IommuGroup,
-                        ParentAddress = found.Function.ParentAddress?.ToString(),
-                        Driver = asked.Driver,
-                        Managed = asked.Managed,
-                        TargetDriver = asked.Managed ? known is not null && sameBoot ? known.TargetDriver : Target(asked, binder, watched) : found.Driver!,
+                        ParentAddress = found.Function.ParentAddress,
                         OriginalDriver = found.Driver,
                         OriginalOverride = found.DriverOverride,
                         OriginalNumVfs = vfs,
-                        Reset = asked.Reset,
-                        OneTimeUse = asked.OneTimeUse,
                         OriginalResetMethods = sameBoot && known is not null ? known.OriginalResetMethods : watched.ReadText($"{SysfsPaths.Device(asked.Address)}/reset_method"),
                         NotReset = sameBoot ? known?.NotReset : null,
                     };
@@ -286,7 +279,7 @@ public sealed partial class PassthroughHost
 
     private bool IsBoundFor(JournalEntry? entry, HostFunction function) =>
         entry is not null && entry.BootId == bootId
-        && entry.Devices.Any(d => d.At == function.Address && d.TargetDriver == function.Driver);
+        && entry.Devices.Any(d => d.Address == function.Address && d.TargetDriver == function.Driver);
 
     /// <summary>
     /// It can't be prepared. A claim that was Prepared in this boot keeps its devices, since a guest may be using them;
@@ -368,7 +361,7 @@ public sealed partial class PassthroughHost
         }
 
         Run(watched, work).RestoreMethods(entry.Devices, binder.IsThere);
-        binder.Restore(entry, d => memory.NotCleanOf(Key(d), d.At)?.BootId == bootId);
+        binder.Restore(entry, d => memory.NotCleanOf(Key(d), d.Address)?.BootId == bootId);
 
         // What is still ours must not be forgotten, whatever made it look like another device.
         if (binder.StillBound(entry) is { } left)

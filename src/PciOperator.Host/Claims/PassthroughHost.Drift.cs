@@ -68,15 +68,15 @@ public sealed partial class PassthroughHost
         foreach (JournalDevice device in entry.Devices)
         {
             KnownDevice given = KnownDevice.Of(device);
-            if (!found.TryGetValue(device.At, out HostFunction? now))
+            if (!found.TryGetValue(device.Address, out HostFunction? now))
             {
                 // What is there and can't be read is not gone.
-                if (!files.Exists(SysfsPaths.Device(device.At)))
-                    gone.Add($"{device.Address} is gone from the bus{VfsOf(device)}.{DeviceIdentity.Elsewhere(device.At, given, found.Values)}");
+                if (!files.Exists(SysfsPaths.Device(device.Address)))
+                    gone.Add($"{device.Address} is gone from the bus{VfsOf(device)}.{DeviceIdentity.Elsewhere(device.Address, given, found.Values)}");
             }
-            else if (DeviceIdentity.Difference(device.At, given, KnownDevice.Of(now), IsStillOurs(now)) is { } difference)
+            else if (DeviceIdentity.Difference(device.Address, given, KnownDevice.Of(now), IsStillOurs(now)) is { } difference)
             {
-                other.Add(difference + DeviceIdentity.Elsewhere(device.At, given, found.Values));
+                other.Add(difference + DeviceIdentity.Elsewhere(device.Address, given, found.Values));
             }
             else if (now.Function.IommuGroup != device.IommuGroup && IsStillOurs(now))
             {
@@ -84,9 +84,9 @@ public sealed partial class PassthroughHost
             }
         }
 
-        HashSet<PciAddress> own = [.. entry.Devices.Select(d => d.At)];
+        HashSet<PciAddress> own = [.. entry.Devices.Select(d => d.Address)];
         // The number of a group that has gone is given to the next one; a device that came back has a new group, whose number says nothing. The VFs of a PF were gone when it was given.
-        HashSet<int> groups = [.. entry.Devices.Where(d => found.TryGetValue(d.At, out HostFunction? f) && IsStillOurs(f)).Select(d => d.IommuGroup).OfType<int>()];
+        HashSet<int> groups = [.. entry.Devices.Where(d => found.TryGetValue(d.Address, out HostFunction? f) && IsStillOurs(f)).Select(d => d.IommuGroup).OfType<int>()];
         foreach (HostFunction stranger in found.Values.Where(f => f.Function.IommuGroup is { } g && groups.Contains(g) && WholeGroup.IsMember(f.Function, _ => false) && !own.Contains(f.Address)))
             other.Add($"IOMMU group {stranger.Function.IommuGroup} also holds {stranger.Address} ({stranger.Function.VendorId}:{stranger.Function.ProductId}) now, which came after the group was given.");
 
@@ -103,7 +103,7 @@ public sealed partial class PassthroughHost
     {
         foreach (JournalDevice device in entry.Devices)
         {
-            if (found.TryGetValue(device.At, out HostFunction? now) && now.Driver != device.TargetDriver)
+            if (found.TryGetValue(device.Address, out HostFunction? now) && now.Driver != device.TargetDriver)
                 return new RefusalException(HoldingReasons.NotBound, $"{device.Address} is on {now.Driver ?? "no driver"} instead of {device.TargetDriver}: somebody else unbound it, it is leaving the bus, or it was plugged in again.");
         }
 
@@ -118,7 +118,7 @@ public sealed partial class PassthroughHost
         Inventory.OverrideOf(files, address) is null && !VfioDrivers.IsVfio(Inventory.DriverOf(files, address));
 
     private string VfsOf(JournalDevice device) =>
-        device.Parent is { } pf && Inventory.Number(BootFacts.Optional(() => looked.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) is { } count
+        device.ParentAddress is { } pf && Inventory.Number(BootFacts.Optional(() => looked.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) is { } count
             ? $": its physical function {pf} has {count} virtual functions now"
             : "";
 

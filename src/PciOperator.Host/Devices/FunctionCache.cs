@@ -22,7 +22,7 @@ internal sealed class FunctionCache(IHostFileSystem files, TimeProvider time)
 
             // What a claim has come to hold since: the uevents of that may still be on their way.
             scope?.Touched.UnionWith(passedOver);
-            scope?.Touched.UnionWith(settled.Where(e => !seenSettled.Contains(e)).SelectMany(e => e.Devices).Select(d => d.At));
+            scope?.Touched.UnionWith(settled.Where(e => !seenSettled.Contains(e)).SelectMany(e => e.Devices).Select(d => d.Address));
             List<HostFunction> functions = scope is null
                 ? health.Look(inventory.ReadAll(use, fresh, problems, seen, locked), isHeld)
                 : health.Look(inventory.ReadAgain(seen!, scope, use, problems, locked), isHeld, scope.Touched);

@@ -1,5 +1,4 @@
 using System.Text.Json;
-using PciOperator.Core;
 
 namespace PciOperator.Host;
 
@@ -106,9 +105,7 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
     }
 
     private static bool IsWhole(JournalDevice device) =>
-        PciAddress.TryParse(device.Address, out _) && PciId.TryParse(device.VendorId, out _) && PciId.TryParse(device.ProductId, out _)
-        && (device.ParentAddress is null || PciAddress.TryParse(device.ParentAddress, out _))
-        && IsDriver(device.TargetDriver) && (device.OriginalDriver is null || IsDriver(device.OriginalDriver)) && (device.OriginalOverride is null || IsDriver(device.OriginalOverride));
+        IsDriver(device.TargetDriver) && (device.OriginalDriver is null || IsDriver(device.OriginalDriver)) && (device.OriginalOverride is null || IsDriver(device.OriginalOverride));
 
     /// <summary>It becomes a part of paths, and of what is written to the kernel.</summary>
     private static bool IsDriver(string name) => name.Length is > 0 and <= LongestDriver && name.All(c => c is > ' ' and <= '~' and not '/');

@@ -30,3 +30,16 @@ internal abstract class JournalWords<T>(params (T Value, string Word)[] words) :
 internal sealed class JournalDriverWords() : JournalWords<BindDriver>((BindDriver.VfioPci, "VfioPci"), (BindDriver.Auto, "Auto"), (BindDriver.PciStub, "PciStub"));
 
 internal sealed class JournalResetWords() : JournalWords<ResetMode>((ResetMode.BestEffort, "BestEffort"), (ResetMode.Required, "Required"), (ResetMode.Skip, "Skip"));
+
+/// <summary>What is written as the kernel writes it: addresses and ids.</summary>
+internal sealed class JournalText<T> : JsonConverter<T>
+    where T : struct, ISpanParsable<T>
+{
+    public override T Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+    {
+        string? text = reader.TokenType == JsonTokenType.String ? reader.GetString() : null;
+        return T.TryParse(text, null, out T value) ? value : throw new JsonException($"'{text}' is no {typeof(T).Name}.");
+    }
+
+    public override void Write(Utf8JsonWriter writer, T value, JsonSerializerOptions options) => writer.WriteStringValue(value.ToString());
+}
