@@ -24,7 +24,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
             {
                 CheckIdentity(device, found.GetValueOrDefault(device.Address), use, files, inUse);
             }
-            catch (RefusalException drift) when (PassthroughHost.IsDrift(drift.Reason) && DeviceIdentity.IsSerial(device.StableId))
+            catch (RefusalException drift) when (DriftCheck.IsDrift(drift.Reason) && DeviceIdentity.IsSerial(device.StableId))
             {
                 string elsewhere = DeviceIdentity.Elsewhere(device.Address, KnownDevice.Of(device), inventory.ReadAll(use, fresh: true, []));
                 throw elsewhere.Length == 0 ? drift : new RefusalException(drift.Reason, drift.Message + elsewhere);
@@ -135,7 +135,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
         if (found is null)
             throw new RefusalException(HoldingReasons.DeviceGone, $"There is no device at {device.Address}.");
         PciFunction f = found.Function;
-        if (DeviceIdentity.Difference(device.Address, KnownDevice.Of(device), KnownDevice.Of(found), inUse && PassthroughHost.IsStillOurs(found)) is { } difference)
+        if (DeviceIdentity.Difference(device.Address, KnownDevice.Of(device), KnownDevice.Of(found), inUse && found.IsStillOurs) is { } difference)
             throw new RefusalException(HoldingReasons.DriftDetected, difference);
         if (f.IsBridge)
             throw new RefusalException(HoldingReasons.InvalidRequest, $"{device.Address} is a bridge: bridges are not handed out.");
@@ -149,7 +149,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
     {
         // The VFs of an administrator's PF are the administrator's; a PF that was handed out and never left was taken without VFs, so that one which is there came after it.
         HashSet<PciAddress> unmanaged = [.. request.Devices.Where(d => !d.Managed).Select(d => d.Address)];
-        bool IsTaken(PciAddress pf) => !unmanaged.Contains(pf) && found.TryGetValue(pf, out HostFunction? f) && f.Function.Type == DeviceType.Pf && !(inUse && PassthroughHost.IsStillOurs(f));
+        bool IsTaken(PciAddress pf) => !unmanaged.Contains(pf) && found.TryGetValue(pf, out HostFunction? f) && f.Function.Type == DeviceType.Pf && !(inUse && f.IsStillOurs);
         foreach (int group in found.Values.Select(f => f.Function.IommuGroup!.Value).Distinct())
         {
             foreach (HostFunction other in inventory.ReadNow(inventory.GroupMembers(group).Where(a => !found.ContainsKey(a)), use))
