@@ -10,7 +10,8 @@ namespace PciOperator.Host;
 /// <remarks>
 /// <para>Which lock guards what:</para>
 /// <list type="bullet">
-/// <item><see cref="gate"/> guards every field here. No call of the kernel's is made under it but those of <see cref="Load"/>, which are made once.</item>
+/// <item><see cref="gate"/> guards every field here. Under it the kernel is called when the journal is loaded, once, and afterwards only for files of the
+/// agent's own folder, never for a device.</item>
 /// <item>What a claim's devices are on the host is guarded by no lock, but by its reservation: from <see cref="TryReserve"/> on only the
 /// claim's own work (one thread) touches them, or, from <see cref="BeginResize"/> on, only the change of a PF's VFs.</item>
 /// <item>Others have a lock of their own for their own fields: <see cref="FunctionCache"/> (held while it looks, and asks here meanwhile),
