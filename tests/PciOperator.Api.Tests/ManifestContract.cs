@@ -3,7 +3,6 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
 using PciOperator.Kubernetes;
-using PciOperator.Testing;
 
 namespace PciOperator.Api.Tests;
 
@@ -12,7 +11,7 @@ public abstract class ManifestContract(OwnKindsServer server)
 {
     private const string Strict = "fieldManager=tests&fieldValidation=Strict";
 
-    [ContractFact]
+    [Fact]
     public async Task Samples_are_stored()
     {
         var samples = Manifest.Folder("samples");
@@ -21,7 +20,7 @@ public abstract class ManifestContract(OwnKindsServer server)
             (await CreateAsync(manifest)).Dispose();
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Good_objects_are_stored_and_the_records_hold_all_of_them()
     {
         foreach (var manifest in Manifest.Folder("good").SelectMany(s => Manifest.Parse(s.Text)))
@@ -38,7 +37,7 @@ public abstract class ManifestContract(OwnKindsServer server)
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Bad_objects_are_refused_with_a_sentence_that_helps()
     {
         var files = Manifest.Folder("bad");
@@ -114,5 +113,4 @@ public abstract class ManifestContract(OwnKindsServer server)
 public sealed class SandboxManifestContract(SandboxOwnKindsServer server) : ManifestContract(server), IClassFixture<SandboxOwnKindsServer>;
 
 /// <summary>A real API server.</summary>
-[NeedsRealServer]
 public sealed class RealManifestContract(RealOwnKindsServer server) : ManifestContract(server), IClassFixture<RealOwnKindsServer>;

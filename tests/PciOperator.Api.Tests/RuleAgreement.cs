@@ -3,7 +3,6 @@ using System.Text.Json.Nodes;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
 using PciOperator.Sandbox.Validation;
-using PciOperator.Testing;
 
 namespace PciOperator.Api.Tests;
 
@@ -13,16 +12,16 @@ public abstract class RuleAgreement(OwnKindsServer server)
     private const int Objects = 300;
     private const int Updates = 60;
 
-    [ContractFact]
+    [Fact]
     public Task Device_specs() => AgreeAsync("/apis/pcioperator.io/v1alpha1/pcidevicespecs", new RandomObjects(1).DeviceSpec);
 
-    [ContractFact]
+    [Fact]
     public Task Aliases() => AgreeAsync("/apis/pcioperator.io/v1alpha1/pcialiases", new RandomObjects(2).Alias);
 
-    [ContractFact]
+    [Fact]
     public Task Claims() => AgreeAsync("/apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims", new RandomObjects(3).Claim);
 
-    [ContractFact]
+    [Fact]
     public async Task Changes_of_claims()
     {
         const string collection = "/apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims";
@@ -100,5 +99,4 @@ public abstract class RuleAgreement(OwnKindsServer server)
 public sealed class SandboxRuleAgreement(SandboxOwnKindsServer server) : RuleAgreement(server), IClassFixture<SandboxOwnKindsServer>;
 
 /// <summary>A real API server, which runs those in CEL.</summary>
-[NeedsRealServer]
 public sealed class RealRuleAgreement(RealOwnKindsServer server) : RuleAgreement(server), IClassFixture<RealOwnKindsServer>;

@@ -12,10 +12,18 @@ public abstract class OwnKindsServer : IAsyncLifetime
     private TestApiServer? server;
     private EntityClient? client;
 
-    /// <summary>A client as administrator.</summary>
-    public EntityClient Client => client ?? throw new InvalidOperationException(RealServer.HowTo);
+    /// <summary>A client as administrator; where there is no server the test is skipped (<see cref="Requirement"/>).</summary>
+    public EntityClient Client
+    {
+        get
+        {
+            if (client is null)
+                Requirement.IsMissing(RealServer.HowTo);
+            return client;
+        }
+    }
 
-    public async Task InitializeAsync()
+    public async ValueTask InitializeAsync()
     {
         server = await StartAsync();
         if (server is null)
@@ -24,7 +32,7 @@ public abstract class OwnKindsServer : IAsyncLifetime
         await InstallAsync(client);
     }
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         client?.Dispose();
         if (server is not null)
@@ -53,7 +61,6 @@ public sealed class RealOwnKindsServer : OwnKindsServer
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
-    // Fixtures are made even when all their tests are skipped.
     protected override async Task<TestApiServer?> StartAsync() => RealServer.IsConfigured ? await TestApiServer.RealAsync() : null;
 
     protected override async Task InstallAsync(EntityClient client)

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using PciOperator.Host.Tests.Faults;
-using Xunit.Abstractions;
 
 namespace PciOperator.Host.Tests;
 

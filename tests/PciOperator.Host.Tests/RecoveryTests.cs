@@ -1,5 +1,4 @@
 using PciOperator.Sandbox.Hosts;
-using Xunit.Abstractions;
 
 namespace PciOperator.Host.Tests;
 

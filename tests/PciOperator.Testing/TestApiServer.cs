@@ -47,7 +47,8 @@ public sealed class TestApiServer : IAsyncDisposable
     }
 
     /// <summary>A real API server, as the environment says (<see cref="RealServer"/>).</summary>
-    /// <exception cref="InvalidOperationException">The environment names none, or it does not start; the message has its log's end.</exception>
+    /// <remarks>Where the environment names none the test is skipped (<see cref="Requirement"/>).</remarks>
+    /// <exception cref="InvalidOperationException">It does not start; the message has its log's end.</exception>
     public static async Task<TestApiServer> RealAsync()
     {
         if (RealServer.Binary is { } binary)
@@ -64,14 +65,18 @@ public sealed class TestApiServer : IAsyncDisposable
 
         if (RealServer.Kubeconfig is { } path)
             return new TestApiServer(path, await File.ReadAllTextAsync(path), () => ValueTask.CompletedTask);
-        throw new InvalidOperationException(RealServer.HowTo);
+        Requirement.IsMissing(RealServer.HowTo);
+        return null;
     }
 
     /// <summary>A real API server whose etcd a test can put back to an earlier state.</summary>
-    /// <exception cref="InvalidOperationException">The environment names no binary that starts one, or it does not start.</exception>
+    /// <remarks>Where the environment names no binary that starts one the test is skipped (<see cref="Requirement"/>).</remarks>
+    /// <exception cref="InvalidOperationException">It does not start; the message has its log's end.</exception>
     public static async Task<(TestApiServer Server, RestorableServer Restore)> RestorableAsync()
     {
-        var server = await RestorableServer.StartAsync(RealServer.Binary ?? throw new InvalidOperationException(RestorableServerFactAttribute.HowTo));
+        if (RealServer.Binary is null)
+            Requirement.IsMissing(RestorableServer.HowTo);
+        var server = await RestorableServer.StartAsync(RealServer.Binary);
         return (new TestApiServer(RealServer.Binary, server.KubeconfigText, server.DisposeAsync), server);
     }
 
@@ -83,17 +88,24 @@ public sealed class RealServerFixture : IAsyncLifetime
 {
     private TestApiServer? _server;
 
-    /// <summary>The server.</summary>
-    public TestApiServer Server => _server ?? throw new InvalidOperationException(RealServer.HowTo);
-
-    public async Task InitializeAsync()
+    /// <summary>The server; where there is none the test is skipped (<see cref="Requirement"/>).</summary>
+    public TestApiServer Server
     {
-        // Fixtures are made even when all their tests are skipped.
+        get
+        {
+            if (_server is null)
+                Requirement.IsMissing(RealServer.HowTo);
+            return _server;
+        }
+    }
+
+    public async ValueTask InitializeAsync()
+    {
         if (RealServer.IsConfigured)
             _server = await TestApiServer.RealAsync();
     }
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         if (_server is not null)
             await _server.DisposeAsync();
@@ -108,10 +120,10 @@ public sealed class SandboxServerFixture : IAsyncLifetime
     /// <summary>The server.</summary>
     public TestApiServer Server => _server ?? throw new InvalidOperationException("The sandbox's server was not started.");
 
-    public async Task InitializeAsync() =>
+    public async ValueTask InitializeAsync() =>
         _server = await TestApiServer.SandboxAsync(new SandboxApiServerOptions { BookmarkInterval = TimeSpan.FromSeconds(1) });
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         if (_server is not null)
             await _server.DisposeAsync();

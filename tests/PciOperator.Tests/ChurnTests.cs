@@ -1,7 +1,6 @@
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 

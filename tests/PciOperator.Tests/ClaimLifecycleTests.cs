@@ -2,7 +2,6 @@ using System.Text;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -13,7 +12,6 @@ public sealed class SandboxClaimLifecycleTests : ClaimLifecycleTests
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
@@ -23,7 +21,6 @@ public sealed class RealClaimLifecycleTests : ClaimLifecycleTests
 /// The same against a real one, installed by <c>kubectl apply -k config</c> with strict validation: the controller and the
 /// agents are the service accounts that this makes, with no rights but theirs.
 /// </summary>
-[NeedsRealServer]
 public sealed class InstalledClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override async Task<LabCluster> StartAsync() => await LabCluster.StartAsync(real: true, installed: true);
@@ -34,7 +31,7 @@ public abstract class ClaimLifecycleTests
 {
     protected abstract Task<LabCluster> StartAsync();
 
-    [ContractFact]
+    [Fact]
     public async Task A_claim_takes_its_devices_and_gives_them_back()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -59,7 +56,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_card_of_four_functions_is_one_claim_and_its_group_goes_whole()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -92,7 +89,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_port_and_its_virtual_functions_exclude_each_other()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -121,7 +118,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task An_alias_means_any_of_its_devices_and_a_claim_all_of_its_requests()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -148,7 +145,7 @@ public abstract class ClaimLifecycleTests
         await lab.ReadyAsync("one-more");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Nodes_are_left_out_by_name_labels_cordon_taints_readiness_and_agent()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -201,7 +198,7 @@ public abstract class ClaimLifecycleTests
         await lab.ReadyAsync("agentless");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Claims_that_belong_together_come_to_one_node()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(3);
@@ -218,7 +215,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal(nic.Status.NodeName, (await lab.ReadyAsync("disk")).Status!.NodeName);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task What_an_agent_refuses_is_placed_again_elsewhere_and_the_claim_says_why()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(2);
@@ -247,7 +244,7 @@ public abstract class ClaimLifecycleTests
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_node_that_is_removed_lets_its_claims_go_and_one_that_comes_back_settles()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -270,7 +267,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_spec_that_is_deleted_while_its_device_is_in_use_takes_effect_when_it_is_free()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -292,7 +289,7 @@ public abstract class ClaimLifecycleTests
         await lab.PendingAsync("again", "no device of alias nvme");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_PciNode_that_is_deleted_by_hand_stays_while_devices_are_given_away()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -312,7 +309,7 @@ public abstract class ClaimLifecycleTests
         await lab.ReadyAsync("again");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task NUMA_policy_required_keeps_a_claim_on_one_NUMA_node()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -326,7 +323,7 @@ public abstract class ClaimLifecycleTests
         await lab.PendingAsync("nowhere", "NUMA policy required");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Pci_stub_only_takes_a_device_from_the_host()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -341,7 +338,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal("pci-stub", lab.Driver("node-1", held.Status.Devices![0].Address));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task What_an_administrator_binds_is_only_checked()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -363,7 +360,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal("vfio-pci", lab.Driver("node-1", drive));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task The_Node_says_what_it_has_and_the_claim_has_events()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -377,7 +374,7 @@ public abstract class ClaimLifecycleTests
             await lab.UntilAsync($"event {reason}", async () => (await lab.Client.ListAsync<Eventsv1Event>("default")).Items.FirstOrDefault(e => e.Reason == reason && e.Regarding?.Name == "disk"), _ => true);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Nothing_is_written_while_nothing_changes()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(2);

@@ -3,7 +3,6 @@ using PciOperator.Api;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
@@ -15,7 +14,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
 {
     private const string Node = "node-1";
 
-    [RestorableServerFact]
+    [Fact]
     public async Task An_etcd_that_was_restored_from_a_snapshot_needs_no_restart()
     {
         await using var lab = await InstalledAsync(nodes: 2, restorable: true);
@@ -61,7 +60,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task A_state_folder_that_was_lost_costs_a_reboot_and_no_device()
     {
         await using var lab = await InstalledAsync(nodes: 1);
@@ -104,7 +103,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         Assert.Equal(before[Node].Where(d => d.Key == drive), LabCluster.DriversOf(lab.Host(Node)).Where(d => d.Key == drive));
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task CRDs_that_were_deleted_under_claims_let_the_devices_come_back_and_can_be_applied_again()
     {
         await using var lab = await InstalledAsync(nodes: 2);
@@ -125,7 +124,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.NothingIsStrandedAsync(lab.Drivers());
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task Objects_that_were_removed_by_force_leave_the_devices_with_the_journal_and_these_come_back()
     {
         await using var lab = await InstalledAsync(nodes: 1);
@@ -157,7 +156,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await ServesAsync(lab);
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task The_uninstall_takes_the_condition_from_Nodes_and_leaves_theirs()
     {
         await using var lab = await InstalledAsync(nodes: 2);

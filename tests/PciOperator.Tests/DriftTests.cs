@@ -2,8 +2,6 @@ using System.Diagnostics;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Sandbox.Hosts;
-using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
@@ -14,7 +12,6 @@ public sealed class SandboxDriftTests(ITestOutputHelper output) : DriftTests(out
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealDriftTests(ITestOutputHelper output) : DriftTests(output)
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
@@ -27,7 +24,7 @@ public abstract class DriftTests(ITestOutputHelper output)
 
     protected abstract Task<LabCluster> StartAsync();
 
-    [ContractFact]
+    [Fact]
     public async Task A_claimed_device_that_is_pulled_out_is_said_on_claim_and_PciNode_and_comes_back_by_itself()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -68,7 +65,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_claim_whose_device_is_gone_for_good_can_be_deleted()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -83,7 +80,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         Assert.Empty(lab.Host(Node).Files.List("/var/lib/pcioperator/journal"));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Another_card_at_the_address_is_said_and_never_touched()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -111,7 +108,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         Assert.DoesNotContain(lab.Host(Node).Log.Skip(writes), w => w.Path.Contains(port, StringComparison.Ordinal) && !w.Path.EndsWith("sriov_numvfs", StringComparison.Ordinal));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_device_that_somebody_unbinds_is_said_and_bound_again_when_its_guest_is_gone()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);
@@ -132,7 +129,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         Assert.Equal("vfio-pci", lab.Driver(Node, audio));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_device_that_a_guard_keeps_back_is_counted_to_the_claim_that_waits_for_it_and_named_on_the_PciNode()
     {
         await using var lab = await (await StartAsync()).WithNodesAsync(1);

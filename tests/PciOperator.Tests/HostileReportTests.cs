@@ -3,7 +3,6 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 

@@ -4,7 +4,6 @@ using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 

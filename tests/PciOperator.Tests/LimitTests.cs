@@ -84,7 +84,7 @@ public sealed class LimitTests
         Assert.False(complete);
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task A_PciNode_with_every_share_full_is_stored_and_written_again()
     {
         await using var server = await TestApiServer.RealAsync();

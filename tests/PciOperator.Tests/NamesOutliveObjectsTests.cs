@@ -4,7 +4,6 @@ using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
-using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -15,7 +14,6 @@ public sealed class SandboxNamesOutliveObjectsTests : NamesOutliveObjectsTests
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealNamesOutliveObjectsTests : NamesOutliveObjectsTests
 {
     protected override bool Real => true;
@@ -28,7 +26,7 @@ public abstract class NamesOutliveObjectsTests
 
     protected abstract bool Real { get; }
 
-    [ContractFact]
+    [Fact]
     public async Task A_claim_on_a_Node_that_was_registered_again_goes_at_once_when_it_is_deleted()
     {
         await using var lab = await LabAsync();
@@ -50,7 +48,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.GoneAsync("disk");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_Node_that_was_registered_again_without_a_controller_keeps_its_claims_and_takes_new_ones()
     {
         await using var lab = await (await LabCluster.StartAsync(Real, controller: false)).WithNodesAsync(1);
@@ -75,7 +73,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.ReadyAsync("nic");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_PciNode_whose_Node_was_registered_again_belongs_to_the_new_Node()
     {
         await using var lab = await LabAsync();
@@ -91,7 +89,7 @@ public abstract class NamesOutliveObjectsTests
         Assert.Single(now.Spec.Assignments!);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_claim_whose_VM_runs_keeps_its_devices_while_its_Node_is_deleted_and_registered_again()
     {
         await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -116,7 +114,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.NoDeviceHasTwoOwnersAsync();
     }
 
-    [ContractFact]
+    [Fact]
     public async Task After_a_lost_state_folder_a_claim_is_not_Ready_and_is_not_moved()
     {
         await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -140,7 +138,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.UntilAsync("the claim to be Ready elsewhere", () => lab.GetAsync("disk"), c => c.Status!.NodeName != node && c.Status.Conditions.IsTrue(Conditions.Ready));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task What_a_claims_status_says_is_given_by_nobody_when_a_PciNode_is_made_again()
     {
         await using var lab = await (await LabCluster.StartAsync(Real, controller: false)).WithNodesAsync(1);
@@ -180,7 +178,7 @@ public abstract class NamesOutliveObjectsTests
         Assert.Equal(driver, lab.Driver(Node, other));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task After_a_reboot_a_claim_is_not_Ready_until_the_agent_is_up_and_on_a_node_out_of_reach_nobody_knows()
     {
         await using var lab = await LabAsync();
@@ -209,7 +207,7 @@ public abstract class NamesOutliveObjectsTests
         static string Message(PassthroughClaim claim) => claim.Status!.Conditions.Find(Conditions.Ready)!.Message;
     }
 
-    [ContractFact]
+    [Fact]
     public async Task An_agent_is_believed_of_its_own_claims_alone()
     {
         await using var lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -223,7 +221,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.GoneAsync("disk");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_refusal_that_names_no_device_is_of_all_of_them_and_garbage_is_refused_by_the_schema()
     {
         await using var lab = await LabAsync();
@@ -249,7 +247,7 @@ public abstract class NamesOutliveObjectsTests
         Assert.Equal(assignment.Devices.Select(d => d.Address), claim.Status!.Refusals![0].Addresses);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task The_Nodes_condition_has_its_times_and_goes_with_the_last_spec()
     {
         await using var lab = await LabAsync();

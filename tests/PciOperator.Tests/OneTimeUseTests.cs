@@ -1,7 +1,6 @@
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -12,7 +11,6 @@ public sealed class SandboxOneTimeUseTests : OneTimeUseTests
 }
 
 /// <summary>Against a real one, with the service accounts' rights alone.</summary>
-[NeedsRealServer]
 public sealed class InstalledOneTimeUseTests : OneTimeUseTests
 {
     protected override Task<LabCluster> StartAsync(bool controller) => LabCluster.StartAsync(real: true, controller, installed: true);
@@ -25,7 +23,7 @@ public abstract class OneTimeUseTests
 
     protected abstract Task<LabCluster> StartAsync(bool controller);
 
-    [ContractFact]
+    [Fact]
     public async Task A_device_that_was_used_once_is_withheld_until_an_administrator_frees_it()
     {
         await using var lab = await WithOneTimeDriveAsync();
@@ -54,7 +52,7 @@ public abstract class OneTimeUseTests
         await WithheldAsync(lab, drive);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Freeing_what_a_claim_has_frees_nothing_and_says_so()
     {
         await using var lab = await WithOneTimeDriveAsync();
@@ -67,7 +65,7 @@ public abstract class OneTimeUseTests
         await WithheldAsync(lab, drive);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_name_that_stays_on_the_PciNode_frees_once()
     {
         await using var lab = await StartAsync(controller: false);

@@ -8,35 +8,32 @@ using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
-using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
 /// <summary>One object of a kind with whatever a real API server stores stops nothing: the others' claims are served meanwhile, and after controllers and agents have
 /// listed all of it.</summary>
-[NeedsRealServer]
 public sealed class PoisonTests(ITestOutputHelper output)
 {
     private const string Poisoned = "poison";
 
-    [ContractFact]
+    [Fact]
     public Task Whatever_the_schema_stores_in_a_PciDeviceSpec_is_read_and_stops_nothing() => StopsNothingAsync<PciDeviceSpec>(new JsonObject
     {
         ["devices"] = new JsonArray(new JsonObject { ["vendorId"] = "abcd" }),
         ["nodeSelector"] = new JsonObject { ["kubernetes.io/hostname"] = Poisoned },
     });
 
-    [ContractFact]
+    [Fact]
     public Task Whatever_the_schema_stores_in_a_PciAlias_is_read_and_stops_nothing() => StopsNothingAsync<PciAlias>(new JsonObject
     {
         ["devices"] = new JsonArray(new JsonObject { ["vendorId"] = "abcd", ["productId"] = "abcd" }),
     });
 
-    [ContractFact]
+    [Fact]
     public Task Whatever_the_schema_stores_in_a_PciNode_is_read_and_stops_nothing() => StopsNothingAsync<PciNode>([]);
 
-    [ContractFact]
+    [Fact]
     public Task Whatever_the_schema_stores_in_a_PassthroughClaim_is_read_and_stops_nothing() => StopsNothingAsync<PassthroughClaim>(new JsonObject
     {
         ["requests"] = new JsonArray(new JsonObject { ["name"] = "r", ["alias"] = "nobody" }),
@@ -94,7 +91,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
         Assert.True(errors.Length == 0, string.Join("\n", errors));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Others_are_served_while_one_object_of_each_kind_that_the_programs_read_is_poisoned()
     {
         var log = new ErrorLog();

@@ -20,10 +20,8 @@ public sealed class PolicyTests : IAsyncLifetime
 
     private EntityClient Controller => As("pcioperator-controller");
 
-    public async Task InitializeAsync()
+    public async ValueTask InitializeAsync()
     {
-        if (RealServer.SkipReason is not null)
-            return;
         _server = await TestApiServer.RealAsync();
         _admin = _server.Client();
         await Kubectl.RunAsync(_server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
@@ -58,7 +56,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await RefusedAsync(As("pcioperator-agent", "n2"), HttpMethod.Patch, Own + "/pcinodes/n1/status", Merge, """{"status":{"bootId":"b"}}""", "the agent of node n2", untilItIs: true);
     }
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         if (_server is null)
             return;
@@ -66,7 +64,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await _server.DisposeAsync();
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task An_agent_writes_the_status_of_its_own_PciNode_and_no_other()
     {
         const string Status = """{"status":{"bootId":"b"}}""";
@@ -76,7 +74,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await RefusedAsync(As("root", ns: "team"), HttpMethod.Patch, Own + "/pcinodes/n1/status", Merge, Status, "by the agent of its node alone");
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task An_agent_writes_events_about_its_own_node_in_their_namespace()
     {
         var agent = As("pcioperator-agent", "n1");
@@ -89,7 +87,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await AllowedAsync(As("root", ns: "team"), HttpMethod.Post, Events + "/team/events", null, Event("team", "PassthroughClaim", "c"));
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task An_agent_goes_on_with_its_own_events_alone()
     {
         const string Series = """{"series":{"count":2,"lastObservedTime":"2026-01-01T00:00:00.000000Z"}}""";
@@ -103,7 +101,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await RefusedAsync(agent, HttpMethod.Patch, Events + "/default/events/foreign", Merge, """{"regarding":{"name":"n1"}}""", "continues its own events");
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task The_controller_alone_writes_what_it_decides()
     {
         var root = As("root", ns: "team");
@@ -127,7 +125,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await AllowedAsync(Controller, HttpMethod.Put, Claims + "/mine/status", null, claim.ToJsonString());
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task Of_a_Node_the_controller_writes_its_own_condition_alone()
     {
         const string Condition = """{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"},"status":{"conditions":[{"type":"PciPassthroughReady","status":"True","reason":"Ready","message":"m"}]}}""";
@@ -144,7 +142,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await RefusedAsync(Controller, HttpMethod.Patch, Path, Merge, """{"metadata":{"labels":{"a":"b"}}}""", Sentence);
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task Tenants_roles_give_claims_and_no_status()
     {
         var (viewer, editor, owner) = (As("viewer", ns: "team"), As("editor", ns: "team"), As("owner", ns: "team"));
@@ -160,7 +158,7 @@ public sealed class PolicyTests : IAsyncLifetime
         }
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task What_a_claim_carries_beside_its_spec_is_bounded_and_never_keeps_it_from_going()
     {
         var editor = As("editor", ns: "team");

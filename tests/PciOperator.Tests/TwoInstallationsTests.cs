@@ -7,7 +7,6 @@ using PciOperator.Controller;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
-using PciOperator.Testing;
 using Prometheus;
 
 namespace PciOperator.Tests;
@@ -19,7 +18,6 @@ public sealed class SandboxTwoInstallationsTests : TwoInstallationsTests
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealTwoInstallationsTests : TwoInstallationsTests
 {
     protected override bool Real => true;
@@ -32,7 +30,7 @@ public abstract class TwoInstallationsTests
 
     protected abstract bool Real { get; }
 
-    [ContractFact]
+    [Fact]
     public async Task A_second_controller_says_so_and_stays_still()
     {
         await using var lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
@@ -62,7 +60,7 @@ public abstract class TwoInstallationsTests
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task An_agent_of_a_second_installation_neither_binds_nor_writes()
     {
         await using var lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
@@ -96,7 +94,7 @@ public abstract class TwoInstallationsTests
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_cluster_is_handed_over_by_its_mark_and_devices_stay()
     {
         await using var lab = await LabCluster.StartAsync(Real, controller: false);
@@ -144,7 +142,7 @@ public abstract class TwoInstallationsTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Of_two_that_begin_at_once_one_gets_the_cluster_and_PciNodes_of_before_are_marked()
     {
         await using var lab = await LabCluster.StartAsync(Real, controller: false);

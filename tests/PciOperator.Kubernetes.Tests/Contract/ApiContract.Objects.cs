@@ -1,12 +1,11 @@
 using System.Net;
 using k8s.Models;
-using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 
 public abstract partial class ApiContract
 {
-    [ContractFact]
+    [Fact]
     public async Task An_object_is_made_read_changed_and_deleted()
     {
         var made = await CreateAsync("a", size: 1);
@@ -31,7 +30,7 @@ public abstract partial class ApiContract
         Assert.False(await Client.DeleteAsync<Widget>("a", Ns, ct: Ct));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_write_that_changes_nothing_keeps_the_version()
     {
         var made = await CreateAsync("same", size: 1);
@@ -41,7 +40,7 @@ public abstract partial class ApiContract
         Assert.Equal(made.Metadata.ResourceVersion, patched.Metadata.ResourceVersion);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_name_can_be_left_to_the_server()
     {
         var widget = New("x") with { Metadata = new V1ObjectMeta { GenerateName = "gen-", NamespaceProperty = Ns } };
@@ -50,7 +49,7 @@ public abstract partial class ApiContract
         Assert.True(made.Metadata.Name!.Length > 4);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Errors_can_be_told_apart()
     {
         var made = await CreateAsync("e", size: 1);
@@ -83,7 +82,7 @@ public abstract partial class ApiContract
         Assert.True(noKind.IsNotFound);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Status_and_spec_are_written_apart()
     {
         var made = await Client.CreateAsync(New("s", size: 1) with { Status = new WidgetStatus { Phase = "Early" } }, Ct);
@@ -105,7 +104,7 @@ public abstract partial class ApiContract
         Assert.True(stale.IsConflict);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task An_object_with_finalizers_stays_until_they_are_gone()
     {
         var made = await Client.CreateAsync(New("f") with { Metadata = New("f").Metadata with { Finalizers = ["pcioperator.test/one", "pcioperator.test/two"] } }, Ct);
@@ -127,7 +126,7 @@ public abstract partial class ApiContract
         Assert.Null(await Client.GetAsync<Widget>("f", Ns, Ct));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_deletion_can_be_tied_to_uid_and_version()
     {
         var made = await CreateAsync("p");
@@ -141,7 +140,7 @@ public abstract partial class ApiContract
         Assert.Null(await Client.GetAsync<Widget>("p", Ns, Ct));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_dry_run_answers_but_stores_nothing()
     {
         await CreateAsync("dry", size: 1);
@@ -152,7 +151,7 @@ public abstract partial class ApiContract
         Assert.Null((await GetAsync("dry")).Metadata.DeletionTimestamp);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Fields_that_the_schema_does_not_know_are_dropped()
     {
         var path = $"/apis/contract.pcioperator.test/v1/namespaces/{Ns}/widgets";
@@ -165,7 +164,7 @@ public abstract partial class ApiContract
         Assert.Contains("unknown field \"spec.unknown\"", strict.Message, StringComparison.Ordinal);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Discovery_names_groups_and_resources()
     {
         using var version = await Client.GetRawAsync("/version", Ct);
@@ -183,7 +182,7 @@ public abstract partial class ApiContract
         Assert.Contains(core.RootElement.GetProperty("resources").EnumerateArray(), r => r.GetProperty("name").GetString() == "nodes");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Cluster_scoped_and_built_in_objects_work_the_same_way()
     {
         var name = $"node-{Ns}";

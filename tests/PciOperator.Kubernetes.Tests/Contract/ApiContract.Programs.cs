@@ -1,11 +1,10 @@
 using k8s.Models;
-using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 
 public abstract partial class ApiContract
 {
-    [ContractFact]
+    [Fact]
     public async Task Events_are_seen_where_kubectl_looks_and_repeats_are_one_series()
     {
         var widget = await CreateAsync("ev");
@@ -38,7 +37,7 @@ public abstract partial class ApiContract
         Assert.Equal("pcioperator.io/contract", noDevices.GetProperty("reportingComponent").GetString());
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Events_of_cluster_scoped_objects_go_to_the_default_namespace()
     {
         var node = new V1Node { Metadata = new V1ObjectMeta { Name = $"n-{Ns}", Uid = Guid.NewGuid().ToString() } };
@@ -48,7 +47,7 @@ public abstract partial class ApiContract
         Assert.Equal("Two devices.", events.Items.Single(e => e.Regarding?.Name == node.Metadata.Name).Note);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task One_of_two_candidates_leads_and_the_other_follows_when_it_stops()
     {
         var leaders = new List<string>();
@@ -99,7 +98,7 @@ public abstract partial class ApiContract
         Assert.Empty(leaders);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_controller_brings_every_object_to_its_status_under_conflicts()
     {
         await using var cache = new WatchCache<Widget>(Client, Ns);

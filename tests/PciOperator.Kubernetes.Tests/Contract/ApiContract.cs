@@ -28,13 +28,13 @@ public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
     /// <summary>Whether core/v1 and events.k8s.io/v1 events are different things there, as on no cluster.</summary>
     protected virtual bool KeepsEventGroupsApart => false;
 
-    public async Task InitializeAsync()
+    public async ValueTask InitializeAsync()
     {
         await InstallWidgetsAsync();
         await Client.CreateAsync(new V1Namespace { Metadata = new V1ObjectMeta { Name = Ns } }, Ct);
     }
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         await Client.DeleteAsync<V1Namespace>(Ns);
         Client.Dispose();
@@ -102,7 +102,6 @@ public sealed class SandboxApiContract(SandboxServerFixture fixture) : ApiContra
 }
 
 /// <summary>The contract, as a real server has it.</summary>
-[NeedsRealServer]
 [Collection(RealServerCollection.Name)]
 public sealed class RealApiContract(RealServerFixture fixture) : ApiContract(fixture.Server)
 {

@@ -16,14 +16,14 @@ public sealed class WatchCacheTests : IAsyncLifetime
     private readonly Channel<string> _changes = Channel.CreateUnbounded<string>();
     private WatchCache<V1ConfigMap> _cache = null!;
 
-    public Task InitializeAsync()
+    public ValueTask InitializeAsync()
     {
         _cache = new WatchCache<V1ConfigMap>(_server, "ns", time: _time, metrics: _metrics, random: new Random(1));
         _cache.OnChange(c => _changes.Writer.TryWrite($"{c.Kind} {Show(c.Old)} {Show(c.New)}"));
-        return Task.CompletedTask;
+        return ValueTask.CompletedTask;
     }
 
-    public async Task DisposeAsync() => await _cache.DisposeAsync();
+    public async ValueTask DisposeAsync() => await _cache.DisposeAsync();
 
     private static string Show(V1ConfigMap? map) => map is null ? "-" : $"{map.Metadata.Name}@{map.Metadata.ResourceVersion}";
 

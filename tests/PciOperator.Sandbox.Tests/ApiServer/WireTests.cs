@@ -13,9 +13,9 @@ public sealed class WireTests : IAsyncLifetime
     private readonly FakeTimeProvider _time = new();
     private SandboxServer _server = null!;
 
-    public async Task InitializeAsync() => _server = await SandboxServer.StartAsync(new SandboxApiServerOptions { HistoryLength = 4, Seed = 7, TimeProvider = _time });
+    public async ValueTask InitializeAsync() => _server = await SandboxServer.StartAsync(new SandboxApiServerOptions { HistoryLength = 4, Seed = 7, TimeProvider = _time });
 
-    public async Task DisposeAsync() => await _server.DisposeAsync();
+    public async ValueTask DisposeAsync() => await _server.DisposeAsync();
 
     [Fact]
     public async Task Without_its_token_nobody_gets_in()

@@ -8,13 +8,13 @@ public sealed class ClusterFixture : IAsyncLifetime
 {
     internal Cluster Cluster { get; private set; } = null!;
 
-    public async Task InitializeAsync()
+    public async ValueTask InitializeAsync()
     {
         if (Lab.IsCi || Lab.WhyNoCluster is null)
             Cluster = await Cluster.StartAsync();
     }
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         if (Cluster is not null)
             await Cluster.DisposeAsync();
@@ -38,9 +38,9 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
 
     private protected VirtualMachine Machine => fixture.Cluster.Machine;
 
-    public Task InitializeAsync() => Task.CompletedTask;
+    public ValueTask InitializeAsync() => ValueTask.CompletedTask;
 
-    public virtual async Task DisposeAsync()
+    public virtual async ValueTask DisposeAsync()
     {
         await LetGoAsync();
         await OpenGateAsync();

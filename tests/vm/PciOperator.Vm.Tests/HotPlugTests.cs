@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using PciOperator.Api;
-using Xunit.Abstractions;
 
 namespace PciOperator.Vm.Tests;
 
@@ -9,7 +8,7 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
 {
     private const string Port = "80:02.0";
 
-    public override async Task DisposeAsync()
+    public override async ValueTask DisposeAsync()
     {
         await base.DisposeAsync();
         await Machine.PullOutAsync("hot0");
