@@ -114,3 +114,6 @@ public sealed class SandboxManifestContract(SandboxOwnKindsServer server) : Mani
 
 /// <summary>A real API server.</summary>
 public sealed class RealManifestContract(RealOwnKindsServer server) : ManifestContract(server), IClassFixture<RealOwnKindsServer>;
+
+/// <summary>k3s.</summary>
+public sealed class K3sManifestContract(K3sOwnKindsServer server) : ManifestContract(server), IClassFixture<K3sOwnKindsServer>;

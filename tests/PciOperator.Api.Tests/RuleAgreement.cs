@@ -100,3 +100,6 @@ public sealed class SandboxRuleAgreement(SandboxOwnKindsServer server) : RuleAgr
 
 /// <summary>A real API server, which runs those in CEL.</summary>
 public sealed class RealRuleAgreement(RealOwnKindsServer server) : RuleAgreement(server), IClassFixture<RealOwnKindsServer>;
+
+/// <summary>k3s.</summary>
+public sealed class K3sRuleAgreement(K3sOwnKindsServer server) : RuleAgreement(server), IClassFixture<K3sOwnKindsServer>;

@@ -7,71 +7,59 @@ using PciOperator.Testing;
 namespace PciOperator.Api.Tests;
 
 /// <summary>An API server that knows our kinds: a class fixture.</summary>
-public abstract class OwnKindsServer : IAsyncLifetime
+public abstract class OwnKindsServer(Func<Task<TestApiServer>> start) : ServerFixture(start)
 {
-    private TestApiServer? server;
     private EntityClient? client;
 
-    /// <summary>A client as administrator; where there is no server the test is skipped (<see cref="Requirement"/>).</summary>
-    public EntityClient Client
+    /// <summary>A client as administrator.</summary>
+    public EntityClient Client => client ??= Server.Client(PciOperatorJsonContext.Default);
+
+    public override async ValueTask InitializeAsync()
     {
-        get
-        {
-            if (client is null)
-                Requirement.IsMissing(RealServer.HowTo);
-            return client;
-        }
+        await base.InitializeAsync();
+        if (IsThere)
+            await InstallAsync();
     }
 
-    public async ValueTask InitializeAsync()
-    {
-        server = await StartAsync();
-        if (server is null)
-            return;
-        client = server.Client(PciOperatorJsonContext.Default);
-        await InstallAsync(client);
-    }
-
-    public async ValueTask DisposeAsync()
+    public override async ValueTask DisposeAsync()
     {
         client?.Dispose();
-        if (server is not null)
-            await server.DisposeAsync();
+        await base.DisposeAsync();
     }
 
-    protected abstract Task<TestApiServer?> StartAsync();
-
-    protected abstract Task InstallAsync(EntityClient client);
+    protected abstract Task InstallAsync();
 }
 
 /// <summary>The sandbox's, with the CRDs and rules compiled in.</summary>
-public sealed class SandboxOwnKindsServer : OwnKindsServer
+public sealed class SandboxOwnKindsServer() : OwnKindsServer(() => TestApiServer.SandboxAsync(new SandboxApiServerOptions
 {
-    protected override async Task<TestApiServer?> StartAsync() => await TestApiServer.SandboxAsync(new SandboxApiServerOptions
-    {
-        Crds = SandboxCrds.All,
-        Validators = OwnResourceRules.Validators,
-    });
-
-    protected override Task InstallAsync(EntityClient client) => Task.CompletedTask;
+    Crds = SandboxCrds.All,
+    Validators = OwnResourceRules.Validators,
+}))
+{
+    protected override Task InstallAsync() => Task.CompletedTask;
 }
 
 /// <summary>A real one, with the CRDs applied.</summary>
-public sealed class RealOwnKindsServer : OwnKindsServer
+public sealed class RealOwnKindsServer() : AppliedKindsServer(TestApiServer.RealAsync);
+
+/// <summary>k3s, with the CRDs applied.</summary>
+public sealed class K3sOwnKindsServer() : AppliedKindsServer(TestApiServer.K3sAsync);
+
+/// <summary>One that has to be given the CRDs.</summary>
+public abstract class AppliedKindsServer(Func<Task<TestApiServer>> start) : OwnKindsServer(start)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
-    protected override async Task<TestApiServer?> StartAsync() => RealServer.IsConfigured ? await TestApiServer.RealAsync() : null;
-
-    protected override async Task InstallAsync(EntityClient client)
+    protected override async Task InstallAsync()
     {
         foreach (var manifest in SandboxCrds.All.SelectMany(Manifest.Parse))
         {
             var path = $"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{manifest.Name}?fieldManager=tests&force=true&fieldValidation=Strict";
-            using (await client.SendRawAsync(HttpMethod.Patch, path, Encoding.UTF8.GetBytes(manifest.Yaml), "application/apply-patch+yaml"))
+            using (await Client.SendRawAsync(HttpMethod.Patch, path, Encoding.UTF8.GetBytes(manifest.Yaml), "application/apply-patch+yaml"))
             {
             }
-            await ServedAsync(client, manifest);
+            await ServedAsync(Client, manifest);
         }
     }
 

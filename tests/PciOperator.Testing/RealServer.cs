@@ -9,8 +9,6 @@ public static class RealServer
 
     public static string? Kubeconfig => Variable("TEST_KUBECONFIG");
 
-    public static bool IsConfigured => Binary is not null || KubebuilderAssets is not null || Kubeconfig is not null;
-
     public const string HowTo =
         "No real API server: set PCI_TEST_APISERVER (a test API server's binary), KUBEBUILDER_ASSETS (a folder with etcd and kube-apiserver) or TEST_KUBECONFIG (any cluster that tests may write to).";
 

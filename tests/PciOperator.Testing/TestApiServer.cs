@@ -1,8 +1,10 @@
+using System.Runtime.ExceptionServices;
 using System.Text.Json.Serialization.Metadata;
 using k8s;
 using Microsoft.Extensions.Logging;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
+using Xunit.Sdk;
 
 namespace PciOperator.Testing;
 
@@ -30,6 +32,9 @@ public sealed class TestApiServer : IAsyncDisposable
     /// <summary>The sandbox's, when it is that.</summary>
     public SandboxApiServer? Sandbox { get; private init; }
 
+    /// <summary>Whether it is the test API server in one binary, however it was started: it takes a service account's name for its token, and stores built-in resources as they are written.</summary>
+    public bool IsTestBinary { get; private init; }
+
     /// <summary>A client as administrator.</summary>
     public EntityClient Client(
         IJsonTypeInfoResolver? entityTypes = null,
@@ -54,7 +59,7 @@ public sealed class TestApiServer : IAsyncDisposable
         if (RealServer.Binary is { } binary)
         {
             var server = await ApiServerBinary.StartAsync(binary);
-            return new TestApiServer(binary, server.KubeconfigText, server.DisposeAsync);
+            return new TestApiServer(binary, server.KubeconfigText, server.DisposeAsync) { IsTestBinary = true };
         }
 
         if (RealServer.KubebuilderAssets is { } assets)
@@ -69,6 +74,15 @@ public sealed class TestApiServer : IAsyncDisposable
         return null;
     }
 
+    /// <summary>k3s in a container.</summary>
+    /// <remarks>Where there is no engine or no image the test is skipped.</remarks>
+    /// <exception cref="InvalidOperationException">It does not start; the message has its log's end.</exception>
+    public static async Task<TestApiServer> K3sAsync()
+    {
+        var server = await K3sServer.StartAsync();
+        return new TestApiServer("k3s", server.KubeconfigText, server.DisposeAsync) { IsTestBinary = server.IsTestBinary };
+    }
+
     /// <summary>A real API server whose etcd a test can put back to an earlier state.</summary>
     /// <remarks>Where the environment names no binary that starts one the test is skipped (<see cref="Requirement"/>).</remarks>
     /// <exception cref="InvalidOperationException">It does not start; the message has its log's end.</exception>
@@ -77,55 +91,57 @@ public sealed class TestApiServer : IAsyncDisposable
         if (RealServer.Binary is null)
             Requirement.IsMissing(RestorableServer.HowTo);
         var server = await RestorableServer.StartAsync(RealServer.Binary);
-        return (new TestApiServer(RealServer.Binary, server.KubeconfigText, server.DisposeAsync), server);
+        return (new TestApiServer(RealServer.Binary, server.KubeconfigText, server.DisposeAsync) { IsTestBinary = true }, server);
     }
 
     public ValueTask DisposeAsync() => _stop();
 }
 
-/// <summary>One real API server for all tests of an assembly: a collection fixture. Tests keep apart by namespaces and names.</summary>
-public sealed class RealServerFixture : IAsyncLifetime
+/// <summary>One API server for several tests, which keep apart by namespaces and names. Where there is none, the tests that ask for it are skipped.</summary>
+/// <param name="start">Starts it.</param>
+public abstract class ServerFixture(Func<Task<TestApiServer>> start) : IAsyncLifetime
 {
     private TestApiServer? _server;
+    private ExceptionDispatchInfo? _missing;
 
-    /// <summary>The server; where there is none the test is skipped (<see cref="Requirement"/>).</summary>
+    /// <summary>The server.</summary>
     public TestApiServer Server
     {
         get
         {
-            if (_server is null)
-                Requirement.IsMissing(RealServer.HowTo);
-            return _server;
+            // A fixture can't be skipped: its tests are.
+            _missing?.Throw();
+            return _server!;
         }
     }
 
-    public async ValueTask InitializeAsync()
+    /// <summary>Whether there is one.</summary>
+    protected bool IsThere => _server is not null;
+
+    public virtual async ValueTask InitializeAsync()
     {
-        if (RealServer.IsConfigured)
-            _server = await TestApiServer.RealAsync();
+        try
+        {
+            _server = await start();
+        }
+        catch (SkipException skip)
+        {
+            _missing = ExceptionDispatchInfo.Capture(skip);
+        }
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        if (_server is not null)
-            await _server.DisposeAsync();
-    }
-}
-
-/// <summary>One sandbox API server for all tests of an assembly, with bookmarks every second.</summary>
-public sealed class SandboxServerFixture : IAsyncLifetime
-{
-    private TestApiServer? _server;
-
-    /// <summary>The server.</summary>
-    public TestApiServer Server => _server ?? throw new InvalidOperationException("The sandbox's server was not started.");
-
-    public async ValueTask InitializeAsync() =>
-        _server = await TestApiServer.SandboxAsync(new SandboxApiServerOptions { BookmarkInterval = TimeSpan.FromSeconds(1) });
-
-    public async ValueTask DisposeAsync()
+    public virtual async ValueTask DisposeAsync()
     {
         if (_server is not null)
             await _server.DisposeAsync();
     }
 }
+
+/// <summary>A real API server, as the environment says.</summary>
+public sealed class RealServerFixture() : ServerFixture(TestApiServer.RealAsync);
+
+/// <summary>k3s in a container.</summary>
+public sealed class K3sServerFixture() : ServerFixture(TestApiServer.K3sAsync);
+
+/// <summary>The sandbox's API server, with bookmarks every second.</summary>
+public sealed class SandboxServerFixture() : ServerFixture(() => TestApiServer.SandboxAsync(new SandboxApiServerOptions { BookmarkInterval = TimeSpan.FromSeconds(1) }));

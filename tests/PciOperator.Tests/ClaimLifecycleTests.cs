@@ -2,6 +2,7 @@ using System.Text;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -17,6 +18,12 @@ public sealed class RealClaimLifecycleTests : ClaimLifecycleTests
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
 }
 
+/// <summary>The same against k3s.</summary>
+public sealed class K3sClaimLifecycleTests : ClaimLifecycleTests
+{
+    protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true, start: TestApiServer.K3sAsync);
+}
+
 /// <summary>
 /// The same against a real one, installed by <c>kubectl apply -k config</c> with strict validation: the controller and the
 /// agents are the service accounts that this makes, with no rights but theirs.
@@ -26,7 +33,7 @@ public sealed class InstalledClaimLifecycleTests : ClaimLifecycleTests
     protected override async Task<LabCluster> StartAsync() => await LabCluster.StartAsync(real: true, installed: true);
 }
 
-/// <summary>The main job, from claim to release: the real controller and agents, simulated hosts, and one of two API servers.</summary>
+/// <summary>The main job, from claim to release: the real controller and agents, simulated hosts, and one of several API servers.</summary>
 public abstract class ClaimLifecycleTests
 {
     protected abstract Task<LabCluster> StartAsync();

@@ -37,7 +37,8 @@ public sealed class LabCluster : IAsyncDisposable
     /// <param name="installed">Everything in <c>config/</c> is applied by kubectl, and the programs are its service accounts.</param>
     /// <param name="restorable">The server's etcd can be put back (<see cref="Etcd"/>); it is away meanwhile, so the controller holds no lease.</param>
     /// <param name="log">Where the programs log; null: nowhere, or as LAB_LOG says.</param>
-    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false, bool restorable = false, ILogger? log = null)
+    /// <param name="start">Starts the API server; null: as the others say.</param>
+    public static async Task<LabCluster> StartAsync(bool real, bool controller = true, bool installed = false, bool restorable = false, ILogger? log = null, Func<Task<TestApiServer>>? start = null)
     {
         var logs = KubernetesLogging.Create(Enum.TryParse<LogLevel>(Environment.GetEnvironmentVariable("LAB_LOG"), out var level) ? level : LogLevel.Critical, LogFormat.Text);
         RestorableServer? etcd = null;
@@ -45,7 +46,7 @@ public sealed class LabCluster : IAsyncDisposable
         if (restorable)
             (server, etcd) = await TestApiServer.RestorableAsync();
         else
-            server = real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
+            server = start is not null ? await start() : real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
         var options = new SandboxClusterOptions { Log = log ?? logs.CreateLogger("lab"), Controller = Quick with { LeaderElect = installed && !restorable } };
         if (installed)
         {

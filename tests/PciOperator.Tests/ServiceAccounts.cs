@@ -21,7 +21,7 @@ internal static class ServiceAccounts
     {
         ns ??= name == "pcioperator-controller" ? SandboxCluster.ControllerNamespace : SandboxCluster.Namespace;
         // The test server takes the name for a token; others are asked for one.
-        ITokenProvider credentials = RealServer.Binary is not null
+        ITokenProvider credentials = server.IsTestBinary
             ? new StringTokenProvider($"system:serviceaccount:{ns}:{name}{(node is null ? "" : "@" + node)}", "Bearer")
             : new RequestedToken(server, ns, name, node);
         var admin = server.Configuration;
