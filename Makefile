@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load nova-vectors crds crds-check format images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load nova-vectors crds crds-check format format-check images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -93,9 +93,15 @@ crds-check: ## Fail when crds/ is not what the C# records say
 	$(call build,tools/PciOperator.CrdGenerator)
 	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.CrdGenerator -- crds --check
 
-format: ## Format the sources as .editorconfig says
-	@dotnet format whitespace PciOperator.sln
-	@dotnet format style PciOperator.sln
+SOURCES := src sandbox tools tests
+
+format: ## Lay out the sources with CSharpier, 140 columns wide; names and var are rules of .editorconfig that the build enforces
+	@dotnet tool restore > /dev/null
+	@dotnet csharpier format $(SOURCES)
+
+format-check: ## Fail when a source is not laid out as make format would do it
+	@dotnet tool restore > /dev/null
+	@dotnet csharpier check $(SOURCES)
 
 images: ## Build the controller's and the agent's container image (REGISTRY=, TAG=) with docker or buildah
 	@if docker info >/dev/null 2>&1; then builder="docker build"; \

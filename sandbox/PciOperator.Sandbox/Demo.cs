@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
@@ -69,7 +70,6 @@ internal sealed class Demo
                 ? 1
                 : 0;
         }
-
         await ShowClaimsAsync(ct);
         CheckBound(await ClaimsAsync(ct));
 
@@ -154,7 +154,7 @@ internal sealed class Demo
                 return rules.Count > 0
                     && n.Status?.ObservedGeneration == n.Metadata.Generation
                     && n.Status?.Devices?.Count > 0
-                    && n.Status.Devices.Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null })
+                    && n.Status.Devices.Where(d => d is { Type: DeviceType.Pf, Rule: not null })
                         .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
             });
     }
@@ -177,7 +177,7 @@ internal sealed class Demo
             .GroupBy(d => (d.VendorId, d.ProductId, d.Rule, d.Name))
             .OrderBy(g => g.Key.Rule, StringComparer.Ordinal)
             .ThenBy(g => g.Key.ProductId, StringComparer.Ordinal);
-        foreach (IGrouping<(string VendorId, string ProductId, string? Rule, string? Name), PciNodeDevice>? kind in kinds)
+        foreach (IGrouping<(string VendorId, string ProductId, string? Rule, string? Name), PciNodeDevice> kind in kinds)
         {
             table.AddRow([
                 Markup.Escape(
@@ -190,7 +190,7 @@ internal sealed class Demo
                             .Where(d => (d.VendorId, d.ProductId, d.Rule) == (kind.Key.VendorId, kind.Key.ProductId, kind.Key.Rule))
                             .ToList()
                     )
-                    .Select(d => $"[green]{d.Count(x => x.State == PciDeviceState.Available)}[/] of {d.Count}"),
+                    .Select(d => $"[green]{d.Count(x => x.State == DeviceState.Available)}[/] of {d.Count}"),
             ]);
         }
 
@@ -222,7 +222,7 @@ internal sealed class Demo
     private void CheckBound(IReadOnlyList<PassthroughClaim> claims)
     {
         var owners = new Dictionary<(string, string), string>();
-        foreach (PassthroughClaim? claim in claims.Where(c => c.Status?.NodeName is not null))
+        foreach (PassthroughClaim claim in claims.Where(c => c.Status?.NodeName is not null))
         {
             string node = claim.Status!.NodeName!;
             foreach (ClaimDevice device in claim.Status.Devices ?? [])

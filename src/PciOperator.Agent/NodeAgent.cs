@@ -8,31 +8,6 @@ using Prometheus;
 
 namespace PciOperator.Agent;
 
-/// <summary>How a node's agent runs.</summary>
-public sealed record NodeAgentOptions
-{
-    /// <summary>The Node's name, and the PciNode's.</summary>
-    public required string NodeName { get; init; }
-
-    /// <summary>Which installation it is of: it leaves a PciNode alone that is another's. Null: whoever has marked it is obeyed.</summary>
-    public Installation? Installation { get; init; }
-
-    /// <summary>How often everything is looked at again although nothing was said to have changed.</summary>
-    public TimeSpan Resync { get; init; } = TimeSpan.FromMinutes(10);
-
-    /// <summary>How long uevents are collected before the bus is looked at.</summary>
-    public TimeSpan Debounce { get; init; } = TimeSpan.FromMilliseconds(100);
-
-    /// <summary>
-    /// How soon something that waits (a device still open, an API server that is away) is tried again; what goes on failing is tried less
-    /// and less often, up to thirty times as long.
-    /// </summary>
-    public TimeSpan Retry { get; init; } = TimeSpan.FromSeconds(2);
-
-    /// <summary>What <c>PciNode.status.agentVersion</c> says.</summary>
-    public string Version { get; init; } = typeof(NodeAgent).Assembly.GetName().Version?.ToString(3) ?? "0.0.0";
-}
-
 /// <summary>
 /// Holds one host to its PciNode: takes up its assignments, gives back what is no longer assigned, makes virtual
 /// functions, and says what it sees. Level-triggered: every round compares what is wanted, what the journal holds and
@@ -41,7 +16,7 @@ public sealed record NodeAgentOptions
 [Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch")]
 [Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes/status", "patch")]
 [Kubernetes.Schema.EntityRbac("events.k8s.io", "events", "create,patch")]
-public sealed partial class NodeAgent : IAsyncDisposable
+public sealed class NodeAgent : IAsyncDisposable
 {
     private readonly NodeAgentOptions _options;
     private readonly PassthroughHost _host;
@@ -61,10 +36,12 @@ public sealed partial class NodeAgent : IAsyncDisposable
     private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(
         new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
     );
-    private readonly Lock _lock = new();
-    private readonly Dictionary<string, Task> _work = [];
     private readonly VfProvisioner _vfs;
+    private readonly ClaimWorker _claims;
     private volatile bool _rescan = true;
+
+    // Guards what has been heard, and nothing is called under it. All else is a round's alone, and there is one round at a time.
+    private readonly Lock _lock = new();
     private List<Uevent> _heard = [];
     private HostSnapshot? _snapshot;
     private IReadOnlyList<Holding> _heldBeforeScan = [];
@@ -96,42 +73,10 @@ public sealed partial class NodeAgent : IAsyncDisposable
         _status = new NodeStatusWriter(client, metrics);
         _names = new NetDeviceNames(files, stateDirectory, log);
         _freeing = new FreeRequests(host, files, stateDirectory, log);
-        _retries = new Retries(options.Retry, time);
-        MetricFactory factory = Metrics.WithCustomRegistry(metrics);
-        _preparing = factory.CreateHistogram(
-            "pcioperator_agent_prepare_duration_seconds",
-            "Time to check, bind and verify one assignment, by outcome.",
-            ["outcome"],
-            HistogramBuckets.Seconds
-        );
-        _releasing = factory.CreateHistogram(
-            "pcioperator_agent_release_duration_seconds",
-            "Time to give one assignment's devices back to the host.",
-            HistogramBuckets.Seconds
-        );
-        _refused = factory.CreateCounter(
-            "pcioperator_agent_refused_assignments_total",
-            "Assignments that the agent refused, by reason.",
-            ["reason"]
-        );
-        _held = factory.CreateGauge("pcioperator_agent_held_assignments", "Assignments in the agent's journal.");
-        _vfs = new VfProvisioner(
-            host,
-            time,
-            log,
-            options.Retry,
-            changed =>
-            {
-                _rescan |= changed;
-                Wake();
-            }
-        );
+        _vfs = new VfProvisioner(host, time, log, options.Retry, LookAgain);
+        _claims = new ClaimWorker(host, options.Retry, time, log, metrics, events, LookAgain);
         _cache.OnChange(_ => Wake());
-        _host.Changed += () =>
-        {
-            _rescan = true;
-            Wake();
-        };
+        _host.Changed += () => LookAgain(true);
     }
 
     /// <summary>Why the agent is not ready, or null: for <c>/readyz</c>.</summary>
@@ -189,6 +134,15 @@ public sealed partial class NodeAgent : IAsyncDisposable
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => _cache.DisposeAsync();
 
+    /// <summary>Asks for another round: of the whole host when that has changed.</summary>
+    private void LookAgain(bool changed)
+    {
+        // Not |=, which could undo what another thread sets between its reading and its writing.
+        if (changed)
+            _rescan = true;
+        Wake();
+    }
+
     private void Wake() => _wake.Writer.TryWrite(true);
 
     private async Task WakeAfterAsync(TimeSpan delay, CancellationToken ct)
@@ -208,7 +162,6 @@ public sealed partial class NodeAgent : IAsyncDisposable
             {
                 continue;
             }
-
             bool first;
             lock (_lock)
             {
@@ -277,14 +230,15 @@ public sealed partial class NodeAgent : IAsyncDisposable
 
         var rules = CompiledRules.Of(node.Spec.Rules);
         _host.GuardOverrides = HostMapping.Overrides(node.Spec.Rules, _options.NodeName);
-        _rescan |= Free(node);
+        if (Free(node))
+            _rescan = true;
         Look();
         var wanted = (node.Spec.Assignments ?? []).DistinctBy(a => a.ClaimUid).ToDictionary(a => a.ClaimUid);
 
         // VFs first: after a boot there are none, and claims wait for theirs.
         _vfs.Look(node, _snapshot!, rules, ct);
         LookForUnseen(wanted);
-        StartWork(wanted, rules, node.Spec.Settling == true, ct);
+        _claims.Start(new AgentRound(node, rules, wanted, _snapshot!, _seen), _vfs.MayBringVfs, ct);
         await PublishAsync(node, rules, wanted, ct);
         Volatile.Write(ref _notReady, null);
     }
@@ -294,20 +248,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
     /// </summary>
     private void LookForUnseen(Dictionary<string, PciAssignment> wanted)
     {
-        if (_vfs.MayBringVfs)
-            return;
-        bool unseen;
-        lock (_lock)
-        {
-            var held = _host.Holdings.Select(h => h.ClaimUid).ToHashSet();
-            unseen = wanted.Values.Any(a =>
-                !held.Contains(a.ClaimUid)
-                && !_refusals.ContainsKey(a.ClaimUid)
-                && a.Devices.Any(d => !_seen.ContainsKey(PciAddress.Parse(d.Address)))
-            );
-        }
-
-        if (!unseen)
+        if (_vfs.MayBringVfs || !_claims.WaitsForUnseen(wanted, _seen))
             return;
         _rescan = true;
         Look();
@@ -369,25 +310,7 @@ public sealed partial class NodeAgent : IAsyncDisposable
 
     private async Task PublishAsync(PciNode node, CompiledRules rules, Dictionary<string, PciAssignment> wanted, CancellationToken ct)
     {
-        List<Holding> known;
-        lock (_lock)
-        {
-            var held = _host.Holdings.ToDictionary(h => h.ClaimUid);
-            // What was given back after the scan looks free in it, and may be withheld: it is held until the next look.
-            foreach (Holding gone in _heldBeforeScan)
-                held.TryAdd(gone.ClaimUid, gone with { State = HoldingState.Releasing, Reason = null, Message = null });
-            foreach ((string? uid, Holding? refusal) in _refusals)
-                held.TryAdd(uid, refusal);
-            // What is being looked at may be held in a moment, also when it is withdrawn meanwhile: nobody may think it is not there.
-            foreach ((string? uid, PciAssignment? assignment) in wanted.Concat(_begun))
-            {
-                if (!held.ContainsKey(uid))
-                    held[uid] = HostMapping.Waiting(assignment);
-            }
-
-            known = [.. held.Values.OrderBy(h => h.ClaimUid, StringComparer.Ordinal)];
-        }
-
+        IReadOnlyList<Holding> known = _claims.Known(wanted, _heldBeforeScan);
         PciNodeStatus status = NodeStatusBuilder.Build(
             node,
             _snapshot!,

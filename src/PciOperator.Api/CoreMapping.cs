@@ -32,7 +32,7 @@ public static class CoreMapping
             Managed = policy.Managed,
             ResourceClass = policy.ResourceClass,
             Traits = policy.Traits ?? [],
-            Companions = policy.Companions == CompanionPolicy.Allow ? Core.CompanionPolicy.Allow : Core.CompanionPolicy.Refuse,
+            Companions = policy.Companions,
             Other = policy.Tags ?? DeviceTags.None.Other,
         };
         if (policy.Trusted is { } trusted)
@@ -42,33 +42,39 @@ public static class CoreMapping
         return policy.OneTimeUse is { } once ? tags with { OneTimeUse = once } : tags;
     }
 
-    /// <summary>A device of a PciNode's status as the model sees it.</summary>
-    public static PciFunction ToFunction(this PciNodeDevice device) =>
-        new()
+    /// <summary>A device of a PciNode's status as the allocator sees it, offered and free as far as nobody says otherwise.</summary>
+    /// <param name="device">The device.</param>
+    /// <param name="tags">What each rule says, by its name; a rule that is not there gives nothing away.</param>
+    public static NodeDevice ToNodeDevice(this PciNodeDevice device, IReadOnlyDictionary<string, DeviceTags> tags)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(tags);
+        return new NodeDevice
         {
-            Address = PciAddress.Parse(device.Address),
-            VendorId = PciId.Parse(device.VendorId),
-            ProductId = PciId.Parse(device.ProductId),
-            SubsystemVendorId = device.SubsystemVendorId is { Length: > 0 } vendor ? PciId.Parse(vendor) : null,
-            SubsystemProductId = device.SubsystemProductId is { Length: > 0 } product ? PciId.Parse(product) : null,
-            ClassCode = uint.TryParse(device.ClassCode, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out uint code) ? code : 0,
-            Type = device.Type switch
+            Function = new PciFunction
             {
-                PciDeviceType.PhysicalFunction => DeviceType.Pf,
-                PciDeviceType.VirtualFunction => DeviceType.Vf,
-                PciDeviceType.Vdpa => DeviceType.Vdpa,
-                _ => DeviceType.Pci,
+                Address = PciAddress.Parse(device.Address),
+                VendorId = PciId.Parse(device.VendorId),
+                ProductId = PciId.Parse(device.ProductId),
+                SubsystemVendorId = device.SubsystemVendorId is { Length: > 0 } vendor ? PciId.Parse(vendor) : null,
+                SubsystemProductId = device.SubsystemProductId is { Length: > 0 } product ? PciId.Parse(product) : null,
+                ClassCode = uint.TryParse(device.ClassCode, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out uint code) ? code : 0,
+                Type = device.Type,
+                ParentAddress = device.ParentAddress is { Length: > 0 } parent ? PciAddress.Parse(parent) : null,
+                NumaNode = device.NumaNode,
+                Socket = device.Socket,
+                IommuGroup = device.IommuGroup,
+                SriovTotalVfs = device.TotalVfs ?? 0,
+                NetDevice = device.DeviceName,
+                CardSerial = device.Serial,
+                StableId = device.StableId,
+                IsBridge = device.Bridge == true,
             },
-            ParentAddress = device.ParentAddress is { Length: > 0 } parent ? PciAddress.Parse(parent) : null,
-            NumaNode = device.NumaNode,
-            Socket = device.Socket,
-            IommuGroup = device.IommuGroup,
-            SriovTotalVfs = device.TotalVfs ?? 0,
-            NetDevice = device.DeviceName,
-            CardSerial = device.Serial,
-            StableId = device.StableId,
-            IsBridge = device.Bridge == true,
+            Rule = device.Rule,
+            Tags = device.Rule is { } rule ? tags.GetValueOrDefault(rule) : null,
+            BlocksPf = WithheldWords.KeepsPf(device.WithheldBy),
         };
+    }
 
     /// <summary>
     /// The host's whole topology, as the agent sees it; null where an older agent says nothing: then what devices say of their own nodes
@@ -92,7 +98,7 @@ public static class CoreMapping
         {
             Name = alias.Metadata.Name!,
             AnyOf = [.. alias.Spec.Devices.Select(Device)],
-            NumaPolicy = ToCore(alias.Spec.NumaPolicy),
+            NumaPolicy = alias.Spec.NumaPolicy,
             LiveMigratable = alias.Spec.LiveMigratable,
         };
 
@@ -112,10 +118,10 @@ public static class CoreMapping
                     Name = r.Name,
                     Alias = alias(r.Alias) ?? throw new KeyNotFoundException(r.Alias),
                     Count = r.Count,
-                    NumaPolicy = r.NumaPolicy is { } own ? ToCore(own) : null,
+                    NumaPolicy = r.NumaPolicy,
                 }),
             ],
-            NumaPolicy = claim.Spec.NumaPolicy is { } policy ? ToCore(policy) : null,
+            NumaPolicy = claim.Spec.NumaPolicy,
             GuestNuma =
                 claim.Spec.GuestNuma == GuestNuma.None ? Core.GuestNuma.None
                 : claim.Spec.NumaNodes is { Count: > 0 } nodes ? Core.GuestNuma.On(nodes)
@@ -148,13 +154,13 @@ public static class CoreMapping
         {
             VendorId = device.VendorId is { } vendor ? Id("vendorId", vendor) : null,
             ProductId = device.ProductId is { } product ? Id("productId", product) : null,
-            Type = device.DeviceType switch
-            {
-                PciAliasDeviceType.Pci => DeviceType.Pci,
-                PciAliasDeviceType.PhysicalFunction => DeviceType.Pf,
-                PciAliasDeviceType.VirtualFunction => DeviceType.Vf,
-                _ => null,
-            },
+            Type =
+                device.DeviceType is DeviceType.Vdpa
+                    ? throw new SpecFormatException(
+                        "deviceType",
+                        "an alias can't ask for vdpa, which is never given away: type-PCI, type-PF or type-VF."
+                    )
+                    : device.DeviceType,
             ResourceClass = device.ResourceClass,
             Traits = device.Traits ?? [],
             PhysicalNetwork = device.PhysicalNetwork,
@@ -167,13 +173,4 @@ public static class CoreMapping
         PciId.TryParse(text, out PciId id)
             ? id
             : throw new SpecFormatException(field, $"'{text}' is not a PCI id: four hexadecimal digits are, such as 8086.");
-
-    private static NumaPolicy ToCore(PciNumaPolicy policy) =>
-        policy switch
-        {
-            PciNumaPolicy.Preferred => NumaPolicy.Preferred,
-            PciNumaPolicy.Required => NumaPolicy.Required,
-            PciNumaPolicy.Socket => NumaPolicy.Socket,
-            _ => NumaPolicy.Legacy,
-        };
 }

@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Api;
@@ -14,7 +15,7 @@ public abstract record DevicePolicy
     /// take it from the host.
     /// </summary>
     [Default("\"vfio-pci\"")]
-    public PassthroughDriver Driver { get; set; } = PassthroughDriver.VfioPci;
+    public BindDriver Driver { get; set; } = BindDriver.VfioPci;
 
     /// <summary>
     /// True: bound when claimed and given back to its host driver when released. False: an administrator binds it, and a device that is
@@ -28,7 +29,7 @@ public abstract record DevicePolicy
 
     /// <summary>Whether the device must be, may be, or is never reset between owners.</summary>
     [Default("\"bestEffort\"")]
-    public ResetPolicy Reset { get; set; } = ResetPolicy.BestEffort;
+    public ResetMode Reset { get; set; } = ResetMode.BestEffort;
 
     /// <summary>
     /// Whether members of a device's IOMMU group that no spec matches may go with it (`allow`), or keep it from being offered (`refuse`).

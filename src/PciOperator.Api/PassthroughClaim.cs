@@ -1,5 +1,7 @@
+using System.Text.Json.Serialization;
 using k8s;
 using k8s.Models;
+using PciOperator.Core;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Api;
@@ -51,7 +53,7 @@ public sealed partial record PassthroughClaimSpec
     public IReadOnlyList<ClaimRequest> Requests { get; set; } = [];
 
     /// <summary>The NUMA policy of every request that has none of its own; it overrides the aliases', as a flavor's does.</summary>
-    public PciNumaPolicy? NumaPolicy { get; set; }
+    public NumaPolicy? NumaPolicy { get; set; }
 
     /// <summary>The host NUMA nodes that the guest's CPUs and memory sit on. Absent, and `guestNuma` too: not known yet.</summary>
     [Items(1, 16), Range(0, 1023), ListSet]
@@ -97,7 +99,7 @@ public sealed partial record ClaimRequest
     public int Count { get; set; } = 1;
 
     /// <summary>The NUMA policy of this request; it overrides the claim's and the alias'.</summary>
-    public PciNumaPolicy? NumaPolicy { get; set; }
+    public NumaPolicy? NumaPolicy { get; set; }
 }
 
 /// <summary>A taint that a claim tolerates; the meaning of the fields is that of a pod's tolerations.</summary>
@@ -226,7 +228,7 @@ public sealed record ClaimDevice
     public string? Driver { get; set; }
 
     /// <summary>Its state, in Nova's words.</summary>
-    public PciDeviceState? State { get; set; }
+    public DeviceState? State { get; set; }
 
     /// <summary>True when it was not asked for but shares an IOMMU group with a device that was.</summary>
     public bool? Companion { get; set; }
@@ -261,4 +263,38 @@ public sealed record ClaimRefusal
     public bool IsInForce(DateTimeOffset now) => Until is { } until && until > now && until - now <= Longest;
 
     private static readonly TimeSpan Longest = TimeSpan.FromDays(7);
+}
+
+/// <summary>When a claim is placed.</summary>
+public enum BindingMode
+{
+    /// <summary>As soon as a node can serve it.</summary>
+    Immediate,
+}
+
+/// <summary>Whether a guest has a NUMA topology when its NUMA nodes are not given.</summary>
+public enum GuestNuma
+{
+    /// <summary>A guest without NUMA: no device is filtered by its NUMA node, whatever the policy.</summary>
+    [JsonStringEnumMemberName("none")]
+    None,
+}
+
+/// <summary>Where a claim is in its life.</summary>
+public enum ClaimPhase
+{
+    /// <summary>Not placed yet; the condition Scheduled says why.</summary>
+    Pending,
+
+    /// <summary>Placed on a node; the agent has still to bind its devices.</summary>
+    Claimed,
+
+    /// <summary>Bound and verified on its node.</summary>
+    Allocated,
+
+    /// <summary>Deleted; its devices are on their way back to the host.</summary>
+    Releasing,
+
+    /// <summary>Can't be served as it is; the conditions say why.</summary>
+    Failed,
 }

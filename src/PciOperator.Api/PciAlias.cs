@@ -1,5 +1,6 @@
 using k8s;
 using k8s.Models;
+using PciOperator.Core;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Api;
@@ -41,7 +42,7 @@ public sealed record PciAliasSpec
 
     /// <summary>Where devices must sit when a claim doesn't say: `required`, `socket`, `preferred` or `legacy`.</summary>
     [Default("\"legacy\"")]
-    public PciNumaPolicy NumaPolicy { get; set; } = PciNumaPolicy.Legacy;
+    public NumaPolicy NumaPolicy { get; set; } = NumaPolicy.Legacy;
 
     /// <summary>True: only devices whose spec says liveMigratable true; false: only those that say false; absent: any.</summary>
     public bool? LiveMigratable { get; set; }
@@ -62,7 +63,8 @@ public sealed partial record AliasDevice
     public string? ProductId { get; set; }
 
     /// <summary>`type-PCI`, `type-PF` or `type-VF`. Absent: type-PCI and type-VF.</summary>
-    public PciAliasDeviceType? DeviceType { get; set; }
+    [Except("vdpa")]
+    public DeviceType? DeviceType { get; set; }
 
     /// <summary>The resource class that the device's spec gives it, or the default `CUSTOM_PCI_VENDOR_PRODUCT`.</summary>
     [Length(1, 255)]

@@ -1,5 +1,6 @@
 using k8s;
 using k8s.Models;
+using PciOperator.Core;
 using PciOperator.Kubernetes.Schema;
 
 namespace PciOperator.Api;
@@ -60,6 +61,13 @@ public sealed record PciNodeSpec
 /// <summary>One PciDeviceSpec as it applies to a node.</summary>
 public sealed record PciNodeRule : DevicePolicy
 {
+    /// <summary>A rule without a policy yet.</summary>
+    public PciNodeRule() { }
+
+    /// <summary>A rule that repeats a policy, all of it.</summary>
+    public PciNodeRule(DevicePolicy policy)
+        : base(policy) { }
+
     /// <summary>The PciDeviceSpec's name.</summary>
     [Required, Length(1, 253)]
     public string Name { get; set; } = "";
@@ -126,7 +134,7 @@ public sealed record AssignedDevice
 
     /// <summary>The driver to bind it to.</summary>
     [Default("\"vfio-pci\"")]
-    public PassthroughDriver Driver { get; set; } = PassthroughDriver.VfioPci;
+    public BindDriver Driver { get; set; } = BindDriver.VfioPci;
 
     /// <summary>Whether the agent binds and restores it.</summary>
     [Default("true")]
@@ -134,7 +142,7 @@ public sealed record AssignedDevice
 
     /// <summary>Whether it is reset between owners.</summary>
     [Default("\"bestEffort\"")]
-    public ResetPolicy Reset { get; set; } = ResetPolicy.BestEffort;
+    public ResetMode Reset { get; set; } = ResetMode.BestEffort;
 
     /// <summary>True when it stays withheld after this owner, until an administrator frees it.</summary>
     public bool? OneTimeUse { get; set; }
@@ -253,7 +261,7 @@ public sealed record PciNodeDevice
     public string? Name { get; set; }
 
     /// <summary>`type-PCI`, `type-PF`, `type-VF` or `vdpa`.</summary>
-    public PciDeviceType Type { get; set; }
+    public DeviceType Type { get; set; }
 
     /// <summary>A VF's PF.</summary>
     [Pattern("^([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\\.[0-7])?$"), Length(0, 16)]
@@ -307,7 +315,7 @@ public sealed record PciNodeDevice
     public string? Rule { get; set; }
 
     /// <summary>Its state, in Nova's words.</summary>
-    public PciDeviceState? State { get; set; }
+    public DeviceState? State { get; set; }
 
     /// <summary>Why it is not offered.</summary>
     [Length(0, 1024)]
@@ -354,7 +362,7 @@ public sealed record AssignmentStatus
 
     /// <summary>Where the agent is with it.</summary>
     [Required]
-    public AssignmentState State { get; set; }
+    public HoldingState State { get; set; }
 
     /// <summary>One word for why.</summary>
     [Pattern("^([A-Za-z][A-Za-z0-9]*)?$"), Length(0, 64)]
@@ -395,14 +403,26 @@ public sealed record AssignedDeviceStatus
 /// <summary>How a held device is kept, whatever has become of its spec.</summary>
 public sealed record HeldPolicy
 {
+    /// <summary>How a device of a rule is kept; without a rule, as one that says nothing of it.</summary>
+    public static HeldPolicy Of(DevicePolicy? policy) =>
+        policy is null
+            ? new HeldPolicy()
+            : new HeldPolicy
+            {
+                Driver = policy.Driver,
+                Managed = policy.Managed,
+                Reset = policy.Reset,
+                OneTimeUse = policy.OneTimeUse == true ? true : null,
+            };
+
     /// <summary>The driver that was asked for.</summary>
-    public PassthroughDriver Driver { get; set; } = PassthroughDriver.VfioPci;
+    public BindDriver Driver { get; set; } = BindDriver.VfioPci;
 
     /// <summary>Whether the agent binds and restores it.</summary>
     public bool Managed { get; set; } = true;
 
     /// <summary>Whether it is reset between owners.</summary>
-    public ResetPolicy Reset { get; set; } = ResetPolicy.BestEffort;
+    public ResetMode Reset { get; set; } = ResetMode.BestEffort;
 
     /// <summary>True when it stays withheld after this owner.</summary>
     public bool? OneTimeUse { get; set; }
@@ -420,7 +440,7 @@ public sealed record PciPool
     public string? ProductId { get; set; }
 
     /// <summary>Device type.</summary>
-    public PciDeviceType Type { get; set; }
+    public DeviceType Type { get; set; }
 
     /// <summary>NUMA node; absent when the host doesn't know.</summary>
     [Range(0, 2147483647)]

@@ -252,8 +252,7 @@ internal sealed class ClusterView
             {
                 return false;
             }
-
-            foreach ((ClaimToPlace? claim, NodeAllocation? allocation) in claims.Zip(decision.Allocations))
+            foreach ((ClaimToPlace claim, NodeAllocation allocation) in claims.Zip(decision.Allocations))
                 Assume(node, claim.Requirements.ClaimUid, allocation.Devices);
             return true;
         }
@@ -345,7 +344,7 @@ internal sealed class ClusterView
         const int mostNodes = 64;
         lock (_lock)
         {
-            (Dictionary<string, NodeChange>? nodes, HashSet<string>? aliases) = (_changedNodes, _changedAliases);
+            (Dictionary<string, NodeChange> nodes, HashSet<string> aliases) = (_changedNodes, _changedAliases);
             (_changedNodes, _changedAliases) = ([], []);
             if (nodes.Count > mostNodes)
                 return _ => true; // looking at so many for each claim costs more than it saves
@@ -451,7 +450,7 @@ internal sealed class ClusterView
             return NodeInventory.Build(name, [], sockets);
 
         var owners = new Dictionary<string, string>();
-        foreach ((string? uid, IReadOnlyList<AllocatedDevice>? taken) in facts.Assumed)
+        foreach ((string uid, IReadOnlyList<AllocatedDevice> taken) in facts.Assumed)
         {
             foreach (AllocatedDevice device in taken)
                 owners[device.Address.ToString()] = uid;
@@ -466,32 +465,30 @@ internal sealed class ClusterView
 
         foreach (AssignmentStatus held in status.Assignments ?? [])
         {
-            if (held.State == AssignmentState.Rejected)
+            if (held.State == HoldingState.Rejected)
                 continue;
             foreach (AssignedDeviceStatus device in held.Devices ?? [])
                 owners.TryAdd(device.Address, held.ClaimUid);
         }
 
-        // One rule's tags are one object as long as the rules stay as they are: what they are given for compares as equal.
+        // A rule that is gone gives nothing away any more, whatever the agent has still to notice. One rule's tags are one object as long
+        // as the rules stay as they are: what they are given for compares as equal.
         Dictionary<string, DeviceTags> rules = facts.Tags ??= (facts.PciNode.Spec.Rules ?? []).ToDictionary(r => r.Name, r => r.ToTags());
         return NodeInventory.Build(
             name,
             [
-                .. devices.Select(d => new NodeDevice
-                {
-                    Function = d.ToFunction(),
-                    Rule = d.Rule,
-                    // A rule that is gone gives nothing away any more, whatever the agent has still to notice.
-                    Tags = d.Rule is { } rule && rules.TryGetValue(rule, out DeviceTags? tags) ? tags : null,
-                    Owner = owners.GetValueOrDefault(d.Address),
-                    BlockedReason =
-                        d.State is PciDeviceState.Unavailable or PciDeviceState.Removed
-                        && !owners.ContainsKey(d.Address)
-                        && !DerivedFromOwners(d, devices, owners)
-                            ? d.Reason ?? "it is not available"
-                            : null,
-                    BlocksPf = PciOperatorApi.KeepsPf(d.WithheldBy),
-                }),
+                .. devices.Select(d =>
+                    d.ToNodeDevice(rules) with
+                    {
+                        Owner = owners.GetValueOrDefault(d.Address),
+                        BlockedReason =
+                            d.State is DeviceState.Unavailable or DeviceState.Removed
+                            && !owners.ContainsKey(d.Address)
+                            && !DerivedFromOwners(d, devices, owners)
+                                ? d.Reason ?? "it is not available"
+                                : null,
+                    }
+                ),
             ],
             sockets
         );
@@ -502,10 +499,9 @@ internal sealed class ClusterView
     /// itself from the owners.
     /// </summary>
     private static bool DerivedFromOwners(PciNodeDevice device, IReadOnlyList<PciNodeDevice> all, Dictionary<string, string> owners) =>
-        device.Type == PciDeviceType.VirtualFunction
+        device.Type == DeviceType.Vf
             ? device.ParentAddress is { } parent && owners.ContainsKey(parent)
-            : device.Type == PciDeviceType.PhysicalFunction
-                && all.Any(v => v.ParentAddress == device.Address && owners.ContainsKey(v.Address));
+            : device.Type == DeviceType.Pf && all.Any(v => v.ParentAddress == device.Address && owners.ContainsKey(v.Address));
 }
 
 /// <summary>A claim and what it asks for.</summary>

@@ -1,6 +1,7 @@
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using Prometheus;
 
@@ -42,7 +43,7 @@ internal sealed class ControllerCaches
         PciNodes.AddIndex(ByAssignedClaim, n => (n.Spec.Assignments ?? []).Select(a => a.ClaimUid));
         PciNodes.AddIndex(
             ByHeldClaim,
-            n => (n.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected).Select(a => a.ClaimUid)
+            n => (n.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected).Select(a => a.ClaimUid)
         );
         Claims.AddIndex(ByUid, c => [c.Metadata.Uid!]);
         Claims.AddIndex(ByNode, c => c.Status?.NodeName is { Length: > 0 } name ? [name] : []);

@@ -4,65 +4,20 @@ using PciOperator.Core;
 
 namespace PciOperator.Host;
 
-/// <summary>Limits of a <see cref="PassthroughHost"/>.</summary>
-public sealed record PassthroughHostOptions
-{
-    /// <summary>How long one call of the kernel may take before its holding is called Stuck. The work goes on when it returns.</summary>
-    public TimeSpan WriteTimeout { get; init; } = TimeSpan.FromSeconds(30);
-
-    /// <summary>
-    /// How long reading one file may hold up a look at everything; a device that takes longer is withheld until it answers.
-    /// </summary>
-    public TimeSpan LookTimeout { get; init; } = TimeSpan.FromSeconds(5);
-
-    /// <summary>
-    /// How long one call of the kernel may hold up the looks that other claims share with who makes it, by the real clock.
-    /// </summary>
-    internal TimeSpan LookPatience { get; init; } = TimeSpan.FromMilliseconds(25);
-
-    /// <summary>How long VFs that the kernel counts may take to be there.</summary>
-    public TimeSpan VfTimeout { get; init; } = TimeSpan.FromSeconds(10);
-
-    /// <summary>How long a device may take to answer after a reset, unless it asks for more.</summary>
-    public TimeSpan ResetPatience { get; init; } = TimeSpan.FromSeconds(1);
-
-    /// <summary>The name of the host's Node and PciNode, for sentences that say what command to run.</summary>
-    public string NodeName { get; init; } = "NODE";
-
-    /// <summary>Drivers whose devices are never taken, unless a person overrides that for one of them.</summary>
-    public IReadOnlyList<string> DeniedDrivers { get; init; } = Host.DeniedDrivers.BuiltIn;
-}
-
 /// <summary>
 /// A Linux host's passthrough: inventory, guards, journal, binding, release and SR-IOV. Thread-safe; each claim is worked
 /// on by a thread of its own, and claims never wait for each other: what they may touch is reserved first.
 /// </summary>
-public sealed partial class PassthroughHost
+/// <remarks>It only joins the objects that do the work, and owns no state; <see cref="ClaimTable"/> says which lock guards what.</remarks>
+public sealed class PassthroughHost
 {
-    private readonly Lock _gate = new();
-    private readonly IHostFileSystem _files;
-    private readonly TimeProvider _time;
-    private readonly ILogger _logger;
-    private readonly PassthroughHostOptions _options;
-    private readonly string _stateDirectory;
+    private readonly HostChanges _changes = new();
     private readonly Guards _guards;
-    private readonly TimedReadFileSystem _looked;
-    private readonly HostDiagnosis _diagnosis;
-    private readonly Journal _journal;
-    private readonly DeviceMemory _memory;
-    private readonly Reservations _reservations = new();
-    private readonly Twins _twins = new();
-    private readonly SharedReads _looks;
-    private readonly Dictionary<string, JournalEntry> _entries = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, Holding> _holdings = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, ClaimWork> _works = new(StringComparer.Ordinal);
-
-    // Half done by an agent before us, in this boot, and not worked on since.
-    private readonly HashSet<string> _inherited = new(StringComparer.Ordinal);
-    private string? _bootId;
-    private bool? _vfioLoadable;
-    private volatile FunctionCache _cache;
-    private volatile IReadOnlyList<HostFunction> _lastSeen = [];
+    private readonly ClaimTable _table;
+    private readonly HostScanner _scanner;
+    private readonly WithheldMarks _withheld;
+    private readonly ClaimRunner _claims;
+    private readonly VfResizer _vfs;
 
     /// <summary>
     /// A host seen through <paramref name="files"/>, with its journal under <paramref name="stateDirectory"/> (absolute, on the host).
@@ -75,22 +30,46 @@ public sealed partial class PassthroughHost
         PassthroughHostOptions? options = null
     )
     {
-        _files = files;
-        _time = time ?? TimeProvider.System;
-        _logger = logger ?? NullLogger.Instance;
-        _options = options ?? new PassthroughHostOptions();
-        _guards = new Guards(_options.DeniedDrivers);
-        _looks = new SharedReads(_options.LookPatience);
-        _looked = new TimedReadFileSystem(files, _time);
-        _cache = new FunctionCache(_looked, _time);
-        _diagnosis = new HostDiagnosis(_looked);
-        _stateDirectory = stateDirectory.TrimEnd('/');
-        _journal = new Journal(files, _stateDirectory);
-        _memory = new DeviceMemory(files, _stateDirectory);
+        time ??= TimeProvider.System;
+        logger ??= NullLogger.Instance;
+        options ??= new PassthroughHostOptions();
+        stateDirectory = stateDirectory.TrimEnd('/');
+        _guards = new Guards(options.DeniedDrivers);
+        var looked = new TimedReadFileSystem(files, time);
+        var diagnosis = new HostDiagnosis(looked);
+        var memory = new DeviceMemory(files, stateDirectory);
+        var twins = new Twins();
+        _table = new ClaimTable(files, stateDirectory, memory, logger, _changes);
+        _withheld = new WithheldMarks(files, memory, _table, diagnosis, time, logger, options.NodeName);
+        _scanner = new HostScanner(
+            looked,
+            stateDirectory,
+            _guards,
+            twins,
+            _table,
+            new DriftCheck(files, looked, _table),
+            _withheld,
+            diagnosis,
+            _changes,
+            time,
+            logger,
+            options.LookTimeout
+        );
+        var cleaning = new DeviceCleaning(memory, _table, time, logger, options.ResetPatience);
+        var reads = new SharedReads(options.LookPatience);
+        _vfs = new VfResizer(files, reads, _table, _guards, cleaning, _changes, time, options);
+        _claims = new ClaimRunner(
+            new ClaimTools(files, stateDirectory, _table, reads, _guards, twins, _withheld, cleaning, time, logger),
+            options.WriteTimeout
+        );
     }
 
     /// <summary>A holding was added, changed or removed. Raised outside of locks, from any thread.</summary>
-    public event Action? Changed;
+    public event Action? Changed
+    {
+        add => _changes.Changed += value;
+        remove => _changes.Changed -= value;
+    }
 
     /// <summary>
     /// Devices that a person gives away although a guard refuses them; each member of a group needs its own, and the host's consent: a line
@@ -107,25 +86,25 @@ public sealed partial class PassthroughHost
             if (_guards.Overrides.SequenceEqual(value))
                 return;
             _guards.Overrides = value;
-            Changed?.Invoke();
+            _changes.Raise();
         }
     }
 
     /// <summary>What the journal holds, by claim UID; never Rejected ones.</summary>
-    public IReadOnlyList<Holding> Holdings
-    {
-        get
-        {
-            lock (_gate)
-                return [.. _holdings.Values.OrderBy(h => h.ClaimUid, StringComparer.Ordinal)];
-        }
-    }
+    public IReadOnlyList<Holding> Holdings => _table.Holdings;
+
+    /// <summary>The journal was loaded.</summary>
+    public bool IsRecovered => _table.IsRecovered;
+
+    /// <summary>Reasons that a scan gives and takes back; while one stands, preparing the claim again would change nothing.</summary>
+    /// <param name="reason">A holding's reason.</param>
+    public static bool IsDrift(string? reason) => DriftCheck.IsDrift(reason);
 
     /// <summary>Looks at every PCI function and its guards, and says on the holdings whose devices are gone or changed.</summary>
     /// <param name="fresh">Read the serial numbers again too: for after PCI devices came or went.</param>
     /// <exception cref="HostIoException">The host can't be read at all.</exception>
     /// <exception cref="JournalException">What is remembered of a device was written by a newer agent.</exception>
-    public HostSnapshot Scan(bool fresh = false) => Scan(null, fresh);
+    public HostSnapshot Scan(bool fresh = false) => _scanner.Scan(null, fresh);
 
     /// <summary>
     /// Looks again at what the kernel said something about, and at what may have changed along with that; how the host uses
@@ -134,76 +113,7 @@ public sealed partial class PassthroughHost
     /// <param name="heard">All uevents since the look before.</param>
     /// <exception cref="HostIoException">The host can't be read at all.</exception>
     /// <exception cref="JournalException">What is remembered of a device was written by a newer agent.</exception>
-    public HostSnapshot Scan(IReadOnlyCollection<Uevent> heard) => Scan(heard, heard.Any(u => u.Overrun));
-
-    private HostSnapshot Scan(IReadOnlyCollection<Uevent>? heard, bool fresh)
-    {
-        while (true)
-        {
-            LookOutcome<HostSnapshot> outcome = _looked.Run(() => Look(heard, fresh), _options.LookTimeout, () => Changed?.Invoke());
-            if (outcome.Seen is { } snapshot)
-                return snapshot;
-
-            // What that look has locked and remembers stays with it.
-            _logger.LogWarning("A device is left out of looks at the host until it answers: {What}.", outcome.Hangs);
-            _cache = new FunctionCache(_looked, _time);
-        }
-    }
-
-    private HostSnapshot Look(IReadOnlyCollection<Uevent>? heard, bool fresh)
-    {
-        List<JournalEntry> settled = Settled();
-        _guards.Consent = GuardConsent.Read(_looked, _stateDirectory);
-        var problems = new List<string>();
-        var use = HostUse.Read(_looked);
-        List<HostFunction> functions = WithSilent(_twins.Tell(_cache.See(heard, settled, use, IsHeld, Locked(), fresh, problems), HeldId));
-        NoticeDrift(settled, functions);
-        _vfioLoadable ??= HostFacts.IsLoadable(_looked);
-        IommuFacts iommu = HostFacts.Iommu(_looked, _diagnosis.BootBy(_looked));
-        string kernel = HostFacts.KernelVersion(_looked);
-        string boot = HostFacts.BootId(_looked);
-        return new HostSnapshot
-        {
-            Functions = Remembered(Guarded(functions, use), boot, kernel),
-            KernelVersion = kernel,
-            BootId = boot,
-            NumaNodes = HostFacts.NumaNodes(_looked),
-            Iommu = iommu,
-            Vfio = HostFacts.Vfio(_looked, _vfioLoadable),
-            Facts = _diagnosis.Facts(iommu, functions),
-            Problems = problems,
-        };
-    }
-
-    /// <summary>Devices that don't answer are there as they were seen last, withheld.</summary>
-    private List<HostFunction> WithSilent(List<HostFunction> functions)
-    {
-        IReadOnlyList<HostFunction> before = _lastSeen;
-        _lastSeen = functions;
-        if (_looked.Silent.Count == 0)
-            return functions;
-        HashSet<PciAddress> seen = [.. functions.Select(f => f.Address)];
-        List<HostFunction> silent = [.. before.Where(f => !seen.Contains(f.Address) && _looked.Silent.ContainsKey(f.Address))];
-        _lastSeen = [.. functions.Concat(silent).OrderBy(f => f.Address)];
-        return
-        [
-            .. functions
-                .Concat(
-                    silent.Select(f =>
-                        f with
-                        {
-                            WithheldBy = "NotAnswering",
-                            Withheld =
-                                $"{f.Address} doesn't answer: the kernel has not finished {_looked.Silent.GetValueOrDefault(f.Address, "a read")}, as when a driver can't let go of the device. A process may still use it: stop it.",
-                        }
-                    )
-                )
-                .OrderBy(f => f.Address),
-        ];
-    }
-
-    /// <summary>The journal was loaded.</summary>
-    public bool IsRecovered { get; private set; }
+    public HostSnapshot Scan(IReadOnlyCollection<Uevent> heard) => _scanner.Scan(heard, heard.Any(u => u.Overrun));
 
     /// <summary>Loads the journal; entries stay as they are until they are prepared or released again.</summary>
     /// <exception cref="JournalException">An entry is of a newer format: this agent must not act.</exception>
@@ -213,15 +123,8 @@ public sealed partial class PassthroughHost
     public Task RecoverAsync(CancellationToken ct = default)
     {
         ct.ThrowIfCancellationRequested();
-        lock (_gate)
-        {
-            Load();
-            IsRecovered = true;
-            if (_journal.HasLeftOvers)
-                _journal.RemoveLeftOvers();
-        }
-
-        Changed?.Invoke();
+        _table.Recover();
+        _changes.Raise();
         return Task.CompletedTask;
     }
 
@@ -231,44 +134,7 @@ public sealed partial class PassthroughHost
     /// <returns>Prepared; Rejected: nothing is held for the claim any more and everything is as it was; or Stuck.</returns>
     /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
     /// <exception cref="HostIoException">The journal wasn't loaded before, and can't be.</exception>
-    public async Task<Holding> PrepareAsync(AssignmentRequest request, CancellationToken ct = default)
-    {
-        if (Fault(request) is { } fault)
-            return Rejected(request, HoldingReasons.InvalidRequest, fault);
-        while (true)
-        {
-            ClaimWork work;
-            bool mine = false;
-            lock (_gate)
-            {
-                Load();
-                if (Quarantined(request.ClaimUid) is { } unknown)
-                    return unknown;
-                if (!_works.TryGetValue(request.ClaimUid, out ClaimWork? running))
-                {
-                    running = new ClaimWork(this, request.ClaimUid, request);
-                    _works[request.ClaimUid] = running;
-                    mine = true;
-                }
-
-                work = running;
-                if (!mine && work.Work.IsStalled)
-                    return _holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request, work);
-            }
-
-            if (mine)
-                work.Start($"prepare {request.ClaimUid}", () => Prepare(request, work.Work));
-            await work.Work.EndedOrStalled.WaitAsync(ct);
-            if (!work.Work.Ended.IsCompleted)
-            {
-                lock (_gate)
-                    return _holdings.GetValueOrDefault(request.ClaimUid) ?? Stalled(request, work);
-            }
-
-            if (work.IsPrepare)
-                return (await work.Result)!;
-        }
-    }
+    public Task<Holding> PrepareAsync(AssignmentRequest request, CancellationToken ct = default) => _claims.PrepareAsync(request, ct);
 
     /// <summary>
     /// Gives the claim's devices back: each to its own driver, with its override and its number of VFs, then clears the
@@ -276,407 +142,41 @@ public sealed partial class PassthroughHost
     /// </summary>
     /// <returns>Null: nothing is held for the claim any more. Otherwise Releasing or Stuck.</returns>
     /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
-    public async Task<Holding?> ReleaseAsync(string claimUid, CancellationToken ct = default)
+    public Task<Holding?> ReleaseAsync(string claimUid, CancellationToken ct = default) => _claims.ReleaseAsync(claimUid, ct);
+
+    /// <summary>
+    /// Gives a PF a number of VFs, through 0 when it has another number (the kernel's rule), and waits until they are there.
+    /// Refused while a claim holds the PF or one of its VFs, or while the host uses a VF that would go. Begun again after any
+    /// interruption it goes on from what is there.
+    /// </summary>
+    /// <param name="pf">The PF.</param>
+    /// <param name="numVfs">0 to sriov_totalvfs.</param>
+    /// <param name="autoprobe">sriov_drivers_autoprobe: whether VFs get their host driver; null leaves it alone.</param>
+    /// <param name="ct">Stops waiting; what the kernel has begun goes on.</param>
+    /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
+    public Task<SriovOutcome> SetVfsAsync(PciAddress pf, int numVfs, bool? autoprobe = null, CancellationToken ct = default) =>
+        _vfs.SetVfsAsync(pf, numVfs, autoprobe, ct);
+
+    /// <summary>An administrator frees a device that a claim with oneTimeUse had.</summary>
+    /// <returns>False: nothing to free, or a claim holds the device.</returns>
+    /// <exception cref="HostIoException">The mark can't be removed.</exception>
+    /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
+    public bool ClearUsedOnce(PciAddress address)
     {
-        while (true)
-        {
-            ClaimWork work;
-            bool mine = false;
-            lock (_gate)
-            {
-                Load();
-                if (Quarantined(claimUid) is { } unknown)
-                    return unknown;
-                if (!_works.TryGetValue(claimUid, out ClaimWork? running))
-                {
-                    if (!_entries.ContainsKey(claimUid))
-                        return null;
-                    running = new ClaimWork(this, claimUid, null);
-                    _works[claimUid] = running;
-                    mine = true;
-                }
-
-                work = running;
-                if (work.IsPrepare)
-                    work.Work.Abandoned = true;
-                if (!mine && work.Work.IsStalled)
-                    return _holdings.GetValueOrDefault(claimUid);
-            }
-
-            if (mine)
-                work.Start($"release {claimUid}", () => Release(claimUid, work.Work));
-            await work.Work.EndedOrStalled.WaitAsync(ct);
-            if (!work.Work.Ended.IsCompleted)
-            {
-                lock (_gate)
-                    return _holdings.GetValueOrDefault(claimUid);
-            }
-
-            if (!work.IsPrepare)
-                return await work.Result;
-        }
+        _table.Load();
+        if (_table.IsHeld(address))
+            return false;
+        bool freed = _withheld.Free(_scanner.ReadOne(address), address);
+        if (freed)
+            _changes.Raise();
+        return freed;
     }
+}
 
-    private static string? Fault(AssignmentRequest request)
-    {
-        if (!Journal.IsUid(request.ClaimUid))
-            return $"'{request.ClaimUid}' is not a claim's UID.";
-        if (request.Devices.Count == 0)
-            return "The assignment names no device.";
-        return request.Devices.GroupBy(d => d.Address).FirstOrDefault(g => g.Count() > 1) is { } twice
-            ? $"The assignment names {twice.Key} twice."
-            : null;
-    }
+/// <summary>Tells whoever wants to know that something of the host's holdings has changed. Never told under a lock.</summary>
+internal sealed class HostChanges
+{
+    public event Action? Changed;
 
-    private static Holding Rejected(AssignmentRequest request, string reason, string message) =>
-        new()
-        {
-            Request = request,
-            State = HoldingState.Rejected,
-            Reason = reason,
-            Message = message,
-        };
-
-    /// <summary>Work that has no journal entry yet, and so no holding, while the host doesn't answer.</summary>
-    private Holding Stalled(AssignmentRequest request, ClaimWork work) =>
-        new()
-        {
-            Request = request,
-            State = HoldingState.Stuck,
-            Reason = HoldingReasons.WriteBlocked,
-            Message =
-                $"{string.Join(", ", request.Devices.Select(d => d.Address))} can't be looked at: the kernel has not finished {work.StalledAt ?? "an answer"} for {_options.WriteTimeout.TotalSeconds:0} s. The work goes on when the kernel does.",
-        };
-
-    /// <summary>The id under which the journal has a function that never left, also while its serial number can't be read.</summary>
-    private string? HeldId(HostFunction f)
-    {
-        if (!IsStillOurs(f))
-            return null;
-        lock (_gate)
-        {
-            return _entries.Count == 0 || !_reservations.IsHeld(f.Address)
-                ? null
-                : _entries
-                    .Values.Where(e => e.BootId == _bootId)
-                    .SelectMany(e => e.Devices)
-                    .FirstOrDefault(d =>
-                        d.At == f.Address && DeviceIdentity.Difference(d.At, KnownDevice.Of(d), KnownDevice.Of(f), stillOurs: true) is null
-                    )
-                    ?.StableId;
-        }
-    }
-
-    private bool IsHeld(PciAddress address)
-    {
-        lock (_gate)
-            return _reservations.IsHeld(address);
-    }
-
-    /// <summary>The first guard that refuses any of the functions that would be taken together, for each of them.</summary>
-    private List<HostFunction> Guarded(List<HostFunction> functions, HostUse use)
-    {
-        HashSet<PciAddress> held;
-        lock (_gate)
-            held = [.. functions.Select(f => f.Address).Where(_reservations.IsHeld)];
-        var verdicts = functions
-            .Where(f => !f.Function.IsBridge)
-            .ToDictionary(f => f.Address, f => _guards.Check(f, use, held.Contains(f.Address)));
-
-        // A PF goes with its VFs, and any function with its group: its own refusal comes before theirs.
-        var alone = new Dictionary<PciAddress, GuardRefusal>();
-        foreach ((PciAddress address, GuardVerdict verdict) in verdicts)
-        {
-            if (verdict.Refusal is { } refusal)
-                alone[address] = refusal;
-        }
-
-        foreach (HostFunction f in functions)
-        {
-            if (f.Function.ParentAddress is { } pf && verdicts.GetValueOrDefault(f.Address).Refusal is { } refusal)
-                alone.TryAdd(pf, refusal);
-        }
-
-        var groups = new Dictionary<int, GuardRefusal>();
-        foreach (HostFunction f in functions)
-        {
-            if (f.Function.IommuGroup is { } group && alone.TryGetValue(f.Address, out GuardRefusal? refusal))
-                groups.TryAdd(group, refusal);
-        }
-
-        foreach (HostFunction f in functions.Where(f => f.Function.IsBridge))
-        {
-            if (f.Function.IommuGroup is { } group && Guards.SpoilsGroup(f) is { } refusal)
-                groups.TryAdd(group, refusal);
-        }
-
-        return
-        [
-            .. functions.Select(f =>
-            {
-                if (f.Function.IsBridge)
-                    return f;
-                GuardRefusal? refusal =
-                    alone.GetValueOrDefault(f.Address) ?? (f.Function.IommuGroup is { } group ? groups.GetValueOrDefault(group) : null);
-                return f with
-                {
-                    GuardName = refusal?.Guard,
-                    GuardReason = refusal?.Sentence,
-                    Overridden = verdicts[f.Address].Overridden?.Sentence,
-                };
-            }),
-        ];
-    }
-
-    /// <summary>A claim whose journal entry can't be read holds something unknown until a person has looked.</summary>
-    private Holding? Quarantined(string uid)
-    {
-        if (_holdings.GetValueOrDefault(uid) is not { Reason: HoldingReasons.JournalCorrupt } holding)
-            return null;
-        if (_journal.Unreadable.GetValueOrDefault(uid) is { } path && _files.Exists(path))
-            return holding;
-        _holdings.Remove(uid);
-        return null;
-    }
-
-    private void Load()
-    {
-        if (_bootId is not null)
-            return;
-        if (_files.TakeFolder(_stateDirectory) is { } other)
-        {
-            throw new StateFolderInUseException(
-                $"Another agent works on this host: {other} has {_stateDirectory}. Two would undo each other's work, so this one stays still until that one ends."
-            );
-        }
-
-        string boot = HostFacts.BootId(_files);
-        if (boot.Length == 0)
-            throw new HostIoException("read", "/proc/sys/kernel/random/boot_id", Errnos.ENOENT);
-        _memory.Load();
-        List<JournalEntry> loaded = _journal.Load();
-        foreach (JournalEntry entry in loaded)
-        {
-            _entries[entry.ClaimUid] = entry;
-            _reservations.Reserve(entry.ClaimUid, Reservations.Share.Of(entry));
-            _holdings[entry.ClaimUid] = AsLoaded(entry, boot);
-            if (entry.BootId == boot && entry.Stage != JournalStage.Prepared)
-                _inherited.Add(entry.ClaimUid);
-        }
-
-        foreach ((string uid, string path) in _journal.Unreadable)
-        {
-            // A name that no claim can have is nobody's: it is said, and holds up nothing.
-            _logger.LogError("The journal entry of claim {Uid} can't be read; it is kept at {Path}.", uid, path);
-            if (!Journal.IsUid(uid) || _entries.ContainsKey(uid))
-                continue;
-            _holdings[uid] = new Holding
-            {
-                Request = new AssignmentRequest
-                {
-                    ClaimUid = uid,
-                    ClaimNamespace = "",
-                    ClaimName = "",
-                    Devices = [],
-                },
-                State = HoldingState.Stuck,
-                Reason = HoldingReasons.JournalCorrupt,
-                Message =
-                    $"The journal entry of this claim can't be read, so what it holds is unknown. Look for devices with a driver_override, put them back, then delete {path} on the host.",
-            };
-        }
-
-        _bootId = boot;
-    }
-
-    private Holding AsLoaded(JournalEntry entry, string boot)
-    {
-        bool rebooted = entry.BootId != boot;
-        return new Holding
-        {
-            Request = entry.Request,
-            State = entry.Stage switch
-            {
-                JournalStage.Releasing or JournalStage.Restoring => HoldingState.Releasing,
-                JournalStage.Prepared when !rebooted => HoldingState.Prepared,
-                _ => HoldingState.Preparing,
-            },
-            Reason = rebooted ? HoldingReasons.Rebooted : NotResetReason(entry),
-            Message = rebooted
-                ? "The host was rebooted since; nothing is bound until the claim is prepared again."
-                : NotResetMessage(entry),
-            Devices = Devices(entry, _files),
-        };
-    }
-
-    private static List<HeldDevice> Devices(JournalEntry entry, IHostFileSystem files) =>
-        [
-            .. entry.Devices.Select(d =>
-            {
-                string? driver = null,
-                    node = null,
-                    device = null;
-                try
-                {
-                    driver = Inventory.DriverOf(files, d.At);
-                    if (VfioDrivers.IsVfio(driver))
-                    {
-                        node = d.IommuGroup is { } group && files.Exists(SysfsPaths.GroupNode(group)) ? SysfsPaths.GroupNode(group) : null;
-                        device = Inventory.VfioDevice(files, d.At);
-                    }
-                }
-                catch (HostIoException)
-                {
-                    // Shown as not bound: the next Prepare or Release says what is wrong.
-                }
-
-                return new HeldDevice
-                {
-                    Address = d.At,
-                    Driver = driver,
-                    OriginalDriver = d.OriginalDriver,
-                    DeviceNode = node,
-                    VfioDeviceNode = device,
-                };
-            }),
-        ];
-
-    /// <summary>Publishes a claim's holding; null or a Rejected one removes it.</summary>
-    private Holding? Publish(string uid, Holding? holding)
-    {
-        bool changed;
-        lock (_gate)
-        {
-            Holding? before = _holdings.GetValueOrDefault(uid);
-            if (holding is null or { State: HoldingState.Rejected })
-            {
-                _holdings.Remove(uid);
-                changed = before is not null;
-            }
-            else
-            {
-                _holdings[uid] = holding;
-                changed = before is null || !before.Equals(holding);
-            }
-        }
-
-        if (changed && holding is not null)
-            Tell(holding);
-        if (changed)
-            Changed?.Invoke();
-        return holding;
-    }
-
-    private void Tell(Holding holding)
-    {
-        if (holding.Message is { } message)
-        {
-            _logger.LogWarning(
-                "Claim {Namespace}/{Name}: {State}, {Reason}: {Message}",
-                holding.Request.ClaimNamespace,
-                holding.Request.ClaimName,
-                holding.State,
-                holding.Reason,
-                message
-            );
-        }
-    }
-
-    /// <summary>A claim's work: its watchdog makes the holding Stuck while a call of the kernel doesn't return.</summary>
-    private sealed class ClaimWork
-    {
-        private readonly PassthroughHost _host;
-        private readonly string _uid;
-        private readonly TaskCompletionSource<Holding?> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        private readonly AssignmentRequest? _request;
-        private Holding? _beforeStall;
-
-        /// <param name="host">The host.</param>
-        /// <param name="uid">The claim's.</param>
-        /// <param name="request">What is prepared; null: a release.</param>
-        public ClaimWork(PassthroughHost host, string uid, AssignmentRequest? request)
-        {
-            _host = host;
-            _uid = uid;
-            _request = request;
-            Work = new BlockingWork(host._time, host._options.WriteTimeout) { Stalled = OnStalled, Resumed = OnResumed };
-        }
-
-        public bool IsPrepare => _request is not null;
-
-        public BlockingWork Work { get; }
-
-        public Task<Holding?> Result => _result.Task;
-
-        /// <summary>What the kernel has not finished, when the work is or was stalled.</summary>
-        public string? StalledAt { get; private set; }
-
-        public void Start(string name, Func<Holding?> body)
-        {
-            // Known before it runs, so that those who come together look together.
-            if (IsPrepare)
-                _host._looks.Usage.Expect(Work);
-            else
-                _host._looks.Processes.Expect(Work);
-            Work.Start(name, () => Run(body));
-        }
-
-        private void Run(Func<Holding?> body)
-        {
-            Holding? holding = null;
-            Exception? failure = null;
-            try
-            {
-                holding = body();
-            }
-#pragma warning disable CA1031 // handed to whoever waits for the result
-            catch (Exception e)
-#pragma warning restore CA1031
-            {
-                failure = e;
-            }
-
-            _host._looks.Usage.Leave(Work);
-            _host._looks.Processes.Leave(Work);
-            if (failure is null)
-                _host.Publish(_uid, holding);
-            lock (_host._gate)
-            {
-                _host._works.Remove(_uid);
-                _host._inherited.Remove(_uid);
-            }
-
-            if (failure is null)
-                _result.TrySetResult(holding);
-            else
-                _result.TrySetException(failure);
-        }
-
-        private void OnStalled(string doing)
-        {
-            StalledAt = doing;
-            lock (_host._gate)
-                _beforeStall = _host._holdings.GetValueOrDefault(_uid);
-            if (_beforeStall is null && _request is not null)
-            {
-                // Nothing is in the journal yet; but the claim isn't free to go before the kernel has answered.
-                _host.Publish(_uid, _host.Stalled(_request, this));
-            }
-            else if (_beforeStall is not null)
-            {
-                _host.Publish(
-                    _uid,
-                    _beforeStall with
-                    {
-                        State = HoldingState.Stuck,
-                        Reason = HoldingReasons.WriteBlocked,
-                        Message =
-                            $"The kernel has not finished {doing} for {_host._options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does.",
-                    }
-                );
-            }
-        }
-
-        private void OnResumed() => _host.Publish(_uid, _beforeStall);
-    }
+    public void Raise() => Changed?.Invoke();
 }

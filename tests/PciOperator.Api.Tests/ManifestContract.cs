@@ -3,7 +3,6 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
 using PciOperator.Kubernetes;
-using PciOperator.Testing;
 
 namespace PciOperator.Api.Tests;
 
@@ -12,19 +11,19 @@ public abstract class ManifestContract(OwnKindsServer server)
 {
     private const string Strict = "fieldManager=tests&fieldValidation=Strict";
 
-    [ContractFact]
+    [Fact]
     public async Task Samples_are_stored()
     {
         IReadOnlyList<(string File, string Text)> samples = Manifest.Folder("samples");
         Assert.NotEmpty(samples);
-        foreach (Manifest? manifest in samples.SelectMany(s => Manifest.Parse(s.Text)))
+        foreach (Manifest manifest in samples.SelectMany(s => Manifest.Parse(s.Text)))
             (await CreateAsync(manifest)).Dispose();
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Good_objects_are_stored_and_the_records_hold_all_of_them()
     {
-        foreach (Manifest? manifest in Manifest.Folder("good").SelectMany(s => Manifest.Parse(s.Text)))
+        foreach (Manifest manifest in Manifest.Folder("good").SelectMany(s => Manifest.Parse(s.Text)))
         {
             (await CreateAsync(manifest)).Dispose();
             if (manifest.Yaml.Contains("\nstatus:\n", StringComparison.Ordinal))
@@ -41,13 +40,13 @@ public abstract class ManifestContract(OwnKindsServer server)
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Bad_objects_are_refused_with_a_sentence_that_helps()
     {
         IReadOnlyList<(string File, string Text)> files = Manifest.Folder("bad");
         Assert.True(files.Count >= 20);
         var wrong = new List<string>();
-        foreach ((string? file, string? text) in files)
+        foreach ((string file, string text) in files)
         {
             if (await JudgeAsync(text) is { } complaint)
                 wrong.Add($"{file}: {complaint}");
@@ -70,7 +69,7 @@ public abstract class ManifestContract(OwnKindsServer server)
         }
         catch (ApiException e)
         {
-            (string? status, string? field, string? says) = (
+            (string? status, string? field, string says) = (
                 Manifest.Expected(text, "status"),
                 Manifest.Expected(text, "field"),
                 Manifest.Expected(text, "says")!
@@ -86,7 +85,6 @@ public abstract class ManifestContract(OwnKindsServer server)
             {
                 return $"expected that {field} is to blame, got: {e.Message}";
             }
-
             return null;
         }
         finally
@@ -137,5 +135,7 @@ public abstract class ManifestContract(OwnKindsServer server)
 public sealed class SandboxManifestContract(SandboxOwnKindsServer server) : ManifestContract(server), IClassFixture<SandboxOwnKindsServer>;
 
 /// <summary>A real API server.</summary>
-[NeedsRealServer]
 public sealed class RealManifestContract(RealOwnKindsServer server) : ManifestContract(server), IClassFixture<RealOwnKindsServer>;
+
+/// <summary>k3s.</summary>
+public sealed class K3sManifestContract(K3sOwnKindsServer server) : ManifestContract(server), IClassFixture<K3sOwnKindsServer>;

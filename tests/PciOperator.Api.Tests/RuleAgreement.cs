@@ -1,10 +1,8 @@
 using System.Text;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
 using PciOperator.Sandbox.Validation;
-using PciOperator.Testing;
 
 namespace PciOperator.Api.Tests;
 
@@ -16,16 +14,16 @@ public abstract class RuleAgreement(OwnKindsServer server)
     private const int Objects = 300;
     private const int Updates = 60;
 
-    [ContractFact]
+    [Fact]
     public Task Device_specs() => AgreeAsync("/apis/pcioperator.io/v1alpha1/pcidevicespecs", new RandomObjects(1).DeviceSpec);
 
-    [ContractFact]
+    [Fact]
     public Task Aliases() => AgreeAsync("/apis/pcioperator.io/v1alpha1/pcialiases", new RandomObjects(2).Alias);
 
-    [ContractFact]
+    [Fact]
     public Task Claims() => AgreeAsync("/apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims", new RandomObjects(3).Claim);
 
-    [ContractFact]
+    [Fact]
     public async Task Changes_of_claims()
     {
         const string collection = "/apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims";
@@ -34,7 +32,7 @@ public abstract class RuleAgreement(OwnKindsServer server)
         for (int i = 0; i < Updates; i++)
         {
             using (await SendAsync(HttpMethod.Post, collection, random.GoodClaim())) { }
-            using JsonDocument stored = await server.Client.GetRawAsync($"{collection}/random");
+            using System.Text.Json.JsonDocument stored = await server.Client.GetRawAsync($"{collection}/random");
             JsonObject before = JsonObject.Create(stored.RootElement.Clone())!;
             JsonObject after = random.Changed(before);
             string expected = Verdict(after, before);
@@ -71,7 +69,7 @@ public abstract class RuleAgreement(OwnKindsServer server)
     {
         try
         {
-            using JsonDocument accepted = await SendAsync(method, path + "?dryRun=All", obj);
+            using System.Text.Json.JsonDocument accepted = await SendAsync(method, path + "?dryRun=All", obj);
             return "";
         }
         catch (ApiException e) when (e.IsInvalid)
@@ -102,5 +100,7 @@ public abstract class RuleAgreement(OwnKindsServer server)
 public sealed class SandboxRuleAgreement(SandboxOwnKindsServer server) : RuleAgreement(server), IClassFixture<SandboxOwnKindsServer>;
 
 /// <summary>A real API server, which runs those in CEL.</summary>
-[NeedsRealServer]
 public sealed class RealRuleAgreement(RealOwnKindsServer server) : RuleAgreement(server), IClassFixture<RealOwnKindsServer>;
+
+/// <summary>k3s.</summary>
+public sealed class K3sRuleAgreement(K3sOwnKindsServer server) : RuleAgreement(server), IClassFixture<K3sOwnKindsServer>;

@@ -1,5 +1,4 @@
 using System.Text;
-using System.Text.Json;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
 using PciOperator.Sandbox.Validation;
@@ -8,61 +7,58 @@ using PciOperator.Testing;
 namespace PciOperator.Api.Tests;
 
 /// <summary>An API server that knows our kinds: a class fixture.</summary>
-public abstract class OwnKindsServer : IAsyncLifetime
+public abstract class OwnKindsServer(Func<Task<TestApiServer>> start) : ServerFixture(start)
 {
-    private TestApiServer? _server;
     private EntityClient? _client;
 
     /// <summary>A client as administrator.</summary>
-    public EntityClient Client => _client ?? throw new InvalidOperationException(RealServer.HowTo);
+    public EntityClient Client => _client ??= Server.Client(PciOperatorJsonContext.Default);
 
-    public async Task InitializeAsync()
+    public override async ValueTask InitializeAsync()
     {
-        _server = await StartAsync();
-        if (_server is null)
-            return;
-        _client = _server.Client(PciOperatorJsonContext.Default);
-        await InstallAsync(_client);
+        await base.InitializeAsync();
+        if (IsThere)
+            await InstallAsync();
     }
 
-    public async Task DisposeAsync()
+    public override async ValueTask DisposeAsync()
     {
         _client?.Dispose();
-        if (_server is not null)
-            await _server.DisposeAsync();
+        await base.DisposeAsync();
     }
 
-    protected abstract Task<TestApiServer?> StartAsync();
-
-    protected abstract Task InstallAsync(EntityClient client);
+    protected abstract Task InstallAsync();
 }
 
 /// <summary>The sandbox's, with the CRDs and rules compiled in.</summary>
-public sealed class SandboxOwnKindsServer : OwnKindsServer
+public sealed class SandboxOwnKindsServer()
+    : OwnKindsServer(() =>
+        TestApiServer.SandboxAsync(new SandboxApiServerOptions { Crds = SandboxCrds.All, Validators = OwnResourceRules.Validators })
+    )
 {
-    protected override async Task<TestApiServer?> StartAsync() =>
-        await TestApiServer.SandboxAsync(new SandboxApiServerOptions { Crds = SandboxCrds.All, Validators = OwnResourceRules.Validators });
-
-    protected override Task InstallAsync(EntityClient client) => Task.CompletedTask;
+    protected override Task InstallAsync() => Task.CompletedTask;
 }
 
 /// <summary>A real one, with the CRDs applied.</summary>
-public sealed class RealOwnKindsServer : OwnKindsServer
+public sealed class RealOwnKindsServer() : AppliedKindsServer(TestApiServer.RealAsync);
+
+/// <summary>k3s, with the CRDs applied.</summary>
+public sealed class K3sOwnKindsServer() : AppliedKindsServer(TestApiServer.K3sAsync);
+
+/// <summary>One that has to be given the CRDs.</summary>
+public abstract class AppliedKindsServer(Func<Task<TestApiServer>> start) : OwnKindsServer(start)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
-    // Fixtures are made even when all their tests are skipped.
-    protected override async Task<TestApiServer?> StartAsync() => RealServer.IsConfigured ? await TestApiServer.RealAsync() : null;
-
-    protected override async Task InstallAsync(EntityClient client)
+    protected override async Task InstallAsync()
     {
-        foreach (Manifest? manifest in SandboxCrds.All.SelectMany(Manifest.Parse))
+        foreach (Manifest manifest in SandboxCrds.All.SelectMany(Manifest.Parse))
         {
             string path =
                 $"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{manifest.Name}?fieldManager=tests&force=true&fieldValidation=Strict";
-            using (await client.SendRawAsync(HttpMethod.Patch, path, Encoding.UTF8.GetBytes(manifest.Yaml), "application/apply-patch+yaml"))
+            using (await Client.SendRawAsync(HttpMethod.Patch, path, Encoding.UTF8.GetBytes(manifest.Yaml), "application/apply-patch+yaml"))
             { }
-            await ServedAsync(client, manifest);
+            await ServedAsync(Client, manifest);
         }
     }
 
@@ -73,7 +69,7 @@ public sealed class RealOwnKindsServer : OwnKindsServer
         {
             try
             {
-                using JsonDocument list = await client.GetRawAsync(
+                using System.Text.Json.JsonDocument list = await client.GetRawAsync(
                     $"/apis/{PciOperatorApi.GroupVersion}/{manifest.Name.Split('.')[0]}",
                     limit.Token
                 );

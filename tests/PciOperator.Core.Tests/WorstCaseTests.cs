@@ -7,7 +7,7 @@ namespace PciOperator.Core.Tests;
 /// to be hard, and a climb from each to harder ones.
 /// </summary>
 [SuppressMessage("Security", "CA5394", Justification = "Seeded on purpose.")]
-public class WorstCaseTests(Xunit.Abstractions.ITestOutputHelper output)
+public class WorstCaseTests(ITestOutputHelper output)
 {
     /// <summary>What docs/nova.md states. A single pass that was begun is ended.</summary>
     private const long StatedBound = WorkBounds.Deciding + WorkBounds.Wording + (1 << 20);

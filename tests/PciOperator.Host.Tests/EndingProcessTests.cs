@@ -1,3 +1,5 @@
+using PciOperator.Core;
+
 namespace PciOperator.Host.Tests;
 
 /// <summary>Processes end while they are looked at.</summary>

@@ -1,6 +1,6 @@
 using System.Collections.Concurrent;
+using PciOperator.Core;
 using PciOperator.Host.Tests.Faults;
-using Xunit.Abstractions;
 
 namespace PciOperator.Host.Tests;
 

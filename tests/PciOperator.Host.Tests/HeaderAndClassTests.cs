@@ -1,3 +1,4 @@
+using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Host.Tests;

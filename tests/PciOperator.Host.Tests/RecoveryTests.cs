@@ -1,5 +1,5 @@
+using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
-using Xunit.Abstractions;
 
 namespace PciOperator.Host.Tests;
 

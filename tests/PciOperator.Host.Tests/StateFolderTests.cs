@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Host.Tests;

@@ -1,65 +1,25 @@
+using Clock = Microsoft.Extensions.Time.Testing.FakeTimeProvider;
+
 namespace PciOperator.Testing;
 
 /// <summary>A clock that stands still until a test moves it; its timers go off, in order, as it moves.</summary>
-public sealed class FakeTimeProvider(DateTimeOffset? start = null) : TimeProvider
+/// <remarks>
+/// Clock and timers are Microsoft's. Added is what that type doesn't tell: which timers are set. A test waits for them, to know that what
+/// it tests has come
+/// to wait for the clock. They are held here, too, so that none that nobody refers to any more is gone after a garbage collection.
+/// </remarks>
+public sealed class FakeTimeProvider(DateTimeOffset? start = null) : Clock(start ?? new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero))
 {
     private readonly Lock _lock = new();
-    private readonly List<FakeTimer> _timers = [];
+    private readonly List<SeenTimer> _set = [];
     private readonly List<(Func<IReadOnlyList<TimeSpan>, bool> Condition, TaskCompletionSource Done)> _waiters = [];
-    private readonly DateTimeOffset _start = start ?? new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
-    private TimeSpan _elapsed;
 
-    public override long TimestampFrequency => TimeSpan.TicksPerSecond;
-
-    public override DateTimeOffset GetUtcNow()
-    {
-        lock (_lock)
-            return _start + _elapsed;
-    }
-
-    public override long GetTimestamp()
-    {
-        lock (_lock)
-            return _elapsed.Ticks;
-    }
-
-    public override TimeZoneInfo LocalTimeZone => TimeZoneInfo.Utc;
-
+    /// <inheritdoc/>
     public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
     {
-        var timer = new FakeTimer(this, callback, state);
+        var timer = new SeenTimer(this, callback, state);
         timer.Change(dueTime, period);
         return timer;
-    }
-
-    /// <summary>Moves the clock on; each timer goes off at its own time, on the calling thread.</summary>
-    public void Advance(TimeSpan by)
-    {
-        TimeSpan target;
-        lock (_lock)
-            target = _elapsed + by;
-        while (true)
-        {
-            FakeTimer? next;
-            lock (_lock)
-            {
-                next = _timers.Where(t => t.Due <= target).MinBy(t => t.Due);
-                if (next is null)
-                {
-                    _elapsed = target;
-                    return;
-                }
-
-                if (next.Due > _elapsed)
-                    _elapsed = next.Due;
-                if (next.Period > TimeSpan.Zero)
-                    next.Due += next.Period;
-                else
-                    _timers.Remove(next);
-            }
-
-            next.Fire();
-        }
     }
 
     /// <summary>Completes as soon as the delays of the timers that are set fulfil a condition: the way to know that what is
@@ -80,7 +40,8 @@ public sealed class FakeTimeProvider(DateTimeOffset? start = null) : TimeProvide
     {
         lock (_lock)
         {
-            IReadOnlyList<TimeSpan> delays = [.. _timers.Select(t => t.Due - _elapsed)];
+            DateTimeOffset now = GetUtcNow();
+            IReadOnlyList<TimeSpan> delays = [.. _set.Select(t => t.Due - now)];
             foreach (
                 (Func<IReadOnlyList<TimeSpan>, bool> Condition, TaskCompletionSource Done) waiter in _waiters
                     .Where(w => w.Condition(delays))
@@ -93,35 +54,49 @@ public sealed class FakeTimeProvider(DateTimeOffset? start = null) : TimeProvide
         }
     }
 
-    private sealed class FakeTimer(FakeTimeProvider time, TimerCallback callback, object? state) : ITimer
+    /// <summary>One of Microsoft's timers, and when it goes off next.</summary>
+    private sealed class SeenTimer : ITimer
     {
-        public TimeSpan Due { get; set; }
+        private readonly FakeTimeProvider _time;
+        private readonly ITimer _timer;
+        private TimeSpan _period;
 
-        public TimeSpan Period { get; private set; }
+        public SeenTimer(FakeTimeProvider time, TimerCallback callback, object? state)
+        {
+            _time = time;
+            _timer = time.CreateInnerTimer(_ =>
+            {
+                GoesOff();
+                callback(state);
+            });
+        }
 
-        public void Fire() => callback(state);
+        public DateTimeOffset Due { get; private set; }
 
         public bool Change(TimeSpan dueTime, TimeSpan period)
         {
-            lock (time._lock)
+            lock (_time._lock)
             {
-                time._timers.Remove(this);
+                _time._set.Remove(this);
                 if (dueTime != Timeout.InfiniteTimeSpan)
                 {
-                    Due = time._elapsed + dueTime;
-                    Period = period;
-                    time._timers.Add(this);
+                    Due = _time.GetUtcNow() + dueTime;
+                    _period = period;
+                    _time._set.Add(this);
                 }
             }
 
-            time.Changed();
-            return true;
+            // Not under the lock: a timer without a delay goes off in here.
+            bool changed = _timer.Change(dueTime, period);
+            _time.Changed();
+            return changed;
         }
 
         public void Dispose()
         {
-            lock (time._lock)
-                time._timers.Remove(this);
+            _timer.Dispose();
+            lock (_time._lock)
+                _time._set.Remove(this);
         }
 
         public ValueTask DisposeAsync()
@@ -129,5 +104,19 @@ public sealed class FakeTimeProvider(DateTimeOffset? start = null) : TimeProvide
             Dispose();
             return ValueTask.CompletedTask;
         }
+
+        private void GoesOff()
+        {
+            lock (_time._lock)
+            {
+                if (_period > TimeSpan.Zero)
+                    Due += _period;
+                else
+                    _time._set.Remove(this);
+            }
+        }
     }
+
+    private ITimer CreateInnerTimer(TimerCallback callback) =>
+        base.CreateTimer(callback, null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
 }

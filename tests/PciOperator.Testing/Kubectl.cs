@@ -2,15 +2,13 @@ using System.Diagnostics;
 
 namespace PciOperator.Testing;
 
-/// <summary>The real kubectl, for what users do with it.</summary>
+/// <summary>
+/// The real kubectl, for what users do with it. Where it is not there the test that uses it is skipped (<see cref="Requirement"/>).
+/// </summary>
 public static class Kubectl
 {
     /// <summary>The checkout's top folder.</summary>
     public static string Repository { get; } = FindRepository();
-
-    /// <summary>Why tests with kubectl are skipped; null when it is there. In CI it has to be.</summary>
-    public static string? SkipReason =>
-        IsThere || Environment.GetEnvironmentVariable("CI") == "true" ? null : "kubectl is not on the PATH.";
 
     private static bool IsThere =>
         (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(folder => File.Exists(Path.Combine(folder, "kubectl")));
@@ -19,13 +17,15 @@ public static class Kubectl
     /// <exception cref="InvalidOperationException">It failed; the message has what it said.</exception>
     public static async Task<string> RunAsync(string kubeconfigText, params string[] arguments)
     {
-        (int code, string? text) = await TryAsync(kubeconfigText, null, arguments);
+        (int code, string text) = await TryAsync(kubeconfigText, null, arguments);
         return code == 0 ? text : throw new InvalidOperationException($"kubectl {string.Join(' ', arguments)} ended with {code}: {text}");
     }
 
     /// <summary>Runs kubectl, with something on its standard input; its exit code and all that it printed.</summary>
     public static async Task<(int Code, string Text)> TryAsync(string kubeconfigText, string? input, params string[] arguments)
     {
+        if (!IsThere)
+            Requirement.IsMissing("kubectl is not on the PATH.");
         DirectoryInfo folder = Directory.CreateTempSubdirectory("pcioperator-kubectl-");
         try
         {
@@ -61,11 +61,4 @@ public static class Kubectl
             folder = folder.Parent;
         return folder?.FullName ?? throw new InvalidOperationException("The tests do not run inside a checkout.");
     }
-}
-
-/// <summary>A test with kubectl.</summary>
-[AttributeUsage(AttributeTargets.Method)]
-public sealed class KubectlFactAttribute : FactAttribute
-{
-    public KubectlFactAttribute() => Skip = Kubectl.SkipReason;
 }

@@ -7,6 +7,9 @@ namespace PciOperator.Testing;
 /// </summary>
 public sealed class RestorableServer : IAsyncDisposable
 {
+    /// <summary>Why there is none, and how to have one.</summary>
+    public const string HowTo = "No API server whose etcd a test can put back: set PCI_TEST_APISERVER (a test API server's binary).";
+
     private readonly string _binary;
     private readonly DirectoryInfo _folder;
     private readonly int _port;
@@ -86,14 +89,4 @@ public sealed class RestorableServer : IAsyncDisposable
             File.Copy(file, target, overwrite: true);
         }
     }
-}
-
-/// <summary>A test that needs a server whose etcd can be put back.</summary>
-[AttributeUsage(AttributeTargets.Method)]
-public sealed class RestorableServerFactAttribute : FactAttribute
-{
-    public const string HowTo = "No API server whose etcd a test can put back: set PCI_TEST_APISERVER (a test API server's binary).";
-
-    public RestorableServerFactAttribute() =>
-        Skip = RealServer.Binary is null && Environment.GetEnvironmentVariable("CI") != "true" ? HowTo : null;
 }

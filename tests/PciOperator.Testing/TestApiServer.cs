@@ -1,8 +1,10 @@
+using System.Runtime.ExceptionServices;
 using System.Text.Json.Serialization.Metadata;
 using k8s;
 using Microsoft.Extensions.Logging;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
+using Xunit.Sdk;
 
 namespace PciOperator.Testing;
 
@@ -30,6 +32,12 @@ public sealed class TestApiServer : IAsyncDisposable
     /// <summary>The sandbox's, when it is that.</summary>
     public SandboxApiServer? Sandbox { get; private init; }
 
+    /// <summary>
+    /// Whether it is the test API server in one binary, however it was started: it takes a service account's name for its token, and stores
+    /// built-in resources as they are written.
+    /// </summary>
+    public bool IsTestBinary { get; private init; }
+
     /// <summary>A client as administrator.</summary>
     public EntityClient Client(
         IJsonTypeInfoResolver? entityTypes = null,
@@ -47,14 +55,14 @@ public sealed class TestApiServer : IAsyncDisposable
     }
 
     /// <summary>A real API server, as the environment says (<see cref="RealServer"/>).</summary>
-    /// <exception cref="InvalidOperationException">The environment names none, or it does not start; the message has its log's
-    /// end.</exception>
+    /// <remarks>Where the environment names none the test is skipped (<see cref="Requirement"/>).</remarks>
+    /// <exception cref="InvalidOperationException">It does not start; the message has its log's end.</exception>
     public static async Task<TestApiServer> RealAsync()
     {
         if (RealServer.Binary is { } binary)
         {
             ApiServerBinary server = await ApiServerBinary.StartAsync(binary);
-            return new TestApiServer(binary, server.KubeconfigText, server.DisposeAsync);
+            return new TestApiServer(binary, server.KubeconfigText, server.DisposeAsync) { IsTestBinary = true };
         }
 
         if (RealServer.KubebuilderAssets is { } assets)
@@ -65,58 +73,81 @@ public sealed class TestApiServer : IAsyncDisposable
 
         if (RealServer.Kubeconfig is { } path)
             return new TestApiServer(path, await File.ReadAllTextAsync(path), () => ValueTask.CompletedTask);
-        throw new InvalidOperationException(RealServer.HowTo);
+        Requirement.IsMissing(RealServer.HowTo);
+        return null;
+    }
+
+    /// <summary>k3s in a container.</summary>
+    /// <remarks>Where there is no engine or no image the test is skipped.</remarks>
+    /// <exception cref="InvalidOperationException">It does not start; the message has its log's end.</exception>
+    public static async Task<TestApiServer> K3sAsync()
+    {
+        K3sServer server = await K3sServer.StartAsync();
+        return new TestApiServer("k3s", server.KubeconfigText, server.DisposeAsync) { IsTestBinary = server.IsTestBinary };
     }
 
     /// <summary>A real API server whose etcd a test can put back to an earlier state.</summary>
-    /// <exception cref="InvalidOperationException">The environment names no binary that starts one, or it does not start.</exception>
+    /// <remarks>Where the environment names no binary that starts one the test is skipped (<see cref="Requirement"/>).</remarks>
+    /// <exception cref="InvalidOperationException">It does not start; the message has its log's end.</exception>
     public static async Task<(TestApiServer Server, RestorableServer Restore)> RestorableAsync()
     {
-        RestorableServer server = await RestorableServer.StartAsync(
-            RealServer.Binary ?? throw new InvalidOperationException(RestorableServerFactAttribute.HowTo)
-        );
-        return (new TestApiServer(RealServer.Binary, server.KubeconfigText, server.DisposeAsync), server);
+        if (RealServer.Binary is null)
+            Requirement.IsMissing(RestorableServer.HowTo);
+        RestorableServer server = await RestorableServer.StartAsync(RealServer.Binary);
+        return (new TestApiServer(RealServer.Binary, server.KubeconfigText, server.DisposeAsync) { IsTestBinary = true }, server);
     }
 
     public ValueTask DisposeAsync() => _stop();
 }
 
-/// <summary>One real API server for all tests of an assembly: a collection fixture. Tests keep apart by namespaces and names.</summary>
-public sealed class RealServerFixture : IAsyncLifetime
+/// <summary>
+/// One API server for several tests, which keep apart by namespaces and names. Where there is none, the tests that ask for it are skipped.
+/// </summary>
+/// <param name="start">Starts it.</param>
+public abstract class ServerFixture(Func<Task<TestApiServer>> start) : IAsyncLifetime
 {
     private TestApiServer? _server;
+    private ExceptionDispatchInfo? _missing;
 
     /// <summary>The server.</summary>
-    public TestApiServer Server => _server ?? throw new InvalidOperationException(RealServer.HowTo);
-
-    public async Task InitializeAsync()
+    public TestApiServer Server
     {
-        // Fixtures are made even when all their tests are skipped.
-        if (RealServer.IsConfigured)
-            _server = await TestApiServer.RealAsync();
+        get
+        {
+            // A fixture can't be skipped: its tests are.
+            _missing?.Throw();
+            return _server!;
+        }
     }
 
-    public async Task DisposeAsync()
+    /// <summary>Whether there is one.</summary>
+    protected bool IsThere => _server is not null;
+
+    public virtual async ValueTask InitializeAsync()
+    {
+        try
+        {
+            _server = await start();
+        }
+        catch (SkipException skip)
+        {
+            _missing = ExceptionDispatchInfo.Capture(skip);
+        }
+    }
+
+    public virtual async ValueTask DisposeAsync()
     {
         if (_server is not null)
             await _server.DisposeAsync();
     }
 }
 
-/// <summary>One sandbox API server for all tests of an assembly, with bookmarks every second.</summary>
-public sealed class SandboxServerFixture : IAsyncLifetime
-{
-    private TestApiServer? _server;
+/// <summary>A real API server, as the environment says.</summary>
+public sealed class RealServerFixture() : ServerFixture(TestApiServer.RealAsync);
 
-    /// <summary>The server.</summary>
-    public TestApiServer Server => _server ?? throw new InvalidOperationException("The sandbox's server was not started.");
+/// <summary>k3s in a container.</summary>
+public sealed class K3sServerFixture() : ServerFixture(TestApiServer.K3sAsync);
 
-    public async Task InitializeAsync() =>
-        _server = await TestApiServer.SandboxAsync(new SandboxApiServerOptions { BookmarkInterval = TimeSpan.FromSeconds(1) });
-
-    public async Task DisposeAsync()
-    {
-        if (_server is not null)
-            await _server.DisposeAsync();
-    }
-}
+/// <summary>The sandbox's API server, with bookmarks every second.</summary>
+public sealed class SandboxServerFixture()
+    : ServerFixture(() => TestApiServer.SandboxAsync(new SandboxApiServerOptions { BookmarkInterval = TimeSpan.FromSeconds(1) }));

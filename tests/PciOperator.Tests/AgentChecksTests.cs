@@ -1,5 +1,6 @@
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Host;
 
 namespace PciOperator.Tests;
@@ -18,21 +19,21 @@ public sealed class AgentChecksTests
         await using LabCluster lab = await LabAsync();
         IReadOnlyDictionary<string, string?> before = LabCluster.DriversOf(lab.Host(Node));
         AssignmentStatus report = await AssignAsync(lab, [Rule("nic", "10c9")], Gpu, Igb);
-        Assert.Equal((AssignmentState.Rejected, HoldingReasons.NotAllowed), (report.State, report.Reason));
+        Assert.Equal((HoldingState.Rejected, HoldingReasons.NotAllowed), (report.State, report.Reason));
         Assert.Contains($"No PciDeviceSpec of this node matches {Gpu},", report.Message, StringComparison.Ordinal);
         Assert.Equal([Gpu], report.Devices!.Select(d => d.Address));
         Assert.Equal(before, LabCluster.DriversOf(lab.Host(Node)));
     }
 
     [Theory]
-    [InlineData(CompanionPolicy.Refuse, AssignmentState.Rejected)]
-    [InlineData(CompanionPolicy.Allow, AssignmentState.Prepared)]
-    public async Task Companions_go_along_where_the_rule_lets_them(CompanionPolicy policy, AssignmentState expected)
+    [InlineData(CompanionPolicy.Refuse, HoldingState.Rejected)]
+    [InlineData(CompanionPolicy.Allow, HoldingState.Prepared)]
+    public async Task Companions_go_along_where_the_rule_lets_them(CompanionPolicy policy, HoldingState expected)
     {
         await using LabCluster lab = await LabAsync();
         AssignmentStatus report = await AssignAsync(lab, [Rule("gpu", "1e04") with { Companions = policy }], WholeCard);
         Assert.Equal(expected, report.State);
-        if (expected == AssignmentState.Rejected)
+        if (expected == HoldingState.Rejected)
             Assert.Equal(WholeCard[1..], report.Devices!.Select(d => d.Address));
     }
 
@@ -45,7 +46,7 @@ public sealed class AgentChecksTests
             [Rule("gpu", "1e04") with { Companions = CompanionPolicy.Allow }],
             [.. WholeCard, Igb]
         );
-        Assert.Equal((AssignmentState.Rejected, HoldingReasons.NotAllowed), (report.State, report.Reason));
+        Assert.Equal((HoldingState.Rejected, HoldingReasons.NotAllowed), (report.State, report.Reason));
         Assert.Equal([Igb], report.Devices!.Select(d => d.Address));
     }
 
@@ -54,14 +55,14 @@ public sealed class AgentChecksTests
     {
         await using LabCluster lab = await LabAsync();
         AssignmentStatus report = await AssignAsync(lab, [Rule("nic", "10c9")], "0000:77:00.0");
-        Assert.Equal((AssignmentState.Rejected, HoldingReasons.DeviceGone), (report.State, report.Reason));
+        Assert.Equal((HoldingState.Rejected, HoldingReasons.DeviceGone), (report.State, report.Reason));
     }
 
     [Fact]
     public async Task A_rule_that_goes_takes_effect_when_the_device_is_free()
     {
         await using LabCluster lab = await LabAsync();
-        Assert.Equal(AssignmentState.Prepared, (await AssignAsync(lab, [Rule("nic", "10c9")], Igb)).State);
+        Assert.Equal(HoldingState.Prepared, (await AssignAsync(lab, [Rule("nic", "10c9")], Igb)).State);
         PciNode node = (await lab.Client.GetAsync<PciNode>(Node))!;
         await lab.Client.UpdateAsync(node with { Spec = node.Spec with { Rules = [] } });
         await lab.UntilAsync(
@@ -70,16 +71,16 @@ public sealed class AgentChecksTests
             n => n.Status?.ObservedGeneration == n.Metadata.Generation
         );
         Assert.Equal("vfio-pci", lab.Driver(Node, Igb));
-        Assert.Equal(AssignmentState.Prepared, (await lab.Client.GetAsync<PciNode>(Node))!.Status!.Assignments![0].State);
+        Assert.Equal(HoldingState.Prepared, (await lab.Client.GetAsync<PciNode>(Node))!.Status!.Assignments![0].State);
     }
 
     [Theory]
-    [InlineData("nvgrace_gpu_vfio_pci", PassthroughDriver.VfioPci, true)]
-    [InlineData("mlx5_vfio_pci", PassthroughDriver.Auto, true)]
-    [InlineData("pci-stub", PassthroughDriver.PciStub, true)]
-    [InlineData("pci-stub", PassthroughDriver.VfioPci, false)]
-    [InlineData("vfio-pci", PassthroughDriver.PciStub, false)]
-    public async Task An_administrators_device_is_offered_where_it_is_served(string driver, PassthroughDriver wanted, bool fits)
+    [InlineData("nvgrace_gpu_vfio_pci", BindDriver.VfioPci, true)]
+    [InlineData("mlx5_vfio_pci", BindDriver.Auto, true)]
+    [InlineData("pci-stub", BindDriver.PciStub, true)]
+    [InlineData("pci-stub", BindDriver.VfioPci, false)]
+    [InlineData("vfio-pci", BindDriver.PciStub, false)]
+    public async Task An_administrators_device_is_offered_where_it_is_served(string driver, BindDriver wanted, bool fits)
     {
         await using LabCluster lab = await LabAsync();
         lab.Host(Node).Change(Igb, f => f.Driver = driver);
@@ -94,10 +95,10 @@ public sealed class AgentChecksTests
         PciNodeDevice seen = node.Status!.Devices!.Single(d => d.Address == Igb);
         Assert.Equal(
             (
-                fits ? PciDeviceState.Available : PciDeviceState.Unavailable,
+                fits ? DeviceState.Available : DeviceState.Unavailable,
                 fits
                     ? null
-                    : $"its PciDeviceSpec says managed: false, and it is on {driver}: bind it to {(wanted == PassthroughDriver.PciStub ? "pci-stub" : "vfio-pci")}"
+                    : $"its PciDeviceSpec says managed: false, and it is on {driver}: bind it to {(wanted == BindDriver.PciStub ? "pci-stub" : "vfio-pci")}"
             ),
             (seen.State, seen.Reason)
         );
@@ -121,8 +122,8 @@ public sealed class AgentChecksTests
             () => lab.Client.GetAsync<PciNode>(Node),
             n =>
             {
-                rejected |= n.Status?.Assignments?.Any(a => a.State == AssignmentState.Rejected) == true;
-                return n.Status?.Assignments?.Any(a => a.State == AssignmentState.Prepared) == true;
+                rejected |= n.Status?.Assignments?.Any(a => a.State == HoldingState.Rejected) == true;
+                return n.Status?.Assignments?.Any(a => a.State == HoldingState.Prepared) == true;
             }
         );
         Assert.False(rejected);
@@ -138,9 +139,7 @@ public sealed class AgentChecksTests
         PciNode node = await lab.UntilAsync(
             "an answer",
             () => lab.Client.GetAsync<PciNode>(Node),
-            n =>
-                n.Status?.Assignments?.Any(a => a.State is AssignmentState.Prepared or AssignmentState.Rejected or AssignmentState.Stuck)
-                == true
+            n => n.Status?.Assignments?.Any(a => a.State is HoldingState.Prepared or HoldingState.Rejected or HoldingState.Stuck) == true
         );
         return Assert.Single(node.Status!.Assignments!);
     }

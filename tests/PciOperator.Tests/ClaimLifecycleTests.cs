@@ -1,9 +1,8 @@
 using System.Text;
 using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Host;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
-using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
 namespace PciOperator.Tests;
@@ -15,28 +14,32 @@ public sealed class SandboxClaimLifecycleTests : ClaimLifecycleTests
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
+}
+
+/// <summary>The same against k3s.</summary>
+public sealed class K3sClaimLifecycleTests : ClaimLifecycleTests
+{
+    protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true, start: TestApiServer.K3sAsync);
 }
 
 /// <summary>
 /// The same against a real one, installed by <c>kubectl apply -k config</c> with strict validation: the controller and the
 /// agents are the service accounts that this makes, with no rights but theirs.
 /// </summary>
-[NeedsRealServer]
 public sealed class InstalledClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override async Task<LabCluster> StartAsync() => await LabCluster.StartAsync(real: true, installed: true);
 }
 
-/// <summary>The main job, from claim to release: the real controller and agents, simulated hosts, and one of two API servers.</summary>
+/// <summary>The main job, from claim to release: the real controller and agents, simulated hosts, and one of several API servers.</summary>
 public abstract class ClaimLifecycleTests
 {
     protected abstract Task<LabCluster> StartAsync();
 
-    [ContractFact]
+    [Fact]
     public async Task A_claim_takes_its_devices_and_gives_them_back()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -55,7 +58,7 @@ public abstract class ClaimLifecycleTests
             d =>
             {
                 Assert.Equal(
-                    ("8086", "10ca", "r0", "vfio-pci", PciDeviceState.Allocated),
+                    ("8086", "10ca", "r0", "vfio-pci", DeviceState.Allocated),
                     (d.VendorId, d.ProductId, d.Request, d.Driver, d.State)
                 );
                 Assert.Equal("vfio-pci", lab.Driver("node-1", d.Address));
@@ -67,7 +70,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_card_of_four_functions_is_one_claim_and_its_group_goes_whole()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -100,7 +103,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_port_and_its_virtual_functions_exclude_each_other()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -132,7 +135,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task An_alias_means_any_of_its_devices_and_a_claim_all_of_its_requests()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -149,7 +152,7 @@ public abstract class ClaimLifecycleTests
             """
         );
         int free = (await lab.InventoryAsync("node-1")).Status!.Devices!.Count(d =>
-            d is { Type: PciDeviceType.VirtualFunction, State: PciDeviceState.Available }
+            d is { Type: DeviceType.Vf, State: DeviceState.Available }
         );
         Assert.InRange(free, 2, 16);
 
@@ -166,12 +169,12 @@ public abstract class ClaimLifecycleTests
         await lab.ReadyAsync("one-more");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Nodes_are_left_out_by_name_labels_cordon_taints_readiness_and_agent()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        SimulatedKubelet kubelet = lab.Cluster.Nodes["node-1"].Kubelet;
+        Sandbox.Cluster.SimulatedKubelet kubelet = lab.Cluster.Nodes["node-1"].Kubelet;
 
         await lab.ClaimAsync("named", "nvme:1", s => s.NodeName = "elsewhere");
         await lab.PendingAsync("named", "node elsewhere");
@@ -223,7 +226,7 @@ public abstract class ClaimLifecycleTests
         await lab.ReadyAsync("agentless");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Claims_that_belong_together_come_to_one_node()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(3);
@@ -240,7 +243,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal(nic.Status.NodeName, (await lab.ReadyAsync("disk")).Status!.NodeName);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task What_an_agent_refuses_is_placed_again_elsewhere_and_the_claim_says_why()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(2);
@@ -276,7 +279,7 @@ public abstract class ClaimLifecycleTests
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_node_that_is_removed_lets_its_claims_go_and_one_that_comes_back_settles()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -285,7 +288,7 @@ public abstract class ClaimLifecycleTests
         await lab.ClaimAsync("router", "a1:2");
         await lab.ReadyAsync("router");
 
-        SimulatedNode node = lab.Cluster.Nodes["node-1"];
+        Sandbox.Cluster.SimulatedNode node = lab.Cluster.Nodes["node-1"];
         await node.StopAgentAsync();
         await node.Kubelet.RemoveAsync();
         await lab.PendingAsync("router", "0/");
@@ -299,7 +302,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_spec_that_is_deleted_while_its_device_is_in_use_takes_effect_when_it_is_free()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -324,7 +327,7 @@ public abstract class ClaimLifecycleTests
         await lab.PendingAsync("again", "no device of alias nvme");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_PciNode_that_is_deleted_by_hand_stays_while_devices_are_given_away()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -348,12 +351,12 @@ public abstract class ClaimLifecycleTests
         await lab.ReadyAsync("again");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task NUMA_policy_required_keeps_a_claim_on_one_NUMA_node()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
         await lab.WithSamplesAsync();
-        await lab.ClaimAsync("local", "nv2080:1,a1:1", s => s.NumaPolicy = PciNumaPolicy.Required);
+        await lab.ClaimAsync("local", "nv2080:1,a1:1", s => s.NumaPolicy = NumaPolicy.Required);
         PassthroughClaim claim = await lab.ReadyAsync("local");
         Assert.Single(claim.Status!.Devices!.Where(d => d.Companion != true).Select(d => d.NumaNode).Distinct());
         Assert.Single(claim.Status.NumaNodes!);
@@ -363,14 +366,14 @@ public abstract class ClaimLifecycleTests
             "nvme:1",
             s =>
             {
-                s.NumaPolicy = PciNumaPolicy.Required;
+                s.NumaPolicy = NumaPolicy.Required;
                 s.NumaNodes = [7];
             }
         );
         await lab.PendingAsync("nowhere", "NUMA policy required");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Pci_stub_only_takes_a_device_from_the_host()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -379,7 +382,7 @@ public abstract class ClaimLifecycleTests
         await lab.UntilAsync(
             "the rule to change",
             () => lab.Client.GetAsync<PciNode>("node-1"),
-            n => n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Driver: PassthroughDriver.PciStub })
+            n => n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Driver: BindDriver.PciStub })
         );
         await lab.ClaimAsync("held", "nvme:1");
         PassthroughClaim held = await lab.UntilAsync(
@@ -392,7 +395,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal("pci-stub", lab.Driver("node-1", held.Status.Devices![0].Address));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task What_an_administrator_binds_is_only_checked()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -410,7 +413,7 @@ public abstract class ClaimLifecycleTests
                 )
         );
 
-        IHostFileSystem files = lab.Host("node-1").Files;
+        Host.IHostFileSystem files = lab.Host("node-1").Files;
         files.LoadModule("vfio-pci");
         files.Write($"/sys/bus/pci/devices/{drive}/driver_override", "vfio-pci\n");
         files.Write($"/sys/bus/pci/devices/{drive}/driver/unbind", drive);
@@ -422,7 +425,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal("vfio-pci", lab.Driver("node-1", drive));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task The_Node_says_what_it_has_and_the_claim_has_events()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -451,7 +454,7 @@ public abstract class ClaimLifecycleTests
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Nothing_is_written_while_nothing_changes()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(2);
@@ -469,7 +472,7 @@ public abstract class ClaimLifecycleTests
             quiet = now;
         }
 
-        foreach (SimulatedNode node in lab.Cluster.Nodes.Values)
+        foreach (Sandbox.Cluster.SimulatedNode node in lab.Cluster.Nodes.Values)
             node.Host.Change(node.Host.Functions[0].Address, _ => { });
         await Task.Delay(500);
         Assert.Equal(quiet, await VersionsAsync(lab));

@@ -1,6 +1,7 @@
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
+using PciOperator.Core;
 
 namespace PciOperator.Tests;
 
@@ -10,8 +11,8 @@ public sealed class CoLocationTests
     [Fact]
     public void Who_could_take_any_device_leaves_what_the_others_need()
     {
-        ClusterView view = View("0a51", "0a52", "0a53");
-        GroupDecision decision = view.Place([Claim(view, "a", "any"), Claim(view, "b", "0a51"), Claim(view, "c", "0a52")], null);
+        Controller.ClusterView view = View("0a51", "0a52", "0a53");
+        Controller.GroupDecision decision = view.Place([Claim(view, "a", "any"), Claim(view, "b", "0a51"), Claim(view, "c", "0a52")], null);
         Assert.Equal("node-1", decision.Node);
         Assert.Equal(
             ["0000:03:00.0", "0000:01:00.0", "0000:02:00.0"],
@@ -22,7 +23,7 @@ public sealed class CoLocationTests
     [Fact]
     public void What_is_refused_is_decided_once_for_the_whole_group_until_something_changes()
     {
-        ClusterView view = View("0a51", "0a52", "0a53");
+        Controller.ClusterView view = View("0a51", "0a52", "0a53");
         ClaimToPlace[] claims = [Claim(view, "a", "any"), Claim(view, "b", "0a51"), Claim(view, "c", "0a51")];
         var summaries = Enumerable
             .Range(0, 3)
@@ -41,9 +42,9 @@ public sealed class CoLocationTests
     [Fact]
     public async Task What_changes_while_a_decision_is_made_is_not_overlooked()
     {
-        ClusterView view = View("0a51");
-        ClaimToPlace claim = Claim(view, "a", "0a51");
-        GroupDecision[] taken = await Task.WhenAll(
+        Controller.ClusterView view = View("0a51");
+        Controller.ClaimToPlace claim = Claim(view, "a", "0a51");
+        Controller.GroupDecision[] taken = await Task.WhenAll(
             Enumerable.Range(0, 8).Select(i => Task.Run(() => view.Place([Claim(view, $"c{i}", "0a51")], null)))
         );
         Assert.Single(taken, t => t.Node is not null);
@@ -73,7 +74,7 @@ public sealed class CoLocationTests
 
     private static ClusterView View(params string[] products)
     {
-        ClusterView view = ViewHosts.View();
+        Controller.ClusterView view = ViewHosts.View();
         view.SetPciNode("node-1", ViewHosts.Node("node-1", products));
         return view;
     }
@@ -141,7 +142,7 @@ internal static class ViewHosts
                                 ClassCode = "010802",
                                 IommuGroup = i,
                                 Rule = "drives",
-                                State = PciDeviceState.Available,
+                                State = DeviceState.Available,
                             }
                     ),
                 ],

@@ -1,9 +1,9 @@
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
@@ -16,7 +16,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
 {
     private const string Node = "node-1";
 
-    [RestorableServerFact]
+    [Fact]
     public async Task An_etcd_that_was_restored_from_a_snapshot_needs_no_restart()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 2, restorable: true);
@@ -76,7 +76,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task A_state_folder_that_was_lost_costs_a_reboot_and_no_device()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 1);
@@ -101,7 +101,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.UntilAsync(
             "the drive to be withheld",
             () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status!.Devices!.Single(d => d.Address == drive) is { State: PciDeviceState.Unavailable }
+            n => n.Status!.Devices!.Single(d => d.Address == drive) is { State: DeviceState.Unavailable }
         );
 
         await lab.DeleteAsync("nic");
@@ -112,7 +112,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.UntilAsync(
             "the drive to be offered",
             () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status!.Devices!.Single(d => d.Address == drive) is { State: PciDeviceState.Available }
+            n => n.Status!.Devices!.Single(d => d.Address == drive) is { State: DeviceState.Available }
         );
         await lab.ClaimAsync("again", "nvme:1");
         await lab.ReadyAsync("again");
@@ -135,7 +135,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         Assert.Equal(before[Node].Where(d => d.Key == drive), LabCluster.DriversOf(lab.Host(Node)).Where(d => d.Key == drive));
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task CRDs_that_were_deleted_under_claims_let_the_devices_come_back_and_can_be_applied_again()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 2);
@@ -153,7 +153,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
             "--wait=true",
             "--timeout=120s"
         );
-        foreach ((string? name, IReadOnlyDictionary<string, string?>? drivers) in before)
+        foreach ((string name, IReadOnlyDictionary<string, string?> drivers) in before)
         {
             await lab.UntilAsync(
                 $"{name}'s devices to be back",
@@ -170,7 +170,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.NothingIsStrandedAsync(lab.Drivers());
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task Objects_that_were_removed_by_force_leave_the_devices_with_the_journal_and_these_come_back()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 1);
@@ -185,7 +185,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await Kubectl.RunAsync(lab.KubeconfigText, "patch", "ptc", "disk", "--type=merge", "-p", """{"metadata":{"finalizers":[]}}""");
         while (true)
         {
-            (int code, string _) = await Kubectl.TryAsync(
+            (int code, _) = await Kubectl.TryAsync(
                 lab.KubeconfigText,
                 null,
                 "patch",
@@ -212,7 +212,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.UntilAsync(
             "the agent to say what it holds",
             () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status?.Assignments?.Any(a => a is { ClaimName: "disk", State: AssignmentState.Releasing }) == true,
+            n => n.Status?.Assignments?.Any(a => a is { ClaimName: "disk", State: HoldingState.Releasing }) == true,
             patience: TimeSpan.FromMinutes(2)
         );
         Assert.Equal("vfio-pci", lab.Driver(Node, drive));
@@ -221,7 +221,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await ServesAsync(lab);
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task The_uninstall_takes_the_condition_from_Nodes_and_leaves_theirs()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 2);
@@ -273,7 +273,6 @@ public sealed class DisasterTests(ITestOutputHelper output)
                 patience: TimeSpan.FromMinutes(5)
             );
         }
-
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("served-again", "nvme:1");
         await lab.ReadyAsync("served-again");

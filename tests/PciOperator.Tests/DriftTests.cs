@@ -1,9 +1,8 @@
 using System.Diagnostics;
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
-using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
@@ -14,7 +13,6 @@ public sealed class SandboxDriftTests(ITestOutputHelper output) : DriftTests(out
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealDriftTests(ITestOutputHelper output) : DriftTests(output)
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
@@ -29,7 +27,7 @@ public abstract class DriftTests(ITestOutputHelper output)
 
     protected abstract Task<LabCluster> StartAsync();
 
-    [ContractFact]
+    [Fact]
     public async Task A_claimed_device_that_is_pulled_out_is_said_on_claim_and_PciNode_and_comes_back_by_itself()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -44,7 +42,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         PciNode node = await lab.UntilAsync(
             "the PciNode to say so",
             () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == PciDeviceState.Removed)
+            n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == DeviceState.Removed)
         );
         TimeSpan onNode = unplugged.Elapsed;
         PassthroughClaim claim = await TroubledAsync(lab, "disk", "DeviceGone");
@@ -56,7 +54,7 @@ public abstract class DriftTests(ITestOutputHelper output)
             StringComparison.Ordinal
         );
         Assert.Equal("DeviceGone", claim.Status.Conditions.Find(Conditions.Prepared)!.Reason);
-        Assert.Equal(PciDeviceState.Removed, claim.Status.Devices![0].State);
+        Assert.Equal(DeviceState.Removed, claim.Status.Devices![0].State);
         node = await lab.UntilAsync(
             "the PciNode's condition",
             () => lab.Client.GetAsync<PciNode>(Node),
@@ -70,7 +68,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         (card.Driver, card.Override) = (null, null);
         lab.Host(Node).Add(card);
         claim = await lab.ReadyAsync("disk");
-        Assert.Equal(PciDeviceState.Allocated, claim.Status!.Devices![0].State);
+        Assert.Equal(DeviceState.Allocated, claim.Status!.Devices![0].State);
         Assert.Equal("vfio-pci", lab.Driver(Node, drive));
         await lab.UntilAsync(
             "the drift to be over",
@@ -85,7 +83,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_claim_whose_device_is_gone_for_good_can_be_deleted()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -100,7 +98,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         Assert.Empty(lab.Host(Node).Files.List("/var/lib/pcioperator/journal"));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Another_card_at_the_address_is_said_and_never_touched()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -149,7 +147,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         PciNode node = await lab.UntilAsync(
             "the stranger to be marked",
             () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status!.Devices!.Any(d => d.Address == port && d.State == PciDeviceState.Unavailable)
+            n => n.Status!.Devices!.Any(d => d.Address == port && d.State == DeviceState.Unavailable)
         );
         Assert.Contains(
             "claim default/router holds what was here",
@@ -166,7 +164,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         );
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_device_that_somebody_unbinds_is_said_and_bound_again_when_its_guest_is_gone()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -197,7 +195,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         Assert.Equal("vfio-pci", lab.Driver(Node, audio));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_device_that_a_guard_keeps_back_is_counted_to_the_claim_that_waits_for_it_and_named_on_the_PciNode()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -207,7 +205,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         await lab.UntilAsync(
             "the drive to be kept back",
             () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == PciDeviceState.Unavailable)
+            n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == DeviceState.Unavailable)
         );
         await lab.ClaimAsync("disk", "nvme:1");
         PassthroughClaim waiting = await lab.PendingAsync("disk", "Not offered: 1 (the host keeps it); the PciNodes say why.");

@@ -2,8 +2,8 @@ using System.Text.Json;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
@@ -40,16 +40,16 @@ public sealed class HostileReportTests(ITestOutputHelper output)
 
             PassthroughClaim there = ViewHosts.Claim("there", "0a51");
             there.Spec.NodeName = "node-2";
-            GroupDecision decision = view.Place([ViewHosts.ToPlace(view, there)], null);
+            Controller.GroupDecision decision = view.Place([ViewHosts.ToPlace(view, there)], null);
             Assert.True(decision.Node == "node-2", $"seed {seed}: {decision.Summary}");
             PassthroughClaim here = ViewHosts.Claim("here", "0a51");
             here.Spec.NodeName = "node-1";
-            GroupDecision odd = view.Place([ViewHosts.ToPlace(view, here)], null);
+            Controller.GroupDecision odd = view.Place([ViewHosts.ToPlace(view, here)], null);
             elsewhere += odd.Node == "node-1" ? 1 : 0;
             Assert.Equal(odd.Node is null, odd.Summary.StartsWith("0/2 nodes can serve it: ", StringComparison.Ordinal));
 
             // What is said of the node, and of claims there, in words that a person reads.
-            (bool _, string? reason, string? message) = NodePools.Describe(Reports.Readable(garbled), true);
+            (_, string reason, string message) = NodePools.Describe(Reports.Readable(garbled), true);
             Assert.NotEmpty(reason);
             Assert.DoesNotContain(message, c => char.IsControl(c) && c != '\n');
             foreach (AssignmentStatus report in Reports.Readable(garbled).Status!.Assignments ?? [])
@@ -128,9 +128,9 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                 $$"""{"devices":[{{odd}},{{good}}]}""",
                 EntityJson.OptionsWith(PciOperatorJsonContext.Default).GetTypeInfo(typeof(PciNodeStatus))
             )!;
-        ClusterView view = ViewHosts.View();
+        Controller.ClusterView view = ViewHosts.View();
         view.SetPciNode("node-1", Node("node-1", read with { Conditions = ViewHosts.Node("node-1").Status!.Conditions }));
-        GroupDecision served = view.Place([ViewHosts.ToPlace(view, ViewHosts.Claim("good", "0a52"))], null);
+        Controller.GroupDecision served = view.Place([ViewHosts.ToPlace(view, ViewHosts.Claim("good", "0a52"))], null);
         Assert.Equal("0000:05:00.0", Assert.Single(served.Allocations[0].Devices).Address.ToString());
         view.Place([ViewHosts.ToPlace(view, ViewHosts.Claim("odd", "0a51"))], null);
     }
@@ -224,7 +224,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                         SubsystemVendorId = Of(ids),
                         ClassCode = Of<string?>([null, "", "010802", "060400", storable ? null : "zz"]),
                         Name = Of(texts),
-                        Type = Of(Enum.GetValues<PciDeviceType>()),
+                        Type = Of(Enum.GetValues<DeviceType>()),
                         ParentAddress = random.Next(2) == 0 ? null : Of(addresses),
                         NumaNode = Of(numbers),
                         Socket = Of(numbers),
@@ -235,7 +235,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                         ResetMethods = Of<IReadOnlyList<string>?>([null, [], ["flr", "\u001b"]]),
                         Bridge = Of<bool?>([null, false, true]),
                         Rule = Of(rules),
-                        State = Of<PciDeviceState?>([null, PciDeviceState.Available, .. Enum.GetValues<PciDeviceState>()]),
+                        State = Of<DeviceState?>([null, DeviceState.Available, .. Enum.GetValues<DeviceState>()]),
                         Reason = Of(texts),
                         WithheldBy = Of(words),
                         Problems = Of<IReadOnlyList<PciDeviceProblem>?>([null, [new() { Type = "LinkDegraded", Message = Of(texts) }]]),
@@ -249,7 +249,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                     {
                         ClaimUid = Of<string>(["there", "free", "c", storable ? "d" : "", "\u001b"]),
                         ClaimName = Of(texts),
-                        State = Of(Enum.GetValues<AssignmentState>()),
+                        State = Of(Enum.GetValues<HoldingState>()),
                         Reason = Of(words),
                         Message = Of(texts),
                         Devices = Of<IReadOnlyList<AssignedDeviceStatus>?>([

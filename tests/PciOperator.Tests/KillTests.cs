@@ -1,10 +1,10 @@
 using System.Diagnostics;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
@@ -47,7 +47,6 @@ public sealed class KillTests(ITestOutputHelper output)
                 await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "samples", sample + ".yaml"))
             );
         }
-
         await Manifests.ApplyAsync(
             client,
             """
@@ -192,7 +191,7 @@ public sealed class KillTests(ITestOutputHelper output)
                         && n.Spec.Assignments is not { Count: > 0 }
                         && n.Status.Assignments is not { Count: > 0 }
                         && devices
-                            .Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null })
+                            .Where(d => d is { Type: DeviceType.Pf, Rule: not null })
                             .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
                 }
             );

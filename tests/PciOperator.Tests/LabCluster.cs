@@ -4,6 +4,7 @@ using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Controller;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
@@ -42,12 +43,14 @@ public sealed class LabCluster : IAsyncDisposable
     /// <param name="restorable">The server's etcd can be put back (<see cref="Etcd"/>); it is away meanwhile, so the controller holds no
     /// lease.</param>
     /// <param name="log">Where the programs log; null: nowhere, or as LAB_LOG says.</param>
+    /// <param name="start">Starts the API server; null: as the others say.</param>
     public static async Task<LabCluster> StartAsync(
         bool real,
         bool controller = true,
         bool installed = false,
         bool restorable = false,
-        ILogger? log = null
+        ILogger? log = null,
+        Func<Task<TestApiServer>>? start = null
     )
     {
         ILoggerFactory logs = KubernetesLogging.Create(
@@ -57,9 +60,16 @@ public sealed class LabCluster : IAsyncDisposable
         RestorableServer? etcd = null;
         TestApiServer server;
         if (restorable)
+        {
             (server, etcd) = await TestApiServer.RestorableAsync();
+        }
         else
-            server = real ? await TestApiServer.RealAsync() : await TestApiServer.SandboxAsync(ForOwnKinds);
+        {
+            server =
+                start is not null ? await start()
+                : real ? await TestApiServer.RealAsync()
+                : await TestApiServer.SandboxAsync(ForOwnKinds);
+        }
         var options = new SandboxClusterOptions
         {
             Log = log ?? logs.CreateLogger("lab"),
@@ -129,7 +139,7 @@ public sealed class LabCluster : IAsyncDisposable
                     && n.Status?.ObservedGeneration == n.Metadata.Generation
                     && n.Status?.Devices is { Count: > 0 } devices
                     && devices
-                        .Where(d => d is { Type: PciDeviceType.PhysicalFunction, Rule: not null, State: PciDeviceState.Available })
+                        .Where(d => d is { Type: DeviceType.Pf, Rule: not null, State: DeviceState.Available })
                         .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
             }
         );
@@ -241,7 +251,7 @@ public sealed class LabCluster : IAsyncDisposable
     /// <summary>What has to hold when every claim is gone: all drivers as before, no assignment, no journal.</summary>
     public async Task NothingIsStrandedAsync(IReadOnlyDictionary<string, IReadOnlyDictionary<string, string?>> before)
     {
-        foreach ((string? name, IReadOnlyDictionary<string, string?>? drivers) in before)
+        foreach ((string name, IReadOnlyDictionary<string, string?> drivers) in before)
         {
             await UntilAsync(
                 $"{name} to hold nothing",

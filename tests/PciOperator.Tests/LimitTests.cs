@@ -3,6 +3,7 @@ using System.Text.Json;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Controller;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Testing;
 
@@ -57,7 +58,7 @@ public sealed class LimitTests
         {
             Tags = Enumerable.Range(0, 900).ToDictionary(i => $"t{i}", _ => new string('x', 255)),
         };
-        (List<PciNodeRule>? kept, List<string>? leftOut) = NodeShares.Fit([
+        (List<PciNodeRule> kept, List<string> leftOut) = NodeShares.Fit([
             PciNodeRules.Of(Spec("first", 3), "n"),
             big,
             PciNodeRules.Of(Spec("last", 1), "n"),
@@ -123,9 +124,9 @@ public sealed class LimitTests
                 {
                     ClaimUid = $"{i:0000}",
                     State =
-                        i < 10 ? AssignmentState.Releasing
-                        : i < 100 ? AssignmentState.Preparing
-                        : AssignmentState.Prepared,
+                        i < 10 ? HoldingState.Releasing
+                        : i < 100 ? HoldingState.Preparing
+                        : HoldingState.Prepared,
                     Message = new string('m', 1024),
                 }),
         ];
@@ -136,14 +137,14 @@ public sealed class LimitTests
         );
         Assert.True(complete);
         Assert.Equal(1024, kept.Count);
-        Assert.Equal(10, kept.Count(a => a.State == AssignmentState.Releasing));
-        Assert.Equal(930, kept.Count(a => a.State == AssignmentState.Prepared));
+        Assert.Equal(10, kept.Count(a => a.State == HoldingState.Releasing));
+        Assert.Equal(930, kept.Count(a => a.State == HoldingState.Prepared));
         Assert.All(kept, a => Assert.InRange(a.Message!.Length, 1, 100));
         StatusShare.Assignments(all, _ => false, out complete);
         Assert.False(complete);
     }
 
-    [RealServerFact]
+    [Fact]
     public async Task A_PciNode_with_every_share_full_is_stored_and_written_again()
     {
         await using TestApiServer server = await TestApiServer.RealAsync();
@@ -181,7 +182,7 @@ public sealed class LimitTests
                 ClaimUid = a.ClaimUid,
                 ClaimNamespace = a.ClaimNamespace,
                 ClaimName = a.ClaimName,
-                State = AssignmentState.Stuck,
+                State = HoldingState.Stuck,
                 Reason = "WriteBlocked",
                 Message = new string('m', 1024),
                 Devices =
@@ -289,7 +290,7 @@ public sealed class LimitTests
                                 VendorId = "8086",
                                 ProductId = $"10{i:x2}",
                                 ResourceClass = "CUSTOM_" + new string('A', 248),
-                                DeviceType = PciAliasDeviceType.VirtualFunction,
+                                DeviceType = DeviceType.Vf,
                             }),
                     ],
                 },
@@ -355,7 +356,7 @@ public sealed class LimitTests
             SubsystemProductId = "0001",
             ClassCode = "020000",
             Name = new string('N', 255),
-            Type = PciDeviceType.VirtualFunction,
+            Type = DeviceType.Vf,
             ParentAddress = "0000:31:00.0",
             NumaNode = 0,
             Socket = 0,
@@ -366,7 +367,7 @@ public sealed class LimitTests
             ResetMethods = ["flr", "pm", "bus"],
             ProvenReset = "flr",
             Rule = "nic",
-            State = PciDeviceState.Unavailable,
+            State = DeviceState.Unavailable,
             Reason = new string('r', 1024),
             Problems = [new PciDeviceProblem { Type = "AerErrors", Message = new string('p', 1024) }],
         };

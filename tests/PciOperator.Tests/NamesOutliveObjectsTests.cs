@@ -1,11 +1,9 @@
-using System.Text.Json.Nodes;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
-using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -16,7 +14,6 @@ public sealed class SandboxNamesOutliveObjectsTests : NamesOutliveObjectsTests
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealNamesOutliveObjectsTests : NamesOutliveObjectsTests
 {
     protected override bool Real => true;
@@ -32,7 +29,7 @@ public abstract class NamesOutliveObjectsTests
 
     protected abstract bool Real { get; }
 
-    [ContractFact]
+    [Fact]
     public async Task A_claim_on_a_Node_that_was_registered_again_goes_at_once_when_it_is_deleted()
     {
         await using LabCluster lab = await LabAsync();
@@ -58,7 +55,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.GoneAsync("disk");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_Node_that_was_registered_again_without_a_controller_keeps_its_claims_and_takes_new_ones()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real, controller: false)).WithNodesAsync(1);
@@ -89,7 +86,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.ReadyAsync("nic");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_PciNode_whose_Node_was_registered_again_belongs_to_the_new_Node()
     {
         await using LabCluster lab = await LabAsync();
@@ -114,7 +111,7 @@ public abstract class NamesOutliveObjectsTests
         Assert.Single(now.Spec.Assignments!);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_claim_whose_VM_runs_keeps_its_devices_while_its_Node_is_deleted_and_registered_again()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -139,14 +136,14 @@ public abstract class NamesOutliveObjectsTests
         await lab.NoDeviceHasTwoOwnersAsync();
     }
 
-    [ContractFact]
+    [Fact]
     public async Task After_a_lost_state_folder_a_claim_is_not_Ready_and_is_not_moved()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("disk", "nvme:1");
         PassthroughClaim claim = await lab.ReadyAsync("disk");
-        (string? node, string? drive) = (claim.Status!.NodeName!, claim.Status.Devices![0].Address);
+        (string node, string drive) = (claim.Status!.NodeName!, claim.Status.Devices![0].Address);
         await lab.Cluster.Nodes[node].StopAgentAsync();
         foreach (string file in lab.Host(node).FilesBelow(SimulatedHost.StateDirectory).Keys)
             lab.Host(node).RemoveFile(file);
@@ -177,7 +174,7 @@ public abstract class NamesOutliveObjectsTests
         );
     }
 
-    [ContractFact]
+    [Fact]
     public async Task What_a_claims_status_says_is_given_by_nobody_when_a_PciNode_is_made_again()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real, controller: false)).WithNodesAsync(1);
@@ -187,7 +184,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.UntilAsync(
             "the rule to change",
             () => PciNodeAsync(lab),
-            n => n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Reset: ResetPolicy.Skip })
+            n => n.Spec.Rules!.Any(r => r is { Name: "nvme-p4500", Reset: ResetMode.Skip })
         );
         await lab.ClaimAsync("honest", "nvme:1");
         string drive = (await lab.ReadyAsync("honest")).Status!.Devices![0].Address;
@@ -237,13 +234,13 @@ public abstract class NamesOutliveObjectsTests
         );
         Assert.DoesNotContain(now.Spec.Assignments!.SelectMany(a => a.Devices), d => d.Address == other);
         // The spec is gone, and the journal still knows how the drive is kept.
-        Assert.Equal(ResetPolicy.Skip, now.Spec.Assignments!.SelectMany(a => a.Devices).Single(d => d.Address == drive).Reset);
+        Assert.Equal(ResetMode.Skip, now.Spec.Assignments!.SelectMany(a => a.Devices).Single(d => d.Address == drive).Reset);
         Assert.Equal(drive, (await lab.ReadyAsync("honest")).Status!.Devices![0].Address);
         Assert.NotEqual(other, (await lab.ReadyAsync("forged")).Status!.Devices![0].Address);
         Assert.Equal(driver, lab.Driver(Node, other));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task After_a_reboot_a_claim_is_not_Ready_until_the_agent_is_up_and_on_a_node_out_of_reach_nobody_knows()
     {
         await using LabCluster lab = await LabAsync();
@@ -288,7 +285,7 @@ public abstract class NamesOutliveObjectsTests
         static string Message(PassthroughClaim claim) => claim.Status!.Conditions.Find(Conditions.Ready)!.Message;
     }
 
-    [ContractFact]
+    [Fact]
     public async Task An_agent_is_believed_of_its_own_claims_alone()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -308,7 +305,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.GoneAsync("disk");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_refusal_that_names_no_device_is_of_all_of_them_and_garbage_is_refused_by_the_schema()
     {
         await using LabCluster lab = await LabAsync();
@@ -328,11 +325,16 @@ public abstract class NamesOutliveObjectsTests
                 ]
         )
         {
-            JsonObject device = System
+            System.Text.Json.Nodes.JsonObject device = System
                 .Text.Json.Nodes.JsonNode.Parse("""{"address":"0000:7a:00.0","vendorId":"8086","productId":"0a54","type":"type-PCI"}""")!
                 .AsObject();
-            foreach ((string? key, JsonNode? value) in System.Text.Json.Nodes.JsonNode.Parse(bad)!.AsObject().ToList())
+            foreach (
+                (string key, System.Text.Json.Nodes.JsonNode? value) in System.Text.Json.Nodes.JsonNode.Parse(bad)!.AsObject().ToList()
+            )
+            {
                 device[key] = value?.DeepClone();
+            }
+
             await Assert.ThrowsAsync<ApiException>(() =>
                 lab.Client.PatchAsync<PciNode>(
                     Node,
@@ -365,7 +367,7 @@ public abstract class NamesOutliveObjectsTests
         Assert.Equal(assignment.Devices.Select(d => d.Address), claim.Status!.Refusals![0].Addresses);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task The_Nodes_condition_has_its_times_and_goes_with_the_last_spec()
     {
         await using LabCluster lab = await LabAsync();
@@ -416,7 +418,7 @@ public sealed class ReportsTests
         ProductId = "0a54",
         IommuGroup = 3,
         Rule = "nvme",
-        State = PciDeviceState.Available,
+        State = DeviceState.Available,
     };
 
     [Fact]

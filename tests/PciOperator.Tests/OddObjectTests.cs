@@ -1,7 +1,6 @@
 using System.Text.Json;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
-using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -12,7 +11,6 @@ public sealed class SandboxOddObjectTests : OddObjectTests
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealOddObjectTests : OddObjectTests
 {
     protected override bool Real => true;
@@ -25,7 +23,7 @@ public abstract class OddObjectTests
 
     protected abstract bool Real { get; }
 
-    [ContractFact]
+    [Fact]
     public async Task Others_are_served_while_a_claim_a_PciNode_and_a_spec_have_times_that_only_the_server_reads()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -49,7 +47,7 @@ public abstract class OddObjectTests
         await lab.GoneAsync("first");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Finalizers_of_others_stay_as_they_are()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);

@@ -1,7 +1,7 @@
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
-using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -12,7 +12,6 @@ public sealed class SandboxOneTimeUseTests : OneTimeUseTests
 }
 
 /// <summary>Against a real one, with the service accounts' rights alone.</summary>
-[NeedsRealServer]
 public sealed class InstalledOneTimeUseTests : OneTimeUseTests
 {
     protected override Task<LabCluster> StartAsync(bool controller) => LabCluster.StartAsync(real: true, controller, installed: true);
@@ -25,7 +24,7 @@ public abstract class OneTimeUseTests
 
     protected abstract Task<LabCluster> StartAsync(bool controller);
 
-    [ContractFact]
+    [Fact]
     public async Task A_device_that_was_used_once_is_withheld_until_an_administrator_frees_it()
     {
         await using LabCluster lab = await WithOneTimeDriveAsync();
@@ -38,7 +37,7 @@ public abstract class OneTimeUseTests
         await lab.GoneAsync("first");
         string command = $"kubectl annotate pcinode {Node} {PciOperatorApi.FreeAnnotation}={drive}";
         PciNodeDevice withheld = await WithheldAsync(lab, drive);
-        Assert.Equal(PciDeviceState.Unavailable, withheld.State);
+        Assert.Equal(DeviceState.Unavailable, withheld.State);
         Assert.Contains(command, withheld.Reason, StringComparison.Ordinal);
         PassthroughClaim waiting = await lab.PendingAsync("second", "Not offered: 1 (UsedOnce); the PciNodes say why.");
         Assert.DoesNotContain(drive, waiting.Status!.Conditions.Find(Conditions.Scheduled)!.Message, StringComparison.Ordinal);
@@ -54,7 +53,7 @@ public abstract class OneTimeUseTests
         await WithheldAsync(lab, drive);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Freeing_what_a_claim_has_frees_nothing_and_says_so()
     {
         await using LabCluster lab = await WithOneTimeDriveAsync();
@@ -67,7 +66,7 @@ public abstract class OneTimeUseTests
         await WithheldAsync(lab, drive);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_name_that_stays_on_the_PciNode_frees_once()
     {
         await using LabCluster lab = await StartAsync(controller: false);
@@ -103,7 +102,7 @@ public abstract class OneTimeUseTests
         await lab.UntilAsync(
             "the drive to be free",
             () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == PciDeviceState.Available)
+            n => n.Status!.Devices!.Any(d => d.Address == drive && d.State == DeviceState.Available)
         );
     }
 
@@ -149,7 +148,7 @@ public abstract class OneTimeUseTests
         PciNode node = await lab.UntilAsync(
             $"{drive} to be withheld",
             () => lab.Client.GetAsync<PciNode>(Node),
-            n => n.Status!.Devices!.Any(d => d.Address == drive && d.WithheldBy == PciOperatorApi.UsedOnce)
+            n => n.Status!.Devices!.Any(d => d.Address == drive && d.WithheldBy == WithheldWords.UsedOnce)
         );
         return node.Status!.Devices!.Single(d => d.Address == drive);
     }

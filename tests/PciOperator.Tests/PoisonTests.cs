@@ -8,20 +8,17 @@ using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
-using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
 /// <summary>One object of a kind with whatever a real API server stores stops nothing: the others' claims are served meanwhile, and after
 /// controllers and agents have
 /// listed all of it.</summary>
-[NeedsRealServer]
 public sealed class PoisonTests(ITestOutputHelper output)
 {
     private const string Poisoned = "poison";
 
-    [ContractFact]
+    [Fact]
     public Task Whatever_the_schema_stores_in_a_PciDeviceSpec_is_read_and_stops_nothing() =>
         StopsNothingAsync<PciDeviceSpec>(
             new JsonObject
@@ -31,16 +28,16 @@ public sealed class PoisonTests(ITestOutputHelper output)
             }
         );
 
-    [ContractFact]
+    [Fact]
     public Task Whatever_the_schema_stores_in_a_PciAlias_is_read_and_stops_nothing() =>
         StopsNothingAsync<PciAlias>(
             new JsonObject { ["devices"] = new JsonArray(new JsonObject { ["vendorId"] = "abcd", ["productId"] = "abcd" }) }
         );
 
-    [ContractFact]
+    [Fact]
     public Task Whatever_the_schema_stores_in_a_PciNode_is_read_and_stops_nothing() => StopsNothingAsync<PciNode>([]);
 
-    [ContractFact]
+    [Fact]
     public Task Whatever_the_schema_stores_in_a_PassthroughClaim_is_read_and_stops_nothing() =>
         StopsNothingAsync<PassthroughClaim>(
             new JsonObject { ["requests"] = new JsonArray(new JsonObject { ["name"] = "r", ["alias"] = "nobody" }) }
@@ -61,7 +58,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
         if (typeof(T) != typeof(PciNode))
             await StoresAsync<T>(lab, HttpMethod.Post, Path<T>(), Whole(kind, Poisoned, smallest.ToJsonString()));
         (int stored, int refused) = (0, 0);
-        foreach ((string? what, string? json) in values.Of("spec", smallest))
+        foreach ((string what, string json) in values.Of("spec", smallest))
         {
             // A claim's spec never changes: each is another claim.
             T? read =
@@ -72,7 +69,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
             Assert.True(read is null || read.Metadata.Name is not null, what);
         }
 
-        foreach ((string? what, string? json) in values.Of("status"))
+        foreach ((string what, string json) in values.Of("status"))
         {
             T? read = await StoresAsync<T>(lab, HttpMethod.Patch, $"{Path<T>()}/{Poisoned}/status", Replacement("status", json));
             (stored, refused) = read is null ? (stored, refused + 1) : (stored + 1, refused);
@@ -106,7 +103,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
         Assert.True(errors.Length == 0, string.Join("\n", errors));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Others_are_served_while_one_object_of_each_kind_that_the_programs_read_is_poisoned()
     {
         var log = new ErrorLog();
@@ -125,7 +122,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
         ];
         for (int round = 0; round < times.Length; round++)
         {
-            (string? time, string? custom) = times[round];
+            (string time, string custom) = times[round];
             foreach (string node in new[] { Poisoned, "node-2" })
                 await PoisonNodeAsync(lab, node, time);
             await PoisonPodAsync(lab, time);
@@ -200,7 +197,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
             """
         );
         // One more on a node that there is, and one on none.
-        foreach ((string? name, string? node) in new[] { ("odd-1", "node-1"), ("odd-2", "") })
+        foreach ((string name, string node) in new[] { ("odd-1", "node-1"), ("odd-2", "") })
         {
             string pod = $$$"""
                 {"apiVersion":"v1","kind":"Pod","metadata":{"name":"{{{name}}}","labels":{"app.kubernetes.io/name":"pcioperator","app.kubernetes.io/component":"agent"}},
@@ -217,7 +214,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
             async () => await lab.Client.ListAsync<Eventsv1Event>("default"),
             l => l.Items.Count > 0
         );
-        foreach (Eventsv1Event? e in events.Items.Take(20))
+        foreach (Eventsv1Event e in events.Items.Take(20))
         {
             await TryAsync(() =>
                 lab.Client.SendRawAsync(
@@ -230,7 +227,6 @@ public sealed class PoisonTests(ITestOutputHelper output)
                 )
             );
         }
-
         await lab.Client.ListAsync<Eventsv1Event>("default");
     }
 

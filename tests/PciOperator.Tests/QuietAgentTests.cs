@@ -1,5 +1,4 @@
 using PciOperator.Api;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 

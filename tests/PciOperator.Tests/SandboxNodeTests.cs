@@ -7,7 +7,7 @@ namespace PciOperator.Tests;
 /// <summary>The sandbox's nodes, as a person looks at them.</summary>
 public sealed class SandboxNodeTests
 {
-    [KubectlFact]
+    [Fact]
     public async Task Describe_node_shows_a_machine_with_its_boot_and_its_pools()
     {
         await using LabCluster lab = await (await (await LabCluster.StartAsync(real: false)).WithNodesAsync(1)).WithSamplesAsync();

@@ -1,11 +1,9 @@
 using System.Net.Http.Headers;
 using System.Text;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using k8s;
 using k8s.Authentication;
 using k8s.Models;
-using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 
@@ -23,7 +21,7 @@ internal static class ServiceAccounts
     {
         ns ??= name == "pcioperator-controller" ? SandboxCluster.ControllerNamespace : SandboxCluster.Namespace;
         // The test server takes the name for a token; others are asked for one.
-        ITokenProvider credentials = RealServer.Binary is not null
+        ITokenProvider credentials = server.IsTestBinary
             ? new StringTokenProvider($"system:serviceaccount:{ns}:{name}{(node is null ? "" : "@" + node)}", "Bearer")
             : new RequestedToken(server, ns, name, node);
         KubernetesClientConfiguration admin = server.Configuration;
@@ -46,7 +44,7 @@ internal static class ServiceAccounts
         {
             if (_header is not null)
                 return _header;
-            using EntityClient client = server.Client();
+            using Kubernetes.EntityClient client = server.Client();
             var spec = new JsonObject { ["expirationSeconds"] = 3600 };
             if (node is not null)
             {
@@ -66,7 +64,7 @@ internal static class ServiceAccounts
                 ["kind"] = "TokenRequest",
                 ["spec"] = spec,
             };
-            using JsonDocument answer = await client.SendRawAsync(
+            using System.Text.Json.JsonDocument answer = await client.SendRawAsync(
                 HttpMethod.Post,
                 $"/api/v1/namespaces/{ns}/serviceaccounts/{name}/token",
                 Encoding.UTF8.GetBytes(request.ToJsonString()),

@@ -20,7 +20,7 @@ public class SocketTopologyTests
     [Fact]
     public void Claims_that_wait_hear_of_a_topology_that_was_not_known()
     {
-        ClusterView view = View(Node(null));
+        Controller.ClusterView view = View(Node(null));
         Assert.False(IsPlaced(view));
         int heard = 0;
         view.OffersChanged += () => heard++;
@@ -98,7 +98,7 @@ public class SocketTopologyTests
                         Socket = 0,
                         IommuGroup = 7,
                         Rule = "nvme",
-                        State = PciDeviceState.Available,
+                        State = DeviceState.Available,
                     },
                 ],
                 Conditions = [new() { Type = Conditions.InventoryReady, Status = "True" }],

@@ -47,7 +47,7 @@ public class TopologyOfLostNodesTests
                         Socket = 0,
                         IommuGroup = 11,
                         Rule = "nvme",
-                        State = PciDeviceState.Available,
+                        State = DeviceState.Available,
                     },
                 ],
             },

@@ -1,8 +1,6 @@
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
-using PciOperator.Testing;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
@@ -13,7 +11,6 @@ public sealed class SandboxTwoControllersTests(ITestOutputHelper output) : TwoCo
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealTwoControllersTests(ITestOutputHelper output) : TwoControllersTests(output)
 {
     protected override bool Real => true;
@@ -26,7 +23,7 @@ public abstract class TwoControllersTests(ITestOutputHelper output)
 
     protected abstract bool Real { get; }
 
-    [ContractFact]
+    [Fact]
     public async Task Two_hundred_claims_get_their_devices_once_or_a_true_reason()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real, controller: false)).WithNodesAsync(6);
@@ -58,7 +55,7 @@ public abstract class TwoControllersTests(ITestOutputHelper output)
             list => list.Claims.All(IsSettled) && list.CouldBePlaced.Count == 0
         );
         await lab.NoDeviceHasTwoOwnersAsync();
-        foreach (PassthroughClaim? claim in claims.Claims.Where(c => c.Status!.Phase == ClaimPhase.Allocated))
+        foreach (PassthroughClaim claim in claims.Claims.Where(c => c.Status!.Phase == ClaimPhase.Allocated))
             Assert.All(claim.Status!.Devices!, d => Assert.Equal("vfio-pci", lab.Driver(claim.Status.NodeName!, d.Address)));
         Assert.All(
             claims.Claims.Where(c => c.Status!.Phase == ClaimPhase.Pending),

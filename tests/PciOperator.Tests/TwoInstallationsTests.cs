@@ -7,7 +7,6 @@ using PciOperator.Controller;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
-using PciOperator.Testing;
 using Prometheus;
 
 namespace PciOperator.Tests;
@@ -19,7 +18,6 @@ public sealed class SandboxTwoInstallationsTests : TwoInstallationsTests
 }
 
 /// <summary>The same against a real one.</summary>
-[NeedsRealServer]
 public sealed class RealTwoInstallationsTests : TwoInstallationsTests
 {
     protected override bool Real => true;
@@ -37,7 +35,7 @@ public abstract class TwoInstallationsTests
 
     protected abstract bool Real { get; }
 
-    [ContractFact]
+    [Fact]
     public async Task A_second_controller_says_so_and_stays_still()
     {
         await using LabCluster lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
@@ -45,7 +43,7 @@ public abstract class TwoInstallationsTests
         await lab.ReadyAsync("first");
         await lab.ApplyAsync("{apiVersion: v1, kind: Namespace, metadata: {name: second}}");
 
-        foreach (ControllerOptions? options in new[] { Second, LabCluster.Quick with { LeaseName = "another" } })
+        foreach (ControllerOptions options in new[] { Second, LabCluster.Quick with { LeaseName = "another" } })
         {
             await using var second = new RunningController(lab, options);
             string why = await lab.UntilAsync(
@@ -85,7 +83,7 @@ public abstract class TwoInstallationsTests
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task An_agent_of_a_second_installation_neither_binds_nor_writes()
     {
         await using LabCluster lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
@@ -93,7 +91,7 @@ public abstract class TwoInstallationsTests
         await lab.ReadyAsync("first");
 
         foreach (
-            Installation? other in new[]
+            Installation other in new[]
             {
                 Second.Installation,
                 Installation.Default with
@@ -149,7 +147,7 @@ public abstract class TwoInstallationsTests
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_cluster_is_handed_over_by_its_mark_and_devices_stay()
     {
         await using LabCluster lab = await LabCluster.StartAsync(Real, controller: false);
@@ -210,7 +208,7 @@ public abstract class TwoInstallationsTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Of_two_that_begin_at_once_one_gets_the_cluster_and_PciNodes_of_before_are_marked()
     {
         await using LabCluster lab = await LabCluster.StartAsync(Real, controller: false);
@@ -235,7 +233,7 @@ public abstract class TwoInstallationsTests
             async () => (await lab.Client.ListAsync<PciNode>()).Items,
             list => list.Count == count && list.Select(Installation.OwnerOf).Distinct().ToList() is [not null]
         );
-        (RunningController? owner, RunningController? other) =
+        (RunningController owner, RunningController other) =
             Installation.OwnerOf(nodes) == Second.Installation.Controller ? (second, first) : (first, second);
         await lab.UntilAsync(
             "the other one to stay still",

@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 
 namespace PciOperator.Tests;
@@ -81,7 +82,7 @@ public sealed class VfTests
         await lab.UntilAsync(
             "the agent's word of this boot",
             () => lab.Client.GetAsync<PciNode>("node-1"),
-            n => n.Status?.BootId == boot && n.Status.Assignments?.SingleOrDefault()?.State == AssignmentState.Prepared
+            n => n.Status?.BootId == boot && n.Status.Assignments?.SingleOrDefault()?.State == HoldingState.Prepared
         );
         PassthroughClaim claim = await lab.ReadyAsync("nic");
         Assert.Equal(vf, Assert.Single(claim.Status!.Devices!).Address);

@@ -1,8 +1,8 @@
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
-using Xunit.Abstractions;
 
 namespace PciOperator.Tests;
 
@@ -12,8 +12,8 @@ public sealed class WaitingClaimsTests(ITestOutputHelper output)
     [Fact]
     public void Only_what_can_help_a_claim_or_is_news_for_it_wakes_it()
     {
-        ClusterView view = ViewHosts.View();
-        (PassthroughClaim? one, PassthroughClaim? two, PassthroughClaim? tolerant) = (
+        Controller.ClusterView view = ViewHosts.View();
+        (PassthroughClaim one, PassthroughClaim two, PassthroughClaim tolerant) = (
             ViewHosts.Claim("one", "0a51", 2),
             ViewHosts.Claim("two", "0a52", 2),
             ViewHosts.Claim("elsewhere", "any", 9)
@@ -47,11 +47,11 @@ public sealed class WaitingClaimsTests(ITestOutputHelper output)
     [Fact]
     public void A_device_that_a_node_keeps_back_from_now_on_is_news_once_for_those_that_could_have_had_it()
     {
-        ClusterView view = ViewHosts.View();
+        Controller.ClusterView view = ViewHosts.View();
         view.SetPciNode("node-1", ViewHosts.Node("node-1", "0a51", "0a52"));
         view.TakeChanges();
         PciNode kept = ViewHosts.Node("node-1", "0a51", "0a52");
-        (kept.Status!.Devices![0].State, kept.Status.Devices[0].Reason) = (PciDeviceState.Unavailable, "it is mounted at /data");
+        (kept.Status!.Devices![0].State, kept.Status.Devices[0].Reason) = (DeviceState.Unavailable, "it is mounted at /data");
         view.SetPciNode("node-1", kept);
         Func<PassthroughClaim, bool> concerns = view.TakeChanges();
         Assert.True(concerns(ViewHosts.Claim("one", "0a51", 2)));

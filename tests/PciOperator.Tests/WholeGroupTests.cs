@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Tests;
@@ -22,12 +23,12 @@ public sealed class WholeGroupTests
             node.Status!.Devices!.Where(d => d.ParentAddress == Pf),
             vf =>
             {
-                Assert.Equal((PciDeviceState.Unavailable, PciOperatorApi.GroupHasPf, 77), (vf.State, vf.WithheldBy, vf.IommuGroup));
+                Assert.Equal((DeviceState.Unavailable, WithheldWords.GroupHasPf, 77), (vf.State, vf.WithheldBy, vf.IommuGroup));
                 Assert.StartsWith($"its IOMMU group 77 goes as a whole, and its PF {Pf} is in it", vf.Reason, StringComparison.Ordinal);
             }
         );
         PciNodeDevice pf = node.Status.Devices!.Single(d => d.Address == Pf);
-        Assert.Equal(PciDeviceState.Available, pf.State);
+        Assert.Equal(DeviceState.Available, pf.State);
         Assert.Equal(
             numVfs is null ? null : "its VFs are in its IOMMU group 77, so that they can't be given away by themselves",
             pf.Reason
@@ -68,7 +69,7 @@ public sealed class WholeGroupTests
             n =>
                 n.Status?.Devices?.Any(d =>
                     d.Address == Pf
-                    && d.State == PciDeviceState.Unavailable
+                    && d.State == DeviceState.Unavailable
                     && d.Reason?.Contains($"echo 0 > /sys/bus/pci/devices/{Pf}/sriov_numvfs", StringComparison.Ordinal) == true
                 ) == true
         );
@@ -117,7 +118,7 @@ public sealed class WholeGroupTests
             {{(more is null ? "" : "  " + more)}}
             """
         );
-        foreach ((string? alias, string? product, string? type) in new[] { ("pf", "1572", "type-PF"), ("vf", "154c", "type-VF") })
+        foreach ((string alias, string product, string type) in new[] { ("pf", "1572", "type-PF"), ("vf", "154c", "type-VF") })
         {
             await lab.ApplyAsync(
                 $$"""
@@ -139,7 +140,7 @@ public sealed class WholeGroupTests
             n =>
                 n.Status?.Devices?.FirstOrDefault(d => d.Address == Pf) is { } pf
                 && pf.NumVfs == count
-                && pf.State == PciDeviceState.Available
+                && pf.State == DeviceState.Available
                 && n.Status.Devices!.Count(d => d.ParentAddress == Pf) == count
                 && n.Status.Assignments is not { Count: > 0 }
         );

@@ -128,6 +128,7 @@ internal sealed class StructuralSchema(Type kind)
             schema["type"] = "string";
             schema["enum"] = type.GetFields(BindingFlags.Public | BindingFlags.Static)
                 .Select(f => f.GetCustomAttribute<JsonStringEnumMemberNameAttribute>()?.Name ?? f.Name)
+                .Where(word => word != property.GetCustomAttribute<ExceptAttribute>()?.Word)
                 .ToList();
         }
         else if (type == typeof(string))
@@ -197,7 +198,7 @@ internal sealed class StructuralSchema(Type kind)
         for (Type? t = type; t is not null && t != typeof(object); t = t.BaseType)
         {
             foreach (
-                PropertyInfo? property in t.GetProperties(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)
+                PropertyInfo property in t.GetProperties(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)
                     .OrderBy(p => p.MetadataToken)
             )
             {

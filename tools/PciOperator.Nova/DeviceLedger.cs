@@ -2,28 +2,6 @@ using PciOperator.Core;
 
 namespace PciOperator.Nova;
 
-/// <summary>Nova's states of a device.</summary>
-public enum DeviceState
-{
-    /// <summary>Free.</summary>
-    Available,
-
-    /// <summary>Promised to a claim.</summary>
-    Claimed,
-
-    /// <summary>In a claim's hands.</summary>
-    Allocated,
-
-    /// <summary>A PF of which a VF is claimed, or a VF whose PF is.</summary>
-    Unclaimable,
-
-    /// <summary>A PF of which a VF is allocated, or a VF whose PF is.</summary>
-    Unavailable,
-
-    /// <summary>Gone from the host or from its specs, and nobody's.</summary>
-    Removed,
-}
-
 /// <summary>A transition that the device's state does not allow.</summary>
 public sealed class DeviceStateException(PciAddress address, string message) : InvalidOperationException(message)
 {
@@ -41,19 +19,6 @@ public sealed class DeviceLedger
 
     /// <summary>The devices by address.</summary>
     public IReadOnlyCollection<PciAddress> Addresses => _entries.Keys;
-
-    /// <summary>Nova's word for a state: <c>available</c>, <c>claimed</c>, …</summary>
-    public static string ToNova(DeviceState state) =>
-        state switch
-        {
-            DeviceState.Available => "available",
-            DeviceState.Claimed => "claimed",
-            DeviceState.Allocated => "allocated",
-            DeviceState.Unclaimable => "unclaimable",
-            DeviceState.Unavailable => "unavailable",
-            DeviceState.Removed => "removed",
-            _ => throw new ArgumentOutOfRangeException(nameof(state)),
-        };
 
     /// <summary>
     /// Takes over what the host shows now. A device that is gone, or that no rule matches any more, is removed: at once when nobody
@@ -132,7 +97,7 @@ public sealed class DeviceLedger
             {
                 foreach (Entry entry in done)
                     entry.Owner = null;
-                throw new DeviceStateException(address, $"{address} is {ToNova(state)}; only an available device can be claimed.");
+                throw new DeviceStateException(address, $"{address} is {state.ToNova()}; only an available device can be claimed.");
             }
             _entries[address].Owner = owner;
             _entries[address].Allocated = false;

@@ -57,7 +57,6 @@ internal static class OpsCheck
             {
                 overwritten.Add(owner);
             }
-
             switch (kind)
             {
                 case "claim" or "claim+allocate":
@@ -98,7 +97,6 @@ internal static class OpsCheck
                     {
                         ledger.Allocate(owner!);
                     }
-
                     break;
                 case "allocate":
                     ledger.Allocate(owner!);
@@ -283,7 +281,6 @@ internal static class OpsCheck
                 "what Nova serves soundly must be served"
             );
         }
-
         try
         {
             ledger.Claim(owner, taken);
@@ -326,7 +323,7 @@ internal static class OpsCheck
             theirs[p.Name] = $"{p.Value[0].GetString()} {p.Value[1]}".TrimEnd();
         var ours = new SortedDictionary<string, string>(StringComparer.Ordinal);
         foreach (PciAddress a in ledger.Addresses)
-            ours[a.ToString()] = $"{DeviceLedger.ToNova(ledger.StateOf(a))} {ledger.OwnerOf(a)}".TrimEnd();
+            ours[a.ToString()] = $"{ledger.StateOf(a).ToNova()} {ledger.OwnerOf(a)}".TrimEnd();
         var a1 = new List<string>();
         var b1 = new List<string>();
         bool dependent = true;
@@ -388,7 +385,7 @@ internal static class OpsCheck
         {
             bool free = ledger.StateOf(d.Function.Address) == DeviceState.Available;
             if (free != node.WhyNotOffered(d.Function.Address) is null)
-                return $"{d.Function.Address} is {DeviceLedger.ToNova(ledger.StateOf(d.Function.Address))} and {(free ? "not " : "")}offered";
+                return $"{d.Function.Address} is {ledger.StateOf(d.Function.Address).ToNova()} and {(free ? "not " : "")}offered";
         }
         return null;
     }

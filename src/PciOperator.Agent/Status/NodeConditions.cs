@@ -1,5 +1,6 @@
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Host;
 
 namespace PciOperator.Agent;

@@ -41,7 +41,7 @@ internal sealed class NodeDevices
     {
         (_matched, _rules, _owners, _vfNotes) = (matched, rules, owners, vfNotes);
         _present = host.Functions.ToDictionary(f => f.Address, f => f.Function);
-        foreach (HostFunction? vf in host.Functions.Where(f => f.Function.ParentAddress is not null && owners.ContainsKey(f.Address)))
+        foreach (HostFunction vf in host.Functions.Where(f => f.Function.ParentAddress is not null && owners.ContainsKey(f.Address)))
             _heldVfs.TryAdd(vf.Function.ParentAddress!.Value, vf.Address);
         FindStrangers(host, known);
         FindWithheldVfs(host);
@@ -53,32 +53,28 @@ internal sealed class NodeDevices
     {
         PciFunction f = function.Function;
         string? rule = _matched.GetValueOrDefault(f.Address);
-        (PciDeviceState state, string? reason) = State(
+        (DeviceState state, string? reason) = State(
             function,
-            rule is not null && _rules.Policy(rule) is { Managed: false } policy ? HostMapping.Driver(policy.Driver) : null
+            rule is not null && _rules.Policy(rule) is { Managed: false } policy ? policy.Driver : null
         );
         string? withheldBy = null;
-        if (state == PciDeviceState.Available && _withheld.TryGetValue(f.Address, out (string By, string Why) withheld))
+        if (state == DeviceState.Available && _withheld.TryGetValue(f.Address, out (string By, string Why) withheld))
         {
-            (state, reason, withheldBy) = (PciDeviceState.Unavailable, withheld.Why, withheld.By);
+            (state, reason, withheldBy) = (DeviceState.Unavailable, withheld.Why, withheld.By);
         }
-        else if (
-            state == PciDeviceState.Available
-            && f.IommuGroup is { } group
-            && _withheldGroups.TryGetValue(group, out PciAddress member)
-        )
+        else if (state == DeviceState.Available && f.IommuGroup is { } group && _withheldGroups.TryGetValue(group, out PciAddress member))
         {
             (state, reason) = (
-                PciDeviceState.Unavailable,
+                DeviceState.Unavailable,
                 $"its IOMMU group {group} goes as a whole, and {member} is withheld: {_withheld[member].Why}"
             );
         }
-        else if (state == PciDeviceState.Available && _withheldVfs.TryGetValue(f.Address, out PciAddress vf))
+        else if (state == DeviceState.Available && _withheldVfs.TryGetValue(f.Address, out PciAddress vf))
         {
-            (state, reason) = (PciDeviceState.Unavailable, $"its VF {vf} is withheld: {_withheld[vf].Why}");
+            (state, reason) = (DeviceState.Unavailable, $"its VF {vf} is withheld: {_withheld[vf].Why}");
         }
-        if (state is PciDeviceState.Claimed or PciDeviceState.Allocated && _strangers.TryGetValue(f.Address, out string? stranger))
-            (state, reason) = (PciDeviceState.Unavailable, stranger);
+        if (state is DeviceState.Claimed or DeviceState.Allocated && _strangers.TryGetValue(f.Address, out string? stranger))
+            (state, reason) = (DeviceState.Unavailable, stranger);
         if ((_vfNotes.GetValueOrDefault(f.Address) ?? VfsOfNoUse(f, rule)) is { } note)
             reason = reason is null ? note : $"{reason}; {note}";
         return new PciNodeDevice
@@ -91,7 +87,7 @@ internal sealed class NodeDevices
             SubsystemProductId = f.SubsystemProductId?.ToString(),
             ClassCode = f.ClassCode.ToString("x6"),
             Name = Fitted.Text(function.Name, 255),
-            Type = HostMapping.Type(f.Type),
+            Type = f.Type,
             ParentAddress = f.ParentAddress?.ToString(),
             NumaNode = f.NumaNode,
             Socket = f.Socket,
@@ -124,57 +120,44 @@ internal sealed class NodeDevices
 
     /// <param name="function">The device.</param>
     /// <param name="administrators">What an administrator binds it to (managed: false); null: the agent does.</param>
-    private (PciDeviceState State, string? Reason) State(HostFunction function, BindDriver? administrators)
+    private (DeviceState State, string? Reason) State(HostFunction function, BindDriver? administrators)
     {
         PciFunction f = function.Function;
         if (_owners.TryGetValue(f.Address, out Ownership? owner))
         {
             return _present.ContainsKey(f.Address)
-                ? (owner.Bound ? PciDeviceState.Allocated : PciDeviceState.Claimed, null)
-                : (PciDeviceState.Removed, function.GuardReason);
+                ? (owner.Bound ? DeviceState.Allocated : DeviceState.Claimed, null)
+                : (DeviceState.Removed, function.GuardReason);
         }
-
         if (f.ParentAddress is { } parent && _owners.TryGetValue(parent, out Ownership? parentOwner))
-        {
-            return (
-                parentOwner.Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable,
-                $"its physical function {parent} is given away"
-            );
-        }
-
+            return (parentOwner.Bound ? DeviceState.Unavailable : DeviceState.Unclaimable, $"its physical function {parent} is given away");
         if (_heldVfs.TryGetValue(f.Address, out PciAddress vf))
-        {
-            return (
-                _owners[vf].Bound ? PciDeviceState.Unavailable : PciDeviceState.Unclaimable,
-                $"its virtual function {vf} is given away"
-            );
-        }
+            return (_owners[vf].Bound ? DeviceState.Unavailable : DeviceState.Unclaimable, $"its virtual function {vf} is given away");
         // What an administrator bound to VFIO is somebody else's, unless a spec says managed: false; then it has to be so.
         if (function.GuardReason is { } refusal && !(administrators is not null && function.GuardName == HoldingReasons.ForeignVfioBinding))
-            return (PciDeviceState.Unavailable, refusal);
+            return (DeviceState.Unavailable, refusal);
         if (administrators is { } wanted && !VfioDrivers.IsBoundAs(wanted, function.Driver))
         {
             return (
-                PciDeviceState.Unavailable,
+                DeviceState.Unavailable,
                 $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to {VfioDrivers.NameOf(wanted)}"
             );
         }
-
         if (administrators is not null && _groupedVfs.TryGetValue(f.Address, out PciAddress grouped))
-            return (PciDeviceState.Unavailable, WholeGroup.WhyNotWithVfs(f.Address, grouped));
+            return (DeviceState.Unavailable, WholeGroup.WhyNotWithVfs(f.Address, grouped));
         return f.IommuGroup is null
             ? (
-                PciDeviceState.Unavailable,
+                DeviceState.Unavailable,
                 "it is in no IOMMU group: is the IOMMU on (intel_iommu=on or amd_iommu=on, and VT-d or AMD-Vi in the firmware)?"
             )
-            : (PciDeviceState.Available, null);
+            : (DeviceState.Available, null);
     }
 
     /// <summary>Addresses at which there is another card now than the one that a claim holds, with that claim's words.</summary>
     private void FindStrangers(HostSnapshot host, IReadOnlyList<Holding> known)
     {
         var functions = host.Functions.ToDictionary(f => f.Address, f => f.Function);
-        foreach (Holding? holding in known.Where(h => h is { State: HoldingState.Stuck, Reason: HoldingReasons.DriftDetected }))
+        foreach (Holding holding in known.Where(h => h is { State: HoldingState.Stuck, Reason: HoldingReasons.DriftDetected }))
         {
             foreach (DeviceToTake device in holding.Request.Devices)
             {
@@ -204,16 +187,16 @@ internal sealed class NodeDevices
 
     private void FindWithheldVfs(HostSnapshot host)
     {
-        foreach (HostFunction? vf in host.Functions.Where(f => f.Function.ParentAddress is not null))
+        foreach (HostFunction vf in host.Functions.Where(f => f.Function.ParentAddress is not null))
         {
             PciAddress pf = vf.Function.ParentAddress!.Value;
             (string By, string Why)? own = Withheld(vf, mustReset: null, alone: false);
-            if (own is { } why && PciOperatorApi.KeepsPf(why.By))
+            if (own is { } why && WithheldWords.KeepsPf(why.By))
                 _withheldVfs.TryAdd(pf, vf.Address);
             if (!GoesWithPf(vf.Function))
                 continue;
             _groupedVfs.TryAdd(pf, vf.Address);
-            _withheld[vf.Address] = own ?? (PciOperatorApi.GroupHasPf, WholeGroup.WhyNotAlone(vf.Function));
+            _withheld[vf.Address] = own ?? (WithheldWords.GroupHasPf, WholeGroup.WhyNotAlone(vf.Function));
         }
     }
 
@@ -229,8 +212,8 @@ internal sealed class NodeDevices
             var members = group.ToList();
             string? mustReset = members
                 .Select(m => _matched.GetValueOrDefault(m.Address))
-                .FirstOrDefault(r => r is not null && _rules.Policy(r).Reset == ResetPolicy.Required);
-            foreach (HostFunction? member in members)
+                .FirstOrDefault(r => r is not null && _rules.Policy(r).Reset == ResetMode.Required);
+            foreach (HostFunction member in members)
             {
                 if ((Withheld(member, mustReset, members.Count == 1) ?? Unbindable(member)) is not { } withheld)
                     continue;
@@ -246,9 +229,9 @@ internal sealed class NodeDevices
         && !(
             _matched.GetValueOrDefault(member.Address) is { } rule
             && _rules.Policy(rule) is var policy
-            && (!policy.Managed || policy.Driver == PassthroughDriver.PciStub)
+            && (!policy.Managed || policy.Driver == BindDriver.PciStub)
         )
-            ? (PciOperatorApi.CannotBind, why)
+            ? (WithheldWords.CannotBind, why)
             : null;
 
     /// <summary>What keeps a free device from being offered, in one word and in a sentence; null: nothing.</summary>
@@ -257,11 +240,11 @@ internal sealed class NodeDevices
     /// <param name="alone">No other device goes with it.</param>
     private static (string By, string Why)? Withheld(HostFunction function, string? mustReset, bool alone)
     {
-        if (function.Withheld is { } sentence && (function.WithheldBy != PciOperatorApi.NoReset || mustReset is not null))
+        if (function.Withheld is { } sentence && (function.WithheldBy != WithheldWords.NoReset || mustReset is not null))
             return (function.WithheldBy ?? "Withheld", sentence);
         // Functions of a card without a way of their own may be reset together through VFIO: that is tried when they are first bound.
         return mustReset is not null && alone && function is { ResetMethods.Count: 0, ProvenReset: null }
-            ? (PciOperatorApi.NoReset, $"it can't be reset, and PciDeviceSpec {mustReset} says reset: required")
+            ? (WithheldWords.NoReset, $"it can't be reset, and PciDeviceSpec {mustReset} says reset: required")
             : null;
     }
 }

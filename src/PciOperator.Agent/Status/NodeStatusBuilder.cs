@@ -51,9 +51,9 @@ internal static class NodeStatusBuilder
             Summary = new PciNodeSummary
             {
                 Devices = offered.Count,
-                Available = offered.Count(d => d.State == PciDeviceState.Available),
-                Claimed = offered.Count(d => d.State == PciDeviceState.Claimed),
-                Allocated = offered.Count(d => d.State == PciDeviceState.Allocated),
+                Available = offered.Count(d => d.State == DeviceState.Available),
+                Claimed = offered.Count(d => d.State == DeviceState.Claimed),
+                Allocated = offered.Count(d => d.State == DeviceState.Allocated),
                 Claims = known.Count(h => h.State != HoldingState.Rejected),
             },
             Devices = devices,
@@ -81,7 +81,7 @@ internal static class NodeStatusBuilder
         }
 
         // What the journal holds is the truth about now.
-        foreach (Holding? holding in known.Where(h => h.State != HoldingState.Rejected && h.Devices.Count > 0))
+        foreach (Holding holding in known.Where(h => h.State != HoldingState.Rejected && h.Devices.Count > 0))
         {
             foreach (HeldDevice device in holding.Devices)
                 owners[device.Address] = new(holding.ClaimUid, holding.State == HoldingState.Prepared);
@@ -109,7 +109,7 @@ internal static class NodeStatusBuilder
             .Functions.Where(f =>
                 matched.ContainsKey(f.Function.Address)
                 || owners.ContainsKey(f.Function.Address)
-                || f.WithheldBy == PciOperatorApi.UsedOnce
+                || f.WithheldBy == WithheldWords.UsedOnce
                 || (f.Function.IommuGroup is { } group && groups.Contains(group))
             )
             .OrderBy(f => f.Function.Address)
@@ -117,7 +117,7 @@ internal static class NodeStatusBuilder
 
         // A device that left the bus while a claim holds it is still to be seen.
         foreach (
-            DeviceToTake? gone in known
+            DeviceToTake gone in known
                 .Where(h => h.State != HoldingState.Rejected)
                 .SelectMany(h => h.Request.Devices)
                 .Where(d => !present.Contains(d.Address))
@@ -145,11 +145,15 @@ internal static class NodeStatusBuilder
     {
         AssignmentRequest request = holding.Request;
         // What is held and no longer wanted is on its way back, also before the first write of that.
-        AssignmentState state =
+        HoldingState state =
             settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck
-                ? HostMapping.State(holding.State)
-                : AssignmentState.Releasing;
-        var policies = request.Devices.ToDictionary(d => d.Address, HostMapping.Policy);
+                ? holding.State
+                : HoldingState.Releasing;
+        // What is in no journal has none.
+        Dictionary<PciAddress, HeldPolicy>? policies =
+            holding.State == HoldingState.Rejected || holding.Devices.Count == 0
+                ? null
+                : request.Devices.ToDictionary(d => d.Address, HostMapping.Policy);
         return new AssignmentStatus
         {
             ClaimUid = request.ClaimUid,
@@ -159,19 +163,18 @@ internal static class NodeStatusBuilder
             Reason = Fitted.Text(holding.Reason, 64),
             Message = Fitted.Text(holding.Message, 1024),
             Devices =
-                holding.Devices.Count > 0
-                    ?
-                    [
-                        .. holding.Devices.Select(d => new AssignedDeviceStatus
-                        {
-                            Address = d.Address.ToString(),
-                            Driver = d.Driver,
-                            OriginalDriver = d.OriginalDriver,
-                            Policy = holding.State == HoldingState.Rejected ? null : policies.GetValueOrDefault(d.Address),
-                            DeviceNode = d.DeviceNode ?? d.VfioDeviceNode,
-                        }),
-                    ]
-                    : [.. request.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address.ToString() })],
+            [
+                .. (
+                    holding.Devices.Count > 0 ? holding.Devices : request.Devices.Select(d => new HeldDevice { Address = d.Address })
+                ).Select(d => new AssignedDeviceStatus
+                {
+                    Address = d.Address.ToString(),
+                    Driver = d.Driver,
+                    OriginalDriver = d.OriginalDriver,
+                    Policy = policies?.GetValueOrDefault(d.Address),
+                    DeviceNode = d.DeviceNode ?? d.VfioDeviceNode,
+                }),
+            ],
         };
     }
 
@@ -188,9 +191,9 @@ internal static class NodeStatusBuilder
                     Address = g.Key.Address,
                     Rule = g.Key.Rule,
                     Total = g.Count(),
-                    Available = g.Count(d => d.State == PciDeviceState.Available),
-                    Claimed = g.Count(d => d.State == PciDeviceState.Claimed),
-                    Allocated = g.Count(d => d.State == PciDeviceState.Allocated),
+                    Available = g.Count(d => d.State == DeviceState.Available),
+                    Claimed = g.Count(d => d.State == DeviceState.Claimed),
+                    Allocated = g.Count(d => d.State == DeviceState.Allocated),
                 }),
         ];
 }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Agent;
 
@@ -42,8 +43,8 @@ internal static class StatusShare
                 ? 0
                 : a.State switch
                 {
-                    AssignmentState.Preparing => 3,
-                    AssignmentState.Rejected => 2,
+                    HoldingState.Preparing => 3,
+                    HoldingState.Rejected => 2,
                     _ => 1,
                 };
     }
@@ -70,7 +71,7 @@ internal static class StatusShare
         IEnumerable<IGrouping<string, (PciNodeDevice Device, int Size)>> groups = sized.GroupBy(d =>
             d.Device.IommuGroup is { } group ? group.ToString(System.Globalization.CultureInfo.InvariantCulture) : d.Device.Address
         );
-        foreach (IGrouping<string, (PciNodeDevice Device, int Size)>? group in groups.OrderByDescending(g => g.Any(d => isHeld(d.Device))))
+        foreach (IGrouping<string, (PciNodeDevice Device, int Size)> group in groups.OrderByDescending(g => g.Any(d => isHeld(d.Device))))
         {
             (int count, int size) = (group.Count(), group.Sum(d => d.Size));
             if (kept.Count + count > Most || size > room)

@@ -23,9 +23,7 @@ internal static class AllowedDevices
         var groups = request
             .Devices.Select(d => d.Address)
             .Where(a =>
-                matched.TryGetValue(a, out string? rule)
-                && rules.Policy(rule).Companions == Api.CompanionPolicy.Allow
-                && host.ContainsKey(a)
+                matched.TryGetValue(a, out string? rule) && rules.Policy(rule).Companions == CompanionPolicy.Allow && host.ContainsKey(a)
             )
             .Select(a => host[a].Function.IommuGroup)
             .OfType<int>()

@@ -23,14 +23,9 @@ internal static class HostMapping
                     ProductId = PciId.Parse(d.ProductId),
                     StableId = d.StableId,
                     IommuGroup = d.IommuGroup,
-                    Driver = Driver(d.Driver),
+                    Driver = d.Driver,
                     Managed = d.Managed,
-                    Reset = d.Reset switch
-                    {
-                        ResetPolicy.Required => ResetMode.Required,
-                        ResetPolicy.Skip => ResetMode.Skip,
-                        _ => ResetMode.BestEffort,
-                    },
+                    Reset = d.Reset,
                     OneTimeUse = d.OneTimeUse == true,
                 }),
             ],
@@ -40,19 +35,9 @@ internal static class HostMapping
     public static HeldPolicy Policy(DeviceToTake device) =>
         new()
         {
-            Driver = device.Driver switch
-            {
-                BindDriver.Auto => PassthroughDriver.Auto,
-                BindDriver.PciStub => PassthroughDriver.PciStub,
-                _ => PassthroughDriver.VfioPci,
-            },
+            Driver = device.Driver,
             Managed = device.Managed,
-            Reset = device.Reset switch
-            {
-                ResetMode.Required => ResetPolicy.Required,
-                ResetMode.Skip => ResetPolicy.Skip,
-                _ => ResetPolicy.BestEffort,
-            },
+            Reset = device.Reset,
             OneTimeUse = device.OneTimeUse ? true : null,
         };
 
@@ -65,14 +50,6 @@ internal static class HostMapping
                 .Select(o => new Host.GuardOverride(PciAddress.Parse(o.Address), o.Ids, o.Serial))
                 .Distinct(),
         ];
-
-    public static BindDriver Driver(PassthroughDriver driver) =>
-        driver switch
-        {
-            PassthroughDriver.Auto => BindDriver.Auto,
-            PassthroughDriver.PciStub => BindDriver.PciStub,
-            _ => BindDriver.VfioPci,
-        };
 
     /// <summary>An assignment that is seen and not begun.</summary>
     public static Holding Waiting(PciAssignment assignment) =>
@@ -120,24 +97,5 @@ internal static class HostMapping
                 NamespaceProperty = request.ClaimNamespace,
                 Uid = request.ClaimUid,
             },
-        };
-
-    public static AssignmentState State(HoldingState state) =>
-        state switch
-        {
-            HoldingState.Prepared => AssignmentState.Prepared,
-            HoldingState.Rejected => AssignmentState.Rejected,
-            HoldingState.Releasing => AssignmentState.Releasing,
-            HoldingState.Stuck => AssignmentState.Stuck,
-            _ => AssignmentState.Preparing,
-        };
-
-    public static PciDeviceType Type(DeviceType type) =>
-        type switch
-        {
-            DeviceType.Pf => PciDeviceType.PhysicalFunction,
-            DeviceType.Vf => PciDeviceType.VirtualFunction,
-            DeviceType.Vdpa => PciDeviceType.Vdpa,
-            _ => PciDeviceType.Pci,
         };
 }

@@ -22,21 +22,7 @@ internal static class AssignmentBuilder
                 if (!devices.TryGetValue(d.Address.ToString(), out PciNodeDevice? device))
                     throw new PlacementConflictException($"{d.Address} is no longer on node {node.Metadata.Name}");
                 PciNodeRule? policy = (device.Rule ?? leading) is { } name ? rules.GetValueOrDefault(name) : null;
-                return new AssignedDevice
-                {
-                    Address = device.Address,
-                    StableId = device.StableId,
-                    VendorId = device.VendorId,
-                    ProductId = device.ProductId,
-                    NumaNode = device.NumaNode,
-                    IommuGroup = device.IommuGroup,
-                    Request = d.Companion ? null : d.Request,
-                    Companion = d.Companion ? true : null,
-                    Driver = policy?.Driver ?? PassthroughDriver.VfioPci,
-                    Managed = policy?.Managed ?? true,
-                    Reset = policy?.Reset ?? ResetPolicy.BestEffort,
-                    OneTimeUse = policy?.OneTimeUse == true ? true : null,
-                };
+                return Device(device, HeldPolicy.Of(policy), d.Companion ? null : d.Request, d.Companion ? true : null);
             })
         ) with
         {
@@ -54,7 +40,7 @@ internal static class AssignmentBuilder
     {
         Dictionary<string, string> owners = Owners(node, claim.Metadata.Uid!);
         AssignmentStatus? held = node.Status!.Assignments?.FirstOrDefault(a =>
-            a.ClaimUid == claim.Metadata.Uid && a.State != AssignmentState.Rejected
+            a.ClaimUid == claim.Metadata.Uid && a.State != HoldingState.Rejected
         );
         return held is { Devices: { Count: > 0 } devices }
             ? OfHeld(claim, node, devices, owners)
@@ -74,21 +60,14 @@ internal static class AssignmentBuilder
         var served = (claim.Status?.Devices ?? []).ToDictionary(d => d.Address);
         return For(
             claim,
-            held.Select(h => new AssignedDevice
-            {
-                Address = h.Address,
-                StableId = listed[h.Address].StableId,
-                VendorId = listed[h.Address].VendorId,
-                ProductId = listed[h.Address].ProductId,
-                NumaNode = listed[h.Address].NumaNode,
-                IommuGroup = listed[h.Address].IommuGroup,
-                Request = served.GetValueOrDefault(h.Address)?.Request,
-                Companion = served.GetValueOrDefault(h.Address)?.Companion,
-                Driver = h.Policy!.Driver,
-                Managed = h.Policy.Managed,
-                Reset = h.Policy.Reset,
-                OneTimeUse = h.Policy.OneTimeUse,
-            })
+            held.Select(h =>
+                Device(
+                    listed[h.Address],
+                    h.Policy!,
+                    served.GetValueOrDefault(h.Address)?.Request,
+                    served.GetValueOrDefault(h.Address)?.Companion
+                )
+            )
         ) with
         {
             NumaPreferenceMet = claim.Status?.NumaPreferenceMet,
@@ -113,14 +92,14 @@ internal static class AssignmentBuilder
         var inventory = NodeInventory.Build(
             node.Metadata.Name!,
             [
-                .. (node.Status!.Devices ?? []).Select(d => new NodeDevice
-                {
-                    Function = d.ToFunction(),
-                    Rule = d.Rule,
-                    Tags = d.Rule is { } rule ? rules.GetValueOrDefault(rule) : null,
-                    Owner = owners.GetValueOrDefault(d.Address),
-                    BlockedReason = named.Contains(d.Address) ? null : "it is not the claim's",
-                }),
+                .. (node.Status!.Devices ?? []).Select(d =>
+                    d.ToNodeDevice(rules) with
+                    {
+                        Owner = owners.GetValueOrDefault(d.Address),
+                        BlockedReason = named.Contains(d.Address) ? null : "it is not the claim's",
+                        BlocksPf = true,
+                    }
+                ),
             ],
             node.Status.ToSockets()
         );
@@ -130,6 +109,24 @@ internal static class AssignmentBuilder
             ? Of(claim, allocation, node)
             : null;
     }
+
+    /// <summary>A device as the node shows it, and how it is kept for its claim.</summary>
+    private static AssignedDevice Device(PciNodeDevice shown, HeldPolicy kept, string? request, bool? companion) =>
+        new()
+        {
+            Address = shown.Address,
+            StableId = shown.StableId,
+            VendorId = shown.VendorId,
+            ProductId = shown.ProductId,
+            NumaNode = shown.NumaNode,
+            IommuGroup = shown.IommuGroup,
+            Request = request,
+            Companion = companion,
+            Driver = kept.Driver,
+            Managed = kept.Managed,
+            Reset = kept.Reset,
+            OneTimeUse = kept.OneTimeUse,
+        };
 
     /// <summary>The devices of a node that others than a claim have, by its spec and by its agent.</summary>
     private static Dictionary<string, string> Owners(PciNode node, string but)
@@ -142,7 +139,7 @@ internal static class AssignmentBuilder
         }
 
         foreach (
-            AssignmentStatus? held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected && a.ClaimUid != but)
+            AssignmentStatus held in (node.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected && a.ClaimUid != but)
         )
         {
             foreach (AssignedDeviceStatus device in held.Devices ?? [])

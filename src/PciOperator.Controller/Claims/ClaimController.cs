@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Kubernetes.Schema;
 using Prometheus;
@@ -91,7 +92,7 @@ internal sealed class ClaimController(
         AssignmentStatus? report = node.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
         V1Node? host = caches.Nodes.Get(node.Metadata.Name!);
         if (
-            report is { State: AssignmentState.Rejected }
+            report is { State: HoldingState.Rejected }
             && !NodeStanding.MayRun(claim, host, node)
             && RefusalOf(report, node, assignment) is { } refusal
         )
@@ -162,7 +163,7 @@ internal sealed class ClaimController(
             .OrderBy(n => n.Metadata.Name, StringComparer.Ordinal)
             .ToList();
         PciNode? chosen = null;
-        foreach (PciNode? node in nodes.OrderByDescending(n => n.Metadata.Name == claim.Status?.NodeName))
+        foreach (PciNode node in nodes.OrderByDescending(n => n.Metadata.Name == claim.Status?.NodeName))
         {
             string name = node.Metadata.Name!;
             if (
@@ -216,7 +217,6 @@ internal sealed class ClaimController(
                 ct
             );
         }
-
         if (group.TooMany)
         {
             return await PendAsync(
@@ -226,7 +226,6 @@ internal sealed class ClaimController(
                 ct
             );
         }
-
         if (group.Nodes.Count > 1)
         {
             return await PendAsync(
@@ -315,10 +314,10 @@ internal sealed class ClaimController(
         if (node.Spec.Settling == true)
             throw new PlacementConflictException($"the agent of node {node.Metadata.Name} is being asked what it holds");
         var taken = assignments.SelectMany(a => a.Devices).Select(d => d.Address).ToHashSet();
-        foreach (AssignmentStatus? held in (node.Status?.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected))
+        foreach (AssignmentStatus held in (node.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected))
             taken.UnionWith((held.Devices ?? []).Select(d => d.Address));
 
-        foreach ((ClaimToPlace? claim, Core.NodeAllocation? allocation) in claims.Zip(decision.Allocations))
+        foreach ((ClaimToPlace claim, NodeAllocation allocation) in claims.Zip(decision.Allocations))
         {
             string uid = claim.Requirements.ClaimUid;
             if (assignments.Any(a => a.ClaimUid == uid))
@@ -330,7 +329,6 @@ internal sealed class ClaimController(
             {
                 throw new PlacementConflictException($"{clash} has another owner by now");
             }
-
             assignments.Add(AssignmentBuilder.Of(claim.Claim, allocation, node));
         }
 
@@ -438,7 +436,7 @@ internal sealed class ClaimController(
             return null;
         if (node.Spec.Assignments?.Any(a => a.ClaimUid == uid) == true)
             return $"node {name} still has its assignment";
-        if (node.Status?.Assignments?.Any(a => a.ClaimUid == uid && a.State != AssignmentState.Rejected) == true)
+        if (node.Status?.Assignments?.Any(a => a.ClaimUid == uid && a.State != HoldingState.Rejected) == true)
             return $"the agent of node {name} is giving its devices back";
         long generation =
             _withdrawn.TryGetValue((uid, name), out (string? PciNodeUid, long Generation) withdrawn)
@@ -458,7 +456,7 @@ internal sealed class ClaimController(
         return caches.PciNodes.Get(name)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == uid) switch
         {
             { Reason: "InUse" } => $"a VM or pod on node {name} that still has its devices open (InUse)",
-            { Reason: { Length: > 0 } reason, State: AssignmentState.Releasing or AssignmentState.Stuck } =>
+            { Reason: { Length: > 0 } reason, State: HoldingState.Releasing or HoldingState.Stuck } =>
                 $"node {name}: {TenantWords.Sentence(reason, name)}",
             _ => null,
         };
@@ -517,7 +515,6 @@ internal sealed class ClaimController(
         {
             events.Warning(before, lost.Reason, lost.Message, "Place");
         }
-
         if (status.Conditions.IsTrue(Conditions.Ready) && !before.Status?.Conditions.IsTrue(Conditions.Ready) == true)
             events.Normal(before, "Ready", $"its devices on node {status.NodeName} can be used", "Place");
     }
@@ -545,7 +542,7 @@ internal sealed class ClaimController(
     {
         string? reason = caches
             .PciNodes.Get(node)
-            ?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != AssignmentState.Rejected)
+            ?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid && a.State != HoldingState.Rejected)
             ?.Reason;
         if (reason is not { Length: > 0 } || _waits.TryGetValue(claim.Metadata.Uid!, out string? said) && said == reason)
             return;
@@ -575,7 +572,6 @@ internal sealed class ClaimController(
         {
             caches.Claims.Observe(written);
         }
-
         return written;
     }
 

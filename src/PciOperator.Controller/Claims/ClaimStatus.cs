@@ -1,6 +1,6 @@
 using System.Text.Json;
-using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Controller;
 
@@ -58,13 +58,13 @@ internal static class ClaimStatus
     )
     {
         string name = node.Metadata.Name!;
-        bool prepared = report?.State == AssignmentState.Prepared && doubt?.Ready != false;
-        bool stuck = report?.State == AssignmentState.Stuck;
-        bool stub = assignment.Devices.Any(d => d.Driver == PassthroughDriver.PciStub);
+        bool prepared = report?.State == HoldingState.Prepared && doubt?.Ready != false;
+        bool stuck = report?.State == HoldingState.Stuck;
+        bool stub = assignment.Devices.Any(d => d.Driver == BindDriver.PciStub);
         string addresses = string.Join(", ", assignment.Devices.Select(d => d.Address));
         long? generation = claim.Metadata.Generation;
 
-        IReadOnlyList<V1Condition> conditions = (claim.Status?.Conditions).With(
+        IReadOnlyList<k8s.Models.V1Condition> conditions = (claim.Status?.Conditions).With(
             Conditions.Scheduled,
             true,
             "Placed",
@@ -72,10 +72,10 @@ internal static class ClaimStatus
             generation,
             now
         );
-        (string? reason, string? message) =
+        (string reason, string message) =
             prepared ? ("Bound", $"{Counted.Of(assignment.Devices.Count, "device")} bound and verified on node {name}")
             : doubt?.Ready == false ? (doubt.Reason, doubt.Message)
-            : report?.State == AssignmentState.Rejected
+            : report?.State == HoldingState.Rejected
                 ? (
                     TenantWords.Reason(report.Reason, "Refused"),
                     $"node {name} gave the devices to this claim in this boot, and holds them for it no more: {TenantWords.Sentence(report.Reason, name)}. A VM may run with them, so the claim is not moved: "
@@ -131,9 +131,9 @@ internal static class ClaimStatus
                     IommuGroup = shown.GetValueOrDefault(d.Address)?.IommuGroup ?? d.IommuGroup,
                     Driver = prepared ? held.GetValueOrDefault(d.Address)?.Driver ?? shown.GetValueOrDefault(d.Address)?.Driver : null,
                     State =
-                        shown.GetValueOrDefault(d.Address)?.State == PciDeviceState.Removed ? PciDeviceState.Removed
-                        : prepared ? PciDeviceState.Allocated
-                        : PciDeviceState.Claimed,
+                        shown.GetValueOrDefault(d.Address)?.State == DeviceState.Removed ? DeviceState.Removed
+                        : prepared ? DeviceState.Allocated
+                        : DeviceState.Claimed,
                     Companion = d.Companion,
                 }),
             ],

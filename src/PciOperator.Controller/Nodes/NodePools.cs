@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Controller;
 
@@ -20,20 +21,11 @@ internal static class NodePools
         IEnumerable<string> pools = (status.Pools ?? [])
             .GroupBy(p => (p.VendorId, p.ProductId, p.Type, p.NumaNode))
             .Select(g =>
-                $"{g.Key.VendorId}:{g.Key.ProductId} {Spell(g.Key.Type)}{(g.Key.NumaNode is { } numa ? $" numa {numa}" : "")}: {g.Sum(p => (long)p.Available)} of {g.Sum(p => (long)p.Total)} free"
+                $"{g.Key.VendorId}:{g.Key.ProductId} {g.Key.Type.ToNova()}{(g.Key.NumaNode is { } numa ? $" numa {numa}" : "")}: {g.Sum(p => (long)p.Available)} of {g.Sum(p => (long)p.Total)} free"
             );
         string text = string.Join("; ", pools);
         return text.Length == 0 ? (true, "NoDevices", "no device of this node may be given away") : (true, "Ready", Cut(text));
     }
 
     private static string Cut(string text) => text.Length > Longest ? text[..Longest] + "…" : text;
-
-    private static string Spell(PciDeviceType type) =>
-        type switch
-        {
-            PciDeviceType.PhysicalFunction => "type-PF",
-            PciDeviceType.VirtualFunction => "type-VF",
-            PciDeviceType.Vdpa => "vdpa",
-            _ => "type-PCI",
-        };
 }

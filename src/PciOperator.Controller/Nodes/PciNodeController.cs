@@ -42,7 +42,6 @@ internal sealed class PciNodeController(
                 unreadable
             );
         }
-
         entity = Reports.Readable(entity);
         if (node is null)
         {
@@ -96,7 +95,6 @@ internal sealed class PciNodeController(
                 ct: ct
             );
         }
-
         log.LogInformation("node {Node} was registered again: the PciNode of the Node that is gone gives way", entity.Metadata.Name);
         return ReconciliationResult.Done;
     }
@@ -128,7 +126,7 @@ internal sealed class PciNodeController(
     private PciNodeSpec Settled(PciNode node)
     {
         var assignments = (node.Spec.Assignments ?? []).ToList();
-        var held = (node.Status!.Assignments ?? []).Where(a => a.State != AssignmentState.Rejected).Select(a => a.ClaimUid).ToHashSet();
+        var held = (node.Status!.Assignments ?? []).Where(a => a.State != HoldingState.Rejected).Select(a => a.ClaimUid).ToHashSet();
         // A claim's status names its node, and only the controller writes that; what an agent says of other claims is not asked.
         IOrderedEnumerable<PassthroughClaim> claims = caches
             .Claims.ByIndex(ControllerCaches.ByNode, node.Metadata.Name!)
@@ -142,7 +140,7 @@ internal sealed class PciNodeController(
             .OrderByDescending(c => held.Contains(c.Metadata.Uid!))
             .ThenBy(c => c.Metadata.CreationTimestamp)
             .ThenBy(c => c.Metadata.Uid, StringComparer.Ordinal);
-        foreach (PassthroughClaim? claim in claims)
+        foreach (PassthroughClaim claim in claims)
         {
             if (
                 AssignmentBuilder.Again(
@@ -181,7 +179,7 @@ internal sealed class PciNodeController(
     /// </summary>
     private async Task<ReconciliationResult> DeleteWhenFreeAsync(V1Node node, PciNode entity, CancellationToken ct)
     {
-        if (entity.Spec.Assignments is { Count: > 0 } || (entity.Status?.Assignments ?? []).Any(a => a.State != AssignmentState.Rejected))
+        if (entity.Spec.Assignments is { Count: > 0 } || (entity.Status?.Assignments ?? []).Any(a => a.State != HoldingState.Rejected))
         {
             events.Warning(
                 entity,
@@ -202,7 +200,6 @@ internal sealed class PciNodeController(
                 ct: ct
             );
         }
-
         return ReconciliationResult.Done;
     }
 
@@ -247,9 +244,8 @@ internal sealed class PciNodeController(
         {
             return;
         }
-
         var named = PciOperatorApi.FreedBy(text).ToHashSet();
-        if (devices.Any(d => d.WithheldBy == PciOperatorApi.UsedOnce && named.Contains(PciAddress.Parse(d.Address))))
+        if (devices.Any(d => d.WithheldBy == WithheldWords.UsedOnce && named.Contains(PciAddress.Parse(d.Address))))
             return; // its agent has still to do it
         try
         {
@@ -280,7 +276,7 @@ internal sealed class PciNodeController(
             return; // nothing to say on nodes that no PciDeviceSpec is for
         }
 
-        (bool ready, string? reason, string? message) = NodePools.Describe(entity, view.IsAgentReady(entity.Metadata.Name!));
+        (bool ready, string reason, string message) = NodePools.Describe(entity, view.IsAgentReady(entity.Metadata.Name!));
         V1NodeCondition? known = node.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType);
         string status = ready ? "True" : "False";
         if (known is not null && known.Status == status && known.Reason == reason && known.Message == message)

@@ -8,23 +8,9 @@ internal static class PciNodeRules
 {
     /// <summary>A spec as it applies to a node: guard overrides of other nodes are left out.</summary>
     public static PciNodeRule Of(PciDeviceSpec spec, string node) =>
-        new()
+        new(spec.Spec)
         {
             Name = spec.Metadata.Name!,
-            Devices = spec.Spec.Devices,
-            Driver = spec.Spec.Driver,
-            Managed = spec.Spec.Managed,
-            Sriov = spec.Spec.Sriov,
-            Reset = spec.Spec.Reset,
-            Companions = spec.Spec.Companions,
-            PhysicalNetwork = spec.Spec.PhysicalNetwork,
-            Trusted = spec.Spec.Trusted,
-            RemoteManaged = spec.Spec.RemoteManaged,
-            LiveMigratable = spec.Spec.LiveMigratable,
-            OneTimeUse = spec.Spec.OneTimeUse,
-            ResourceClass = spec.Spec.ResourceClass,
-            Traits = spec.Spec.Traits,
-            Tags = spec.Spec.Tags,
             GuardOverrides = spec.Spec.GuardOverrides?.Where(o => o.NodeName == node).ToList() is { Count: > 0 } own ? own : null,
         };
 

@@ -23,7 +23,7 @@ internal sealed class PciDeviceSpecController(
     public async Task<ReconciliationResult> ReconcileAsync(PciDeviceSpec entity, CancellationToken ct)
     {
         (int nodes, int devices) = view.CountOfSpec(entity.Metadata.Name!);
-        (bool accepted, string? reason, string? message) = Judge(() => entity.Spec.ToDeviceRule(entity.Metadata.Name!));
+        (bool accepted, string reason, string message) = Judge(() => entity.Spec.ToDeviceRule(entity.Metadata.Name!));
         var status = new PciDeviceSpecStatus
         {
             ObservedGeneration = entity.Metadata.Generation,
@@ -52,7 +52,6 @@ internal sealed class PciDeviceSpecController(
         {
             return ReconciliationResult.Done;
         }
-
         caches.Specs.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
         return ReconciliationResult.Done;
     }
@@ -66,7 +65,7 @@ internal sealed class PciDeviceSpecController(
         IReadOnlyList<string> nodes = leftOut.NodesWithout(spec.Metadata.Name!);
         if (nodes.Count == 0 && conditions.Find(Conditions.Applied) is null)
             return conditions;
-        (string? reason, string? message) =
+        (string reason, string message) =
             nodes.Count == 0
                 ? ("Applied", "every node that it is for has it")
                 : (
@@ -102,7 +101,7 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
     public async Task<ReconciliationResult> ReconcileAsync(PciAlias entity, CancellationToken ct)
     {
         AliasDefinition? alias = null;
-        (bool accepted, string? reason, string? message) = PciDeviceSpecController.Judge(() =>
+        (bool accepted, string reason, string message) = PciDeviceSpecController.Judge(() =>
             alias = view.Alias(entity.Metadata.Name!) ?? entity.ToDefinition()
         );
         (int nodes, int devices) = alias is null ? (0, 0) : view.CountOfAlias(alias);
@@ -134,7 +133,6 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
         {
             return ReconciliationResult.Done;
         }
-
         caches.Aliases.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
         return ReconciliationResult.Done;
     }
@@ -154,22 +152,13 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
                         {
                             d.VendorId is null && d.ProductId is null ? null : $"{d.VendorId ?? "*"}:{d.ProductId ?? "*"}",
                             d.ResourceClass,
-                            Spell(d.DeviceType),
+                            d.DeviceType?.ToNova(),
                         }.OfType<string>()
                     )
                 )
             ),
             4096
         );
-
-    private static string? Spell(PciAliasDeviceType? type) =>
-        type switch
-        {
-            PciAliasDeviceType.Pci => "type-PCI",
-            PciAliasDeviceType.PhysicalFunction => "type-PF",
-            PciAliasDeviceType.VirtualFunction => "type-VF",
-            _ => null,
-        };
 
     /// <summary>The alias for the allocator; null when it can't be used.</summary>
     internal static AliasDefinition? Usable(PciAlias alias)

@@ -1,4 +1,5 @@
 using System.Collections.ObjectModel;
+using System.Text.Json.Serialization;
 
 namespace PciOperator.Core;
 
@@ -6,9 +7,11 @@ namespace PciOperator.Core;
 public enum CompanionPolicy
 {
     /// <summary>No: such a group is not offered. The default.</summary>
+    [JsonStringEnumMemberName("refuse")]
     Refuse,
 
     /// <summary>Yes.</summary>
+    [JsonStringEnumMemberName("allow")]
     Allow,
 }
 

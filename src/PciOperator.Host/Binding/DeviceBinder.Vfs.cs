@@ -68,15 +68,15 @@ internal sealed partial class DeviceBinder
     {
         if (
             device.OriginalVf is not { } wanted
-            || device.Parent is not { } pf
-            || Inventory.VfIndexOf(files, pf, device.At) is not { } index
+            || device.ParentAddress is not { } pf
+            || Inventory.VfIndexOf(files, pf, device.Address) is not { } index
         )
         {
             return;
         }
 
         // On its own driver again after an interruption: that has chosen a MAC if the VF had none.
-        string? driver = Inventory.DriverOf(files, device.At);
+        string? driver = Inventory.DriverOf(files, device.Address);
         bool back = driver is not null && driver == device.OriginalDriver && driver != device.TargetDriver;
         if (Settle(pf, index, wanted, anyMac: back && wanted.Mac == VfSettings.NoMac) is { } wrong)
             NotClean?.Invoke(device, wrong);
@@ -139,7 +139,7 @@ internal sealed partial class DeviceBinder
     /// </summary>
     private void RestoreVfs(JournalDevice device)
     {
-        PciAddress pf = device.At;
+        PciAddress pf = device.Address;
         if (device.OriginalNumVfs is not (> 0 and var count) || Inventory.DriverOf(files, pf) != device.OriginalDriver)
             return;
         string folder = SysfsPaths.Device(pf);

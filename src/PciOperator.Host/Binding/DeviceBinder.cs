@@ -36,16 +36,16 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     /// <summary>Binds one device to its target driver.</summary>
     public void Bind(JournalDevice device)
     {
-        string folder = SysfsPaths.Device(device.At);
-        if (Inventory.OverrideOf(files, device.At) != device.TargetDriver)
+        string folder = SysfsPaths.Device(device.Address);
+        if (Inventory.OverrideOf(files, device.Address) != device.TargetDriver)
             files.Write($"{folder}/driver_override", device.TargetDriver);
-        string? driver = Inventory.DriverOf(files, device.At);
+        string? driver = Inventory.DriverOf(files, device.Address);
         if (driver == device.TargetDriver)
             return;
-        Unbind(device.At, driver);
+        Unbind(device.Address, driver);
         try
         {
-            Probe(device.At, device.TargetDriver);
+            Probe(device.Address, device.TargetDriver);
         }
         catch (HostIoException e) when (e.Errno == Errnos.EINVAL)
         {
@@ -56,7 +56,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
             );
         }
 
-        driver = Inventory.DriverOf(files, device.At);
+        driver = Inventory.DriverOf(files, device.Address);
         if (driver != device.TargetDriver)
         {
             throw new RefusalException(
@@ -72,10 +72,10 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     {
         foreach (JournalDevice device in entry.Devices)
         {
-            string? driver = Inventory.DriverOf(files, device.At);
+            string? driver = Inventory.DriverOf(files, device.Address);
             if (driver != device.TargetDriver)
                 return $"{device.Address} is on {driver ?? "no driver"} instead of {device.TargetDriver}.";
-            if (device.Managed && Inventory.OverrideOf(files, device.At) != device.TargetDriver)
+            if (device.Managed && Inventory.OverrideOf(files, device.Address) != device.TargetDriver)
                 return $"driver_override of {device.Address} isn't {device.TargetDriver} any more.";
 
             // A kernel with CONFIG_VFIO_GROUP=n has iommufd's node only.
@@ -83,7 +83,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
                 VfioDrivers.IsVfio(driver)
                 && device.IommuGroup is { } group
                 && !files.Exists(SysfsPaths.GroupNode(group))
-                && Inventory.VfioDevice(files, device.At) is null
+                && Inventory.VfioDevice(files, device.Address) is null
             )
             {
                 return $"{device.Address} is on {driver}, but {SysfsPaths.GroupNode(group)} isn't there.";
@@ -96,8 +96,8 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     /// <summary>Sets overrides that somebody cleared on devices that are still on their drivers: it disturbs no user.</summary>
     public void RepairOverrides(JournalEntry entry)
     {
-        foreach (JournalDevice device in entry.Devices.Where(d => d.Managed && Inventory.DriverOf(files, d.At) == d.TargetDriver))
-            SetOverride(device.At, device.TargetDriver);
+        foreach (JournalDevice device in entry.Devices.Where(d => d.Managed && Inventory.DriverOf(files, d.Address) == d.TargetDriver))
+            SetOverride(device.Address, device.TargetDriver);
     }
 
     /// <summary>The process that has a device of the entry open through VFIO, in words; null when none.</summary>
@@ -105,7 +105,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     {
         var those = new DeviceNodes(files);
         var nodes = new Dictionary<DeviceNumber, string>();
-        foreach (KeyValuePair<DeviceNumber, string> node in entry.Devices.SelectMany(d => those.VfioOf(d.At, d.IommuGroup)))
+        foreach (KeyValuePair<DeviceNumber, string> node in entry.Devices.SelectMany(d => those.VfioOf(d.Address, d.IommuGroup)))
             nodes[node.Key] = node.Value;
         return nodes.Count == 0 ? null : files.Processes().FindUser(nodes, []);
     }
@@ -129,7 +129,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
             catch (Exception e) when (e is HostIoException or RefusalException)
             {
                 // Pulled out meanwhile: there is nothing to put back.
-                if (IsGone(device.At) || (unclean(device) && LeftUnbound(device)))
+                if (IsGone(device.Address) || (unclean(device) && LeftUnbound(device)))
                     continue;
                 failures.Add(e is RefusalException ? e.Message : $"{device.Address}: {e.Message}");
                 blocked &= e is RefusalException { Reason: HoldingReasons.WriteBlocked };
@@ -143,22 +143,15 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     /// <summary>Whether the very device is at its address: not gone, and not another card in its place.</summary>
     public bool IsThere(JournalDevice device)
     {
-        if (
-            Inventory.IdsOf(files, device.At) is not { } ids
-            || ids.Vendor.ToString() != device.VendorId
-            || ids.Product.ToString() != device.ProductId
-        )
-        {
+        if (Inventory.IdsOf(files, device.Address) is not { } ids || ids.Vendor != device.VendorId || ids.Product != device.ProductId)
             return false;
-        }
-
-        string? set = Inventory.OverrideOf(files, device.At);
+        string? set = Inventory.OverrideOf(files, device.Address);
         bool ours =
             set is not null && (set == device.TargetDriver || set == device.OriginalDriver)
-            || Inventory.DriverOf(files, device.At) == device.TargetDriver;
+            || Inventory.DriverOf(files, device.Address) == device.TargetDriver;
         return ours
-            || new Inventory(files).IdentityOf(device.At) is not { } now
-            || DeviceIdentity.Difference(device.At, KnownDevice.Of(device), now, ours) is null;
+            || new Inventory(files).IdentityOf(device.Address) is not { } now
+            || DeviceIdentity.Difference(device.Address, KnownDevice.Of(device), now, ours) is null;
     }
 
     /// <summary>A device of the entry that is still on the claim's driver, as a sentence; null when none is.</summary>
@@ -167,10 +160,10 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
         foreach (JournalDevice device in entry.Devices.Where(d => d.Managed && d.TargetDriver != d.OriginalDriver))
         {
             if (
-                Inventory.IdsOf(files, device.At) is { } ids
-                && ids.Vendor.ToString() == device.VendorId
-                && ids.Product.ToString() == device.ProductId
-                && Inventory.DriverOf(files, device.At) == device.TargetDriver
+                Inventory.IdsOf(files, device.Address) is { } ids
+                && ids.Vendor == device.VendorId
+                && ids.Product == device.ProductId
+                && Inventory.DriverOf(files, device.Address) == device.TargetDriver
             )
             {
                 return $"{device.Address} is still on {device.TargetDriver}, and the claim can't go before it is back on {device.OriginalDriver ?? "no driver"}: driverctl unset-override {device.Address} puts it back by hand.";
@@ -198,9 +191,9 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
     {
         try
         {
-            if (Inventory.DriverOf(files, device.At) == device.TargetDriver)
+            if (Inventory.DriverOf(files, device.Address) == device.TargetDriver)
                 return false;
-            SetOverride(device.At, device.OriginalOverride);
+            SetOverride(device.Address, device.OriginalOverride);
             return true;
         }
         catch (Exception e) when (e is HostIoException or RefusalException)
@@ -215,7 +208,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
         RestoreSettings(device);
         if (!device.Managed)
             return;
-        string? driver = Inventory.DriverOf(files, device.At);
+        string? driver = Inventory.DriverOf(files, device.Address);
         if (driver is null && IsLeaving(device))
         {
             throw new RefusalException(
@@ -223,10 +216,9 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
                 $"The kernel has not finished unbinding {device.Address} from {device.TargetDriver}, which an agent before this one began; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does."
             );
         }
-
         if ((driver == device.TargetDriver || driver is null) && driver != device.OriginalDriver)
-            Rebind(device.At, driver, device.OriginalDriver, device.OriginalOverride);
-        SetOverride(device.At, device.OriginalOverride);
+            Rebind(device.Address, driver, device.OriginalDriver, device.OriginalOverride);
+        SetOverride(device.Address, device.OriginalOverride);
         RestoreVfs(device);
     }
 

@@ -78,7 +78,7 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
     {
         if (device.OriginalResetMethods is not { } original)
             return null;
-        string path = $"{SysfsPaths.Device(device.At)}/reset_method";
+        string path = $"{SysfsPaths.Device(device.Address)}/reset_method";
         try
         {
             string? now = files.ReadText(path);
@@ -124,7 +124,7 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
     private void ResetFunction(Attempt attempt)
     {
         JournalDevice device = attempt.Device;
-        string folder = SysfsPaths.Device(device.At);
+        string folder = SysfsPaths.Device(device.Address);
         try
         {
             if (!files.Exists($"{folder}/reset"))
@@ -190,20 +190,20 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
             }
 
             work.Purpose = $"looking at what a hot reset of {device.Address} hits";
-            IReadOnlyList<PciAddress> hits = files.HotResetTargets(device.At, group);
+            IReadOnlyList<PciAddress> hits = files.HotResetTargets(device.Address, group);
             if (Obstacle(hits, attempts, entry) is { } obstacle)
             {
                 attempt.Tried.Add($"{HotReset}: {obstacle}");
                 return;
             }
 
-            List<JournalDevice> hit = [.. entry.Devices.Where(d => hits.Contains(d.At))];
+            List<JournalDevice> hit = [.. entry.Devices.Where(d => hits.Contains(d.Address))];
             bool done = Perform(
                 attempt,
                 HotReset,
-                () => files.HotReset(device.At, [.. hit.Select(d => d.IommuGroup!.Value).Prepend(group).Distinct()])
+                () => files.HotReset(device.Address, [.. hit.Select(d => d.IommuGroup!.Value).Prepend(group).Distinct()])
             );
-            foreach (Attempt reached in attempts.Where(a => hits.Contains(a.Device.At)))
+            foreach (Attempt reached in attempts.Where(a => hits.Contains(a.Device.Address)))
             {
                 // One that was reset alone before must have come through it too.
                 reached.TriedHotReset = true;
@@ -228,7 +228,7 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
     {
         foreach (PciAddress hit in hits)
         {
-            if (entry.Devices.FirstOrDefault(d => d.At == hit) is not { } other)
+            if (entry.Devices.FirstOrDefault(d => d.Address == hit) is not { } other)
                 return $"it would also reset {hit}, which the claim doesn't hold";
             if (other.Reset == ResetMode.Skip)
                 return $"it would also reset {hit}, whose spec says reset: skip";
@@ -299,7 +299,7 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
         byte[]? config;
         try
         {
-            config = files.ReadBytes($"{SysfsPaths.Device(device.At)}/config", HeaderBytes);
+            config = files.ReadBytes($"{SysfsPaths.Device(device.Address)}/config", HeaderBytes);
         }
         catch (HostIoException e)
         {

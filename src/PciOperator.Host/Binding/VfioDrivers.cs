@@ -1,3 +1,5 @@
+using PciOperator.Core;
+
 namespace PciOperator.Host;
 
 /// <summary>Drivers that hold a device for somebody in user space.</summary>

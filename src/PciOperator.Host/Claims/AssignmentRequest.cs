@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
@@ -18,8 +19,11 @@ public sealed record AssignmentRequest
     public required IReadOnlyList<DeviceToTake> Devices { get; init; }
 }
 
-/// <summary>One device as the cluster knows it; it is taken only when the host still shows the same.</summary>
-public sealed record DeviceToTake
+/// <summary>
+/// One device as the cluster knows it; it is taken only when the host still shows the same. The journal keeps all of it
+/// (<see cref="JournalDevice"/>).
+/// </summary>
+public record DeviceToTake
 {
     /// <summary>Where it was seen.</summary>
     public required PciAddress Address { get; init; }
@@ -37,9 +41,11 @@ public sealed record DeviceToTake
     public int? IommuGroup { get; init; }
 
     /// <summary>What to bind it to.</summary>
+    [JsonRequired]
     public BindDriver Driver { get; init; } = BindDriver.VfioPci;
 
     /// <summary>False: the administrator binds it, and it is only checked.</summary>
+    [JsonRequired]
     public bool Managed { get; init; } = true;
 
     /// <summary>Whether it is reset before its owner gets it and after.</summary>
@@ -47,30 +53,4 @@ public sealed record DeviceToTake
 
     /// <summary>After this owner it stays withheld until an administrator frees it.</summary>
     public bool OneTimeUse { get; init; }
-}
-
-/// <summary>Whether a device is reset between owners.</summary>
-public enum ResetMode
-{
-    /// <summary>Reset when a method works; given away also when none does, and said so.</summary>
-    BestEffort,
-
-    /// <summary>Given away only when a reset has worked.</summary>
-    Required,
-
-    /// <summary>Never reset.</summary>
-    Skip,
-}
-
-/// <summary>The driver that a claimed device is bound to.</summary>
-public enum BindDriver
-{
-    /// <summary>vfio-pci.</summary>
-    VfioPci,
-
-    /// <summary>The kernel's best vfio variant driver for the device (modules.alias), else vfio-pci.</summary>
-    Auto,
-
-    /// <summary>pci-stub: only taken from the host.</summary>
-    PciStub,
 }

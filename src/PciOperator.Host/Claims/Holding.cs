@@ -55,25 +55,6 @@ public sealed record HeldDevice
     public string? VfioDeviceNode { get; init; }
 }
 
-/// <summary>The states of a holding.</summary>
-public enum HoldingState
-{
-    /// <summary>Being bound, or to be bound again after a restart of the agent or of the host.</summary>
-    Preparing,
-
-    /// <summary>All devices are bound and verified.</summary>
-    Prepared,
-
-    /// <summary>Being given back; may wait for a process that uses it.</summary>
-    Releasing,
-
-    /// <summary>Refused: nothing is held and everything is as it was.</summary>
-    Rejected,
-
-    /// <summary>Neither done nor undone: held, named, not to be offered; <see cref="Holding.Message"/> says what to do.</summary>
-    Stuck,
-}
-
 /// <summary>The words of <see cref="Holding.Reason"/> and <see cref="SriovOutcome.Reason"/>.</summary>
 public static class HoldingReasons
 {

@@ -49,8 +49,8 @@ internal sealed class Reservations
         public static Share Of(JournalEntry entry) =>
             new(
                 $"{entry.ClaimNamespace}/{entry.ClaimName}",
-                entry.Devices.Select(d => d.At).ToHashSet(),
-                entry.Devices.Select(d => d.Parent).OfType<PciAddress>().ToHashSet(),
+                entry.Devices.Select(d => d.Address).ToHashSet(),
+                entry.Devices.Select(d => d.ParentAddress).OfType<PciAddress>().ToHashSet(),
                 entry.Devices.Select(d => d.IommuGroup).OfType<int>().ToHashSet()
             );
 

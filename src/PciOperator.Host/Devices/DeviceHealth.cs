@@ -14,7 +14,6 @@ namespace PciOperator.Host;
 /// </remarks>
 internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
 {
-    public const string ConfigSpaceGone = "ConfigSpaceGone";
     public const string AerErrors = "AerErrors";
     public const string LinkDegraded = "LinkDegraded";
     private const int DisplayClass = 0x03;
@@ -73,7 +72,6 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
         {
             _memories[f.Address] = memory = new Memory(device);
         }
-
         string folder = SysfsPaths.Device(f.Address);
 
         // Any look at the configuration space or the link of a device that sleeps would wake it, or find it silent.
@@ -92,7 +90,7 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
         string? errors = Errors(f, folder, memory);
         if (!gone && link is null && errors is null)
         {
-            return f.Problems.Count == 0 && f.WithheldBy != ConfigSpaceGone
+            return f.Problems.Count == 0 && f.WithheldBy != WithheldWords.ConfigSpaceGone
                 ? f
                 : f with
                 {
@@ -101,17 +99,16 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
                     WithheldBy = null,
                 };
         }
-
         string silent =
             $"{f.Address} doesn't answer any more (its configuration space reads ffff): it has fallen off the bus. Look at its power and its seat; echo 1 > {folder}/remove and echo 1 > /sys/bus/pci/rescan find it again, or a reboot does.";
         var problems = new List<DeviceProblem>();
         if (gone)
-            problems.Add(new DeviceProblem(ConfigSpaceGone, silent));
+            problems.Add(new DeviceProblem(WithheldWords.ConfigSpaceGone, silent));
         if (errors is not null)
             problems.Add(new DeviceProblem(AerErrors, errors));
         if (link is not null)
             problems.Add(new DeviceProblem(LinkDegraded, link));
-        return f with { Problems = problems, Withheld = gone ? silent : null, WithheldBy = gone ? ConfigSpaceGone : null };
+        return f with { Problems = problems, Withheld = gone ? silent : null, WithheldBy = gone ? WithheldWords.ConfigSpaceGone : null };
     }
 
     private bool IsAllOnes(string config) =>

@@ -145,8 +145,6 @@ internal readonly record struct KnownDevice(PciId VendorId, PciId ProductId, str
 {
     public static KnownDevice Of(DeviceToTake device) => new(device.VendorId, device.ProductId, device.StableId);
 
-    public static KnownDevice Of(JournalDevice device) => new(PciId.Parse(device.VendorId), PciId.Parse(device.ProductId), device.StableId);
-
     public static KnownDevice Of(HostFunction f) => new(f.Function.VendorId, f.Function.ProductId, f.Function.StableId, f.Evidence);
 }
 

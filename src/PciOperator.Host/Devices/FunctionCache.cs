@@ -32,7 +32,7 @@ internal sealed class FunctionCache(IHostFileSystem files, TimeProvider time)
 
             // What a claim has come to hold since: the uevents of that may still be on their way.
             scope?.Touched.UnionWith(_passedOver);
-            scope?.Touched.UnionWith(settled.Where(e => !_seenSettled.Contains(e)).SelectMany(e => e.Devices).Select(d => d.At));
+            scope?.Touched.UnionWith(settled.Where(e => !_seenSettled.Contains(e)).SelectMany(e => e.Devices).Select(d => d.Address));
             List<HostFunction> functions = scope is null
                 ? _health.Look(_inventory.ReadAll(use, fresh, problems, _seen, locked), isHeld)
                 : _health.Look(_inventory.ReadAgain(_seen!, scope, use, problems, locked), isHeld, scope.Touched);

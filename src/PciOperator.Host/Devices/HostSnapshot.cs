@@ -100,6 +100,9 @@ public sealed record HostFunction
     /// <summary>What is wrong with it without keeping it from its users: errors it reports, a link below its capability.</summary>
     public IReadOnlyList<DeviceProblem> Problems { get; init; } = [];
 
+    /// <summary>The kernel still has what was done to it: it never left the bus.</summary>
+    internal bool IsStillOurs => DriverOverride is not null || VfioDrivers.IsVfio(Driver);
+
     /// <summary>All that it can be known by; <see cref="PciFunction.StableId"/> is the best of it.</summary>
     internal Evidence? Evidence { get; init; }
 

@@ -24,7 +24,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
             {
                 CheckIdentity(device, found.GetValueOrDefault(device.Address), use, files, inUse);
             }
-            catch (RefusalException drift) when (PassthroughHost.IsDrift(drift.Reason) && DeviceIdentity.IsSerial(device.StableId))
+            catch (RefusalException drift) when (DriftCheck.IsDrift(drift.Reason) && DeviceIdentity.IsSerial(device.StableId))
             {
                 string elsewhere = DeviceIdentity.Elsewhere(
                     device.Address,
@@ -47,7 +47,6 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                     $"The assignment names the PF {pf.Address} and its VF {own}: taking a PF removes its VFs."
                 );
             }
-
             vfs.AddRange(inventory.ReadNow(addresses, use));
         }
 
@@ -81,7 +80,6 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                     $"{f.Address} is on {f.Driver ?? "no driver"}, and its spec says managed: false: bind it to {VfioDrivers.NameOf(wanted)} first (driverctl set-override {f.Address} {VfioDrivers.NameOf(wanted)})."
                 );
             }
-
             GuardVerdict verdict = guards.Check(f, Use, ours(f) || bound is not null);
             if (verdict.Refusal is { } refusal)
             {
@@ -90,7 +88,6 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                     refusal.Sentence
                 );
             }
-
             if (verdict.Overridden is { } said)
                 overridden.Add(said);
         }
@@ -166,7 +163,6 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
         {
             nodes[node.Key] = node.Value;
         }
-
         PciAddress[] addresses = [.. free.Select(f => f.Address)];
         if (nodes.Count + addresses.Length > 0 && Usage.Processes.FindUser(nodes, addresses) is { } user)
         {
@@ -175,7 +171,6 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                 $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process."
             );
         }
-
         if (
             free.Any(f => Guards.IsNetwork(f) || Use.InterfacesOf(f.Address).Count > 0) && Usage.Namespaces.FindUser(addresses) is { } other
         )
@@ -190,18 +185,12 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
             throw new RefusalException(HoldingReasons.DeviceGone, $"There is no device at {device.Address}.");
         PciFunction f = found.Function;
         if (
-            DeviceIdentity.Difference(
-                device.Address,
-                KnownDevice.Of(device),
-                KnownDevice.Of(found),
-                inUse && PassthroughHost.IsStillOurs(found)
-            ) is
+            DeviceIdentity.Difference(device.Address, KnownDevice.Of(device), KnownDevice.Of(found), inUse && found.IsStillOurs) is
             { } difference
         )
         {
             throw new RefusalException(HoldingReasons.DriftDetected, difference);
         }
-
         if (f.IsBridge)
             throw new RefusalException(HoldingReasons.InvalidRequest, $"{device.Address} is a bridge: bridges are not handed out.");
         if (f.IommuGroup is null || use.UnsafeNoIommu)
@@ -211,7 +200,6 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                 $"{device.Address} has no IOMMU group. {HostFacts.Iommu(files).WhyNot}".TrimEnd()
             );
         }
-
         if (device.IommuGroup is { } group && f.IommuGroup != group)
         {
             throw new RefusalException(
@@ -236,7 +224,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
             !unmanaged.Contains(pf)
             && found.TryGetValue(pf, out HostFunction? f)
             && f.Function.Type == DeviceType.Pf
-            && !(inUse && PassthroughHost.IsStillOurs(f));
+            && !(inUse && f.IsStillOurs);
         foreach (int group in found.Values.Select(f => f.Function.IommuGroup!.Value).Distinct())
         {
             foreach (HostFunction other in inventory.ReadNow(inventory.GroupMembers(group).Where(a => !found.ContainsKey(a)), use))

@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Microsoft.Extensions.Logging;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
@@ -37,6 +38,12 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
 
     /// <summary>What a device is remembered by.</summary>
     public static string Key(string? stableId, PciAddress address) => stableId ?? $"address:{address}";
+
+    /// <summary>What a function is remembered by.</summary>
+    public static string Key(HostFunction function) => Key(function.Function.StableId, function.Address);
+
+    /// <summary>What a claim's device is remembered by.</summary>
+    public static string Key(DeviceToTake device) => Key(device.StableId, device.Address);
 
     /// <summary>Reads all records, the first time.</summary>
     /// <exception cref="JournalException">A record is of a newer format.</exception>
@@ -171,6 +178,19 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
         );
     }
 
+    /// <summary>As <see cref="Update"/>, of what is safe to lose: a failure to write it is only logged.</summary>
+    public void TryUpdate(IHostFileSystem through, DeviceToTake device, ILogger logger, Func<DeviceRecord, DeviceRecord> change)
+    {
+        try
+        {
+            Update(through, Key(device), device.Address, change);
+        }
+        catch (HostIoException e)
+        {
+            logger.LogWarning("What was learnt about {Address} is forgotten when the agent restarts: {Message}", device.Address, e.Message);
+        }
+    }
+
     /// <summary>Removes the marks that a claim left on devices which it never had.</summary>
     public void Unmark(IHostFileSystem through, string claimUid)
     {
@@ -257,7 +277,6 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
         {
             there.Remove(record.StableId);
         }
-
         if (record.Address is { } address)
         {
             if (!_places.TryGetValue(address, out SortedSet<string>? here))
@@ -290,7 +309,6 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
                     $"The device record {path} has format {record.FormatVersion}, and this agent knows {DeviceRecord.CurrentFormat}: it was written by a newer agent. Run that one."
                 );
             }
-
             return record;
         }
         catch (JsonException)

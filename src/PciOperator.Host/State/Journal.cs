@@ -1,5 +1,4 @@
 using System.Text.Json;
-using PciOperator.Core;
 
 namespace PciOperator.Host;
 
@@ -109,7 +108,6 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
                     $"The journal entry {path} has format {version}, and this agent knows {JournalEntry.CurrentFormat}: it was written by a newer agent. Run that one, or release the claim with it first."
                 );
             }
-
             JournalEntry? entry = version < 1 ? null : JsonSerializer.Deserialize(content, JournalJson.Default.JournalEntry);
             return entry is not null && entry.Devices.Count > 0 && entry.Devices.All(IsWhole) && entry.IsNamed ? entry.Upgraded() : null;
         }
@@ -120,11 +118,7 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
     }
 
     private static bool IsWhole(JournalDevice device) =>
-        PciAddress.TryParse(device.Address, out _)
-        && PciId.TryParse(device.VendorId, out _)
-        && PciId.TryParse(device.ProductId, out _)
-        && (device.ParentAddress is null || PciAddress.TryParse(device.ParentAddress, out _))
-        && IsDriver(device.TargetDriver)
+        IsDriver(device.TargetDriver)
         && (device.OriginalDriver is null || IsDriver(device.OriginalDriver))
         && (device.OriginalOverride is null || IsDriver(device.OriginalOverride));
 

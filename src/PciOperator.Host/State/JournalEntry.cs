@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Text.Json.Serialization;
 using PciOperator.Core;
 
@@ -65,21 +66,7 @@ internal sealed record JournalEntry
             ClaimUid = ClaimUid,
             ClaimNamespace = ClaimNamespace,
             ClaimName = ClaimName,
-            Devices =
-            [
-                .. Devices.Select(d => new DeviceToTake
-                {
-                    Address = d.At,
-                    VendorId = PciId.Parse(d.VendorId),
-                    ProductId = PciId.Parse(d.ProductId),
-                    StableId = d.StableId,
-                    IommuGroup = d.IommuGroup,
-                    Driver = d.Driver,
-                    Managed = d.Managed,
-                    Reset = d.Reset,
-                    OneTimeUse = d.OneTimeUse,
-                }),
-            ],
+            Devices = Devices,
         };
 
     /// <summary>An entry of format 1 as one of format 2: who had the devices is read from its stage.</summary>
@@ -94,32 +81,27 @@ internal sealed record JournalEntry
             };
 
     /// <summary>Whether it is for these devices, whatever else changed (how they are reset, whether they are used once).</summary>
-    public bool IsFor(AssignmentRequest request) =>
-        Devices
-            .Select(d => (d.At, d.VendorId, d.ProductId, d.Driver, d.Managed))
-            .ToHashSet()
-            .SetEquals(request.Devices.Select(d => (d.Address, d.VendorId.ToString(), d.ProductId.ToString(), d.Driver, d.Managed)));
+    public bool IsFor(AssignmentRequest request) => Devices.Select(What).ToHashSet().SetEquals(request.Devices.Select(What));
+
+    private static (PciAddress, PciId, PciId, BindDriver, bool) What(DeviceToTake d) =>
+        (d.Address, d.VendorId, d.ProductId, d.Driver, d.Managed);
 }
 
-/// <summary>One device of an entry and what it goes back to.</summary>
-internal sealed record JournalDevice
+/// <summary>
+/// One device of an entry: as it was taken, with what was found of it then (stable id, IOMMU group), and what it goes back to.
+/// </summary>
+internal sealed record JournalDevice : DeviceToTake
 {
-    public required string Address { get; init; }
+    /// <summary>For the journal's reader.</summary>
+    public JournalDevice() { }
 
-    public required string VendorId { get; init; }
-
-    public required string ProductId { get; init; }
-
-    public string? StableId { get; init; }
-
-    public int? IommuGroup { get; init; }
+    /// <summary>A device that was asked for, all of it, and the driver that it is bound to for its claim.</summary>
+    [SetsRequiredMembers]
+    public JournalDevice(DeviceToTake asked, string targetDriver)
+        : base(asked) => TargetDriver = targetDriver;
 
     /// <summary>A VF's PF.</summary>
-    public string? ParentAddress { get; init; }
-
-    public required BindDriver Driver { get; init; }
-
-    public required bool Managed { get; init; }
+    public PciAddress? ParentAddress { get; init; }
 
     /// <summary>The driver that it is bound to for the claim.</summary>
     public required string TargetDriver { get; init; }
@@ -140,12 +122,6 @@ internal sealed record JournalDevice
     /// <summary>What a VF's PF kept for it before the claim; null: not a VF, or its PF's driver says nothing. (Format 2.)</summary>
     public VfSettings? OriginalVf { get; init; }
 
-    /// <summary>Whether it is reset before and after. (Format 2.)</summary>
-    public ResetMode Reset { get; init; } = ResetMode.BestEffort;
-
-    /// <summary>It is kept from others afterwards. (Format 2.)</summary>
-    public bool OneTimeUse { get; init; }
-
     /// <summary>
     /// reset_method as it was found, since trying methods one by one changes it; null: the kernel shows none. (Format 2.)
     /// </summary>
@@ -153,12 +129,6 @@ internal sealed record JournalDevice
 
     /// <summary>It was handed out without a reset: why none worked, as a sentence. (Format 2.)</summary>
     public string? NotReset { get; init; }
-
-    [JsonIgnore]
-    public PciAddress At => PciAddress.Parse(Address);
-
-    [JsonIgnore]
-    public PciAddress? Parent => ParentAddress is null ? null : PciAddress.Parse(ParentAddress);
 }
 
 /// <summary>A free VF of a PF that was taken, and how it is made again.</summary>
@@ -177,6 +147,7 @@ internal sealed record JournalVersion
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     UseStringEnumConverter = true,
+    Converters = [typeof(JournalDriverWords), typeof(JournalResetWords), typeof(JournalText<PciAddress>), typeof(JournalText<PciId>)],
     WriteIndented = true,
     RespectNullableAnnotations = true,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull

@@ -109,6 +109,14 @@ public sealed class ListSetAttribute : Attribute;
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class RequiredAttribute : Attribute;
 
+/// <summary>A word of its enum that the field does not take.</summary>
+[AttributeUsage(AttributeTargets.Property)]
+public sealed class ExceptAttribute(string word) : Attribute
+{
+    /// <summary>The word, as it is written.</summary>
+    public string Word { get; } = word;
+}
+
 /// <summary>The value the API server fills in when the field is absent.</summary>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class DefaultAttribute(string json) : Attribute

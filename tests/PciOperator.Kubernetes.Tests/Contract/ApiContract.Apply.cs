@@ -1,5 +1,4 @@
 using k8s.Models;
-using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 
@@ -8,7 +7,7 @@ public abstract partial class ApiContract
     private string Applied(string name, string rest) =>
         $$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"{{name}}","namespace":"{{Ns}}"},{{rest}}}""";
 
-    [ContractFact]
+    [Fact]
     public async Task Apply_makes_changes_and_removes_what_its_manager_owns()
     {
         Widget made = await PatchAsync(
@@ -33,7 +32,7 @@ public abstract partial class ApiContract
         Assert.Equal(4, typed.Spec.Size);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Apply_conflicts_over_a_field_unless_forced()
     {
         await PatchAsync("ac", EntityPatch.Apply(Applied("ac", """ "spec":{"size":1,"color":"red"} """), "one"));
@@ -54,7 +53,7 @@ public abstract partial class ApiContract
         Assert.True(lost.IsConflict);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Apply_merges_lists_by_their_keys()
     {
         await PatchAsync(
@@ -71,7 +70,7 @@ public abstract partial class ApiContract
         Assert.Contains(conflict.Status.Details!.Causes!, c => c.Field == ".spec.parts[name=\"b\"].count");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Apply_to_the_status_merges_conditions_by_type()
     {
         await CreateAsync("as", size: 1);
@@ -90,7 +89,7 @@ public abstract partial class ApiContract
         Assert.Equal(1, both.Spec.Size);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Apply_puts_a_condition_beside_those_of_others_on_a_node()
     {
         string name = $"node-{Ns}";

@@ -4,7 +4,6 @@ using library::k8s;
 using k8s.Models;
 using library::k8s.Autorest;
 using library::k8s.LeaderElection;
-using PciOperator.Testing;
 using Lib = library::k8s.Models;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
@@ -36,7 +35,7 @@ public abstract partial class ApiContract
             Data = new Dictionary<string, string> { ["d"] = value },
         };
 
-    [ContractFact]
+    [Fact]
     public async Task What_one_client_writes_the_other_s_watch_tells()
     {
         using var library = LibraryClient();
@@ -102,7 +101,7 @@ public abstract partial class ApiContract
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task What_one_client_applies_the_other_conflicts_with_and_both_are_told_alike()
     {
         using var library = LibraryClient();
@@ -140,7 +139,7 @@ public abstract partial class ApiContract
         Assert.Equal("4", (await library.CoreV1.ReadNamespacedConfigMapAsync("applied", Ns, cancellationToken: Ct)).Data["d"]);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Of_our_elector_and_the_library_s_on_one_lease_one_leads_at_a_time()
     {
         using var library = LibraryClient();

@@ -1,12 +1,11 @@
 using System.Net;
 using System.Text;
-using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 
 public abstract partial class ApiContract
 {
-    [ContractFact]
+    [Fact]
     public async Task Label_selectors_select()
     {
         await CreateAsync("a", labels: [("app", "x"), ("tier", "front")]);
@@ -26,7 +25,7 @@ public abstract partial class ApiContract
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Field_selectors_select_by_name_and_by_the_fields_that_the_crd_names()
     {
         await CreateAsync("a", color: "red");
@@ -41,7 +40,7 @@ public abstract partial class ApiContract
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Lists_come_in_pages_of_one_moment()
     {
         for (int i = 0; i < 7; i++)
@@ -74,7 +73,7 @@ public abstract partial class ApiContract
         Assert.Null(all.Metadata.ContinueProperty);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_list_whose_next_page_is_forgotten_is_read_again_in_one_piece()
     {
         for (int i = 0; i < 5; i++)
@@ -93,7 +92,7 @@ public abstract partial class ApiContract
         Assert.Equal(1, forgetful.Expired);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_page_token_that_is_none_is_refused()
     {
         ApiException bad = await Assert.ThrowsAsync<ApiException>(() =>
@@ -102,7 +101,7 @@ public abstract partial class ApiContract
         Assert.Equal(HttpStatusCode.BadRequest, bad.StatusCode);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Many_large_objects_are_listed_whole()
     {
         var notes = Enumerable.Range(0, 40).Select(i => new string((char)('a' + (i % 26)), 500)).ToList();
@@ -116,7 +115,6 @@ public abstract partial class ApiContract
                 Ct
             );
         }
-
         EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         Assert.Equal(30, list.Items.Count);
         Assert.All(list.Items, (w, i) => Assert.Equal(i, w.Spec.Size));

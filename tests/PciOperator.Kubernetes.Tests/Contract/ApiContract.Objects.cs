@@ -1,13 +1,11 @@
 using System.Net;
-using System.Text.Json;
 using k8s.Models;
-using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 
 public abstract partial class ApiContract
 {
-    [ContractFact]
+    [Fact]
     public async Task An_object_is_made_read_changed_and_deleted()
     {
         Widget made = await CreateAsync("a", size: 1);
@@ -32,7 +30,7 @@ public abstract partial class ApiContract
         Assert.False(await Client.DeleteAsync<Widget>("a", Ns, ct: Ct));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_write_that_changes_nothing_keeps_the_version()
     {
         Widget made = await CreateAsync("same", size: 1);
@@ -42,7 +40,7 @@ public abstract partial class ApiContract
         Assert.Equal(made.Metadata.ResourceVersion, patched.Metadata.ResourceVersion);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_name_can_be_left_to_the_server()
     {
         Widget widget = New("x") with
@@ -54,7 +52,7 @@ public abstract partial class ApiContract
         Assert.True(made.Metadata.Name!.Length > 4);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Errors_can_be_told_apart()
     {
         Widget made = await CreateAsync("e", size: 1);
@@ -93,7 +91,7 @@ public abstract partial class ApiContract
         Assert.True(noKind.IsNotFound);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Status_and_spec_are_written_apart()
     {
         Widget made = await Client.CreateAsync(New("s", size: 1) with { Status = new WidgetStatus { Phase = "Early" } }, Ct);
@@ -137,7 +135,7 @@ public abstract partial class ApiContract
         Assert.True(stale.IsConflict);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task An_object_with_finalizers_stays_until_they_are_gone()
     {
         Widget made = await Client.CreateAsync(
@@ -175,7 +173,7 @@ public abstract partial class ApiContract
         Assert.Null(await Client.GetAsync<Widget>("f", Ns, Ct));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_deletion_can_be_tied_to_uid_and_version()
     {
         Widget made = await CreateAsync("p");
@@ -198,7 +196,7 @@ public abstract partial class ApiContract
         Assert.Null(await Client.GetAsync<Widget>("p", Ns, Ct));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_dry_run_answers_but_stores_nothing()
     {
         await CreateAsync("dry", size: 1);
@@ -217,13 +215,18 @@ public abstract partial class ApiContract
         Assert.Null((await GetAsync("dry")).Metadata.DeletionTimestamp);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Fields_that_the_schema_does_not_know_are_dropped()
     {
         string path = $"/apis/contract.pcioperator.test/v1/namespaces/{Ns}/widgets";
         string body =
             $$$"""{"apiVersion":"contract.pcioperator.test/v1","kind":"Widget","metadata":{"name":"pruned","namespace":"{{{Ns}}}"},"spec":{"size":1,"unknown":true}}""";
-        using JsonDocument made = await Client.SendRawAsync(HttpMethod.Post, path, System.Text.Encoding.UTF8.GetBytes(body), ct: Ct);
+        using System.Text.Json.JsonDocument made = await Client.SendRawAsync(
+            HttpMethod.Post,
+            path,
+            System.Text.Encoding.UTF8.GetBytes(body),
+            ct: Ct
+        );
         Assert.False(made.RootElement.GetProperty("spec").TryGetProperty("unknown", out _));
         ApiException strict = await Assert.ThrowsAsync<ApiException>(() =>
             Client.SendRawAsync(
@@ -237,28 +240,28 @@ public abstract partial class ApiContract
         Assert.Contains("unknown field \"spec.unknown\"", strict.Message, StringComparison.Ordinal);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Discovery_names_groups_and_resources()
     {
-        using JsonDocument version = await Client.GetRawAsync("/version", Ct);
+        using System.Text.Json.JsonDocument version = await Client.GetRawAsync("/version", Ct);
         Assert.StartsWith("v1.", version.RootElement.GetProperty("gitVersion").GetString(), StringComparison.Ordinal);
-        using JsonDocument groups = await Client.GetRawAsync("/apis", Ct);
+        using System.Text.Json.JsonDocument groups = await Client.GetRawAsync("/apis", Ct);
         Assert.Contains(
             groups.RootElement.GetProperty("groups").EnumerateArray(),
             g => g.GetProperty("name").GetString() == "contract.pcioperator.test"
         );
-        using JsonDocument resources = await Client.GetRawAsync("/apis/contract.pcioperator.test/v1", Ct);
+        using System.Text.Json.JsonDocument resources = await Client.GetRawAsync("/apis/contract.pcioperator.test/v1", Ct);
         var all = resources.RootElement.GetProperty("resources").EnumerateArray().ToDictionary(r => r.GetProperty("name").GetString()!);
         Assert.True(all["widgets"].GetProperty("namespaced").GetBoolean());
         Assert.Equal("Widget", all["widgets"].GetProperty("kind").GetString());
         Assert.Contains(all["widgets"].GetProperty("shortNames").EnumerateArray(), s => s.GetString() == "wi");
         Assert.Contains(all["widgets"].GetProperty("verbs").EnumerateArray(), s => s.GetString() == "watch");
         Assert.Contains("widgets/status", all.Keys);
-        using JsonDocument core = await Client.GetRawAsync("/api/v1", Ct);
+        using System.Text.Json.JsonDocument core = await Client.GetRawAsync("/api/v1", Ct);
         Assert.Contains(core.RootElement.GetProperty("resources").EnumerateArray(), r => r.GetProperty("name").GetString() == "nodes");
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Cluster_scoped_and_built_in_objects_work_the_same_way()
     {
         string name = $"node-{Ns}";
@@ -298,7 +301,10 @@ public abstract partial class ApiContract
             );
             Assert.Equal("Ready", node.Status!.Conditions!.Single().Type);
 
-            EntityList<V1Node> list = await Client.ListAsync<V1Node>(options: new ListOptions { LabelSelector = $"of={Ns}" }, ct: Ct);
+            EntityList<k8s.Models.V1Node> list = await Client.ListAsync<V1Node>(
+                options: new ListOptions { LabelSelector = $"of={Ns}" },
+                ct: Ct
+            );
             Assert.Equal([name], list.Items.Select(n => n.Metadata.Name));
             Assert.Equal(("v1", "Node"), (list.Items[0].ApiVersion, list.Items[0].Kind));
         }

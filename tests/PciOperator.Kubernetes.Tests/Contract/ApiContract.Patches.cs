@@ -1,5 +1,4 @@
 using System.Net;
-using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 
@@ -8,7 +7,7 @@ public abstract partial class ApiContract
     private Task<Widget> PatchAsync(string name, EntityPatch patch, string? subresource = null) =>
         Client.PatchAsync<Widget>(name, Ns, patch, subresource, Ct);
 
-    [ContractFact]
+    [Fact]
     public async Task A_merge_patch_sets_removes_and_replaces()
     {
         await Client.CreateAsync(
@@ -42,7 +41,7 @@ public abstract partial class ApiContract
         Assert.True(invalid.IsInvalid);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_json_patch_is_all_or_nothing()
     {
         await Client.CreateAsync(
@@ -71,7 +70,7 @@ public abstract partial class ApiContract
         Assert.Equal(2, (await GetAsync("j")).Spec.Size);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_patch_of_the_status_touches_nothing_else()
     {
         await CreateAsync("ps", size: 1);
@@ -83,7 +82,7 @@ public abstract partial class ApiContract
         Assert.Equal("Ready", spec.Status!.Phase);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Custom_resources_refuse_strategic_patches()
     {
         await CreateAsync("sp", size: 1);

@@ -1,12 +1,10 @@
-using System.Text.Json;
 using k8s.Models;
-using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 
 public abstract partial class ApiContract
 {
-    [ContractFact]
+    [Fact]
     public async Task Events_are_seen_where_kubectl_looks_and_repeats_are_one_series()
     {
         Widget widget = await CreateAsync("ev");
@@ -28,21 +26,21 @@ public abstract partial class ApiContract
             return;
 
         // kubectl describe looks for core/v1 events by involvedObject.
-        using JsonDocument list = await Client.GetRawAsync(
+        using System.Text.Json.JsonDocument list = await Client.GetRawAsync(
             $"/api/v1/namespaces/{Ns}/events?fieldSelector="
                 + Uri.EscapeDataString($"involvedObject.name=ev,involvedObject.uid={widget.Metadata.Uid},involvedObject.kind=Widget"),
             Ct
         );
         var described = list.RootElement.GetProperty("items").EnumerateArray().ToDictionary(e => e.GetProperty("reason").GetString()!);
         Assert.Equal(["Bound", "NoDevices"], described.Keys.Order());
-        JsonElement noDevices = described["NoDevices"];
+        System.Text.Json.JsonElement noDevices = described["NoDevices"];
         Assert.Equal("0/3 nodes can serve it.", noDevices.GetProperty("message").GetString());
         Assert.Equal("Warning", noDevices.GetProperty("type").GetString());
         Assert.Equal(5, noDevices.GetProperty("series").GetProperty("count").GetInt32());
         Assert.Equal("pcioperator.io/contract", noDevices.GetProperty("reportingComponent").GetString());
     }
 
-    [ContractFact]
+    [Fact]
     public async Task Events_of_cluster_scoped_objects_go_to_the_default_namespace()
     {
         var node = new V1Node
@@ -51,11 +49,11 @@ public abstract partial class ApiContract
         };
         await using (var recorder = new EventRecorder(Client, "pcioperator.io/contract", "contract-0"))
             recorder.Normal(node, "Inventory", "Two devices.");
-        EntityList<Eventsv1Event> events = await Client.ListAsync<Eventsv1Event>("default", ct: Ct);
+        EntityList<k8s.Models.Eventsv1Event> events = await Client.ListAsync<Eventsv1Event>("default", ct: Ct);
         Assert.Equal("Two devices.", events.Items.Single(e => e.Regarding?.Name == node.Metadata.Name).Note);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task One_of_two_candidates_leads_and_the_other_follows_when_it_stops()
     {
         var leaders = new List<string>();
@@ -116,7 +114,7 @@ public abstract partial class ApiContract
         Assert.Empty(leaders);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_controller_brings_every_object_to_its_status_under_conflicts()
     {
         await using var cache = new WatchCache<Widget>(Client, Ns);

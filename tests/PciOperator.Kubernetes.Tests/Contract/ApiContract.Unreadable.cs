@@ -1,9 +1,7 @@
 using System.Text;
-using System.Text.Json;
 using System.Text.Json.Serialization;
 using k8s;
 using k8s.Models;
-using PciOperator.Testing;
 
 namespace PciOperator.Kubernetes.Tests.Contract;
 
@@ -18,7 +16,7 @@ public abstract partial class ApiContract
         "2016-12-31T23:59:59.1234567890123Z",
     ];
 
-    [ContractFact]
+    [Fact]
     public async Task A_time_or_number_that_the_server_stores_is_read()
     {
         for (int i = 0; i < StorableTimes.Length; i++)
@@ -48,7 +46,7 @@ public abstract partial class ApiContract
         Assert.All(list.Items, w => Assert.Equal(int.MaxValue, w.Spec.Parts!.Single().Count));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task An_object_that_cannot_be_read_is_named_while_the_others_are_listed_and_watched()
     {
         await CreateAsync("a");
@@ -84,7 +82,7 @@ public abstract partial class ApiContract
 
     private async Task RawAsync(string json)
     {
-        using JsonDocument made = await Client.SendRawAsync(
+        using System.Text.Json.JsonDocument made = await Client.SendRawAsync(
             HttpMethod.Post,
             $"/apis/contract.pcioperator.test/v1/namespaces/{Ns}/widgets",
             Encoding.UTF8.GetBytes(json),

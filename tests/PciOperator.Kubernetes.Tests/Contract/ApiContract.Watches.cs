@@ -1,5 +1,3 @@
-using PciOperator.Testing;
-
 namespace PciOperator.Kubernetes.Tests.Contract;
 
 public abstract partial class ApiContract
@@ -29,7 +27,7 @@ public abstract partial class ApiContract
     private static IEnumerable<string> Story(IEnumerable<WatchEvent<Widget>> events) =>
         events.Where(e => e.Type != WatchEventType.Bookmark).Select(e => $"{e.Type} {e.Object!.Metadata.Name} {e.Object.Spec.Size}");
 
-    [ContractFact]
+    [Fact]
     public async Task A_watch_tells_what_happens_after_the_list()
     {
         await CreateAsync("before", size: 0);
@@ -59,7 +57,7 @@ public abstract partial class ApiContract
         Assert.Equal("contract.pcioperator.test/v1", rest.Last(e => e.Object is not null).Object!.ApiVersion);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_watch_from_nowhere_begins_with_what_is_there()
     {
         await CreateAsync("a", size: 1);
@@ -68,7 +66,7 @@ public abstract partial class ApiContract
         Assert.Equal(["Added a 1", "Added b 2"], Story(events).Order());
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_watch_ends_in_its_time_and_bookmarks_move_it_on()
     {
         EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
@@ -109,7 +107,7 @@ public abstract partial class ApiContract
         }
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_watch_from_a_version_that_is_forgotten_is_gone()
     {
         await CreateAsync("a");
@@ -120,7 +118,7 @@ public abstract partial class ApiContract
         Assert.Equal("Expired", gone.Status.Reason);
     }
 
-    [ContractFact]
+    [Fact]
     public async Task To_a_watch_with_a_selector_objects_come_and_go_with_it()
     {
         EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
@@ -145,7 +143,7 @@ public abstract partial class ApiContract
         Assert.Equal(["Added a 1", "Modified a 2", "Deleted a 2", "Added b 9"], Story(events));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task To_a_watch_by_a_selectable_field_objects_come_and_go_with_it()
     {
         EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
@@ -162,7 +160,7 @@ public abstract partial class ApiContract
         Assert.Equal(["Added r 2", "Deleted r 2"], Story(events));
     }
 
-    [ContractFact]
+    [Fact]
     public async Task A_cache_follows_and_survives_broken_watches()
     {
         await CreateAsync("a", size: 1, color: "red");

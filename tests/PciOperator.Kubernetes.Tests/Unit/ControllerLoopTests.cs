@@ -19,9 +19,9 @@ public sealed class ControllerLoopTests : IAsyncLifetime
     private ControllerLoop<V1ConfigMap> _loop = null!;
     private Task _running = Task.CompletedTask;
 
-    public Task InitializeAsync() => Task.CompletedTask;
+    public ValueTask InitializeAsync() => ValueTask.CompletedTask;
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         await _stop.CancelAsync();
         await _running.WaitAsync(TimeSpan.FromSeconds(30));

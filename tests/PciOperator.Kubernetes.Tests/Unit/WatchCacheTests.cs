@@ -16,14 +16,14 @@ public sealed class WatchCacheTests : IAsyncLifetime
     private readonly Channel<string> _changes = Channel.CreateUnbounded<string>();
     private WatchCache<V1ConfigMap> _cache = null!;
 
-    public Task InitializeAsync()
+    public ValueTask InitializeAsync()
     {
         _cache = new WatchCache<V1ConfigMap>(_server, "ns", time: _time, metrics: _metrics, random: new Random(1));
         _cache.OnChange(c => _changes.Writer.TryWrite($"{c.Kind} {Show(c.Old)} {Show(c.New)}"));
-        return Task.CompletedTask;
+        return ValueTask.CompletedTask;
     }
 
-    public async Task DisposeAsync() => await _cache.DisposeAsync();
+    public async ValueTask DisposeAsync() => await _cache.DisposeAsync();
 
     private static string Show(V1ConfigMap? map) => map is null ? "-" : $"{map.Metadata.Name}@{map.Metadata.ResourceVersion}";
 
@@ -344,8 +344,8 @@ public sealed class WatchCacheTests : IAsyncLifetime
         _cache.AddIndex("data", m => m.Data?.Values ?? []);
         ScriptedWatch watch = await StartAsync(10, Map("a", 1, data: "x"), Map("b", 2, data: "x"), Map("c", 3));
         await ChangesAreAsync("Added - a@1", "Added - b@2", "Added - c@3");
-        IReadOnlyCollection<V1ConfigMap> before = _cache.ByIndex("data", "x");
-        IReadOnlyCollection<V1ConfigMap> all = _cache.List();
+        IReadOnlyCollection<k8s.Models.V1ConfigMap> before = _cache.ByIndex("data", "x");
+        IReadOnlyCollection<k8s.Models.V1ConfigMap> all = _cache.List();
         Assert.Equal(["a", "b"], before.Select(m => m.Metadata.Name!).Order());
         watch.Send(WatchEventType.Modified, Map("a", 11, data: "y"));
         watch.Send(WatchEventType.Deleted, Map("b", 12, data: "x"));
@@ -412,21 +412,20 @@ public sealed class WatchCacheTests : IAsyncLifetime
                         store.Apply(history[random.Next(told)] is { Type: not WatchEventType.Deleted } old ? old : history[told - 1]);
                         break;
                     case 2:
-                        WatchEvent<V1ConfigMap> written = history[random.Next(Math.Min(history.Count, told + 5))];
+                        WatchEvent<k8s.Models.V1ConfigMap> written = history[random.Next(Math.Min(history.Count, told + 5))];
                         if (written.Type != WatchEventType.Deleted)
                             store.Observe(written.Object!);
                         break;
                     case 3 when random.Next(8) == 0:
                         told = random.Next(told, history.Count + 1);
                         var moment = new Dictionary<string, V1ConfigMap>();
-                        foreach (WatchEvent<V1ConfigMap> e in history.Take(told))
+                        foreach (WatchEvent<k8s.Models.V1ConfigMap> e in history.Take(told))
                         {
                             _ =
                                 e.Type == WatchEventType.Deleted
                                     ? moment.Remove(e.Object!.Metadata.Name!)
                                     : (moment[e.Object!.Metadata.Name!] = e.Object) is not null;
                         }
-
                         store.Replace(new EntityList<V1ConfigMap>([.. moment.Values], $"{told}"));
                         break;
                     default:

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using PciOperator.Testing;
 
 namespace PciOperator.Sandbox.Tests.ApiServer;
 
@@ -17,12 +18,6 @@ internal sealed class Kubectl : IDisposable
         Kubeconfig = Write("kubeconfig", kubeconfig);
     }
 
-    /// <summary>Why tests that need kubectl are skipped; null when it is there, and in CI, where its absence fails them.</summary>
-    public static string? SkipReason =>
-        Path is not null || Environment.GetEnvironmentVariable("CI") == "true"
-            ? null
-            : "No kubectl on PATH: install it to run the tests that drive it.";
-
     public string Kubeconfig { get; }
 
     public string Write(string name, string text)
@@ -35,7 +30,9 @@ internal sealed class Kubectl : IDisposable
     /// <summary>Runs kubectl with a manifest on its standard input, where there is one, and gives what it printed.</summary>
     public async Task<Output> RunAsync(string[] arguments, string? input = null)
     {
-        var start = new ProcessStartInfo(Path ?? throw new InvalidOperationException("No kubectl on PATH."), arguments)
+        if (Path is null)
+            Requirement.IsMissing("No kubectl on PATH: install it to run the tests that drive it.");
+        var start = new ProcessStartInfo(Path, arguments)
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
@@ -71,11 +68,4 @@ internal sealed class Kubectl : IDisposable
     public void Dispose() => _folder.Delete(recursive: true);
 
     internal sealed record Output(int ExitCode, string Text, string Error);
-}
-
-/// <summary>A test that needs kubectl.</summary>
-[AttributeUsage(AttributeTargets.Method)]
-internal sealed class KubectlFactAttribute : FactAttribute
-{
-    public KubectlFactAttribute() => Skip = Kubectl.SkipReason;
 }

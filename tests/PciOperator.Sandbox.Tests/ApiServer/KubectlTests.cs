@@ -1,7 +1,7 @@
 namespace PciOperator.Sandbox.Tests.ApiServer;
 
 /// <summary>What a person at a terminal sees of the sandbox, with the real kubectl.</summary>
-public sealed class KubectlTests : IAsyncLifetime, IDisposable
+public sealed class KubectlTests : IAsyncLifetime
 {
     private const string Widget = """
         apiVersion: example.com/v1
@@ -29,17 +29,19 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
     private SandboxServer _server = null!;
     private Kubectl _kubectl = null!;
 
-    public async Task InitializeAsync()
+    public async ValueTask InitializeAsync()
     {
         _server = await SandboxServer.StartAsync();
         _kubectl = new Kubectl(_server.KubeconfigText);
     }
 
-    public Task DisposeAsync() => _server.DisposeAsync().AsTask();
+    public async ValueTask DisposeAsync()
+    {
+        _kubectl.Dispose();
+        await _server.DisposeAsync();
+    }
 
-    public void Dispose() => _kubectl.Dispose();
-
-    [KubectlFact]
+    [Fact]
     public async Task Get_shows_the_columns_of_the_definition()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
@@ -53,7 +55,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Equal("", await _kubectl.DoAsync("get wd -l a=b"));
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Get_watch_streams_rows()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
@@ -61,7 +63,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Matches(@"^NAME +SIZE +READY +AGE\nw1 +3 +\d+s\n", (await watch).Text);
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Explain_tells_what_the_definition_says()
     {
         string text = await _kubectl.DoAsync("explain wd.spec.size");
@@ -72,7 +74,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         await _kubectl.FailAsync("explain wd.nothing");
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Apply_on_the_clients_side_creates_changes_and_removes()
     {
         Assert.Equal("widget.example.com/w1 created\n", await _kubectl.DoAsync("apply -f -", Widget));
@@ -91,7 +93,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Equal("{\"x\":\"3\"}", await _kubectl.DoAsync("get cm c -o jsonpath={.data}"));
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Apply_on_the_servers_side_takes_over_and_conflicts()
     {
         Assert.Equal("widget.example.com/w1 serverside-applied\n", await _kubectl.DoAsync("apply --server-side -f -", Widget));
@@ -119,7 +121,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         );
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Diff_shows_what_would_change()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
@@ -134,7 +136,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Equal("3", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.size}"));
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Bad_objects_are_refused_with_all_that_is_wrong()
     {
         string bad = await _kubectl.FailAsync("apply -f -", Widget.Replace("size: 3", "size: 99, mode: z", StringComparison.Ordinal));
@@ -156,7 +158,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Contains("Warning: unknown field \"spec.sise\"", warned.Error, StringComparison.Ordinal);
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Labels_annotations_patches_and_replacement()
     {
         await _kubectl.DoAsync("create -f -", Widget);
@@ -177,7 +179,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Equal("3", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.size}"));
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Wait_for_conditions_and_for_deletion()
     {
         await _kubectl.DoAsync("apply -f -", Held);
@@ -199,7 +201,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         await gone;
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Nodes_are_tainted_cordoned_and_described()
     {
         await _kubectl.DoAsync("apply -f -", Node);
@@ -220,7 +222,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Matches(@"Ready +True", described);
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Describe_shows_events_of_either_api()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
@@ -247,7 +249,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Contains("regarding", await _kubectl.DoAsync("get events.events.k8s.io -o yaml"), StringComparison.Ordinal);
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task What_typed_clients_send_in_protobuf_is_understood()
     {
         await _kubectl.DoAsync("create namespace team");
@@ -269,7 +271,7 @@ public sealed class KubectlTests : IAsyncLifetime, IDisposable
         Assert.Contains("not found", await _kubectl.FailAsync("get namespace team"), StringComparison.Ordinal);
     }
 
-    [KubectlFact]
+    [Fact]
     public async Task Resources_are_discovered()
     {
         Assert.Matches(@"widgets +wd +example.com/v1 +true +Widget", await _kubectl.DoAsync("api-resources"));

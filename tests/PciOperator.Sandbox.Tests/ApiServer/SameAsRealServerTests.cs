@@ -6,13 +6,13 @@ namespace PciOperator.Sandbox.Tests.ApiServer;
 [Collection(nameof(RealServerCollection))]
 public sealed class SameAsRealServerTests(RealServerFixture real)
 {
-    [RealServerFact]
+    [Fact]
     public Task Objects() => CompareAsync("objects.txt");
 
-    [RealServerFact]
+    [Fact]
     public Task Apply() => CompareAsync("apply.txt");
 
-    [RealServerFact]
+    [Fact]
     public Task Lists_and_watches() => CompareAsync("lists-and-watches.txt");
 
     private async Task CompareAsync(string scenario)

@@ -13,7 +13,7 @@ public sealed class WireTests : IAsyncLifetime
     private readonly FakeTimeProvider _time = new();
     private SandboxServer _server = null!;
 
-    public async Task InitializeAsync() =>
+    public async ValueTask InitializeAsync() =>
         _server = await SandboxServer.StartAsync(
             new SandboxApiServerOptions
             {
@@ -23,7 +23,7 @@ public sealed class WireTests : IAsyncLifetime
             }
         );
 
-    public async Task DisposeAsync() => await _server.DisposeAsync();
+    public async ValueTask DisposeAsync() => await _server.DisposeAsync();
 
     [Fact]
     public async Task Without_its_token_nobody_gets_in()
@@ -235,7 +235,7 @@ public sealed class WireTests : IAsyncLifetime
     [Fact]
     public async Task What_is_owned_goes_with_its_last_owner()
     {
-        (string? one, string? two) = (await OwnerAsync("one"), await OwnerAsync("two"));
+        (string one, string two) = (await OwnerAsync("one"), await OwnerAsync("two"));
         await OwnedAsync("by-one", one);
         await OwnedAsync("by-both", one, two);
         await _server.SendAsync("DELETE", "/api/v1/nodes/one");
@@ -330,7 +330,6 @@ public sealed class WireTests : IAsyncLifetime
                 )
             );
         }
-
         for (int i = 0; i < watches; i++)
             await _server.WidgetAsync($"w{i}");
         for (int i = 0; i < watches; i++)

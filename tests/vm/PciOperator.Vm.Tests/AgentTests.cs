@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -15,7 +16,7 @@ public sealed class AgentTests(ClusterFixture fixture) : ClusterTest(fixture)
             {
                 VendorId = "8086",
                 ProductId = "10c9",
-                DeviceType = PciAliasDeviceType.PhysicalFunction,
+                DeviceType = DeviceType.Pf,
             }
         );
         Assert.Equal("igb", await Machine.DriverOfAsync(Topology.Nic1));
@@ -45,7 +46,7 @@ public sealed class AgentTests(ClusterFixture fixture) : ClusterTest(fixture)
             {
                 VendorId = "8086",
                 ProductId = "10ca",
-                DeviceType = PciAliasDeviceType.VirtualFunction,
+                DeviceType = DeviceType.Vf,
             },
             numVfs: 2
         );

@@ -1,2 +1,2 @@
 // One machine at a time: emulated processors take whole real ones.
-[assembly: CollectionBehavior(DisableTestParallelization = true)]
+[assembly: Xunit.v3.Parallelization(Mode = Xunit.Sdk.ParallelMode.None)]

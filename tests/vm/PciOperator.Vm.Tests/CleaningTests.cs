@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -21,7 +22,7 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.ReleaseAsync("nic");
         Assert.Equal(Reset, await ReadAsync());
         await AssertGivenBackAsync(Topology.Nic1, "igb");
-        PciNodeDevice device = await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Available);
+        PciNodeDevice device = await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == DeviceState.Available);
         Assert.Contains(device.ProvenReset, device.ResetMethods!);
     }
 
@@ -29,7 +30,7 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task A_device_whose_spec_says_reset_skip_is_left_as_it_is()
     {
         await WriteAsync();
-        await ClaimNicAsync("nic", spec => spec.Reset = ResetPolicy.Skip);
+        await ClaimNicAsync("nic", spec => spec.Reset = ResetMode.Skip);
         await Cluster.ReleaseAsync("nic");
         Assert.Equal(Left, await ReadAsync());
     }
@@ -50,16 +51,16 @@ public sealed class CleaningTests(ClusterFixture fixture) : ClusterTest(fixture)
         // Durably: neither another agent nor another boot forgets it.
         await Cluster.CutPowerAsync();
         await Machine.WaitUntilAsync("grep -q . /run/agent.log");
-        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Unavailable);
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == DeviceState.Unavailable);
 
         await FreeAsync();
         await Cluster.WaitUntilReadyAsync("next");
 
         // Each time anew.
         await Cluster.ReleaseAsync("next");
-        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Unavailable);
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == DeviceState.Unavailable);
         await FreeAsync();
-        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == PciDeviceState.Available);
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State == DeviceState.Available);
     }
 
     /// <summary>

@@ -6,6 +6,7 @@ using System.Text.RegularExpressions;
 using k8s;
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Testing;
 
@@ -131,7 +132,7 @@ internal sealed partial class Cluster : IAsyncDisposable
         string name,
         string alias,
         int count = 1,
-        PciNumaPolicy? numaPolicy = null,
+        NumaPolicy? numaPolicy = null,
         int? numaNode = null
     ) =>
         Client.CreateAsync(
@@ -175,7 +176,7 @@ internal sealed partial class Cluster : IAsyncDisposable
     public Task<PciNodeDevice> WaitForUnavailableAsync(string address, string words) =>
         WaitForDeviceAsync(
             address,
-            device => device.State == PciDeviceState.Unavailable && device.Reason?.Contains(words, StringComparison.Ordinal) == true
+            device => device.State == DeviceState.Unavailable && device.Reason?.Contains(words, StringComparison.Ordinal) == true
         );
 
     /// <summary>Waits until the agent says of a claim what it should.</summary>

@@ -1,5 +1,6 @@
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -8,13 +9,13 @@ public sealed class ClusterFixture : IAsyncLifetime
 {
     internal Cluster Cluster { get; private set; } = null!;
 
-    public async Task InitializeAsync()
+    public async ValueTask InitializeAsync()
     {
         if (Lab.IsCi || Lab.WhyNoCluster is null)
             Cluster = await Cluster.StartAsync();
     }
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         if (Cluster is not null)
             await Cluster.DisposeAsync();
@@ -40,9 +41,9 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
 
     private protected VirtualMachine Machine => fixture.Cluster.Machine;
 
-    public Task InitializeAsync() => Task.CompletedTask;
+    public ValueTask InitializeAsync() => ValueTask.CompletedTask;
 
-    public virtual async Task DisposeAsync()
+    public virtual async ValueTask DisposeAsync()
     {
         await LetGoAsync();
         await OpenGateAsync();
@@ -53,7 +54,7 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
         await Machine.OutputOfAsync("for pf in /sys/bus/pci/devices/*/sriov_numvfs; do [ $(cat $pf) = 0 ] || echo 0 > $pf; done");
     }
 
-    private protected static AliasDevice Function(string vendorId, string productId, PciAliasDeviceType? type = null) =>
+    private protected static AliasDevice Function(string vendorId, string productId, DeviceType? type = null) =>
         new()
         {
             VendorId = vendorId,
@@ -61,9 +62,9 @@ public abstract class ClusterTest(ClusterFixture fixture) : IAsyncLifetime
             DeviceType = type,
         };
 
-    private protected static AliasDevice Nic => Function("8086", "10c9", PciAliasDeviceType.PhysicalFunction);
+    private protected static AliasDevice Nic => Function("8086", "10c9", DeviceType.Pf);
 
-    private protected static AliasDevice NicVf => Function("8086", "10ca", PciAliasDeviceType.VirtualFunction);
+    private protected static AliasDevice NicVf => Function("8086", "10ca", DeviceType.Vf);
 
     private protected static AliasDevice DualNic => Function("8086", "10d3");
 

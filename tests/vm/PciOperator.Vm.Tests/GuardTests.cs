@@ -1,11 +1,12 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
 /// <summary>What the host uses is not taken from it, and a device that a process has open is waited for.</summary>
 public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
 {
-    private static readonly AliasDevice Nvme = Function("1b36", "0010", PciAliasDeviceType.PhysicalFunction);
+    private static readonly AliasDevice Nvme = Function("1b36", "0010", DeviceType.Pf);
 
     [ClusterFact]
     public async Task An_NVMe_goes_and_its_namespace_is_there_again_at_its_release()
@@ -27,7 +28,7 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
     public async Task An_NVMe_with_a_mounted_file_system_is_refused_with_the_place_where_it_is_mounted()
     {
         await Cluster.OfferAsync("nvme", new() { Address = Topology.Nvme }, Nvme);
-        await Cluster.WaitForDeviceAsync(Topology.Nvme, device => device.State == PciDeviceState.Available);
+        await Cluster.WaitForDeviceAsync(Topology.Nvme, device => device.State == DeviceState.Available);
         // No uevent tells of a mount: it is seen when a claim is about to get the device.
         await Machine.OutputOfAsync("mkdir -p /mnt/disk && mount /dev/nvme0n1 /mnt/disk");
         await Cluster.ClaimAsync("too-early", "nvme");
@@ -121,7 +122,7 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
         await Cluster.Client.DeleteAsync<PassthroughClaim>("nic", "default");
         AssignmentStatus waiting = await Cluster.WaitForAssignmentAsync(
             "nic",
-            assignment => assignment is { State: AssignmentState.Releasing, Message: not null }
+            assignment => assignment is { State: HoldingState.Releasing, Message: not null }
         );
         Assert.Contains($"process {pid} ", waiting.Message);
         Assert.Equal("vfio-pci", await Machine.DriverOfAsync(Topology.Nic1));
@@ -148,20 +149,20 @@ public sealed class GuardTests(ClusterFixture fixture) : ClusterTest(fixture)
 
         AssignmentStatus stuck = await Cluster.WaitForAssignmentAsync(
             "nic",
-            assignment => assignment is { State: AssignmentState.Stuck, Reason: "WriteBlocked" }
+            assignment => assignment is { State: HoldingState.Stuck, Reason: "WriteBlocked" }
         );
         Assert.Contains($"unbinding {Topology.Nic1} from vfio-pci", stuck.Message);
-        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != PciDeviceState.Available);
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != DeviceState.Available);
 
         // Not even an agent that starts again offers it, or waits for it. The killed one keeps its port as long as its thread.
         await Cluster.KillAgentAsync();
         await Cluster.StartAgentAsync();
         AssignmentStatus inherited = await Cluster.WaitForAssignmentAsync(
             "nic",
-            assignment => assignment is { State: AssignmentState.Stuck, Reason: "WriteBlocked" } && assignment.Message != stuck.Message
+            assignment => assignment is { State: HoldingState.Stuck, Reason: "WriteBlocked" } && assignment.Message != stuck.Message
         );
         Assert.Contains(Topology.Nic1, inherited.Message);
-        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != PciDeviceState.Available);
+        await Cluster.WaitForDeviceAsync(Topology.Nic1, d => d.State != DeviceState.Available);
 
         await LetGoAsync();
         await Cluster.ReleaseAsync("nic");

@@ -8,13 +8,13 @@ public sealed class HardwareFixture : IAsyncLifetime
 {
     internal VirtualMachine Machine { get; private set; } = null!;
 
-    public async Task InitializeAsync()
+    public async ValueTask InitializeAsync()
     {
         if (Lab.IsCi || Lab.WhyNoVirtualMachine is null)
             Machine = await VirtualMachine.StartAsync(new() { Name = "hardware" });
     }
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         if (Machine is not null)
             await Machine.DisposeAsync();

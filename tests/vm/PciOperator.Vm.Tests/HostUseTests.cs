@@ -1,17 +1,18 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
 /// <summary>Uses of devices that no path of sysfs shows, and processes that end while they are looked at.</summary>
 public sealed class HostUseTests(ClusterFixture fixture) : ClusterTest(fixture)
 {
-    private static readonly AliasDevice Nvme = Function("1b36", "0010", PciAliasDeviceType.PhysicalFunction);
+    private static readonly AliasDevice Nvme = Function("1b36", "0010", DeviceType.Pf);
 
     [ClusterFact]
     public async Task An_NVMe_under_a_loop_device_is_refused_with_the_loop_device_and_its_mount()
     {
         await Cluster.OfferAsync("nvme", new() { Address = Topology.Nvme }, Nvme);
-        await Cluster.WaitForDeviceAsync(Topology.Nvme, device => device.State == PciDeviceState.Available);
+        await Cluster.WaitForDeviceAsync(Topology.Nvme, device => device.State == DeviceState.Available);
 
         // Another name for the node, as the kubelet makes for raw block volumes: the path says nothing.
         await Machine.OutputOfAsync(

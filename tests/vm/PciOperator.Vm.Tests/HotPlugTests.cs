@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using PciOperator.Api;
-using Xunit.Abstractions;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -9,7 +9,7 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
 {
     private const string Port = "80:02.0";
 
-    public override async Task DisposeAsync()
+    public override async ValueTask DisposeAsync()
     {
         await base.DisposeAsync();
         await Machine.PullOutAsync("hot0");
@@ -22,7 +22,7 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
         await PlugInAsync();
         PciNodeDevice pf = await Cluster.WaitForDeviceAsync(
             Topology.HotPlugged,
-            device => device is { NumVfs: 2, State: PciDeviceState.Available }
+            device => device is { NumVfs: 2, State: DeviceState.Available }
         );
         Assert.Equal(1, pf.NumaNode);
     }
@@ -85,6 +85,6 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
             status => status.Conditions.Find(Conditions.Ready) is { Status: "False", Reason: "DeviceGone" }
         );
         Assert.Contains(Topology.HotPlugged, claim.Status!.Conditions.Find(Conditions.Ready)!.Message);
-        await Cluster.WaitForDeviceAsync(Topology.HotPlugged, device => device.State == PciDeviceState.Removed);
+        await Cluster.WaitForDeviceAsync(Topology.HotPlugged, device => device.State == DeviceState.Removed);
     }
 }

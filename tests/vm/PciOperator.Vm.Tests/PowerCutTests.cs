@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -50,7 +51,7 @@ public sealed class PowerCutTests(ClusterFixture fixture) : ClusterTest(fixture)
             null,
             node =>
                 node.Status?.BootId != boot
-                && node.Status!.Assignments?.Any(assignment => assignment.State == AssignmentState.Prepared) == true
+                && node.Status!.Assignments?.Any(assignment => assignment.State == HoldingState.Prepared) == true
         );
         ClaimDevice after = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
         Assert.Equal(before.Address, after.Address);

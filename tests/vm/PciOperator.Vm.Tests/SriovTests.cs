@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -39,23 +40,23 @@ public sealed class SriovTests(ClusterFixture fixture) : ClusterTest(fixture)
         PciNode node = await Cluster.WaitForAsync<PciNode>(
             Cluster.Node,
             null,
-            n => n.Status?.Devices?.Count(device => device is { Type: PciDeviceType.VirtualFunction, State: PciDeviceState.Available }) == 4
+            n => n.Status?.Devices?.Count(device => device is { Type: DeviceType.Vf, State: DeviceState.Available }) == 4
         );
         var devices = node.Status!.Devices!.ToDictionary(device => device.Address);
         Assert.Equal((0, 1), (devices[Topology.Nic0].NumaNode, devices[Topology.Nic1].NumaNode));
         Assert.All(
-            devices.Values.Where(device => device.Type == PciDeviceType.VirtualFunction),
+            devices.Values.Where(device => device.Type == DeviceType.Vf),
             vf => Assert.Equal(devices[vf.ParentAddress!].NumaNode, vf.NumaNode)
         );
 
-        await Cluster.ClaimAsync("on-one", "vfs", count: 2, numaPolicy: PciNumaPolicy.Required, numaNode: 1);
+        await Cluster.ClaimAsync("on-one", "vfs", count: 2, numaPolicy: NumaPolicy.Required, numaNode: 1);
         PassthroughClaim claim = await Cluster.WaitUntilReadyAsync("on-one");
         Assert.Equal([1, 1], claim.Status!.Devices!.Select(device => device.NumaNode ?? -1));
         Assert.Equal([1], claim.Status.NumaNodes!);
         foreach (ClaimDevice device in claim.Status.Devices!)
             Assert.Equal("1", await Machine.SysfsAsync(device.Address, "numa_node"));
 
-        await Cluster.ClaimAsync("one-more", "vfs", numaPolicy: PciNumaPolicy.Required, numaNode: 1);
+        await Cluster.ClaimAsync("one-more", "vfs", numaPolicy: NumaPolicy.Required, numaNode: 1);
         await RefusalOfAsync("one-more", "NUMA");
     }
 

@@ -1,4 +1,4 @@
-using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -16,7 +16,7 @@ public sealed class UninstallTests
             {
                 VendorId = "8086",
                 ProductId = "10c9",
-                DeviceType = PciAliasDeviceType.PhysicalFunction,
+                DeviceType = DeviceType.Pf,
             }
         );
         await cluster.OfferAsync("dual", new() { VendorId = "8086", ProductId = "10d3" }, new() { VendorId = "8086", ProductId = "10d3" });

@@ -1,4 +1,4 @@
-using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -10,7 +10,7 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         await Cluster.OfferAsync("vf", new() { Address = Topology.Nic0 }, NicVf, numVfs: 1);
         await Cluster.ClaimAsync("vf", "vf");
-        ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
+        Api.ClaimDevice device = Assert.Single((await Cluster.WaitUntilReadyAsync("vf")).Status!.Devices!);
 
         // A VF has no ids of its own in its config space: VFIO shows those that the kernel knows it by.
         string seen = await Machine.OutputOfAsync($"{GuestProgram} vfio {device.IommuGroup} {device.Address}");
@@ -23,7 +23,9 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
     {
         await Cluster.OfferAsync("dual", DualNicSelector, DualNic);
         await Cluster.ClaimAsync("dual", "dual");
-        ClaimDevice[] devices = (await Cluster.WaitUntilReadyAsync("dual")).Status!.Devices!.OrderBy(device => device.Address).ToArray();
+        Api.ClaimDevice[] devices = (await Cluster.WaitUntilReadyAsync("dual"))
+            .Status!.Devices!.OrderBy(device => device.Address)
+            .ToArray();
         Assert.Equal(2, devices.Length);
 
         string seen = await Machine.OutputOfAsync($"{GuestProgram} vfio {devices[0].IommuGroup} {devices[0].Address} {devices[1].Address}");
@@ -36,7 +38,7 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
     [ClusterFact]
     public async Task A_group_that_is_open_can_not_be_opened_by_another_process()
     {
-        ClaimDevice device = await ClaimNicAsync("nic");
+        Api.ClaimDevice device = await ClaimNicAsync("nic");
         await HoldOpenAsync("hold", device.IommuGroup.ToString(), device.Address);
         CommandResult second = await Machine.RunAsync($"{GuestProgram} vfio {device.IommuGroup} {device.Address}");
         Assert.Equal(new CommandResult(1, $"open /dev/vfio/{device.IommuGroup}: EBUSY"), second);
@@ -51,7 +53,7 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
             "edu",
             new() { VendorId = "1234", ProductId = "11e8" },
             Function("1234", "11e8"),
-            more: spec => spec.Companions = Api.CompanionPolicy.Allow
+            more: spec => spec.Companions = CompanionPolicy.Allow
         );
         bool hasDriver = await Machine.DriverOfAsync(bridge) != "";
         if (hasDriver)
@@ -65,7 +67,7 @@ public sealed class VfioTests(ClusterFixture fixture) : ClusterTest(fixture)
         }
 
         await Cluster.ClaimAsync("edu", "edu");
-        PassthroughClaim claim = await Cluster.WaitUntilReadyAsync("edu");
+        Api.PassthroughClaim claim = await Cluster.WaitUntilReadyAsync("edu");
         Assert.Equal([Topology.Edu, Topology.TestDevice], claim.Status!.Devices!.Select(device => device.Address).Order());
         int? group = claim.Status.Devices![0].IommuGroup;
         Assert.Equal("DMA copied", await Machine.OutputOfAsync($"{GuestProgram} edu-dma {group} {Topology.Edu} {Topology.TestDevice}"));

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace PciOperator.Vm.Tests;
 
 /// <summary>
@@ -6,12 +8,14 @@ namespace PciOperator.Vm.Tests;
 [AttributeUsage(AttributeTargets.Method)]
 internal sealed class VmFactAttribute : FactAttribute
 {
-    public VmFactAttribute() => Skip = Lab.IsCi ? null : Lab.WhyNoVirtualMachine;
+    public VmFactAttribute([CallerFilePath] string? file = null, [CallerLineNumber] int line = -1)
+        : base(file, line) => Skip = Lab.IsCi ? null : Lab.WhyNoVirtualMachine;
 }
 
 /// <summary>A <see cref="VmFactAttribute"/> that needs a real API server on the host as well.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 internal sealed class ClusterFactAttribute : FactAttribute
 {
-    public ClusterFactAttribute() => Skip = Lab.IsCi ? null : Lab.WhyNoCluster;
+    public ClusterFactAttribute([CallerFilePath] string? file = null, [CallerLineNumber] int line = -1)
+        : base(file, line) => Skip = Lab.IsCi ? null : Lab.WhyNoCluster;
 }

@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Core;
 
 namespace PciOperator.Vm.Tests;
 
@@ -25,7 +26,7 @@ public sealed class WholeGroupTests(ClusterFixture fixture) : ClusterTest(fixtur
                     Spec = new() { Devices = [Nic] },
                 }
             );
-            PciNodeDevice vf = await Cluster.WaitForDeviceAsync(Topology.Nic1FirstVf, d => d.WithheldBy == PciOperatorApi.GroupHasPf);
+            PciNodeDevice vf = await Cluster.WaitForDeviceAsync(Topology.Nic1FirstVf, d => d.WithheldBy == WithheldWords.GroupHasPf);
             string group = await Machine.IommuGroupOfAsync(Topology.Nic1);
             Assert.Equal(group, await Machine.IommuGroupOfAsync(Topology.Nic1FirstVf));
             Assert.StartsWith(

@@ -6,75 +6,40 @@ namespace PciOperator.Host;
 /// Drift and loss: each scan compares what the journal says is bound with what is there. Nothing is written to the host
 /// here; a claim whose devices are gone, moved or swapped is Stuck until they are back, then it is prepared again.
 /// </summary>
-public sealed partial class PassthroughHost
+/// <param name="files">The host.</param>
+/// <param name="looked">The host as a look at everything sees it.</param>
+/// <param name="table">The claims.</param>
+internal sealed class DriftCheck(IHostFileSystem files, TimedReadFileSystem looked, ClaimTable table)
 {
-    /// <summary>Reasons that a scan gives and takes back; while one stands, preparing the claim again would change nothing.</summary>
-    /// <param name="reason">A holding's reason.</param>
+    /// <inheritdoc cref="PassthroughHost.IsDrift"/>
     public static bool IsDrift(string? reason) => reason is HoldingReasons.DeviceGone or HoldingReasons.DriftDetected;
 
-    /// <summary>Entries whose devices must be there and bound, and on which nothing works now.</summary>
-    private List<JournalEntry> Settled()
-    {
-        lock (_gate)
-            return [.. _entries.Values.Where(IsSettled)];
-    }
-
-    private bool IsSettled(JournalEntry entry) =>
-        entry.Stage == JournalStage.Prepared && entry.BootId == _bootId && !_works.ContainsKey(entry.ClaimUid);
-
     /// <summary>Publishes what a look at the host says of the entries that were settled before it.</summary>
-    private void NoticeDrift(List<JournalEntry> settled, IReadOnlyList<HostFunction> seen)
+    public void Notice(List<JournalEntry> settled, IReadOnlyList<HostFunction> seen)
     {
         var found = seen.ToDictionary(f => f.Address);
         foreach (JournalEntry entry in settled)
         {
             RefusalException? drift = DriftOf(entry, found) ?? Unbound(entry, found);
-            Holding? before;
-            lock (_gate)
-                before = _holdings.GetValueOrDefault(entry.ClaimUid);
+            Holding? before = table.HoldingOf(entry.ClaimUid);
             Holding? after = drift switch
             {
                 // A claim that is Stuck for another reason is worked on: what it waits for is the last word of that.
-                { Reason: HoldingReasons.NotBound } when before is { State: HoldingState.Prepared } => Held(
+                { Reason: HoldingReasons.NotBound } when before is { State: HoldingState.Prepared } => HoldingFacts.Of(
                     entry,
-                    _looked,
+                    looked,
                     HoldingState.Stuck,
                     drift.Reason,
                     drift.Message
                 ),
-                { Reason: HoldingReasons.NotBound } or null when before is { State: HoldingState.Stuck } && IsDrift(before.Reason) => Held(
-                    entry,
-                    _looked,
-                    HoldingState.Preparing
-                ),
-                { Reason: not HoldingReasons.NotBound } => Held(entry, _looked, HoldingState.Stuck, drift.Reason, drift.Message),
+                { Reason: HoldingReasons.NotBound } or null when before is { State: HoldingState.Stuck } && IsDrift(before.Reason) =>
+                    HoldingFacts.Of(entry, looked, HoldingState.Preparing),
+                { Reason: not HoldingReasons.NotBound } => HoldingFacts.Of(entry, looked, HoldingState.Stuck, drift.Reason, drift.Message),
                 _ => null,
             };
             if (after is not null)
-                PublishIfStill(entry, before, after);
+                table.PublishIfStill(entry, before, after);
         }
-    }
-
-    /// <summary>Publishes unless somebody has begun to work on the claim meanwhile.</summary>
-    private void PublishIfStill(JournalEntry entry, Holding? before, Holding after)
-    {
-        lock (_gate)
-        {
-            if (
-                !IsSettled(entry)
-                || !ReferenceEquals(_entries.GetValueOrDefault(entry.ClaimUid), entry)
-                || !ReferenceEquals(_holdings.GetValueOrDefault(entry.ClaimUid), before)
-                || after.Equals(before)
-            )
-            {
-                return;
-            }
-
-            _holdings[entry.ClaimUid] = after;
-        }
-
-        Tell(after);
-        Changed?.Invoke();
     }
 
     /// <summary>A device that is gone or is another one, or a group that has changed; null when all are what they were.</summary>
@@ -85,21 +50,21 @@ public sealed partial class PassthroughHost
         foreach (JournalDevice device in entry.Devices)
         {
             var given = KnownDevice.Of(device);
-            if (!found.TryGetValue(device.At, out HostFunction? now))
+            if (!found.TryGetValue(device.Address, out HostFunction? now))
             {
                 // What is there and can't be read is not gone.
-                if (!_files.Exists(SysfsPaths.Device(device.At)))
+                if (!files.Exists(SysfsPaths.Device(device.Address)))
                 {
                     gone.Add(
-                        $"{device.Address} is gone from the bus{VfsOf(device)}.{DeviceIdentity.Elsewhere(device.At, given, found.Values)}"
+                        $"{device.Address} is gone from the bus{VfsOf(device)}.{DeviceIdentity.Elsewhere(device.Address, given, found.Values)}"
                     );
                 }
             }
-            else if (DeviceIdentity.Difference(device.At, given, KnownDevice.Of(now), IsStillOurs(now)) is { } difference)
+            else if (DeviceIdentity.Difference(device.Address, given, KnownDevice.Of(now), now.IsStillOurs) is { } difference)
             {
-                other.Add(difference + DeviceIdentity.Elsewhere(device.At, given, found.Values));
+                other.Add(difference + DeviceIdentity.Elsewhere(device.Address, given, found.Values));
             }
-            else if (now.Function.IommuGroup != device.IommuGroup && IsStillOurs(now))
+            else if (now.Function.IommuGroup != device.IommuGroup && now.IsStillOurs)
             {
                 other.Add(
                     $"{device.Address} is in {GroupName(now.Function.IommuGroup)} now and was in {GroupName(device.IommuGroup)} when it was bound."
@@ -107,13 +72,13 @@ public sealed partial class PassthroughHost
             }
         }
 
-        HashSet<PciAddress> own = [.. entry.Devices.Select(d => d.At)];
+        HashSet<PciAddress> own = [.. entry.Devices.Select(d => d.Address)];
         // The number of a group that has gone is given to the next one; a device that came back has a new group, whose number says nothing.
         // The VFs of a PF were gone when it was given.
         HashSet<int> groups =
         [
             .. entry
-                .Devices.Where(d => found.TryGetValue(d.At, out HostFunction? f) && IsStillOurs(f))
+                .Devices.Where(d => found.TryGetValue(d.Address, out HostFunction? f) && f.IsStillOurs)
                 .Select(d => d.IommuGroup)
                 .OfType<int>(),
         ];
@@ -148,7 +113,7 @@ public sealed partial class PassthroughHost
     {
         foreach (JournalDevice device in entry.Devices)
         {
-            if (found.TryGetValue(device.At, out HostFunction? now) && now.Driver != device.TargetDriver)
+            if (found.TryGetValue(device.Address, out HostFunction? now) && now.Driver != device.TargetDriver)
             {
                 return new RefusalException(
                     HoldingReasons.NotBound,
@@ -160,16 +125,9 @@ public sealed partial class PassthroughHost
         return null;
     }
 
-    /// <summary>The kernel still has what was done to a function: it never left the bus.</summary>
-    internal static bool IsStillOurs(HostFunction function) => function.DriverOverride is not null || VfioDrivers.IsVfio(function.Driver);
-
-    /// <summary>The kernel has forgotten what was done to a function: it left the bus and came back.</summary>
-    private static bool IsForgotten(PciAddress address, IHostFileSystem files) =>
-        Inventory.OverrideOf(files, address) is null && !VfioDrivers.IsVfio(Inventory.DriverOf(files, address));
-
     private string VfsOf(JournalDevice device) =>
-        device.Parent is { } pf
-        && Inventory.Number(BootFacts.Optional(() => _looked.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) is { } count
+        device.ParentAddress is { } pf
+        && Inventory.Number(BootFacts.Optional(() => looked.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) is { } count
             ? $": its physical function {pf} has {count} virtual functions now"
             : "";
 

@@ -1,57 +1,55 @@
-using Microsoft.Extensions.Logging;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
 
 /// <summary>The number of VFs of a PF.</summary>
-public sealed partial class PassthroughHost
+/// <param name="files">The host.</param>
+/// <param name="reads">The looks that claims share.</param>
+/// <param name="table">The claims, which may hold VFs that would go, and which wait for VFs to come.</param>
+/// <param name="guards">What keeps the host alive.</param>
+/// <param name="cleaning">What is remembered of VFs ends with them.</param>
+/// <param name="changes">Told when a change has ended.</param>
+/// <param name="time">What limits are measured by.</param>
+/// <param name="options">The limits.</param>
+internal sealed class VfResizer(
+    IHostFileSystem files,
+    SharedReads reads,
+    ClaimTable table,
+    Guards guards,
+    DeviceCleaning cleaning,
+    HostChanges changes,
+    TimeProvider time,
+    PassthroughHostOptions options
+)
 {
     private static readonly TimeSpan BetweenLooks = TimeSpan.FromMilliseconds(50);
 
-    /// <summary>
-    /// Gives a PF a number of VFs, through 0 when it has another number (the kernel's rule), and waits until they are there.
-    /// Refused while a claim holds the PF or one of its VFs, or while the host uses a VF that would go. Begun again after any
-    /// interruption it goes on from what is there.
-    /// </summary>
-    /// <param name="pf">The PF.</param>
-    /// <param name="numVfs">0 to sriov_totalvfs.</param>
-    /// <param name="autoprobe">sriov_drivers_autoprobe: whether VFs get their host driver; null leaves it alone.</param>
-    /// <param name="ct">Stops waiting; what the kernel has begun goes on.</param>
-    /// <exception cref="JournalException">See <see cref="RecoverAsync"/>.</exception>
-    public async Task<SriovOutcome> SetVfsAsync(PciAddress pf, int numVfs, bool? autoprobe = null, CancellationToken ct = default)
+    /// <inheritdoc cref="PassthroughHost.SetVfsAsync"/>
+    public async Task<SriovOutcome> SetVfsAsync(PciAddress pf, int numVfs, bool? autoprobe, CancellationToken ct)
     {
         string? stalledAt = null;
         SriovOutcome NotYet() =>
             Refused(
                 pf,
                 HoldingReasons.WriteBlocked,
-                $"{pf} doesn't have {numVfs} VFs yet: the kernel has not finished {stalledAt} for {_options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use a VF: stop it. The work goes on when the kernel does."
+                $"{pf} doesn't have {numVfs} VFs yet: the kernel has not finished {stalledAt} for {options.WriteTimeout.TotalSeconds:0} s; it can't be cancelled. A process may still use a VF: stop it. The work goes on when the kernel does."
             );
-        lock (_gate)
-        {
-            Load();
-            if (Running(pf) is { } busy)
-                return busy;
-        }
+        BlockingWork NewWork() => new(time, options.WriteTimeout) { Stalled = doing => stalledAt = doing };
+        if (table.ResizeOf(pf) is { } earlier)
+            return Busy(pf, earlier);
 
         // Reading the number waits for the device's lock, which somebody else's write may hold.
-        var look = new BlockingWork(_time, _options.WriteTimeout) { Stalled = doing => stalledAt = doing };
-        Task<(bool IsSo, bool SameNumber, bool HasVfs)> looking = Run(
+        BlockingWork look = NewWork();
+        Task<PfNumbers> looking = Run(
             look,
             $"sriov {pf}",
-            () =>
-            {
-                var watched = new WatchedFileSystem(_files, look, _looks);
-                return IsSo(pf, numVfs, autoprobe, watched)
-                    ? (true, true, true)
-                    : (false, HasNumber(pf, numVfs, watched), !HasNumber(pf, 0, watched));
-            }
+            () => PfNumbers.Of(pf, numVfs, autoprobe, new WatchedFileSystem(files, look, reads))
         );
         await look.EndedOrStalled.WaitAsync(ct);
         if (!looking.IsCompleted && !look.Ended.IsCompleted)
             return NotYet();
-        (bool isSo, bool sameNumber, bool hasVfs) = await looking;
-        if (isSo)
+        PfNumbers now = await looking;
+        if (now.IsSo)
         {
             return new SriovOutcome
             {
@@ -60,97 +58,45 @@ public sealed partial class PassthroughHost
                 NumVfs = numVfs,
             };
         }
-
-        BlockingWork work;
-        lock (_gate)
-        {
-            if (Running(pf) is { } busy)
-                return busy;
-            IReadOnlyList<(string ClaimUid, string Claim)> holders = _reservations.HoldersOf(pf, hasVfs);
-            if (holders.Count > 0 && !sameNumber)
-            {
-                return Refused(
-                    pf,
-                    HoldingReasons.OwnedByOther,
-                    $"{pf} can't have {numVfs} VFs now: it or its VFs are held by {string.Join(", ", holders.Select(h => h.Claim))}. It is done when they are released."
-                ) with
-                {
-                    BlockedBy = [.. holders.Select(h => h.ClaimUid)],
-                };
-            }
-
-            work = new BlockingWork(_time, _options.WriteTimeout) { Stalled = doing => stalledAt = doing };
-            _reservations.Resizing[pf] = work;
-        }
-
-        Task<SriovOutcome> result = Run(
-            work,
-            $"sriov {pf}",
-            () =>
-            {
-                try
-                {
-                    return Resize(pf, numVfs, autoprobe, sameNumber, new WatchedFileSystem(_files, work, _looks), work);
-                }
-                finally
-                {
-                    lock (_gate)
-                        _reservations.Resizing.Remove(pf);
-                    Changed?.Invoke();
-                }
-            }
-        );
+        ResizeStart start = table.BeginResize(pf, now.HasVfs, takesNothing: now.SameNumber, NewWork);
+        if (start.Running is { } running)
+            return Busy(pf, running);
+        if (start.Begun is not { } work)
+            return HeldBy(pf, numVfs, start.Holders);
+        Task<SriovOutcome> result = Run(work, $"sriov {pf}", () => ResizeAndEnd(pf, numVfs, autoprobe, now.SameNumber, work));
         await work.EndedOrStalled.WaitAsync(ct);
         return result.IsCompleted || work.Ended.IsCompleted ? await result : NotYet();
     }
 
-    private SriovOutcome? Running(PciAddress pf) =>
-        _reservations.Resizing.TryGetValue(pf, out BlockingWork? running)
-            ? Refused(
-                pf,
-                HoldingReasons.Busy,
-                $"The number of VFs of {pf} is being changed already{(running.IsStalled ? ", and the kernel has not finished" : "")}."
-            )
-            : null;
-
-    /// <summary>
-    /// Functions that the kernel may be keeping locked for us: those that are being worked on, and those on which an agent
-    /// before us was working in this boot, since a thread that unbinds a device in use outlives its process.
-    /// </summary>
-    private HashSet<PciAddress> Locked()
-    {
-        lock (_gate)
-        {
-            return
-            [
-                .. _reservations.Resizing.Keys,
-                .. _inherited.SelectMany(uid => _entries.GetValueOrDefault(uid)?.Devices ?? []).Select(d => d.At),
-                .. _works
-                    .Where(w => w.Value.Work.Purpose is not null)
-                    .SelectMany(w => _entries.GetValueOrDefault(w.Key)?.Devices ?? [], (_, device) => device.At),
-            ];
-        }
-    }
-
-    /// <summary>Then nothing goes that somebody could hold: only autoprobe is set, or VFs are waited for.</summary>
-    private static bool HasNumber(PciAddress pf, int numVfs, IHostFileSystem files) =>
-        Inventory.Number(Attempt(() => files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) == numVfs;
-
-    private static bool IsSo(PciAddress pf, int numVfs, bool? autoprobe, IHostFileSystem files)
+    private SriovOutcome ResizeAndEnd(PciAddress pf, int numVfs, bool? autoprobe, bool sameNumber, BlockingWork work)
     {
         try
         {
-            string folder = SysfsPaths.Device(pf);
-            return Inventory.Number(files.ReadText($"{folder}/sriov_numvfs")) == numVfs
-                && (autoprobe is null || files.ReadText($"{folder}/sriov_drivers_autoprobe") == (autoprobe.Value ? "1" : "0"))
-                && Present(pf, files) == numVfs;
+            return Resize(pf, numVfs, autoprobe, sameNumber, new WatchedFileSystem(files, work, reads), work);
         }
-        catch (HostIoException)
+        finally
         {
-            // Said by the attempt that follows.
-            return false;
+            table.EndResize(pf);
+            changes.Raise();
         }
     }
+
+    private static SriovOutcome HeldBy(PciAddress pf, int numVfs, IReadOnlyList<(string ClaimUid, string Claim)> holders) =>
+        Refused(
+            pf,
+            HoldingReasons.OwnedByOther,
+            $"{pf} can't have {numVfs} VFs now: it or its VFs are held by {string.Join(", ", holders.Select(h => h.Claim))}. It is done when they are released."
+        ) with
+        {
+            BlockedBy = [.. holders.Select(h => h.ClaimUid)],
+        };
+
+    private static SriovOutcome Busy(PciAddress pf, BlockingWork running) =>
+        Refused(
+            pf,
+            HoldingReasons.Busy,
+            $"The number of VFs of {pf} is being changed already{(running.IsStalled ? ", and the kernel has not finished" : "")}."
+        );
 
     /// <summary>Starts work that answers.</summary>
     private static Task<T> Run<T>(BlockingWork work, string name, Func<T> body)
@@ -212,7 +158,6 @@ public sealed partial class PassthroughHost
                     NumVfs = now,
                 };
             }
-
             if (numVfs < 0 || numVfs > total)
             {
                 return Refused(pf, HoldingReasons.SriovFailed, $"{pf} can have 0 to {total} VFs; {numVfs} is not possible.") with
@@ -220,7 +165,6 @@ public sealed partial class PassthroughHost
                     NumVfs = now,
                 };
             }
-
             if (now != numVfs && Inventory.DriverOf(watched, pf) is var driver && (driver is null || VfioDrivers.IsVfio(driver)))
             {
                 return Refused(
@@ -264,8 +208,7 @@ public sealed partial class PassthroughHost
                         Changed = true,
                     };
                 }
-
-                Forgive(going, watched);
+                cleaning.Forgive(going, watched);
             }
 
             if (now != numVfs && numVfs > 0)
@@ -283,7 +226,6 @@ public sealed partial class PassthroughHost
                     return null;
                 });
             }
-
             return Refused(pf, HoldingReasons.SriovFailed, e.Message) with
             {
                 NumVfs = Inventory.Number(Attempt(() => watched.ReadText($"{folder}/sriov_numvfs"))),
@@ -335,7 +277,6 @@ public sealed partial class PassthroughHost
                     NumVfs = counted,
                 };
             }
-
             string again =
                 $"Remove them all and have them made again (echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs), or give the PciDeviceSpec a number that the card makes.";
             if (counted != numVfs)
@@ -349,19 +290,17 @@ public sealed partial class PassthroughHost
                     NumVfs = counted,
                 };
             }
-
-            if (work.Elapsed(began) >= _options.VfTimeout)
+            if (work.Elapsed(began) >= options.VfTimeout)
             {
                 return Refused(
                     pf,
                     HoldingReasons.SriovFailed,
-                    $"{pf} counts {numVfs} VFs, and only {present} of them are there after {_options.VfTimeout.TotalSeconds:0} s; the kernel log (dmesg) says why. {again}"
+                    $"{pf} counts {numVfs} VFs, and only {present} of them are there after {options.VfTimeout.TotalSeconds:0} s; the kernel log (dmesg) says why. {again}"
                 ) with
                 {
                     NumVfs = counted,
                 };
             }
-
             work.Pause(BetweenLooks);
         }
     }
@@ -377,7 +316,7 @@ public sealed partial class PassthroughHost
         try
         {
             using var claims = new ExclusiveDisks();
-            new PreBindChecks(vfs, [], usage).CheckGuards(watched, _guards, ours: _ => false, administrators: _ => null, claims);
+            new PreBindChecks(vfs, [], usage).CheckGuards(watched, guards, ours: _ => false, administrators: _ => null, claims);
             return null;
         }
         catch (RefusalException refusal)
@@ -386,58 +325,34 @@ public sealed partial class PassthroughHost
         }
     }
 
-    /// <summary>A claim's binder, which reports VF settings that could not be restored.</summary>
-    private DeviceBinder NewBinder(WatchedFileSystem watched, BlockingWork work) =>
-        new(watched, work)
+    /// <summary>A PF against the number of VFs that it shall have.</summary>
+    /// <param name="IsSo">It has them, and all is as wished.</param>
+    /// <param name="SameNumber">Then nothing goes that somebody could hold: only autoprobe is set, or VFs are waited for.</param>
+    /// <param name="HasVfs">It has VFs, or it can't be known.</param>
+    private readonly record struct PfNumbers(bool IsSo, bool SameNumber, bool HasVfs)
+    {
+        public static PfNumbers Of(PciAddress pf, int numVfs, bool? autoprobe, IHostFileSystem files) =>
+            Matches(pf, numVfs, autoprobe, files)
+                ? new PfNumbers(true, true, true)
+                : new PfNumbers(false, HasNumber(pf, numVfs, files), !HasNumber(pf, 0, files));
+
+        private static bool HasNumber(PciAddress pf, int numVfs, IHostFileSystem files) =>
+            Inventory.Number(Attempt(() => files.ReadText($"{SysfsPaths.Device(pf)}/sriov_numvfs"))) == numVfs;
+
+        private static bool Matches(PciAddress pf, int numVfs, bool? autoprobe, IHostFileSystem files)
         {
-            NotClean = (device, why) => Withhold(device, why, watched),
-            Warn = message => _logger.LogWarning("{Message}", message),
-        };
-
-    /// <summary>A VF that keeps what its owner left goes to nobody else; that is on disk before its claim is forgotten.</summary>
-    private void Withhold(JournalDevice device, string why, WatchedFileSystem watched)
-    {
-        why =
-            $"{why} It is kept from claims until the agent makes its PF's VFs again (another sriov.numVfs, or a claim for the PF) or the host is rebooted.";
-        _logger.LogError("{Message}", why);
-        _memory.Update(watched, Key(device), device.At, r => r with { NotClean = new NotCleanMark(_bootId!, why, _time.GetUtcNow()) });
-    }
-
-    /// <summary>VFs that were removed: what comes in their place is as new.</summary>
-    private void Forgive(IEnumerable<HostFunction> vfs, WatchedFileSystem watched)
-    {
-        foreach (HostFunction vf in vfs)
-            _memory.Forgive(watched, Key(vf), vf.Address);
-    }
-
-    /// <summary>
-    /// What is on record of a device's VFs, or of it as a VF: as first found in this boot, before an owner could change it.
-    /// </summary>
-    private static JournalDevice WithVfs(
-        JournalDevice device,
-        HostFunction found,
-        JournalDevice? known,
-        bool sameBoot,
-        IReadOnlyList<HostFunction> vfs,
-        DeviceBinder binder
-    )
-    {
-        JournalDevice before = known is null
-            ? device
-            : device with
+            try
             {
-                OriginalVf = sameBoot ? known.OriginalVf : null,
-                OriginalVfs = known.OriginalVfs,
-                OriginalAutoprobe = known.OriginalAutoprobe,
-            };
-        if (found.Function.ParentAddress is not null && (known is null || !sameBoot))
-            return before with { OriginalVf = binder.SettingsOf(found) };
-        return found.NumVfs is > 0 && !(sameBoot && known?.OriginalVfs is not null)
-            ? before with
-            {
-                OriginalAutoprobe = binder.AutoprobeOf(found.Address),
-                OriginalVfs = binder.VfsAsTheyAre(found.Address, vfs),
+                string folder = SysfsPaths.Device(pf);
+                return Inventory.Number(files.ReadText($"{folder}/sriov_numvfs")) == numVfs
+                    && (autoprobe is null || files.ReadText($"{folder}/sriov_drivers_autoprobe") == (autoprobe.Value ? "1" : "0"))
+                    && Present(pf, files) == numVfs;
             }
-            : before;
+            catch (HostIoException)
+            {
+                // Said by the attempt that follows.
+                return false;
+            }
+        }
     }
 }
