@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load nova-vectors crds crds-check format format-check images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load nova-vectors aot-proof crds crds-check format format-check images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -58,6 +58,10 @@ test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/
 	$(call publish,src/PciOperator.Controller,controller,$(NONE_PASSED))
 	$(call publish,tests/vm/PciOperator.Vm.Guest,vm-guest,$(NONE_PASSED))
 	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests --logger "console;verbosity=detailed"
+
+aot-proof: ## Prove under NativeAOT what the programs use or are about to: gRPC over a Unix socket; and say what the generic host costs
+	$(call publish,tests/AotProof,aot-proof)
+	@for part in bare lifetime host grpc; do artifacts/publish/aot-proof/aot-proof $$part; done
 
 bench: ## Run the benchmarks
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'

@@ -33,6 +33,7 @@ internal sealed class ApiCore : IDisposable
             };
             Writer.Create(Catalog.Find("", "v1", "namespaces")!, "", ns, new WriteOptions());
         }
+
         foreach (ResourceType type in Catalog.All)
             Store.Table(type.StorageTable);
     }

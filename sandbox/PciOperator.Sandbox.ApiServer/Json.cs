@@ -52,6 +52,7 @@ internal static class Json
                         duplicates.Add(child);
                     obj[name] = ReadValue(ref reader, child, duplicates);
                 }
+
                 return obj;
             case JsonTokenType.StartArray:
                 var array = new JsonArray();
@@ -147,11 +148,12 @@ internal static class Json
             case (JsonObject x, JsonObject y):
                 if (x.Count != y.Count)
                     return false;
-                foreach ((string? name, JsonNode? value) in x)
+                foreach ((string name, JsonNode? value) in x)
                 {
                     if (!y.TryGetPropertyValue(name, out JsonNode? other) || !Same(value, other))
                         return false;
                 }
+
                 return true;
             case (JsonArray x, JsonArray y):
                 if (x.Count != y.Count)
@@ -161,6 +163,7 @@ internal static class Json
                     if (!Same(x[i], y[i]))
                         return false;
                 }
+
                 return true;
             case (JsonValue, JsonValue):
                 if (AsLong(a) is { } m && AsLong(b) is { } n)

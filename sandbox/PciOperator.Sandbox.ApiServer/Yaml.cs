@@ -35,7 +35,7 @@ internal static partial class Yaml
         {
             case YamlMappingNode map:
                 var obj = new JsonObject();
-                foreach ((YamlNode? key, YamlNode? value) in map.Children)
+                foreach ((YamlNode key, YamlNode value) in map.Children)
                     obj[((YamlScalarNode)key).Value ?? ""] = ToJson(value);
                 return obj;
             case YamlSequenceNode list:
@@ -79,11 +79,12 @@ internal static partial class Yaml
         {
             case JsonObject obj:
                 emitter.Emit(new MappingStart(null, null, true, obj.Count == 0 ? MappingStyle.Flow : MappingStyle.Block));
-                foreach ((string? name, JsonNode? value) in obj)
+                foreach ((string name, JsonNode? value) in obj)
                 {
                     EmitString(emitter, name);
                     Emit(emitter, value);
                 }
+
                 emitter.Emit(new MappingEnd());
                 break;
             case JsonArray array:

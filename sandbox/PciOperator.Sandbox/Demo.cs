@@ -70,6 +70,7 @@ internal sealed class Demo
                 ? 1
                 : 0;
         }
+
         await ShowClaimsAsync(ct);
         CheckBound(await ClaimsAsync(ct));
 

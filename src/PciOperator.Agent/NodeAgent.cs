@@ -162,6 +162,7 @@ public sealed class NodeAgent : IAsyncDisposable
             {
                 continue;
             }
+
             bool first;
             lock (_lock)
             {

@@ -252,6 +252,7 @@ internal sealed class ClusterView
             {
                 return false;
             }
+
             foreach ((ClaimToPlace claim, NodeAllocation allocation) in claims.Zip(decision.Allocations))
                 Assume(node, claim.Requirements.ClaimUid, allocation.Devices);
             return true;

@@ -54,8 +54,10 @@ internal static class BenchmarkCluster
                     }
                 );
             }
+
             pool++;
         }
+
         return NodeInventory.Build(name, devices);
     }
 
@@ -81,6 +83,7 @@ internal static class BenchmarkCluster
                 devices.Add(i < taken ? vf with { Owner = "other" } : vf);
             }
         }
+
         return NodeInventory.Build(name, devices);
     }
 

@@ -28,6 +28,7 @@ internal static class WorkBound
             process.Refresh();
             most = Math.Max(most, (process.TotalProcessorTime - before).TotalMilliseconds / Answers);
         }
+
         output.WriteLine(
             string.Create(
                 CultureInfo.InvariantCulture,

@@ -51,6 +51,7 @@ public abstract class ManifestContract(OwnKindsServer server)
             if (await JudgeAsync(text) is { } complaint)
                 wrong.Add($"{file}: {complaint}");
         }
+
         Assert.True(wrong.Count == 0, string.Join("\n", wrong));
     }
 
@@ -85,6 +86,7 @@ public abstract class ManifestContract(OwnKindsServer server)
             {
                 return $"expected that {field} is to blame, got: {e.Message}";
             }
+
             return null;
         }
         finally

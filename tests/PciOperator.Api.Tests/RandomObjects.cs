@@ -209,6 +209,7 @@ internal sealed class RandomObjects(int seed)
                 spec.Remove(field);
                 break;
         }
+
         return copy;
     }
 

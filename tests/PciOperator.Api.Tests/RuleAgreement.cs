@@ -32,6 +32,7 @@ public abstract class RuleAgreement(OwnKindsServer server)
         for (int i = 0; i < Updates; i++)
         {
             using (await SendAsync(HttpMethod.Post, collection, random.GoodClaim())) { }
+
             using System.Text.Json.JsonDocument stored = await server.Client.GetRawAsync($"{collection}/random");
             JsonObject before = JsonObject.Create(stored.RootElement.Clone())!;
             JsonObject after = random.Changed(before);
@@ -43,6 +44,7 @@ public abstract class RuleAgreement(OwnKindsServer server)
             refused += expected.Length == 0 ? 0 : 1;
             (await server.Client.SendRawAsync(HttpMethod.Delete, $"{collection}/random", default)).Dispose();
         }
+
         Assert.InRange(refused, Updates / 10, Updates - Updates / 10);
     }
 
@@ -56,6 +58,7 @@ public abstract class RuleAgreement(OwnKindsServer server)
             Assert.Equal((obj.ToJsonString(), expected), (obj.ToJsonString(), await VerdictAsync(HttpMethod.Post, collection, obj)));
             refused += expected.Length == 0 ? 0 : 1;
         }
+
         Assert.InRange(refused, Objects / 10, Objects - Objects / 10);
     }
 

@@ -58,6 +58,7 @@ public abstract class AppliedKindsServer(Func<Task<TestApiServer>> start) : OwnK
                 $"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{manifest.Name}?fieldManager=tests&force=true&fieldValidation=Strict";
             using (await Client.SendRawAsync(HttpMethod.Patch, path, Encoding.UTF8.GetBytes(manifest.Yaml), "application/apply-patch+yaml"))
             { }
+
             await ServedAsync(Client, manifest);
         }
     }

@@ -37,6 +37,7 @@ internal sealed class BruteForce
             if (given.Values.Count(g => g == r) != r.Count)
                 return $"request {r.Name} has not its count";
         }
+
         if (!Valid(given.Keys))
             return "the devices can't go together";
         if (!Places().Any(p => given.All(g => Allows(g.Value, g.Key, p, false))))
@@ -82,6 +83,7 @@ internal sealed class BruteForce
                 return true;
             taken.Remove(d);
         }
+
         return false;
     }
 
@@ -92,6 +94,7 @@ internal sealed class BruteForce
             yield return taken;
             yield break;
         }
+
         foreach (NodeDevice d in _devices)
         {
             if (taken.Contains(d) || !Allows(_units[unit], d, place, false))
@@ -159,6 +162,7 @@ internal sealed class BruteForce
                 return false;
             groups.Add(group);
         }
+
         List<NodeDevice> members = [.. _devices.Where(d => !d.Function.IsBridge && d.Function.IommuGroup is { } g && groups.Contains(g))];
         // A VF in its PF's group ends when that goes: it counts with its PF, below.
         members.RemoveAll(d => members.Exists(pf => IsVfOf(d, pf) && pf.Function.IommuGroup == d.Function.IommuGroup));
@@ -179,6 +183,7 @@ internal sealed class BruteForce
                 return false;
             }
         }
+
         return taken.All(members.Contains) && !taken.Any(vf => members.Any(pf => IsVfOf(vf, pf)));
     }
 

@@ -75,6 +75,7 @@ public class CardSearchTests
                 }
             }
         }
+
         // One request for PFs, seven for VFs of one kind each, with next to nothing to spare in any kind.
         for (int i = 0; i < 60; i++)
         {
@@ -91,12 +92,14 @@ public class CardSearchTests
                 foreach (int vf in given)
                     left[int.TrailingZeroCount(vf)]++;
             }
+
             int[] demand = [.. left.Select(n => Math.Clamp(n, 1, 16))];
             if (random.Next(2) == 0)
                 demand[random.Next(1, 8)]++;
             bool? answer = Steps(cards, Sums(demand), ref most);
             Assert.NotNull(answer);
         }
+
         Assert.True(most < WorkBounds.Deciding, $"{most} numbers looked at");
     }
 
@@ -157,6 +160,7 @@ public class CardSearchTests
                     return true;
                 }
             }
+
             return false;
         }
     }

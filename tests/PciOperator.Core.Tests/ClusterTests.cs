@@ -114,6 +114,7 @@ public class ClusterTests
             Assert.Equal(299 - i, rest.Count);
             Assert.Null(rest.Find($"n{i:d3}"));
         }
+
         Assert.Same(rest, rest.Without("n000"));
         Assert.NotNull(changed.Find("n299"));
     }
@@ -131,6 +132,7 @@ public class ClusterTests
                 List<NodeDevice> devices = hosts.Devices(out Dictionary<int, int?> sockets);
                 nodes.Add(NodeInventory.Build($"n{i:d2}", devices, sockets));
             }
+
             ClaimRequirements claim = hosts.Claim();
             if (hosts.Chance(3))
             {

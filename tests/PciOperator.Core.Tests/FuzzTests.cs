@@ -158,6 +158,7 @@ public class FuzzTests
                 text.Append(Alphabet[random.Next(Alphabet.Length)]);
             return;
         }
+
         text.Append(seeds[random.Next(seeds.Length)]);
         for (int n = random.Next(4); n > 0 && text.Length > 0; n--)
         {

@@ -58,6 +58,7 @@ internal sealed class HardHosts
                 )
             );
         }
+
         for (int r = 0; r < 8; r++)
         {
             host._masks[r] = random.Next(1, 1 << kinds);
@@ -66,6 +67,7 @@ internal sealed class HardHosts
             host._masks[r] |= 1 << random.Next(kinds);
             host._policies[r] = numa ? (NumaPolicy)random.Next(4) : NumaPolicy.Legacy;
         }
+
         host._guest = numa ? GuestNuma.Unknown : GuestNuma.None;
         host.Plant(random);
         return host;
@@ -106,6 +108,7 @@ internal sealed class HardHosts
                 other.Plant(random);
                 break;
         }
+
         return other;
     }
 
@@ -126,6 +129,7 @@ internal sealed class HardHosts
                 devices.Add(Device(new PciAddress(1, pf.Bus, pf.Slot, v), 0x2000 + card.Vfs[v], DeviceType.Vf, pf, card.Numa, group));
             }
         }
+
         return NodeInventory.Build(
             "n",
             devices,
@@ -192,6 +196,7 @@ internal sealed class HardHosts
                     _counts[fitting[random.Next(fitting.Length)]]++;
             }
         }
+
         for (int r = 0; r < 8; r++)
             _counts[r] = Math.Clamp(_counts[r], 1, 16);
         int more = random.Next(8);

@@ -58,6 +58,7 @@ public sealed class JointAllocatorTests
                 left = left.Take(allocation, claim.ClaimUid);
             }
         }
+
         Assert.InRange(served, TestScope.Cases(200, 12), TestScope.Cases(1300, 12));
         Assert.InRange(conflicts, TestScope.Cases(20, 12), TestScope.Cases(1300, 12));
     }
@@ -78,14 +79,17 @@ public sealed class JointAllocatorTests
                     if (Next(at + 1))
                         return true;
                 }
+
                 return false;
             }
+
             // Each claim from its own groups alone; which of a card's sides is used shows in what is given.
             foreach (bool pf in (ReadOnlySpan<bool>)[false, true])
             {
                 if (claims.Select((c, i) => Allocator.TryNode(Own(i, pf), c)).All(v => v is NodeVerdict.Served))
                     return true;
             }
+
             return false;
         }
 
@@ -118,6 +122,7 @@ public sealed class JointAllocatorTests
             group += random.Next(3) == 0 ? 0 : 1;
             yield return Device($"0000:{i:x2}:00.0", ids[random.Next(3)], numa: group & 1, socket: 0, group: group);
         }
+
         if (random.Next(2) == 0)
         {
             foreach (NodeDevice d in Card(0x20, 2, 0))
@@ -153,6 +158,7 @@ public sealed class JointAllocatorTests
                 }
             );
         }
+
         return new ClaimRequirements { ClaimUid = uid, Requests = requests };
     }
 

@@ -50,6 +50,7 @@ public sealed class JointBoundTests
                 left = Taken(left, allocation.Devices.Select(d => d.Address));
             }
         }
+
         Assert.InRange(served, TestScope.Cases(300, 5), TestScope.Cases(4000, 5));
         Assert.InRange(conflicts, TestScope.Cases(20, 5), TestScope.Cases(4000, 5));
     }
@@ -136,6 +137,7 @@ public sealed class JointBoundTests
             NodeDevice[] more = [.. Enumerable.Range(0, i + 1).Select(n => Device($"0009:{n:x2}:00.0", "8086:0a54", group: 100_000 + n))];
             cluster = cluster.With(NodeInventory.Build($"n{i:d2}", [.. devices, .. more], sockets));
         }
+
         return cluster;
     }
 
@@ -149,6 +151,7 @@ public sealed class JointBoundTests
             group += random.Next(3) == 0 ? 0 : 1;
             devices.Add(Device($"0000:{i:x2}:00.0", ids[random.Next(3)], numa: random.Next(3), group: group));
         }
+
         if (random.Next(3) != 0)
         {
             devices.AddRange(
@@ -186,6 +189,7 @@ public sealed class JointBoundTests
                 }
             );
         }
+
         GuestNuma guest = random.Next(3) switch
         {
             0 => GuestNuma.None,
@@ -228,6 +232,7 @@ public sealed class JointBoundTests
             if (tried.Add(string.Join(',', whole.Order())) && Possible(Taken(left, whole), sockets, claims, at + 1))
                 return true;
         }
+
         return false;
     }
 }

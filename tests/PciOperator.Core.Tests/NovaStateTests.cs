@@ -52,6 +52,7 @@ public class NovaStateTests
                             nova.Free(owner);
                             break;
                     }
+
                     foreach (PciFunction f in functions)
                     {
                         DeviceState ours = ledger.StateOf(f.Address);
@@ -105,6 +106,7 @@ public class NovaStateTests
                 if (_states[pf] == DeviceState.Available)
                     _states[pf] = DeviceState.Unclaimable;
             }
+
             _states[address] = DeviceState.Claimed;
             _owners[address] = owner;
             return true;

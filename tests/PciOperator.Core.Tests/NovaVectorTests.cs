@@ -48,6 +48,7 @@ public class NovaVectorTests
             if (File.Exists(path))
                 return path;
         }
+
         throw new FileNotFoundException("docs/nova.md is in no folder above the tests.");
     }
 }

@@ -74,6 +74,7 @@ public class NumaTests
             NodeAllocation allocation = Served(Node(0, null, 3), Ask(policy, 3, GuestNuma.None));
             Assert.Null(allocation.NumaPreferenceMet);
         }
+
         Assert.Equal(GuestNuma.None, GuestNuma.On());
     }
 

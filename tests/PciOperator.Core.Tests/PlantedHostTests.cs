@@ -85,6 +85,7 @@ public class PlantedHostTests
                     usable.Add(vf);
             }
         }
+
         int[][] wanted =
         [
             .. Enumerable
@@ -100,6 +101,7 @@ public class PlantedHostTests
             if (fitting.Length > 0)
                 counts[fitting[random.Next(fitting.Length)]]++;
         }
+
         DeviceRequest[] requests =
         [
             .. Enumerable

@@ -106,6 +106,7 @@ internal sealed class RandomHosts(int seed)
                 );
             }
         }
+
         return devices;
     }
 
@@ -128,6 +129,7 @@ internal sealed class RandomHosts(int seed)
                 }
             );
         }
+
         return new ClaimRequirements
         {
             ClaimUid = "claim",

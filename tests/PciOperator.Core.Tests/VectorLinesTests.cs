@@ -52,6 +52,7 @@ public sealed class VectorLinesTests : IDisposable
             if (name != missing)
                 Write(name, "");
         }
+
         Assert.Contains(missing, Assert.Throws<InvalidDataException>(() => VectorSet.Read(_folder)).Message, StringComparison.Ordinal);
         Write(missing, "");
         Assert.Equal(0, VectorSet.Read(_folder).Check().Lines);

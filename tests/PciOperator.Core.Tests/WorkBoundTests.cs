@@ -51,6 +51,7 @@ public class WorkBoundTests
             known |= fit.Served;
             Assert.True(fit.Served || fit.GaveUp, $"refused at {bound}, though it can be served");
         }
+
         Assert.False(known, "it is served within a tenth of the bound: find another host");
     }
 

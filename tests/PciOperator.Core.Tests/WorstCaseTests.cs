@@ -55,6 +55,7 @@ public class WorstCaseTests(ITestOutputHelper output)
                         if (taken > worst)
                             (worst, worstAt) = (taken, $"family {family}, seed {seed}, change {climb}");
                     }
+
                     // Towards hosts that take more over all their looks: that changes with less than what one search takes.
                     if (taken >= steps)
                         (host, steps) = (next, taken);

@@ -5,8 +5,7 @@ namespace PciOperator.Testing;
 /// <summary>A clock that stands still until a test moves it; its timers go off, in order, as it moves.</summary>
 /// <remarks>
 /// Clock and timers are Microsoft's. Added is what that type doesn't tell: which timers are set. A test waits for them, to know that what
-/// it tests has come
-/// to wait for the clock. They are held here, too, so that none that nobody refers to any more is gone after a garbage collection.
+/// it tests has come to wait for the clock. They are held here, too, so that none that nobody refers to any more is gone after a garbage collection.
 /// </remarks>
 public sealed class FakeTimeProvider(DateTimeOffset? start = null) : Clock(start ?? new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero))
 {
@@ -60,6 +59,7 @@ public sealed class FakeTimeProvider(DateTimeOffset? start = null) : Clock(start
         private readonly FakeTimeProvider _time;
         private readonly ITimer _timer;
         private TimeSpan _period;
+        private bool _waits;
 
         public SeenTimer(FakeTimeProvider time, TimerCallback callback, object? state)
         {
@@ -78,16 +78,19 @@ public sealed class FakeTimeProvider(DateTimeOffset? start = null) : Clock(start
             lock (_time._lock)
             {
                 _time._set.Remove(this);
-                if (dueTime != Timeout.InfiniteTimeSpan)
-                {
-                    Due = _time.GetUtcNow() + dueTime;
-                    _period = period;
-                    _time._set.Add(this);
-                }
+                _waits = dueTime != Timeout.InfiniteTimeSpan;
+                Due = _waits ? _time.GetUtcNow() + dueTime : default;
+                _period = period;
             }
 
-            // Not under the lock: a timer without a delay goes off in here.
+            // Seen only when it is set: a test that sees it may move the clock at once. Not set under the lock: what is due goes off in here.
             bool changed = _timer.Change(dueTime, period);
+            lock (_time._lock)
+            {
+                if (_waits)
+                    _time._set.Add(this);
+            }
+
             _time.Changed();
             return changed;
         }
@@ -96,7 +99,7 @@ public sealed class FakeTimeProvider(DateTimeOffset? start = null) : Clock(start
         {
             _timer.Dispose();
             lock (_time._lock)
-                _time._set.Remove(this);
+                Forget();
         }
 
         public ValueTask DisposeAsync()
@@ -112,8 +115,14 @@ public sealed class FakeTimeProvider(DateTimeOffset? start = null) : Clock(start
                 if (_period > TimeSpan.Zero)
                     Due += _period;
                 else
-                    _time._set.Remove(this);
+                    Forget();
             }
+        }
+
+        private void Forget()
+        {
+            _waits = false;
+            _time._set.Remove(this);
         }
     }
 

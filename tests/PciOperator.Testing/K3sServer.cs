@@ -148,6 +148,7 @@ internal sealed class K3sServer : IAsyncDisposable
                 $"the engine at {engine.Endpoint} has no image {name}, and none is pulled. Pull one, or name one that is there by {ImageVariable}."
             );
         }
+
         IList<NetworkResponse> networks = await docker.Networks.ListNetworksAsync(new NetworksListParameters());
         return new Image(
             newest.RepoTags[0],

@@ -136,6 +136,7 @@ public sealed class ChurnTests(ITestOutputHelper output)
                 )
             ).Dispose();
         }
+
         await lab.ReportAsync("node-1", null, "0a51", "0a52");
         await Task.WhenAll(Enumerable.Range(0, waiting).Select(i => lab.ClaimAsync($"w{i}", "drive-0a51", count: 16, ns: "many")));
         await lab.UntilAsync("all to be decided", () => Task.FromResult<string?>("decisions"), _ => lab.Metric(Decisions) >= waiting);

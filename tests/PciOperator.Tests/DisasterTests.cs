@@ -273,6 +273,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
                 patience: TimeSpan.FromMinutes(5)
             );
         }
+
         await lab.WithSamplesAsync();
         await lab.ClaimAsync("served-again", "nvme:1");
         await lab.ReadyAsync("served-again");

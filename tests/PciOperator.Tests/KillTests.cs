@@ -47,6 +47,7 @@ public sealed class KillTests(ITestOutputHelper output)
                 await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "samples", sample + ".yaml"))
             );
         }
+
         await Manifests.ApplyAsync(
             client,
             """

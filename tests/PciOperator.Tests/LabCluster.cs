@@ -70,6 +70,7 @@ public sealed class LabCluster : IAsyncDisposable
                 : real ? await TestApiServer.RealAsync()
                 : await TestApiServer.SandboxAsync(ForOwnKinds);
         }
+
         var options = new SandboxClusterOptions
         {
             Log = log ?? logs.CreateLogger("lab"),

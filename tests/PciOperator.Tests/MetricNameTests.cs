@@ -97,7 +97,7 @@ public sealed partial class MetricNameTests
 
     private static IEnumerable<string> Breaches(string text)
     {
-        foreach ((string? name, string? type, string? help) in Families(text))
+        foreach ((string name, string type, string help) in Families(text))
         {
             if (!WellFormed().IsMatch(name))
                 yield return $"{name} is not in lower case with single underscores.";

@@ -227,6 +227,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
                 )
             );
         }
+
         await lab.Client.ListAsync<Eventsv1Event>("default");
     }
 

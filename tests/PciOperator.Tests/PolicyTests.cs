@@ -33,6 +33,7 @@ public sealed class PolicyTests : IAsyncLifetime
                 $$$"""{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"{{{name}}}"}}"""
             );
         }
+
         foreach (string node in new[] { "n1", "n2" })
         {
             await MakeAsync("/api/v1/nodes", $$$"""{"apiVersion":"v1","kind":"Node","metadata":{"name":"{{{node}}}"}}""");

@@ -38,12 +38,12 @@ internal sealed partial class StorableValues(JsonElement schema)
     public IEnumerable<(string What, string Json)> Of(string property, JsonObject? besides = null)
     {
         JsonElement root = schema.GetProperty("properties").GetProperty(property);
-        foreach ((string? path, JsonElement leaf) in Leaves(root, property))
+        foreach ((string path, JsonElement leaf) in Leaves(root, property))
         {
             foreach (string value in ValuesOf(leaf))
             {
                 JsonObject tree = Tree(root, path[property.Length..]).AsObject();
-                foreach ((string? name, JsonNode? fix) in besides ?? [])
+                foreach ((string name, JsonNode? fix) in besides ?? [])
                     tree.TryAdd(name, fix?.DeepClone());
                 yield return ($"{path} = {Shortened(value)}", tree.ToJsonString().Replace($"\"{Place}\"", value, StringComparison.Ordinal));
             }

@@ -38,7 +38,7 @@ internal static class ConditionSchema
         YamlMap Field(string description, params (string Key, object Value)[] entries)
         {
             var field = new YamlMap { ["description"] = description };
-            foreach ((string? key, object? value) in entries)
+            foreach ((string key, object value) in entries)
                 field[key] = value;
             return field;
         }

@@ -58,6 +58,7 @@ internal sealed class CustomResourceDefinition(Type kind)
             if (more.Categories.Length > 0)
                 names["categories"] = more.Categories;
         }
+
         return names;
     }
 

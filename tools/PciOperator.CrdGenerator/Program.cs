@@ -30,7 +30,7 @@ return check ? Check() : Write();
 
 int Write()
 {
-    foreach ((string? name, string? text) in files)
+    foreach ((string name, string text) in files)
         File.WriteAllText(Path.Combine(folder.FullName, name), text);
     foreach (FileInfo orphan in Orphans())
         orphan.Delete();
@@ -40,7 +40,7 @@ int Write()
 int Check()
 {
     var stale = new List<string>();
-    foreach ((string? name, string? text) in files)
+    foreach ((string name, string text) in files)
     {
         string path = Path.Combine(folder.FullName, name);
         if (!File.Exists(path))
@@ -48,6 +48,7 @@ int Check()
         else if (FirstDifference(File.ReadAllLines(path), text.TrimEnd('\n').Split('\n')) is { } difference)
             stale.Add($"{name} differs in {difference}");
     }
+
     stale.AddRange(Orphans().Select(f => $"{f.Name} belongs to no kind"));
     if (stale.Count == 0)
         return 0;
@@ -65,6 +66,7 @@ static string? FirstDifference(string[] has, string[] should)
         if (a != b)
             return $"line {i + 1}: has {Shown(a)}, should have {Shown(b)}";
     }
+
     return null;
 
     static string Shown(string? line) => line is null ? "no such line" : $"\"{line.Trim()}\"";

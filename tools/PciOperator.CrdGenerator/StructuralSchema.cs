@@ -39,6 +39,7 @@ internal sealed class StructuralSchema(Type kind)
             if (IsRequired(property))
                 required.Add(name);
         }
+
         schema["properties"] = properties;
         if (required.Count > 0)
             schema["required"] = required;
@@ -95,6 +96,7 @@ internal sealed class StructuralSchema(Type kind)
         {
             schema["x-kubernetes-list-type"] = property.IsDefined(typeof(ListSetAttribute)) ? "set" : "atomic";
         }
+
         YamlMap items = OfValue(property, item, path + "[]", null, isItem: true);
         if (property.GetCustomAttribute<ListMapKeysAttribute>() is { WholeItems: true })
             items["x-kubernetes-map-type"] = "atomic";
@@ -167,6 +169,7 @@ internal sealed class StructuralSchema(Type kind)
         {
             throw new NotSupportedException($"{path}: no schema for {type}.");
         }
+
         return schema;
     }
 
@@ -177,6 +180,7 @@ internal sealed class StructuralSchema(Type kind)
             _problems.Add($"{path} has no description: give it a <summary>");
             return [];
         }
+
         return new YamlMap { ["description"] = description };
     }
 
@@ -187,6 +191,7 @@ internal sealed class StructuralSchema(Type kind)
             _problems.Add($"{path} is a {what} without an [Items]");
             return;
         }
+
         if (bounds.Min > 0)
             schema["min" + suffix] = bounds.Min;
         schema["max" + suffix] = bounds.Max;

@@ -37,6 +37,7 @@ internal sealed partial class XmlDocumentation
             ofAssembly = XDocument.Load(path).Descendants("member").ToDictionary(m => m.Attribute("name")!.Value);
             _members.Add(assembly, ofAssembly);
         }
+
         return ofAssembly.GetValueOrDefault(id);
     }
 

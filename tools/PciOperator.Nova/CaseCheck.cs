@@ -133,6 +133,7 @@ internal static class CaseCheck
             result.Fail("verdict", "served", question.Describe(verdict), "what Nova serves soundly must be served");
             return;
         }
+
         // Where its pools and states are not in the answer, they can't explain it.
         bool explained =
             nova.TryGetProperty("pools", out JsonElement pools)

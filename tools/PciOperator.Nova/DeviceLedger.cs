@@ -46,6 +46,7 @@ public sealed class DeviceLedger
             if (entry.Owner is null)
                 entry.Renew();
         }
+
         foreach (Entry entry in _entries.Values)
             entry.Listed &= matched.ContainsKey(entry.Function.Address);
     }
@@ -74,6 +75,7 @@ public sealed class DeviceLedger
                 return DeviceState.Unavailable;
             claimed = true;
         }
+
         return claimed ? DeviceState.Unclaimable : DeviceState.Available;
     }
 
@@ -99,6 +101,7 @@ public sealed class DeviceLedger
                     entry.Owner = null;
                 throw new DeviceStateException(address, $"{address} is {state.ToNova()}; only an available device can be claimed.");
             }
+
             _entries[address].Owner = owner;
             _entries[address].Allocated = false;
             done.Add(_entries[address]);

@@ -19,6 +19,7 @@ internal sealed class Instances
                 if (step.TryGetProperty(list, out JsonElement held) && held.ValueKind == JsonValueKind.Object)
                     _named.UnionWith(held.EnumerateObject().Select(p => p.Name));
             }
+
             if (step.TryGetProperty("states", out JsonElement states) && states.ValueKind == JsonValueKind.Object)
             {
                 _named.UnionWith(

@@ -61,6 +61,7 @@ public sealed record NovaAlias
                 throw new SpecFormatException(Text.Shorten(key), $"An alias has no field '{Text.Shorten(key)}'.");
             }
         }
+
         if (!members.ContainsKey("name"))
             throw new SpecFormatException("name", "An alias needs a name.");
         // Of several bad fields the one is named that Nova names: the last by name.
@@ -93,6 +94,7 @@ public sealed record NovaAlias
                         $"device_type '{Text.Shorten(typeText)}' is none; expected type-PCI, type-PF or type-VF."
                     );
         }
+
         string? capability = NovaJson.TextOf("capability_type", members);
         if (capability is not (null or "pci"))
             throw new SpecFormatException("capability_type", $"capability_type '{Text.Shorten(capability)}' is not pci, the only one.");
@@ -140,6 +142,7 @@ public sealed record NovaAlias
                 };
                 continue;
             }
+
             if (value.NumaPolicy != other.NumaPolicy)
             {
                 throw new SpecFormatException(
@@ -166,6 +169,7 @@ public sealed record NovaAlias
 
             aliases[value.Name] = aliases[value.Name] with { AnyOf = [.. aliases[value.Name].AnyOf, .. value.Selectors()] };
         }
+
         foreach (NovaAlias value in all)
         {
             if ((value.VendorId is null || value.ProductId is null) && value.ResourceClass is null)
@@ -176,6 +180,7 @@ public sealed record NovaAlias
                 );
             }
         }
+
         return aliases;
     }
 
@@ -212,6 +217,7 @@ public sealed record NovaAlias
             ok &= Hex.IsDigitAsNova(c);
             length++;
         }
+
         return ok && length == 4
             ? text
             : throw new SpecFormatException(field, $"{field} '{Text.Shorten(text)}' is not four hexadecimal digits, for example 8086.");

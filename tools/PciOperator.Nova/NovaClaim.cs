@@ -44,6 +44,7 @@ internal sealed record NovaClaim(bool Explained, HashSet<string>? Touched)
                 [.. parentOf.Keys, .. parentOf.Values]
             );
         }
+
         IReadOnlyList<NovaGreedy> ways = NovaGreedy.Of(pools.Value, question, aliases, sockets);
         if (refused)
             return new NovaClaim(!ways.Any(w => w.Supported()), null);

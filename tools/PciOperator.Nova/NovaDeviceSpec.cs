@@ -71,6 +71,7 @@ public static class NovaDeviceSpec
                     $"A PF can't be remote-managed, only its VFs; give the product_id of the VFs of {named.Address}{(named.VfProductId is { } id ? $", {id}" : "")}."
                 );
             }
+
             if (ofVfs is { } vfs)
             {
                 throw new SpecFormatException(
@@ -109,6 +110,7 @@ public static class NovaDeviceSpec
                 ),
             };
         }
+
         return new DeviceRule
         {
             Name = name,
@@ -155,6 +157,7 @@ public static class NovaDeviceSpec
             if (members.TryGetValue(key, out JsonElement value) && value.ValueKind != JsonValueKind.Null)
                 _ = NovaBoolean.Strict(key, value);
         }
+
         foreach ((string key, JsonElement value) in members)
         {
             // A null tag is no tag.
@@ -191,6 +194,7 @@ public static class NovaDeviceSpec
                     break;
             }
         }
+
         return others.Count == 0 ? tags : tags with { Other = others };
     }
 

@@ -71,6 +71,7 @@ public sealed record NovaError(string Class, string Message)
                 return match.Groups[1].Value.Contains($"'{field}'", StringComparison.Ordinal);
             return fields[0] == "$1" ? match.Groups[1].Value == field : fields.Contains(field);
         }
+
         return true;
     }
 

@@ -93,9 +93,11 @@ internal sealed class NovaGreedy
                     }
                 }
             }
+
             if (need > 0)
                 return null;
         }
+
         return taken;
     }
 
@@ -136,6 +138,7 @@ internal sealed class NovaGreedy
                     ),
                 ];
         }
+
         List<Pool> unknownToo = [.. found.Where(p => Node(p) is not { } n || _cells.Contains(n))];
         return item.Policy == NumaPolicy.Legacy || Sum(unknownToo) >= item.Count
             ? unknownToo

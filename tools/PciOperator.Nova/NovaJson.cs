@@ -46,6 +46,7 @@ internal static class NovaJson
         {
             throw new SpecFormatException(field, $"The {field} has text that is not valid Unicode.", e);
         }
+
         return members;
     }
 

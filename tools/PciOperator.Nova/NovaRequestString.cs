@@ -60,6 +60,7 @@ public static class NovaRequestString
                 }
             );
         }
+
         return resolved;
     }
 
@@ -121,6 +122,7 @@ public static class NovaRequestString
             // Beyond any host's devices the number does not matter.
             count = count > long.MaxValue / 100 ? long.MaxValue / 100 : (count * 10) + (int)Rune.GetNumericValue(c);
         }
+
         if (count == 0)
             throw new SpecFormatException("count", $"The count in '{Text.Shorten(item)}' is 0; ask for 1 or more, or leave the alias out.");
         return new NovaRequest(Text.Strip(item[..colon]).ToString(), count);

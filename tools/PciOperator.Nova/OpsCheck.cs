@@ -48,6 +48,7 @@ internal static class OpsCheck
                 result.Fail(what, "", "", "it names no instance");
                 return;
             }
+
             if (
                 owner is not null
                 && kind.StartsWith("claim", StringComparison.Ordinal)
@@ -57,6 +58,7 @@ internal static class OpsCheck
             {
                 overwritten.Add(owner);
             }
+
             switch (kind)
             {
                 case "claim" or "claim+allocate":
@@ -70,6 +72,7 @@ internal static class OpsCheck
                     {
                         requestError = e;
                     }
+
                     NovaClaim? said =
                         mutates || question is null
                             ? null
@@ -97,6 +100,7 @@ internal static class OpsCheck
                     {
                         ledger.Allocate(owner!);
                     }
+
                     break;
                 case "allocate":
                     ledger.Allocate(owner!);
@@ -131,6 +135,7 @@ internal static class OpsCheck
                     result.Fail(what, kind, "", "an operation of an unknown kind");
                     return;
             }
+
             if (Invariant(ledger, host.Sockets) is { } broken)
                 result.Fail(what, "", broken, "an invariant does not hold");
             if (!mutates && NovaError.Of(step, "error") is { } raised && IsRaisedHalfWay(raised))
@@ -153,10 +158,12 @@ internal static class OpsCheck
                     CompareStates(result, what, step, ledger, parentOf, overwritten, excused);
                 mutates = true;
             }
+
             if (!mutates)
                 CompareStates(result, what, step, ledger, parentOf, overwritten, []);
             ledger.Forget();
         }
+
         if (at != steps.Length)
             result.Fail("steps", $"{steps.Length} steps", $"{at} operations", "each operation has one answer");
 
@@ -229,13 +236,16 @@ internal static class OpsCheck
                     )
                 );
             }
+
             return false;
         }
+
         if (question is null)
         {
             CaseCheck.Compare(result, DifferenceKind.Request, what, [error], requestError);
             return false;
         }
+
         NodeInventory node = ledger.ToInventory("host", sockets);
         NodeVerdict verdict = question.Decide(node, Providers.Of(line, before ?? step, node, question.Names), out string? fault);
         NodeAllocation? ours = (verdict as NodeVerdict.Served)?.Allocation;
@@ -249,6 +259,7 @@ internal static class OpsCheck
                 ledger.Claim(owner, [.. ours.Devices.Select(d => d.Address)]);
             return ours is not null;
         }
+
         if (taken is { Length: 0 })
         {
             result.Differ(
@@ -259,6 +270,7 @@ internal static class OpsCheck
             );
             return false;
         }
+
         if (taken is null)
         {
             if (ours is not null)
@@ -270,8 +282,10 @@ internal static class OpsCheck
                     }
                 );
             }
+
             return false;
         }
+
         if (ours is null)
         {
             result.Fail(
@@ -281,6 +295,7 @@ internal static class OpsCheck
                 "what Nova serves soundly must be served"
             );
         }
+
         try
         {
             ledger.Claim(owner, taken);
@@ -346,6 +361,7 @@ internal static class OpsCheck
             lost &= nobodys || first;
             claims |= first;
         }
+
         if (a1.Count == 0)
             return;
         result.Differ(
@@ -381,12 +397,14 @@ internal static class OpsCheck
             if (node.Find(vf.Function.ParentAddress!.Value) is { Owner: not null } pf)
                 return $"{pf.Function.Address} and its VF {vf.Function.Address} both have an owner";
         }
+
         foreach (NodeDevice d in node.Devices)
         {
             bool free = ledger.StateOf(d.Function.Address) == DeviceState.Available;
             if (free != node.WhyNotOffered(d.Function.Address) is null)
                 return $"{d.Function.Address} is {ledger.StateOf(d.Function.Address).ToNova()} and {(free ? "not " : "")}offered";
         }
+
         return null;
     }
 }

@@ -37,8 +37,10 @@ internal static class PoolText
                         : "false"
                     : value;
             }
+
             Add(result, keys, pool.GetProperty("devices").EnumerateArray().Select(d => d.GetString()!));
         }
+
         return result;
     }
 
@@ -63,8 +65,10 @@ internal static class PoolText
                 foreach ((string key, string value) in pool.Tags)
                     keys[key] = value;
             }
+
             Add(result, keys, pool.Free.Select(a => a.ToString()));
         }
+
         return result;
     }
 

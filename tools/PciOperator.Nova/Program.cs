@@ -7,16 +7,19 @@ if (args.Length != 1)
     );
     return 2;
 }
+
 VectorSet set;
 try
 {
     set = VectorSet.Read(args[0]);
 }
+
 catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
 {
     Console.Error.WriteLine(e.Message);
     return 2;
 }
+
 Report report = set.Check();
 report.Print(Console.Out);
 if (report.Lines == 0)

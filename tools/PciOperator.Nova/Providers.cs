@@ -41,6 +41,7 @@ internal static class Providers
             if (names.FirstOrDefault(n => n.EndsWith($"_{address}", StringComparison.OrdinalIgnoreCase)) is { } name)
                 of[d.Function.Address] = name;
         }
+
         if (answer is { } given && given.TryGetProperty("pools", out JsonElement pools) && pools.ValueKind == JsonValueKind.Array)
         {
             foreach (JsonElement pool in pools.EnumerateArray().Where(p => VectorHost.Text(p, "rp_uuid") is not null))
@@ -49,6 +50,7 @@ internal static class Providers
                     of[PciAddress.Parse(device.GetString()!)] = VectorHost.Text(pool, "rp_uuid")!;
             }
         }
+
         return of;
     }
 }

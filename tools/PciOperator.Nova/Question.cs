@@ -126,8 +126,10 @@ internal sealed class Question
                 fault = Soundness.Fault(known, claim, served.Allocation);
                 return here;
             }
+
             verdict = verdict is NodeVerdict.TooComplex ? verdict : here;
         }
+
         return verdict;
     }
 
@@ -177,6 +179,7 @@ internal sealed class Question
             yield return [];
             yield break;
         }
+
         for (int i = from; i <= cells.Count - size; i++)
         {
             foreach (int[] rest in Sets(cells, size - 1, i + 1))
@@ -210,6 +213,7 @@ internal sealed class Question
 
             all.Add(names.Length == 0 ? null : names);
         }
+
         return all;
     }
 }

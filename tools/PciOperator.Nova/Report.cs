@@ -100,6 +100,7 @@ public sealed class Report(int cases, int exact, int sequences)
                 output.WriteLine($"    why:  {d.Why}");
             }
         }
+
         foreach ((string where, string fault) in _strays)
             output.WriteLine($"FAILED   {where}: {fault}");
         output.WriteLine();

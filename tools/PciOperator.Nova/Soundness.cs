@@ -28,11 +28,13 @@ public static class Soundness
             if (!Near(node, claim, claim.PolicyOf(request), device.Function.NumaNode))
                 return $"{given.Address} is not where policy {claim.PolicyOf(request).ToNova()} wants it";
         }
+
         foreach (DeviceRequest request in claim.Requests)
         {
             if (allocation.Devices.Count(d => d.Request == request.Name) != request.Count)
                 return $"request {request.Name} has not its {request.Count} devices";
         }
+
         return Conflict(node, seen);
     }
 
@@ -48,6 +50,7 @@ public static class Soundness
             if (devices.Contains(pf) && vf.Owner is not null)
                 return $"{pf} and its VF {vf.Function.Address} are both taken";
         }
+
         return null;
     }
 

@@ -35,6 +35,7 @@ public sealed class VectorHost
                 sockets[known[^1]] = Number(cell, "socket");
             }
         }
+
         var host = new VectorHost(functions, known, sockets);
         host.NoteNodes(functions);
         return host;
@@ -80,6 +81,7 @@ public sealed class VectorHost
                 }
             );
         }
+
         return functions;
     }
 
@@ -102,6 +104,7 @@ public sealed class VectorHost
                 return (rules, e);
             }
         }
+
         return (rules, null);
     }
 
@@ -157,6 +160,7 @@ public sealed class VectorHost
                 // Compared for itself.
             }
         }
+
         return false;
     }
 

@@ -35,6 +35,7 @@ public sealed class VectorSet
             if (line.Value is null || line.Id is null || !yardstick.TryAdd(line.Id, line))
                 report.Stray(line.Where, line.Fault ?? "a second line for this case, or one without an id");
         }
+
         Compare(
             report,
             _cases,
@@ -69,6 +70,7 @@ public sealed class VectorSet
             else
                 Guard(result, () => check(result, line.Id, asked, nova));
         }
+
         for (int i = cases.Count; i < answers.Count; i++)
             report.Stray(answers[i].Where, "an answer without a case");
     }
@@ -105,6 +107,7 @@ public sealed class VectorSet
             if (!string.IsNullOrWhiteSpace(text))
                 lines.Add(Line.Of($"{name}:{number}", text));
         }
+
         return lines;
     }
 

@@ -44,6 +44,7 @@ internal sealed class DefinitionServing(ObjectStore store, Catalog catalog, Obje
                 // It went by itself.
             }
         }
+
         Finish(crd.Name);
     }
 

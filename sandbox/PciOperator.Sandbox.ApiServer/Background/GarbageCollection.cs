@@ -24,16 +24,17 @@ internal sealed class GarbageCollection(ObjectStore store, Catalog catalog, Obje
                 Note(owner, dependent);
             return;
         }
+
         foreach (string owner in subject.OwnerUids)
             Forget(owner, dependent);
-        foreach ((Table? dependentTable, string? ns, string? name) in Take(subject.Uid))
+        foreach ((Table dependentTable, string ns, string name) in Take(subject.Uid))
             Release(dependentTable, ns, name, subject.Uid, orphan: false);
     }
 
     /// <summary>Takes an owner off its dependents, so that they stay when it goes.</summary>
     public void Orphan(string ownerUid)
     {
-        foreach ((Table? table, string? ns, string? name) in Take(ownerUid))
+        foreach ((Table table, string ns, string name) in Take(ownerUid))
             Release(table, ns, name, ownerUid, orphan: true);
     }
 
@@ -50,6 +51,7 @@ internal sealed class GarbageCollection(ObjectStore store, Catalog catalog, Obje
                 writer.Delete(type, ns, name, new DeleteOptions(Uid: stored.Uid));
                 return;
             }
+
             writer.Update(
                 type,
                 ns,

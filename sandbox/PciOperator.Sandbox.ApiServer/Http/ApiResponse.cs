@@ -36,6 +36,7 @@ internal static class ApiResponse
             context.Response.Headers.XContentTypeOptions = "nosniff";
             return BytesAsync(context, 404, System.Text.Encoding.UTF8.GetBytes(error.Message + "\n"), "text/plain; charset=utf-8");
         }
+
         if (error.Details.Int("retryAfterSeconds") is { } seconds)
             context.Response.Headers.RetryAfter = seconds.ToString(System.Globalization.CultureInfo.InvariantCulture);
         return JsonAsync(context, error.Code, error.ToStatus());

@@ -41,6 +41,7 @@ internal sealed class ApplyRequest(ApiCore core, ResourceType type, RequestPath 
                 // Somebody else was quicker: apply to theirs.
             }
         }
+
         return (
             core.Writer.Update(type, path.Namespace, path.Name, _subresource, options, live => Lay(live, configuration), viaApply: true),
             false
@@ -62,11 +63,13 @@ internal sealed class ApplyRequest(ApiCore core, ResourceType type, RequestPath 
         {
             throw ApiError.BadRequest($"error decoding YAML: {e.Message}");
         }
+
         if (configuration.Str("apiVersion") != type.GroupVersion || configuration.Str("kind") != type.Kind)
         {
             string version = configuration.Str("apiVersion") is { Length: > 0 } stated ? stated : "/";
             throw ApiError.BadRequest($"invalid object type: {version}, Kind={configuration.Str("kind")}");
         }
+
         if (MetadataRules.TypeError(configuration.Child("metadata")) is { } error)
             throw ApiError.BadRequest(error);
         ResourceRequests.CheckIdentity(configuration, path);

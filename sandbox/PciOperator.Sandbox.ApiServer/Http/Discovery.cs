@@ -92,7 +92,7 @@ internal sealed class Discovery(Catalog catalog)
             if (type.Categories.Count > 0)
                 resource["categories"] = Strings(type.Categories);
             list.Add(resource);
-            foreach ((string? name, string[]? verbs) in Subresources(type))
+            foreach ((string name, string[] verbs) in Subresources(type))
             {
                 list.Add(
                     new JsonObject
@@ -106,9 +106,10 @@ internal sealed class Discovery(Catalog catalog)
                 );
             }
         }
+
         if (IsAuthorization(group, version))
         {
-            foreach ((string? plural, string? kind) in AccessReviews.Kinds)
+            foreach ((string plural, string kind) in AccessReviews.Kinds)
             {
                 list.Add(
                     new JsonObject
@@ -122,6 +123,7 @@ internal sealed class Discovery(Catalog catalog)
                 );
             }
         }
+
         return new JsonObject
         {
             ["kind"] = "APIResourceList",

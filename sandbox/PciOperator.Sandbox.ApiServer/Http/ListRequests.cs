@@ -70,11 +70,13 @@ internal sealed class ListRequests(ApiCore core)
             else
                 remaining++;
         }
+
         if (remaining > 0)
         {
             next = EncodeContinue(resourceVersion, page[^1].Key);
             core.Store.KeepPage(table, resourceVersion, objects);
         }
+
         long? exactRemaining =
             next is not null && query["labelSelector"].Count == 0 && query["fieldSelector"].Count == 0 ? remaining : (long?)null;
         return WriteAsync(context, type, page, resourceVersion, next, exactRemaining, form, _views);
@@ -106,6 +108,7 @@ internal sealed class ListRequests(ApiCore core)
             );
             return;
         }
+
         bool partial = form.Form == ObjectForm.PartialMetadata;
         var head = new JsonObject
         {
@@ -121,6 +124,7 @@ internal sealed class ListRequests(ApiCore core)
             await ApiResponse.JsonAsync(context, 200, head, yaml: true);
             return;
         }
+
         var body = new ArrayBufferWriter<byte>(256 + (page.Count * 1024));
         body.Write(Json.Utf8(head).AsSpan()[..^1]);
         body.Write(",\"items\":["u8);
@@ -134,6 +138,7 @@ internal sealed class ListRequests(ApiCore core)
                 : page[i].Utf8
             );
         }
+
         body.Write("]}"u8);
         await ApiResponse.BytesAsync(context, 200, body.WrittenMemory);
     }
@@ -167,6 +172,7 @@ internal sealed class ListRequests(ApiCore core)
                 [new Schemas.Violation(field, message.StartsWith('F') ? "FieldValueForbidden" : "FieldValueNotSupported", message)]
             );
         }
+
         if (continueToken.Length > 0 && wanted is not ("" or "0"))
             throw ApiError.BadRequest("specifying resource version is not allowed when using continue");
         if (wanted.Length == 0)
@@ -177,6 +183,7 @@ internal sealed class ListRequests(ApiCore core)
                 $"invalid resource version: resourceVersion: Invalid value: \"{wanted}\": strconv.ParseUint: parsing \"{wanted}\": invalid syntax"
             );
         }
+
         if (version > current)
             throw WatchRequests.TooLarge(version, current);
     }

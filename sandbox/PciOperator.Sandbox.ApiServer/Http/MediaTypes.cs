@@ -35,6 +35,7 @@ internal readonly record struct AcceptedForm(ObjectForm Form, bool Yaml, string 
                     return new AcceptedForm(ObjectForm.PartialMetadata, yaml, range.Trim());
             }
         }
+
         throw ApiError.NotAcceptable();
     }
 

@@ -52,9 +52,10 @@ internal sealed class OpenApi(Catalog catalog)
         foreach (ResourceType type in types)
         {
             schemas[SchemaName(type)] = SchemaOf(type);
-            foreach ((string? path, JsonObject? operations) in Paths(type))
+            foreach ((string path, JsonObject operations) in Paths(type))
                 paths[path] = operations;
         }
+
         return new JsonObject
         {
             ["openapi"] = "3.0.0",

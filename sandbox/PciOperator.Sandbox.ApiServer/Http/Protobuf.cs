@@ -177,6 +177,7 @@ internal static class Protobuf
                     kind = Encoding.UTF8.GetString(text);
             }
         }
+
         if (!Messages.ContainsKey(kind) || ReadMessage(raw, kind) is not { } obj)
             return null;
         obj["apiVersion"] = apiVersion;
@@ -198,6 +199,7 @@ internal static class Protobuf
                     return null;
                 continue;
             }
+
             JsonNode? value;
             switch (field.Form)
             {
@@ -226,6 +228,7 @@ internal static class Protobuf
                     value = JsonValue.Create(Encoding.UTF8.GetString(content));
                     break;
             }
+
             if (field.Repeated)
             {
                 if (obj.Arr(field.Name) is not { } list)
@@ -238,6 +241,7 @@ internal static class Protobuf
                 obj[field.Name] = value;
             }
         }
+
         return obj;
     }
 
@@ -253,6 +257,7 @@ internal static class Protobuf
                 key = Encoding.UTF8.GetString(content);
                 continue;
             }
+
             value = form switch
             {
                 Form.BytesMap => JsonValue.Create(Convert.ToBase64String(content)),
@@ -260,6 +265,7 @@ internal static class Protobuf
                 _ => JsonValue.Create(Encoding.UTF8.GetString(content)),
             };
         }
+
         return (key, value);
     }
 
@@ -282,6 +288,7 @@ internal static class Protobuf
             else
                 nanos = integer;
         }
+
         // Go's zero time stands for none.
         if (bytes.Length == 0 || seconds == -62135596800)
             return null;
@@ -337,6 +344,7 @@ internal static class Protobuf
                 if (b < 0x80)
                     return value;
             }
+
             throw ApiError.BadRequest("proto: integer overflow");
         }
     }

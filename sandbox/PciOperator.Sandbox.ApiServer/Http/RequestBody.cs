@@ -22,6 +22,7 @@ internal static class RequestBody
                 throw new ApiError(413, "RequestEntityTooLarge", $"Request entity too large: limit is {MostBytes}");
             buffer.Write(chunk, 0, read);
         }
+
         return buffer.ToArray();
     }
 

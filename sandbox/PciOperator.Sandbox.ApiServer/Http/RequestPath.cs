@@ -24,6 +24,7 @@ internal sealed record RequestPath(string Group, string Version, string Namespac
             ns = parts[at + 1];
             at += 2;
         }
+
         Span<string> rest = parts.AsSpan(at);
         return rest.Length > 3
             ? null

@@ -24,6 +24,7 @@ internal sealed class ResourceRequests(ApiCore core)
             await ReviewAsync(context, path);
             return;
         }
+
         ResourceType type = core.Catalog.Find(path.Group, path.Version, path.Plural) ?? throw ApiError.NoSuchPath();
         if (path.Namespace.Length > 0 && !type.Namespaced)
             throw ApiError.NoSuchResource();
@@ -47,6 +48,7 @@ internal sealed class ResourceRequests(ApiCore core)
             );
             return;
         }
+
         await (
             method switch
             {
@@ -131,6 +133,7 @@ internal sealed class ResourceRequests(ApiCore core)
             await _views.WriteAsync(context, created ? 201 : 200, type, applied, form);
             return;
         }
+
         ObjectPatch patch =
             ObjectPatch.Parse(contentType, body, type)
             ?? throw ApiError.UnsupportedMediaType(type.IsCustom ? CustomPatchTypes : PatchTypes);
@@ -169,6 +172,7 @@ internal sealed class ResourceRequests(ApiCore core)
             await _views.WriteAsync(context, 200, type, obj, form);
             return;
         }
+
         var details = new JsonObject { ["name"] = path.Name };
         if (type.Group.Length > 0)
             details["group"] = type.Group;
@@ -209,6 +213,7 @@ internal sealed class ResourceRequests(ApiCore core)
                 // Somebody else was quicker.
             }
         }
+
         await ListRequests.WriteAsync(context, type, chosen, resourceVersion, null, null, AcceptedForm.Of(context.Request), _views);
     }
 
@@ -256,12 +261,14 @@ internal sealed class ResourceRequests(ApiCore core)
             obj["apiVersion"] ??= type.GroupVersion;
             obj["kind"] ??= type.Kind;
         }
+
         string kind = obj.Str("kind") ?? "";
         if (kind.Length == 0)
         {
             string text = Json.Text(obj);
             throw RequestBody.Unrecognised(type.Kind, $"Object 'Kind' is missing in '{text}'", System.Text.Encoding.UTF8.GetBytes(text));
         }
+
         if (obj.Str("apiVersion") != type.GroupVersion)
         {
             throw ApiError.BadRequest(
@@ -372,6 +379,7 @@ internal sealed class ResourceRequests(ApiCore core)
             await ApiResponse.JsonAsync(context, 201, AccessReviews.Answer(path.Plural, bare));
             return;
         }
+
         JsonObject review = RequestBody.Object(
             await RequestBody.ReadAsync(context.Request, context.RequestAborted),
             RequestBody.ContentType(context.Request),

@@ -67,6 +67,7 @@ internal sealed class WatchRequests(ApiCore core)
             await stream.FlushAsync(context.RequestAborted);
             return;
         }
+
         try
         {
             await stream.StartAsync();
@@ -75,6 +76,7 @@ internal sealed class WatchRequests(ApiCore core)
                 if (selector.Matches(stored))
                     stream.Write("ADDED", stored);
             }
+
             if (initialEvents == true && bookmarks)
                 stream.WriteBookmark(at, initialEventsEnd: true);
             foreach (Change change in replay)
@@ -127,6 +129,7 @@ internal sealed class WatchRequests(ApiCore core)
                     if (stream.Buffered > 64 << 10)
                         await stream.FlushAsync(ending.Token);
                 }
+
                 await stream.FlushAsync(ending.Token);
             }
         }
@@ -163,6 +166,7 @@ internal sealed class WatchRequests(ApiCore core)
                 ]
             );
         }
+
         return wanted;
     }
 }

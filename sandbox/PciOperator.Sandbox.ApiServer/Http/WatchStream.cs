@@ -65,6 +65,7 @@ internal sealed class WatchStream(HttpContext context, ResourceType type, Object
                 }
             );
         }
+
         _buffer.Write("}\n"u8);
     }
 

@@ -35,10 +35,11 @@ internal static class ApplyTypes
                 problems.Add($"{path}: expected numeric (int or float), got {Shown(value)}");
                 return;
         }
+
         switch (value)
         {
             case JsonObject obj:
-                foreach ((string? name, JsonNode? member) in obj)
+                foreach ((string name, JsonNode? member) in obj)
                 {
                     if (path.Length == 0 && name is "metadata" or "apiVersion" or "kind")
                         continue;
@@ -47,6 +48,7 @@ internal static class ApplyTypes
                     else
                         problems.Add($"{path}.{name}: field not declared in schema");
                 }
+
                 break;
             case JsonArray array:
                 CheckItems(array, schema, path, problems);
@@ -72,6 +74,7 @@ internal static class ApplyTypes
                     );
                     continue;
                 }
+
                 string element = $"[{string.Join(",", keys.Select(k => $"{k.Name}={Json.Text(k.Value)}"))}]";
                 if (!seen.Add(element))
                     problems.Add($"{path}: duplicate entries for key {element}");
@@ -81,6 +84,7 @@ internal static class ApplyTypes
             {
                 problems.Add($"{path}: duplicate entries for key [={Json.Text(array[i])}]");
             }
+
             if (schema.Items is { } items)
                 Check(array[i], items, at, problems);
         }

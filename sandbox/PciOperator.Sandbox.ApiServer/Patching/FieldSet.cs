@@ -43,6 +43,7 @@ internal sealed class FieldSet
                 node._children[element] = child = new FieldSet();
             node = child;
         }
+
         if (node != this)
             node.Member = true;
     }
@@ -57,13 +58,14 @@ internal sealed class FieldSet
     public FieldSet WithoutSubtrees(FieldSet other)
     {
         var result = new FieldSet { Member = Member };
-        foreach ((string? element, FieldSet? child) in Children)
+        foreach ((string element, FieldSet child) in Children)
         {
             FieldSet? cut = other.Child(element);
             if (cut is { Member: true })
                 continue;
             result.Adopt(element, cut is null ? child : child.WithoutSubtrees(cut));
         }
+
         return result;
     }
 
@@ -85,19 +87,21 @@ internal sealed class FieldSet
     public static FieldSet Parse(JsonObject? fieldsV1)
     {
         var set = new FieldSet();
-        foreach ((string? element, JsonNode? value) in fieldsV1 ?? [])
+        foreach ((string element, JsonNode? value) in fieldsV1 ?? [])
         {
             if (element == ".")
             {
                 set.Member = true;
                 continue;
             }
+
             FieldSet child = Parse(value as JsonObject);
             // A leaf stands for itself.
             if (!child.HasChildren)
                 child.Member = true;
             set.Adopt(element, child);
         }
+
         return set;
     }
 
@@ -106,7 +110,7 @@ internal sealed class FieldSet
         var json = new JsonObject();
         if (Member && HasChildren)
             json["."] = new JsonObject();
-        foreach ((string? element, FieldSet? child) in Children)
+        foreach ((string element, FieldSet child) in Children)
             json[element] = child.ToJson();
         return json;
     }
@@ -114,12 +118,13 @@ internal sealed class FieldSet
     /// <summary>The paths as conflicts name them, <c>.spec.requests[name="a"].count</c>: members of a level, then what is below.</summary>
     public IEnumerable<string> Paths(string prefix = "")
     {
-        foreach ((string? element, FieldSet? child) in Children)
+        foreach ((string element, FieldSet child) in Children)
         {
             if (child.Member)
                 yield return prefix + Spoken(element);
         }
-        foreach ((string? element, FieldSet? child) in Children)
+
+        foreach ((string element, FieldSet child) in Children)
         {
             foreach (string path in child.Paths(prefix + Spoken(element)))
                 yield return path;

@@ -52,6 +52,7 @@ internal static class JsonPatch
                     throw new JsonPatchException($"Unexpected kind: {operation.Str("op")}");
             }
         }
+
         JsonNode? result = holder["doc"];
         holder.Remove("doc");
         return result;
@@ -87,6 +88,7 @@ internal static class JsonPatch
                     return false;
             }
         }
+
         return true;
     }
 
@@ -103,6 +105,7 @@ internal static class JsonPatch
                 _ => null,
             };
         }
+
         return (
             node
                 ?? throw new JsonPatchException($"{operation} operation does not apply: doc is missing path: \"{pointer}\": missing value"),

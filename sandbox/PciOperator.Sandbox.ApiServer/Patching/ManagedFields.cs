@@ -120,6 +120,7 @@ internal sealed class ManagedFields
             FieldSet owned = fields._entries.Aggregate(set, (all, entry) => all.Union(entry.Fields));
             TypedValues.Prune(next, merge, last, owned);
         }
+
         fields.Take(applier, TypedValues.Compare(before, next, merge), options.Force, LastApplied(type, before, options));
         fields.WriteTo(next);
         return next;
@@ -215,6 +216,7 @@ internal sealed class ManagedFields
             texts.Add(paths.Count == 1 ? $"conflict with {who}: {paths[0]}" : $"conflicts with {who}:\n- {string.Join("\n- ", paths)}");
             count += paths.Count;
         }
+
         return new ApiError(
             409,
             "Conflict",
@@ -233,7 +235,7 @@ internal sealed class ManagedFields
             .ThenBy(e => e.Manager, StringComparer.Ordinal)
             .ThenBy(e => e.ApiVersion, StringComparer.Ordinal)
             .ThenBy(e => e.Subresource, StringComparer.Ordinal);
-        foreach (Entry? entry in ordered)
+        foreach (Entry entry in ordered)
         {
             var json = new JsonObject
             {
@@ -248,6 +250,7 @@ internal sealed class ManagedFields
                 json["subresource"] = entry.Subresource;
             array.Add(json);
         }
+
         if (array.Count > 0)
             next.Child("metadata")["managedFields"] = array;
         else

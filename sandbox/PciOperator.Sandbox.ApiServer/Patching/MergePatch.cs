@@ -10,18 +10,20 @@ internal static class MergePatch
         if (patch is not JsonObject changes)
             return patch.Copy();
         JsonObject result = target as JsonObject ?? [];
-        foreach ((string? name, JsonNode? value) in changes)
+        foreach ((string name, JsonNode? value) in changes)
         {
             if (value is null)
             {
                 result.Remove(name);
                 continue;
             }
+
             result.TryGetPropertyValue(name, out JsonNode? old);
             if (old is not null)
                 result.Remove(name);
             result[name] = Apply(old, value);
         }
+
         return result;
     }
 }

@@ -41,6 +41,7 @@ internal abstract class MergeType
             if (value is not null)
                 key[name] = value.Copy();
         }
+
         return key.Count == 0 ? null : "k:" + Json.Text(key);
     }
 

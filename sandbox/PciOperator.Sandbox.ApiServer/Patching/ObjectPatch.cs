@@ -37,6 +37,7 @@ internal sealed class ObjectPatch
                     if ((operation as JsonObject).Str("op") is not ("add" or "remove" or "replace" or "move" or "copy" or "test"))
                         throw ApiError.BadRequest($"invalid operation {Json.Text(operation)}: unsupported operation");
                 }
+
                 return new ObjectPatch(current => JsonPatch.Apply(current, operations), duplicates);
             case "application/merge-patch+json":
                 JsonObject merge = Read(body, duplicates) as JsonObject ?? throw ApiError.BadRequest("Invalid JSON Patch");

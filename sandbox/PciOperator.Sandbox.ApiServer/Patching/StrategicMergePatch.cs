@@ -31,13 +31,15 @@ internal static class StrategicMergePatch
             case var other:
                 throw ApiError.BadRequest($"Unknown patch type \"{other}\" found in the patch");
         }
+
         if (patch.Arr(RetainKeys) is { } retained)
         {
             var keep = retained.Select(Json.AsString).ToHashSet();
             foreach (string name in current.Select(p => p.Key).Where(k => !keep.Contains(k)).ToList())
                 current.Remove(name);
         }
-        foreach ((string? name, JsonNode? value) in patch)
+
+        foreach ((string name, JsonNode? value) in patch)
         {
             if (name is Directive or RetainKeys || name.StartsWith(Order, StringComparison.Ordinal))
                 continue;
@@ -46,11 +48,13 @@ internal static class StrategicMergePatch
                 DeleteFrom(current.Arr(name[DeletePrimitive.Length..]), value as JsonArray);
                 continue;
             }
+
             if (value is null)
             {
                 current.Remove(name);
                 continue;
             }
+
             var child = (MergeType.BuiltInType)type.Field(name);
             current.TryGetPropertyValue(name, out JsonNode? old);
             if (old is not null)
@@ -63,11 +67,13 @@ internal static class StrategicMergePatch
                 _ => value.Copy(),
             };
         }
-        foreach ((string? name, JsonNode? value) in patch)
+
+        foreach ((string name, JsonNode? value) in patch)
         {
             if (name.StartsWith(Order, StringComparison.Ordinal) && value is JsonArray order)
                 Arrange(current, name[Order.Length..], order, (MergeType.BuiltInType)type.Field(name[Order.Length..]));
         }
+
         return current;
     }
 
@@ -97,6 +103,7 @@ internal static class StrategicMergePatch
                 current.Add(Merge([], change, item));
             }
         }
+
         return current;
     }
 
@@ -107,6 +114,7 @@ internal static class StrategicMergePatch
             if (array[i] is JsonObject obj && Json.Same(obj[key], value))
                 return i;
         }
+
         return -1;
     }
 
@@ -117,6 +125,7 @@ internal static class StrategicMergePatch
             if (!set.Any(s => Json.Same(s, item)))
                 set.Add(item.Copy());
         }
+
         return set;
     }
 

@@ -56,6 +56,7 @@ internal static class TypedValues
                     result.Modified.Insert(path);
                 break;
         }
+
         if (left is null && right is not null)
             result.Added.Insert(path);
         if (left is not null && right is null)
@@ -84,7 +85,7 @@ internal static class TypedValues
         switch (value)
         {
             case JsonObject obj when !type.IsAtomicMap:
-                foreach ((string? name, JsonNode? member) in obj)
+                foreach ((string name, JsonNode? member) in obj)
                 {
                     path.Add("f:" + name);
                     Collect(member, type.Field(name), path, set);
@@ -92,15 +93,17 @@ internal static class TypedValues
                         set.Insert(path);
                     path.RemoveAt(path.Count - 1);
                 }
+
                 break;
             case JsonArray array when type.List != ListType.Atomic:
-                foreach ((string? element, JsonNode? item) in ByElement(array, type))
+                foreach ((string element, JsonNode? item) in ByElement(array, type))
                 {
                     path.Add(element);
                     Collect(item, type.Item, path, set);
                     set.Insert(path);
                     path.RemoveAt(path.Count - 1);
                 }
+
                 break;
             default:
                 set.Insert(path);
@@ -115,13 +118,14 @@ internal static class TypedValues
         {
             case (JsonObject l, JsonObject c) when !type.IsAtomicMap:
                 var merged = new JsonObject();
-                foreach ((string? name, JsonNode? value) in l)
+                foreach ((string name, JsonNode? value) in l)
                     merged[name] = c.TryGetPropertyValue(name, out JsonNode? over) ? Merge(value, over, type.Field(name)) : value.Copy();
-                foreach ((string? name, JsonNode? value) in c)
+                foreach ((string name, JsonNode? value) in c)
                 {
                     if (!l.ContainsKey(name))
                         merged[name] = value.Copy();
                 }
+
                 return merged;
             case (JsonArray l, JsonArray c) when type.List != ListType.Atomic:
                 return MergeLists(l, c, type);
@@ -154,12 +158,14 @@ internal static class TypedValues
                     (l, r, shared) = (l + 1, r + 1, shared + 1);
                     continue;
                 }
+
                 if (rightKeys.Contains(lefts[l].Key) && shared < inBoth.Count && inBoth[shared] != lefts[l].Key)
                 {
                     l++;
                     continue;
                 }
             }
+
             if (l < lefts.Count)
             {
                 if (!rightKeys.Contains(lefts[l].Key))
@@ -168,17 +174,20 @@ internal static class TypedValues
                     l++;
                     continue;
                 }
+
                 if (r >= rights.Count)
                 {
                     l++;
                     continue;
                 }
             }
+
             (string? key, JsonNode? item) = rights[r++];
             merged.Add(leftItems.TryGetValue(key, out JsonNode? old) ? Merge(old, item, type.Item) : item.Copy());
             if (shared < inBoth.Count && inBoth[shared] == key)
                 shared++;
         }
+
         return merged;
     }
 
@@ -199,6 +208,7 @@ internal static class TypedValues
                     else
                         Prune(obj[name], type.Field(name), child, others ?? new FieldSet());
                 }
+
                 break;
             case JsonArray array when type.List != ListType.Atomic:
                 for (int i = array.Count - 1; i >= 0; i--)
@@ -211,6 +221,7 @@ internal static class TypedValues
                     else
                         Prune(array[i], type.Item, child, others ?? new FieldSet());
                 }
+
                 break;
         }
     }
@@ -228,6 +239,7 @@ internal static class TypedValues
             if (type.Element(array![i]) is { } element)
                 items.TryAdd(element, array[i]);
         }
+
         return items;
     }
 }

@@ -46,6 +46,7 @@ internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> 
         {
             DropNulls(obj);
         }
+
         if (options.FieldValidation == FieldValidation.Ignore)
             return;
         var problems = duplicates.Select(d => $"duplicate field \"{d}\"").Concat(unknown.Select(u => $"unknown field \"{u}\"")).ToList();
@@ -63,13 +64,14 @@ internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> 
         {
             case JsonObject obj:
                 List<string>? nulls = null;
-                foreach ((string? name, JsonNode? value) in obj)
+                foreach ((string name, JsonNode? value) in obj)
                 {
                     if (value is null)
                         (nulls ??= []).Add(name);
                     else
                         DropNulls(value);
                 }
+
                 nulls?.ForEach(name => obj.Remove(name));
                 break;
             case JsonArray array:
@@ -78,6 +80,7 @@ internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> 
                     if (item is not null)
                         DropNulls(item);
                 }
+
                 break;
         }
     }
@@ -115,6 +118,7 @@ internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> 
             if (!blocked && validators.TryGetValue(new GroupKind(type.Group, type.Kind), out ObjectValidator? validator))
                 found.AddRange(validator(Plain(obj)!, Plain(old)).Select(error => ToViolation(obj, error)));
         }
+
         if (found.Count > 0)
             throw ApiError.Invalid(type.Group, type.Kind, obj.Obj("metadata").Str("name") ?? "", found);
     }
@@ -143,6 +147,7 @@ internal sealed class Admission(IReadOnlyDictionary<GroupKind, ObjectValidator> 
                     : (node as JsonObject)?[part[..^1].Trim('"')]
                 : (node as JsonObject)?[part];
         }
+
         return node;
     }
 }

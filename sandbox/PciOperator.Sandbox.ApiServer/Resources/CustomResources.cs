@@ -56,6 +56,7 @@ internal static class CustomResources
             found.Add(Violation.Required(path, "schemas are required"));
             return;
         }
+
         if (schema.Str("type") != "object")
             found.Add(Violation.Invalid(path + ".type", schema["type"], "must be object at the root"));
         CheckPatterns(schema, path, found);
@@ -76,11 +77,13 @@ internal static class CustomResources
                 );
             }
         }
-        foreach ((string? name, JsonNode? property) in schema.Obj("properties") ?? [])
+
+        foreach ((string name, JsonNode? property) in schema.Obj("properties") ?? [])
         {
             if (property is JsonObject p)
                 CheckPatterns(p, $"{path}.properties[{name}]", found);
         }
+
         if (schema.Obj("items") is { } items)
             CheckPatterns(items, path + ".items", found);
         if (schema.Obj("additionalProperties") is { } additional)
@@ -162,6 +165,7 @@ internal static class CustomResources
             string path = field.Str("jsonPath")!.TrimStart('.');
             fields[path] = path;
         }
+
         return fields;
     }
 

@@ -24,7 +24,7 @@ internal static class Events
     private static JsonObject Convert(JsonObject from, string apiVersion, Func<string, string?> rename)
     {
         var to = new JsonObject();
-        foreach ((string? name, JsonNode? value) in from)
+        foreach ((string name, JsonNode? value) in from)
             to[rename(name) ?? name] = value.Copy();
         to["apiVersion"] = apiVersion;
         return to;

@@ -27,6 +27,7 @@ internal sealed class Identities(int? seed)
             foreach (ref char c in suffix)
                 c = Alphabet[_random.Next(Alphabet.Length)];
         }
+
         return (prefix.Length > 58 ? prefix[..58] : prefix) + suffix.ToString();
     }
 

@@ -45,11 +45,13 @@ internal static partial class MetadataRules
             if (value is null || !KnownFields.Contains(name))
                 metadata.Remove(name);
         }
+
         foreach (string name in new[] { "labels", "annotations" })
         {
             if (metadata[name] is JsonObject { Count: 0 })
                 metadata.Remove(name);
         }
+
         foreach (string name in new[] { "finalizers", "ownerReferences" })
         {
             if (metadata[name] is JsonArray { Count: 0 })
@@ -65,6 +67,7 @@ internal static partial class MetadataRules
             if (metadata[name] is { } value && Json.AsString(value) is null)
                 return $"json: cannot unmarshal {GoKind(value)} into Go struct field ObjectMeta.{name} of type string";
         }
+
         foreach (string name in new[] { "labels", "annotations" })
         {
             if (
@@ -75,6 +78,7 @@ internal static partial class MetadataRules
                 return $"json: cannot unmarshal {GoKind(map is JsonObject o ? o.First(e => Json.AsString(e.Value) is null).Value : map)} into Go struct field ObjectMeta.{name} of type {(map is JsonObject ? "string" : "map[string]string")}";
             }
         }
+
         if (metadata["finalizers"] is { } list && (list is not JsonArray items || items.Any(i => Json.AsString(i) is null)))
             return "json: cannot unmarshal into Go struct field ObjectMeta.finalizers of type []string";
         return null;
@@ -98,20 +102,22 @@ internal static partial class MetadataRules
             found.Add(Violation.Required("metadata.name", "name or generateName is required"));
         else if (NameError(name, type.Names) is { } error)
             found.Add(Violation.Invalid("metadata.name", metadata["name"], error));
-        foreach ((string? key, JsonNode? value) in metadata.Obj("labels") ?? [])
+        foreach ((string key, JsonNode? value) in metadata.Obj("labels") ?? [])
         {
             if (QualifiedNameError(key) is { } keyError)
                 found.Add(Violation.Invalid("metadata.labels", JsonValue.Create(key), keyError));
             if (Json.AsString(value) is { } text && LabelValueError(text) is { } valueError)
                 found.Add(Violation.Invalid("metadata.labels", value, valueError));
         }
+
         long size = 0L;
-        foreach ((string? key, JsonNode? value) in metadata.Obj("annotations") ?? [])
+        foreach ((string key, JsonNode? value) in metadata.Obj("annotations") ?? [])
         {
             if (QualifiedNameError(key.ToLowerInvariant()) is { } keyError)
                 found.Add(Violation.Invalid("metadata.annotations", JsonValue.Create(key), keyError));
             size += key.Length + (Json.AsString(value)?.Length ?? 0);
         }
+
         if (size > 256 << 10)
             found.Add(Violation.TooLong("metadata.annotations", "may not be more than 262144 bytes"));
         CheckFinalizers(metadata, found);
@@ -147,6 +153,7 @@ internal static partial class MetadataRules
                     );
                 }
             }
+
             if (owner.Flag("controller") && ++controllers == 2)
                 found.Add(Violation.Invalid("metadata.ownerReferences", owners, "Only one reference can have Controller set to true"));
         }
@@ -183,6 +190,7 @@ internal static partial class MetadataRules
             if (NameError(parts[0], NameRule.Subdomain) is { } prefixError)
                 return "prefix part " + prefixError;
         }
+
         string name = parts[^1];
         if (name.Length == 0)
             return "name part must be non-empty";

@@ -48,6 +48,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
                 throw ApiError.AlreadyExists(type.Group, type.Plural, name);
             return obj;
         }
+
         return store.Create(table, ns, name, Stored(type, obj)) is { } created
             ? Shown(type, created)
             : throw ApiError.AlreadyExists(type.Group, type.Plural, name);
@@ -117,6 +118,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
                     return (Shown(type, removed), true);
                 continue;
             }
+
             if (current.IsTerminating)
                 return (next, false);
             metadata["deletionTimestamp"] = Now;
@@ -229,6 +231,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
                 [Violation.Invalid("metadata.resourceVersion", JsonValue.Create(0L), "must be specified for an update")]
             );
         }
+
         if (metadata.Str("uid") is { Length: > 0 } uid && uid != was.Str("uid"))
             throw ApiError.Conflict(type.Group, type.Plural, name, OtherUid(type, was, uid));
 
@@ -238,7 +241,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
             JsonNode? managed = metadata["managedFields"].Copy();
             foreach (string key in next.Select(p => p.Key).ToList())
                 next.Remove(key);
-            foreach ((string? key, JsonNode? value) in old)
+            foreach ((string key, JsonNode? value) in old)
                 next[key] = value.Copy();
             if (status is null)
                 next.Remove("status");
@@ -255,6 +258,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
             else
                 next.Remove("status");
         }
+
         // A namespace's finalizers are changed by its finalize subresource alone.
         if (type is { Group: "", Kind: "Namespace" } && subresource != "finalize")
         {
@@ -263,6 +267,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
             else
                 next.Obj("spec")?.Remove("finalizers");
         }
+
         foreach (
             string own in new[]
             {
@@ -283,6 +288,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
             else
                 metadata.Remove(own);
         }
+
         if (type.HasGeneration && DiffersBeyondMetadata(type, old, next))
             metadata["generation"] = (was.Int("generation") ?? 0) + 1;
     }
@@ -309,6 +315,7 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
                         spec["finalizers"] = new JsonArray("kubernetes");
                     obj.Child("status")["phase"] = "Active";
                 }
+
                 break;
             case var _ when IsDefinition(type):
                 CustomResources.ApplyDefaults(obj);
@@ -357,16 +364,18 @@ internal sealed class ObjectWriter(ObjectStore store, Admission admission, Ident
             if (before![i] is not JsonObject a || after![i] is not JsonObject b || !SameBut(a, b, "time"))
                 return false;
         }
+
         return true;
     }
 
     private static bool SameBut(JsonObject a, JsonObject b, string except)
     {
-        foreach ((string? name, JsonNode? value) in a)
+        foreach ((string name, JsonNode? value) in a)
         {
             if (name != except && !(b.TryGetPropertyValue(name, out JsonNode? other) && Json.Same(value, other)))
                 return false;
         }
+
         return b.All(p => p.Key == except || a.ContainsKey(p.Key));
     }
 }

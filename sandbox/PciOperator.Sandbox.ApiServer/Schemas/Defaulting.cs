@@ -10,18 +10,20 @@ internal static class Defaulting
         switch (node)
         {
             case JsonObject obj:
-                foreach ((string? name, Schema? property) in schema.Properties)
+                foreach ((string name, Schema property) in schema.Properties)
                 {
                     if (!property.HasDefault)
                         continue;
                     if (!obj.TryGetPropertyValue(name, out JsonNode? there) || (there is null && !property.Nullable))
                         obj[name] = property.Default.Copy();
                 }
-                foreach ((string? name, JsonNode? value) in obj)
+
+                foreach ((string name, JsonNode? value) in obj)
                 {
                     if (value is not null && schema.Field(name) is { } field)
                         Apply(value, field);
                 }
+
                 break;
             case JsonArray array when schema.Items is { } items:
                 foreach (JsonNode? item in array)

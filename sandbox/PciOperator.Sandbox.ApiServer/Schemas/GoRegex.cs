@@ -32,12 +32,14 @@ internal static class GoRegex
                 );
                 continue;
             }
+
             if (c == '[')
                 inClass = true;
             else if (c == ']')
                 inClass = false;
             output.Append(c == '$' && !inClass ? @"\z" : c.ToString());
         }
+
         return output.ToString();
     }
 }

@@ -17,7 +17,7 @@ internal static class Pruning
         {
             case JsonObject obj:
                 List<string>? unknown = null;
-                foreach ((string? name, JsonNode? value) in obj)
+                foreach ((string name, JsonNode? value) in obj)
                 {
                     if (isResource && TypeFields.Contains(name))
                         continue;
@@ -32,6 +32,7 @@ internal static class Pruning
                         removed.Add(child);
                     }
                 }
+
                 unknown?.ForEach(name => obj.Remove(name));
                 break;
             case JsonArray array when schema.Items is { } items:

@@ -24,6 +24,7 @@ internal static partial class SchemaValidation
                 found.Add(Violation.TypeInvalid(path, "null", $"{path} in body must be of type {TypeOf(schema)}: \"null\""));
             return;
         }
+
         if (!HasType(node, schema, out string? actual))
         {
             string type = TypeOf(schema);
@@ -32,6 +33,7 @@ internal static partial class SchemaValidation
             found.Add(Violation.TypeInvalid(path, actual, $"{path} in body must be of type {type}: \"{actual}\""));
             return;
         }
+
         if (schema.Enum is { } values && !values.Any(v => Json.Same(v, node)))
             found.Add(Violation.NotSupported(path, node, values));
         switch (node)
@@ -49,6 +51,7 @@ internal static partial class SchemaValidation
                     CheckNumber(node, number, schema, path, found);
                 break;
         }
+
         CheckCombinations(node, schema, path, found);
     }
 
@@ -63,7 +66,8 @@ internal static partial class SchemaValidation
             if (obj[name] is null && !(obj.ContainsKey(name) && schema.Field(name) is { Nullable: true }))
                 found.Add(Violation.Required(Join(path, name)));
         }
-        foreach ((string? name, JsonNode? value) in obj)
+
+        foreach ((string name, JsonNode? value) in obj)
         {
             if (schema.Field(name) is not { } field)
                 continue;
@@ -151,6 +155,7 @@ internal static partial class SchemaValidation
                 )
             );
         }
+
         if (schema.Not is { } not && Fits(node, not, path))
             found.Add(Violation.Invalid(path, node, $"{path} in body must not validate the schema (not)"));
     }
@@ -168,11 +173,12 @@ internal static partial class SchemaValidation
         switch (node)
         {
             case JsonObject obj:
-                foreach ((string? name, JsonNode? value) in obj)
+                foreach ((string name, JsonNode? value) in obj)
                 {
                     if (schema.Field(name) is { } field)
                         CheckLists(value, field, Join(path, name), found);
                 }
+
                 break;
             case JsonArray array:
                 if (schema.ListType != ListType.Atomic)
@@ -186,11 +192,13 @@ internal static partial class SchemaValidation
                             found.Add(Violation.Duplicate($"{path}[{i}]", key));
                     }
                 }
+
                 if (schema.Items is { } items)
                 {
                     for (int i = 0; i < array.Count; i++)
                         CheckLists(array[i], items, $"{path}[{i}]", found);
                 }
+
                 break;
         }
     }
@@ -203,6 +211,7 @@ internal static partial class SchemaValidation
             if (item is not null && item.TryGetPropertyValue(name, out JsonNode? value))
                 key[name] = value.Copy();
         }
+
         return key;
     }
 
@@ -216,6 +225,7 @@ internal static partial class SchemaValidation
                     return true;
             }
         }
+
         return false;
     }
 

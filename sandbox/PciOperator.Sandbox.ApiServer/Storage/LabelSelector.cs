@@ -32,6 +32,7 @@ internal sealed class LabelSelector
             if (!Matches(labels.Str(requirement.Key), requirement))
                 return false;
         }
+
         return true;
     }
 
@@ -56,6 +57,7 @@ internal sealed class LabelSelector
                 i++;
                 continue;
             }
+
             int start = i;
             if ("=!<>(),".Contains(text[i], StringComparison.Ordinal))
             {
@@ -66,8 +68,10 @@ internal sealed class LabelSelector
                 while (i < text.Length && !char.IsWhiteSpace(text[i]) && !"=!<>(),".Contains(text[i], StringComparison.Ordinal))
                     i++;
             }
+
             tokens.Add(text[start..i]);
         }
+
         return tokens;
     }
 
@@ -115,6 +119,7 @@ internal sealed class LabelSelector
             _requirements.Add(new Requirement(key, negated ? "!" : "exists", []));
             return;
         }
+
         switch (Take())
         {
             case "in":
@@ -184,6 +189,7 @@ internal sealed class LabelSelector
             if (MetadataRules.LabelValueError(values[i]) is { } error)
                 throw Bad($"values[{i}][{key}]: Invalid value: \"{values[i]}\": {error}");
         }
+
         _requirements.Add(new Requirement(key, op, [.. values]));
     }
 

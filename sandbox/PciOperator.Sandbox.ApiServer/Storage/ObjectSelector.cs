@@ -32,11 +32,12 @@ internal sealed partial class ObjectSelector
             return false;
         if (OnlyName is not null && obj.Name != OnlyName)
             return false;
-        foreach ((string? field, bool equal, string? value) in _fields)
+        foreach ((string field, bool equal, string value) in _fields)
         {
             if (FieldOf(obj, field) == value != equal)
                 return false;
         }
+
         return _labels.IsEmpty || _labels.Matches(obj.Labels);
     }
 

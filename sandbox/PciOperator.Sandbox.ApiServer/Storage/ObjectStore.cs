@@ -42,6 +42,7 @@ internal sealed class ObjectStore(int historyLength)
             change = new Change(_resourceVersion + 1, null, Stamp(ns, name, value), null);
             Commit(table, change);
         }
+
         Changed?.Invoke(table, change);
         return change.New;
     }
@@ -57,6 +58,7 @@ internal sealed class ObjectStore(int historyLength)
             change = new Change(_resourceVersion + 1, current, Stamp(current.Namespace, current.Name, value), null);
             Commit(table, change);
         }
+
         Changed?.Invoke(table, change);
         return change.New;
     }
@@ -75,6 +77,7 @@ internal sealed class ObjectStore(int historyLength)
             change = new Change(_resourceVersion + 1, current, null, stamped);
             Commit(table, change);
         }
+
         Changed?.Invoke(table, change);
         return change.Last;
     }
@@ -107,6 +110,7 @@ internal sealed class ObjectStore(int historyLength)
                     return false;
                 replay.AddRange(table.Since(resourceVersion.Value));
             }
+
             table.Add(watch);
             return true;
         }

@@ -77,6 +77,7 @@ internal sealed class Table(string name, int historyLength, long since)
             _watchAll.Add(watch);
             return;
         }
+
         if (!_watchOne.TryGetValue(watch.OnlyName, out HashSet<Subscription>? named))
             _watchOne[watch.OnlyName] = named = [];
         named.Add(watch);

@@ -15,6 +15,7 @@ internal static class PrinterColumns
             yield return Age;
             yield break;
         }
+
         foreach (JsonObject column in columns.OfType<JsonObject>())
         {
             var path = new JsonPath(column.Str("jsonPath") ?? "");

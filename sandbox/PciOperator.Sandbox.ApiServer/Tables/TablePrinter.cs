@@ -27,6 +27,7 @@ internal static class TablePrinter
             foreach (Column column in columns)
                 definitions.Add(Definition(column.Name, column.Type, column.Format, column.Description, column.Priority));
         }
+
         var rows = new JsonArray();
         foreach (JsonObject obj in objects)
         {
@@ -46,8 +47,10 @@ internal static class TablePrinter
                     row["object"] = ObjectViews.Partial(obj);
                     break;
             }
+
             rows.Add(row);
         }
+
         return new JsonObject
         {
             ["kind"] = "Table",

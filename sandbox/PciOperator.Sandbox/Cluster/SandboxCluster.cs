@@ -130,7 +130,7 @@ public sealed class SandboxCluster : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        foreach ((CancellationTokenSource? stop, Task? running) in _controllers)
+        foreach ((CancellationTokenSource stop, Task running) in _controllers)
         {
             await stop.CancelAsync();
             await running;

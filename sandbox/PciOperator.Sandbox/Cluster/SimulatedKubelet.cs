@@ -17,7 +17,7 @@ public sealed class SimulatedKubelet(IEntityClient client, string node, string n
     public async Task RegisterAsync(IReadOnlyDictionary<string, string>? labels = null, CancellationToken ct = default)
     {
         var all = new JsonObject { ["kubernetes.io/hostname"] = node };
-        foreach ((string? key, string? value) in labels ?? new Dictionary<string, string>())
+        foreach ((string key, string value) in labels ?? new Dictionary<string, string>())
             all[key] = value;
         await CreateAsync(
             "/api/v1/nodes",

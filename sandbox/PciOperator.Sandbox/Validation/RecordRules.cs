@@ -53,9 +53,9 @@ internal sealed class RecordRules
     {
         if (old is not null && JsonNode.DeepEquals(value, old))
             yield break;
-        foreach ((string? field, string? message) in _own?.Invoke(value, old) ?? [])
+        foreach ((string? field, string message) in _own?.Invoke(value, old) ?? [])
             yield return new FieldError(path.Length == 0 ? (field ?? "").TrimStart('.') : path + field, message);
-        foreach ((string? field, string[]? keys, RecordRules? rules) in _fields)
+        foreach ((string field, string[]? keys, RecordRules rules) in _fields)
         {
             (JsonNode? now, JsonNode? then) = (value[field], old?[field]);
             if (then is not null && JsonNode.DeepEquals(now, then))
@@ -75,6 +75,7 @@ internal sealed class RecordRules
                         foreach (FieldError error in rules.Broken(item, Counterpart(item, then as JsonArray, keys), $"{at}[{i}]"))
                             yield return error;
                     }
+
                     break;
             }
         }

@@ -73,6 +73,7 @@ internal sealed class NodeDevices
         {
             (state, reason) = (DeviceState.Unavailable, $"its VF {vf} is withheld: {_withheld[vf].Why}");
         }
+
         if (state is DeviceState.Claimed or DeviceState.Allocated && _strangers.TryGetValue(f.Address, out string? stranger))
             (state, reason) = (DeviceState.Unavailable, stranger);
         if ((_vfNotes.GetValueOrDefault(f.Address) ?? VfsOfNoUse(f, rule)) is { } note)
@@ -129,6 +130,7 @@ internal sealed class NodeDevices
                 ? (owner.Bound ? DeviceState.Allocated : DeviceState.Claimed, null)
                 : (DeviceState.Removed, function.GuardReason);
         }
+
         if (f.ParentAddress is { } parent && _owners.TryGetValue(parent, out Ownership? parentOwner))
             return (parentOwner.Bound ? DeviceState.Unavailable : DeviceState.Unclaimable, $"its physical function {parent} is given away");
         if (_heldVfs.TryGetValue(f.Address, out PciAddress vf))
@@ -143,6 +145,7 @@ internal sealed class NodeDevices
                 $"its PciDeviceSpec says managed: false, and it is on {function.Driver ?? "no driver"}: bind it to {VfioDrivers.NameOf(wanted)}"
             );
         }
+
         if (administrators is not null && _groupedVfs.TryGetValue(f.Address, out PciAddress grouped))
             return (DeviceState.Unavailable, WholeGroup.WhyNotWithVfs(f.Address, grouped));
         return f.IommuGroup is null

@@ -401,6 +401,7 @@ internal sealed class ClaimWorker
                     .Append(f.GuardReason)
                     .Append(f.WithheldBy);
             }
+
             text.Append(';');
         }
 

@@ -217,6 +217,7 @@ internal sealed class ClaimController(
                 ct
             );
         }
+
         if (group.TooMany)
         {
             return await PendAsync(
@@ -226,6 +227,7 @@ internal sealed class ClaimController(
                 ct
             );
         }
+
         if (group.Nodes.Count > 1)
         {
             return await PendAsync(
@@ -329,6 +331,7 @@ internal sealed class ClaimController(
             {
                 throw new PlacementConflictException($"{clash} has another owner by now");
             }
+
             assignments.Add(AssignmentBuilder.Of(claim.Claim, allocation, node));
         }
 
@@ -515,6 +518,7 @@ internal sealed class ClaimController(
         {
             events.Warning(before, lost.Reason, lost.Message, "Place");
         }
+
         if (status.Conditions.IsTrue(Conditions.Ready) && !before.Status?.Conditions.IsTrue(Conditions.Ready) == true)
             events.Normal(before, "Ready", $"its devices on node {status.NodeName} can be used", "Place");
     }
@@ -572,6 +576,7 @@ internal sealed class ClaimController(
         {
             caches.Claims.Observe(written);
         }
+
         return written;
     }
 

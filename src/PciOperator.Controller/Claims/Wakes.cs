@@ -33,7 +33,7 @@ internal sealed class Wakes(TimeProvider time)
         if (time.GetElapsedTime(_prunedAt) < Quiet)
             return;
         _prunedAt = time.GetTimestamp();
-        foreach ((string? uid, (int Count, long Last) wake) in _wakes)
+        foreach ((string uid, (int Count, long Last) wake) in _wakes)
         {
             if (time.GetElapsedTime(wake.Last) >= Quiet)
                 _wakes.Remove(uid);

@@ -42,6 +42,7 @@ internal sealed class PciNodeController(
                 unreadable
             );
         }
+
         entity = Reports.Readable(entity);
         if (node is null)
         {
@@ -95,6 +96,7 @@ internal sealed class PciNodeController(
                 ct: ct
             );
         }
+
         log.LogInformation("node {Node} was registered again: the PciNode of the Node that is gone gives way", entity.Metadata.Name);
         return ReconciliationResult.Done;
     }
@@ -200,6 +202,7 @@ internal sealed class PciNodeController(
                 ct: ct
             );
         }
+
         return ReconciliationResult.Done;
     }
 
@@ -244,6 +247,7 @@ internal sealed class PciNodeController(
         {
             return;
         }
+
         var named = PciOperatorApi.FreedBy(text).ToHashSet();
         if (devices.Any(d => d.WithheldBy == WithheldWords.UsedOnce && named.Contains(PciAddress.Parse(d.Address))))
             return; // its agent has still to do it

@@ -52,6 +52,7 @@ internal sealed class PciDeviceSpecController(
         {
             return ReconciliationResult.Done;
         }
+
         caches.Specs.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
         return ReconciliationResult.Done;
     }
@@ -133,6 +134,7 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
         {
             return ReconciliationResult.Done;
         }
+
         caches.Aliases.Observe(await client.UpdateStatusAsync(entity with { Status = status }, ct));
         return ReconciliationResult.Done;
     }

@@ -27,6 +27,7 @@ internal sealed class ClaimPlan
             int low = int.TrailingZeroCount(set);
             Demand[set] = Demand[set & (set - 1)] + Math.Min(columns[low].Count, MostUnits);
         }
+
         for (int i = 0; i < columns.Length; i++)
         {
             int bit = 1 << i;
@@ -89,6 +90,7 @@ internal sealed class ClaimPlan
                 );
             }
         }
+
         if (requests.Count == 1)
         {
             return new ClaimPlan(
@@ -116,6 +118,7 @@ internal sealed class ClaimPlan
                 };
             }
         }
+
         return new ClaimPlan(
             claim,
             [.. columns],
@@ -137,6 +140,7 @@ internal sealed class ClaimPlan
             if (c.Matches(Columns[i].Alias))
                 mask |= 1 << i;
         }
+
         return mask;
     }
 

@@ -26,6 +26,7 @@ internal static class DevicePicker
                 given++;
             }
         }
+
         return new NodeAllocation
         {
             Node = node.Name,
@@ -57,6 +58,7 @@ internal static class DevicePicker
                         picked.Add((members[i], mask));
                     continue;
                 }
+
                 groups ??= [];
                 var open = new List<int>(members);
                 for (; take > 0; take--)
@@ -68,6 +70,7 @@ internal static class DevicePicker
                 }
             }
         }
+
         picked.Sort();
         return picked;
     }
@@ -89,6 +92,7 @@ internal static class DevicePicker
             foreach (int device in node.Shape.Members[b])
                 maskOf[device] = solver.BucketMasks[b];
         }
+
         List<int> universe = [.. maskOf.Where(p => p.Value != 0 && groups.Contains(Group(node, p.Key))).Select(p => p.Key).Order()];
         // Nothing farther from the guest than what was picked.
         HashSet<int?> places = [.. picked.Select(p => node.Devices[p.Device].Function.NumaNode)];
@@ -103,6 +107,7 @@ internal static class DevicePicker
                 changed = true;
             }
         }
+
         if (!changed)
             return picked;
         var chosen = new List<(int Device, int Mask)>();
@@ -119,6 +124,7 @@ internal static class DevicePicker
                 sums[set]++;
             chosen.Add((device, mask));
         }
+
         return chosen;
     }
 
@@ -149,6 +155,7 @@ internal static class DevicePicker
             if (!Place(i))
                 throw new InvalidOperationException("The devices that were picked can't be matched to the requests.");
         }
+
         return column;
 
         bool Place(int device)
@@ -163,6 +170,7 @@ internal static class DevicePicker
                     return true;
                 }
             }
+
             for (int c = 0; c < left.Length; c++)
             {
                 if ((mask & ~seen & (1 << c)) == 0)
@@ -177,6 +185,7 @@ internal static class DevicePicker
                     }
                 }
             }
+
             return false;
         }
     }
@@ -195,16 +204,19 @@ internal static class DevicePicker
                 all.Add(device);
                 continue;
             }
+
             seen ??= [];
             if (seen.Add(group))
                 all.AddRange(members);
         }
+
         if (seen is not null)
         {
             // Of several groups one may have the PF, and another its VF.
             taken = [.. all.Select(d => node.Devices[d].Function.Address)];
             all.RemoveAll(d => !WholeGroup.IsMember(node.Devices[d].Function, taken.Contains));
         }
+
         all.Sort();
         var result = new List<AllocatedDevice>(all.Count);
         foreach (int device in all)
@@ -212,6 +224,7 @@ internal static class DevicePicker
             bool serves = served.TryGetValue(device, out string? request);
             result.Add(new AllocatedDevice(node.Devices[device].Function.Address, request ?? "", !serves));
         }
+
         return result;
     }
 
@@ -236,6 +249,7 @@ internal static class DevicePicker
                     nodes[count++] = n;
             }
         }
+
         int[] result = many is not null ? [.. many] : nodes[..count].ToArray();
         Array.Sort(result);
         return result;

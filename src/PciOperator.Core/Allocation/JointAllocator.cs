@@ -45,8 +45,10 @@ public static class JointAllocator
                 refusals = [];
                 return allocations;
             }
+
             counts[reason!] = counts.GetValueOrDefault(reason!) + 1;
         }
+
         refusals =
         [
             .. counts.Select(p => (p.Key, p.Value)).OrderByDescending(p => p.Value).ThenBy(p => p.Key.Text, StringComparer.Ordinal),
@@ -187,6 +189,7 @@ public static class JointAllocator
                 GaveUp = true;
                 return false;
             }
+
             _steps++;
             Count(open);
             if (Allocator.TryNode(open, _claims[claim]) is not NodeVerdict.Served(var allocation))
@@ -203,6 +206,7 @@ public static class JointAllocator
                     return true;
                 kept = [.. kept, group];
             }
+
             return false;
         }
 
@@ -231,6 +235,7 @@ public static class JointAllocator
                     );
                 }
             }
+
             return signatures;
         }
 

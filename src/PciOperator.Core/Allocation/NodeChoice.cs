@@ -66,6 +66,7 @@ internal sealed class NodeChoice
                     _refused[sorted[i] / NodePage.Most] |= 1ul << at;
                 continue;
             }
+
             if (Filtered(node.Name) is not null)
                 continue;
             if (best is null || Better(fit, bestFit))
@@ -73,6 +74,7 @@ internal sealed class NodeChoice
             if (++serving == MostCompared || bestFit is { Cost: 0, PreferenceMet: not false })
                 break;
         }
+
         return best;
     }
 
@@ -101,6 +103,7 @@ internal sealed class NodeChoice
                     open &= ~(1ul << at);
                 }
             }
+
             for (int c = 0; c < lacking.Length && open != 0; c++)
             {
                 ulong present = 0;
@@ -109,6 +112,7 @@ internal sealed class NodeChoice
                 lacking[c] += BitOperations.PopCount(WithoutOtherType(page, c, open & ~present, otherType));
                 open &= present;
             }
+
             for (int c = 0; c < lacking.Length && open != 0; c++)
             {
                 Sum(page, 1 << c, Everywhere, sums);
@@ -124,6 +128,7 @@ internal sealed class NodeChoice
                         tooFew[(c, sums[at])] = tooFew.GetValueOrDefault((c, sums[at])) + 1;
                 }
             }
+
             open = ExplainWhole(page, open & _refused[p], sums, reasons) | (open & ~_refused[p]);
             for (; open != 0; open &= open - 1)
             {
@@ -131,11 +136,13 @@ internal sealed class NodeChoice
                 reasons.Add(ReasonOf(page.Nodes[at], page.ClassNumbers[at], (_refused[p] >> at & 1) != 0), 1);
             }
         }
+
         for (int c = 0; c < lacking.Length; c++)
         {
             if (lacking[c] > 0)
                 reasons.Add(RefusalText.NoDevice(_plan, c), lacking[c]);
         }
+
         foreach (((int column, DeviceType type), int nodes) in otherType)
             reasons.Add(RefusalText.NoDevice(_plan, column, type), nodes);
         foreach (((int column, int free), int nodes) in tooFew)
@@ -160,6 +167,7 @@ internal sealed class NodeChoice
             counts[(column, type)] = counts.GetValueOrDefault((column, type)) + BitOperations.PopCount(there);
             nodes &= ~there;
         }
+
         return nodes;
     }
 
@@ -178,6 +186,7 @@ internal sealed class NodeChoice
             Sum(page, set, Everywhere, sums);
             enough &= AtLeast(sums, _plan.Demand[set]);
         }
+
         if ((whole & ~enough) != 0)
             reasons.Add(RefusalText.Together, BitOperations.PopCount(whole & ~enough));
         ulong plain = enough & ~page.WithCards;
@@ -201,6 +210,7 @@ internal sealed class NodeChoice
                 Close();
                 _last = reason;
             }
+
             _lastCount += nodes;
         }
 
@@ -241,6 +251,7 @@ internal sealed class NodeChoice
                 starts[KeyOf(page, at) + 1]++;
             }
         }
+
         for (int i = 1; i < starts.Length; i++)
             starts[i] += starts[i - 1];
         Span<int> result = _buffers.Sorted(count);
@@ -278,8 +289,10 @@ internal sealed class NodeChoice
                 near |= Array.BinarySearch(_plan.Guest.NodeArray, page.Places[i].Numa) >= 0 ? 1ul << i : 0;
                 unknown |= page.Places[i].Numa < 0 ? 1ul << i : 0;
             }
+
             return Enough(page, _plan.Required, near, Enough(page, _plan.Legacy, near | unknown, open, sums), sums);
         }
+
         if ((_plan.Required | _plan.Socket) == 0)
             return open;
         ulong served = 0;
@@ -294,6 +307,7 @@ internal sealed class NodeChoice
             ulong here = Enough(page, _plan.Required, 1ul << i, open & ~served, sums);
             served |= Enough(page, _plan.Socket, socket, here, sums);
         }
+
         return served;
     }
 
@@ -332,6 +346,7 @@ internal sealed class NodeChoice
                     (Vector128.Create<ushort>(sums[i..]) + Vector128.Create(free[i..])).CopyTo(sums[i..]);
             }
         }
+
         return any;
     }
 
@@ -347,6 +362,7 @@ internal sealed class NodeChoice
             var high = Vector128.GreaterThanOrEqual(Vector128.Create(sums[(i + Vector128<ushort>.Count)..]), least);
             bits |= (ulong)Vector128.Narrow(low, high).ExtractMostSignificantBits() << i;
         }
+
         return bits;
     }
 
@@ -364,6 +380,7 @@ internal sealed class NodeChoice
             NodeInventory without = node.Without(_plan.Claim);
             return new NodeSolver(without.Shape, _plan, OwnMasks(without)).Solve();
         }
+
         if (_buffers.TryFind(node.Shape, out Fit known))
             return known;
         Fit fit = IsOver ? Fit.Untried : new NodeSolver(node.Shape, _plan, MasksOf(numbers)).Solve();
@@ -380,6 +397,7 @@ internal sealed class NodeChoice
             ReadOnlySpan<int> own = OwnMasks(without);
             return RefusalText.Explain(without, _plan, own, IsOver ? Fit.Untried : new NodeSolver(without.Shape, _plan, own).Solve());
         }
+
         if (_buffers.ReasonOf(node.Shape) is { } known)
             return known;
         ReadOnlySpan<int> masksOfNode = MasksOf(numbers);
@@ -424,6 +442,7 @@ internal sealed class NodeChoice
             if (_filters[i].Check(node) is { } reason)
                 return reason;
         }
+
         return null;
     }
 }

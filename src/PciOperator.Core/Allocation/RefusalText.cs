@@ -50,6 +50,7 @@ internal static class RefusalText
                 );
             }
         }
+
         for (int c = 0; c < plan.Columns.Length; c++)
         {
             int free = 0;
@@ -58,9 +59,11 @@ internal static class RefusalText
                 if ((classMasks[b.Class] >> c & 1) != 0)
                     free += b.Free;
             }
+
             if (free < plan.Columns[c].Count)
                 return TooFew(node, plan, c, free);
         }
+
         return ExplainWhole(node, plan, classMasks);
     }
 
@@ -149,6 +152,7 @@ internal static class RefusalText
                 return policy;
             strictest ??= policy;
         }
+
         return strictest ?? NumaPolicy.Preferred;
     }
 
@@ -163,6 +167,7 @@ internal static class RefusalText
             if (strict != 0 && MaskOf(plan, policy) == strict)
                 return policy;
         }
+
         return null;
     }
 

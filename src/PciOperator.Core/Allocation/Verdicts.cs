@@ -19,7 +19,7 @@ public sealed record RefusalReason(string Code, string Text)
     {
         if (nodes == 1)
         {
-            foreach ((string? many, string? one) in Verbs)
+            foreach ((string many, string one) in Verbs)
             {
                 if (Text.StartsWith(many, StringComparison.Ordinal))
                     return $"1 {one}{Text.AsSpan(many.Length)}";

@@ -35,6 +35,7 @@ public sealed class ClusterInventory
             if (sorted[i - 1].Name == sorted[i].Name)
                 throw new ArgumentException($"Two nodes are named {sorted[i].Name}.", nameof(nodes));
         }
+
         var classes = new DeviceClassTable();
         return new ClusterInventory([.. sorted.Chunk(NodePage.Most * 3 / 4).Select(c => NodePage.Of(c, classes))], classes, sorted.Length);
     }
@@ -86,6 +87,7 @@ public sealed class ClusterInventory
             else
                 high = middle - 1;
         }
+
         return low;
     }
 }

@@ -60,6 +60,7 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
             if (Matches(anyOf[i], anyType))
                 return true;
         }
+
         return false;
     }
 
@@ -97,6 +98,7 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
             if (!_tags.Traits.Contains(trait, StringComparer.Ordinal))
                 return false;
         }
+
         return true;
     }
 
@@ -107,6 +109,7 @@ internal sealed class DeviceClass : IEquatable<DeviceClass>
             if (!_tags.Other.TryGetValue(key, out string? has) || !string.Equals(has, value, StringComparison.OrdinalIgnoreCase))
                 return false;
         }
+
         return true;
     }
 }

@@ -78,10 +78,12 @@ public sealed record DevicePool
                 );
                 order.Add(key);
             }
+
             if (node.WhyNotOffered(f.Address) is null)
                 entry.Free.Add(f.Address);
             pools[key] = entry with { Total = entry.Total + 1 };
         }
+
         return [.. order.Select(k => pools[k]).Select(e => e.Pool with { Free = e.Free, Total = e.Total })];
     }
 
@@ -93,6 +95,7 @@ public sealed record DevicePool
             if (!OwnKeys.Contains(key))
                 keys[key] = value;
         }
+
         Flag("trusted", tags.TrustedStated);
         Flag("managed", tags.ManagedStated);
         Flag("live_migratable", tags.LiveMigratable);

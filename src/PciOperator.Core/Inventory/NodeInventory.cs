@@ -60,17 +60,20 @@ public sealed class NodeInventory
             if (!index.TryAdd(sorted[i].Function.Address, i))
                 throw new ArgumentException($"Two devices of node {name} have the address {sorted[i].Function.Address}.", nameof(devices));
         }
+
         var byNode = new SortedDictionary<int, int?>();
         foreach (NodeDevice device in sorted)
         {
             if (device.Function.NumaNode is { } node && (device.Function.Socket is not null || !byNode.ContainsKey(node)))
                 byNode[node] = device.Function.Socket;
         }
+
         if (sockets is not null)
         {
             foreach ((int node, int? socket) in sockets)
                 byNode[node] = socket;
         }
+
         return new NodeInventory(name, sorted, index, byNode);
     }
 
@@ -113,6 +116,7 @@ public sealed class NodeInventory
             changed ??= [.. Devices];
             changed[i] = changed[i] with { BlockedReason = changed[i].BlockedReason ?? "refused for this claim by the node's agent" };
         }
+
         return changed is null ? this : Build(Name, changed, Sockets);
     }
 
@@ -129,6 +133,7 @@ public sealed class NodeInventory
                 first ??= endpoint;
             }
         }
+
         return (count, first);
     }
 }

@@ -23,6 +23,7 @@ internal sealed class NodePage
             foreach (ref readonly Bucket b in nodes[i].Shape.Buckets.AsSpan())
                 columns.Add((Array.BinarySearch(Classes, ClassNumbers[i][b.Class]), Place.Of(nodes[i].Shape, b)));
         }
+
         Places = [.. columns.Select(c => c.Place).Distinct().Order()];
         PlaceOf = [.. columns.Select(c => Array.BinarySearch(Places, c.Place))];
         Starts = new int[Classes.Length + 1];
@@ -102,6 +103,7 @@ internal sealed class NodePage
             else
                 high = middle - 1;
         }
+
         return ~low;
     }
 
@@ -117,6 +119,7 @@ internal sealed class NodePage
                 ? [new NodePage(more, table)]
                 : [new NodePage(more[..half], table), new NodePage(more[half..], table)];
         }
+
         int[] numbers = NumbersOf(node, table);
         return ColumnsOf(node.Shape, numbers) is { } columns
             ? [new NodePage(this, at, node, numbers, columns)]
@@ -146,6 +149,7 @@ internal sealed class NodePage
             if (Array.BinarySearch(Classes, number) < 0)
                 return null;
         }
+
         int[] columns = new int[shape.Buckets.Length];
         for (int i = 0; i < columns.Length; i++)
         {
@@ -155,6 +159,7 @@ internal sealed class NodePage
             if (columns[i] < 0)
                 return null;
         }
+
         return columns;
     }
 

@@ -98,6 +98,7 @@ internal sealed class NodeShape
                 distinct[c] = known = c;
             classOf[i] = known;
         }
+
         DeviceClass[] classes = [.. distinct.Keys.OrderBy(c => c.Key, StringComparer.Ordinal)];
         var classIndex = new Dictionary<DeviceClass, int>();
         for (int i = 0; i < classes.Length; i++)
@@ -119,6 +120,7 @@ internal sealed class NodeShape
                     freeVfs[parent] = freeVfs.GetValueOrDefault(parent) + 1;
             }
         }
+
         for (int i = 0; i < devices.Count; i++)
         {
             if (offers.Reasons[i] is not null)
@@ -141,6 +143,7 @@ internal sealed class NodeShape
                 if (m != i)
                     companions++;
             }
+
             int spoiled =
                 f.Type == DeviceType.Pf ? Math.Min(freeVfs.GetValueOrDefault(f.Address), 7)
                 : f is { IsVirtual: true, ParentAddress: { } pf }
@@ -151,6 +154,7 @@ internal sealed class NodeShape
                 : 0;
             return (companions * 16) + spoiled;
         }
+
         int CardOf(PciAddress address) =>
             index.TryGetValue(address, out int i) && devices[i].Function.IommuGroup is { } group
                 ? cardOfGroup.GetValueOrDefault(group, -1)
@@ -174,6 +178,7 @@ internal sealed class NodeShape
                 members[key] = list = [];
             list.Add(i);
         }
+
         (Bucket Bucket, int[] Members)[] sorted =
         [
             .. members

@@ -25,6 +25,7 @@ internal sealed class Offers
                 _takenVf.TryAdd(parent, device);
             }
         }
+
         var groups = new Dictionary<int, List<int>>();
         Func<PciAddress, PciFunction?> find = address => index.TryGetValue(address, out int at) ? devices[at].Function : null;
         for (int i = 0; i < devices.Count; i++)
@@ -41,6 +42,7 @@ internal sealed class Offers
             else
                 groups[group] = [i];
         }
+
         foreach ((int group, List<int> members) in groups)
             Decide(group, members);
         Groups = groups;
@@ -65,6 +67,7 @@ internal sealed class Offers
             if (_devices[i].Tags is null)
                 stranger ??= _devices[i].Function.Address;
         }
+
         foreach (int i in members)
         {
             if (_devices[i].Tags is not { } tags)

@@ -22,6 +22,7 @@ internal static class Hex
                 return false;
             value = (value << 4) | digit;
         }
+
         return true;
     }
 
@@ -41,12 +42,14 @@ internal static class Hex
             negative = text[0] == '-';
             text = text[1..];
         }
+
         if (text.Length > 1 && text[0] == '0' && text[1] is 'x' or 'X')
         {
             text = text[2..];
             if (text.Length > 0 && text[0] == '_')
                 text = text[1..];
         }
+
         if (text.Length == 0)
             return false;
         bool digitBefore = false;
@@ -59,6 +62,7 @@ internal static class Hex
                 digitBefore = false;
                 continue;
             }
+
             if (!IsDigitAsNova(c))
                 return false;
             digitBefore = true;
@@ -67,6 +71,7 @@ internal static class Hex
             else
                 value = long.MaxValue;
         }
+
         if (negative)
             value = -value;
         return digitBefore;

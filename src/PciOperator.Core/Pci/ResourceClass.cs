@@ -65,6 +65,7 @@ public static class ResourceClass
                 gap = true;
             }
         }
+
         return result.ToString();
     }
 }
@@ -90,6 +91,7 @@ public static class Trait
             if (upper.StartsWith(prefix, StringComparison.Ordinal) && ResourceClass.Words("", upper) == upper)
                 return upper;
         }
+
         return ResourceClass.Words("CUSTOM_", upper);
     }
 

@@ -42,6 +42,7 @@ public sealed class AddressGlob
                 functionText = rest[(dot + 1)..];
             rest = rest[..dot];
         }
+
         int colons = rest.Count(':');
         if (colons > 2)
         {

@@ -66,6 +66,7 @@ public sealed class AddressPattern
                 _literal = text;
                 return;
             }
+
             if (text.Length > Longest)
             {
                 throw new SpecFormatException(
@@ -104,6 +105,7 @@ public sealed class AddressPattern
             {
                 matches = false;
             }
+
             if (value < _known.Length)
                 _known[value] = matches ? (sbyte)1 : (sbyte)-1;
             return matches;
@@ -116,6 +118,7 @@ public sealed class AddressPattern
                 if (!char.IsAsciiLetterOrDigit(c))
                     return false;
             }
+
             return true;
         }
 

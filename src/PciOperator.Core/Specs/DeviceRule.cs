@@ -132,6 +132,7 @@ public sealed record DeviceRule
                 return true;
             }
         }
+
         return false;
     }
 }
@@ -163,6 +164,7 @@ public static class DeviceMatcher
                 }
             }
         }
+
         return matched;
     }
 }

@@ -126,6 +126,7 @@ public sealed class DeviceSelector
         {
             return f.NetDevice == _deviceName || (f.IsVirtual && f.ParentAddress is { } pf && host(pf)?.NetDevice == _deviceName);
         }
+
         if (_glob is null && _pattern is null)
             return true;
         if (_glob?.Matches(f.Address) ?? _pattern!.Matches(f.Address))

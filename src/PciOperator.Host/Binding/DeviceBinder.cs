@@ -216,6 +216,7 @@ internal sealed partial class DeviceBinder(WatchedFileSystem files, BlockingWork
                 $"The kernel has not finished unbinding {device.Address} from {device.TargetDriver}, which an agent before this one began; it can't be cancelled. A process may still use the device: stop it. The work goes on when the kernel does."
             );
         }
+
         if ((driver == device.TargetDriver || driver is null) && driver != device.OriginalDriver)
             Rebind(device.Address, driver, device.OriginalDriver, device.OriginalOverride);
         SetOverride(device.Address, device.OriginalOverride);

@@ -58,6 +58,7 @@ internal sealed class VfResizer(
                 NumVfs = numVfs,
             };
         }
+
         ResizeStart start = table.BeginResize(pf, now.HasVfs, takesNothing: now.SameNumber, NewWork);
         if (start.Running is { } running)
             return Busy(pf, running);
@@ -158,6 +159,7 @@ internal sealed class VfResizer(
                     NumVfs = now,
                 };
             }
+
             if (numVfs < 0 || numVfs > total)
             {
                 return Refused(pf, HoldingReasons.SriovFailed, $"{pf} can have 0 to {total} VFs; {numVfs} is not possible.") with
@@ -165,6 +167,7 @@ internal sealed class VfResizer(
                     NumVfs = now,
                 };
             }
+
             if (now != numVfs && Inventory.DriverOf(watched, pf) is var driver && (driver is null || VfioDrivers.IsVfio(driver)))
             {
                 return Refused(
@@ -208,6 +211,7 @@ internal sealed class VfResizer(
                         Changed = true,
                     };
                 }
+
                 cleaning.Forgive(going, watched);
             }
 
@@ -226,6 +230,7 @@ internal sealed class VfResizer(
                     return null;
                 });
             }
+
             return Refused(pf, HoldingReasons.SriovFailed, e.Message) with
             {
                 NumVfs = Inventory.Number(Attempt(() => watched.ReadText($"{folder}/sriov_numvfs"))),
@@ -277,6 +282,7 @@ internal sealed class VfResizer(
                     NumVfs = counted,
                 };
             }
+
             string again =
                 $"Remove them all and have them made again (echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs), or give the PciDeviceSpec a number that the card makes.";
             if (counted != numVfs)
@@ -290,6 +296,7 @@ internal sealed class VfResizer(
                     NumVfs = counted,
                 };
             }
+
             if (work.Elapsed(began) >= options.VfTimeout)
             {
                 return Refused(
@@ -301,6 +308,7 @@ internal sealed class VfResizer(
                     NumVfs = counted,
                 };
             }
+
             work.Pause(BetweenLooks);
         }
     }

@@ -97,6 +97,7 @@ internal sealed class ClaimPreparation : IDisposable
                     "The number of VFs of this device's PF is being changed, and the kernel has not finished."
                 );
             }
+
             _tools.Reads.Usage.Leave(_transaction.Work);
             resizing.EndedOrStalled.Wait();
             _tools.Reads.Usage.Expect(_transaction.Work);

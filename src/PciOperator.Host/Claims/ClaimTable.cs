@@ -323,6 +323,7 @@ internal sealed class ClaimTable(IHostFileSystem files, string stateDirectory, D
             {
                 return;
             }
+
             _holdings[entry.ClaimUid] = after;
         }
 
@@ -354,6 +355,7 @@ internal sealed class ClaimTable(IHostFileSystem files, string stateDirectory, D
                 $"Another agent works on this host: {other} has {stateDirectory}. Two would undo each other's work, so this one stays still until that one ends."
             );
         }
+
         string boot = HostFacts.BootId(files);
         if (boot.Length == 0)
             throw new HostIoException("read", "/proc/sys/kernel/random/boot_id", Errnos.ENOENT);

@@ -72,6 +72,7 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
         {
             _memories[f.Address] = memory = new Memory(device);
         }
+
         string folder = SysfsPaths.Device(f.Address);
 
         // Any look at the configuration space or the link of a device that sleeps would wake it, or find it silent.
@@ -99,6 +100,7 @@ internal sealed class DeviceHealth(IHostFileSystem files, TimeProvider time)
                     WithheldBy = null,
                 };
         }
+
         string silent =
             $"{f.Address} doesn't answer any more (its configuration space reads ffff): it has fallen off the bus. Look at its power and its seat; echo 1 > {folder}/remove and echo 1 > /sys/bus/pci/rescan find it again, or a reboot does.";
         var problems = new List<DeviceProblem>();

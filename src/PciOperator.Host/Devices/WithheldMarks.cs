@@ -46,6 +46,7 @@ internal sealed class WithheldMarks(
                 {
                     f = f with { ProvenReset = proven };
                 }
+
                 return
                     memory.Knows(key, f.Address)
                     && !held.Contains(f.Address)
@@ -75,6 +76,7 @@ internal sealed class WithheldMarks(
             {
                 throw new RefusalException(HoldingReasons.Withheld, unbindable);
             }
+
             if (
                 !memory.Knows(DeviceMemory.Key(found), found.Address)
                 || Withholding(found, table.BootId, kernel ??= HostFacts.KernelVersion(watched)) is not var (by, why)
@@ -82,6 +84,7 @@ internal sealed class WithheldMarks(
             {
                 continue;
             }
+
             if (by == WithheldWords.UsedOnce && memory.MarkOf(DeviceMemory.Key(found), found.Address)?.Mark.ClaimUid == request.ClaimUid)
                 continue;
             if (
@@ -95,6 +98,7 @@ internal sealed class WithheldMarks(
             {
                 continue;
             }
+
             throw new RefusalException(HoldingReasons.Withheld, why);
         }
 
@@ -150,6 +154,7 @@ internal sealed class WithheldMarks(
                 $"{f.Address} was given to the claim {mark.ClaimNamespace}/{mark.ClaimName} (at {mark.At:u}), and its spec says oneTimeUse: it is kept from other claims until an administrator frees it: {free}"
             );
         }
+
         if (memory.UnreadablePath(DeviceMemory.Key(f)) is { } path)
         {
             return (
@@ -157,6 +162,7 @@ internal sealed class WithheldMarks(
                 $"What the agent remembers of {f.Address} can't be read (it is kept at {path} on the host), so it may have been used once: it is kept from claims until an administrator frees it: {free}"
             );
         }
+
         if (memory.NotCleanOf(DeviceMemory.Key(f), f.Address) is { } unclean && unclean.BootId == boot)
             return (WithheldWords.NotClean, unclean.Why);
         return record?.NoReset is { } noReset && noReset.Holds(kernel, f.ResetMethods) ? (WithheldWords.NoReset, noReset.Why) : null;
@@ -174,6 +180,7 @@ internal sealed class WithheldMarks(
         {
             return VfioDenylist.Sentence(f.Function);
         }
+
         return
             memory.Find(DeviceMemory.Key(f), f.Address)?.NotBound is { } mark
             && mark.Holds(kernel, HostFacts.DriverSetting(host, mark.Driver))

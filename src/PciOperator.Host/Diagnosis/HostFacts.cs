@@ -30,6 +30,7 @@ internal static class HostFacts
                 sockets[node] = SocketOf(files, node);
             }
         }
+
         return sockets;
     }
 

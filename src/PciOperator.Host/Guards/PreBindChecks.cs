@@ -47,6 +47,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                     $"The assignment names the PF {pf.Address} and its VF {own}: taking a PF removes its VFs."
                 );
             }
+
             vfs.AddRange(inventory.ReadNow(addresses, use));
         }
 
@@ -80,6 +81,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                     $"{f.Address} is on {f.Driver ?? "no driver"}, and its spec says managed: false: bind it to {VfioDrivers.NameOf(wanted)} first (driverctl set-override {f.Address} {VfioDrivers.NameOf(wanted)})."
                 );
             }
+
             GuardVerdict verdict = guards.Check(f, Use, ours(f) || bound is not null);
             if (verdict.Refusal is { } refusal)
             {
@@ -88,6 +90,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                     refusal.Sentence
                 );
             }
+
             if (verdict.Overridden is { } said)
                 overridden.Add(said);
         }
@@ -163,6 +166,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
         {
             nodes[node.Key] = node.Value;
         }
+
         PciAddress[] addresses = [.. free.Select(f => f.Address)];
         if (nodes.Count + addresses.Length > 0 && Usage.Processes.FindUser(nodes, addresses) is { } user)
         {
@@ -171,6 +175,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                 $"A device of {string.Join(", ", taken.Union(Devices).Select(f => f.Address))} is in use: {user}. Stop that process."
             );
         }
+
         if (
             free.Any(f => Guards.IsNetwork(f) || Use.InterfacesOf(f.Address).Count > 0) && Usage.Namespaces.FindUser(addresses) is { } other
         )
@@ -191,6 +196,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
         {
             throw new RefusalException(HoldingReasons.DriftDetected, difference);
         }
+
         if (f.IsBridge)
             throw new RefusalException(HoldingReasons.InvalidRequest, $"{device.Address} is a bridge: bridges are not handed out.");
         if (f.IommuGroup is null || use.UnsafeNoIommu)
@@ -200,6 +206,7 @@ internal sealed record PreBindChecks(IReadOnlyList<HostFunction> Devices, IReadO
                 $"{device.Address} has no IOMMU group. {HostFacts.Iommu(files).WhyNot}".TrimEnd()
             );
         }
+
         if (device.IommuGroup is { } group && f.IommuGroup != group)
         {
             throw new RefusalException(

@@ -277,6 +277,7 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
         {
             there.Remove(record.StableId);
         }
+
         if (record.Address is { } address)
         {
             if (!_places.TryGetValue(address, out SortedSet<string>? here))
@@ -309,6 +310,7 @@ internal sealed class DeviceMemory(IHostFileSystem files, string stateDirectory)
                     $"The device record {path} has format {record.FormatVersion}, and this agent knows {DeviceRecord.CurrentFormat}: it was written by a newer agent. Run that one."
                 );
             }
+
             return record;
         }
         catch (JsonException)

@@ -108,6 +108,7 @@ internal sealed class Journal(IHostFileSystem files, string stateDirectory)
                     $"The journal entry {path} has format {version}, and this agent knows {JournalEntry.CurrentFormat}: it was written by a newer agent. Run that one, or release the claim with it first."
                 );
             }
+
             JournalEntry? entry = version < 1 ? null : JsonSerializer.Deserialize(content, JournalJson.Default.JournalEntry);
             return entry is not null && entry.Devices.Count > 0 && entry.Devices.All(IsWhole) && entry.IsNamed ? entry.Upgraded() : null;
         }

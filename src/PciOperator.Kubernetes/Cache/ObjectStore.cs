@@ -28,7 +28,7 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
     public void AddIndex(string name, Func<T, IEnumerable<string>> keys)
     {
         var index = new ObjectIndex<T>(keys);
-        foreach ((EntityKey key, T? obj) in _objects)
+        foreach ((EntityKey key, T obj) in _objects)
             index.Replace(key, null, obj);
         _indexes.Add(name, index);
     }

@@ -103,7 +103,7 @@ internal sealed class Kubeconfig
         _currentContext ??= later._currentContext;
         Merge(_clusters, later._clusters);
         Merge(_contexts, later._contexts);
-        foreach ((string? name, Entry<UserCredentials>? user) in later._users)
+        foreach ((string name, Entry<UserCredentials> user) in later._users)
         {
             if (_users.TryAdd(name, user) && later._userNodes.TryGetValue(name, out YamlMappingNode? node))
                 _userNodes[name] = node;
@@ -112,7 +112,7 @@ internal sealed class Kubeconfig
 
     private static void Merge<T>(Dictionary<string, T> mine, Dictionary<string, T> theirs)
     {
-        foreach ((string? name, T? entry) in theirs)
+        foreach ((string name, T? entry) in theirs)
             mine.TryAdd(name, entry);
     }
 
@@ -199,6 +199,7 @@ internal sealed class Kubeconfig
                 $"{_source}: exec of user {user} wants a terminal (interactiveMode: Always), and there is none here."
             );
         }
+
         // A bare name is looked up in PATH; a relative path belongs to the kubeconfig's folder.
         exec.Command = command.Contains('/', StringComparison.Ordinal) ? Path.Combine(folder, command) : command;
         return new ExecCredentials(

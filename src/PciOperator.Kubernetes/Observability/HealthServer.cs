@@ -194,7 +194,7 @@ public sealed class HealthServer(HealthServerOptions options, CollectorRegistry 
         var lines = new StringBuilder();
         bool failed = false;
         bool verbose = context.Request.Query.ContainsKey("verbose");
-        foreach ((string? name, Func<string?>? check) in all)
+        foreach ((string name, Func<string?> check) in all)
         {
             string? reason = ReasonOf(check);
             failed |= reason is not null;

@@ -82,7 +82,7 @@ public static class KubernetesLogging
             json.WriteString("level", Name(level));
             json.WriteString("logger", logger);
             json.WriteString("msg", message);
-            foreach ((string? name, object? value) in fields ?? [])
+            foreach ((string name, object? value) in fields ?? [])
             {
                 if (name != "{OriginalFormat}")
                     WriteField(json, name, value);

@@ -115,6 +115,7 @@ public abstract partial class ApiContract
                 Ct
             );
         }
+
         EntityList<Widget> list = await Client.ListAsync<Widget>(Ns, ct: Ct);
         Assert.Equal(30, list.Items.Count);
         Assert.All(list.Items, (w, i) => Assert.Equal(i, w.Spec.Size));

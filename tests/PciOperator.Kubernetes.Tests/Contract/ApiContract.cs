@@ -90,6 +90,7 @@ public abstract partial class ApiContract(TestApiServer server) : IAsyncLifetime
             {
                 break;
             }
+
             await Task.Delay(20, Ct);
         }
 

@@ -68,6 +68,7 @@ public sealed class ReaderTests
         {
             events.Add(watchEvent);
         }
+
         return events;
     }
 

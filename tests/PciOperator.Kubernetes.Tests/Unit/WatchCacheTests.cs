@@ -426,6 +426,7 @@ public sealed class WatchCacheTests : IAsyncLifetime
                                     ? moment.Remove(e.Object!.Metadata.Name!)
                                     : (moment[e.Object!.Metadata.Name!] = e.Object) is not null;
                         }
+
                         store.Replace(new EntityList<V1ConfigMap>([.. moment.Values], $"{told}"));
                         break;
                     default:

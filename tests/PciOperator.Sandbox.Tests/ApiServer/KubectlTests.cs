@@ -196,6 +196,7 @@ public sealed class KubectlTests : IAsyncLifetime
         {
             // The deletion has not arrived yet.
         }
+
         await _kubectl.DoAsync("patch wd held --type=merge -p {\"metadata\":{\"finalizers\":null}}");
         Assert.Equal("widget.example.com \"held\" deleted\n", await deleted);
         await gone;

@@ -46,6 +46,7 @@ internal sealed partial class Scenario
                 )
             );
         }
+
         return scenario;
     }
 
@@ -79,6 +80,7 @@ internal sealed partial class Scenario
             string shown = nodes.Count == 0 ? text : string.Join("\n", nodes.Select(n => Settle(n, "")!.ToJsonString(Indented)));
             answers.Add((step, step.CodeOnly ? $"{(int)response.StatusCode}" : $"{(int)response.StatusCode}\n{shown}\n{warnings}"));
         }
+
         return answers;
     }
 

@@ -330,6 +330,7 @@ public sealed class WireTests : IAsyncLifetime
                 )
             );
         }
+
         for (int i = 0; i < watches; i++)
             await _server.WidgetAsync($"w{i}");
         for (int i = 0; i < watches; i++)
@@ -337,6 +338,7 @@ public sealed class WireTests : IAsyncLifetime
             using var events = new StreamReader(await responses[i].Content.ReadAsStreamAsync());
             Assert.Equal($"w{i}", (string)JsonNode.Parse((await events.ReadLineAsync())!)!["object"]!["metadata"]!["name"]!);
         }
+
         responses.ForEach(r => r.Dispose());
     }
 }

@@ -106,6 +106,7 @@ internal sealed class Measurement : IDisposable
                     );
                 }
             }
+
             if (!costs.TryGetValue((contender, step), out List<Cost>? known))
                 costs[(contender, step)] = known = [];
             known.Add(cost);
@@ -202,7 +203,7 @@ internal sealed class Measurement : IDisposable
 
     private void Write(IEnumerable<(string Path, string Text)> writes)
     {
-        foreach ((string? path, string? text) in writes)
+        foreach ((string path, string text) in writes)
             _files.Write(path, text + "\n");
     }
 

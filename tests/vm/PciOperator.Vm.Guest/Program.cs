@@ -24,6 +24,7 @@ try
                 Console.WriteLine("holding");
                 Thread.Sleep(Timeout.Infinite);
             }
+
             return 0;
         case ["vfio-hide", var group, .. var addresses]:
             using (var opened = VfioGroup.Open(group, addresses))
@@ -33,6 +34,7 @@ try
                 Console.WriteLine("holding");
                 Thread.Sleep(Timeout.Infinite);
             }
+
             return 0;
         case ["edu-dma", var group, .. var addresses]:
             using (var opened = VfioGroup.Open(group, addresses))

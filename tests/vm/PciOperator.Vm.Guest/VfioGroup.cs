@@ -43,6 +43,7 @@ internal sealed unsafe class VfioGroup : IDisposable
                 );
             }
         }
+
         return group;
     }
 
@@ -52,13 +53,14 @@ internal sealed unsafe class VfioGroup : IDisposable
     /// <summary>Prints one line a device, "0000:81:00.0 8086:10c9 9 regions", and maps a page for DMA and back.</summary>
     public void Describe()
     {
-        foreach ((string? address, int device) in _devices)
+        foreach ((string address, int device) in _devices)
         {
             var info = new DeviceInfo { ArgumentSize = (uint)sizeof(DeviceInfo) };
             Native.Control(device, Native.VFIO_DEVICE_GET_INFO, &info, "VFIO_DEVICE_GET_INFO");
             uint ids = Native.Read(device, Region(device, Native.VFIO_PCI_CONFIG_REGION_INDEX), 4);
             Console.WriteLine($"{address} {ids & 0xffff:x4}:{ids >> 16:x4} {info.Regions} regions");
         }
+
         Native.Pages(1, out nint page);
         Unmap(Map(page, 1), 1);
         Console.WriteLine("DMA mapped");

@@ -233,6 +233,7 @@ internal sealed partial class Cluster : IAsyncDisposable
             await SaveAgentLogAsync();
             await _machine.DisposeAsync();
         }
+
         if (_controller is not null)
             await _controller.DisposeAsync();
         Client.Dispose();
@@ -265,6 +266,7 @@ internal sealed partial class Cluster : IAsyncDisposable
         {
             // Told below, with what is known.
         }
+
         CommandResult agent = await Machine.RunAsync("tail -n 40 /run/agent.log");
         PciNode? node = await Client.GetAsync<PciNode>(Node);
         throw new TimeoutException(

@@ -83,6 +83,7 @@ internal static class GuestImage
             {
                 archive.AddFolder(folder);
             }
+
             foreach (string folder in new[] { "bin", "sbin", "lib", "lib64" })
                 archive.AddLink("/" + folder, "usr/" + folder);
             archive.AddFile("/init", Resource("init"), executable: true);
@@ -111,6 +112,7 @@ internal static class GuestImage
 
             AddModules(archive, kernel);
         }
+
         File.Move(path + ".new", path);
         return path;
     }
@@ -140,6 +142,7 @@ internal static class GuestImage
                         break;
                 }
             }
+
             foreach (string list in new[] { "modules.order", "modules.builtin", "modules.builtin.modinfo" })
             {
                 if (File.Exists(Path.Combine(kernel.Modules, list)))
@@ -169,6 +172,7 @@ internal static class GuestImage
         {
             return []; // a kernel of one's own need not have what only some tests load
         }
+
         return output.Split('\n').Select(line => line.Split(' ')).Where(words => words is ["insmod", ..]).Select(words => words[1]);
     }
 

@@ -48,6 +48,7 @@ internal sealed class GuestShell : IDisposable
         {
             _oneWriter.Release();
         }
+
         return await completion.Task.WaitAsync(cancellationToken);
     }
 
@@ -84,6 +85,7 @@ internal sealed class GuestShell : IDisposable
         {
             cause = exception;
         }
+
         _end = new IOException("the virtual machine has stopped", cause);
         _ready.TrySetException(_end);
         foreach (TaskCompletionSource<CommandResult> completion in _pending.Values)

@@ -108,6 +108,7 @@ public sealed class HardwareTests(HardwareFixture fixture) : IClassFixture<Hardw
         {
             await Machine.OutputOfAsync($"echo 0 > /sys/bus/pci/devices/{Topology.Nic0}/sriov_numvfs");
         }
+
         await Machine.OutputOfAsync($"test ! -e /sys/bus/pci/devices/{Topology.Nic0FirstVf}");
     }
 

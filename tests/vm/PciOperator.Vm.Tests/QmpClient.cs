@@ -81,6 +81,7 @@ internal sealed class QmpClient : IDisposable
         {
             end = exception;
         }
+
         end = new IOException("QEMU has closed its QMP socket", end);
         _answers.Writer.TryComplete(end);
         _events.Writer.TryComplete(end);

@@ -190,6 +190,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
             {
                 // The slot is still powering up, or down, or has let it go since.
             }
+
             await Task.Delay(200, patience.Token);
         }
     }
@@ -304,7 +305,7 @@ internal sealed class VirtualMachine : IAsyncDisposable
             "-append",
             $"console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable no_timer_check mitigations=off {_options.KernelArguments} {settings}",
         ];
-        foreach ((string? tag, string? folder) in _options.Shares)
+        foreach ((string tag, string folder) in _options.Shares)
         {
             arguments.AddRange([
                 "-fsdev",

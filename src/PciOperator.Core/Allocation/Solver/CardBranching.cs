@@ -60,8 +60,10 @@ internal sealed class CardBranching
                     return true;
                 Branch(low, high);
             }
+
             _spare.Push(range);
         }
+
         return _open.Count == 0 ? false : null;
     }
 
@@ -80,6 +82,7 @@ internal sealed class CardBranching
                 return false;
             fractional[count++] = k;
         }
+
         for (int ways = 0; ways < 1 << count && _relaxation.Work < _relaxation.Limit; ways++)
         {
             for (int i = 0; i < count; i++)
@@ -91,6 +94,7 @@ internal sealed class CardBranching
             if (_relaxation.Answers(answer))
                 return true;
         }
+
         return false;
     }
 
@@ -104,6 +108,7 @@ internal sealed class CardBranching
             if (fraction * _weight[k] > most && low[k] < high[k])
                 (widest, most) = (k, fraction * _weight[k]);
         }
+
         int cut;
         if (widest >= 0)
         {
@@ -118,8 +123,10 @@ internal sealed class CardBranching
                 if (high[k] - low[k] > high[widest] - low[widest])
                     widest = k;
             }
+
             cut = (low[widest] + high[widest]) / 2;
         }
+
         bool upFirst = _x[widest] - cut > 0.5;
         if (upFirst)
             Push(low, high, _x.Length + widest, cut);

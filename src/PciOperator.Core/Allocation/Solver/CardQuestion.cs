@@ -106,6 +106,7 @@ internal sealed class CardQuestion
                 none[i] -= _sizes[k] * parts;
             }
         }
+
         for (int i = 0; i < Rows; i++)
             left[i] -= _need[_rows[i]];
         Swing();
@@ -138,6 +139,7 @@ internal sealed class CardQuestion
             if (gain[i] < 0 && ((_rows[i] - Sets) & 1) == 0)
                 return 1;
         }
+
         return (1 + links) << 20;
     }
 
@@ -169,6 +171,7 @@ internal sealed class CardQuestion
             _sizesGiven[known]++;
             return known;
         }
+
         Grow(ref _nextOfHash, Classes + 1);
         Grow(ref _sizesGiven, Classes + 1);
         Grow(ref _vectors, (Classes + 1) * 2 * _width);
@@ -216,6 +219,7 @@ internal sealed class CardQuestion
             for (int i = 0; i < _width; i++)
                 least[i] -= _sizes[k] * Math.Min(pf[i], vfs[i]);
         }
+
         Need(ref _rows, _width);
         for (int i = 1; i < _width; i++)
         {

@@ -64,6 +64,7 @@ internal sealed class CardRelaxation
             for (int i = 0; i < gain.Length; i++)
                 all[(k * gain.Length) + i] = gain[i];
         }
+
         for (int i = 0; i < asked.SetRows; i++)
         {
             if (asked.IsPlain(i))
@@ -101,6 +102,7 @@ internal sealed class CardRelaxation
             Work += still.Length;
             SubtractTimes(still, x[k], _question.GainOf(k));
         }
+
         return !still.ContainsAnyInRange(1, int.MaxValue);
     }
 
@@ -119,6 +121,7 @@ internal sealed class CardRelaxation
             Work += all;
             AddTimes(still, -x[k], _gains.AsSpan(k * all, all));
         }
+
         int worst = -1;
         double most = 1e-6;
         bool added = false;
@@ -131,9 +134,11 @@ internal sealed class CardRelaxation
                 (worst, most) = (i, still[i]);
                 continue;
             }
+
             AddRow(i);
             added = true;
         }
+
         if (worst >= 0)
             AddRow(worst);
         return added || worst >= 0;
@@ -168,6 +173,7 @@ internal sealed class CardRelaxation
             if (_value[i] > most)
                 (first, most) = (i, _value[i]);
         }
+
         if (most <= 0)
             return 0;
 
@@ -178,6 +184,7 @@ internal sealed class CardRelaxation
             _nonbasic[j] = j;
             _reach[j] = high[j] - low[j];
         }
+
         _nonbasic[_classes] = z + 1 + first;
         _reach[z] = double.PositiveInfinity;
         ReadOnlySpan<double> ofFirst = _gainsOfRow.AsSpan(first * _classes, _classes);
@@ -195,6 +202,7 @@ internal sealed class CardRelaxation
             AddTimes(row[.._classes], -1, ofFirst);
             row[_classes] = 1;
         }
+
         int zRow = first;
         for (int step = 0; step < 20_000; step++)
         {
@@ -215,6 +223,7 @@ internal sealed class CardRelaxation
                 _atUpper[_nonbasic[enter]] = 1 - _atUpper[_nonbasic[enter]];
                 continue;
             }
+
             bool toUpper = _table[(leave * _stride) + enter] * direction > 0;
             Pivot(leave, enter, m, columns, direction > 0 ? by : _reach[_nonbasic[enter]] - by, toUpper);
             if (leave == zRow)
@@ -223,6 +232,7 @@ internal sealed class CardRelaxation
                 return 0;
             }
         }
+
         return Finish(low, x, zRow);
     }
 
@@ -242,6 +252,7 @@ internal sealed class CardRelaxation
             if (limit < most || (limit == most && i == zRow))
                 (most, leave) = (Math.Max(limit, 0), i);
         }
+
         return (leave, most);
     }
 
@@ -262,6 +273,7 @@ internal sealed class CardRelaxation
                 (best, most) = (j, gain);
             }
         }
+
         return best;
     }
 
@@ -283,6 +295,7 @@ internal sealed class CardRelaxation
             Work += columns;
             AddTimes(other, factor, row);
         }
+
         (_basic[leave], _nonbasic[enter]) = (_nonbasic[enter], _basic[leave]);
         _value[leave] = entered;
         _atUpper[_nonbasic[enter]] = toUpper ? 1 : 0;
@@ -334,6 +347,7 @@ internal sealed class CardRelaxation
             if (slack >= 0)
                 _weights[slack] = Math.Max(0, _table[(zRow * _stride) + j]);
         }
+
         return _value[zRow];
     }
 
@@ -359,6 +373,7 @@ internal sealed class CardRelaxation
             there -= (long)_weights[i] * _question.Missing[_rows[i]];
             used += _weights[i] != 0 ? 1 : 0;
         }
+
         Work += _rows.Count + ((long)used * _classes);
         for (int k = 0; k < _classes; k++)
         {
@@ -369,8 +384,10 @@ internal sealed class CardRelaxation
                 if (_weights[i] != 0)
                     gain += (long)_weights[i] * gains[_rows[i]];
             }
+
             there += Math.Max(gain * low[k], gain * high[k]);
         }
+
         return there < 0;
     }
 

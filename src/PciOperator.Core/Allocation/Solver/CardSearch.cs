@@ -77,6 +77,7 @@ internal sealed class CardSearch
                     null => Outcome.RoundOver,
                 };
             }
+
             if (outcome == Outcome.None)
                 return false;
             if (outcome == Outcome.Found)
@@ -84,6 +85,7 @@ internal sealed class CardSearch
                 Question.Answer(_choice, modes);
                 return true;
             }
+
             if (Work >= mostWork)
                 return null;
         }
@@ -120,6 +122,7 @@ internal sealed class CardSearch
             if (_failed.Contains(state))
                 return Outcome.None;
         }
+
         (int low, int high) = Range(k, now);
         for (int x = low; x <= high; x++)
         {
@@ -132,6 +135,7 @@ internal sealed class CardSearch
             if (outcome != Outcome.None)
                 return outcome;
         }
+
         if (remembered)
             _failed.Add(state);
         return Outcome.None;
@@ -174,6 +178,7 @@ internal sealed class CardSearch
                 return (1, 0);
             }
         }
+
         return (low, high);
     }
 
@@ -195,8 +200,10 @@ internal sealed class CardSearch
                 _work += i + width;
                 return false;
             }
+
             sum.CopyTo(next[i..]);
         }
+
         _work += now.Length;
         for (; i < now.Length; i++)
         {
@@ -204,6 +211,7 @@ internal sealed class CardSearch
             if (next[i] < 0)
                 return false;
         }
+
         return true;
     }
 
@@ -224,6 +232,7 @@ internal sealed class CardSearch
             var upper = Vector.Min(Vector.Min(new Vector<int>(now[(i + width)..]), new Vector<int>(swing[(i + width)..])), most);
             Vector.Narrow(lower, upper).CopyTo(state[i..]);
         }
+
         for (; i < now.Length; i++)
             state[i] = (short)Math.Min(Math.Min(now[i], swing[i]), short.MaxValue);
     }

@@ -26,6 +26,7 @@ internal static class Hall
                     with[i] += without[i];
             }
         }
+
         int total = counts[sets - 1];
         for (int set = 0; set < sets; set++)
             supply[set] = total - counts[sets - 1 - set];
@@ -39,6 +40,7 @@ internal static class Hall
             if (supply[set] < demand[set])
                 return false;
         }
+
         return true;
     }
 }

@@ -94,6 +94,7 @@ internal readonly ref struct NodeSolver
             if (Attempt(kept | bit, preferred, ref ignored).Served)
                 (kept, costOfBest) = (kept | bit, before - _scratch.Left);
         }
+
         _scratch.Allow(_scratch.Left);
         return Attempt(kept, preferred, ref ignored);
     }
@@ -123,6 +124,7 @@ internal readonly ref struct NodeSolver
             SetNumaMasks(strict, -1);
             return Try(ref tooComplex) ? Pick(met, -1) : Fit.Refused;
         }
+
         // The fullest use of the smallest node that is enough: nodes by the devices that they have for these columns.
         Span<int> totals = _scratch.NumaTotals(_shape.NumaNodes.Length);
         totals.Clear();
@@ -131,6 +133,7 @@ internal readonly ref struct NodeSolver
             if (b.Numa >= 0 && (_classMasks[b.Class] & onNode) != 0)
                 totals[b.Numa] += b.Free;
         }
+
         // What all goes to one node must be there.
         for (int n = 0; n < totals.Length && together == onNode; n++)
             totals[n] = totals[n] < _plan.Demand[together] ? 0 : totals[n];
@@ -142,6 +145,7 @@ internal readonly ref struct NodeSolver
                 if (totals[n] > 0 && (best < 0 || totals[n] < totals[best]))
                     best = n;
             }
+
             if (best < 0)
                 return Fit.Refused;
             totals[best] = 0;
@@ -159,6 +163,7 @@ internal readonly ref struct NodeSolver
             _numaMasks.Fill(_plan.All);
             return;
         }
+
         int anywhere = (_plan.Preferred | _plan.Legacy) & ~strict;
         if (_plan.Guest.Kind == GuestNumaKind.Unknown)
         {
@@ -169,8 +174,10 @@ internal readonly ref struct NodeSolver
                 bool socket = here || (guestNode >= 0 && !_shape.SocketUnknown && _shape.Sockets[n] == _shape.Sockets[guestNode]);
                 _numaMasks[n + 1] = here ? _plan.All : anywhere | (socket ? _plan.Socket : 0);
             }
+
             return;
         }
+
         int[] cells = _plan.Guest.NodeArray;
         int remote = _plan.Preferred & ~strict;
         _numaMasks[0] = remote | _plan.Legacy;
@@ -191,6 +198,7 @@ internal readonly ref struct NodeSolver
             if (c >= 0 && _shape.Sockets[c] == _shape.Sockets[n])
                 return true;
         }
+
         return false;
     }
 
@@ -203,6 +211,7 @@ internal readonly ref struct NodeSolver
             tooComplex = true;
             return false;
         }
+
         bool cards = false;
         int total = 0;
         for (int i = 0; i < buckets.Length; i++)
@@ -215,6 +224,7 @@ internal readonly ref struct NodeSolver
             total += b.Free;
             cards |= (b.Own & b.Parent) != -1;
         }
+
         if (total < _plan.Demand[_plan.All])
             return false;
         if (cards)
@@ -249,6 +259,7 @@ internal readonly ref struct NodeSolver
             if (b.Parent >= 0)
                 sides[b.Parent] |= parentWanted;
         }
+
         for (int card = 0; card < _modes.Length; card++)
         {
             _modes[card] = (sides[card] & (ownWanted | parentWanted)) switch
@@ -258,6 +269,7 @@ internal readonly ref struct NodeSolver
                 _ => 0,
             };
         }
+
         return TryModes(ref tooComplex);
     }
 
@@ -287,6 +299,7 @@ internal readonly ref struct NodeSolver
             else
                 open |= !IsOut(b);
         }
+
         Span<int> supply = _scratch.Supply(_plan.Sets);
         Hall.Supply(counts, supply);
         if (!open)
@@ -320,6 +333,7 @@ internal readonly ref struct NodeSolver
                     vector[set] += b.Free;
             }
         }
+
         return TryFewestVfs(vectors, supply) || (AnyNumberOfPfs(vectors, supply) && Search(vectors, supply, ref tooComplex));
     }
 
@@ -347,6 +361,7 @@ internal readonly ref struct NodeSolver
                 gains[open++] = vectors[(card * 2 * width) + set] - vfs;
                 missing -= vfs;
             }
+
             gains[..open].Sort();
             int first = -1;
             int last = -1;
@@ -359,11 +374,13 @@ internal readonly ref struct NodeSolver
                 first = first < 0 ? k : first;
                 last = k;
             }
+
             least = Math.Max(least, first);
             most = Math.Min(most, last);
             if (first < 0 || least > most)
                 return false;
         }
+
         return true;
     }
 
@@ -387,6 +404,7 @@ internal readonly ref struct NodeSolver
             for (int set = 1; set < width; set++)
                 supply[set] += vfs[set];
         }
+
         for (int given = 0; given <= open; given++)
         {
             if (Hall.Met(supply, _plan.Demand))
@@ -395,6 +413,7 @@ internal readonly ref struct NodeSolver
                     _modes[cards[i]] = i < given ? (sbyte)1 : (sbyte)0;
                 return true;
             }
+
             if (given == open)
                 break;
             ReadOnlySpan<int> pf = vectors.Slice(cards[given] * 2 * width, width);
@@ -402,6 +421,7 @@ internal readonly ref struct NodeSolver
             for (int set = 1; set < width; set++)
                 supply[set] += pf[set] - vfs[set];
         }
+
         return false;
     }
 
@@ -417,6 +437,7 @@ internal readonly ref struct NodeSolver
             if (_bucketMasks[i] != 0 && IsLink(b) && !links.Contains((b.Own, b.Parent)))
                 links.Add((b.Own, b.Parent));
         }
+
         int rows = width + (links.Count * 2);
         _scratch.Spend(((long)links.Count * (_bucketMasks.Length + links.Count)) + (rows * (long)(_modes.Length + links.Count)));
         // What is begun is ended: no question whose making alone is beyond the bound.
@@ -425,6 +446,7 @@ internal readonly ref struct NodeSolver
             tooComplex = true;
             return false;
         }
+
         Span<int> need = _scratch.Rows(rows * 4);
         need.Clear();
         Span<int> given = need.Slice(rows, rows);
@@ -437,6 +459,7 @@ internal readonly ref struct NodeSolver
             // own - link >= 0, and -parent - link >= -1.
             given[width + (link * 2) + 1] = 1;
         }
+
         CardSearch search = _scratch.CardSearch;
         CardQuestion question = search.Question;
         question.Begin(need[..rows], given, width);
@@ -454,8 +477,10 @@ internal readonly ref struct NodeSolver
                 if (links[link].Parent == card)
                     pf[width + (link * 2) + 1] = -1;
             }
+
             question.Add(card, pf, vfs);
         }
+
         vfs.Clear();
         for (int link = 0; link < links.Count; link++)
         {
@@ -470,8 +495,10 @@ internal readonly ref struct NodeSolver
                         pf[set] += b.Free;
                 }
             }
+
             question.Add(_modes.Length + link, pf, vfs);
         }
+
         Span<sbyte> answer = links.Count == 0 ? _modes : new sbyte[_modes.Length + links.Count];
         _modes.CopyTo(answer);
         bool? found = search.Run(answer, _scratch.Allowance);
@@ -491,6 +518,7 @@ internal readonly ref struct NodeSolver
             if (_bucketMasks[i] != 0 && !Usable(b))
                 _bucketMasks[i] = 0;
         }
+
         foreach (ref sbyte mode in _modes)
             mode = mode < 0 ? (sbyte)0 : mode;
     }
@@ -515,6 +543,7 @@ internal readonly ref struct NodeSolver
                 _bucketMasks[i] = 0;
                 continue;
             }
+
             if (left == 0)
                 continue;
             int take = Math.Min(b.Free, left);
@@ -525,12 +554,14 @@ internal readonly ref struct NodeSolver
                 for (int set = mask; take > 0 && set < _plan.Sets; set = (set + 1) | mask)
                     picked[set] += take;
             }
+
             if (take <= 0)
                 continue;
             _taken[i] = take;
             left -= take;
             cost += (long)take * (b.Cost + Penalty(b, guestNode));
         }
+
         return new Fit(true, false, preferenceMet, cost, guestNode);
     }
 
@@ -566,6 +597,7 @@ internal readonly ref struct NodeSolver
                     at--;
                 }
             }
+
             _order[at] = i;
         }
     }
