@@ -13,7 +13,6 @@ try
 {
     set = VectorSet.Read(args[0]);
 }
-
 catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
 {
     Console.Error.WriteLine(e.Message);
