@@ -76,7 +76,7 @@ public sealed class NodeAgent : IAsyncDisposable
         _vfs = new VfProvisioner(host, time, log, options.Retry, LookAgain);
         _claims = new ClaimWorker(host, options.Retry, time, log, metrics, events, LookAgain);
         _cache.OnChange(_ => Wake());
-        _host.Changed += () => LookAgain(true);
+        _host.Changed += () => LookAgain(changed: true);
     }
 
     /// <summary>Why the agent is not ready, or null: for <c>/readyz</c>.</summary>
@@ -183,10 +183,7 @@ public sealed class NodeAgent : IAsyncDisposable
     {
         using var timer = new PeriodicTimer(_options.Resync, _time);
         while (await timer.WaitForNextTickAsync(ct))
-        {
-            _rescan = true;
-            Wake();
-        }
+            LookAgain(changed: true);
     }
 
     private async Task RoundsAsync(CancellationToken ct)

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using PciOperator.Benchmarks;
 
 namespace PciOperator.AotProof;
 
@@ -20,16 +21,11 @@ internal static class Cost
         Console.WriteLine(
             string.Create(
                 CultureInfo.InvariantCulture,
-                $"{what}: ready after {ready:0} ms, {Of("RssAnon") / 1024.0:0.0} MiB anonymous, {Of("VmRSS") / 1024.0:0.0} MiB in all; {detail}"
+                $"{what}: ready after {ready:0} ms, {MiB("RssAnon"):0.0} MiB anonymous, {MiB("VmRSS"):0.0} MiB in all; {detail}"
             )
         );
         return 0;
     }
 
-    /// <summary>A line of /proc/self/status, in KiB.</summary>
-    private static long Of(string field)
-    {
-        string line = File.ReadLines("/proc/self/status").First(l => l.StartsWith(field + ":", StringComparison.Ordinal));
-        return long.Parse(line.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
-    }
+    private static double MiB(string field) => ProcessUsage.MemoryOf(Environment.ProcessId, field) / 1024.0;
 }

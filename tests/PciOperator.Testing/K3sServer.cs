@@ -14,13 +14,11 @@ namespace PciOperator.Testing;
 
 /// <summary>
 /// k3s in a container: its API server and its controllers, without kubelet, scheduler and what else it brings; nodes are those that tests
-/// make. Nothing is
-/// pulled: where there is no engine or no image, the test is skipped. An image that holds the test API server can stand in for k3s' own
-/// (tests/docker-for-tests).
+/// make. Nothing is pulled: where there is no engine or no image, the test is skipped. An image that holds the test API server can stand in
+/// for k3s' own (tests/docker-for-tests).
 /// </summary>
 internal sealed class K3sServer : IAsyncDisposable
 {
-    private const string ImageVariable = "PCI_TEST_K3S_IMAGE";
     private const string Repository = "rancher/k3s";
 
     /// <summary>How the reason of each such skip begins. tests/run knows it: this skip alone is no failure in CI.</summary>
@@ -120,7 +118,7 @@ internal sealed class K3sServer : IAsyncDisposable
 
     private static async Task<Image> FindImageAsync()
     {
-        string name = Environment.GetEnvironmentVariable(ImageVariable) is { Length: > 0 } given ? given : Repository;
+        string name = RealServer.K3sImage ?? Repository;
         IDockerEndpointAuthenticationConfiguration engine = TestcontainersSettings.OS.DockerEndpointAuthConfig;
         if (engine is null)
             IsMissing("no engine answers. Start one, or name it by DOCKER_HOST (and, an old one, its version by DOCKER_API_VERSION).");
@@ -145,7 +143,7 @@ internal sealed class K3sServer : IAsyncDisposable
         if (newest is null)
         {
             IsMissing(
-                $"the engine at {engine.Endpoint} has no image {name}, and none is pulled. Pull one, or name one that is there by {ImageVariable}."
+                $"the engine at {engine.Endpoint} has no image {name}, and none is pulled. Pull one, or name one that is there by PCI_TEST_K3S_IMAGE."
             );
         }
 
@@ -161,7 +159,7 @@ internal sealed class K3sServer : IAsyncDisposable
     [DoesNotReturn]
     private static void IsMissing(string why)
     {
-        if (Environment.GetEnvironmentVariable(ImageVariable) is { Length: > 0 })
+        if (RealServer.K3sImage is not null)
             Requirement.IsMissing(NoK3s + why);
         Assert.Skip(NoK3s + why);
     }

@@ -9,6 +9,9 @@ public static class RealServer
 
     public static string? Kubeconfig => Variable("TEST_KUBECONFIG");
 
+    /// <summary>The image that k3s is started from, or what stands in for it; null: any of rancher/k3s that the engine has.</summary>
+    public static string? K3sImage => Variable("PCI_TEST_K3S_IMAGE");
+
     public const string HowTo =
         "No real API server: set PCI_TEST_APISERVER (a test API server's binary), KUBEBUILDER_ASSETS (a folder with etcd and kube-apiserver) or TEST_KUBECONFIG (any cluster that tests may write to).";
 

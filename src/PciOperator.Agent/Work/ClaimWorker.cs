@@ -293,7 +293,6 @@ internal sealed class ClaimWorker
         _preparing
             .WithLabels(holding.State == HoldingState.Prepared ? "prepared" : "refused")
             .Observe(_time.GetElapsedTime(began).TotalSeconds);
-        PassthroughClaim claim = HostMapping.Claim(request);
         switch (holding.State)
         {
             case HoldingState.Prepared:
@@ -303,7 +302,7 @@ internal sealed class ClaimWorker
                     return WorkEnd.Done; // looked at again after a restart of the agent
                 _log.LogInformation(
                     "claim {Claim}: {Devices} bound",
-                    claim.Metadata.Name,
+                    request.ClaimName,
                     string.Join(", ", request.Devices.Select(d => d.Address))
                 );
                 return WorkEnd.Done;

@@ -1,4 +1,3 @@
-using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
@@ -60,9 +59,10 @@ internal static class HostMapping
             Devices = [],
         };
 
-    /// <summary>A refusal that names the devices that are to blame, so that only these are kept from the claim: those that the host now
-    /// says
-    /// something against, or, where it says nothing of any of them, all.</summary>
+    /// <summary>
+    /// A refusal that names the devices that are to blame, so that only these are kept from the claim: those that the host now says
+    /// something against, or, where it says nothing of any of them, all.
+    /// </summary>
     public static Holding Blame(Holding refusal, HostSnapshot host)
     {
         var now = host.Functions.ToDictionary(f => f.Address);
@@ -86,16 +86,4 @@ internal static class HostMapping
                 ],
             };
     }
-
-    /// <summary>As much of the claim as an event needs; the agent has no right to read it.</summary>
-    public static PassthroughClaim Claim(AssignmentRequest request) =>
-        new()
-        {
-            Metadata = new V1ObjectMeta
-            {
-                Name = request.ClaimName,
-                NamespaceProperty = request.ClaimNamespace,
-                Uid = request.ClaimUid,
-            },
-        };
 }

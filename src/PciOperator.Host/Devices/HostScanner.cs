@@ -84,9 +84,10 @@ internal sealed class HostScanner(
         IommuFacts iommu = HostFacts.Iommu(looked, diagnosis.BootBy(looked));
         string kernel = HostFacts.KernelVersion(looked);
         string boot = HostFacts.BootId(looked);
+        HashSet<PciAddress> held = table.HeldOf(functions);
         return new HostSnapshot
         {
-            Functions = withheld.Mark(guards.CheckTogether(functions, use, table.HeldOf(functions)), boot, kernel, looked),
+            Functions = withheld.Mark(guards.CheckTogether(functions, use, held), held, boot, kernel, looked),
             KernelVersion = kernel,
             BootId = boot,
             NumaNodes = HostFacts.NumaNodes(looked),

@@ -9,7 +9,7 @@ namespace PciOperator.Host;
 /// </summary>
 /// <param name="files">The host.</param>
 /// <param name="memory">What is remembered.</param>
-/// <param name="table">The claims: what is held is not withheld from its owner.</param>
+/// <param name="table">The claims: in which boot they are.</param>
 /// <param name="diagnosis">How the host was booted.</param>
 /// <param name="time">The present.</param>
 /// <param name="logger">Where what is forgotten is said.</param>
@@ -25,11 +25,21 @@ internal sealed class WithheldMarks(
 )
 {
     /// <summary>Functions with what is remembered of them.</summary>
-    public List<HostFunction> Mark(List<HostFunction> functions, string boot, string kernel, IHostFileSystem looked)
+    /// <param name="functions">All of the host's functions.</param>
+    /// <param name="held">Those that a claim has, from which nothing is withheld.</param>
+    /// <param name="boot">The boot that the host is in.</param>
+    /// <param name="kernel">Its kernel's version.</param>
+    /// <param name="looked">The host, as a look sees it.</param>
+    public List<HostFunction> Mark(
+        List<HostFunction> functions,
+        IReadOnlySet<PciAddress> held,
+        string boot,
+        string kernel,
+        IHostFileSystem looked
+    )
     {
         memory.Load();
         memory.Seen(functions.Select(f => KeyValuePair.Create(DeviceMemory.Key(f), f.Address)));
-        HashSet<PciAddress> held = table.HeldOf(functions);
         return
         [
             .. functions.Select(f =>
