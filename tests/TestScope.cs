@@ -4,8 +4,8 @@ namespace PciOperator;
 
 /// <summary>
 /// How much the tests try that have far more cases than a developer has patience: `make test` tries a share that PCI_TEST_SEED names, so
-/// that the runs of some days
-/// meet all of them, and `make test-all` (PCI_TEST_ALL=1) tries everything. A run repeats exactly with the same seed.
+/// that the runs of some days meet all of them, and `make test-all` (PCI_TEST_ALL=1) tries everything. A run repeats exactly with the same
+/// seed.
 /// </summary>
 internal static class TestScope
 {

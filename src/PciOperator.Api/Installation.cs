@@ -4,8 +4,7 @@ namespace PciOperator.Api;
 
 /// <summary>
 /// One installation of the programs. A cluster is one installation's: its controller marks every PciNode with what is here, and programs of
-/// another
-/// installation that find such marks stay still. The mark is an annotation, so that an administrator can hand the cluster over.
+/// another installation that find such marks stay still. The mark is an annotation, so that an administrator can hand the cluster over.
 /// </summary>
 /// <param name="Controller">The controller's namespace and lease: <c>NAMESPACE/LEASE</c>.</param>
 /// <param name="AgentNamespace">The namespace of the agents.</param>
@@ -34,8 +33,7 @@ public sealed record Installation(string Controller, string AgentNamespace)
 
     /// <summary>
     /// Whose a cluster is; null: nobody's yet. Where marks differ, as when two controllers have begun at the same moment or somebody hands
-    /// the cluster over,
-    /// the oldest PciNode's counts: everybody sees the same one.
+    /// the cluster over, the oldest PciNode's counts: everybody sees the same one.
     /// </summary>
     public static string? OwnerOf(IEnumerable<PciNode> nodes) =>
         nodes

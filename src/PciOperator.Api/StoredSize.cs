@@ -4,8 +4,7 @@ namespace PciOperator.Api;
 
 /// <summary>
 /// How big a PciNode may become. etcd takes 1.5 MiB a request (its <c>--max-request-bytes</c>), and beside what is written the server keeps
-/// who
-/// wrote each field. Each writer has a share, so that neither has to wait until the other has made room.
+/// who wrote each field. Each writer has a share, so that neither has to wait until the other has made room.
 /// </summary>
 public static class StoredSize
 {

@@ -2,8 +2,8 @@ namespace PciOperator.Api;
 
 /// <summary>
 /// What a claim, and events about it, say of a node's trouble with it: a reason and what it means, in words of this project alone. A node's
-/// own sentences name
-/// addresses, paths, processes and other claims; they stay on the PciNode and in the agent's log, since a claim is read by its tenant.
+/// own sentences name addresses, paths, processes and other claims; they stay on the PciNode and in the agent's log, since a claim is read
+/// by its tenant.
 /// </summary>
 public static class TenantWords
 {

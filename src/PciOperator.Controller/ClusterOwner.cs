@@ -9,9 +9,8 @@ namespace PciOperator.Controller;
 
 /// <summary>
 /// Keeps two installations in one cluster apart: one works, the other says so and stays still until the cluster is handed over. Nothing is
-/// ever taken over by
-/// itself: that an owner is silent doesn't say that its agents hold nothing, and their journals may be in folders that ours know nothing
-/// of.
+/// ever taken over by itself: that an owner is silent doesn't say that its agents hold nothing, and their journals may be in folders that
+/// ours know nothing of.
 /// </summary>
 internal sealed class ClusterOwner
 {

@@ -153,8 +153,7 @@ internal sealed class ClusterView
 
     /// <summary>
     /// Places claims that belong together on one node, and counts their devices as taken until <see cref="Settle"/>. What is decided
-    /// outside the lock, from
-    /// a snapshot, is taken up only while the chosen node is as it was in it; else it is decided again.
+    /// outside the lock, from a snapshot, is taken up only while the chosen node is as it was in it; else it is decided again.
     /// </summary>
     /// <param name="claims">One claim, or several that must be on the same node.</param>
     /// <param name="onlyNode">The node where others of theirs are already; null: any.</param>
@@ -336,9 +335,8 @@ internal sealed class ClusterView
 
     /// <summary>
     /// What has changed since this was asked last, as a question about a claim that waits: whether it may help the claim, or is news for
-    /// it. A node that is no longer
-    /// usable, devices that no alias of the claim means, and a change that the claim's own selectors and tolerations keep away from it, are
-    /// not.
+    /// it. A node that is no longer usable, devices that no alias of the claim means, and a change that the claim's own selectors and
+    /// tolerations keep away from it, are not.
     /// </summary>
     public Func<PassthroughClaim, bool> TakeChanges()
     {

@@ -56,9 +56,8 @@ public sealed record ControllerOptions
 
     /// <summary>
     /// Claims that are worked on at a time. A worker waits nearly always for the server, and what all of them decide for one node while a
-    /// write of that node is
-    /// under way is its next write: with few workers a burst of claims writes each PciNode, the largest object there is, once for every few
-    /// claims.
+    /// write of that node is under way is its next write: with few workers a burst of claims writes each PciNode, the largest object there
+    /// is, once for every few claims.
     /// </summary>
     public int ClaimWorkers { get; init; } = 64;
 }

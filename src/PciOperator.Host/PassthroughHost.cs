@@ -74,9 +74,8 @@ public sealed class PassthroughHost
     /// <summary>
     /// Devices that a person gives away although a guard refuses them; each member of a group needs its own, and the host's consent: a line
     /// in STATE/guard-overrides. Never what the agent can't see, what VFIO runs without an IOMMU, what somebody else has on VFIO, or what
-    /// the
-    /// host runs from: root, boot, the kubelet's and the container runtime's disks, the interface with the default route. Can be set at any
-    /// time.
+    /// the host runs from: root, boot, the kubelet's and the container runtime's disks, the interface with the default route. Can be set at
+    /// any time.
     /// </summary>
     public IReadOnlyList<GuardOverride> GuardOverrides
     {

@@ -15,8 +15,7 @@ internal static class BenchmarkCluster
 
     /// <summary>
     /// Nodes on two sockets of two NUMA nodes each. A node has 8 of the kinds of devices that there are, so with 8 kinds all have all, with
-    /// 64 one in 8 has a
-    /// kind; of each pool some devices are taken, so hardly two nodes are alike.
+    /// 64 one in 8 has a kind; of each pool some devices are taken, so hardly two nodes are alike.
     /// </summary>
     public static ClusterInventory Of(int nodes, int kinds, int seed = 7)
     {

@@ -13,10 +13,8 @@ namespace PciOperator.Benchmarks;
 
 /// <summary>
 /// What many claims at once cost a real API server: the controller is a process of its own, agents of simulated nodes are in this one, and
-/// the server itself counts
-/// the requests (apiserver_request_total), from which those of this program (creating, deleting and listing claims) are left out. Watches
-/// are not counted: they are as
-/// many as there are programs and kinds.
+/// the server itself counts the requests (apiserver_request_total), from which those of this program (creating, deleting and listing
+/// claims) are left out. Watches are not counted: they are as many as there are programs and kinds.
 /// </summary>
 internal static partial class ClaimLoad
 {

@@ -14,8 +14,7 @@ namespace PciOperator.Benchmarks;
 
 /// <summary>
 /// Compares clients of the API, each a published program of tests/ClientBench, against one server in this process that answers from memory,
-/// so that a client's own cost
-/// is what differs. The PciNodes have 1.8 KB with managedFields.
+/// so that a client's own cost is what differs. The PciNodes have 1.8 KB with managedFields.
 /// </summary>
 internal static class ClientComparison
 {

@@ -48,8 +48,7 @@ public class PlantedHostTests
     }
 
     // Cards with PFs and VFs of some kinds; some first VFs are in another card's PF's group. Each card is taken whole or by its VFs, and of
-    // what is
-    // usable then nearly all is asked for.
+    // what is usable then nearly all is asked for.
     private static (List<NodeDevice> Devices, ClaimRequirements? Claim) Planted(Random random)
     {
         int kinds = random.Next(2, 9);

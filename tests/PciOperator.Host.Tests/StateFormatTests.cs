@@ -6,8 +6,7 @@ namespace PciOperator.Host.Tests;
 
 /// <summary>
 /// The state folder outlives agents. StateFiles/ has what the agents of each format wrote in the flows of <see cref="StateFlows"/>: it is
-/// never changed, and
-/// every later agent reads all of it and loses nothing. A new format gets a folder beside it.
+/// never changed, and every later agent reads all of it and loses nothing. A new format gets a folder beside it.
 /// </summary>
 public class StateFormatTests
 {

@@ -2,8 +2,7 @@ namespace PciOperator.Testing;
 
 /// <summary>
 /// A test API server that is stopped and started again on its port, with the etcd that it had or with an earlier copy of it. It has a new
-/// certificate each
-/// time, so its clients take any, and are known by tokens.
+/// certificate each time, so its clients take any, and are known by tokens.
 /// </summary>
 public sealed class RestorableServer : IAsyncDisposable
 {

@@ -62,8 +62,7 @@ public sealed class ChurnTests(ITestOutputHelper output)
         double decisions = lab.Metric(Decisions) - before;
         output.WriteLine($"{decisions} decisions in a minute in which a device came and went 300 times");
         // Ten at once, then one in two seconds: 45 at most. Each says something new, and what is written brings the claim back once, twice
-        // where the report
-        // changed meanwhile. Without bounds it is twice for each of the 300.
+        // where the report changed meanwhile. Without bounds it is twice for each of the 300.
         Assert.InRange(decisions, 10, 3 * 45);
 
         // And what helps it still does, within that time.

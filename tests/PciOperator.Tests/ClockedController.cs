@@ -16,8 +16,7 @@ namespace PciOperator.Tests;
 
 /// <summary>
 /// The real controller against the sandbox's API server, with a clock that stands still until the test moves it. Nodes have ready pods of
-/// agents and no agents: the test
-/// says what they report. What the controller writes is counted.
+/// agents and no agents: the test says what they report. What the controller writes is counted.
 /// </summary>
 internal sealed class ClockedController : IAsyncDisposable
 {

@@ -9,8 +9,7 @@ namespace PciOperator.Tests;
 
 /// <summary>
 /// What docs/security.md says to do when something is lost, as a person does it: a real API server, installed by <c>kubectl apply -k
-/// config</c>, the real
-/// controller and agents with their own tokens, and kubectl.
+/// config</c>, the real controller and agents with their own tokens, and kubectl.
 /// </summary>
 public sealed class DisasterTests(ITestOutputHelper output)
 {

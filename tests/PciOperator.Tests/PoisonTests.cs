@@ -11,9 +11,10 @@ using PciOperator.Sandbox.Cluster;
 
 namespace PciOperator.Tests;
 
-/// <summary>One object of a kind with whatever a real API server stores stops nothing: the others' claims are served meanwhile, and after
-/// controllers and agents have
-/// listed all of it.</summary>
+/// <summary>
+/// One object of a kind with whatever a real API server stores stops nothing: the others' claims are served meanwhile, and after
+/// controllers and agents have listed all of it.
+/// </summary>
 public sealed class PoisonTests(ITestOutputHelper output)
 {
     private const string Poisoned = "poison";

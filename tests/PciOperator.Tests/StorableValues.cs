@@ -8,8 +8,7 @@ namespace PciOperator.Tests;
 
 /// <summary>
 /// Values for each scalar of a CRD's schema, one at a time in an object that is otherwise as small as the schema allows: what is at the
-/// edges of the schema,
-/// beyond them, and odd in JSON. The server says which of them it stores.
+/// edges of the schema, beyond them, and odd in JSON. The server says which of them it stores.
 /// </summary>
 internal sealed partial class StorableValues(JsonElement schema)
 {

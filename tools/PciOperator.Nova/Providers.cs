@@ -8,8 +8,7 @@ internal static class Providers
 {
     /// <summary>
     /// As Nova's own pools say, else by its rule: a provider is named by the host and the address of the device, for a VF of its PF; a
-    /// device with a
-    /// physical network has none, and none has one where devices are not reported, or not in a way that Placement takes.
+    /// device with a physical network has none, and none has one where devices are not reported, or not in a way that Placement takes.
     /// </summary>
     /// <param name="line">The case.</param>
     /// <param name="answer">Nova's answer, or its answer to a step.</param>

@@ -5,13 +5,11 @@ namespace PciOperator.Nova;
 
 /// <summary>
 /// What a case, or a claim in a sequence, asks of a host: devices, of which resource providers (Nova's Placement chose them;
-/// <c>rp_uuids</c>), for a
-/// guest on given NUMA nodes or on as many as it has (<c>instance_numa_nodes</c>).
+/// <c>rp_uuids</c>), for a guest on given NUMA nodes or on as many as it has (<c>instance_numa_nodes</c>).
 /// </summary>
 /// <remarks>
 /// A provider is written as a trait: classes and traits play no part in the files' verdicts, so nothing else is one. Each unit of a request
-/// that
-/// Placement gave a provider comes from that one, as Nova claims it.
+/// that Placement gave a provider comes from that one, as Nova claims it.
 /// </remarks>
 internal sealed class Question
 {

@@ -109,8 +109,7 @@ public sealed class VectorHost
     }
 
     // Nova decides once, when it reads a spec, whether the address in it is a PF's. On a real host that can't differ from what a look at a
-    // VF
-    // tells (the PF is there), but a case may hide a PF and go on showing its VFs; then they are not meant.
+    // VF tells (the PF is there), but a case may hide a PF and go on showing its VFs; then they are not meant.
     private static DeviceRule OnHost(DeviceRule rule, IReadOnlyList<PciFunction> host)
     {
         return rule with { Selectors = [.. rule.Selectors.Select(Narrowed)] };

@@ -21,8 +21,7 @@ internal static class StatusShare
 
     /// <summary>
     /// What the agent has to say of claims: all of it. A claim that is on its way out is never left out, since a claim that nobody names is
-    /// gone; one that
-    /// the spec names and that has nothing yet is the first to go.
+    /// gone; one that the spec names and that has nothing yet is the first to go.
     /// </summary>
     /// <param name="all">What is to be said.</param>
     /// <param name="wanted">Whether the spec names a claim.</param>
@@ -51,8 +50,7 @@ internal static class StatusShare
 
     /// <summary>
     /// The devices that fit beside the claims. IOMMU groups stay whole: a group that is shown in part would be given away in part. Those
-    /// that are given
-    /// away come first, then those of lower addresses; texts are cut before devices are left out.
+    /// that are given away come first, then those of lower addresses; texts are cut before devices are left out.
     /// </summary>
     public static IReadOnlyList<PciNodeDevice> Devices(
         IReadOnlyList<PciNodeDevice> all,

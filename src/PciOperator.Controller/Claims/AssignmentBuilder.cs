@@ -32,9 +32,8 @@ internal static class AssignmentBuilder
 
     /// <summary>
     /// What a claim had on a node whose PciNode was lost and is made again; null: nothing of it can be meant. What the agent's journal
-    /// holds for the claim's UID
-    /// is so, and is kept as the journal says. What only the claim's status names is decided as at a first placement, from the specs and
-    /// aliases of now.
+    /// holds for the claim's UID is so, and is kept as the journal says. What only the claim's status names is decided as at a first
+    /// placement, from the specs and aliases of now.
     /// </summary>
     public static PciAssignment? Again(PassthroughClaim claim, PciNode node, Func<string, AliasDefinition?> alias, DateTimeOffset now)
     {
@@ -87,8 +86,7 @@ internal static class AssignmentBuilder
             return null;
         var rules = (node.Spec.Rules ?? []).ToDictionary(r => r.Name, r => r.ToTags());
         // The devices that it names are free for it, and no others are. Guards are not asked: what was bound for it before looks foreign to
-        // an agent without its
-        // journal, and that agent refuses by itself.
+        // an agent without its journal, and that agent refuses by itself.
         var inventory = NodeInventory.Build(
             node.Metadata.Name!,
             [

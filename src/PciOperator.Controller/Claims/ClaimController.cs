@@ -41,8 +41,7 @@ internal sealed class ClaimController(
         .CreateHistogram("pcioperator_placement_duration_seconds", "Time to decide where a claim goes.", HistogramBuckets.Seconds);
 
     // The generation at which an assignment was withdrawn from a PciNode: its agent has to have seen that one before the claim may go. A
-    // PciNode that is
-    // made again counts its generations anew, so it is the PciNode's UID that says whose they are.
+    // PciNode that is made again counts its generations anew, so it is the PciNode's UID that says whose they are.
     private readonly ConcurrentDictionary<(string Uid, string Node), (string? PciNodeUid, long Generation)> _withdrawn = new();
 
     // When a claim that waits said so last.
@@ -130,8 +129,8 @@ internal sealed class ClaimController(
 
     /// <summary>
     /// What a claim says that waits for the node where it has its devices; null: it need not wait. A guest may run with them: nothing but
-    /// its deletion or the
-    /// out-of-service taint moves a claim that was ready, and when its PciNode is made again the node's agent is asked first what it holds.
+    /// its deletion or the out-of-service taint moves a claim that was ready, and when its PciNode is made again the node's agent is asked
+    /// first what it holds.
     /// </summary>
     private async Task<PassthroughClaimStatus?> StaysAsync(PassthroughClaim claim, bool assigned, CancellationToken ct)
     {
@@ -301,8 +300,7 @@ internal sealed class ClaimController(
         }
 
         // With the assignment in the cache the next look writes the status. What was lost is decided again, less and less often as long as
-        // it is lost again:
-        // a node whose report and spec contradict each other would be decided for thousands of times a second.
+        // it is lost again: a node whose report and spec contradict each other would be decided for thousands of times a second.
         return placed ? ReconciliationResult.After(TimeSpan.Zero) : ReconciliationResult.Retry;
     }
 
@@ -582,8 +580,7 @@ internal sealed class ClaimController(
 
     /// <summary>
     /// A refusal of this assignment, with its devices; null: it is about an earlier one. The devices that it names have to be this
-    /// assignment's. One that
-    /// names none is about all of them, when the agent has seen this assignment.
+    /// assignment's. One that names none is about all of them, when the agent has seen this assignment.
     /// </summary>
     private static AssignmentStatus? RefusalOf(AssignmentStatus report, PciNode node, PciAssignment assignment)
     {

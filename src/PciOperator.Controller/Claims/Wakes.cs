@@ -2,8 +2,8 @@ namespace PciOperator.Controller;
 
 /// <summary>
 /// How soon claims that wait are looked at when something may help them: at once, unless that was so very often of late. A node whose
-/// devices come and go all the
-/// time, or whose agent says so, costs few looks then, and a claim is never kept waiting for long. Used by one thread at a time.
+/// devices come and go all the time, or whose agent says so, costs few looks then, and a claim is never kept waiting for long. Used by one
+/// thread at a time.
 /// </summary>
 internal sealed class Wakes(TimeProvider time)
 {

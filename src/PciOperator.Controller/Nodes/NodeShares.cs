@@ -24,8 +24,7 @@ internal static class NodeShares
 
     /// <summary>
     /// The rules of highest priority that fit, and the names of the others. Never one after one that is left out: a device that the first
-    /// spec matches
-    /// must not come under a second one's policy.
+    /// spec matches must not come under a second one's policy.
     /// </summary>
     public static (List<PciNodeRule> Kept, List<string> LeftOut) Fit(IReadOnlyList<PciNodeRule> rules)
     {

@@ -82,8 +82,7 @@ internal sealed class PciNodeController(
 
     /// <summary>
     /// The garbage collector deleted it together with a Node that has been registered again since. It goes at once, whatever is given away:
-    /// its successor is
-    /// made for the Node that there is, and asks the agent what it holds.
+    /// its successor is made for the Node that there is, and asks the agent what it holds.
     /// </summary>
     private async Task<ReconciliationResult> GiveWayAsync(PciNode entity, CancellationToken ct)
     {

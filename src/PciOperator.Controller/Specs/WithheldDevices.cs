@@ -5,8 +5,8 @@ namespace PciOperator.Controller;
 
 /// <summary>
 /// Devices that a claim could have had but for what their nodes say of them (a guard refuses, used once, not clean): how many, by the word
-/// that
-/// the node gives, after the count of nodes by reason. The node's own sentence is for its administrator, and stays on the PciNode. Pure.
+/// that the node gives, after the count of nodes by reason. The node's own sentence is for its administrator, and stays on the PciNode.
+/// Pure.
 /// </summary>
 internal static class WithheldDevices
 {

@@ -5,10 +5,9 @@ namespace PciOperator.Core;
 /// </summary>
 /// <remarks>
 /// A group goes to one claim as a whole, and each claim has its own guest and NUMA nodes, so the claims are not one large claim. Exact
-/// within the bound:
-/// claims are served one after the other, and where a later one is left without, the earlier ones give up one group after the other.
-/// A node's search ends at <see cref="WorkBounds.Together"/>, after one try in any case; a decision's at <see cref="WorkBounds.Decision"/>,
-/// and nodes after that are not looked at.
+/// within the bound: claims are served one after the other, and where a later one is left without, the earlier ones give up one group after
+/// the other. A node's search ends at <see cref="WorkBounds.Together"/>, after one try in any case; a decision's at
+/// <see cref="WorkBounds.Decision"/>, and nodes after that are not looked at.
 /// </remarks>
 public static class JointAllocator
 {
@@ -178,9 +177,8 @@ public static class JointAllocator
         /// Serves a claim and those after it. Of the solutions, those are looked for in which it has every group of
         /// <paramref name="kept"/>, and else only
         /// devices of <paramref name="open"/>. When those after it are not served from what the allocator leaves, then every solution lacks
-        /// one
-        /// of the groups that it chose: without the first, with the first but without the second, and so on. Groups that are the same go
-        /// together.
+        /// one of the groups that it chose: without the first, with the first but without the second, and so on. Groups that are the same
+        /// go together.
         /// </summary>
         private bool Share(int claim, NodeInventory left, NodeInventory open, HashSet<int> kept, Dictionary<int, string> signatures)
         {

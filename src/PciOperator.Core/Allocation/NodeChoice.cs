@@ -172,8 +172,7 @@ internal sealed class NodeChoice
     }
 
     // Many nodes with enough for each column, refused as wholes, at once: too few for some set of columns anywhere, or enough for all sets
-    // (and no
-    // card whose PF and VFs exclude each other), so that only NUMA refuses them. The nodes that are left need a look of their own.
+    // (and no card whose PF and VFs exclude each other), so that only NUMA refuses them. The nodes that are left need a look of their own.
     private ulong ExplainWhole(NodePage page, ulong whole, Span<ushort> sums, Tally reasons)
     {
         if (whole == 0 || _plan.Sets > MostSets)

@@ -69,8 +69,7 @@ internal static class RefusalText
 
     /// <summary>
     /// Why a node that has enough free for each column can't serve all of them. Within <see cref="WorkBounds.Wording"/>: beyond it the
-    /// reason is true and
-    /// says less.
+    /// reason is true and says less.
     /// </summary>
     public static RefusalReason ExplainWhole(NodeInventory node, ClaimPlan plan, ReadOnlySpan<int> classMasks)
     {
@@ -82,8 +81,7 @@ internal static class RefusalText
 
     /// <summary>
     /// The reason of every node without cards that has enough for every set of columns and is refused: the one policy that can refuse this
-    /// claim. Null when
-    /// there are several, and each node needs a look.
+    /// claim. Null when there are several, and each node needs a look.
     /// </summary>
     public static RefusalReason? OfOnlyPolicy(ClaimPlan plan) => OnlyPolicy(plan) is { } policy ? Policies[(int)policy] : null;
 

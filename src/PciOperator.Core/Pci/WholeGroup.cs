@@ -3,8 +3,7 @@ namespace PciOperator.Core;
 /// <summary>What it means that an IOMMU group goes as a whole: one rule, for who decides, who shows and who binds.</summary>
 /// <remarks>
 /// Who takes a group takes each endpoint in it. Bridges stay the host's, and VFs whose PF is taken too end with that: nobody names them, no
-/// device spec has to
-/// match them, and where a VF is in its PF's own group it can't be given away by itself.
+/// device spec has to match them, and where a VF is in its PF's own group it can't be given away by itself.
 /// </remarks>
 public static class WholeGroup
 {

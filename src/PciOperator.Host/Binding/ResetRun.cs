@@ -16,9 +16,8 @@ internal sealed record ResetOutcome(JournalDevice Device, string? Method, IReadO
 }
 
 /// <summary>
-/// Resets the devices of one claim, each by the first method that works and is seen to have worked: the function's own methods
-/// (sysfs reset, which never leaves the function: the kernel refuses a bus that holds others), one at a time, the one that has worked
-/// before
+/// Resets the devices of one claim, each by the first method that works and is seen to have worked: the function's own methods (sysfs
+/// reset, which never leaves the function: the kernel refuses a bus that holds others), one at a time, the one that has worked before
 /// first; else VFIO's hot reset of slot or bus, when all that it hits is in the claim and may be reset.
 /// </summary>
 /// <param name="files">The host.</param>

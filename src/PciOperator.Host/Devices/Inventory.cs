@@ -438,10 +438,8 @@ internal sealed class Inventory(IHostFileSystem files)
 
     /// <summary>
     /// VFIO takes what has an endpoint's header, whatever its class says (vfio_pci_core_register_device): an NVSwitch or a non-transparent
-    /// bridge is a
-    /// device. Host bridges, ISA bridges and their like have that header too, and are the host. A port of PCI's own is read no header of:
-    /// it would be woken
-    /// for it, and the kernel has made sure that class and header agree (pci_setup_device).
+    /// bridge is a device. Host bridges, ISA bridges and their like have that header too, and are the host. A port of PCI's own is read no
+    /// header of: it would be woken for it, and the kernel has made sure that class and header agree (pci_setup_device).
     /// </summary>
     private bool IsBridge(string folder, uint classCode)
     {

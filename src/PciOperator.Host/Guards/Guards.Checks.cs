@@ -131,8 +131,7 @@ internal sealed partial class Guards
 
     /// <summary>
     /// What processors and chipsets show of their insides (uncore, performance counters, mesh, power management) sits on root buses below
-    /// no port, and
-    /// mostly has no driver. Whatever does work for a host there has one.
+    /// no port, and mostly has no driver. Whatever does work for a host there has one.
     /// </summary>
     private static bool IsOfTheChipset(HostFunction f) =>
         f.IsOnRootBus && f.Driver is null && !AcceleratorsOfRootBuses.Contains($"{f.Function.VendorId}:{f.Function.ProductId}");

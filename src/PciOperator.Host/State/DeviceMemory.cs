@@ -361,8 +361,7 @@ internal sealed record NoResetMark(string Why, DateTimeOffset At, string Kernel,
 
 /// <summary>
 /// A VFIO driver did not take a device. That belongs to device and kernel: another kernel, another driver or other settings of it end it,
-/// or an
-/// administrator.
+/// or an administrator.
 /// </summary>
 internal sealed record NotBoundMark(string Why, DateTimeOffset At, string Kernel, string Driver, string Setting)
 {

@@ -10,11 +10,9 @@ namespace PciOperator.Host;
 /// </summary>
 /// <remarks>
 /// A process that was killed has not ended while one of its threads stands in a call of the kernel's that can't be cancelled (unbinding a
-/// device that is
-/// in use), and keeps its lock that long. It does nothing more: the thread ends when the call does. So the file says whose lock it is, and
-/// when that process is dead but for such a thread, the next one puts another file in its place. Who takes a lock makes sure that its file
-/// is
-/// still the one in the folder; who puts another in its place does it under a lock of its own.
+/// device that is in use), and keeps its lock that long. It does nothing more: the thread ends when the call does. So the file says whose
+/// lock it is, and when that process is dead but for such a thread, the next one puts another file in its place. Who takes a lock makes
+/// sure that its file is still the one in the folder; who puts another in its place does it under a lock of its own.
 /// </remarks>
 internal static class FolderLock
 {

@@ -6,8 +6,7 @@ namespace PciOperator.Host;
 
 /// <summary>
 /// The journal's own words for a value that the API spells in another way. They are a format on disk: an agent of yesterday or of tomorrow
-/// reads the same
-/// files, whatever the value is called in code or in a resource.
+/// reads the same files, whatever the value is called in code or in a resource.
 /// </summary>
 internal abstract class JournalWords<T>(params (T Value, string Word)[] words) : JsonConverter<T>
     where T : struct, Enum

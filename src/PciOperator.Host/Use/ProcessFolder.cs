@@ -2,8 +2,7 @@ namespace PciOperator.Host;
 
 /// <summary>
 /// Reading of /proc/PID while processes end. The kernel answers for a task that is being reaped with EACCES, ESRCH, ENOENT or EINVAL,
-/// whatever
-/// the file (fs/proc/base.c); what that means only another look can tell.
+/// whatever the file (fs/proc/base.c); what that means only another look can tell.
 /// </summary>
 internal static class ProcessFolder
 {
@@ -46,8 +45,7 @@ internal static class ProcessFolder
 
     /// <summary>
     /// A process' own mounts. The first of its threads may be dead while others live, and has no mounts then (EINVAL, fs/proc_namespace.c):
-    /// a
-    /// living one is asked. Null: none lives any more.
+    /// a living one is asked. Null: none lives any more.
     /// </summary>
     /// <exception cref="HostIoException">They can't be read.</exception>
     public static string? Mounts(IHostFileSystem files, string pid)

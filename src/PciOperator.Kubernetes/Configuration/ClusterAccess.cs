@@ -9,8 +9,7 @@ namespace PciOperator.Kubernetes;
 
 /// <summary>
 /// Which API server to talk to, how to know it, and how to be known by it: the library's configuration, of a kubeconfig or a pod's service
-/// account, with
-/// credentials that are renewed after a 401.
+/// account, with credentials that are renewed after a 401.
 /// </summary>
 public static class ClusterAccess
 {

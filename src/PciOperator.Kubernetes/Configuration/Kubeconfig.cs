@@ -12,10 +12,9 @@ namespace PciOperator.Kubernetes;
 /// </summary>
 /// <remarks>
 /// The library reads the YAML, and what comes out is its configuration. Its own way from one to the other is not gone, because it loses
-/// something at each step: it
-/// takes one certificate of an authority's bundle (so a rotation of the CA ends it) and none of a client's intermediates, looks for the
-/// paths of merged files
-/// in the first file's folder, knows no <c>tokenFile</c>, and runs an exec plugin at once, with its arguments joined by blanks.
+/// something at each step: it takes one certificate of an authority's bundle (so a rotation of the CA ends it) and none of a client's
+/// intermediates, looks for the paths of merged files in the first file's folder, knows no <c>tokenFile</c>, and runs an exec plugin at
+/// once, with its arguments joined by blanks.
 /// </remarks>
 internal sealed class Kubeconfig
 {

@@ -7,8 +7,7 @@ namespace PciOperator.Kubernetes;
 
 /// <summary>
 /// How the library's models are read and written here. What no program of ours looks at is left out, so that it is never in memory: a Node
-/// as a
-/// kubelet writes it (images, addresses, capacities, managedFields) would cost six times as much in a cache.
+/// as a kubelet writes it (images, addresses, capacities, managedFields) would cost six times as much in a cache.
 /// </summary>
 /// <remarks>Who needs another field adds its JSON name; who needs another kind adds it to <see cref="BuiltInJsonContext"/>.</remarks>
 internal static class BuiltInModels

@@ -9,8 +9,8 @@ namespace PciOperator.Kubernetes;
 
 /// <summary>
 /// The library's times: Kubernetes' <c>Time</c>, RFC 3339 in UTC with whole seconds, as the server keeps it, or <c>MicroTime</c> with
-/// exactly six fractional
-/// digits. Whatever the server can store is read: a time beyond .NET's calendar is its first or last moment, what is no time is null.
+/// exactly six fractional digits. Whatever the server can store is read: a time beyond .NET's calendar is its first or last moment, what is
+/// no time is null.
 /// </summary>
 internal sealed class TimeConverter : JsonConverter<DateTime?>
 {

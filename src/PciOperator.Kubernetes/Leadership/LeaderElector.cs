@@ -258,9 +258,10 @@ public sealed class LeaderElector
         return await _client.UpdateAsync(lease with { Spec = Spec(_time.GetUtcNow(), Next(lease.Spec?.LeaseTransitions)) }, ct);
     }
 
-    /// <summary>How long a record that stands still is another's. One that no program of ours writes (68 years, or less than nothing) must
-    /// not end the election, nor hand
-    /// it to two.</summary>
+    /// <summary>
+    /// How long a record that stands still is another's. One that no program of ours writes (68 years, or less than nothing) must not end
+    /// the election, nor hand it to two.
+    /// </summary>
     private TimeSpan Honoured(V1LeaseSpec record) =>
         record.LeaseDurationSeconds is > 0 and var seconds
             ? TimeSpan.FromSeconds(Math.Min(seconds, _options.LeaseDuration.TotalSeconds * MostLeases))

@@ -95,8 +95,8 @@ public sealed class ListMapKeysAttribute(params string[] keys) : Attribute
 
     /// <summary>
     /// Whether an item has one owner as a whole (<c>x-kubernetes-map-type: atomic</c>). The server then keeps one name for each item,
-    /// instead of one for each of its
-    /// fields: of a node with 250 devices these names are half of the object, and of what a write of it costs.
+    /// instead of one for each of its fields: of a node with 250 devices these names are half of the object, and of what a write of it
+    /// costs.
     /// </summary>
     public bool WholeItems { get; init; }
 }

@@ -20,8 +20,7 @@ internal sealed record FaultReport(
 
 /// <summary>
 /// Records the accesses of an operation's run without faults; then, for each access and each fault that can befall it (in the quick run:
-/// one of
-/// them), a run of its own on a new host, settled as an agent would, and compared with what must hold afterwards.
+/// one of them), a run of its own on a new host, settled as an agent would, and compared with what must hold afterwards.
 /// </summary>
 internal sealed class FaultInjection(FaultOperation operation)
 {

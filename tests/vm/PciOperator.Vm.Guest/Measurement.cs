@@ -5,11 +5,10 @@ using PciOperator.Host;
 namespace PciOperator.Vm.Guest;
 
 /// <summary>
-/// What journal, guards and read-back cost: every VF of the host is bound to vfio-pci and given back, by a
-/// <see cref="PassthroughHost"/> (one claim a VF), by a shell script that only writes the same files, by threads of this
-/// process that make just those writes, and by threads that also put on disk, durably, what a journal must have before and after: in a file
-/// for
-/// each claim, and in one log for all. All at once and one by one, in turns on the same host. Prints medians and ratios.
+/// What journal, guards and read-back cost: every VF of the host is bound to vfio-pci and given back, by a <see cref="PassthroughHost"/>
+/// (one claim a VF), by a shell script that only writes the same files, by threads of this process that make just those writes, and by
+/// threads that also put on disk, durably, what a journal must have before and after: in a file for each claim, and in one log for all. All
+/// at once and one by one, in turns on the same host. Prints medians and ratios.
 /// </summary>
 internal sealed class Measurement : IDisposable
 {

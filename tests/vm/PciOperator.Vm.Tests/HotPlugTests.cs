@@ -45,8 +45,7 @@ public sealed class HotPlugTests(ClusterFixture fixture, ITestOutputHelper outpu
         await Machine.OutputOfAsync($"setpci -s {Port} CAP_EXP+18.w=0700:0720 && setpci -s {Port} CAP_EXP+18.w=0120:0720");
         var watch = Stopwatch.StartNew();
         // QEMU sends the slot's interrupt when interrupts are switched on, and a port that sleeps may miss it. They are not off for a
-        // moment
-        // while the kernel is at work on the slot: it would take them for off and hear of no card in it any more.
+        // moment while the kernel is at work on the slot: it would take them for off and hear of no card in it any more.
         await Machine.WaitUntilAsync(
             $"[ ! -e /sys/bus/pci/devices/{Topology.HotPlugged} ] || {{ n=$((n + 1)); [ $((n % 100)) != 0 ] || {{ setpci -s {Port} CAP_EXP+18.w=0000:0020; setpci -s {Port} CAP_EXP+18.w=0020:0020; }}; false; }}"
         );

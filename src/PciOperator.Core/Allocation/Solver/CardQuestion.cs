@@ -4,8 +4,7 @@ namespace PciOperator.Core;
 
 /// <summary>
 /// A question for <see cref="CardSearch"/>, made small: cards with the same two vectors are one class, and only conditions that some choice
-/// of modes fails are
-/// kept. Its memory is used again for the next question.
+/// of modes fails are kept. Its memory is used again for the next question.
 /// </summary>
 internal sealed class CardQuestion
 {
@@ -126,8 +125,7 @@ internal sealed class CardQuestion
 
     /// <summary>
     /// How much follows from a class' mode. A linked VF's use follows from the modes of its two cards, so it is never branched on while a
-    /// card is open; and the card
-    /// with the most links decides most at once.
+    /// card is open; and the card with the most links decides most at once.
     /// </summary>
     public int WeightOf(int k)
     {

@@ -9,13 +9,12 @@ namespace PciOperator.Core;
 /// card so that the sum reaches the demand in every element.
 /// </summary>
 /// <remarks>
-/// Cards with the same two vectors are interchangeable and form a class; for a class only the number x of cards in PF mode
-/// counts. Two searches take turns, each with more work than before (the relaxation, which gets further with it, three times as much); both
-/// are exact and end, so whichever is done first is right.
-/// The one here is depth first over the classes, each x within the range that every set still allows; it drops a branch when the
-/// classes not yet decided can't lift some set to its demand even at the best of both modes, and remembers what failed. It
-/// is quick on small and on loose questions. <see cref="CardBranching"/> branches on the linear relaxation, which is quick on
-/// large and tight ones.
+/// Cards with the same two vectors are interchangeable and form a class; for a class only the number x of cards in PF mode counts. Two
+/// searches take turns, each with more work than before (the relaxation, which gets further with it, three times as much); both are exact
+/// and end, so whichever is done first is right. The one here is depth first over the classes, each x within the range that every set still
+/// allows; it drops a branch when the classes not yet decided can't lift some set to its demand even at the best of both modes, and
+/// remembers what failed. It is quick on small and on loose questions. <see cref="CardBranching"/> branches on the linear relaxation, which
+/// is quick on large and tight ones.
 /// <para>
 /// Worst case: a class of n cards has n + 1 choices, so at most (n1 + 1) · (n2 + 1) · … leaves, each of which costs one pass
 /// over at most 2^columns sums. Failed partial sums are remembered, capped at what can still matter; as each sum of a set is a
@@ -142,8 +141,7 @@ internal sealed class CardSearch
     }
 
     // The numbers of PFs that leave every condition a chance; for a few cards all of them, which are as quickly tried. Where one number is
-    // best for every
-    // condition, it alone.
+    // best for every condition, it alone.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private (int Low, int High) Range(int k, ReadOnlySpan<int> now)
     {
@@ -216,8 +214,7 @@ internal sealed class CardSearch
     }
 
     // A failed state is known by the depth and, for each condition, what is left above the demand, up to the most that later choices can
-    // take away: more
-    // than that never fails.
+    // take away: more than that never fails.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Remember(int k, ReadOnlySpan<int> now, Span<short> state)
     {

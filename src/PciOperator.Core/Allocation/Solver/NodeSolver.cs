@@ -338,8 +338,7 @@ internal readonly ref struct NodeSolver
     }
 
     // Whether some number of cards in PF mode could do, by each column alone and by all: at best those k cards are in PF mode that a column
-    // gains most
-    // from. Each further card gains it less, so the numbers that meet it are neighbours, from a least to a most.
+    // gains most from. Each further card gains it less, so the numbers that meet it are neighbours, from a least to a most.
     private bool AnyNumberOfPfs(ReadOnlySpan<int> vectors, ReadOnlySpan<int> fixedSupply)
     {
         int width = _plan.Sets;
