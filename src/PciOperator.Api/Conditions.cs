@@ -14,6 +14,9 @@ public static class Conditions
     /// <summary>Every claim's: whether a VM or pod can use it now.</summary>
     public const string Ready = "Ready";
 
+    /// <summary>Every claim's that is Prepared: whether pods use it, and which.</summary>
+    public const string InUse = "InUse";
+
     /// <summary>Specs' and aliases': whether they can be used.</summary>
     public const string Accepted = "Accepted";
 
@@ -25,6 +28,9 @@ public static class Conditions
 
     /// <summary>PciNodes': whether devices can be bound to VFIO.</summary>
     public const string VfioReady = "VfioReady";
+
+    /// <summary>PciNodes': whether the kubelet has registered the agent's DRA plugin, so that it can hand devices to pods.</summary>
+    public const string KubeletRegistered = "KubeletRegistered";
 
     /// <summary>PciNodes': whether the devices in status are what the node has.</summary>
     public const string InventoryReady = "InventoryReady";

@@ -78,9 +78,18 @@ public sealed partial record PassthroughClaimSpec
     [Items(0, 16), Length(1, 253), ListSet]
     public IReadOnlyList<string>? CoLocateWith { get; set; }
 
-    /// <summary>When the claim is placed. `Immediate`: as soon as a node can serve it.</summary>
+    /// <summary>
+    /// When the claim is placed. `Immediate`: as soon as a node can serve it. `WaitForFirstConsumer`: when a pod or VM wants it, on the node
+    /// that kube-scheduler takes by CPU, memory and affinity among those that can serve it.
+    /// </summary>
     [Default("\"Immediate\"")]
     public BindingMode BindingMode { get; set; } = BindingMode.Immediate;
+
+    /// <summary>
+    /// How a VM or pod gets the devices: `DRA`, by the ResourceClaim of the claim's name, or `DevicePlugin`, by the extended resource that
+    /// status.resourceName names. Absent: by DRA where the cluster serves resource.k8s.io/v1.
+    /// </summary>
+    public Delivery? Delivery { get; set; }
 }
 
 /// <summary>One request of a claim: so many devices of an alias.</summary>
@@ -181,7 +190,13 @@ public sealed record PassthroughClaimStatus
     [Items(0, 64)]
     public IReadOnlyList<ClaimRefusal>? Refusals { get; set; }
 
-    /// <summary>`Scheduled`, `Prepared` (bound and verified on the node) and `Ready` (a VM or pod can use it now).</summary>
+    /// <summary>The extended resource that containers ask for when the claim is delivered by the device plugin; absent: by DRA.</summary>
+    [Length(0, 128)]
+    public string? ResourceName { get; set; }
+
+    /// <summary>
+    /// `Scheduled`, `Prepared` (bound and verified on the node), `Ready` (a VM or pod can use it now) and `InUse` (by which pods).
+    /// </summary>
     [Items(0, 16), ListMapKeys("type")]
     public IReadOnlyList<V1Condition>? Conditions { get; set; }
 }
@@ -270,6 +285,19 @@ public enum BindingMode
 {
     /// <summary>As soon as a node can serve it.</summary>
     Immediate,
+
+    /// <summary>When a pod wants it: kube-scheduler takes the node, among those that can serve it.</summary>
+    WaitForFirstConsumer,
+}
+
+/// <summary>How a VM or pod gets a claim's devices.</summary>
+public enum Delivery
+{
+    /// <summary>By a ResourceClaim (dynamic resource allocation).</summary>
+    DRA,
+
+    /// <summary>By an extended resource of the claim's own.</summary>
+    DevicePlugin,
 }
 
 /// <summary>Whether a guest has a NUMA topology when its NUMA nodes are not given.</summary>

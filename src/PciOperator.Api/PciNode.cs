@@ -94,6 +94,16 @@ public sealed record PciAssignment
 
     /// <summary>Whether NUMA policy preferred was met when the devices were chosen; absent when no request has it.</summary>
     public bool? NumaPreferenceMet { get; set; }
+
+    /// <summary>The extended resource by which the device plugin hands the devices out; absent: they are handed out by DRA.</summary>
+    [Length(0, 128)]
+    public string? ResourceName { get; set; }
+
+    /// <summary>
+    /// The UID of the only ResourceClaim that may have the devices; absent: the one of the claim's namespace and name that the claim owns.
+    /// </summary>
+    [Length(0, 64)]
+    public string? ResourceClaimUid { get; set; }
 }
 
 /// <summary>
@@ -188,7 +198,7 @@ public sealed record PciNodeStatus
     public IReadOnlyList<PciPool>? Pools { get; set; }
 
     /// <summary>
-    /// `IommuEnabled`, `VfioReady`, `InventoryReady`, `InventoryTruncated`, `DevicesHealthy`, `DriftDetected`, and the facts of the host
+    /// `IommuEnabled`, `VfioReady`, `KubeletRegistered`, `InventoryReady`, `InventoryTruncated`, `DevicesHealthy`, `DriftDetected`, and the facts of the host
     /// that help or hinder passthrough.
     /// </summary>
     [Items(0, 32), ListMapKeys("type")]
@@ -274,6 +284,10 @@ public sealed record PciNodeDevice
     /// <summary>CPU socket of the NUMA node; absent when the host doesn't know.</summary>
     [Range(0, 2147483647)]
     public int? Socket { get; set; }
+
+    /// <summary>The root bus that it hangs on, such as `pci0000:64`, by the name that DRA drivers give it.</summary>
+    [Pattern("^(pci[0-9a-f]{4,8}:[0-9a-f]{2})?$"), Length(0, 16)]
+    public string? PcieRoot { get; set; }
 
     /// <summary>IOMMU group; absent when there is none, and then it can't be given away.</summary>
     [Range(0, 2147483647)]
@@ -375,6 +389,17 @@ public sealed record AssignmentStatus
     /// <summary>The devices.</summary>
     [Items(0, 256), ListMapKeys("address", WholeItems = true)]
     public IReadOnlyList<AssignedDeviceStatus>? Devices { get; set; }
+
+    /// <summary>True while the kubelet has the devices prepared for a pod (DRA), or a container has them (device plugin).</summary>
+    public bool? Delivered { get; set; }
+
+    /// <summary>The extended resource that the kubelet has taken the devices up under; absent: none.</summary>
+    [Length(0, 128)]
+    public string? ResourceName { get; set; }
+
+    /// <summary>The pods that have its extended resource, as `namespace/name`, by the kubelet's word.</summary>
+    [Items(0, 16), Length(1, 320)]
+    public IReadOnlyList<string>? Pods { get; set; }
 }
 
 /// <summary>One device of an assignment, as it is on the node.</summary>

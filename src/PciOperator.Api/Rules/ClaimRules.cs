@@ -38,9 +38,22 @@ public sealed partial record PassthroughClaimSpec : IHasCelRules<PassthroughClai
             FieldPath = ".requests",
         },
         new(
+            "self.requests.all(r, self.requests.all(other, !r.name.startsWith(other.name + '-') || !r.name.substring(size(other.name) + 1).matches('^([0-9]+|([0-9]+-)?companion-[0-9]+)$')))",
+            "a request can't be named as the devices of another are: beside a request gpu there is no gpu-0 and no gpu-companion-0",
+            s => s.Requests.All(r => s.Requests.All(other => !IsNamedAsDeviceOf(r.Name, other.Name)))
+        )
+        {
+            FieldPath = ".requests",
+        },
+        new(
             "!(has(self.numaNodes) && has(self.guestNuma))",
             "give numaNodes, where the guest's CPUs and memory sit, or guestNuma none for a guest without NUMA, not both",
             s => s.NumaNodes is null || s.GuestNuma is null
+        ),
+        new(
+            "!has(self.delivery) || self.delivery != 'DevicePlugin' || !has(self.bindingMode) || self.bindingMode != 'WaitForFirstConsumer'",
+            "bindingMode WaitForFirstConsumer needs delivery DRA: kube-scheduler can't choose among nodes by an extended resource that exists on one of them only",
+            s => s.Delivery != Api.Delivery.DevicePlugin || s.BindingMode != BindingMode.WaitForFirstConsumer
         ),
         new(
             "!(has(self.nodeName) && has(self.nodeSelector))",
@@ -62,6 +75,11 @@ public sealed partial record PassthroughClaimSpec : IHasCelRules<PassthroughClai
         ),
     ];
 
+    private static readonly Regex DeviceEnding = FieldRule.Compile("^([0-9]+|([0-9]+-)?companion-[0-9]+)$");
+
+    private static bool IsNamedAsDeviceOf(string name, string other) =>
+        name.StartsWith(other + "-", StringComparison.Ordinal) && DeviceEnding.IsMatch(name[(other.Length + 1)..]);
+
     // As CEL compares: lists that are maps or sets have no order.
     private bool AsksTheSameAs(PassthroughClaimSpec other) =>
         Same(Requests.OrderBy(r => r.Name, StringComparer.Ordinal), other.Requests.OrderBy(r => r.Name, StringComparer.Ordinal))
@@ -72,7 +90,8 @@ public sealed partial record PassthroughClaimSpec : IHasCelRules<PassthroughClai
         && Same(NodeSelector?.OrderBy(l => l.Key, StringComparer.Ordinal), other.NodeSelector?.OrderBy(l => l.Key, StringComparer.Ordinal))
         && Same(Tolerations, other.Tolerations)
         && Same(CoLocateWith?.Order(StringComparer.Ordinal), other.CoLocateWith?.Order(StringComparer.Ordinal))
-        && BindingMode == other.BindingMode;
+        && BindingMode == other.BindingMode
+        && Delivery == other.Delivery;
 
     private static bool Same<T>(IEnumerable<T>? one, IEnumerable<T>? other) =>
         one is null || other is null ? one is null && other is null : one.SequenceEqual(other);
