@@ -8,11 +8,17 @@ using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
+/// <summary>On a real API server.</summary>
+public sealed class RealSimulatedSchedulerTests() : SimulatedSchedulerTests(TestApiServer.RealAsync);
+
+/// <summary>On the sandbox's.</summary>
+public sealed class SandboxSimulatedSchedulerTests() : SimulatedSchedulerTests(() => TestApiServer.SandboxAsync());
+
 /// <summary>
-/// The simulated kube-scheduler and ResourceClaim controller do on a real API server what the real ones were seen to do: the same nodes (n1
+/// The simulated kube-scheduler and ResourceClaim controller do what the real ones were seen to do: the same nodes (n1
 /// with one processor, n2 and n3 with eight), pod (four processors), slice and claim with two requests.
 /// </summary>
-public sealed class SimulatedSchedulerTests : IAsyncLifetime
+public abstract class SimulatedSchedulerTests(Func<Task<TestApiServer>> start) : IAsyncLifetime
 {
     private const string Resource = "/apis/resource.k8s.io/v1";
     private const string Claims = Resource + "/namespaces/default/resourceclaims";
@@ -26,7 +32,7 @@ public sealed class SimulatedSchedulerTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        _server = await TestApiServer.RealAsync();
+        _server = await start();
         _client = _server.Client();
         _scheduler = new SimulatedScheduler(_client, _time, NullLogger.Instance);
         _claims = new SimulatedClaimController(_client, _time, NullLogger.Instance);
