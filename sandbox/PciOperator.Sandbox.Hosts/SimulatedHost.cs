@@ -645,6 +645,12 @@ public sealed class SimulatedHost
             );
         }
 
+        // Modes are not simulated.
+        public void WriteForOthers(string path, ReadOnlySpan<byte> content) => WriteDurably(path, content);
+
+        // A folder is there as long as something is in it.
+        public void DeleteEmptyFolder(string path) => CheckAlive();
+
         public void Delete(string path) =>
             Act(
                 SimulatedOperation.Delete,
