@@ -38,9 +38,9 @@ public sealed record VfioBinding
             group is { } g && files.DeviceAt(SysfsPaths.GroupNode(g)) is { IsBlock: false } ? SysfsPaths.GroupNode(g) : null;
         string? deviceNode = Inventory.VfioDevice(files, address);
         var nodes = new List<string>();
-        if (VfioDrivers.IsVfio(driver) && groupNode is not null)
+        if (VfioDrivers.IsVfio(driver) && groupNode is not null && files.DeviceAt(Container) is not null)
             nodes.AddRange([Container, groupNode]);
-        if (VfioDrivers.IsVfio(driver) && deviceNode is not null && files.Exists(Iommufd))
+        if (VfioDrivers.IsVfio(driver) && deviceNode is not null && files.DeviceAt(Iommufd) is not null)
             nodes.AddRange([Iommufd, deviceNode]);
         return new VfioBinding
         {
@@ -51,7 +51,7 @@ public sealed record VfioBinding
                 : link is null ? $"{address} is gone from the bus"
                 : !VfioDrivers.IsVfio(driver) ? $"{address} is on {driver ?? "no driver"}, not on a VFIO driver"
                 : group is null ? $"{address} has no IOMMU group"
-                : $"{address} is on {driver}, and there is no {SysfsPaths.GroupNode(group.Value)}",
+                : $"{address} is on {driver}, and {(groupNode is null ? SysfsPaths.GroupNode(group.Value) : Container)} is not there",
             NumaNode = Numa(files, address),
             PcieRoot = SysfsPaths.RootBus(link),
         };
