@@ -10,10 +10,12 @@ namespace PciOperator.Api;
 /// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    UseStringEnumConverter = true
 )]
 [JsonSerializable(typeof(Resourcev1ResourceClaim))]
 [JsonSerializable(typeof(V1ResourceSlice))]
+[JsonSerializable(typeof(PassthroughRequest))]
 public sealed partial class ResourceJsonContext : JsonSerializerContext
 {
     /// <summary>All that a controller reads and writes: our own kinds, and these.</summary>

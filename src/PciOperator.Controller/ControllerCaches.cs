@@ -31,6 +31,9 @@ internal sealed class ControllerCaches
     /// <summary>Agent pods by node.</summary>
     public const string ByPodNode = "pod-node";
 
+    /// <summary>Claims by the UID of the template's ResourceClaim that they stand behind.</summary>
+    public const string ByTemplateClaim = "template-claim";
+
     /// <summary>Pods without a node by <c>namespace/name</c> of each ResourceClaim that they want.</summary>
     public const string ByResourceClaim = "resource-claim";
 
@@ -61,6 +64,7 @@ internal sealed class ControllerCaches
             ByHeldClaim,
             n => (n.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected).Select(a => a.ClaimUid)
         );
+        Claims.AddIndex(ByTemplateClaim, c => TemplateClaim.OwnerOf(c) is { } owner ? [owner.Uid] : []);
         Claims.AddIndex(ByUid, c => [c.Metadata.Uid!]);
         Claims.AddIndex(ByNode, c => c.Status?.NodeName is { Length: > 0 } name ? [name] : []);
         Claims.AddIndex(ByCoLocatedName, c => (c.Spec.CoLocateWith ?? []).Select(n => $"{c.Metadata.NamespaceProperty}/{n}"));

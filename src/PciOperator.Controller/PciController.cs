@@ -129,16 +129,7 @@ public sealed class PciController
             time: _time
         );
 
-        ControllerLoop<V1ResourceSlice>? slices = caches.ResourceSlices is null
-            ? null
-            : new ControllerLoop<V1ResourceSlice>(
-                "slices",
-                caches.ResourceSlices,
-                new SliceController(_client, caches, claims.Enqueue, _log),
-                logger: _log,
-                metrics: _metrics,
-                time: _time
-            );
+        IReadOnlyList<Part> delivery = DeliveryParts(caches, claims);
 
         var wakes = new Wakes(_time);
         var pending = new Debounce(
@@ -195,7 +186,8 @@ public sealed class PciController
         view.OffersChanged += pending.Trigger;
         leftOut.Changed += counts.Trigger;
         Connect(caches, view, _options.Installation, claims, nodes, pciNodes, counts, rules, tied);
-        ConnectDelivery(caches, claims);
+        var permitted = new Debounce(_options.CountDelay, _time, PermitAsync(new PermittedHostDevices(_client, caches.Claims.List, _log)));
+        ConnectDelivery(caches, claims, permitted);
 
         _whyStuck = () =>
             caches.WhyStuck()
@@ -204,7 +196,7 @@ public sealed class PciController
             ?? pciNodes.WhyStuck()
             ?? specs.WhyStuck()
             ?? aliases.WhyStuck()
-            ?? slices?.WhyStuck();
+            ?? delivery.Select(d => d.WhyStuck()).FirstOrDefault(w => w is not null);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
         List<Task> parts = [.. caches.Run(stop.Token)];
         try
@@ -229,7 +221,8 @@ public sealed class PciController
                 counts.RunAsync(stop.Token),
                 rules.RunAsync(stop.Token),
                 tied.RunAsync(stop.Token),
-                .. slices is null ? [] : new[] { slices.RunAsync(stop.Token) },
+                permitted.RunAsync(stop.Token),
+                .. delivery.Select(d => d.RunAsync(stop.Token)),
             ]);
             await await Task.WhenAny(parts);
         }
@@ -267,20 +260,92 @@ public sealed class PciController
         }
     }
 
-    /// <summary>What changes of ResourceClaims, and of pods that wait for them, mean for claims.</summary>
-    private static void ConnectDelivery(ControllerCaches caches, ControllerLoop<PassthroughClaim> claims)
+    /// <summary>Keeps KubeVirt's list in step; what fails is tried again at the next change, and is no reason to stop.</summary>
+    private Func<CancellationToken, Task> PermitAsync(PermittedHostDevices permitted) =>
+        async ct =>
+        {
+            try
+            {
+                await permitted.SyncAsync(ct);
+            }
+            catch (Exception error) when (error is ApiException or HttpRequestException)
+            {
+                _log.LogWarning("KubeVirt's permittedHostDevices are not in step: {Message}", error.Cause());
+            }
+        };
+
+    /// <summary>A loop of the controller, whatever it is of.</summary>
+    private sealed record Part(Func<CancellationToken, Task> RunAsync, Func<string?> WhyStuck)
     {
-        caches.ResourceClaims?.OnChange(change => claims.Enqueue(EntityKey.Of((change.New ?? change.Old)!)));
+        public static Part Of<T>(ControllerLoop<T> loop)
+            where T : class, k8s.IKubernetesObject<V1ObjectMeta> => new(loop.RunAsync, loop.WhyStuck);
+    }
+
+    /// <summary>The loops that are there only where the cluster serves resource.k8s.io/v1.</summary>
+    private IReadOnlyList<Part> DeliveryParts(ControllerCaches caches, ControllerLoop<PassthroughClaim> claims) =>
+        caches is not { ResourceSlices: { } slices, ResourceClaims: { } resources }
+            ? []
+            :
+            [
+                Part.Of(
+                    new ControllerLoop<V1ResourceSlice>(
+                        "slices",
+                        slices,
+                        new SliceController(_client, caches, claims.Enqueue, _log),
+                        logger: _log,
+                        metrics: _metrics,
+                        time: _time
+                    )
+                ),
+                Part.Of(
+                    new ControllerLoop<Resourcev1ResourceClaim>(
+                        "templateclaims",
+                        resources,
+                        new TemplateClaimController(_client, caches, _events, _log),
+                        logger: _log,
+                        metrics: _metrics,
+                        time: _time
+                    )
+                ),
+            ];
+
+    /// <summary>What changes of ResourceClaims, and of pods that wait for them, mean for claims.</summary>
+    private static void ConnectDelivery(ControllerCaches caches, ControllerLoop<PassthroughClaim> claims, Debounce permitted)
+    {
+        // What went while nobody led is seen at the first look.
+        permitted.Trigger();
+        caches.Claims.OnChange(change =>
+        {
+            if (change.Old?.Status?.ResourceName != change.New?.Status?.ResourceName)
+                permitted.Trigger();
+        });
+
+        caches.ResourceClaims?.OnChange(change =>
+        {
+            Resourcev1ResourceClaim resource = (change.New ?? change.Old)!;
+            EnqueueFor(resource.Metadata.NamespaceProperty, resource.Metadata.Name);
+            foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByTemplateClaim, resource.Metadata.Uid))
+                claims.Enqueue(EntityKey.Of(claim));
+        });
         caches.WaitingPods?.OnChange(change =>
         {
             foreach (string name in new[] { change.Old, change.New }.OfType<V1Pod>().SelectMany(ControllerCaches.Wanted).Distinct())
             {
                 int slash = name.IndexOf('/', StringComparison.Ordinal);
-                (string ns, string claim) = (name[..slash], name[(slash + 1)..]);
-                if (caches.Claims.Get(claim, ns) is not null)
-                    claims.Enqueue(new EntityKey(ns, claim));
+                EnqueueFor(name[..slash], name[(slash + 1)..]);
+                if (caches.ResourceClaims!.Get(name[(slash + 1)..], name[..slash]) is { } resource)
+                {
+                    foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByTemplateClaim, resource.Metadata.Uid))
+                        claims.Enqueue(EntityKey.Of(claim));
+                }
             }
         });
+
+        void EnqueueFor(string ns, string name)
+        {
+            if (caches.Claims.Get(name, ns) is not null)
+                claims.Enqueue(new EntityKey(ns, name));
+        }
     }
 
     /// <summary>Waits for something while parts of the controller run that shouldn't end.</summary>

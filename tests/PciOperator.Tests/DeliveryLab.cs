@@ -146,9 +146,11 @@ internal sealed class DeliveryLab : IAsyncDisposable
     }
 
     /// <summary>What kube-scheduler writes when it takes a node for a pod: the allocation, and for which pod.</summary>
-    public async Task AllocateAsync(string name, string node, string? pod)
+    public async Task AllocateAsync(string name, string node, string? pod) => await AllocateAsync((await GetAsync(name))!, name, node, pod);
+
+    /// <summary>What kube-scheduler writes when it takes a claim's offer for a ResourceClaim.</summary>
+    public async Task AllocateAsync(PassthroughClaim claim, string name, string node, string? pod)
     {
-        PassthroughClaim claim = (await GetAsync(name))!;
         V1ResourceSlice slice = (await SliceAsync(claim))!;
         Resourcev1ResourceClaim resource = (await ResourceAsync(name))!;
         // kube-scheduler sees to it that what is allocated is not gone before it is deallocated.
@@ -206,6 +208,28 @@ internal sealed class DeliveryLab : IAsyncDisposable
                 ],
         };
         await Client.UpdateStatusAsync(resource);
+    }
+
+    /// <summary>What Kubernetes makes of a template for a pod.</summary>
+    public async Task<Resourcev1ResourceClaim> FromTemplateAsync(string name)
+    {
+        string text = $$$$"""
+            {"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaim",
+             "metadata":{"name":"{{{{name}}}}","namespace":"default","labels":{"pcioperator.io/passthrough":"true"},"annotations":{"resource.kubernetes.io/pod-claim-name":"gpu"},
+               "ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"pod-of-{{{{name}}}}","uid":"uid-{{{{name}}}}","controller":true}]},
+             "spec":{"devices":{
+               "requests":[{"name":"gpu","exactly":{"deviceClassName":"pcioperator.io","selectors":[{"cel":{"expression":
+                 "device.attributes[\"pcioperator.io\"].namespace == \"default\" && device.attributes[\"pcioperator.io\"].template == \"pool\" && device.attributes[\"pcioperator.io\"].request == \"gpu\""}}]}}],
+               "config":[{"opaque":{"driver":"pcioperator.io","parameters":{"apiVersion":"pcioperator.io/v1alpha1","kind":"PassthroughRequest","requests":[{"name":"gpu","alias":"drive-0a51"}]}}}]}}}
+            """;
+        (
+            await Client.SendRawAsync(
+                HttpMethod.Post,
+                "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims",
+                System.Text.Encoding.UTF8.GetBytes(text)
+            )
+        ).Dispose();
+        return (await ResourceAsync(name))!;
     }
 
     /// <summary>What is written when no pod has it any more.</summary>

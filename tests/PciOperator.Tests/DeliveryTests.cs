@@ -267,4 +267,60 @@ public sealed class DeliveryTests
         pods = [];
         await lab.GoneAsync<PassthroughClaim>("vm.a", "default");
     }
+
+    [Fact]
+    public async Task Pods_of_a_template_get_claims_of_their_own_whichever_offer_the_scheduler_takes_and_they_go_with_them()
+    {
+        await using DeliveryLab lab = await DeliveryLab.StartAsync(2);
+        Resourcev1ResourceClaim a = await lab.FromTemplateAsync("pool-a");
+        Resourcev1ResourceClaim b = await lab.FromTemplateAsync("pool-b");
+        PassthroughClaim claimA = await lab.SaysAsync("pool-a", Conditions.Ready, "True", "Offered");
+        PassthroughClaim claimB = await lab.SaysAsync("pool-b", Conditions.Ready, "True", "Offered");
+        foreach (PassthroughClaim claim in new[] { claimA, claimB })
+        {
+            V1Device device = Assert.Single((await lab.SliceAsync(claim))!.Spec.Devices);
+            Assert.Equal(
+                ("default", "pool", "gpu"),
+                (
+                    device.Attributes["namespace"].StringValue,
+                    device.Attributes["template"].StringValue,
+                    device.Attributes["request"].StringValue
+                )
+            );
+        }
+
+        // The offers are alike: a's pod is given b's.
+        await lab.AllocateAsync(claimB, "pool-a", "node-2", "pod-a");
+        PciNode node = await lab.UntilAsync(
+            "the devices to be given away",
+            () => lab.Client.GetAsync<PciNode>("node-2"),
+            n => n.Spec.Assignments is [_]
+        );
+        Assert.Equal(
+            (claimB.Metadata.Uid, a.Metadata.Uid),
+            (node.Spec.Assignments![0].ClaimUid, node.Spec.Assignments[0].ResourceClaimUid)
+        );
+        claimB = await lab.SaysAsync("pool-b", Conditions.InUse, "True", "Reserved");
+        Assert.Equal("pod pod-a", claimB.Status!.Conditions.Find(Conditions.InUse)!.Message);
+        Assert.Equal("pool-a", TemplateClaim.OwnerOf(claimB)!.Name);
+        claimA = await lab.UntilAsync(
+            "the other claim to stand behind b",
+            () => lab.GetAsync("pool-a"),
+            c => TemplateClaim.OwnerOf(c)?.Name == "pool-b"
+        );
+        await lab.UntilAsync(
+            "the slice to be for nobody else",
+            () => lab.SliceAsync(claimB),
+            slice => !Assert.Single(slice.Spec.Devices).Attributes.ContainsKey("template")
+        );
+
+        // What comes of a ResourceClaim goes with it, and nothing else.
+        await lab.DeallocateAsync("pool-a");
+        await lab.Client.DeleteAsync<Resourcev1ResourceClaim>("pool-a", "default");
+        await lab.GoneAsync<PassthroughClaim>("pool-b", "default");
+        await lab.SaysAsync("pool-a", Conditions.Ready, "True", "Offered");
+        await lab.AllocateAsync(claimA, "pool-b", "node-1", "pod-b");
+        await lab.SaysAsync("pool-a", Conditions.InUse, "True", "Reserved");
+        Assert.Equal(b.Metadata.Uid, Assert.Single((await lab.Client.GetAsync<PciNode>("node-1"))!.Spec.Assignments!).ResourceClaimUid);
+    }
 }

@@ -30,7 +30,9 @@ internal sealed class Deliveries(ControllerOptions options, bool draIsServed)
     /// <param name="assignment">The assignment.</param>
     /// <param name="claim">Its claim.</param>
     public PciAssignment Complete(PciAssignment assignment, PassthroughClaim claim) =>
-        Of(claim) == Delivery.DevicePlugin && WhyNot(claim) is null ? assignment with { ResourceName = ResourceName(claim) } : assignment;
+        Of(claim) == Delivery.DevicePlugin && WhyNot(claim) is null ? assignment with { ResourceName = ResourceName(claim) }
+        : TemplateClaim.OwnerOf(claim) is { } resource ? assignment with { ResourceClaimUid = resource.Uid }
+        : assignment;
 
     /// <summary>
     /// The extended resource of a claim: <c>pcioperator.io/NAMESPACE.NAME</c>, which an admission policy lets pods of that namespace ask

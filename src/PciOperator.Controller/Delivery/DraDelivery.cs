@@ -27,7 +27,7 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
 
     /// <summary>The claim's own ResourceClaim, as the cache has it; null: there is none.</summary>
     public Resourcev1ResourceClaim? Find(PassthroughClaim claim) =>
-        caches.ResourceClaims?.Get(claim.Metadata.Name!, claim.Metadata.NamespaceProperty) is { } resource
+        caches.ResourceClaims?.Get(ResourceObjects.NameFor(claim), claim.Metadata.NamespaceProperty) is { } resource
         && ResourceObjects.IsOf(resource, claim)
             ? resource
             : null;
@@ -77,7 +77,15 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         CancellationToken ct
     )
     {
-        V1ResourceSlice slice = ResourceObjects.Open(claim, names.Order(StringComparer.Ordinal), hostnames);
+        string? template = null;
+        if (TemplateClaim.OwnerOf(claim) is not null)
+        {
+            if (Find(claim) is not { } resource)
+                return new(false, "ResourceClaimGone", "the ResourceClaim that it was made for is not there");
+            template = TemplateClaim.Of(resource).Template;
+        }
+
+        V1ResourceSlice slice = ResourceObjects.Open(claim, names.Order(StringComparer.Ordinal), hostnames, template);
         if (await OfferAsync(slice, ct) is { } stored && !ResourceObjects.HasBindingConditions(stored))
         {
             await WithdrawAsync(claim, ct);
@@ -115,13 +123,14 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         await WithdrawAsync(claim, ct);
         // The server is asked, not the cache: a pod may have reserved it a moment ago, and its devices would go from under it.
         Resourcev1ResourceClaim? resource = await client.GetAsync<Resourcev1ResourceClaim>(
-            claim.Metadata.Name!,
+            ResourceObjects.NameFor(claim),
             claim.Metadata.NamespaceProperty,
             ct
         );
         if (resource is null || !ResourceObjects.IsOf(resource, claim))
             return null;
-        if (resource.Metadata.DeletionTimestamp is null)
+        // A template's is its pod's, and goes with that.
+        if (resource.Metadata.DeletionTimestamp is null && TemplateClaim.OwnerOf(claim) is null)
         {
             await client.DeleteAsync<Resourcev1ResourceClaim>(
                 resource.Metadata.Name!,
@@ -215,6 +224,8 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
     /// <summary>Makes the claim's ResourceClaim; null: it is there.</summary>
     private async Task<DeliveryState?> EnsureClaimAsync(PassthroughClaim claim, IReadOnlyCollection<string> devices, CancellationToken ct)
     {
+        if (TemplateClaim.OwnerOf(claim) is not null)
+            return EnsureTemplates(claim, devices);
         string name = claim.Metadata.Name!;
         if ((Find(claim) ?? await CreateClaimAsync(claim, devices, ct)) is not { } resource)
             return null;
@@ -259,6 +270,22 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         return new(false, "ResourceClaimOutdated", $"ResourceClaim {name} asks for other devices than the claim has now: it is made again");
     }
 
+    /// <summary>Whether the ResourceClaim that a template's claim stands behind asks for the devices that it has; null: it does.</summary>
+    private DeliveryState? EnsureTemplates(PassthroughClaim claim, IReadOnlyCollection<string> devices)
+    {
+        if (Find(claim) is not { } resource)
+            return new(false, "ResourceClaimGone", "the ResourceClaim that it was made for is not there");
+        var asked = TemplateClaim.Asked(resource).ToHashSet();
+        return asked.SetEquals(devices)
+            ? null
+            : new(
+                false,
+                "RequestsDiffer",
+                $"the template has the requests {string.Join(", ", asked.Order(StringComparer.Ordinal))}, and what it asks for is {string.Join(", ", devices.Order(StringComparer.Ordinal))}: "
+                    + "one request for each device, companions included"
+            );
+    }
+
     /// <summary>Makes a claim's ResourceClaim; when there is one of its name already, that one.</summary>
     private async Task<Resourcev1ResourceClaim?> CreateClaimAsync(
         PassthroughClaim claim,
@@ -290,7 +317,10 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
     {
         foreach (
             V1Pod pod in caches
-                .WaitingPods!.ByIndex(ControllerCaches.ByResourceClaim, $"{claim.Metadata.NamespaceProperty}/{claim.Metadata.Name}")
+                .WaitingPods!.ByIndex(
+                    ControllerCaches.ByResourceClaim,
+                    $"{claim.Metadata.NamespaceProperty}/{ResourceObjects.NameFor(claim)}"
+                )
                 .OrderBy(p => p.Metadata.Name, StringComparer.Ordinal)
         )
         {

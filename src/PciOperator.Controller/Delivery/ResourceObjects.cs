@@ -58,13 +58,19 @@ internal static class ResourceObjects
     /// <summary>Whether a ResourceClaim is a claim's own: names are not identities.</summary>
     public static bool IsOf(Resourcev1ResourceClaim resource, PassthroughClaim claim) =>
         resource.Metadata.NamespaceProperty == claim.Metadata.NamespaceProperty
-        && (resource.Metadata.OwnerReferences ?? []).Any(o =>
-            o is { Kind: "PassthroughClaim", Controller: true } && o.Uid == claim.Metadata.Uid
+        && (
+            TemplateClaim.OwnerOf(claim) is { } owner
+                ? owner.Uid == resource.Metadata.Uid
+                : (resource.Metadata.OwnerReferences ?? []).Any(o =>
+                    o is { Kind: "PassthroughClaim", Controller: true } && o.Uid == claim.Metadata.Uid
+                )
         );
 
+    /// <summary>The name of a claim's ResourceClaim: its own, or that of the template's which it stands behind.</summary>
+    public static string NameFor(PassthroughClaim claim) => TemplateClaim.OwnerOf(claim)?.Name ?? claim.Metadata.Name!;
+
     /// <summary>The names of a ResourceClaim's requests.</summary>
-    public static IEnumerable<string> Requests(Resourcev1ResourceClaim resource) =>
-        (resource.Spec?.Devices?.Requests ?? []).Select(r => r.Name);
+    public static IEnumerable<string> Requests(Resourcev1ResourceClaim resource) => TemplateClaim.Asked(resource);
 
     /// <summary>Whether a ResourceClaim asks for these devices of the claim, and for nothing else.</summary>
     public static bool AsksFor(Resourcev1ResourceClaim resource, PassthroughClaim claim, IReadOnlyCollection<string> devices) =>
@@ -129,14 +135,20 @@ internal static class ResourceObjects
     /// <param name="claim">The claim.</param>
     /// <param name="names">What the devices will be called, wherever they are.</param>
     /// <param name="hostnames">The nodes' hostname labels, best first.</param>
-    public static V1ResourceSlice Open(PassthroughClaim claim, IEnumerable<string> names, IReadOnlyList<string> hostnames) =>
+    /// <param name="template">The template whose ResourceClaims it is for; null: for the claim's own.</param>
+    public static V1ResourceSlice Open(
+        PassthroughClaim claim,
+        IEnumerable<string> names,
+        IReadOnlyList<string> hostnames,
+        string? template = null
+    ) =>
         Slice(
             claim,
             [
                 .. names.Select(n => new V1Device
                 {
                     Name = n,
-                    Attributes = Identity(claim, n),
+                    Attributes = Identity(claim, n, template),
                     BindsToNode = true,
                     BindingConditions = [DraNames.Bound],
                     BindingFailureConditions = [DraNames.Refused],
@@ -247,12 +259,22 @@ internal static class ResourceObjects
 
     private static V1NodeSelectorTerm? Term(V1ResourceSlice slice) => slice.Spec?.NodeSelector?.NodeSelectorTerms?.FirstOrDefault();
 
-    private static Dictionary<string, V1DeviceAttribute> Identity(PassthroughClaim claim, string name) =>
-        new()
+    // What is pinned is allocated, or was: only an open offer is for any ResourceClaim of its template.
+    private static Dictionary<string, V1DeviceAttribute> Identity(PassthroughClaim claim, string name, string? template = null)
+    {
+        var attributes = new Dictionary<string, V1DeviceAttribute>
         {
             [DraNames.ClaimUidAttribute] = new V1DeviceAttribute { StringValue = claim.Metadata.Uid },
             [DraNames.RequestAttribute] = new V1DeviceAttribute { StringValue = name },
         };
+        if (template is not null)
+        {
+            attributes[TemplateClaim.NamespaceAttribute] = new V1DeviceAttribute { StringValue = claim.Metadata.NamespaceProperty };
+            attributes[TemplateClaim.TemplateAttribute] = new V1DeviceAttribute { StringValue = template };
+        }
+
+        return attributes;
+    }
 
     private static Dictionary<string, V1DeviceAttribute> Attributes(
         PassthroughClaim claim,
