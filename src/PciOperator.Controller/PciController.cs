@@ -75,7 +75,10 @@ public sealed class PciController
 
     private async Task LeadAsync(CancellationToken ct)
     {
-        var caches = new ControllerCaches(_client, _options, _time, _log, _metrics);
+        bool draIsServed = await ServesDraAsync(ct);
+        var caches = new ControllerCaches(_client, _options, draIsServed, _time, _log, _metrics);
+        var dra = new DraDelivery(_client, caches, _time, _log);
+        var deliveries = new Deliveries(_options, draIsServed);
         var owner = new ClusterOwner(caches.PciNodes, _options, _time, _log, _metrics, _events);
         _owner = owner;
         var view = new ClusterView();
@@ -85,7 +88,7 @@ public sealed class PciController
         var claims = new ControllerLoop<PassthroughClaim>(
             "claims",
             caches.Claims,
-            new ClaimController(_client, caches, view, writer, _events, _metrics, _time, _log, _options),
+            new ClaimController(_client, caches, view, writer, dra, deliveries, _events, _metrics, _time, _log, _options),
             workers: _options.ClaimWorkers,
             logger: _log,
             metrics: _metrics,
@@ -103,7 +106,7 @@ public sealed class PciController
         var pciNodes = new ControllerLoop<PciNode>(
             "pcinodes",
             caches.PciNodes,
-            new PciNodeController(_client, caches, view, writer, _events, _time, _log),
+            new PciNodeController(_client, caches, view, writer, deliveries, _events, _time, _log),
             workers: 4,
             logger: _log,
             metrics: _metrics,
@@ -125,6 +128,17 @@ public sealed class PciController
             metrics: _metrics,
             time: _time
         );
+
+        ControllerLoop<V1ResourceSlice>? slices = caches.ResourceSlices is null
+            ? null
+            : new ControllerLoop<V1ResourceSlice>(
+                "slices",
+                caches.ResourceSlices,
+                new SliceController(_client, caches, claims.Enqueue, _log),
+                logger: _log,
+                metrics: _metrics,
+                time: _time
+            );
 
         var wakes = new Wakes(_time);
         var pending = new Debounce(
@@ -181,9 +195,16 @@ public sealed class PciController
         view.OffersChanged += pending.Trigger;
         leftOut.Changed += counts.Trigger;
         Connect(caches, view, _options.Installation, claims, nodes, pciNodes, counts, rules, tied);
+        ConnectDelivery(caches, claims);
 
         _whyStuck = () =>
-            caches.WhyStuck() ?? claims.WhyStuck() ?? nodes.WhyStuck() ?? pciNodes.WhyStuck() ?? specs.WhyStuck() ?? aliases.WhyStuck();
+            caches.WhyStuck()
+            ?? claims.WhyStuck()
+            ?? nodes.WhyStuck()
+            ?? pciNodes.WhyStuck()
+            ?? specs.WhyStuck()
+            ?? aliases.WhyStuck()
+            ?? slices?.WhyStuck();
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
         List<Task> parts = [.. caches.Run(stop.Token)];
         try
@@ -208,6 +229,7 @@ public sealed class PciController
                 counts.RunAsync(stop.Token),
                 rules.RunAsync(stop.Token),
                 tied.RunAsync(stop.Token),
+                .. slices is null ? [] : new[] { slices.RunAsync(stop.Token) },
             ]);
             await await Task.WhenAny(parts);
         }
@@ -221,6 +243,44 @@ public sealed class PciController
                 )
             );
         }
+    }
+
+    /// <summary>Whether the cluster serves resource.k8s.io/v1; what comes with an upgrade of the cluster is seen by the next leader.</summary>
+    private async Task<bool> ServesDraAsync(CancellationToken ct)
+    {
+        while (true)
+        {
+            try
+            {
+                using System.Text.Json.JsonDocument served = await _client.GetRawAsync("/apis/resource.k8s.io/v1", ct);
+                return true;
+            }
+            catch (ApiException none) when (none.IsNotFound)
+            {
+                return false;
+            }
+            catch (Exception error) when (error is ApiException or HttpRequestException)
+            {
+                _log.LogWarning("whether the cluster serves resource.k8s.io/v1 can't be asked yet: {Message}", error.Cause());
+                await Task.Delay(TimeSpan.FromSeconds(1), _time, ct);
+            }
+        }
+    }
+
+    /// <summary>What changes of ResourceClaims, and of pods that wait for them, mean for claims.</summary>
+    private static void ConnectDelivery(ControllerCaches caches, ControllerLoop<PassthroughClaim> claims)
+    {
+        caches.ResourceClaims?.OnChange(change => claims.Enqueue(EntityKey.Of((change.New ?? change.Old)!)));
+        caches.WaitingPods?.OnChange(change =>
+        {
+            foreach (string name in new[] { change.Old, change.New }.OfType<V1Pod>().SelectMany(ControllerCaches.Wanted).Distinct())
+            {
+                int slash = name.IndexOf('/', StringComparison.Ordinal);
+                (string ns, string claim) = (name[..slash], name[(slash + 1)..]);
+                if (caches.Claims.Get(claim, ns) is not null)
+                    claims.Enqueue(new EntityKey(ns, claim));
+            }
+        });
     }
 
     /// <summary>Waits for something while parts of the controller run that shouldn't end.</summary>

@@ -22,7 +22,7 @@ public sealed record SandboxClusterOptions
     public Func<string, KubernetesClientConfiguration>? AgentAccess { get; init; }
 
     /// <summary>How the controller runs.</summary>
-    public ControllerOptions Controller { get; init; } = new() { LeaderElect = false };
+    public ControllerOptions Controller { get; init; } = new() { LeaderElect = false, DefaultDelivery = Delivery.None };
 
     /// <summary>The clock.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
@@ -51,7 +51,7 @@ public sealed class SandboxCluster : IAsyncDisposable
     private SandboxCluster(KubernetesClientConfiguration admin, SandboxClusterOptions options, SandboxApiServer? server)
     {
         (Admin, _options, _server) = (admin, options, server);
-        Client = new EntityClient(admin, PciOperatorJsonContext.Default, options.Time, options.Log, fieldManager: "sandbox");
+        Client = new EntityClient(admin, ResourceJsonContext.WithOwnKinds, options.Time, options.Log, fieldManager: "sandbox");
     }
 
     /// <summary>The administrator's access.</summary>
@@ -151,7 +151,7 @@ public sealed class SandboxCluster : IAsyncDisposable
             CollectorRegistry metrics = Metrics.NewCustomRegistry();
             using var client = new EntityClient(
                 _options.ControllerAccess ?? Admin,
-                PciOperatorJsonContext.Default,
+                ResourceJsonContext.WithOwnKinds,
                 _options.Time,
                 _options.Log,
                 userAgent: "pcioperator-controller",
