@@ -7,6 +7,7 @@ using PciOperator.Controller;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
 using PciOperator.Sandbox.Hosts;
+using PciOperator.Sandbox.Scheduling;
 using PciOperator.Sandbox.Validation;
 using Prometheus;
 
@@ -23,6 +24,12 @@ public sealed record SandboxClusterOptions
 
     /// <summary>How the controller runs.</summary>
     public ControllerOptions Controller { get; init; } = new() { LeaderElect = false, DefaultDelivery = Delivery.None };
+
+    /// <summary>
+    /// Whether pods are scheduled and run: kube-scheduler, ResourceClaims' controller and kubelets are there, as far as devices go. Claims are
+    /// then delivered as the controller's options say.
+    /// </summary>
+    public bool RunsPods { get; init; }
 
     /// <summary>The clock.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
@@ -46,6 +53,7 @@ public sealed class SandboxCluster : IAsyncDisposable
     private readonly SandboxClusterOptions _options;
     private readonly SandboxApiServer? _server;
     private readonly Dictionary<string, SimulatedNode> _nodes = [];
+    private readonly Dictionary<string, SimulatedPods> _pods = [];
     private readonly List<(CancellationTokenSource Stop, Task Running)> _controllers = [];
 
     private SandboxCluster(KubernetesClientConfiguration admin, SandboxClusterOptions options, SandboxApiServer? server)
@@ -62,6 +70,9 @@ public sealed class SandboxCluster : IAsyncDisposable
 
     /// <summary>The nodes by name.</summary>
     public IReadOnlyDictionary<string, SimulatedNode> Nodes => _nodes;
+
+    /// <summary>The pods that run, by node; empty when the cluster runs none.</summary>
+    public IReadOnlyDictionary<string, SimulatedPods> Pods => _pods;
 
     /// <summary>The kubeconfig of the sandbox's own API server; null with another.</summary>
     public string? KubeconfigText => _server?.KubeconfigText;
@@ -83,6 +94,8 @@ public sealed class SandboxCluster : IAsyncDisposable
         );
         var cluster = new SandboxCluster(ClusterAccess.FromKubeconfigText(started.KubeconfigText), options, started);
         await cluster.CreateNamespacesAsync(ct);
+        if (options.RunsPods)
+            await cluster.StartSchedulingAsync(ct);
         return cluster;
     }
 
@@ -97,6 +110,8 @@ public sealed class SandboxCluster : IAsyncDisposable
         foreach (string crd in SandboxCrds.All)
             await Manifests.InstallCrdAsync(cluster.Client, crd, ct);
         await cluster.CreateNamespacesAsync(ct);
+        if (options.RunsPods)
+            await cluster.StartSchedulingAsync(ct);
         return cluster;
     }
 
@@ -110,6 +125,12 @@ public sealed class SandboxCluster : IAsyncDisposable
     {
         var node = new SimulatedNode(name, host, Client, _options.AgentAccess?.Invoke(name) ?? Admin, _options.Time, _options.Log);
         _nodes[name] = node;
+        if (_options.RunsPods)
+        {
+            _pods[name] = new SimulatedPods(Client, name, host.Files, DraNames.Driver, SimulatedHost.StateDirectory, _options.Log);
+            node.Plugins = _pods[name].Options;
+        }
+
         await node.StartAsync(labels, ct);
         return node;
     }
@@ -137,11 +158,23 @@ public sealed class SandboxCluster : IAsyncDisposable
             stop.Dispose();
         }
 
+        foreach (SimulatedPods pods in _pods.Values)
+            await pods.DisposeAsync();
         foreach (SimulatedNode node in _nodes.Values)
             await node.DisposeAsync();
         Client.Dispose();
         if (_server is not null)
             await _server.DisposeAsync();
+    }
+
+    private async Task StartSchedulingAsync(CancellationToken ct)
+    {
+        using var deviceClass = new StreamReader(typeof(SandboxCluster).Assembly.GetManifestResourceStream("config/device-class.yaml")!);
+        await Manifests.ApplyAsync(Client, await deviceClass.ReadToEndAsync(ct), ct: ct);
+        var stop = new CancellationTokenSource();
+        Task scheduling = new SimulatedScheduler(Client, _options.Time, _options.Log).RunAsync(stop.Token);
+        Task claims = new SimulatedClaimController(Client, _options.Time, _options.Log).RunAsync(stop.Token);
+        _controllers.Add((stop, Task.WhenAll(scheduling, claims)));
     }
 
     private async Task RunControllerAsync(ControllerOptions options, CancellationToken ct)
