@@ -367,7 +367,7 @@ public sealed class NodeAgent : IAsyncDisposable
             _vfs.Notes,
             _options.Version,
             _time.GetUtcNow(),
-            _kubelet is null ? null : new KubeletView(_kubelet.Status, _kubelet.Delivered)
+            _kubelet is null ? null : new KubeletView(_kubelet.Status, _kubelet.Delivered, _kubelet.Resources)
         );
         if (await _status.WriteAsync(node, status, ct) is { } written)
             _cache.Observe(written);

@@ -26,6 +26,8 @@ public sealed class KubeletPlugin : IAsyncDisposable
     private readonly ILogger _log;
     private readonly PreparedClaims _prepared;
     private readonly ClaimHandout _handout;
+    private readonly Allocations _allocations;
+    private readonly DevicePlugins _devices;
     private readonly PluginSockets _sockets;
     private readonly WebApplication _server;
     private readonly Lock _recovering = new();
@@ -50,19 +52,26 @@ public sealed class KubeletPlugin : IAsyncDisposable
         _handout.Changed += () => Changed?.Invoke();
         var logs = new OneLogger(log);
         _sockets = new PluginSockets(logs);
+        _allocations = new Allocations(files, options.StateDirectory);
+        var pods = new PodDevices(options, time);
+        var resources = new ResourceHandout(options, node, files, _prepared, _allocations, pods);
+        _devices = new DevicePlugins(options, resources, _allocations, pods, _sockets, time, log);
+        _devices.Changed += () => Changed?.Invoke();
         _server = PluginServer.Build(
             _sockets,
             logs,
             new RegistrationService(options, Told),
             new DraService(_handout),
             new DraBetaService(_handout),
-            new HealthService(node, _nodeChange.Next, time)
+            new HealthService(node, _nodeChange.Next, time),
+            new DevicePluginService(_devices, resources)
         );
         _server.UseRouting();
         _server.MapGrpcService<RegistrationService>();
         _server.MapGrpcService<DraService>();
         _server.MapGrpcService<DraBetaService>();
         _server.MapGrpcService<HealthService>();
+        _server.MapGrpcService<DevicePluginService>();
     }
 
     /// <summary>What was handed out, or whether the kubelet has the plugin, has changed. From any thread.</summary>
@@ -74,11 +83,15 @@ public sealed class KubeletPlugin : IAsyncDisposable
     /// <summary>The UIDs of the claims some of whose devices are handed out now.</summary>
     public IReadOnlySet<string> Delivered => _prepared.All.Select(c => c.ClaimUid).ToHashSet(StringComparer.Ordinal);
 
+    /// <summary>By claims' UIDs, the extended resources that the kubelet has taken up.</summary>
+    public IReadOnlyDictionary<string, ResourceStatus> Resources => _devices.Status;
+
     /// <summary>What the node was given, or how its devices stand, may have changed.</summary>
     public void NodeChanged()
     {
         _handout.NodeChanged();
         _nodeChange.Raise();
+        _devices.Wake();
     }
 
     /// <summary>Takes back what was handed out of a claim's devices, before they go back to the host. Done again it does nothing.</summary>
@@ -87,6 +100,7 @@ public sealed class KubeletPlugin : IAsyncDisposable
     {
         Recover();
         await _handout.WithdrawAsync(claimUid, ct);
+        _devices.Withdraw(claimUid);
     }
 
     /// <summary>Takes back what was handed out of claims that the node neither was given nor holds.</summary>
@@ -94,8 +108,8 @@ public sealed class KubeletPlugin : IAsyncDisposable
     public async Task WithdrawAllButAsync(IReadOnlySet<string> claimUids, CancellationToken ct)
     {
         Recover();
-        foreach (string gone in Delivered.Where(uid => !claimUids.Contains(uid)))
-            await _handout.WithdrawAsync(gone, ct);
+        foreach (string gone in Delivered.Concat(_allocations.Claims).Distinct().Where(uid => !claimUids.Contains(uid)))
+            await WithdrawAsync(gone, ct);
     }
 
     /// <summary>Serves until cancelled; then its sockets are removed, and what was handed out stays.</summary>
@@ -103,22 +117,38 @@ public sealed class KubeletPlugin : IAsyncDisposable
     public async Task RunAsync(CancellationToken ct)
     {
         await _server.StartAsync(ct);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
+        Task devices = _devices.RunAsync(stop.Token);
         try
         {
-            using var timer = new PeriodicTimer(_options.SocketCheck, _time);
-            do
-            {
-                Look();
-            } while (await timer.WaitForNextTickAsync(ct));
+            await await Task.WhenAny(devices, ServeAsync(stop.Token));
         }
         finally
         {
+            await stop.CancelAsync();
+            await devices.ContinueWith(
+                _ => { },
+                CancellationToken.None,
+                TaskContinuationOptions.ExecuteSynchronously,
+                TaskScheduler.Default
+            );
+
             // The kubelet is to forget the plugin before its service goes.
             _sockets.Stop(Local(_options.RegistrationSocket));
             _sockets.Stop(Local(_options.ServiceSocket));
+            _devices.Stop();
             using var limit = new CancellationTokenSource(LastWords);
             await _server.StopAsync(limit.Token);
         }
+    }
+
+    private async Task ServeAsync(CancellationToken ct)
+    {
+        using var timer = new PeriodicTimer(_options.SocketCheck, _time);
+        do
+        {
+            Look();
+        } while (await timer.WaitForNextTickAsync(ct));
     }
 
     /// <inheritdoc/>

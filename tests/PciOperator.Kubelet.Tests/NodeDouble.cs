@@ -9,11 +9,16 @@ internal sealed class NodeDouble(Func<PassthroughHost> host) : IKubeletNode
 {
     public const string Driver = "pcioperator.io";
 
+    private int _asked;
+
     public List<OfferedClaim>? Given { get; set; } = [];
 
     public ConcurrentDictionary<string, AllocatedClaim> Claims { get; } = new();
 
     public ConcurrentQueue<HandoutRefusal> Refusals { get; } = new();
+
+    /// <summary>How often it was asked what the node was given.</summary>
+    public int Asked => Volatile.Read(ref _asked);
 
     /// <summary>Called when a ResourceClaim is read.</summary>
     public Func<string, CancellationToken, Task>? Reading { get; set; }
@@ -22,6 +27,7 @@ internal sealed class NodeDouble(Func<PassthroughHost> host) : IKubeletNode
     {
         get
         {
+            Interlocked.Increment(ref _asked);
             var held = host().Holdings.ToDictionary(h => h.ClaimUid);
             return Given
                 ?.Select(o =>

@@ -1,5 +1,4 @@
 using System.Text;
-using PciOperator.Core;
 using PciOperator.Host;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;

@@ -1,4 +1,3 @@
-using PciOperator.Core;
 using PciOperator.Testing;
 
 namespace PciOperator.Kubelet.Tests;

@@ -1,4 +1,3 @@
-using PciOperator.Core;
 using PciOperator.Host;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;

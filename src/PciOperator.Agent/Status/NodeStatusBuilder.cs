@@ -7,13 +7,19 @@ namespace PciOperator.Agent;
 
 /// <summary>What the kubelet has of this node's claims.</summary>
 /// <param name="Status">Whether it has the plugin.</param>
-/// <param name="Delivered">Claims, by UID, some of whose devices are handed out.</param>
-internal sealed record KubeletView(KubeletStatus Status, IReadOnlySet<string> Delivered);
+/// <param name="Delivered">Claims, by UID, some of whose devices are handed out by DRA.</param>
+/// <param name="Resources">By claims' UIDs, the extended resources that it has taken up.</param>
+internal sealed record KubeletView(
+    KubeletStatus Status,
+    IReadOnlySet<string> Delivered,
+    IReadOnlyDictionary<string, ResourceStatus> Resources
+);
 
 /// <summary>Works out a PciNode's status from what the host shows, what the rules say and what is given away. Pure.</summary>
 internal static class NodeStatusBuilder
 {
     private const int MostNumaNodes = 128;
+    private const int MostPods = 16;
 
     public static PciNodeStatus Build(
         PciNode node,
@@ -157,6 +163,7 @@ internal static class NodeStatusBuilder
     )
     {
         AssignmentRequest request = holding.Request;
+        ResourceStatus? resource = kubelet?.Resources.GetValueOrDefault(request.ClaimUid);
         // What is held and no longer wanted is on its way back, also before the first write of that.
         HoldingState state =
             settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck
@@ -173,7 +180,9 @@ internal static class NodeStatusBuilder
             ClaimNamespace = request.ClaimNamespace,
             ClaimName = request.ClaimName,
             State = state,
-            Delivered = kubelet?.Delivered.Contains(request.ClaimUid) == true ? true : null,
+            Delivered = kubelet?.Delivered.Contains(request.ClaimUid) == true || resource is { Pods.Count: > 0 } ? true : null,
+            ResourceName = resource?.ResourceName,
+            Pods = resource is { Pods.Count: > 0 } ? [.. resource.Pods.Select(p => p.ToString()).Take(MostPods)] : null,
             Reason = Fitted.Text(holding.Reason, 64),
             Message = Fitted.Text(holding.Message, 1024),
             Devices =

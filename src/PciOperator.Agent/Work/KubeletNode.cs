@@ -86,12 +86,18 @@ internal sealed class KubeletNode(
             WhyNotPrepared = holding is null ? claims.WhyRefused(assignment.ClaimUid) : holding.Message,
             Devices =
             [
-                .. assignment
-                    .Devices.Select(d => (Device: d, Address: PciAddress.Parse(d.Address)))
-                    .OrderBy(d => d.Address)
+                .. InOrder(assignment.Devices)
+                    .Select(d => (Device: d, Address: PciAddress.Parse(d.Address)))
                     .Select(d => new OfferedDevice(names[d.Address], d.Address, d.Device.IommuGroup, d.Device.Companion == true)),
             ],
         };
+    }
+
+    /// <summary>Requests in the order in which the assignment has them, each one's devices by address, and companions last.</summary>
+    private static IEnumerable<AssignedDevice> InOrder(IReadOnlyList<AssignedDevice> devices)
+    {
+        var requests = devices.Where(d => d.Companion != true).Select(d => d.Request).Distinct().ToList();
+        return devices.OrderBy(d => d.Companion == true).ThenBy(d => requests.IndexOf(d.Request)).ThenBy(d => PciAddress.Parse(d.Address));
     }
 
     /// <summary>The fields of a ResourceClaim that are looked at. The library's model knows all of them, and costs their code.</summary>
