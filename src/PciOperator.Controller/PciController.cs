@@ -10,11 +10,6 @@ namespace PciOperator.Controller;
 /// <summary>The controller: one loop per kind over shared caches, leader-elected.</summary>
 [EntityRbac("", "pods", "get,list,watch")]
 [EntityRbac("coordination.k8s.io", "leases", "get,create,update")]
-[EntityRbac("resource.k8s.io", "resourceslices", "get,list,watch,create,update,patch,delete")]
-[EntityRbac("resource.k8s.io", "resourceclaims", "get,list,watch,create,delete")]
-[EntityRbac("resource.k8s.io", "resourceclaims/status", "update,patch")]
-[EntityRbac("resource.k8s.io", "resourceclaims/driver", "arbitrary-node:update,arbitrary-node:patch")]
-[EntityRbac(PciOperatorApi.Group, "passthroughclaims", "create,delete")]
 public sealed class PciController
 {
     private readonly IEntityClient _client;

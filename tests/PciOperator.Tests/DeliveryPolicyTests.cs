@@ -52,6 +52,20 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
             """
         );
         await MakeAsync(
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+            """
+            {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"claims"},"rules":[
+             {"apiGroups":["pcioperator.io"],"resources":["passthroughclaims"],"verbs":["create"]}]}
+            """
+        );
+        await MakeAsync(
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+            """
+            {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"claims"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"claims"},
+             "subjects":[{"kind":"ServiceAccount","namespace":"other","name":"mallory"}]}
+            """
+        );
+        await MakeAsync(
             "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
             """
             {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"much"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"much"},
@@ -209,6 +223,23 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
             );
         }
 
+        await RefusedAsync(
+            Tenant,
+            HttpMethod.Post,
+            Templates + "?dryRun=All",
+            null,
+            Template(Request("gpu", selector: ForTeamsTemplate), labels: "{}"),
+            "needs the label pcioperator.io/passthrough"
+        );
+        // A right on templates alone gives nobody devices.
+        await RefusedAsync(
+            ClaimMaker,
+            HttpMethod.Post,
+            Templates + "?dryRun=All",
+            null,
+            Template(Request("gpu", selector: ForTeamsTemplate)),
+            "you may not create those in this namespace"
+        );
         await RefusedAsync(
             Tenant,
             HttpMethod.Post,
@@ -428,7 +459,6 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
         const string sentence = "ResourceSlices of driver pcioperator.io are written by PciOperator's controller alone";
         const string change = """{"spec":{"pool":{"generation":2}}}""";
         await AllowedAsync(Controller, HttpMethod.Post, Slices, null, Slice("claim-u1"));
-        await AllowedAsync(Controller, HttpMethod.Patch, Slices + "/claim-u1", Merge, change);
         await RefusedAsync(Agent, HttpMethod.Post, Slices, null, Slice("mine"), "cannot create");
         await RefusedAsync(Tenant, HttpMethod.Post, Slices, null, Slice("mine"), sentence);
         await RefusedAsync(Tenant, HttpMethod.Patch, Slices + "/claim-u1", Merge, change, sentence);
@@ -503,9 +533,14 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
             {"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaim","metadata":{"name":"{{{name}}}","annotations":{{{annotations}}},"ownerReferences":[{{{owner}}}]},"spec":{"devices":{"requests":[{{{request}}}]} } }
             """;
 
-    private static string Template(string request, string config = Config, string name = "pool") =>
+    private static string Template(
+        string request,
+        string config = Config,
+        string name = "pool",
+        string labels = """{"pcioperator.io/passthrough":"true"}"""
+    ) =>
         $$$"""
-            {"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaimTemplate","metadata":{"name":"{{{name}}}"},"spec":{"spec":{"devices":{"requests":[{{{request}}}],"config":{{{config}}} } } } }
+            {"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaimTemplate","metadata":{"name":"{{{name}}}"},"spec":{"metadata":{"labels":{{{labels}}} },"spec":{"devices":{"requests":[{{{request}}}],"config":{{{config}}} } } } }
             """;
 
     private static string Slice(string name, string driver = "pcioperator.io") =>

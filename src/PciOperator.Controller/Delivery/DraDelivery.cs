@@ -15,8 +15,9 @@ namespace PciOperator.Controller;
 /// nodeName, so that a kubelet, which deletes a driver's slices of its node when the plugin is away, leaves them alone: the devices are on
 /// that node and on no other, whether its agent is up or not.
 /// </remarks>
-[EntityRbac("resource.k8s.io", "resourceclaims", "get,list,watch,create,delete")]
+[EntityRbac("resource.k8s.io", "resourceclaims", "get,list,watch,create,patch,delete")]
 [EntityRbac("resource.k8s.io", "resourceclaims/status", "patch")]
+[EntityRbac("resource.k8s.io", "resourceclaims/driver", "arbitrary-node:patch")]
 [EntityRbac("resource.k8s.io", "resourceslices", "get,list,watch,create,update,delete")]
 internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches, TimeProvider time, ILogger log)
 {
@@ -249,7 +250,12 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         }
 
         if (ResourceObjects.AsksFor(resource, claim, devices))
+        {
+            if (resource.Metadata.Labels?.ContainsKey(ResourceObjects.Label) != true)
+                await LabelAsync(resource, ct);
             return null;
+        }
+
         if (Pods(resource).Count > 0)
         {
             return new(
@@ -268,6 +274,18 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
             ct
         );
         return new(false, "ResourceClaimOutdated", $"ResourceClaim {name} asks for other devices than the claim has now: it is made again");
+    }
+
+    /// <summary>Gives a ResourceClaim back the label without which it is not watched.</summary>
+    private async Task LabelAsync(Resourcev1ResourceClaim resource, CancellationToken ct)
+    {
+        Resourcev1ResourceClaim written = await client.PatchAsync<Resourcev1ResourceClaim>(
+            resource.Metadata.Name!,
+            resource.Metadata.NamespaceProperty,
+            EntityPatch.Merge($$"""{"metadata":{"uid":"{{resource.Metadata.Uid}}","labels":{"{{ResourceObjects.Label}}":"true"} } }"""),
+            ct: ct
+        );
+        caches.ResourceClaims!.Observe(written);
     }
 
     /// <summary>Whether the ResourceClaim that a template's claim stands behind asks for the devices that it has; null: it does.</summary>
