@@ -22,6 +22,12 @@ public sealed record SandboxClusterOptions
     /// <summary>Who the agent of a node is; null: the administrator.</summary>
     public Func<string, KubernetesClientConfiguration>? AgentAccess { get; init; }
 
+    /// <summary>Who kube-scheduler is; null: the administrator, whom no policy holds up.</summary>
+    public KubernetesClientConfiguration? SchedulerAccess { get; init; }
+
+    /// <summary>Who ResourceClaims' controller is; null: the administrator.</summary>
+    public KubernetesClientConfiguration? ClaimControllerAccess { get; init; }
+
     /// <summary>How the controller runs.</summary>
     public ControllerOptions Controller { get; init; } = new() { LeaderElect = false, DefaultDelivery = Delivery.None };
 
@@ -172,9 +178,25 @@ public sealed class SandboxCluster : IAsyncDisposable
         using var deviceClass = new StreamReader(typeof(SandboxCluster).Assembly.GetManifestResourceStream("config/device-class.yaml")!);
         await Manifests.ApplyAsync(Client, await deviceClass.ReadToEndAsync(ct), ct: ct);
         var stop = new CancellationTokenSource();
-        Task scheduling = new SimulatedScheduler(Client, _options.Time, _options.Log).RunAsync(stop.Token);
-        Task claims = new SimulatedClaimController(Client, _options.Time, _options.Log).RunAsync(stop.Token);
-        _controllers.Add((stop, Task.WhenAll(scheduling, claims)));
+        _controllers.Add((stop, Task.WhenAll(ScheduleAsync(stop.Token), MakeClaimsAsync(stop.Token))));
+    }
+
+    private async Task ScheduleAsync(CancellationToken ct)
+    {
+        using var client = new EntityClient(_options.SchedulerAccess ?? Admin, null, _options.Time, _options.Log, userAgent: "scheduler");
+        await new SimulatedScheduler(client, _options.Time, _options.Log).RunAsync(ct);
+    }
+
+    private async Task MakeClaimsAsync(CancellationToken ct)
+    {
+        using var client = new EntityClient(
+            _options.ClaimControllerAccess ?? Admin,
+            null,
+            _options.Time,
+            _options.Log,
+            userAgent: "claims"
+        );
+        await new SimulatedClaimController(client, _options.Time, _options.Log).RunAsync(ct);
     }
 
     private async Task RunControllerAsync(ControllerOptions options, CancellationToken ct)
