@@ -83,7 +83,20 @@ public sealed class PciController
         var claims = new ControllerLoop<PassthroughClaim>(
             "claims",
             caches.Claims,
-            new ClaimController(_client, caches, view, writer, dra, deliveries, _events, _metrics, _time, _log, _options),
+            new ClaimController(
+                _client,
+                caches,
+                view,
+                writer,
+                dra,
+                deliveries,
+                new CandidateNodes(view, caches, dra),
+                _events,
+                _metrics,
+                _time,
+                _log,
+                _options
+            ),
             workers: _options.ClaimWorkers,
             logger: _log,
             metrics: _metrics,

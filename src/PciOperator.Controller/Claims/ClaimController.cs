@@ -25,6 +25,7 @@ internal sealed class ClaimController(
     PciNodeWriter writer,
     DraDelivery dra,
     Deliveries deliveries,
+    CandidateNodes candidateNodes,
     EventRecorder events,
     CollectorRegistry metrics,
     TimeProvider time,
@@ -352,7 +353,7 @@ internal sealed class ClaimController(
             return await OfferAsync(toPlace[0], onlyNode, ct);
         if (allocated is not null)
         {
-            string? taken = NodeOf(allocated);
+            string? taken = candidateNodes.NodeOf(allocated);
             if (taken is null || (onlyNode is not null && onlyNode != taken))
                 return await RefuseAsync(toPlace[0], allocated, taken, onlyNode, "OtherNode", "the claim can't be served there", ct);
             onlyNode = taken;
@@ -410,20 +411,6 @@ internal sealed class ClaimController(
     private bool WaitsForConsumer(PassthroughClaim claim) =>
         claim.Spec.BindingMode == BindingMode.WaitForFirstConsumer && deliveries.Of(claim) == Delivery.DRA;
 
-    /// <summary>The node that kube-scheduler took; null: there is none of that name.</summary>
-    private string? NodeOf(Allocated allocated) =>
-        allocated.Node
-        ?? (
-            allocated.Hostname is { } host
-                ? caches
-                    .Nodes.List()
-                    .FirstOrDefault(n =>
-                        n.Metadata.Labels?.TryGetValue(ResourceObjects.HostnameLabel, out string? label) == true && label == host
-                    )
-                    ?.Metadata.Name
-                : null
-        );
-
     /// <summary>Offers a claim on the nodes that could serve it, for kube-scheduler to take one.</summary>
     private async Task<ReconciliationResult> OfferAsync(ClaimToPlace toPlace, string? onlyNode, CancellationToken ct)
     {
@@ -438,7 +425,7 @@ internal sealed class ClaimController(
             );
         }
 
-        Candidates candidates = FindCandidates(toPlace, onlyNode);
+        Candidates candidates = candidateNodes.Find(toPlace, onlyNode);
         if (candidates.Hosts.Count == 0)
         {
             await dra.WithdrawAsync(claim, ct);
@@ -478,7 +465,7 @@ internal sealed class ClaimController(
         }
 
         // An offer that still names the node would be taken again.
-        Candidates candidates = FindCandidates(toPlace, onlyNode).Without(taken);
+        Candidates candidates = candidateNodes.Find(toPlace, onlyNode).Without(taken);
         if (candidates.Hosts.Count == 0)
             await dra.WithdrawAsync(toPlace.Claim, ct);
         else
@@ -486,55 +473,6 @@ internal sealed class ClaimController(
         events.Warning(toPlace.Claim, reason, $"node {taken ?? "?"}, which kube-scheduler took, can't serve it: {message}", "Place");
         await dra.RefuseAsync(allocated, reason, message, ct);
         return ReconciliationResult.Done; // kube-scheduler takes back its allocation, which brings the claim here again
-    }
-
-    /// <summary>The nodes that could serve a claim and hand its devices on, with what its ResourceClaim asks for on all of them.</summary>
-    private Candidates FindCandidates(ClaimToPlace toPlace, string? onlyNode)
-    {
-        IReadOnlyList<NodeAllocation> ranked = view.Rank(toPlace, onlyNode, ResourceObjects.MostCandidates, out string refusal);
-        HashSet<string>? names = dra.Find(toPlace.Claim) is { } resource ? [.. ResourceObjects.Requests(resource)] : null;
-        var hosts = new List<(string Node, string Hostname)>();
-        foreach (NodeAllocation allocation in ranked)
-        {
-            if (
-                caches.PciNodes.Get(allocation.Node) is not { Status: not null } node
-                || caches.Nodes.Get(allocation.Node)?.Metadata.Labels?.TryGetValue(ResourceObjects.HostnameLabel, out string? host) != true
-            )
-            {
-                continue;
-            }
-
-            // A ResourceClaim's requests can't be changed, so that all candidates have as many companions.
-            HashSet<string>? offered = NamesOn(toPlace.Claim, allocation, node);
-            if (offered is not null && (names ??= offered).SetEquals(offered))
-                hosts.Add((allocation.Node, host!));
-        }
-
-        return new Candidates(
-            names ?? [],
-            hosts,
-            ranked.Count == 0
-                ? refusal
-                : $"{Counted.Of(ranked.Count, "node")} could serve it, and none can hand it on: a candidate has the label {ResourceObjects.HostnameLabel}, and as many companions as the claim's ResourceClaim asks for"
-        );
-    }
-
-    private static HashSet<string>? NamesOn(PassthroughClaim claim, NodeAllocation allocation, PciNode node)
-    {
-        try
-        {
-            return ResourceObjects.Offered(AssignmentBuilder.Of(claim, allocation, Reports.Readable(node)).Devices)?.Values.ToHashSet();
-        }
-        catch (PlacementConflictException)
-        {
-            return null; // it has changed since; that brings the claim here again
-        }
-    }
-
-    /// <summary>Where a claim can go.</summary>
-    private sealed record Candidates(IReadOnlyCollection<string> Names, IReadOnlyList<(string Node, string Hostname)> Hosts, string Refusal)
-    {
-        public Candidates Without(string? node) => this with { Hosts = [.. Hosts.Where(h => h.Node != node)] };
     }
 
     /// <summary>The spec with the decision in it.</summary>
@@ -668,6 +606,9 @@ internal sealed class ClaimController(
     /// <summary>The pods that have a deleted claim's devices; null: none, and none can get them.</summary>
     private async Task<string?> UsersAsync(PassthroughClaim claim, CancellationToken ct)
     {
+        // A pod that is not bound yet need not wait for an answer that won't come.
+        if (Allocated.Of(dra.Find(claim), claim.Metadata.Uid!) is { Waits: true } waiting)
+            await dra.RefuseAsync(waiting, "ClaimDeleted", $"PassthroughClaim {claim.Metadata.Name} is being deleted", ct);
         if (await dra.CloseAsync(claim, ct) is { } reserved)
             return reserved;
         string? name = claim.Status?.NodeName;
