@@ -43,6 +43,8 @@ internal static partial class ClaimLoad
                 "127.0.0.1:0",
                 "--log-level",
                 "error",
+                "--default-delivery",
+                nameof(Delivery.None),
             ];
             using Process program = controller.EndsWith(".dll", StringComparison.Ordinal)
                 ? Start("dotnet", [controller, .. arguments])

@@ -386,7 +386,10 @@ internal sealed partial class Cluster : IAsyncDisposable
             "--health-address",
             "127.0.0.1:0",
             "--log-format",
-            "Text"
+            "Text",
+            // There is no kubelet in the guest: what a claim that says nothing gets is opened there by whoever is.
+            "--default-delivery",
+            nameof(Delivery.None)
         );
         _machine = await VirtualMachine.StartAsync(
             new()
