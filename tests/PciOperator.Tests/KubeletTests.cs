@@ -1,7 +1,6 @@
 using System.Text;
 using PciOperator.Api;
 using PciOperator.Kubelet;
-using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
 
@@ -66,13 +65,11 @@ public sealed class KubeletTests
         var order = new List<string>();
         node.Host.Fault = a =>
         {
-            if (
+            bool isCdi =
                 a is { Before: false, Operation: SimulatedOperation.Delete }
-                && a.Path.StartsWith("/var/run/cdi/", StringComparison.Ordinal)
-            )
-                order.Add("taken back");
-            else if (a is { Before: true, Operation: SimulatedOperation.Write })
-                order.Add("host");
+                && a.Path.StartsWith("/var/run/cdi/", StringComparison.Ordinal);
+            if (isCdi || a is { Before: true, Operation: SimulatedOperation.Write })
+                order.Add(isCdi ? "taken back" : "host");
         };
         await lab.DeleteAsync("router");
         await lab.GoneAsync("router");
