@@ -33,7 +33,7 @@ internal sealed class DevicePluginService(DevicePlugins plugins, ResourceHandout
                 {
                     await responseStream.WriteAsync(now, context.CancellationToken);
                     if (said is null)
-                        plugins.Listens(plugin, listens: true);
+                        plugins.Begins(plugin, responseStream);
                     said = now;
                 }
 
@@ -49,7 +49,7 @@ internal sealed class DevicePluginService(DevicePlugins plugins, ResourceHandout
         }
         finally
         {
-            plugins.Listens(plugin, listens: false);
+            plugins.Ends(plugin, responseStream);
         }
     }
 

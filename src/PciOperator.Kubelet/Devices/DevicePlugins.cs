@@ -107,19 +107,29 @@ internal sealed class DevicePlugins(
             return _plugins.Values.FirstOrDefault(p => p.Path == path);
     }
 
-    /// <summary>The kubelet listens to a plugin, or does so no more.</summary>
-    public void Listens(Plugin plugin, bool listens)
+    /// <summary>The kubelet listens to a plugin.</summary>
+    /// <param name="plugin">The plugin.</param>
+    /// <param name="listener">Which stream it is.</param>
+    public void Begins(Plugin plugin, object listener)
+    {
+        lock (_gate)
+            plugin.Listener = listener;
+        Wake();
+    }
+
+    /// <summary>A stream has ended: the kubelet listens no more, unless it has begun another one before this was seen.</summary>
+    /// <param name="plugin">The plugin.</param>
+    /// <param name="listener">Which stream it was.</param>
+    public void Ends(Plugin plugin, object listener)
     {
         lock (_gate)
         {
-            plugin.IsTaken = listens;
-            if (!listens)
-            {
-                plugin.Kubelet = null;
-                Volatile.Write(ref _lost, time.GetTimestamp());
-            }
+            if (plugin.Listener != listener)
+                return;
+            (plugin.Listener, plugin.Kubelet) = (null, null);
         }
 
+        Volatile.Write(ref _lost, time.GetTimestamp());
         Wake();
     }
 
@@ -277,8 +287,11 @@ internal sealed class DevicePlugins(
         /// <summary>When it was.</summary>
         public long ToldAt { get; set; }
 
+        /// <summary>The stream by which the kubelet listens to it; null: it does not.</summary>
+        public object? Listener { get; set; }
+
         /// <summary>The kubelet listens to it.</summary>
-        public bool IsTaken { get; set; }
+        public bool IsTaken => Listener is not null;
 
         /// <summary>Its devices may be other ones, or other than they were.</summary>
         public SignalOfChange Change { get; } = new();

@@ -127,11 +127,16 @@ internal sealed class ClaimHandout(
         {
             return Failed($"ResourceClaim {key.Claim} is not to be prepared any more");
         }
+        catch (Exception e) when (e is HandoutException or HostIoException)
+        {
+            log.LogWarning("ResourceClaim {Claim}: {Message}", key.Claim, e.Message);
+            return Failed($"ResourceClaim {key.Claim}: {e.Message.TrimEnd('.')}; it is tried again");
+        }
 #pragma warning disable CA1031 // each claim is answered, whatever befalls it
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            log.LogWarning(e, "ResourceClaim {Claim}: {Message}", key.Claim, e.Message);
+            log.LogError(e, "ResourceClaim {Claim}: {Message}", key.Claim, e.Message);
             return Failed($"ResourceClaim {key.Claim}: {e.Message.TrimEnd('.')}; it is tried again");
         }
         finally
@@ -323,7 +328,7 @@ internal sealed class ClaimHandout(
         {
             string why =
                 e is OperationCanceledException ? $"it did not answer within {options.Patience.TotalSeconds:0} s" : e.Message.TrimEnd('.');
-            throw new InvalidOperationException($"it can't be read from the API server: {why}", e);
+            throw new HandoutException($"it can't be read from the API server: {why}");
         }
     }
 
