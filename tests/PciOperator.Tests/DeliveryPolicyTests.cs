@@ -233,6 +233,26 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
             Template("""{"name":"gpu","firstAvailable":[{"name":"a","deviceClassName":"pcioperator.io"}]}"""),
             "is given under exactly, not under firstAvailable"
         );
+        await RefusedAsync(
+            Tenant,
+            HttpMethod.Post,
+            Templates + "?dryRun=All",
+            null,
+            Template(Request("gpu", selector: ForTeamsTemplate)).Replace("\"true\"", "\"false\"", StringComparison.Ordinal),
+            "spec.metadata.labels needs pcioperator.io/passthrough"
+        );
+        string longName = new string('a', 65);
+        await RefusedAsync(
+            Tenant,
+            HttpMethod.Post,
+            Templates + "?dryRun=All",
+            null,
+            Template(
+                Request("gpu", selector: ForTeamsTemplate.Replace("\"pool\"", $"\"{longName}\"", StringComparison.Ordinal)),
+                name: longName
+            ),
+            "has at most 64 characters"
+        );
         foreach (
             string config in new[]
             {
@@ -505,7 +525,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
 
     private static string Template(string request, string config = Config, string name = "pool") =>
         $$$"""
-            {"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaimTemplate","metadata":{"name":"{{{name}}}"},"spec":{"spec":{"devices":{"requests":[{{{request}}}],"config":{{{config}}} } } } }
+            {"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaimTemplate","metadata":{"name":"{{{name}}}"},"spec":{"metadata":{"labels":{"pcioperator.io/passthrough":"true"} },"spec":{"devices":{"requests":[{{{request}}}],"config":{{{config}}} } } } }
             """;
 
     private static string Slice(string name, string driver = "pcioperator.io") =>
