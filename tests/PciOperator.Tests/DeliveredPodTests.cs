@@ -170,6 +170,27 @@ public sealed class DeliveredPodTests : IAsyncLifetime
         Assert.Single((await DevicesAsync("one")).Devices);
     }
 
+    [Fact]
+    public async Task Each_pod_of_a_template_gets_devices_of_its_own_and_they_go_back_with_it()
+    {
+        string sample = await File.ReadAllTextAsync(Path.Combine(Kubectl.Repository, "config", "samples", "kubevirt", "vm-pool.yaml"));
+        await ApplyAsync(Manifests.Read(sample).First().ToJsonString());
+        foreach (string name in new[] { "one", "two" })
+            await ApplyAsync(Pod(name, "worker-nic").Replace("resourceClaimName", "resourceClaimTemplateName", StringComparison.Ordinal));
+        var got = new List<(string Node, string Address)>();
+        foreach (string name in new[] { "one", "two" })
+        {
+            (string node, IReadOnlyList<PodDevice> devices) = await DevicesAsync(name);
+            got.Add((node, Assert.Single(devices).Address));
+        }
+
+        Assert.Distinct(got);
+        foreach (string name in new[] { "one", "two" })
+            await _cluster.Client.DeleteAsync<V1Pod>(name, "default", new DeleteOptions { GracePeriodSeconds = 0 });
+        await UntilAsync("the claims to go", async () => (await _cluster.Client.ListAsync<PassthroughClaim>("default")).Items.Count == 0);
+        Assert.All(got, g => Assert.NotEqual("vfio-pci", LabCluster.DriverOf(_cluster.Nodes[g.Node].Host, g.Address)));
+    }
+
     private static string Pod(string name, string claim = "c", string ns = "default") =>
         $$"""
             apiVersion: v1

@@ -229,7 +229,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
             Templates + "?dryRun=All",
             null,
             Template(Request("gpu", selector: ForTeamsTemplate), labels: "{}"),
-            "needs the label pcioperator.io/passthrough"
+            "spec.metadata.labels needs pcioperator.io/passthrough"
         );
         // A right on templates alone gives nobody devices.
         await RefusedAsync(
@@ -263,6 +263,26 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
             null,
             Template("""{"name":"gpu","firstAvailable":[{"name":"a","deviceClassName":"pcioperator.io"}]}"""),
             "is given under exactly, not under firstAvailable"
+        );
+        await RefusedAsync(
+            Tenant,
+            HttpMethod.Post,
+            Templates + "?dryRun=All",
+            null,
+            Template(Request("gpu", selector: ForTeamsTemplate)).Replace("\"true\"", "\"false\"", StringComparison.Ordinal),
+            "spec.metadata.labels needs pcioperator.io/passthrough"
+        );
+        string longName = new string('a', 65);
+        await RefusedAsync(
+            Tenant,
+            HttpMethod.Post,
+            Templates + "?dryRun=All",
+            null,
+            Template(
+                Request("gpu", selector: ForTeamsTemplate.Replace("\"pool\"", $"\"{longName}\"", StringComparison.Ordinal)),
+                name: longName
+            ),
+            "has at most 64 characters"
         );
         foreach (
             string config in new[]
