@@ -290,32 +290,41 @@ public sealed class PciController
     }
 
     /// <summary>The loops that are there only where the cluster serves resource.k8s.io/v1.</summary>
-    private IReadOnlyList<Part> DeliveryParts(ControllerCaches caches, ControllerLoop<PassthroughClaim> claims) =>
-        caches is not { ResourceSlices: { } slices, ResourceClaims: { } resources }
-            ? []
-            :
-            [
-                Part.Of(
-                    new ControllerLoop<V1ResourceSlice>(
-                        "slices",
-                        slices,
-                        new SliceController(_client, caches, claims.Enqueue, _log),
-                        logger: _log,
-                        metrics: _metrics,
-                        time: _time
-                    )
-                ),
-                Part.Of(
-                    new ControllerLoop<Resourcev1ResourceClaim>(
-                        "templateclaims",
-                        resources,
-                        new TemplateClaimController(_client, caches, _events, _log),
-                        logger: _log,
-                        metrics: _metrics,
-                        time: _time
-                    )
-                ),
-            ];
+    private IReadOnlyList<Part> DeliveryParts(ControllerCaches caches, ControllerLoop<PassthroughClaim> claims)
+    {
+        if (caches is not { ResourceSlices: { } offered, ResourceClaims: { } resources })
+            return [];
+        var slices = new ControllerLoop<V1ResourceSlice>(
+            "slices",
+            offered,
+            new SliceController(_client, caches, claims.Enqueue, _log),
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
+        var templates = new ControllerLoop<Resourcev1ResourceClaim>(
+            "templateclaims",
+            resources,
+            new TemplateClaimController(_client, caches, _events, _log),
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
+        // Whoever has lost a claim, or got another, is looked at.
+        caches.Claims.OnChange(change =>
+        {
+            string? before = change.Old is null ? null : TemplateClaim.OwnerOf(change.Old)?.Uid;
+            string? after = change.New is null ? null : TemplateClaim.OwnerOf(change.New)?.Uid;
+            if (before == after)
+                return;
+            foreach (PassthroughClaim claim in new[] { change.Old, change.New }.OfType<PassthroughClaim>())
+            {
+                if (TemplateClaim.OwnerOf(claim) is { } owner)
+                    templates.Enqueue(new EntityKey(claim.Metadata.NamespaceProperty, owner.Name));
+            }
+        });
+        return [Part.Of(slices), Part.Of(templates)];
+    }
 
     /// <summary>What changes of ResourceClaims, and of pods that wait for them, mean for claims.</summary>
     private static void ConnectDelivery(ControllerCaches caches, ControllerLoop<PassthroughClaim> claims, Debounce permitted)

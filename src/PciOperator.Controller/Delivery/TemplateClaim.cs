@@ -81,6 +81,23 @@ internal sealed partial record TemplateClaim(Resourcev1ResourceClaim Resource, s
         }
     }
 
+    /// <summary>Whether another ResourceClaim comes of the same template and asks for the same.</summary>
+    public bool IsAlike(Resourcev1ResourceClaim other)
+    {
+        try
+        {
+            TemplateClaim there = Of(other);
+            return there.Template == Template && JsonOf(there.Request) == JsonOf(Request);
+        }
+        catch (FormatException)
+        {
+            return false; // its own look says what is wrong with it
+        }
+
+        static string JsonOf(PassthroughRequest request) =>
+            JsonSerializer.Serialize(request, ResourceJsonContext.Default.PassthroughRequest);
+    }
+
     /// <summary>The PassthroughClaim that stands behind it, which goes with it.</summary>
     /// <param name="name">Its name.</param>
     public PassthroughClaim ToClaim(string name) =>

@@ -30,9 +30,22 @@ internal sealed class TemplateClaimController(IEntityClient client, ControllerCa
             return ReconciliationResult.Done;
         }
 
-        PassthroughClaim? behind = Behind(entity.Metadata.Uid!);
-        if (AllocatedFrom(entity) is { } allocated && allocated.Metadata.Uid != behind?.Metadata.Uid)
-            return await SwapAsync(entity, allocated, behind, ct);
+        PassthroughClaim? behind = AllocatedFrom(entity);
+        if (behind is not null && TemplateClaim.OwnerOf(behind) is { } before && before.Uid != entity.Metadata.Uid)
+        {
+            // In exchange for its own, which goes first: whose it was never lacks one, and none is made anew.
+            if (caches.ResourceClaims!.Get(before.Name, entity.Metadata.NamespaceProperty) is { } other && other.Metadata.Uid == before.Uid)
+            {
+                foreach (PassthroughClaim own in Behind(entity))
+                    await OwnAsync(own, other, ct);
+            }
+
+            await OwnAsync(behind, entity, ct);
+        }
+
+        behind ??= Behind(entity).FirstOrDefault();
+        foreach (PassthroughClaim surplus in Behind(entity).Where(c => c.Metadata.Uid != behind?.Metadata.Uid))
+            await PassOnAsync(surplus, asked, ct);
         return behind is null ? await MakeAsync(asked, ct) : ReconciliationResult.Done;
     }
 
@@ -40,19 +53,47 @@ internal sealed class TemplateClaimController(IEntityClient client, ControllerCa
     public async Task DeletedAsync(Resourcev1ResourceClaim entity, CancellationToken ct)
     {
         // The garbage collector does it too, later.
-        if (Behind(entity.Metadata.Uid!) is { Metadata.DeletionTimestamp: null } claim)
-        {
-            await client.DeleteAsync<PassthroughClaim>(
-                claim.Metadata.Name!,
-                claim.Metadata.NamespaceProperty,
-                new DeleteOptions { Uid = claim.Metadata.Uid, ResourceVersion = claim.Metadata.ResourceVersion },
-                ct
-            );
-        }
+        foreach (PassthroughClaim claim in Behind(entity))
+            await DeleteAsync(claim, ct);
     }
 
-    private PassthroughClaim? Behind(string resourceUid) =>
-        caches.Claims.ByIndex(ControllerCaches.ByTemplateClaim, resourceUid).FirstOrDefault();
+    /// <summary>The claims that stand behind a ResourceClaim: one, but for a moment.</summary>
+    private List<PassthroughClaim> Behind(Resourcev1ResourceClaim resource) =>
+        [
+            .. caches
+                .Claims.ByIndex(ControllerCaches.ByTemplateClaim, resource.Metadata.Uid!)
+                .Where(c => c.Metadata.DeletionTimestamp is null)
+                .OrderBy(c => c.Metadata.Name, StringComparer.Ordinal),
+        ];
+
+    /// <summary>Gives a claim that a ResourceClaim does not need to one that does; the offers of a template are alike.</summary>
+    private async Task PassOnAsync(PassthroughClaim surplus, TemplateClaim asked, CancellationToken ct)
+    {
+        var others = caches
+            .ResourceClaims!.List()
+            .Where(r =>
+                r.Metadata.NamespaceProperty == surplus.Metadata.NamespaceProperty
+                && r.Metadata.Uid != asked.Resource.Metadata.Uid
+                && r.Metadata.DeletionTimestamp is null
+                && TemplateClaim.Is(r)
+            )
+            .ToList();
+        Resourcev1ResourceClaim? needs =
+            others.FirstOrDefault(r => Allocated.Of(r, surplus.Metadata.Uid!) is not null)
+            ?? others.FirstOrDefault(r => Behind(r).Count == 0 && AllocatedFrom(r) is null && asked.IsAlike(r));
+        if (needs is not null)
+            await OwnAsync(surplus, needs, ct);
+        else if (surplus.Status?.NodeName is not { Length: > 0 })
+            await DeleteAsync(surplus, ct);
+    }
+
+    private Task DeleteAsync(PassthroughClaim claim, CancellationToken ct) =>
+        client.DeleteAsync<PassthroughClaim>(
+            claim.Metadata.Name!,
+            claim.Metadata.NamespaceProperty,
+            new DeleteOptions { Uid = claim.Metadata.Uid, ResourceVersion = claim.Metadata.ResourceVersion },
+            ct
+        );
 
     /// <summary>The PassthroughClaim out of whose pool a ResourceClaim was allocated, if it may be behind it.</summary>
     private PassthroughClaim? AllocatedFrom(Resourcev1ResourceClaim resource)
@@ -106,28 +147,12 @@ internal sealed class TemplateClaimController(IEntityClient client, ControllerCa
         return ReconciliationResult.Retry;
     }
 
-    /// <summary>Puts the PassthroughClaim whose devices were allocated behind a ResourceClaim, and its own behind whoever had that one.</summary>
-    private async Task<ReconciliationResult> SwapAsync(
-        Resourcev1ResourceClaim resource,
-        PassthroughClaim allocated,
-        PassthroughClaim? own,
-        CancellationToken ct
-    )
-    {
-        V1OwnerReference before = TemplateClaim.OwnerOf(allocated)!;
-        // First the one that is needed: killed in between, the other is made anew for whoever has none.
-        await OwnAsync(allocated, TemplateClaim.OwnerOf(resource), ct);
-        if (own is not null)
-            await OwnAsync(own, before, ct);
-        return ReconciliationResult.Done;
-    }
-
-    private async Task OwnAsync(PassthroughClaim claim, V1OwnerReference owner, CancellationToken ct)
+    private async Task OwnAsync(PassthroughClaim claim, Resourcev1ResourceClaim owner, CancellationToken ct)
     {
         PassthroughClaim written = await client.PatchAsync<PassthroughClaim>(
             claim.Metadata.Name!,
             claim.Metadata.NamespaceProperty,
-            MetadataPatch.Owners(claim.Metadata, [owner]),
+            MetadataPatch.Owners(claim.Metadata, [TemplateClaim.OwnerOf(owner)]),
             ct: ct
         );
         caches.Claims.Observe(written);
