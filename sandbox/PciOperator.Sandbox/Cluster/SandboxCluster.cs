@@ -37,6 +37,9 @@ public sealed record SandboxClusterOptions
     /// </summary>
     public bool RunsPods { get; init; }
 
+    /// <summary>Stands between a program (<c>controller</c> or <c>agent</c>) and the network, to count its calls; null: nothing does.</summary>
+    public Func<string, HttpMessageHandler, HttpMessageHandler>? Wrap { get; init; }
+
     /// <summary>The clock.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
@@ -131,6 +134,8 @@ public sealed class SandboxCluster : IAsyncDisposable
     {
         var node = new SimulatedNode(name, host, Client, _options.AgentAccess?.Invoke(name) ?? Admin, _options.Time, _options.Log);
         _nodes[name] = node;
+        if (_options.Wrap is { } wrap)
+            node.Wrap = inner => wrap("agent", inner);
         if (_options.RunsPods)
         {
             _pods[name] = new SimulatedPods(Client, name, host.Files, DraNames.Driver, SimulatedHost.StateDirectory, _options.Log);
@@ -209,6 +214,7 @@ public sealed class SandboxCluster : IAsyncDisposable
                 ResourceJsonContext.WithOwnKinds,
                 _options.Time,
                 _options.Log,
+                wrap: _options.Wrap is { } wrap ? inner => wrap("controller", inner) : null,
                 userAgent: "pcioperator-controller",
                 fieldManager: "pcioperator-controller",
                 metrics: metrics

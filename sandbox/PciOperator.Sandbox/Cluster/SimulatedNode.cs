@@ -51,6 +51,9 @@ public sealed class SimulatedNode : IAsyncDisposable
     /// <summary>Where the kubelet is that its agent hands devices to, from its next start on; null: it hands them to none.</summary>
     public KubeletOptions? Plugins { get; set; }
 
+    /// <summary>Stands between the agent and the network; null: nothing does.</summary>
+    public Func<HttpMessageHandler, HttpMessageHandler>? Wrap { get; set; }
+
     /// <summary>Registers the node, starts its agent and says so.</summary>
     public async Task StartAsync(IReadOnlyDictionary<string, string>? labels = null, CancellationToken ct = default)
     {
@@ -110,7 +113,7 @@ public sealed class SimulatedNode : IAsyncDisposable
     {
         try
         {
-            await AgentOnSimulatedHost.RunAsync(Name, Host, Installation, _agentAccess, _time, _log, ready, null, ct, Plugins);
+            await AgentOnSimulatedHost.RunAsync(Name, Host, Installation, _agentAccess, _time, _log, ready, Wrap, ct, Plugins);
         }
         catch (OperationCanceledException) when (ct.IsCancellationRequested)
         {
