@@ -35,7 +35,7 @@ internal sealed partial class Cluster : IAsyncDisposable
     private Cluster(TestApiServer server)
     {
         _server = server;
-        Client = server.Client(PciOperatorJsonContext.Default, fieldManager: "test");
+        Client = server.Client(ResourceJsonContext.WithOwnKinds, fieldManager: "test");
     }
 
     private string AdminKubeconfig => Path.Combine(_kubeconfigs.FullName, "admin");
