@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load nova-vectors aot-proof crds crds-check format format-check images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery nova-vectors aot-proof crds crds-check format format-check images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -84,6 +84,10 @@ load: ## Count what 2,000 claims at once ask of the API server that PCI_TEST_API
 	@test -n "$(PCI_TEST_APISERVER)" || { echo "PCI_TEST_APISERVER names no API server: see docs/testing.md."; exit 1; }
 	$(call publish,src/PciOperator.Controller,controller)
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- load "$(PCI_TEST_APISERVER)" artifacts/publish/controller/pcioperator-controller $(LOAD)
+
+load-delivery: ## Count what 200 claims with a pod each ask of the API server that PCI_TEST_APISERVER names, and time the scheduler's wait (LOAD="200 8": claims, nodes)
+	@test -n "$(PCI_TEST_APISERVER)" || { echo "PCI_TEST_APISERVER names no API server: see docs/testing.md."; exit 1; }
+	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- delivery "$(PCI_TEST_APISERVER)" $(LOAD)
 
 nova-vectors: ## Compare with Nova's own answers: make nova-vectors DIR=<folder of cases.jsonl, expected.jsonl, exact.jsonl>
 	$(call build,tools/PciOperator.Nova)

@@ -372,6 +372,16 @@ public sealed class SimulatedHost
         }
     }
 
+    /// <summary>Whether the kernel has iommufd (/dev/iommu).</summary>
+    public void SetIommufd(bool has)
+    {
+        lock (_kernel.Gate)
+        {
+            _state.Iommufd = has;
+            Touch();
+        }
+    }
+
     /// <summary>Kills the agent, kill -9: its calls fail from now on; <see cref="Files"/> is for the next one.</summary>
     public void CrashAgent()
     {
@@ -644,6 +654,12 @@ public sealed class SimulatedHost
                 }
             );
         }
+
+        // Modes are not simulated.
+        public void WriteForOthers(string path, ReadOnlySpan<byte> content) => WriteDurably(path, content);
+
+        // A folder is there as long as something is in it.
+        public void DeleteEmptyFolder(string path) => CheckAlive();
 
         public void Delete(string path) =>
             Act(

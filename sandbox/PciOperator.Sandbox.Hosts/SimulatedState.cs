@@ -63,6 +63,8 @@ internal sealed class SimulatedState
 
     /// <summary>The agent's network and PID namespaces are PID 1's.</summary>
     public bool AgentSeesHost { get; set; } = true;
+
+    public bool Iommufd { get; set; } = true;
 }
 
 /// <summary>A process of a simulated host.</summary>

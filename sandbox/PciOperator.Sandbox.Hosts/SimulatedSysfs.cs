@@ -298,6 +298,8 @@ internal static class SimulatedSysfs
             tree.Text("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y");
         if (state.Drivers.Contains("vfio-pci"))
             tree.Put("/dev/vfio/vfio", new FileTree.Node(new DeviceNumber(false, 10, 196)));
+        if (state.Iommufd)
+            tree.Put("/dev/iommu", new FileTree.Node(new DeviceNumber(false, 10, 126)));
         if (state.Loadable.Count > 0)
         {
             tree.Text(

@@ -1,6 +1,8 @@
 using System.Diagnostics;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
+using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
@@ -26,7 +28,12 @@ internal sealed class Demo
     {
         using ILoggerFactory logs = KubernetesLogging.Create(LogLevel.Error, LogFormat.Text);
         await using SandboxCluster cluster = await SandboxCluster.StartAsync(
-            new SandboxClusterOptions { Log = logs.CreateLogger("demo") },
+            new SandboxClusterOptions
+            {
+                Log = logs.CreateLogger("demo"),
+                RunsPods = true,
+                Controller = new ControllerOptions { LeaderElect = false },
+            },
             ct: ct
         );
         return await new Demo(cluster, samples).PlayAsync(nodes, ct);
@@ -74,6 +81,31 @@ internal sealed class Demo
         await ShowClaimsAsync(ct);
         CheckBound(await ClaimsAsync(ct));
 
+        Say(
+            "VMs get the devices",
+            "a pod for each claim, as KubeVirt makes one for a VM, and one whose claim waits for it. kube-scheduler allocates the ResourceClaims, kubelets have the agents prepare them (DRA), and a container sees its devices and no others."
+        );
+        await Manifests.ApplyAsync(
+            _cluster.Client,
+            """
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PassthroughClaim
+            metadata:
+              name: roaming
+            spec:
+              bindingMode: WaitForFirstConsumer
+              requests:
+                - name: disk
+                  alias: nvme
+            """,
+            ct: ct
+        );
+        foreach (string name in claims.Append("roaming"))
+            await Manifests.ApplyAsync(_cluster.Client, Vm(name), ct: ct);
+        foreach (string name in claims.Append("roaming"))
+            await UntilAsync($"the start of VM {name}", async () => await DevicesOfAsync(name, ct) is not null, ct);
+        await ShowVmsAsync([.. claims, "roaming"], ct);
+
         Say("What can't be served says why", "a claim for more cards than any node has:");
         await Manifests.ApplyAsync(
             _cluster.Client,
@@ -95,13 +127,20 @@ internal sealed class Demo
             $"  [yellow]{Markup.Escape((await ClaimAsync("too-much", ct))?.Status?.Conditions.Find(Conditions.Scheduled)?.Message ?? "")}[/]"
         );
 
-        Say("Everything is given back", "the claims are deleted; each goes when its devices are on their own host drivers again.");
+        Say(
+            "Everything is given back",
+            "the VMs are deleted, and the claims; each goes when its VM is gone and its devices are on their own host drivers again."
+        );
+        foreach (string name in claims.Append("roaming"))
+            await _cluster.Client.DeleteAsync<V1Pod>("vm-" + name, "default", ct: ct);
         await _cluster.Client.DeleteAsync<PassthroughClaim>("too-much", "default", ct: ct);
+        await _cluster.Client.DeleteAsync<PassthroughClaim>("roaming", "default", ct: ct);
         int released = 0;
         foreach (string name in claims)
             await _cluster.Client.DeleteAsync<PassthroughClaim>(name, "default", ct: ct);
         foreach (string name in claims)
             released += await UntilAsync($"the release of {name}", async () => await ClaimAsync(name, ct) is null, ct) ? 1 : 0;
+        await UntilAsync("the release of roaming", async () => await ClaimAsync("roaming", ct) is null, ct);
         CheckRestored(before, Drivers());
 
         foreach (string failure in _failures)
@@ -214,6 +253,70 @@ internal sealed class Demo
                 ),
                 string.Join("\n", (claim.Status?.Devices ?? []).Select(d => d.Driver ?? "-"))
             );
+        }
+
+        _console.Write(table);
+    }
+
+    /// <summary>A pod as virt-controller makes it of a VM, as far as devices go.</summary>
+    private static string Vm(string claim) =>
+        $$"""
+            apiVersion: v1
+            kind: Pod
+            metadata:
+              name: vm-{{claim}}
+              namespace: default
+            spec:
+              resourceClaims:
+                - name: devices
+                  resourceClaimName: {{claim}}
+              containers:
+                - name: compute
+                  image: virt-launcher
+                  resources:
+                    claims:
+                      - name: devices
+                    requests:
+                      cpu: "4"
+            """;
+
+    /// <summary>The node of a claim's VM, and what the VM has; null: it doesn't run yet.</summary>
+    private async Task<(string Node, IReadOnlyList<PodDevice> Devices)?> DevicesOfAsync(string claim, CancellationToken ct)
+    {
+        V1Pod? pod = await _cluster.Client.GetAsync<V1Pod>("vm-" + claim, "default", ct);
+        return
+            pod?.Spec?.NodeName is { Length: > 0 } node
+            && _cluster.Pods[node].Running.TryGetValue(pod.Metadata.Uid, out IReadOnlyList<PodDevice>? devices)
+            ? (node, devices)
+            : null;
+    }
+
+    /// <summary>Of a device's nodes the group's: /dev/vfio/vfio, /dev/iommu and the device's own are there, too.</summary>
+    private static bool IsGroup(string node) =>
+        node.StartsWith("/dev/vfio/", StringComparison.Ordinal) && char.IsAsciiDigit(node["/dev/vfio/".Length]);
+
+    /// <summary>One row a VM, and whether it has what its claim says.</summary>
+    private async Task ShowVmsAsync(IReadOnlyList<string> claims, CancellationToken ct)
+    {
+        Table table = new Table().Border(TableBorder.Rounded).AddColumns("VM", "Node", "Request", "Address", "Group that it opens");
+        foreach (string name in claims)
+        {
+            if (await DevicesOfAsync(name, ct) is not { } vm)
+                continue;
+            PodDevice[] devices = [.. vm.Devices.OrderBy(d => d.Address, StringComparer.Ordinal)];
+            table.AddRow(
+                "vm-" + name,
+                vm.Node,
+                string.Join("\n", devices.Select(d => d.Request)),
+                string.Join("\n", devices.Select(d => d.Address)),
+                string.Join("\n", devices.Select(d => d.Nodes.Single(IsGroup)))
+            );
+            PassthroughClaim? claim = await ClaimAsync(name, ct);
+            IEnumerable<string> held = (claim?.Status?.Devices ?? []).Select(d => d.Address).Order(StringComparer.Ordinal);
+            string has = string.Join(", ", devices.Select(d => d.Address));
+            string wanted = string.Join(", ", held);
+            if (claim?.Status?.NodeName != vm.Node || has != wanted)
+                _failures.Add($"vm-{name} on {vm.Node} has {has}, and its claim {wanted}");
         }
 
         _console.Write(table);

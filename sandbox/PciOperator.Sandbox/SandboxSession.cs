@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using PciOperator.Controller;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
 using PciOperator.Sandbox.Cluster;
@@ -14,7 +15,12 @@ internal static class SandboxSession
     {
         using ILoggerFactory logs = KubernetesLogging.Create(LogLevel.Warning, LogFormat.Text);
         await using SandboxCluster cluster = await SandboxCluster.StartAsync(
-            new SandboxClusterOptions { Log = logs.CreateLogger("sandbox") },
+            new SandboxClusterOptions
+            {
+                Log = logs.CreateLogger("sandbox"),
+                RunsPods = true,
+                Controller = new ControllerOptions { LeaderElect = false },
+            },
             new SandboxApiServerOptions { Port = port },
             ct
         );
@@ -38,6 +44,8 @@ internal static class SandboxSession
         console.WriteLine("  kubectl explain ptc.spec.requests");
         console.WriteLine("  kubectl apply -f config/samples/claims.yaml");
         console.WriteLine("  kubectl get ptc -w");
+        console.WriteLine("  kubectl apply -f config/samples/kubevirt/pod-dpdk.yaml");
+        console.WriteLine("  kubectl get resourceclaims,resourceslices,pods -o wide");
         console.WriteLine();
         console.MarkupLine("[grey]Ctrl-C ends it, and everything in it.[/]");
         try

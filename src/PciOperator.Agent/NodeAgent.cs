@@ -3,6 +3,7 @@ using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
+using PciOperator.Kubelet;
 using PciOperator.Kubernetes;
 using Prometheus;
 
@@ -16,6 +17,7 @@ namespace PciOperator.Agent;
 [Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch")]
 [Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes/status", "patch")]
 [Kubernetes.Schema.EntityRbac("events.k8s.io", "events", "create,patch")]
+[Kubernetes.Schema.EntityRbac("resource.k8s.io", "resourceclaims", "get")]
 public sealed class NodeAgent : IAsyncDisposable
 {
     private readonly NodeAgentOptions _options;
@@ -28,6 +30,7 @@ public sealed class NodeAgent : IAsyncDisposable
     private readonly NodeStatusWriter _status;
     private readonly NetDeviceNames _names;
     private readonly FreeRequests _freeing;
+    private readonly KubeletPlugin? _kubelet;
 
     // Beyond it a look at everything is as quick.
     private const int MostHeard = 4096;
@@ -74,9 +77,25 @@ public sealed class NodeAgent : IAsyncDisposable
         _names = new NetDeviceNames(files, stateDirectory, log);
         _freeing = new FreeRequests(host, files, stateDirectory, log);
         _vfs = new VfProvisioner(host, time, log, options.Retry, LookAgain);
-        _claims = new ClaimWorker(host, options.Retry, time, log, metrics, events, LookAgain);
+        _claims = new ClaimWorker(
+            host,
+            options.Retry,
+            time,
+            log,
+            metrics,
+            events,
+            LookAgain,
+            (uid, ct) => _kubelet?.WithdrawAsync(uid, ct) ?? Task.CompletedTask
+        );
         _cache.OnChange(_ => Wake());
         _host.Changed += () => LookAgain(changed: true);
+        if (options.Kubelet is null)
+            return;
+        var offers = new KubeletNode(options, client, () => _cache.Get(options.NodeName), host, _claims, events, metrics);
+        _kubelet = new KubeletPlugin(options.Kubelet, offers, files, time, log);
+        _kubelet.Changed += Wake;
+        _cache.OnChange(_ => _kubelet.NodeChanged());
+        _host.Changed += _kubelet.NodeChanged;
     }
 
     /// <summary>Why the agent is not ready, or null: for <c>/readyz</c>.</summary>
@@ -90,7 +109,14 @@ public sealed class NodeAgent : IAsyncDisposable
     {
         await RecoverAsync(ct);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
-        Task[] parts = [_cache.RunAsync(stop.Token), ListenAsync(stop.Token), TickAsync(stop.Token), RoundsAsync(stop.Token)];
+        Task[] parts =
+        [
+            _cache.RunAsync(stop.Token),
+            ListenAsync(stop.Token),
+            TickAsync(stop.Token),
+            RoundsAsync(stop.Token),
+            _kubelet?.RunAsync(stop.Token) ?? Task.Delay(Timeout.Infinite, stop.Token),
+        ];
         try
         {
             await await Task.WhenAny(parts);
@@ -132,7 +158,12 @@ public sealed class NodeAgent : IAsyncDisposable
     }
 
     /// <inheritdoc/>
-    public ValueTask DisposeAsync() => _cache.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        if (_kubelet is not null)
+            await _kubelet.DisposeAsync();
+        await _cache.DisposeAsync();
+    }
 
     /// <summary>Asks for another round: of the whole host when that has changed.</summary>
     private void LookAgain(bool changed)
@@ -237,6 +268,7 @@ public sealed class NodeAgent : IAsyncDisposable
         _vfs.Look(node, _snapshot!, rules, ct);
         LookForUnseen(wanted);
         _claims.Start(new AgentRound(node, rules, wanted, _snapshot!, _seen), _vfs.MayBringVfs, ct);
+        await TakeBackAsync(node, wanted, ct);
         await PublishAsync(node, rules, wanted, ct);
         Volatile.Write(ref _notReady, null);
     }
@@ -280,6 +312,23 @@ public sealed class NodeAgent : IAsyncDisposable
         }
     }
 
+    /// <summary>Takes back what an earlier agent handed out, and could not take back, of claims that are no longer here.</summary>
+    private async Task TakeBackAsync(PciNode node, Dictionary<string, PciAssignment> wanted, CancellationToken ct)
+    {
+        // A PciNode that was made anew says nothing yet.
+        if (_kubelet is null || node.Spec.Settling == true)
+            return;
+        try
+        {
+            await _kubelet.WithdrawAllButAsync(_host.Holdings.Select(h => h.ClaimUid).Concat(wanted.Keys).ToHashSet(), ct);
+        }
+        catch (HostIoException e)
+        {
+            _log.LogWarning("What was handed out of claims that are gone can't be taken back, which is tried again: {Message}", e.Message);
+            _ = WakeAfterAsync(_options.Retry, ct);
+        }
+    }
+
     /// <summary>
     /// Frees the used-once devices that an administrator names on the PciNode. True when the host has to be looked at again.
     /// </summary>
@@ -317,7 +366,8 @@ public sealed class NodeAgent : IAsyncDisposable
             known,
             _vfs.Notes,
             _options.Version,
-            _time.GetUtcNow()
+            _time.GetUtcNow(),
+            _kubelet is null ? null : new KubeletView(_kubelet.Status, _kubelet.Delivered, _kubelet.Resources)
         );
         if (await _status.WriteAsync(node, status, ct) is { } written)
             _cache.Observe(written);

@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Kubelet;
 
 namespace PciOperator.Agent;
 
@@ -10,6 +11,9 @@ public sealed record NodeAgentOptions
 
     /// <summary>Which installation it is of: it leaves a PciNode alone that is another's. Null: whoever has marked it is obeyed.</summary>
     public Installation? Installation { get; init; }
+
+    /// <summary>Where the kubelet is that devices are handed to; null: they are bound, and handed to nobody.</summary>
+    public KubeletOptions? Kubelet { get; init; }
 
     /// <summary>How often everything is looked at again although nothing was said to have changed.</summary>
     public TimeSpan Resync { get; init; } = TimeSpan.FromMinutes(10);

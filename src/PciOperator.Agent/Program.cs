@@ -3,6 +3,7 @@ using Microsoft.Extensions.Logging;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Host;
+using PciOperator.Kubelet;
 using PciOperator.Kubernetes;
 
 var node = new Option<string>("--node-name")
@@ -29,6 +30,17 @@ var state = new Option<string>("--state-dir")
 {
     Description = "Where the journal is kept, on the host.",
     DefaultValueFactory = _ => "/var/lib/pcioperator",
+};
+var kubelet = new Option<string>("--kubelet-dir")
+{
+    Arity = ArgumentArity.ZeroOrOne,
+    Description = "The kubelet's folder, on the host; empty for no kubelet: devices are bound, and handed to nobody.",
+    DefaultValueFactory = _ => "/var/lib/kubelet",
+};
+var cdi = new Option<string>("--cdi-dir")
+{
+    Description = "Where the container runtime looks for CDI files, on the host.",
+    DefaultValueFactory = _ => "/var/run/cdi",
 };
 var health = new Option<string>("--health-address")
 {
@@ -57,6 +69,8 @@ var command = new RootCommand("Holds this host's PCI devices to its PciNode.")
     installation,
     root,
     state,
+    kubelet,
+    cdi,
     health,
     denied,
     level,
@@ -65,8 +79,21 @@ var command = new RootCommand("Holds this host's PCI devices to its PciNode.")
 command.SetAction(
     (parsed, _) =>
     {
+        string kubeletFolder = TextOf(parsed, kubelet).TrimEnd('/');
         var options = new NodeAgentOptions
         {
+            Kubelet =
+                kubeletFolder.Length == 0
+                    ? null
+                    : new KubeletOptions
+                    {
+                        Driver = DraNames.Driver,
+                        KubeletDirectory = kubeletFolder,
+                        CdiDirectory = parsed.GetValue(cdi)!,
+                        StateDirectory = parsed.GetValue(state)!,
+                        SocketRoot = parsed.GetValue(root)!,
+                        PodUid = Environment.GetEnvironmentVariable("POD_UID"),
+                    },
             NodeName = parsed.GetValue(node)!,
             Installation = parsed.GetValue(installation) is { Length: > 0 } whose ? new Installation(whose, parsed.GetValue(ns)!) : null,
         };

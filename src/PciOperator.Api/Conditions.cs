@@ -83,6 +83,10 @@ public static class Conditions
         return old is null ? [.. conditions ?? [], condition] : [.. conditions!.Select(c => c.Type == type ? condition : c)];
     }
 
+    /// <summary>A list without one condition.</summary>
+    public static IReadOnlyList<V1Condition>? Without(this IReadOnlyList<V1Condition>? conditions, string type) =>
+        conditions.Find(type) is null ? conditions : [.. conditions!.Where(c => c.Type != type)];
+
     /// <summary>The condition of a type, or null.</summary>
     public static V1Condition? Find(this IReadOnlyList<V1Condition>? conditions, string type) =>
         conditions?.FirstOrDefault(c => c.Type == type);

@@ -87,7 +87,8 @@ public sealed partial record PassthroughClaimSpec
 
     /// <summary>
     /// How a VM or pod gets the devices: `DRA`, by the ResourceClaim of the claim's name, or `DevicePlugin`, by the extended resource that
-    /// status.resourceName names. Absent: by DRA where the cluster serves resource.k8s.io/v1.
+    /// status.resourceName names, or `None`, for who runs on the node without Kubernetes (QEMU, libvirt). Absent: as the installation says, which
+    /// is by DRA where the cluster serves resource.k8s.io/v1, else by the device plugin.
     /// </summary>
     public Delivery? Delivery { get; set; }
 }
@@ -298,6 +299,9 @@ public enum Delivery
 
     /// <summary>By an extended resource of the claim's own.</summary>
     DevicePlugin,
+
+    /// <summary>Not at all: who runs on the node without Kubernetes (QEMU, libvirt) opens the device nodes there.</summary>
+    None,
 }
 
 /// <summary>Whether a guest has a NUMA topology when its NUMA nodes are not given.</summary>

@@ -25,6 +25,7 @@ public static class TenantWords
         ["VfioUnavailable"] = "the node's kernel offers no VFIO",
         ["OpenFailed"] = "a device's group could not be opened",
         ["NotBound"] = "a device is not bound to its driver",
+        ["TooSlow"] = "the node did not bind the devices in time",
         ["InUse"] = "a device is open on the node",
         ["WriteBlocked"] = "a write to the kernel has not come back",
         ["HostUnreadable"] = "the node could not find out whether a device is in use",

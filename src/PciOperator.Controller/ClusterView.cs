@@ -75,7 +75,7 @@ internal sealed class ClusterView
                 _assigned.Remove((assignment.ClaimUid, name));
             foreach (PciAssignment assignment in node?.Spec.Assignments ?? [])
                 _assigned.Add((assignment.ClaimUid, name));
-            more = Admits(facts.PciNode) != Admits(node);
+            more = Admits(facts.PciNode) != Admits(node) || IsRegistered(facts.PciNode) != IsRegistered(node);
             if (more)
                 Note(name, facts, []);
             if (!PciNodeRules.Same(facts.PciNode?.Spec.Rules, node?.Spec.Rules ?? []))
@@ -92,6 +92,8 @@ internal sealed class ClusterView
             n is { Metadata.DeletionTimestamp: null, Status: { } status }
             && !NodeShares.IsFull(n.Spec)
             && status.Conditions.IsTrue(Conditions.InventoryReady);
+
+        static bool IsRegistered(PciNode? n) => n?.Status?.Conditions.IsTrue(Conditions.KubeletRegistered) == true;
 
         static long Version(PciNode n) => long.TryParse(n.Metadata.ResourceVersion, out long version) ? version : 0;
     }
@@ -179,6 +181,29 @@ internal sealed class ClusterView
         }
 
         return GroupDecision.Busy;
+    }
+
+    /// <summary>The nodes that could serve a claim now, best first, each with the devices that it would give; nothing is taken.</summary>
+    /// <param name="claim">The claim.</param>
+    /// <param name="onlyNode">The node where others of its group are; null: any.</param>
+    /// <param name="most">How many are wanted.</param>
+    /// <param name="refusal">When none could: why, in a sentence.</param>
+    public IReadOnlyList<NodeAllocation> Rank(ClaimToPlace claim, string? onlyNode, int most, out string refusal)
+    {
+        ClusterInventory inventory;
+        lock (_lock)
+            inventory = _inventory;
+        Interlocked.Increment(ref _decisions);
+        RefusalReason? Filter(string name) =>
+            WhyNot(claim.Claim, onlyNode, name)
+            ?? (
+                _nodes.GetValueOrDefault(name)?.PciNode?.Status?.Conditions.IsTrue(Conditions.KubeletRegistered) == true
+                    ? null
+                    : new("KubeletNotRegistered", "have a kubelet that does not know the agent's DRA plugin")
+            );
+        IReadOnlyList<NodeAllocation> ranked = Allocator.Rank(inventory, claim.Requirements, Filter, most, out Decision? refused);
+        refusal = refused is null ? "" : refused.Summary + WithheldDevices.Of(inventory.Nodes, Filter, claim, WordOf);
+        return ranked;
     }
 
     private GroupDecision PlaceAlone(ClusterInventory inventory, ClaimToPlace claim, string? onlyNode)

@@ -31,7 +31,26 @@ internal sealed class ControllerCaches
     /// <summary>Agent pods by node.</summary>
     public const string ByPodNode = "pod-node";
 
-    public ControllerCaches(IEntityClient client, ControllerOptions options, TimeProvider time, ILogger log, CollectorRegistry metrics)
+    /// <summary>Claims by the UID of the template's ResourceClaim that they stand behind.</summary>
+    public const string ByTemplateClaim = "template-claim";
+
+    /// <summary>Pods without a node by <c>namespace/name</c> of each ResourceClaim that they want.</summary>
+    public const string ByResourceClaim = "resource-claim";
+
+    /// <param name="client">The server.</param>
+    /// <param name="options">Which pods are agents'.</param>
+    /// <param name="dra">Whether the cluster serves resource.k8s.io/v1.</param>
+    /// <param name="time">Clock.</param>
+    /// <param name="log">Log.</param>
+    /// <param name="metrics">Metrics.</param>
+    public ControllerCaches(
+        IEntityClient client,
+        ControllerOptions options,
+        bool dra,
+        TimeProvider time,
+        ILogger log,
+        CollectorRegistry metrics
+    )
     {
         Nodes = new(client, time: time, logger: log, metrics: metrics);
         PciNodes = new(client, time: time, logger: log, metrics: metrics);
@@ -45,12 +64,28 @@ internal sealed class ControllerCaches
             ByHeldClaim,
             n => (n.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected).Select(a => a.ClaimUid)
         );
+        Claims.AddIndex(ByTemplateClaim, c => TemplateClaim.OwnerOf(c) is { } owner ? [owner.Uid] : []);
         Claims.AddIndex(ByUid, c => [c.Metadata.Uid!]);
         Claims.AddIndex(ByNode, c => c.Status?.NodeName is { Length: > 0 } name ? [name] : []);
         Claims.AddIndex(ByCoLocatedName, c => (c.Spec.CoLocateWith ?? []).Select(n => $"{c.Metadata.NamespaceProperty}/{n}"));
         Claims.AddIndex(ByPending, c => c.Metadata.DeletionTimestamp is null && c.Status?.NodeName is not { Length: > 0 } ? ["true"] : []);
         AgentPods.AddIndex(ByPodNode, p => p.Spec?.NodeName is { Length: > 0 } name ? [name] : []);
+        if (!dra)
+            return;
+        ResourceClaims = new(client, null, new ListOptions { LabelSelector = ResourceObjects.Labelled }, time, log, metrics);
+        ResourceSlices = new(client, null, new ListOptions { FieldSelector = $"spec.driver={DraNames.Driver}" }, time, log, metrics);
+        WaitingPods = new(client, null, new ListOptions { FieldSelector = "spec.nodeName=" }, time, log, metrics);
+        WaitingPods.AddIndex(ByResourceClaim, Wanted);
     }
+
+    /// <summary>The ResourceClaims that a pod wants, as <c>namespace/name</c>.</summary>
+    public static IEnumerable<string> Wanted(V1Pod pod) =>
+        (pod.Spec?.ResourceClaims ?? [])
+            .Select(c => c.ResourceClaimName)
+            .Concat((pod.Status?.ResourceClaimStatuses ?? []).Select(c => c.ResourceClaimName))
+            .Where(n => !string.IsNullOrEmpty(n))
+            .Select(n => $"{pod.Metadata.NamespaceProperty}/{n}")
+            .Distinct();
 
     public WatchCache<V1Node> Nodes { get; }
 
@@ -64,29 +99,54 @@ internal sealed class ControllerCaches
 
     public WatchCache<V1Pod> AgentPods { get; }
 
-    public IEnumerable<Task> Run(CancellationToken ct) =>
-        [Nodes.RunAsync(ct), PciNodes.RunAsync(ct), Specs.RunAsync(ct), Aliases.RunAsync(ct), Claims.RunAsync(ct), AgentPods.RunAsync(ct)];
+    /// <summary>The ResourceClaims that are labelled as ours; null: the cluster serves none.</summary>
+    public WatchCache<Resourcev1ResourceClaim>? ResourceClaims { get; }
 
-    public Task WaitForSyncAsync(CancellationToken ct) =>
-        Task.WhenAll(
-            Nodes.WaitForSyncAsync(ct),
-            PciNodes.WaitForSyncAsync(ct),
-            Specs.WaitForSyncAsync(ct),
-            Aliases.WaitForSyncAsync(ct),
-            Claims.WaitForSyncAsync(ct),
-            AgentPods.WaitForSyncAsync(ct)
-        );
+    /// <summary>The ResourceSlices of our driver; null: the cluster serves none.</summary>
+    public WatchCache<V1ResourceSlice>? ResourceSlices { get; }
+
+    /// <summary>Pods that have no node yet; null: nobody can want a ResourceClaim.</summary>
+    public WatchCache<V1Pod>? WaitingPods { get; }
+
+    public IEnumerable<Task> Run(CancellationToken ct) => All.Select(c => c.Run(ct));
+
+    public Task WaitForSyncAsync(CancellationToken ct) => Task.WhenAll(All.Select(c => c.WaitForSync(ct)));
 
     /// <summary>Why what one of them has may be old, or null.</summary>
-    public string? WhyOld() =>
-        Nodes.WhyOld() ?? PciNodes.WhyOld() ?? Specs.WhyOld() ?? Aliases.WhyOld() ?? Claims.WhyOld() ?? AgentPods.WhyOld();
+    public string? WhyOld() => All.Select(c => c.WhyOld()).FirstOrDefault(w => w is not null);
 
     /// <summary>Why one of them no longer tries, or null.</summary>
-    public string? WhyStuck() =>
-        Nodes.WhyStuck() ?? PciNodes.WhyStuck() ?? Specs.WhyStuck() ?? Aliases.WhyStuck() ?? Claims.WhyStuck() ?? AgentPods.WhyStuck();
+    public string? WhyStuck() => All.Select(c => c.WhyStuck()).FirstOrDefault(w => w is not null);
 
-    public bool HaveSynced =>
-        Nodes.HasSynced && PciNodes.HasSynced && Specs.HasSynced && Aliases.HasSynced && Claims.HasSynced && AgentPods.HasSynced;
+    public bool HaveSynced => All.All(c => c.HasSynced());
+
+    private IEnumerable<AnyCache> All =>
+        new[]
+        {
+            AnyCache.Of(Nodes),
+            AnyCache.Of(PciNodes),
+            AnyCache.Of(Specs),
+            AnyCache.Of(Aliases),
+            AnyCache.Of(Claims),
+            AnyCache.Of(AgentPods),
+            AnyCache.Of(ResourceClaims),
+            AnyCache.Of(ResourceSlices),
+            AnyCache.Of(WaitingPods),
+        }.OfType<AnyCache>();
+
+    /// <summary>A cache, whatever it is of.</summary>
+    private sealed record AnyCache(
+        Func<CancellationToken, Task> Run,
+        Func<CancellationToken, Task> WaitForSync,
+        Func<string?> WhyOld,
+        Func<string?> WhyStuck,
+        Func<bool> HasSynced
+    )
+    {
+        public static AnyCache? Of<T>(WatchCache<T>? cache)
+            where T : class, k8s.IKubernetesObject<V1ObjectMeta> =>
+            cache is null ? null : new(cache.RunAsync, cache.WaitForSyncAsync, cache.WhyOld, cache.WhyStuck, () => cache.HasSynced);
+    }
 
     /// <summary>Whether a node has an agent pod that is Ready.</summary>
     public bool IsAgentReady(string node) =>

@@ -55,6 +55,14 @@ public sealed record ControllerOptions
     public TimeSpan CountDelay { get; init; } = TimeSpan.FromSeconds(1);
 
     /// <summary>
+    /// How claims that don't say so are delivered; null: by DRA where the cluster serves resource.k8s.io/v1, else by the device plugin.
+    /// </summary>
+    public Delivery? DefaultDelivery { get; init; }
+
+    /// <summary>How long the agent of a node that kube-scheduler took has to bind a claim's devices, before another node is taken.</summary>
+    public TimeSpan BindingTimeout { get; init; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>
     /// Claims that are worked on at a time. A worker waits nearly always for the server, and what all of them decide for one node while a
     /// write of that node is under way is its next write: with few workers a burst of claims writes each PciNode, the largest object there
     /// is, once for every few claims.

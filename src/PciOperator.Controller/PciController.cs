@@ -70,7 +70,10 @@ public sealed class PciController
 
     private async Task LeadAsync(CancellationToken ct)
     {
-        var caches = new ControllerCaches(_client, _options, _time, _log, _metrics);
+        bool draIsServed = await ServesDraAsync(ct);
+        var caches = new ControllerCaches(_client, _options, draIsServed, _time, _log, _metrics);
+        var dra = new DraDelivery(_client, caches, _time, _log);
+        var deliveries = new Deliveries(_options, draIsServed);
         var owner = new ClusterOwner(caches.PciNodes, _options, _time, _log, _metrics, _events);
         _owner = owner;
         var view = new ClusterView();
@@ -80,7 +83,20 @@ public sealed class PciController
         var claims = new ControllerLoop<PassthroughClaim>(
             "claims",
             caches.Claims,
-            new ClaimController(_client, caches, view, writer, _events, _metrics, _time, _log, _options),
+            new ClaimController(
+                _client,
+                caches,
+                view,
+                writer,
+                dra,
+                deliveries,
+                new CandidateNodes(view, caches, dra),
+                _events,
+                _metrics,
+                _time,
+                _log,
+                _options
+            ),
             workers: _options.ClaimWorkers,
             logger: _log,
             metrics: _metrics,
@@ -98,7 +114,7 @@ public sealed class PciController
         var pciNodes = new ControllerLoop<PciNode>(
             "pcinodes",
             caches.PciNodes,
-            new PciNodeController(_client, caches, view, writer, _events, _time, _log),
+            new PciNodeController(_client, caches, view, writer, deliveries, _events, _time, _log),
             workers: 4,
             logger: _log,
             metrics: _metrics,
@@ -120,6 +136,8 @@ public sealed class PciController
             metrics: _metrics,
             time: _time
         );
+
+        IReadOnlyList<Part> delivery = DeliveryParts(caches, claims);
 
         var wakes = new Wakes(_time);
         var pending = new Debounce(
@@ -176,9 +194,17 @@ public sealed class PciController
         view.OffersChanged += pending.Trigger;
         leftOut.Changed += counts.Trigger;
         Connect(caches, view, _options.Installation, claims, nodes, pciNodes, counts, rules, tied);
+        var permitted = new Debounce(_options.CountDelay, _time, PermitAsync(new PermittedHostDevices(_client, caches.Claims.List, _log)));
+        ConnectDelivery(caches, claims, permitted);
 
         _whyStuck = () =>
-            caches.WhyStuck() ?? claims.WhyStuck() ?? nodes.WhyStuck() ?? pciNodes.WhyStuck() ?? specs.WhyStuck() ?? aliases.WhyStuck();
+            caches.WhyStuck()
+            ?? claims.WhyStuck()
+            ?? nodes.WhyStuck()
+            ?? pciNodes.WhyStuck()
+            ?? specs.WhyStuck()
+            ?? aliases.WhyStuck()
+            ?? delivery.Select(d => d.WhyStuck()).FirstOrDefault(w => w is not null);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
         List<Task> parts = [.. caches.Run(stop.Token)];
         try
@@ -203,6 +229,8 @@ public sealed class PciController
                 counts.RunAsync(stop.Token),
                 rules.RunAsync(stop.Token),
                 tied.RunAsync(stop.Token),
+                permitted.RunAsync(stop.Token),
+                .. delivery.Select(d => d.RunAsync(stop.Token)),
             ]);
             await await Task.WhenAny(parts);
         }
@@ -215,6 +243,125 @@ public sealed class PciController
                     p.ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default)
                 )
             );
+        }
+    }
+
+    /// <summary>Whether the cluster serves resource.k8s.io/v1; what comes with an upgrade of the cluster is seen by the next leader.</summary>
+    private async Task<bool> ServesDraAsync(CancellationToken ct)
+    {
+        while (true)
+        {
+            try
+            {
+                using System.Text.Json.JsonDocument served = await _client.GetRawAsync("/apis/resource.k8s.io/v1", ct);
+                return true;
+            }
+            catch (ApiException none) when (none.IsNotFound)
+            {
+                return false;
+            }
+            catch (Exception error) when (error is ApiException or HttpRequestException)
+            {
+                _log.LogWarning("whether the cluster serves resource.k8s.io/v1 can't be asked yet: {Message}", error.Cause());
+                await Task.Delay(TimeSpan.FromSeconds(1), _time, ct);
+            }
+        }
+    }
+
+    /// <summary>Keeps KubeVirt's list in step; what fails is tried again at the next change, and is no reason to stop.</summary>
+    private Func<CancellationToken, Task> PermitAsync(PermittedHostDevices permitted) =>
+        async ct =>
+        {
+            try
+            {
+                await permitted.SyncAsync(ct);
+            }
+            catch (Exception error) when (error is ApiException or HttpRequestException)
+            {
+                _log.LogWarning("KubeVirt's permittedHostDevices are not in step: {Message}", error.Cause());
+            }
+        };
+
+    /// <summary>A loop of the controller, whatever it is of.</summary>
+    private sealed record Part(Func<CancellationToken, Task> RunAsync, Func<string?> WhyStuck)
+    {
+        public static Part Of<T>(ControllerLoop<T> loop)
+            where T : class, k8s.IKubernetesObject<V1ObjectMeta> => new(loop.RunAsync, loop.WhyStuck);
+    }
+
+    /// <summary>The loops that are there only where the cluster serves resource.k8s.io/v1.</summary>
+    private IReadOnlyList<Part> DeliveryParts(ControllerCaches caches, ControllerLoop<PassthroughClaim> claims)
+    {
+        if (caches is not { ResourceSlices: { } offered, ResourceClaims: { } resources })
+            return [];
+        var slices = new ControllerLoop<V1ResourceSlice>(
+            "slices",
+            offered,
+            new SliceController(_client, caches, claims.Enqueue, _log),
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
+        var templates = new ControllerLoop<Resourcev1ResourceClaim>(
+            "templateclaims",
+            resources,
+            new TemplateClaimController(_client, caches, _events, _log),
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
+        // Whoever has lost a claim, or got another, is looked at.
+        caches.Claims.OnChange(change =>
+        {
+            string? before = change.Old is null ? null : TemplateClaim.OwnerOf(change.Old)?.Uid;
+            string? after = change.New is null ? null : TemplateClaim.OwnerOf(change.New)?.Uid;
+            if (before == after)
+                return;
+            foreach (PassthroughClaim claim in new[] { change.Old, change.New }.OfType<PassthroughClaim>())
+            {
+                if (TemplateClaim.OwnerOf(claim) is { } owner)
+                    templates.Enqueue(new EntityKey(claim.Metadata.NamespaceProperty, owner.Name));
+            }
+        });
+        return [Part.Of(slices), Part.Of(templates)];
+    }
+
+    /// <summary>What changes of ResourceClaims, and of pods that wait for them, mean for claims.</summary>
+    private static void ConnectDelivery(ControllerCaches caches, ControllerLoop<PassthroughClaim> claims, Debounce permitted)
+    {
+        // What went while nobody led is seen at the first look.
+        permitted.Trigger();
+        caches.Claims.OnChange(change =>
+        {
+            if (change.Old?.Status?.ResourceName != change.New?.Status?.ResourceName)
+                permitted.Trigger();
+        });
+
+        caches.ResourceClaims?.OnChange(change =>
+        {
+            Resourcev1ResourceClaim resource = (change.New ?? change.Old)!;
+            EnqueueFor(resource.Metadata.NamespaceProperty, resource.Metadata.Name);
+            foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByTemplateClaim, resource.Metadata.Uid))
+                claims.Enqueue(EntityKey.Of(claim));
+        });
+        caches.WaitingPods?.OnChange(change =>
+        {
+            foreach (string name in new[] { change.Old, change.New }.OfType<V1Pod>().SelectMany(ControllerCaches.Wanted).Distinct())
+            {
+                int slash = name.IndexOf('/', StringComparison.Ordinal);
+                EnqueueFor(name[..slash], name[(slash + 1)..]);
+                if (caches.ResourceClaims!.Get(name[(slash + 1)..], name[..slash]) is { } resource)
+                {
+                    foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByTemplateClaim, resource.Metadata.Uid))
+                        claims.Enqueue(EntityKey.Of(claim));
+                }
+            }
+        });
+
+        void EnqueueFor(string ns, string name)
+        {
+            if (caches.Claims.Get(name, ns) is not null)
+                claims.Enqueue(new EntityKey(ns, name));
         }
     }
 

@@ -34,6 +34,11 @@ var refusal = new Option<TimeSpan>("--refusal-period")
     Description = "How long a device that an agent refused to give to a claim is kept out for that claim.",
     DefaultValueFactory = _ => new ControllerOptions().RefusalPeriod,
 };
+var delivery = new Option<Delivery?>("--default-delivery")
+{
+    Description =
+        "How claims that don't say so are delivered: DRA, DevicePlugin or None. Not given: by DRA where the cluster serves resource.k8s.io/v1, else by the device plugin.",
+};
 var health = new Option<string>("--health-address")
 {
     Arity = ArgumentArity.ZeroOrOne,
@@ -56,6 +61,7 @@ var command = new RootCommand("Places PassthroughClaims on nodes and keeps the P
     lease,
     elect,
     refusal,
+    delivery,
     health,
     level,
     format,
@@ -71,6 +77,7 @@ command.SetAction(
             AgentSelector = parsed.GetValue(selector)!,
             LeaderElect = parsed.GetValue(elect),
             RefusalPeriod = parsed.GetValue(refusal),
+            DefaultDelivery = parsed.GetValue(delivery),
             Identity = $"{Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName}_{Guid.NewGuid():N}",
         };
         return ProgramHost.RunAsync(
@@ -82,7 +89,7 @@ command.SetAction(
                 HealthAddress = TextOf(parsed, health),
                 LogLevel = parsed.GetValue(level),
                 LogFormat = parsed.GetValue(format),
-                EntityTypes = PciOperatorJsonContext.Default,
+                EntityTypes = ResourceJsonContext.WithOwnKinds,
             },
             async (context, ct) =>
             {

@@ -43,6 +43,8 @@ internal static partial class ClaimLoad
                 "127.0.0.1:0",
                 "--log-level",
                 "error",
+                "--default-delivery",
+                nameof(Delivery.None),
             ];
             using Process program = controller.EndsWith(".dll", StringComparison.Ordinal)
                 ? Start("dotnet", [controller, .. arguments])
@@ -141,7 +143,7 @@ internal static partial class ClaimLoad
 
     private static long Number(IReadOnlyDictionary<string, long> counts, string request) => counts.GetValueOrDefault(request);
 
-    private static Process Start(string file, IEnumerable<string> arguments)
+    internal static Process Start(string file, IEnumerable<string> arguments)
     {
         Process process =
             Process.Start(new ProcessStartInfo(file, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })
@@ -151,7 +153,7 @@ internal static partial class ClaimLoad
         return process;
     }
 
-    private static async Task<string> ReadyAsync(Process server)
+    internal static async Task<string> ReadyAsync(Process server)
     {
         while (await server.StandardOutput.ReadLineAsync() is { } line)
         {

@@ -42,6 +42,14 @@ if (args is ["load", var apiServer, var controller, .. var sizes])
     return await PciOperator.Benchmarks.ClaimLoad.RunAsync(apiServer, controller, Size(0, 2000), Size(1, 12), Size(2, 1500));
 }
 
+// And "delivery APISERVER [CLAIMS NODES]": the same until pods run with the devices.
+if (args is ["delivery", var realServer, .. var numbers])
+{
+    int Number(int index, int otherwise) =>
+        numbers.Length > index ? int.Parse(numbers[index], System.Globalization.CultureInfo.InvariantCulture) : otherwise;
+    return await PciOperator.Benchmarks.DeliveryLoad.RunAsync(realServer, Number(0, 200), Number(1, 8));
+}
+
 // In this process: no second build, so that it runs wherever the tests do.
 BenchmarkSwitcher
     .FromAssembly(typeof(PciOperator.Benchmarks.HostBenchmarks).Assembly)

@@ -21,7 +21,7 @@ internal static class Programs
         CollectorRegistry metrics = Metrics.NewCustomRegistry();
         using var client = new EntityClient(
             ClusterAccess.FromKubeconfig(kubeconfig),
-            PciOperatorJsonContext.Default,
+            ResourceJsonContext.WithOwnKinds,
             logger: log,
             wrap: inner => new KillingHandler(inner, kill),
             userAgent: "pcioperator-controller",
@@ -34,6 +34,7 @@ internal static class Programs
             new ControllerOptions
             {
                 LeaderElect = false,
+                DefaultDelivery = Delivery.None,
                 KickDelay = TimeSpan.FromMilliseconds(20),
                 CountDelay = TimeSpan.FromMilliseconds(50),
             },

@@ -172,7 +172,7 @@ internal sealed class ClockedController : IAsyncDisposable
     {
         var client = new EntityClient(
             _server.Configuration,
-            PciOperatorJsonContext.Default,
+            ResourceJsonContext.WithOwnKinds,
             wrap: inner => new Calls(this, _calls, inner),
             userAgent: "pcioperator-controller",
             fieldManager: "pcioperator-controller",

@@ -9,6 +9,22 @@ public sealed class DemoTests
     [Fact]
     public async Task Into_a_file_it_prints_no_colour_codes_whatever_the_environment_says()
     {
+        string said = await RunAsync();
+        Assert.DoesNotContain('\u001b', said);
+        Assert.EndsWith("demo: 6 claims ready, 6 released, 0 failed", said.TrimEnd(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task It_shows_what_each_VM_has()
+    {
+        string said = await RunAsync();
+        Assert.Matches(@"vm-database +│ node-\d +│ disk +│ [0-9a-f]{4}:23:00\.0 +│ /dev/vfio/\d+", said);
+        Assert.Matches(@"vm-roaming +│ node-\d +│ disk +│ [0-9a-f]{4}:23:00\.0 +│ /dev/vfio/\d+", said);
+        Assert.Contains("gpu-companion-2", said, StringComparison.Ordinal);
+    }
+
+    private static async Task<string> RunAsync()
+    {
         var start = new ProcessStartInfo("dotnet", [typeof(SandboxCluster).Assembly.Location, "demo"]) { RedirectStandardOutput = true };
         foreach (string variable in new[] { "GITHUB_ACTIONS", "CI", "TF_BUILD", "TEAMCITY_VERSION", "COLORTERM", "FORCE_COLOR" })
             start.Environment[variable] = "true";
@@ -16,7 +32,6 @@ public sealed class DemoTests
         using Process process = Process.Start(start)!;
         string said = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
-        Assert.DoesNotContain('\u001b', said);
-        Assert.EndsWith("demo: 6 claims ready, 6 released, 0 failed", said.TrimEnd(), StringComparison.Ordinal);
+        return said;
     }
 }

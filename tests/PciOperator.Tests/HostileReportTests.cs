@@ -60,6 +60,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                     Assignment(report.ClaimUid),
                     report,
                     null,
+                    DeliveryState.OnTheNode,
                     DateTimeOffset.UnixEpoch
                 );
                 Assert.DoesNotContain(status.Conditions!.SelectMany(c => c.Reason + c.Message), char.IsControl);

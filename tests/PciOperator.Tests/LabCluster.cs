@@ -97,6 +97,7 @@ public sealed class LabCluster : IAsyncDisposable
         new()
         {
             LeaderElect = false,
+            DefaultDelivery = Delivery.None,
             KickDelay = TimeSpan.FromMilliseconds(20),
             CountDelay = TimeSpan.FromMilliseconds(50),
         };

@@ -67,6 +67,32 @@ public sealed class LeanClaimTests
     }
 
     [Fact]
+    public void Of_owners_the_controlling_one_is_kept_when_it_can_mean_something()
+    {
+        static IList<V1OwnerReference>? OwnersOf(string owners) =>
+            JsonSerializer
+                .Deserialize(
+                    $$$"""{"metadata":{"name":"c","ownerReferences":{{{owners}}}},"spec":{"requests":[{"name":"r","alias":"a1"}]}}""",
+                    EntityJson.OptionsWith(PciOperatorJsonContext.Default).TypeInfo<PassthroughClaim>()
+                )!
+                .Metadata.OwnerReferences;
+
+        const string owner =
+            """{"apiVersion":"resource.k8s.io/v1","kind":"ResourceClaim","name":"r","uid":"u1","controller":true,"x":[{"controller":false}]}""";
+        V1OwnerReference kept = Assert.Single(
+            OwnersOf($$"""[{"kind":"K","name":"n","uid":"u"},7,{{owner}},{"controller":false,"kind":"K","name":"n","uid":"u"}]""")!
+        );
+        Assert.Equal(
+            ("resource.k8s.io/v1", "ResourceClaim", "r", "u1", true),
+            (kept.ApiVersion, kept.Kind, kept.Name, kept.Uid, kept.Controller)
+        );
+        Assert.Null(OwnersOf("null"));
+        Assert.Null(OwnersOf("""{"controller":true}"""));
+        Assert.Null(OwnersOf("""[{"controller":true,"kind":{"a":1},"name":"n","uid":"u"}]"""));
+        Assert.Null(OwnersOf($$"""[{"controller":true,"kind":"K","name":"{{new string('n', 300)}}","uid":"u"}]"""));
+    }
+
+    [Fact]
     public void A_claim_is_written_whole()
     {
         var claim = new PassthroughClaim

@@ -72,11 +72,11 @@ public sealed class ManifestTests
         Assert.Equal(4, bound.Count);
         Assert.All(bound, b => Assert.Contains(b, accounts));
 
-        string policies = File.ReadAllText(Path.Combine(Kubectl.Repository, "config", "program", "policies.yaml"));
-        var named = policies
-            .Split("'system:serviceaccount:")
-            .Skip(1)
+        var named = Directory
+            .GetFiles(Path.Combine(Kubectl.Repository, "config", "program"), "*policies.yaml")
+            .SelectMany(file => File.ReadAllText(file).Split("'system:serviceaccount:").Skip(1))
             .Select(rest => rest[..rest.IndexOf('\'', StringComparison.Ordinal)])
+            .Where(account => !account.StartsWith("kube-system:", StringComparison.Ordinal))
             .ToHashSet();
         Assert.Equal(accounts, named);
     }
@@ -91,6 +91,7 @@ public sealed class ManifestTests
             "ClusterRoleBinding",
             "ValidatingAdmissionPolicy",
             "ValidatingAdmissionPolicyBinding",
+            "DeviceClass",
             "Kustomization",
         ];
         Assert.All(Objects, o => Assert.Equal(cluster.Contains(Text(o, "kind")), Text(o, "metadata", "namespace") is null));

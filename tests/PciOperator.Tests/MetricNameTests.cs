@@ -48,7 +48,7 @@ public sealed partial class MetricNameTests
         SimulatedHost simulated = LabHosts.Create();
         using var client = new EntityClient(
             new k8s.KubernetesClientConfiguration { Host = "https://server/" },
-            PciOperatorJsonContext.Default,
+            ResourceJsonContext.WithOwnKinds,
             metrics: metrics
         );
         await using var events = new EventRecorder(client, "pcioperator-agent", "node-1", metrics: metrics);

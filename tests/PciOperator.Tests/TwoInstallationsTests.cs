@@ -108,7 +108,7 @@ public abstract class TwoInstallationsTests
             var writes = new ConcurrentQueue<string>();
             using var client = new EntityClient(
                 lab.Cluster.Admin,
-                PciOperatorJsonContext.Default,
+                ResourceJsonContext.WithOwnKinds,
                 wrap: inner => new WritesSeen(inner, writes)
             );
             CollectorRegistry metrics = Metrics.NewCustomRegistry();
@@ -262,7 +262,7 @@ public abstract class TwoInstallationsTests
         {
             _client = new EntityClient(
                 lab.Cluster.Admin,
-                PciOperatorJsonContext.Default,
+                ResourceJsonContext.WithOwnKinds,
                 wrap: inner => new WritesSeen(inner, _writes),
                 fieldManager: "pcioperator-controller"
             );

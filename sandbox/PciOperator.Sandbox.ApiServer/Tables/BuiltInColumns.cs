@@ -17,6 +17,8 @@ internal static class BuiltInColumns
             "CustomResourceDefinition" => Definitions,
             "Lease" => Leases,
             "ConfigMap" => ConfigMaps,
+            "ResourceClaim" => ResourceClaims,
+            "ResourceSlice" => ResourceSlices,
             _ => AgeOnly,
         };
 
@@ -65,6 +67,16 @@ internal static class BuiltInColumns
         PrinterColumns.Age,
     ];
 
+    private static readonly Column[] ResourceClaims = [Text("State", ClaimState), PrinterColumns.Age];
+
+    private static readonly Column[] ResourceSlices =
+    [
+        Text("Node", o => o.Obj("spec").Str("nodeName") ?? "<unset>"),
+        Text("Driver", o => o.Obj("spec").Str("driver") ?? ""),
+        Text("Pool", o => o.Obj("spec").Obj("pool").Str("name") ?? ""),
+        PrinterColumns.Age,
+    ];
+
     // Objects of both event APIs come here; names differ.
     private static readonly Column[] EventColumns =
     [
@@ -81,6 +93,18 @@ internal static class BuiltInColumns
 
     private static Column Text(string name, Func<JsonObject, string> value, int priority = 0) =>
         new(name, "string", (o, _) => JsonValue.Create(value(o)), priority);
+
+    private static string ClaimState(JsonObject claim)
+    {
+        var states = new List<string>();
+        if (claim.Obj("metadata").Str("deletionTimestamp") is not null)
+            states.Add("deleted");
+        if (claim.Obj("status").Obj("allocation") is not null)
+            states.Add("allocated");
+        if (claim.Obj("status").Arr("reservedFor") is { Count: > 0 })
+            states.Add("reserved");
+        return states.Count == 0 ? "pending" : string.Join(',', states);
+    }
 
     private static string NodeStatus(JsonObject node)
     {

@@ -9,6 +9,9 @@ namespace PciOperator.Sandbox.Cluster;
 /// <summary>Applies YAML as <c>kubectl apply --server-side</c> does; the server's discovery says where each kind lives.</summary>
 public static class Manifests
 {
+    /// <summary>The objects of a YAML text.</summary>
+    public static IEnumerable<JsonObject> Read(string yaml) => Yaml.Parse(yaml).OfType<JsonObject>();
+
     /// <summary>Applies every document of a text, in order, and gives back what each became.</summary>
     public static async Task<IReadOnlyList<JsonObject>> ApplyAsync(
         IEntityClient client,
@@ -18,7 +21,7 @@ public static class Manifests
     )
     {
         var applied = new List<JsonObject>();
-        foreach (JsonObject document in Yaml.Parse(yaml).OfType<JsonObject>())
+        foreach (JsonObject document in Read(yaml))
         {
             string path = await PathAsync(client, document, ct);
             using JsonDocument answer = await client.SendRawAsync(

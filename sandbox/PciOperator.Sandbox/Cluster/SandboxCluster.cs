@@ -7,6 +7,7 @@ using PciOperator.Controller;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.ApiServer;
 using PciOperator.Sandbox.Hosts;
+using PciOperator.Sandbox.Scheduling;
 using PciOperator.Sandbox.Validation;
 using Prometheus;
 
@@ -21,8 +22,23 @@ public sealed record SandboxClusterOptions
     /// <summary>Who the agent of a node is; null: the administrator.</summary>
     public Func<string, KubernetesClientConfiguration>? AgentAccess { get; init; }
 
+    /// <summary>Who kube-scheduler is; null: the administrator, whom no policy holds up.</summary>
+    public KubernetesClientConfiguration? SchedulerAccess { get; init; }
+
+    /// <summary>Who ResourceClaims' controller is; null: the administrator.</summary>
+    public KubernetesClientConfiguration? ClaimControllerAccess { get; init; }
+
     /// <summary>How the controller runs.</summary>
-    public ControllerOptions Controller { get; init; } = new() { LeaderElect = false };
+    public ControllerOptions Controller { get; init; } = new() { LeaderElect = false, DefaultDelivery = Delivery.None };
+
+    /// <summary>
+    /// Whether pods are scheduled and run: kube-scheduler, ResourceClaims' controller and kubelets are there, as far as devices go. Claims are
+    /// then delivered as the controller's options say.
+    /// </summary>
+    public bool RunsPods { get; init; }
+
+    /// <summary>Stands between a program (<c>controller</c> or <c>agent</c>) and the network, to count its calls; null: nothing does.</summary>
+    public Func<string, HttpMessageHandler, HttpMessageHandler>? Wrap { get; init; }
 
     /// <summary>The clock.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
@@ -46,12 +62,13 @@ public sealed class SandboxCluster : IAsyncDisposable
     private readonly SandboxClusterOptions _options;
     private readonly SandboxApiServer? _server;
     private readonly Dictionary<string, SimulatedNode> _nodes = [];
+    private readonly Dictionary<string, SimulatedPods> _pods = [];
     private readonly List<(CancellationTokenSource Stop, Task Running)> _controllers = [];
 
     private SandboxCluster(KubernetesClientConfiguration admin, SandboxClusterOptions options, SandboxApiServer? server)
     {
         (Admin, _options, _server) = (admin, options, server);
-        Client = new EntityClient(admin, PciOperatorJsonContext.Default, options.Time, options.Log, fieldManager: "sandbox");
+        Client = new EntityClient(admin, ResourceJsonContext.WithOwnKinds, options.Time, options.Log, fieldManager: "sandbox");
     }
 
     /// <summary>The administrator's access.</summary>
@@ -62,6 +79,9 @@ public sealed class SandboxCluster : IAsyncDisposable
 
     /// <summary>The nodes by name.</summary>
     public IReadOnlyDictionary<string, SimulatedNode> Nodes => _nodes;
+
+    /// <summary>The pods that run, by node; empty when the cluster runs none.</summary>
+    public IReadOnlyDictionary<string, SimulatedPods> Pods => _pods;
 
     /// <summary>The kubeconfig of the sandbox's own API server; null with another.</summary>
     public string? KubeconfigText => _server?.KubeconfigText;
@@ -83,6 +103,8 @@ public sealed class SandboxCluster : IAsyncDisposable
         );
         var cluster = new SandboxCluster(ClusterAccess.FromKubeconfigText(started.KubeconfigText), options, started);
         await cluster.CreateNamespacesAsync(ct);
+        if (options.RunsPods)
+            await cluster.StartSchedulingAsync(ct);
         return cluster;
     }
 
@@ -97,6 +119,8 @@ public sealed class SandboxCluster : IAsyncDisposable
         foreach (string crd in SandboxCrds.All)
             await Manifests.InstallCrdAsync(cluster.Client, crd, ct);
         await cluster.CreateNamespacesAsync(ct);
+        if (options.RunsPods)
+            await cluster.StartSchedulingAsync(ct);
         return cluster;
     }
 
@@ -110,6 +134,14 @@ public sealed class SandboxCluster : IAsyncDisposable
     {
         var node = new SimulatedNode(name, host, Client, _options.AgentAccess?.Invoke(name) ?? Admin, _options.Time, _options.Log);
         _nodes[name] = node;
+        if (_options.Wrap is { } wrap)
+            node.Wrap = inner => wrap("agent", inner);
+        if (_options.RunsPods)
+        {
+            _pods[name] = new SimulatedPods(Client, name, host.Files, DraNames.Driver, SimulatedHost.StateDirectory, _options.Log);
+            node.Plugins = _pods[name].Options;
+        }
+
         await node.StartAsync(labels, ct);
         return node;
     }
@@ -137,11 +169,39 @@ public sealed class SandboxCluster : IAsyncDisposable
             stop.Dispose();
         }
 
+        foreach (SimulatedPods pods in _pods.Values)
+            await pods.DisposeAsync();
         foreach (SimulatedNode node in _nodes.Values)
             await node.DisposeAsync();
         Client.Dispose();
         if (_server is not null)
             await _server.DisposeAsync();
+    }
+
+    private async Task StartSchedulingAsync(CancellationToken ct)
+    {
+        using var deviceClass = new StreamReader(typeof(SandboxCluster).Assembly.GetManifestResourceStream("config/device-class.yaml")!);
+        await Manifests.ApplyAsync(Client, await deviceClass.ReadToEndAsync(ct), ct: ct);
+        var stop = new CancellationTokenSource();
+        _controllers.Add((stop, Task.WhenAll(ScheduleAsync(stop.Token), MakeClaimsAsync(stop.Token))));
+    }
+
+    private async Task ScheduleAsync(CancellationToken ct)
+    {
+        using var client = new EntityClient(_options.SchedulerAccess ?? Admin, null, _options.Time, _options.Log, userAgent: "scheduler");
+        await new SimulatedScheduler(client, _options.Time, _options.Log).RunAsync(ct);
+    }
+
+    private async Task MakeClaimsAsync(CancellationToken ct)
+    {
+        using var client = new EntityClient(
+            _options.ClaimControllerAccess ?? Admin,
+            null,
+            _options.Time,
+            _options.Log,
+            userAgent: "claims"
+        );
+        await new SimulatedClaimController(client, _options.Time, _options.Log).RunAsync(ct);
     }
 
     private async Task RunControllerAsync(ControllerOptions options, CancellationToken ct)
@@ -151,9 +211,10 @@ public sealed class SandboxCluster : IAsyncDisposable
             CollectorRegistry metrics = Metrics.NewCustomRegistry();
             using var client = new EntityClient(
                 _options.ControllerAccess ?? Admin,
-                PciOperatorJsonContext.Default,
+                ResourceJsonContext.WithOwnKinds,
                 _options.Time,
                 _options.Log,
+                wrap: _options.Wrap is { } wrap ? inner => wrap("controller", inner) : null,
                 userAgent: "pcioperator-controller",
                 fieldManager: "pcioperator-controller",
                 metrics: metrics

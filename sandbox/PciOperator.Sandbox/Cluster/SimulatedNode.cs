@@ -4,6 +4,7 @@ using Microsoft.Extensions.Logging;
 using PciOperator.Agent;
 using PciOperator.Api;
 using PciOperator.Host;
+using PciOperator.Kubelet;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
 using Prometheus;
@@ -46,6 +47,12 @@ public sealed class SimulatedNode : IAsyncDisposable
 
     /// <summary>Which installation its agent is of, from its next start on.</summary>
     public Installation Installation { get; set; } = Installation.Default;
+
+    /// <summary>Where the kubelet is that its agent hands devices to, from its next start on; null: it hands them to none.</summary>
+    public KubeletOptions? Plugins { get; set; }
+
+    /// <summary>Stands between the agent and the network; null: nothing does.</summary>
+    public Func<HttpMessageHandler, HttpMessageHandler>? Wrap { get; set; }
 
     /// <summary>Registers the node, starts its agent and says so.</summary>
     public async Task StartAsync(IReadOnlyDictionary<string, string>? labels = null, CancellationToken ct = default)
@@ -106,7 +113,7 @@ public sealed class SimulatedNode : IAsyncDisposable
     {
         try
         {
-            await AgentOnSimulatedHost.RunAsync(Name, Host, Installation, _agentAccess, _time, _log, ready, null, ct);
+            await AgentOnSimulatedHost.RunAsync(Name, Host, Installation, _agentAccess, _time, _log, ready, Wrap, ct, Plugins);
         }
         catch (OperationCanceledException) when (ct.IsCancellationRequested)
         {
@@ -135,7 +142,8 @@ internal static class AgentOnSimulatedHost
         ILogger log,
         TaskCompletionSource ready,
         Func<HttpMessageHandler, HttpMessageHandler>? wrap,
-        CancellationToken ct
+        CancellationToken ct,
+        KubeletOptions? kubelet = null
     )
     {
         CollectorRegistry metrics = Metrics.NewCustomRegistry();
@@ -155,6 +163,7 @@ internal static class AgentOnSimulatedHost
         {
             NodeName = node,
             Installation = installation,
+            Kubelet = kubelet,
             Debounce = TimeSpan.FromMilliseconds(20),
             Retry = TimeSpan.FromMilliseconds(500),
         };

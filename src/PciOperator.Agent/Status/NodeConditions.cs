@@ -2,6 +2,7 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
+using PciOperator.Kubelet;
 
 namespace PciOperator.Agent;
 
@@ -22,6 +23,7 @@ internal static class NodeConditions
     /// <param name="devicesLeftOut">How many devices status has no room for.</param>
     /// <param name="claimsLeftOut">How many claims it has no room for.</param>
     /// <param name="now">The time.</param>
+    /// <param name="kubelet">Whether the kubelet has the agent's plugin; null: it is offered to none.</param>
     public static IReadOnlyList<V1Condition> Of(
         IReadOnlyList<V1Condition>? before,
         HostSnapshot host,
@@ -29,7 +31,8 @@ internal static class NodeConditions
         IReadOnlyList<Holding> known,
         int devicesLeftOut,
         int claimsLeftOut,
-        DateTimeOffset now
+        DateTimeOffset now,
+        KubeletStatus? kubelet
     )
     {
         IReadOnlyList<V1Condition>? conditions = before;
@@ -54,6 +57,8 @@ internal static class NodeConditions
             host.Vfio.Ready ? "Ready" : "NotReady",
             host.Vfio.Ready ? "vfio-pci is there" : host.Vfio.WhyNot ?? "vfio-pci is not there"
         );
+        if (kubelet is not null)
+            Say(Conditions.KubeletRegistered, kubelet.IsRegistered, kubelet.Reason, kubelet.Message);
         Say(
             Conditions.InventoryReady,
             true,

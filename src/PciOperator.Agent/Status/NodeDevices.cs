@@ -92,6 +92,7 @@ internal sealed class NodeDevices
             ParentAddress = f.ParentAddress?.ToString(),
             NumaNode = f.NumaNode,
             Socket = f.Socket,
+            PcieRoot = function.PcieRoot,
             IommuGroup = f.IommuGroup,
             Driver = Fitted.Text(function.Driver, 64),
             DeviceName = f.NetDevice,

@@ -1,13 +1,25 @@
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
+using PciOperator.Kubelet;
 
 namespace PciOperator.Agent;
+
+/// <summary>What the kubelet has of this node's claims.</summary>
+/// <param name="Status">Whether it has the plugin.</param>
+/// <param name="Delivered">Claims, by UID, some of whose devices are handed out by DRA.</param>
+/// <param name="Resources">By claims' UIDs, the extended resources that it has taken up.</param>
+internal sealed record KubeletView(
+    KubeletStatus Status,
+    IReadOnlySet<string> Delivered,
+    IReadOnlyDictionary<string, ResourceStatus> Resources
+);
 
 /// <summary>Works out a PciNode's status from what the host shows, what the rules say and what is given away. Pure.</summary>
 internal static class NodeStatusBuilder
 {
     private const int MostNumaNodes = 128;
+    private const int MostPods = 16;
 
     public static PciNodeStatus Build(
         PciNode node,
@@ -17,7 +29,8 @@ internal static class NodeStatusBuilder
         IReadOnlyList<Holding> known,
         IReadOnlyDictionary<PciAddress, string> vfNotes,
         string version,
-        DateTimeOffset now
+        DateTimeOffset now,
+        KubeletView? kubelet = null
     )
     {
         IReadOnlyDictionary<PciAddress, string> matched = rules.Match(host);
@@ -26,7 +39,7 @@ internal static class NodeStatusBuilder
         List<HostFunction> shown = Shown(host, matched, owners, known, present);
         var view = new NodeDevices(host, matched, rules, owners, known, vfNotes);
         IReadOnlyList<AssignmentStatus> assignments = StatusShare.Assignments(
-            [.. known.Select(h => Assignment(h, wanted, node.Spec.Settling == true))],
+            [.. known.Select(h => Assignment(h, wanted, node.Spec.Settling == true, kubelet))],
             wanted.ContainsKey,
             out bool complete
         );
@@ -66,7 +79,8 @@ internal static class NodeStatusBuilder
                 known,
                 shown.Count - devices.Count,
                 known.Count - assignments.Count,
-                now
+                now,
+                kubelet?.Status
             ),
         };
     }
@@ -141,9 +155,15 @@ internal static class NodeStatusBuilder
         return all;
     }
 
-    private static AssignmentStatus Assignment(Holding holding, IReadOnlyDictionary<string, PciAssignment> wanted, bool settling)
+    private static AssignmentStatus Assignment(
+        Holding holding,
+        IReadOnlyDictionary<string, PciAssignment> wanted,
+        bool settling,
+        KubeletView? kubelet
+    )
     {
         AssignmentRequest request = holding.Request;
+        ResourceStatus? resource = kubelet?.Resources.GetValueOrDefault(request.ClaimUid);
         // What is held and no longer wanted is on its way back, also before the first write of that.
         HoldingState state =
             settling || wanted.ContainsKey(request.ClaimUid) || holding.State == HoldingState.Stuck
@@ -160,6 +180,9 @@ internal static class NodeStatusBuilder
             ClaimNamespace = request.ClaimNamespace,
             ClaimName = request.ClaimName,
             State = state,
+            Delivered = kubelet?.Delivered.Contains(request.ClaimUid) == true || resource is { Pods.Count: > 0 } ? true : null,
+            ResourceName = resource?.ResourceName,
+            Pods = resource is { Pods.Count: > 0 } ? [.. resource.Pods.Select(p => p.ToString()).Take(MostPods)] : null,
             Reason = Fitted.Text(holding.Reason, 64),
             Message = Fitted.Text(holding.Message, 1024),
             Devices =

@@ -36,6 +36,7 @@ internal sealed class ClaimWorker
     private readonly ILogger _log;
     private readonly EventRecorder _events;
     private readonly Action<bool> _look;
+    private readonly Func<string, CancellationToken, Task> _takeBack;
     private readonly Histogram _preparing;
     private readonly Histogram _releasing;
     private readonly Counter _refused;
@@ -61,6 +62,7 @@ internal sealed class ClaimWorker
     /// <param name="metrics">Where its metrics are.</param>
     /// <param name="events">Events of the PciNode.</param>
     /// <param name="look">Asks for another round: true when the host has changed.</param>
+    /// <param name="takeBack">Takes back what the kubelet was handed of a claim.</param>
     public ClaimWorker(
         PassthroughHost host,
         TimeSpan retry,
@@ -68,10 +70,11 @@ internal sealed class ClaimWorker
         ILogger log,
         CollectorRegistry metrics,
         EventRecorder events,
-        Action<bool> look
+        Action<bool> look,
+        Func<string, CancellationToken, Task> takeBack
     )
     {
-        (_host, _time, _log, _events, _look) = (host, time, log, events, look);
+        (_host, _time, _log, _events, _look, _takeBack) = (host, time, log, events, look, takeBack);
         _retries = new Retries(retry, time);
         MetricFactory factory = Metrics.WithCustomRegistry(metrics);
         _preparing = factory.CreateHistogram(
@@ -117,7 +120,7 @@ internal sealed class ClaimWorker
         {
             foreach (
                 string uid in _refusals
-                    .Keys.Where(u => !round.Wanted.TryGetValue(u, out PciAssignment? a) || !SameDevices(a, _refusals[u]))
+                    .Keys.Where(u => !round.Wanted.TryGetValue(u, out PciAssignment? a) || !IsOf(a, _refusals[u]))
                     .ToList()
             )
             {
@@ -156,6 +159,13 @@ internal sealed class ClaimWorker
         }
     }
 
+    /// <summary>What was said when an assigned claim was refused; null: it was not.</summary>
+    public string? WhyRefused(string claimUid)
+    {
+        lock (_lock)
+            return _refusals.GetValueOrDefault(claimUid)?.Message;
+    }
+
     private void StartReleases(AgentRound round, IEnumerable<Holding> holdings, CancellationToken ct)
     {
         foreach (Holding holding in holdings)
@@ -166,7 +176,7 @@ internal sealed class ClaimWorker
             // A PciNode that was made anew says nothing yet of what is held here: the controller asks first.
             if (round.Node.Spec.Settling == true)
                 continue;
-            if (!round.Wanted.TryGetValue(holding.ClaimUid, out PciAssignment? assignment) || !SameDevices(assignment, holding))
+            if (!round.Wanted.TryGetValue(holding.ClaimUid, out PciAssignment? assignment) || !IsOf(assignment, holding))
             {
                 Begin(
                     "release/" + holding.ClaimUid,
@@ -352,6 +362,8 @@ internal sealed class ClaimWorker
         long began = _time.GetTimestamp();
         lock (_lock)
             _verified.Remove(holding.ClaimUid);
+        // Before anything else: what goes back to the host must not be given to another container meanwhile.
+        await _takeBack(holding.ClaimUid, ct);
         Holding? left = await _host.ReleaseAsync(holding.ClaimUid, ct);
         if (left is not null)
             return left.Reason == HoldingReasons.InUse ? WorkEnd.Waits : WorkEnd.Failed;
@@ -408,7 +420,7 @@ internal sealed class ClaimWorker
     }
 
     /// <summary>Whether a holding is of the devices that an assignment names.</summary>
-    private static bool SameDevices(PciAssignment assignment, Holding holding) =>
+    internal static bool IsOf(PciAssignment assignment, Holding holding) =>
         assignment.Devices.Count == holding.Request.Devices.Count
         && assignment.Devices.All(d => holding.Request.Devices.Any(h => h.Address == PciAddress.Parse(d.Address)));
 

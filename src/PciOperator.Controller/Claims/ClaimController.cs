@@ -23,6 +23,9 @@ internal sealed class ClaimController(
     ControllerCaches caches,
     ClusterView view,
     PciNodeWriter writer,
+    DraDelivery dra,
+    Deliveries deliveries,
+    CandidateNodes candidateNodes,
     EventRecorder events,
     CollectorRegistry metrics,
     TimeProvider time,
@@ -46,6 +49,9 @@ internal sealed class ClaimController(
 
     // When a claim that waits said so last.
     private readonly ConcurrentDictionary<string, DateTimeOffset> _pended = new();
+
+    // How much longer kube-scheduler waits for a claim's devices, of those that are being bound for it.
+    private readonly ConcurrentDictionary<string, TimeSpan> _slow = new();
 
     // What was said last of a deleted claim's devices that don't come back.
     private readonly ConcurrentDictionary<string, string> _waits = new();
@@ -119,12 +125,87 @@ internal sealed class ClaimController(
             return ReconciliationResult.After(TimeSpan.Zero);
         }
 
-        await WriteStatusAsync(
-            claim,
-            ClaimStatus.Placed(claim, node, assignment, report, NodeStanding.DoubtOf(host, node), time.GetUtcNow()),
-            ct
-        );
-        return ReconciliationResult.Done;
+        Doubt? doubt = NodeStanding.DoubtOf(host, node);
+        bool prepared = report?.State == HoldingState.Prepared && doubt?.Ready != false;
+        if (!prepared && await GiveUpAsync(claim, node, assignment, ct) is { } slow)
+            return slow;
+        DeliveryState delivery = await DeliverAsync(claim, node, assignment, report, prepared, ct);
+        await WriteStatusAsync(claim, ClaimStatus.Placed(claim, node, assignment, report, doubt, delivery, time.GetUtcNow()), ct);
+        return _slow.TryRemove(claim.Metadata.Uid!, out TimeSpan patience)
+            ? ReconciliationResult.After(patience)
+            : ReconciliationResult.Done;
+    }
+
+    /// <summary>Hands the devices on as the claim wants it, and says whether pods can get them.</summary>
+    private async Task<DeliveryState> DeliverAsync(
+        PassthroughClaim claim,
+        PciNode node,
+        PciAssignment assignment,
+        AssignmentStatus? report,
+        bool prepared,
+        CancellationToken ct
+    )
+    {
+        if (assignment.ResourceName is { } resource)
+        {
+            var use = new DeliveryUse([.. (report?.Pods ?? []).Order(StringComparer.Ordinal)]);
+            return report?.ResourceName == resource
+                ? new(true, "Ready", "", use)
+                : new(
+                    false,
+                    "ResourceNotRegistered",
+                    $"the kubelet of node {node.Metadata.Name} has not taken up the resource {resource} yet",
+                    use
+                );
+        }
+
+        if (deliveries.Of(claim) == Delivery.None)
+            return DeliveryState.OnTheNode;
+        return prepared
+            ? await dra.HandOutAsync(claim, node, assignment, ct)
+            : new(false, "NotPrepared", "", dra.IsServed ? dra.UseOf(claim) : null);
+    }
+
+    /// <summary>
+    /// Takes devices back that their node's agent does not come to bind while kube-scheduler waits for them; null: it is not time for that.
+    /// </summary>
+    private async Task<ReconciliationResult?> GiveUpAsync(
+        PassthroughClaim claim,
+        PciNode node,
+        PciAssignment assignment,
+        CancellationToken ct
+    )
+    {
+        if (
+            !dra.IsServed
+            || claim.Spec.BindingMode != BindingMode.WaitForFirstConsumer
+            || claim.Status?.HandedOutIn is not null
+            || Allocated.Of(dra.Find(claim), claim.Metadata.Uid!) is not { Waits: true }
+            || claim.Status?.Conditions.Find(Conditions.Scheduled) is not { Status: "True" } placed
+        )
+        {
+            return null;
+        }
+
+        TimeSpan left = new DateTimeOffset(placed.LastTransitionTime, TimeSpan.Zero) + options.BindingTimeout - time.GetUtcNow();
+        if (left > TimeSpan.Zero)
+        {
+            _slow[claim.Metadata.Uid!] = left;
+            return null;
+        }
+
+        string name = node.Metadata.Name!;
+        var late = new AssignmentStatus
+        {
+            ClaimUid = claim.Metadata.Uid!,
+            State = HoldingState.Rejected,
+            Reason = "TooSlow",
+            Devices = [.. assignment.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address })],
+        };
+        events.Warning(claim, "TooSlow", TenantWords.Sentence("TooSlow", name), "Bind");
+        claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, name, late, time.GetUtcNow(), options.RefusalPeriod), ct);
+        await WithdrawAsync(claim, name, ct);
+        return ReconciliationResult.After(TimeSpan.Zero);
     }
 
     /// <summary>
@@ -246,27 +327,49 @@ internal sealed class ClaimController(
             return ReconciliationResult.After(options.BusyDelay);
         }
 
+        if (deliveries.WhyNot(claim) is { } undeliverable)
+            return await PendAsync(claim, "NamespaceTooLong", undeliverable, ct);
+
         DateTimeOffset now = time.GetUtcNow();
         var toPlace = new List<ClaimToPlace>();
+        bool waits = WaitsForConsumer(claim);
         try
         {
-            foreach (PassthroughClaim member in group.Unplaced)
-                toPlace.Add(new ClaimToPlace(member, member.ToRequirements(view.Alias, now)));
+            // Those that wait for a pod each have their own: kube-scheduler brings them together.
+            toPlace.AddRange(
+                group
+                    .Unplaced.Where(m => waits ? m.Metadata.Uid == claim.Metadata.Uid : !WaitsForConsumer(m))
+                    .Select(m => new ClaimToPlace(m, m.ToRequirements(view.Alias, now)))
+            );
         }
         catch (KeyNotFoundException unknown)
         {
             return await PendAsync(claim, "AliasNotFound", $"there is no usable PciAlias {unknown.Message}", ct);
         }
 
+        string? onlyNode = group.Nodes.FirstOrDefault();
+        Allocated? allocated = waits ? Allocated.Of(dra.Find(claim), claim.Metadata.Uid!) : null;
+        if (waits && allocated is null)
+            return await OfferAsync(toPlace[0], onlyNode, ct);
+        if (allocated is not null)
+        {
+            string? taken = candidateNodes.NodeOf(allocated);
+            if (taken is null || (onlyNode is not null && onlyNode != taken))
+                return await RefuseAsync(toPlace[0], allocated, taken, onlyNode, "OtherNode", "the claim can't be served there", ct);
+            onlyNode = taken;
+        }
+
         long began = time.GetTimestamp();
-        GroupDecision decision = view.Place(toPlace, group.Nodes.FirstOrDefault());
+        GroupDecision decision = view.Place(toPlace, onlyNode);
         _deciding.Observe(time.GetElapsedTime(began).TotalSeconds);
         if (ReferenceEquals(decision, GroupDecision.Busy))
             return ReconciliationResult.After(options.BusyDelay);
         if (decision.Node is null)
         {
             _placements.WithLabels("unschedulable").Inc();
-            return await PendAsync(claim, "NoNodeFits", decision.Summary, ct);
+            return allocated is null
+                ? await PendAsync(claim, "NoNodeFits", decision.Summary, ct)
+                : await RefuseAsync(toPlace[0], allocated, onlyNode, group.Nodes.FirstOrDefault(), "NoLongerFits", decision.Summary, ct);
         }
 
         if (decision.Allocations.FirstOrDefault(a => a.Devices.Count > NodeShares.MostDevices) is { } much)
@@ -304,9 +407,77 @@ internal sealed class ClaimController(
         return placed ? ReconciliationResult.After(TimeSpan.Zero) : ReconciliationResult.Retry;
     }
 
+    /// <summary>Whether kube-scheduler is to take the claim's node.</summary>
+    private bool WaitsForConsumer(PassthroughClaim claim) =>
+        claim.Spec.BindingMode == BindingMode.WaitForFirstConsumer && deliveries.Of(claim) == Delivery.DRA;
+
+    /// <summary>Offers a claim on the nodes that could serve it, for kube-scheduler to take one.</summary>
+    private async Task<ReconciliationResult> OfferAsync(ClaimToPlace toPlace, string? onlyNode, CancellationToken ct)
+    {
+        PassthroughClaim claim = toPlace.Claim;
+        if (!dra.IsServed)
+        {
+            return await PendAsync(
+                claim,
+                "DraNotServed",
+                "the cluster does not serve resource.k8s.io/v1 (Kubernetes 1.34), without which kube-scheduler can't take the node: use bindingMode Immediate",
+                ct
+            );
+        }
+
+        Candidates candidates = candidateNodes.Find(toPlace, onlyNode);
+        if (candidates.Hosts.Count == 0)
+        {
+            await dra.WithdrawAsync(claim, ct);
+            return await PendAsync(claim, "NoNodeFits", candidates.Refusal, ct);
+        }
+
+        if (await dra.OfferAsync(claim, candidates.Names, [.. candidates.Hosts.Select(h => h.Hostname)], ct) is { } hindrance)
+            return await PendAsync(claim, hindrance.Reason, hindrance.Message, ct);
+        await WriteStatusAsync(
+            claim,
+            ClaimStatus.Offered(claim, [.. candidates.Hosts.Select(h => h.Node)], dra.UseOf(claim), time.GetUtcNow()),
+            ct
+        );
+        return ReconciliationResult.After(options.PendingRetry);
+    }
+
+    /// <summary>Says to kube-scheduler that the node which it took won't do, after it is no longer offered.</summary>
+    private async Task<ReconciliationResult> RefuseAsync(
+        ClaimToPlace toPlace,
+        Allocated allocated,
+        string? taken,
+        string? onlyNode,
+        string reason,
+        string message,
+        CancellationToken ct
+    )
+    {
+        if (!allocated.Waits)
+        {
+            // Nobody waits for an answer: the allocation is from before the claim lost its node, and goes with the pods that have it.
+            return await PendAsync(
+                claim: toPlace.Claim,
+                reason,
+                $"node {taken} has it allocated and can't serve it any more: {message}",
+                ct
+            );
+        }
+
+        // An offer that still names the node would be taken again.
+        Candidates candidates = candidateNodes.Find(toPlace, onlyNode).Without(taken);
+        if (candidates.Hosts.Count == 0)
+            await dra.WithdrawAsync(toPlace.Claim, ct);
+        else
+            await dra.OfferAsync(toPlace.Claim, candidates.Names, [.. candidates.Hosts.Select(h => h.Hostname)], ct);
+        events.Warning(toPlace.Claim, reason, $"node {taken ?? "?"}, which kube-scheduler took, can't serve it: {message}", "Place");
+        await dra.RefuseAsync(allocated, reason, message, ct);
+        return ReconciliationResult.Done; // kube-scheduler takes back its allocation, which brings the claim here again
+    }
+
     /// <summary>The spec with the decision in it.</summary>
     /// <exception cref="PlacementConflictException">A device of it has gone to another claim.</exception>
-    private static PciNodeSpec? Assign(PciNode node, List<ClaimToPlace> claims, GroupDecision decision)
+    private PciNodeSpec? Assign(PciNode node, List<ClaimToPlace> claims, GroupDecision decision)
     {
         var assignments = (node.Spec.Assignments ?? []).ToList();
         if (node.Metadata.DeletionTimestamp is not null)
@@ -330,7 +501,7 @@ internal sealed class ClaimController(
                 throw new PlacementConflictException($"{clash} has another owner by now");
             }
 
-            assignments.Add(AssignmentBuilder.Of(claim.Claim, allocation, node));
+            assignments.Add(deliveries.Complete(AssignmentBuilder.Of(claim.Claim, allocation, node), claim.Claim));
         }
 
         if (!NodeShares.Fits(assignments))
@@ -378,6 +549,15 @@ internal sealed class ClaimController(
             return ReconciliationResult.Done;
 
         string uid = claim.Metadata.Uid!;
+        if (await UsersAsync(claim, ct) is { } users)
+        {
+            claim = await WriteStatusAsync(claim, ClaimStatus.Releasing(claim, claim.Status?.NodeName, users, time.GetUtcNow()), ct);
+            if (!_waits.TryGetValue(uid, out string? said) || said != users)
+                events.Warning(claim, "InUse", $"the claim is deleted; it waits for {users}", "Release");
+            _waits[uid] = users;
+            return ReconciliationResult.After(options.PendingRetry); // the end of a pod brings it back
+        }
+
         var assigned = caches.PciNodes.ByIndex(ControllerCaches.ByAssignedClaim, uid).Select(n => n.Metadata.Name!).ToList();
         // An agent is believed only of claims that it was given: of any other it could keep a claim from ever going.
         var held = caches
@@ -421,6 +601,22 @@ internal sealed class ClaimController(
         log.LogInformation("claim {Claim}: released", EntityKey.Of(claim));
         Forget(uid);
         return ReconciliationResult.Done;
+    }
+
+    /// <summary>The pods that have a deleted claim's devices; null: none, and none can get them.</summary>
+    private async Task<string?> UsersAsync(PassthroughClaim claim, CancellationToken ct)
+    {
+        // A pod that is not bound yet need not wait for an answer that won't come.
+        if (Allocated.Of(dra.Find(claim), claim.Metadata.Uid!) is { Waits: true } waiting)
+            await dra.RefuseAsync(waiting, "ClaimDeleted", $"PassthroughClaim {claim.Metadata.Name} is being deleted", ct);
+        if (await dra.CloseAsync(claim, ct) is { } reserved)
+            return reserved;
+        string? name = claim.Status?.NodeName;
+        IReadOnlyList<string> pods =
+            name is not null && !view.IsGone(name)
+                ? caches.PciNodes.Get(name)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid)?.Pods ?? []
+                : [];
+        return pods.Count == 0 ? null : new DeliveryUse(pods).Named;
     }
 
     /// <summary>Whether a node can no longer be asked after. What the cache does not have is looked for at the server: a device is
@@ -477,6 +673,7 @@ internal sealed class ClaimController(
     {
         _pended.TryRemove(uid, out _);
         _waits.TryRemove(uid, out _);
+        _slow.TryRemove(uid, out _);
         foreach ((string Uid, string Node) key in _withdrawn.Keys.Where(k => k.Uid == uid))
             _withdrawn.TryRemove(key, out _);
     }

@@ -54,6 +54,7 @@ internal static class ClaimStatus
         PciAssignment assignment,
         AssignmentStatus? report,
         Doubt? doubt,
+        DeliveryState delivery,
         DateTimeOffset now
     )
     {
@@ -102,6 +103,7 @@ internal static class ClaimStatus
                     now
                 )
             : doubt is { Ready: null } ? conditions.With(Conditions.Ready, null, doubt.Reason, doubt.Message, generation, now)
+            : prepared && !delivery.Ready ? conditions.With(Conditions.Ready, false, delivery.Reason, delivery.Message, generation, now)
             : conditions.With(
                 Conditions.Ready,
                 prepared,
@@ -110,6 +112,7 @@ internal static class ClaimStatus
                 generation,
                 now
             );
+        conditions = InUse(conditions, delivery.InUse, name, generation, now);
 
         var shown = (node.Status?.Devices ?? []).ToDictionary(d => d.Address);
         var held = (report?.Devices ?? []).ToDictionary(d => d.Address);
@@ -147,6 +150,7 @@ internal static class ClaimStatus
                     .Take(MostNumaNodes),
             ],
             NumaPreferenceMet = assignment.NumaPreferenceMet,
+            ResourceName = assignment.ResourceName,
             HandedOutIn =
                 prepared && !stub ? node.Status?.BootId ?? ""
                 : claim.Status?.NodeName == name ? claim.Status.HandedOutIn
@@ -154,6 +158,49 @@ internal static class ClaimStatus
             Refusals = claim.Status?.Refusals,
             Conditions = conditions,
         };
+    }
+
+    private static IReadOnlyList<k8s.Models.V1Condition> InUse(
+        IReadOnlyList<k8s.Models.V1Condition> conditions,
+        DeliveryUse? use,
+        string node,
+        long? generation,
+        DateTimeOffset now
+    ) =>
+        use switch
+        {
+            null => conditions.Without(Conditions.InUse) ?? [],
+            { Pods.Count: > 0 } => conditions.With(Conditions.InUse, true, "Reserved", use.Named, generation, now),
+            { Waiting: { } waiting } => conditions.With(
+                Conditions.InUse,
+                false,
+                "PodUnschedulable",
+                $"{waiting}. The claim has its devices on node {node}: make room there, uncordon it or let the pod tolerate its taints; or delete the claim and make it again, to have it placed anew",
+                generation,
+                now
+            ),
+            _ => conditions.With(Conditions.InUse, false, "NotInUse", "no pod has it", generation, now),
+        };
+
+    /// <summary>It waits for a pod: kube-scheduler takes one of the nodes that it is offered on.</summary>
+    public static PassthroughClaimStatus Offered(PassthroughClaim claim, IReadOnlyList<string> nodes, DeliveryUse use, DateTimeOffset now)
+    {
+        const int mostNamed = 8;
+        string message =
+            $"offered on {Counted.Of(nodes.Count, "node")}: {string.Join(", ", nodes.Take(mostNamed))}{(nodes.Count > mostNamed ? ", …" : "")}; kube-scheduler takes one for the first pod that uses ResourceClaim {claim.Metadata.Name}";
+        PassthroughClaimStatus status = Unplaced(claim, "WaitForFirstConsumer", message, claim.Status?.Refusals, now);
+        long? generation = claim.Metadata.Generation;
+        IReadOnlyList<k8s.Models.V1Condition> conditions = status.Conditions.With(
+            Conditions.Ready,
+            true,
+            "Offered",
+            message,
+            generation,
+            now
+        );
+        if (use.Waiting is { } waiting)
+            conditions = conditions.With(Conditions.InUse, false, "PodUnschedulable", waiting, generation, now);
+        return status with { Conditions = conditions };
     }
 
     /// <summary>It was ready on a node that is no Node any more: it waits for it, or for a person.</summary>
@@ -295,6 +342,7 @@ internal static class ClaimStatus
             Summary = Summary(claim, []),
             Refusals = refusals,
             Conditions = (claim.Status?.Conditions)
+                .Without(Conditions.InUse)
                 .With(Conditions.Scheduled, false, reason, message, generation, now)
                 .With(Conditions.Prepared, false, "NotPlaced", "the claim is on no node", generation, now)
                 .With(Conditions.Ready, false, reason, message, generation, now),

@@ -21,6 +21,7 @@ internal sealed class PciNodeController(
     ControllerCaches caches,
     ClusterView view,
     PciNodeWriter writer,
+    Deliveries deliveries,
     EventRecorder events,
     TimeProvider time,
     ILogger log
@@ -156,7 +157,7 @@ internal sealed class PciNodeController(
                 { } again
             )
             {
-                assignments.Add(again);
+                assignments.Add(deliveries.Complete(again, claim));
             }
             else
             {

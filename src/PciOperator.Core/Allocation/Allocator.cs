@@ -75,6 +75,38 @@ public static class Allocator
         return new Decision { Allocation = served.Allocation, Summary = $"Placed on node {best.Name}." };
     }
 
+    /// <summary>The nodes that could serve a claim, best first, each with the devices that it would give.</summary>
+    /// <param name="cluster">All nodes.</param>
+    /// <param name="claim">What is asked for.</param>
+    /// <param name="nodeFilter">Null when a node passes; else why not.</param>
+    /// <param name="most">How many nodes are wanted at most; no more than 256 are compared.</param>
+    /// <param name="refusal">When no node can serve it: the nodes by reason.</param>
+    public static IReadOnlyList<NodeAllocation> Rank(
+        ClusterInventory cluster,
+        ClaimRequirements claim,
+        Func<string, RefusalReason?> nodeFilter,
+        int most,
+        out Decision? refusal
+    )
+    {
+        ArgumentNullException.ThrowIfNull(cluster);
+        ArgumentNullException.ThrowIfNull(claim);
+        ArgumentNullException.ThrowIfNull(nodeFilter);
+        refusal = null;
+        var plan = ClaimPlan.Of(claim);
+        if (plan.Invalid is { } invalid)
+        {
+            refusal = RefusalText.Summarize([(invalid, cluster.Count)], cluster.Count);
+            return [];
+        }
+
+        var placement = new NodeChoice(cluster, plan, [new FunctionFilter(nodeFilter)], PlacementOptions.Default);
+        IReadOnlyList<NodeInventory> ranked = placement.Ranked(most);
+        if (ranked.Count == 0)
+            refusal = RefusalText.Summarize(placement.Refusals(), cluster.Count);
+        return [.. ranked.Select(n => ((NodeVerdict.Served)TryNode(n, claim)).Allocation)];
+    }
+
     private sealed class FunctionFilter(Func<string, RefusalReason?> check) : INodeFilter
     {
         public string Name => "node";

@@ -48,12 +48,52 @@ internal sealed class NodeChoice
     /// <summary>The best node that serves the claim; null without one.</summary>
     public NodeInventory? Best()
     {
-        _refused = _buffers.Refused(_cluster.Pages.Length);
-        int count = Candidates(out ReadOnlySpan<int> sorted);
-        _buffers.ForgetShapes(count);
         NodeInventory? best = null;
         Fit bestFit = default;
         int serving = 0;
+        Visit(
+            (node, fit) =>
+            {
+                if (best is null || Better(fit, bestFit))
+                    (best, bestFit) = (node, fit);
+                return ++serving < MostCompared && bestFit is not { Cost: 0, PreferenceMet: not false };
+            }
+        );
+        return best;
+    }
+
+    /// <summary>The nodes that serve the claim, best first: the best of the first <see cref="MostCompared"/> of them.</summary>
+    public IReadOnlyList<NodeInventory> Ranked(int most)
+    {
+        var serving = new List<(NodeInventory Node, Fit Fit)>();
+        Visit(
+            (node, fit) =>
+            {
+                serving.Add((node, fit));
+                return serving.Count < MostCompared;
+            }
+        );
+        // Sorting keeps the order of those that are alike: what is left on them, then name.
+        return
+        [
+            .. serving
+                .Order(Comparer<(NodeInventory Node, Fit Fit)>.Create((a, b) => Compared(a.Fit, b.Fit)))
+                .Take(most)
+                .Select(s => s.Node),
+        ];
+
+        int Compared(Fit a, Fit b) =>
+            Better(a, b) ? -1
+            : Better(b, a) ? 1
+            : 0;
+    }
+
+    /// <summary>Shows each node that serves the claim and passes the filters, until the visitor has seen enough.</summary>
+    private void Visit(Func<NodeInventory, Fit, bool> more)
+    {
+        _refused = _buffers.Refused(_cluster.Pages.Length);
+        int count = Candidates(out ReadOnlySpan<int> sorted);
+        _buffers.ForgetShapes(count);
         for (int i = 0; i < count; i++)
         {
             NodePage page = _cluster.Pages[sorted[i] / NodePage.Most];
@@ -67,15 +107,9 @@ internal sealed class NodeChoice
                 continue;
             }
 
-            if (Filtered(node.Name) is not null)
-                continue;
-            if (best is null || Better(fit, bestFit))
-                (best, bestFit) = (node, fit);
-            if (++serving == MostCompared || bestFit is { Cost: 0, PreferenceMet: not false })
-                break;
+            if (Filtered(node.Name) is null && !more(node, fit))
+                return;
         }
-
-        return best;
     }
 
     /// <summary>The nodes by reason, after <see cref="Best"/> found none that serves the claim.</summary>

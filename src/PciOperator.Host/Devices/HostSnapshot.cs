@@ -42,6 +42,9 @@ public sealed record HostFunction
     /// <summary>The driver bound to it; null when none.</summary>
     public string? Driver { get; init; }
 
+    /// <summary>The root bus that it hangs on, such as "pci0000:64"; null when sysfs doesn't say.</summary>
+    public string? PcieRoot { get; init; }
+
     /// <summary>driver_override; null when not set.</summary>
     public string? DriverOverride { get; init; }
 

@@ -310,6 +310,7 @@ internal sealed class Inventory(IHostFileSystem files)
             },
             Evidence = evidence,
             Driver = driver,
+            PcieRoot = SysfsPaths.RootBus(link),
             DriverOverride = locked ? null : OverrideOf(files, address),
             NumVfs = totalVfs > 0 && !locked ? Number(files.ReadText($"{folder}/sriov_numvfs")) : null,
             VfsAutoprobe =

@@ -39,6 +39,9 @@ public static class Errnos
     /// <summary>No such device.</summary>
     public const int ENODEV = 19;
 
+    /// <summary>The folder has something in it.</summary>
+    public const int ENOTEMPTY = 39;
+
     /// <summary>Not a directory.</summary>
     public const int ENOTDIR = 20;
 

@@ -41,6 +41,14 @@ public interface IHostFileSystem
     /// </summary>
     void WriteDurably(string path, ReadOnlySpan<byte> content);
 
+    /// <summary>
+    /// As <see cref="WriteDurably"/>, for whoever else is to read it: the file is readable by all, and folders that are made can be entered.
+    /// </summary>
+    void WriteForOthers(string path, ReadOnlySpan<byte> content);
+
+    /// <summary>Removes a folder of ours; nothing happens when it is absent or something is in it.</summary>
+    void DeleteEmptyFolder(string path);
+
     /// <summary>Removes a file of ours, with fsync of the folder; nothing happens when it is absent.</summary>
     void Delete(string path);
 

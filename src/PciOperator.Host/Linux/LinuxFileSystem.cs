@@ -13,6 +13,12 @@ namespace PciOperator.Host;
 public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
 {
     private const int LargestText = 16 << 20;
+
+    // Modes: 0600 and 0700; 0644 and 0755.
+    private const int OwnFile = 0x180;
+    private const int OwnFolder = 0x1c0;
+    private const int CommonFile = 0x1a4;
+    private const int CommonFolder = 0x1ed;
     private static readonly TimeSpan ModprobeTimeout = TimeSpan.FromSeconds(60);
     private readonly string _prefix = root.TrimEnd('/');
 
@@ -119,14 +125,28 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     }
 
     /// <inheritdoc/>
-    public void WriteDurably(string path, ReadOnlySpan<byte> content)
+    public void WriteDurably(string path, ReadOnlySpan<byte> content) => WriteDurably(path, content, OwnFile, OwnFolder);
+
+    /// <inheritdoc/>
+    public void WriteForOthers(string path, ReadOnlySpan<byte> content) => WriteDurably(path, content, CommonFile, CommonFolder);
+
+    /// <inheritdoc/>
+    public void DeleteEmptyFolder(string path)
+    {
+        if (Libc.RemoveFolder(At(path)) == 0)
+            SyncFolder(Path.GetDirectoryName(path)!);
+        else if (Marshal.GetLastPInvokeError() is var errno and not (Errnos.ENOTEMPTY or Errnos.EEXIST) && !Errnos.IsAbsence(errno))
+            throw new HostIoException("remove", path, errno);
+    }
+
+    private void WriteDurably(string path, ReadOnlySpan<byte> content, int fileMode, int folderMode)
     {
         string folder = Path.GetDirectoryName(path)!;
-        MakeFolder(folder);
+        MakeFolder(folder, folderMode);
         string temporary = $"{path}.{Environment.CurrentManagedThreadId}.tmp";
         try
         {
-            WriteAll(temporary, content);
+            WriteAll(temporary, content, fileMode);
             if (Libc.Rename(At(temporary), At(path)) != 0)
                 throw new HostIoException("rename to", path, Marshal.GetLastPInvokeError());
         }
@@ -154,7 +174,7 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     }
 
     /// <inheritdoc/>
-    public string? TakeFolder(string folder) => FolderLock.Take(At(folder), () => MakeFolder(folder));
+    public string? TakeFolder(string folder) => FolderLock.Take(At(folder), () => MakeFolder(folder, OwnFolder));
 
     /// <inheritdoc/>
     public DeviceNumber? DeviceAt(string path)
@@ -355,13 +375,16 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
         return [.. names];
     }
 
-    private unsafe void WriteAll(string path, ReadOnlySpan<byte> content)
+    private unsafe void WriteAll(string path, ReadOnlySpan<byte> content, int mode)
     {
-        int fd = Libc.Open(At(path), Libc.O_WRONLY | Libc.O_CREAT | Libc.O_TRUNC | Libc.O_CLOEXEC, 0x180);
+        int fd = Libc.Open(At(path), Libc.O_WRONLY | Libc.O_CREAT | Libc.O_TRUNC | Libc.O_CLOEXEC, mode);
         if (fd < 0)
             throw new HostIoException("create", path, Marshal.GetLastPInvokeError());
         try
         {
+            // Whatever umask the program was started with: others have to read it.
+            if (mode == CommonFile && Libc.ChangeMode(fd, mode) != 0)
+                throw new HostIoException("make readable", path, Marshal.GetLastPInvokeError());
             while (content.Length > 0)
             {
                 nint n;
@@ -387,14 +410,14 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
         }
     }
 
-    private void MakeFolder(string folder)
+    private void MakeFolder(string folder, int mode)
     {
         if (Exists(folder))
             return;
         string? parent = Path.GetDirectoryName(folder);
         if (parent is not null)
-            MakeFolder(parent);
-        if (Libc.MakeFolder(At(folder), 0x1c0) != 0)
+            MakeFolder(parent, mode);
+        if (Libc.MakeFolder(At(folder), mode) != 0)
         {
             int errno = Marshal.GetLastPInvokeError();
             if (errno != Errnos.EEXIST)

@@ -204,6 +204,30 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, BlockingWork work
         }
     }
 
+    public void WriteForOthers(string path, ReadOnlySpan<byte> content)
+    {
+        work.Enter("writing", path, ends: true);
+        try
+        {
+            files.WriteForOthers(path, content);
+        }
+        finally
+        {
+            work.Leave();
+        }
+    }
+
+    public void DeleteEmptyFolder(string path) =>
+        Watch(
+            "deleting",
+            path,
+            static (f, p) =>
+            {
+                f.DeleteEmptyFolder(p);
+                return true;
+            }
+        );
+
     public void Delete(string path) =>
         Watch(
             "deleting",

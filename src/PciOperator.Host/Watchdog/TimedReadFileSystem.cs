@@ -108,6 +108,10 @@ internal sealed class TimedReadFileSystem(IHostFileSystem files, TimeProvider ti
 
     public void WriteDurably(string path, ReadOnlySpan<byte> content) => throw NotByLooking();
 
+    public void WriteForOthers(string path, ReadOnlySpan<byte> content) => throw NotByLooking();
+
+    public void DeleteEmptyFolder(string path) => throw NotByLooking();
+
     public void Delete(string path) => throw NotByLooking();
 
     public string? TakeFolder(string folder) => throw NotByLooking();

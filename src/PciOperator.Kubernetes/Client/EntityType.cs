@@ -29,7 +29,9 @@ internal static class EntityType<T>
 
     public static string Kind => Entity.Kind;
 
-    public static string Plural => Entity.PluralName;
+    // Of Resourcev1ResourceClaim the library says none.
+    public static string Plural { get; } =
+        string.IsNullOrEmpty(Entity.PluralName) ? Entity.Kind.ToLowerInvariant() + "s" : Entity.PluralName;
 
     public static string ApiVersion { get; } = EntityType.ApiVersionOf(Entity);
 

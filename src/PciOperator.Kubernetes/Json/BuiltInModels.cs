@@ -17,8 +17,8 @@ internal static class BuiltInModels
         [typeof(V1NodeSpec)] = ["unschedulable", "taints"],
         [typeof(V1NodeStatus)] = ["conditions", "nodeInfo"],
         [typeof(V1NodeSystemInfo)] = ["bootID", "kernelVersion"],
-        [typeof(V1PodSpec)] = ["nodeName"],
-        [typeof(V1PodStatus)] = ["phase", "conditions"],
+        [typeof(V1PodSpec)] = ["nodeName", "resourceClaims"],
+        [typeof(V1PodStatus)] = ["phase", "conditions", "resourceClaimStatuses"],
         [typeof(V1PodCondition)] = ["type", "status", "reason", "message", "lastTransitionTime"],
     };
 
@@ -32,7 +32,8 @@ internal static class BuiltInModels
     ];
 
     /// <summary>Whether the library's kind has no namespace, which its attributes do not say.</summary>
-    public static bool IsClusterScoped(Type kind) => kind == typeof(V1Node) || kind == typeof(V1Namespace);
+    public static bool IsClusterScoped(Type kind) =>
+        kind == typeof(V1Node) || kind == typeof(V1Namespace) || kind == typeof(V1ResourceSlice) || kind == typeof(V1DeviceClass);
 
     /// <summary>Changes the JSON metadata of a model.</summary>
     public static void Modify(JsonTypeInfo type)

@@ -6,7 +6,7 @@ using k8s.Models;
 
 namespace PciOperator.Kubernetes;
 
-/// <summary>Of this kind's metadata only what tells objects apart, times, and the program's own finalizer are read: whoever can write such
+/// <summary>Of this kind's metadata only what tells objects apart, times, the controlling owner and the program's own finalizer are read: whoever can write such
 /// an object can fill labels, annotations, owners and finalizers with a megabyte each, and nothing here needs them. Writing is
 /// as ever.</summary>
 /// <param name="finalizer">The program's own finalizer; others are counted (<see cref="LeanObjectMeta"/>).</param>
@@ -73,10 +73,88 @@ internal sealed class LeanMetadataConverter(string finalizer) : JsonConverter<V1
             meta.DeletionTimestamp = KubernetesTime.Read(ref reader)?.UtcDateTime;
         else if (Take(ref reader, "finalizers"u8) && reader.TokenType == JsonTokenType.StartArray)
             Finalizers(ref reader, meta);
+        else if (Take(ref reader, "ownerReferences"u8) && reader.TokenType == JsonTokenType.StartArray)
+            Owners(ref reader, meta);
         else if (reader.TokenType == JsonTokenType.PropertyName)
             SkipProperty(ref reader);
         else
             reader.PassOver();
+    }
+
+    /// <summary>Of owners the one that controls the object, of which there is one at most.</summary>
+    private static void Owners(ref Utf8JsonReader reader, LeanObjectMeta meta)
+    {
+        while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
+        {
+            if (reader.TokenType != JsonTokenType.StartObject)
+            {
+                reader.PassOver();
+                continue;
+            }
+
+            if (!Controls(reader))
+            {
+                reader.PassOver();
+                continue;
+            }
+
+            V1OwnerReference owner = Owner(ref reader);
+            if (owner is { Kind: not null, Name: not null, Uid: not null })
+                meta.OwnerReferences = [owner];
+        }
+    }
+
+    /// <summary>Whether the owner that a reader stands at is the controlling one; it takes a copy of the reader, so that nothing is made of the
+    /// others.</summary>
+    private static bool Controls(Utf8JsonReader reader)
+    {
+        bool controls = false;
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            if (Take(ref reader, "controller"u8))
+                controls = reader.TokenType == JsonTokenType.True;
+            if (reader.TokenType == JsonTokenType.PropertyName)
+                SkipProperty(ref reader);
+            else
+                reader.PassOver();
+        }
+
+        return controls;
+    }
+
+    // A text that is longer than any that means something is not kept.
+    private static V1OwnerReference Owner(ref Utf8JsonReader reader)
+    {
+        const int longest = 253;
+        var owner = new V1OwnerReference();
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            if (Take(ref reader, "apiVersion"u8))
+                owner.ApiVersion = Short(ref reader);
+            else if (Take(ref reader, "kind"u8))
+                owner.Kind = Short(ref reader);
+            else if (Take(ref reader, "name"u8))
+                owner.Name = Short(ref reader);
+            else if (Take(ref reader, "uid"u8))
+                owner.Uid = Short(ref reader);
+            else if (Take(ref reader, "controller"u8))
+                owner.Controller = reader.TokenType == JsonTokenType.True;
+            else if (reader.TokenType == JsonTokenType.PropertyName)
+                SkipProperty(ref reader);
+            else
+                reader.PassOver();
+        }
+
+        return owner;
+
+        static string? Short(ref Utf8JsonReader reader)
+        {
+            long length = reader.HasValueSequence ? reader.ValueSequence.Length : reader.ValueSpan.Length;
+            if (reader.TokenType == JsonTokenType.String && length <= longest)
+                return reader.GetString();
+            reader.PassOver();
+            return null;
+        }
     }
 
     private void Finalizers(ref Utf8JsonReader reader, LeanObjectMeta meta)

@@ -7,6 +7,9 @@ const string usage = """
     vfio-hide GROUP ADDRESS...     the same, with the open files on their way through a socket, where nobody sees them
     edu-dma GROUP ADDRESS...       let QEMU's edu device, the first of the group, copy memory by DMA
     churn FILES                    fork processes without end, each with so many files open
+    kubelet register               register the agent's DRA plugin as a kubelet does
+    kubelet prepare NS NAME UID    NodePrepareResources of a ResourceClaim; a line for each device: request, device, CDI ids
+    kubelet unprepare NS NAME UID  NodeUnprepareResources
     measure STATE ROUNDS           bind every VF with journal, guards and read-back against a script that writes the same files
     """;
 try
@@ -45,6 +48,13 @@ try
                 Native.Open("/dev/null");
             Native.Become("/bin/busybox", "sh", "-c", "while :; do (:) & (:) & (:) & wait; done");
             return 0;
+        case ["kubelet", "register"]:
+            Console.WriteLine(await Kubelet.RegisterAsync());
+            return 0;
+        case ["kubelet", "prepare", var ns, var name, var uid]:
+            return await Kubelet.PrepareAsync(ns, name, uid);
+        case ["kubelet", "unprepare", var ns, var name, var uid]:
+            return await Kubelet.UnprepareAsync(ns, name, uid);
         case ["measure", var state, var rounds]:
             using (var measurement = new Measurement(state))
                 measurement.Run(int.Parse(rounds));
@@ -54,7 +64,7 @@ try
             return 2;
     }
 }
-catch (IOException error)
+catch (Exception error) when (error is IOException or Grpc.Core.RpcException)
 {
     Console.WriteLine(error.Message);
     return 1;

@@ -35,7 +35,7 @@ internal sealed partial class Cluster : IAsyncDisposable
     private Cluster(TestApiServer server)
     {
         _server = server;
-        Client = server.Client(PciOperatorJsonContext.Default, fieldManager: "test");
+        Client = server.Client(ResourceJsonContext.WithOwnKinds, fieldManager: "test");
     }
 
     private string AdminKubeconfig => Path.Combine(_kubeconfigs.FullName, "admin");
@@ -386,7 +386,10 @@ internal sealed partial class Cluster : IAsyncDisposable
             "--health-address",
             "127.0.0.1:0",
             "--log-format",
-            "Text"
+            "Text",
+            // There is no kubelet in the guest: what a claim that says nothing gets is opened there by whoever is.
+            "--default-delivery",
+            nameof(Delivery.None)
         );
         _machine = await VirtualMachine.StartAsync(
             new()
