@@ -93,10 +93,10 @@ internal sealed class ClusterView
             && !NodeShares.IsFull(n.Spec)
             && status.Conditions.IsTrue(Conditions.InventoryReady);
 
-        static bool IsRegistered(PciNode? n) => n?.Status?.Conditions.IsTrue(Conditions.KubeletRegistered) == true;
-
         static long Version(PciNode n) => long.TryParse(n.Metadata.ResourceVersion, out long version) ? version : 0;
     }
+
+    private static bool IsRegistered(PciNode? node) => node?.Status?.Conditions.IsTrue(Conditions.KubeletRegistered) == true;
 
     /// <summary>A node's agent became ready, or stopped being so.</summary>
     public void SetAgentReady(string name, bool ready)
@@ -197,7 +197,7 @@ internal sealed class ClusterView
         RefusalReason? Filter(string name) =>
             WhyNot(claim.Claim, onlyNode, name)
             ?? (
-                _nodes.GetValueOrDefault(name)?.PciNode?.Status?.Conditions.IsTrue(Conditions.KubeletRegistered) == true
+                IsRegistered(_nodes.GetValueOrDefault(name)?.PciNode)
                     ? null
                     : new("KubeletNotRegistered", "have a kubelet that does not know the agent's DRA plugin")
             );
@@ -383,7 +383,12 @@ internal sealed class ClusterView
         var aliases = claim.Spec.Requests.Select(r => Alias(r.Alias)).OfType<AliasDefinition>().ToList();
         if (change.News.Any(d => aliases.Any(a => a.Matches(d.Function, d.Tags))))
             return true;
-        return NodeFilters.Check(claim, change.Node, change.PciNode, change.AgentReady, null, name) is not null
+        // Who lets kube-scheduler choose is offered only where the kubelet can hand the devices on.
+        bool reached =
+            claim.Spec.BindingMode == BindingMode.WaitForFirstConsumer
+            && !IsRegistered(change.PciNode)
+            && IsRegistered(_nodes.GetValueOrDefault(name)?.PciNode);
+        return (reached || NodeFilters.Check(claim, change.Node, change.PciNode, change.AgentReady, null, name) is not null)
             && _nodes.GetValueOrDefault(name)?.Matched is { } matched
             && aliases.Any(a => Means(matched, a));
 

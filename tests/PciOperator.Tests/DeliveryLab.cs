@@ -41,13 +41,14 @@ internal sealed class DeliveryLab : IAsyncDisposable
     public static async Task<DeliveryLab> StartAsync(
         int nodes,
         Action<DeliveryLab>? configure = null,
-        Func<ControllerOptions, ControllerOptions>? options = null
+        Func<ControllerOptions, ControllerOptions>? options = null,
+        Func<HttpMessageHandler, HttpMessageHandler>? wrap = null
     )
     {
         TestApiServer server = await TestApiServer.RealAsync();
         SandboxCluster cluster = await SandboxCluster.ConnectAsync(
             server.Configuration,
-            new SandboxClusterOptions { Log = NullLogger.Instance }
+            new SandboxClusterOptions { Log = NullLogger.Instance, Wrap = wrap is null ? null : (_, inner) => wrap(inner) }
         );
         var lab = new DeliveryLab(server, cluster);
         configure?.Invoke(lab);

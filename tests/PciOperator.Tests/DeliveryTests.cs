@@ -1,3 +1,5 @@
+using System.Text;
+using System.Text.Json.Nodes;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
@@ -39,7 +41,7 @@ public sealed class DeliveryTests
 
         await lab.AllocateAsync("vm", "node-2", "launcher");
         claim = await lab.SaysAsync("vm", Conditions.InUse, "True", "Reserved");
-        Assert.Equal("pod launcher", claim.Status!.Conditions.Find(Conditions.InUse)!.Message);
+        Assert.StartsWith("pod launcher. A VM with it can't be migrated live", claim.Status!.Conditions.Find(Conditions.InUse)!.Message);
 
         await lab.Client.DeleteAsync<PassthroughClaim>("vm", "default");
         claim = await lab.UntilAsync(
@@ -161,6 +163,23 @@ public sealed class DeliveryTests
         await lab.SaysAsync("vm", Conditions.InUse, "False", "NotInUse");
         await lab.AllocateAsync("vm", "node-2", "launcher-2");
         await lab.SaysAsync("vm", Conditions.InUse, "True", "Reserved");
+    }
+
+    [Fact]
+    public async Task What_waits_for_a_pod_is_offered_as_soon_as_a_kubelet_can_hand_it_on()
+    {
+        bool registered = false;
+        await using DeliveryLab lab = await DeliveryLab.StartAsync(1, l => l.Registered = _ => registered);
+        await lab.ClaimAsync("vm", configure: s => s.BindingMode = BindingMode.WaitForFirstConsumer);
+        await lab.UntilAsync(
+            "the claim to say what it lacks",
+            () => lab.GetAsync("vm"),
+            c =>
+                c.Status?.Conditions.Find(Conditions.Ready) is { Status: "False", Reason: "NoNodeFits" } said
+                && said.Message.Contains("has a kubelet that does not know the agent's DRA plugin", StringComparison.Ordinal)
+        );
+        registered = true;
+        await lab.SaysAsync("vm", Conditions.Ready, "True", "Offered");
     }
 
     [Fact]
@@ -301,7 +320,7 @@ public sealed class DeliveryTests
             (node.Spec.Assignments![0].ClaimUid, node.Spec.Assignments[0].ResourceClaimUid)
         );
         claimB = await lab.SaysAsync("pool-b", Conditions.InUse, "True", "Reserved");
-        Assert.Equal("pod pod-a", claimB.Status!.Conditions.Find(Conditions.InUse)!.Message);
+        Assert.StartsWith("pod pod-a. ", claimB.Status!.Conditions.Find(Conditions.InUse)!.Message);
         Assert.Equal("pool-a", TemplateClaim.OwnerOf(claimB)!.Name);
         claimA = await lab.UntilAsync(
             "the other claim to stand behind b",
@@ -322,5 +341,42 @@ public sealed class DeliveryTests
         await lab.AllocateAsync(claimA, "pool-b", "node-1", "pod-b");
         await lab.SaysAsync("pool-a", Conditions.InUse, "True", "Reserved");
         Assert.Equal(b.Metadata.Uid, Assert.Single((await lab.Client.GetAsync<PciNode>("node-1"))!.Spec.Assignments!).ResourceClaimUid);
+    }
+
+    [Fact]
+    public async Task Where_the_server_drops_binding_conditions_a_claim_that_waits_for_a_pod_says_so_and_others_work()
+    {
+        int offers = 0;
+        await using DeliveryLab lab = await DeliveryLab.StartAsync(1, wrap: inner => new WithoutBinding(inner, () => offers++));
+        await lab.ClaimAsync("vm", configure: s => s.BindingMode = BindingMode.WaitForFirstConsumer);
+        PassthroughClaim claim = await lab.SaysAsync("vm", Conditions.Ready, "False", "NoBindingConditions");
+        Assert.Contains("bindingMode Immediate does without", claim.Status!.Conditions.Find(Conditions.Ready)!.Message);
+        await lab.GoneAsync<V1ResourceSlice>(ResourceObjects.SliceName(claim.Metadata.Uid!), null);
+        await lab.ClaimAsync("now");
+        await lab.SaysAsync("now", Conditions.Ready, "True", "Ready");
+        Assert.Equal(1, offers);
+    }
+
+    /// <summary>A server without the gate: what it does not know of an object is dropped as it is stored.</summary>
+    private sealed class WithoutBinding(HttpMessageHandler inner, Action offered) : DelegatingHandler(inner)
+    {
+        protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+        {
+            if (request.Content is { } content && request.RequestUri!.AbsolutePath.Contains("/resourceslices", StringComparison.Ordinal))
+            {
+                JsonNode slice = JsonNode.Parse(await content.ReadAsStringAsync(cancellationToken))!;
+                foreach (JsonObject device in (slice["spec"]?["devices"] as JsonArray ?? []).OfType<JsonObject>())
+                {
+                    if (device.Remove("bindingConditions"))
+                        offered();
+                    device.Remove("bindsToNode");
+                    device.Remove("bindingFailureConditions");
+                }
+
+                request.Content = new StringContent(slice.ToJsonString(), Encoding.UTF8, "application/json");
+            }
+
+            return await base.SendAsync(request, cancellationToken);
+        }
     }
 }

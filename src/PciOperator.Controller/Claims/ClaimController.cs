@@ -53,6 +53,9 @@ internal sealed class ClaimController(
     // How much longer kube-scheduler waits for a claim's devices, of those that are being bound for it.
     private readonly ConcurrentDictionary<string, TimeSpan> _slow = new();
 
+    // Deleted claims that no pod has and none can get.
+    private readonly ConcurrentDictionary<string, bool> _closed = new();
+
     // What was said last of a deleted claim's devices that don't come back.
     private readonly ConcurrentDictionary<string, string> _waits = new();
 
@@ -131,9 +134,10 @@ internal sealed class ClaimController(
             return slow;
         DeliveryState delivery = await DeliverAsync(claim, node, assignment, report, prepared, ct);
         await WriteStatusAsync(claim, ClaimStatus.Placed(claim, node, assignment, report, doubt, delivery, time.GetUtcNow()), ct);
-        return _slow.TryRemove(claim.Metadata.Uid!, out TimeSpan patience)
-            ? ReconciliationResult.After(patience)
-            : ReconciliationResult.Done;
+        if (_slow.TryRemove(claim.Metadata.Uid!, out TimeSpan patience))
+            return ReconciliationResult.After(patience);
+        // What stands in the way may be an object of somebody else's, whose end nobody tells.
+        return prepared && !delivery.Ready ? ReconciliationResult.After(options.PendingRetry) : ReconciliationResult.Done;
     }
 
     /// <summary>Hands the devices on as the claim wants it, and says whether pods can get them.</summary>
@@ -603,18 +607,34 @@ internal sealed class ClaimController(
         return ReconciliationResult.Done;
     }
 
-    /// <summary>The pods that have a deleted claim's devices; null: none, and none can get them.</summary>
-    private async Task<string?> UsersAsync(PassthroughClaim claim, CancellationToken ct)
+    /// <summary>Closes a deleted claim to pods; the pods that have it reserved, or null.</summary>
+    private async Task<string?> CloseAsync(PassthroughClaim claim, CancellationToken ct)
     {
+        // A claim that is delivered otherwise has a ResourceClaim only if it was delivered by DRA before.
+        if (deliveries.Of(claim) != Delivery.DRA && dra.Find(claim) is null)
+            return null;
         // A pod that is not bound yet need not wait for an answer that won't come.
         if (Allocated.Of(dra.Find(claim), claim.Metadata.Uid!) is { Waits: true } waiting)
             await dra.RefuseAsync(waiting, "ClaimDeleted", $"PassthroughClaim {claim.Metadata.Name} is being deleted", ct);
-        if (await dra.CloseAsync(claim, ct) is { } reserved)
-            return reserved;
+        return await dra.CloseAsync(claim, ct);
+    }
+
+    /// <summary>The pods that have a deleted claim's devices; null: none, and none can get them.</summary>
+    private async Task<string?> UsersAsync(PassthroughClaim claim, CancellationToken ct)
+    {
+        string uid = claim.Metadata.Uid!;
+        // What was closed stays so: no pod gets it any more.
+        if (!_closed.ContainsKey(uid))
+        {
+            if (await CloseAsync(claim, ct) is { } reserved)
+                return reserved;
+            _closed[uid] = true;
+        }
+
         string? name = claim.Status?.NodeName;
         IReadOnlyList<string> pods =
             name is not null && !view.IsGone(name)
-                ? caches.PciNodes.Get(name)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid)?.Pods ?? []
+                ? caches.PciNodes.Get(name)?.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == uid)?.Pods ?? []
                 : [];
         return pods.Count == 0 ? null : new DeliveryUse(pods).Named;
     }
@@ -674,6 +694,7 @@ internal sealed class ClaimController(
         _pended.TryRemove(uid, out _);
         _waits.TryRemove(uid, out _);
         _slow.TryRemove(uid, out _);
+        _closed.TryRemove(uid, out _);
         foreach ((string Uid, string Node) key in _withdrawn.Keys.Where(k => k.Uid == uid))
             _withdrawn.TryRemove(key, out _);
     }
@@ -714,8 +735,13 @@ internal sealed class ClaimController(
             events.Warning(before, lost.Reason, lost.Message, "Place");
         }
 
-        if (status.Conditions.IsTrue(Conditions.Ready) && !before.Status?.Conditions.IsTrue(Conditions.Ready) == true)
-            events.Normal(before, "Ready", $"its devices on node {status.NodeName} can be used", "Place");
+        if (status.Conditions.IsTrue(Conditions.Ready) && before.Status?.Conditions.IsTrue(Conditions.Ready) != true)
+        {
+            if (status.NodeName is { Length: > 0 } ready)
+                events.Normal(before, "Ready", $"its devices on node {ready} can be used", "Place");
+            else
+                events.Normal(before, "Offered", status.Conditions.Find(Conditions.Ready)!.Message, "Place");
+        }
     }
 
     /// <summary>What the node's agent has come to, or what keeps it, once each.</summary>

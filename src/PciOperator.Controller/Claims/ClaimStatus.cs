@@ -170,7 +170,15 @@ internal static class ClaimStatus
         use switch
         {
             null => conditions.Without(Conditions.InUse) ?? [],
-            { Pods.Count: > 0 } => conditions.With(Conditions.InUse, true, "Reserved", use.Named, generation, now),
+            // KubeVirt migrates no VM that has a host device, and kube-scheduler finds no other node for the claim.
+            { Pods.Count: > 0 } => conditions.With(
+                Conditions.InUse,
+                true,
+                "Reserved",
+                $"{use.Named}. A VM with it can't be migrated live: evicted or restarted, it comes back on the same devices of node {node}",
+                generation,
+                now
+            ),
             { Waiting: { } waiting } => conditions.With(
                 Conditions.InUse,
                 false,

@@ -22,6 +22,17 @@ namespace PciOperator.Controller;
 internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches, TimeProvider time, ILogger log)
 {
     private const string FieldManager = "pcioperator-controller";
+    private static readonly TimeSpan BindingRetry = TimeSpan.FromMinutes(10);
+
+    private static readonly DeliveryState WithoutBinding = new(
+        false,
+        "NoBindingConditions",
+        "bindingMode WaitForFirstConsumer needs binding conditions, and this API server drops them: Kubernetes 1.36, or the gates "
+            + "DRADeviceBindingConditions and DRAResourceClaimDeviceStatus; bindingMode Immediate does without"
+    );
+
+    // Until when the server is known to drop binding conditions, in ticks of UTC.
+    private long _withoutBindingUntil;
 
     /// <summary>Whether the cluster serves resource.k8s.io/v1.</summary>
     public bool IsServed => caches.ResourceClaims is not null;
@@ -78,6 +89,9 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         CancellationToken ct
     )
     {
+        // Tried again after a while: gates can be opened.
+        if (time.GetUtcNow().UtcTicks < Interlocked.Read(ref _withoutBindingUntil))
+            return WithoutBinding;
         string? template = null;
         if (TemplateClaim.OwnerOf(claim) is not null)
         {
@@ -89,13 +103,9 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         V1ResourceSlice slice = ResourceObjects.Open(claim, names.Order(StringComparer.Ordinal), hostnames, template);
         if (await OfferAsync(slice, ct) is { } stored && !ResourceObjects.HasBindingConditions(stored))
         {
+            Interlocked.Exchange(ref _withoutBindingUntil, (time.GetUtcNow() + BindingRetry).UtcTicks);
             await WithdrawAsync(claim, ct);
-            return new(
-                false,
-                "NoBindingConditions",
-                "bindingMode WaitForFirstConsumer needs binding conditions, and this API server drops them: Kubernetes 1.36, or the gates "
-                    + "DRADeviceBindingConditions and DRAResourceClaimDeviceStatus; bindingMode Immediate does without"
-            );
+            return WithoutBinding;
         }
 
         return await EnsureClaimAsync(claim, names, ct);
