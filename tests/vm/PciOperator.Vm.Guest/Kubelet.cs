@@ -69,7 +69,7 @@ internal static class Kubelet
             Uid = uid,
         };
 
-    private static GrpcChannel ChannelTo(string path) =>
+    public static GrpcChannel ChannelTo(string path) =>
         GrpcChannel.ForAddress(
             "http://localhost",
             new GrpcChannelOptions

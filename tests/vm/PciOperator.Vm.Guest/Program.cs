@@ -10,6 +10,7 @@ const string usage = """
     kubelet register               register the agent's DRA plugin as a kubelet does
     kubelet prepare NS NAME UID    NodePrepareResources of a ResourceClaim; a line for each device: request, device, CDI ids
     kubelet unprepare NS NAME UID  NodeUnprepareResources
+    kubelet devices RESOURCE NS POD  be the kubelet of the device plugin for one pod, until killed
     measure STATE ROUNDS           bind every VF with journal, guards and read-back against a script that writes the same files
     """;
 try
@@ -55,6 +56,9 @@ try
             return await Kubelet.PrepareAsync(ns, name, uid);
         case ["kubelet", "unprepare", var ns, var name, var uid]:
             return await Kubelet.UnprepareAsync(ns, name, uid);
+        case ["kubelet", "devices", var resource, var podNamespace, var pod]:
+            await new DeviceManager(resource, podNamespace, pod).RunAsync();
+            return 0;
         case ["measure", var state, var rounds]:
             using (var measurement = new Measurement(state))
                 measurement.Run(int.Parse(rounds));

@@ -16,7 +16,9 @@ public sealed class DeliveryTests(ClusterFixture fixture) : ClusterTest(fixture)
 
     public override async ValueTask DisposeAsync()
     {
-        await Machine.RunAsync("umount /run/box/* /run/box/mnt/guest; rm -rf /run/box");
+        await Machine.RunAsync(
+            "touch /run/pod-ended; kill -9 $(cat /run/kubelet.pid); umount /run/box/* /run/box/mnt/guest; rm -rf /run/box"
+        );
         await base.DisposeAsync();
     }
 
@@ -86,6 +88,46 @@ public sealed class DeliveryTests(ClusterFixture fixture) : ClusterTest(fixture)
         Assert.Equal("", await Machine.OutputOfAsync($"{GuestProgram} kubelet unprepare default nic {resource.Metadata.Uid}"));
     }
 
+    [ClusterFact]
+    public async Task By_the_device_plugin_a_claim_reaches_one_pod_of_its_namespace_and_is_given_back_when_that_has_ended()
+    {
+        await ClaimAsync("nic", BindingMode.Immediate, Delivery.DevicePlugin);
+        await Cluster.WaitForClaimAsync(
+            "nic",
+            s => s.Conditions.Find(Conditions.Ready) is { Status: "False", Reason: "ResourceNotRegistered" }
+        );
+        await Machine.OutputOfAsync(
+            $"rm -f /run/pod-ended; setsid {GuestProgram} kubelet devices pcioperator.io/default.nic default vm > /run/kubelet.log 2>&1 & echo $! > /run/kubelet.pid"
+        );
+        PassthroughClaim claim = await Cluster.WaitUntilReadyAsync("nic");
+        Assert.Equal("pcioperator.io/default.nic", claim.Status!.ResourceName);
+        ClaimDevice device = Assert.Single(claim.Status.Devices!);
+        await Cluster.WaitForClaimAsync(
+            "nic",
+            s =>
+                s.Conditions.Find(Conditions.InUse) is { Status: "True" } use
+                && use.Message.Contains("pod default/vm", StringComparison.Ordinal)
+        );
+        string[] given = (await Machine.OutputOfAsync("cat /run/kubelet.log")).Split('\n');
+        Assert.Contains($"env PCI_RESOURCE_PCIOPERATOR_IO_DEFAULT_NIC={device.Address}", given);
+        Assert.Contains("node /dev/vfio/vfio mrw", given);
+        Assert.Contains($"node /dev/vfio/{device.IommuGroup} mrw", given);
+        Assert.Equal("started", given[^1]);
+        await OpenAsync($"/dev/vfio/{device.IommuGroup}", device);
+
+        await Cluster.Client.DeleteAsync<PassthroughClaim>("nic", "default");
+        await Cluster.WaitForClaimAsync(
+            "nic",
+            s =>
+                s.Phase == ClaimPhase.Releasing
+                && s.Conditions!.Any(c => c.Message?.Contains("pod default/vm", StringComparison.Ordinal) == true)
+        );
+        Assert.Equal("vfio-pci", await Machine.DriverOfAsync(device.Address));
+        await Machine.OutputOfAsync("touch /run/pod-ended");
+        await Cluster.ReleaseAsync("nic");
+        await AssertGivenBackAsync(Topology.Nic1, "igb");
+    }
+
     private async Task StartKubeletAsync()
     {
         await Machine.OutputOfAsync($"mkdir -p /var/lib/kubelet/plugins_registry {Cdi}");
@@ -98,7 +140,7 @@ public sealed class DeliveryTests(ClusterFixture fixture) : ClusterTest(fixture)
         }
     }
 
-    private async Task<PassthroughClaim> ClaimAsync(string name, BindingMode mode)
+    private async Task<PassthroughClaim> ClaimAsync(string name, BindingMode mode, Delivery delivery = Delivery.DRA)
     {
         await Cluster.OfferAsync(name, new() { Address = Topology.Nic1 }, Nic);
         return await Cluster.Client.CreateAsync(
@@ -109,7 +151,7 @@ public sealed class DeliveryTests(ClusterFixture fixture) : ClusterTest(fixture)
                 {
                     Requests = [new() { Name = "net", Alias = name }],
                     BindingMode = mode,
-                    Delivery = Delivery.DRA,
+                    Delivery = delivery,
                 },
             }
         );
