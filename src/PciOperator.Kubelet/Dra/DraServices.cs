@@ -1,62 +1,48 @@
 using Grpc.Core;
+using PciOperator.Kubelet.Wire.DraV1;
 
 namespace PciOperator.Kubelet;
 
 /// <summary>DRA as kubelets from 1.34 ask it.</summary>
 internal sealed class DraService(ClaimHandout handout) : Wire.DraV1.DRAPlugin.DRAPluginBase
 {
-    public override async Task<Wire.DraV1.NodePrepareResourcesResponse> NodePrepareResources(
-        Wire.DraV1.NodePrepareResourcesRequest request,
+    public override Task<NodePrepareResourcesResponse> NodePrepareResources(
+        NodePrepareResourcesRequest request,
         ServerCallContext context
-    )
-    {
-        var response = new Wire.DraV1.NodePrepareResourcesResponse();
-        foreach ((string uid, HandoutAnswer answer) in await handout.PrepareAsync(request.Claims.Select(Claim)))
-        {
-            var claim = new Wire.DraV1.NodePrepareResourceResponse { Error = answer.Error ?? "" };
-            foreach (HandedDevice device in answer.Devices)
-            {
-                var one = new Wire.DraV1.Device { PoolName = device.Pool, DeviceName = device.Device };
-                one.RequestNames.Add(device.Request);
-                one.CdiDeviceIds.AddRange(device.CdiIds);
-                claim.Devices.Add(one);
-            }
+    ) => DraAnswers.PrepareAsync(handout, request);
 
-            response.Claims[uid] = claim;
-        }
-
-        return response;
-    }
-
-    public override async Task<Wire.DraV1.NodeUnprepareResourcesResponse> NodeUnprepareResources(
-        Wire.DraV1.NodeUnprepareResourcesRequest request,
+    public override Task<NodeUnprepareResourcesResponse> NodeUnprepareResources(
+        NodeUnprepareResourcesRequest request,
         ServerCallContext context
-    )
-    {
-        var response = new Wire.DraV1.NodeUnprepareResourcesResponse();
-        foreach ((string uid, HandoutAnswer answer) in await handout.UnprepareAsync(request.Claims.Select(Claim)))
-            response.Claims[uid] = new Wire.DraV1.NodeUnprepareResourceResponse { Error = answer.Error ?? "" };
-        return response;
-    }
-
-    private static ClaimReference Claim(Wire.DraV1.Claim claim) => new(claim.Namespace, claim.Name, claim.Uid);
+    ) => DraAnswers.UnprepareAsync(handout, request);
 }
 
 /// <summary>DRA as kubelets before 1.34 ask it: the same, under another name.</summary>
 internal sealed class DraBetaService(ClaimHandout handout) : Wire.DraV1Beta1.DRAPlugin.DRAPluginBase
 {
-    public override async Task<Wire.DraV1Beta1.NodePrepareResourcesResponse> NodePrepareResources(
-        Wire.DraV1Beta1.NodePrepareResourcesRequest request,
+    public override Task<NodePrepareResourcesResponse> NodePrepareResources(
+        NodePrepareResourcesRequest request,
         ServerCallContext context
-    )
+    ) => DraAnswers.PrepareAsync(handout, request);
+
+    public override Task<NodeUnprepareResourcesResponse> NodeUnprepareResources(
+        NodeUnprepareResourcesRequest request,
+        ServerCallContext context
+    ) => DraAnswers.UnprepareAsync(handout, request);
+}
+
+/// <summary>What both versions answer.</summary>
+internal static class DraAnswers
+{
+    public static async Task<NodePrepareResourcesResponse> PrepareAsync(ClaimHandout handout, NodePrepareResourcesRequest request)
     {
-        var response = new Wire.DraV1Beta1.NodePrepareResourcesResponse();
+        var response = new NodePrepareResourcesResponse();
         foreach ((string uid, HandoutAnswer answer) in await handout.PrepareAsync(request.Claims.Select(Claim)))
         {
-            var claim = new Wire.DraV1Beta1.NodePrepareResourceResponse { Error = answer.Error ?? "" };
+            var claim = new NodePrepareResourceResponse { Error = answer.Error ?? "" };
             foreach (HandedDevice device in answer.Devices)
             {
-                var one = new Wire.DraV1Beta1.Device { PoolName = device.Pool, DeviceName = device.Device };
+                var one = new Device { PoolName = device.Pool, DeviceName = device.Device };
                 one.RequestNames.Add(device.Request);
                 one.CdiDeviceIds.AddRange(device.CdiIds);
                 claim.Devices.Add(one);
@@ -68,16 +54,13 @@ internal sealed class DraBetaService(ClaimHandout handout) : Wire.DraV1Beta1.DRA
         return response;
     }
 
-    public override async Task<Wire.DraV1Beta1.NodeUnprepareResourcesResponse> NodeUnprepareResources(
-        Wire.DraV1Beta1.NodeUnprepareResourcesRequest request,
-        ServerCallContext context
-    )
+    public static async Task<NodeUnprepareResourcesResponse> UnprepareAsync(ClaimHandout handout, NodeUnprepareResourcesRequest request)
     {
-        var response = new Wire.DraV1Beta1.NodeUnprepareResourcesResponse();
+        var response = new NodeUnprepareResourcesResponse();
         foreach ((string uid, HandoutAnswer answer) in await handout.UnprepareAsync(request.Claims.Select(Claim)))
-            response.Claims[uid] = new Wire.DraV1Beta1.NodeUnprepareResourceResponse { Error = answer.Error ?? "" };
+            response.Claims[uid] = new NodeUnprepareResourceResponse { Error = answer.Error ?? "" };
         return response;
     }
 
-    private static ClaimReference Claim(Wire.DraV1Beta1.Claim claim) => new(claim.Namespace, claim.Name, claim.Uid);
+    private static ClaimReference Claim(Claim claim) => new(claim.Namespace, claim.Name, claim.Uid);
 }
