@@ -1,12 +1,11 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net.Sockets;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.Extensions.DependencyInjection;
+using PciOperator.Kubelet;
+using PciOperator.Kubelet.Wire.PluginRegistration;
+using PciOperator.Testing;
 
 namespace PciOperator.AotProof;
 
@@ -24,9 +23,8 @@ internal static class GrpcOverUnixSocket
         {
             string socket = Path.Combine(folder, "reg.sock");
             var plugin = new Plugin(socket);
-            await using WebApplication server = Serve(socket, plugin);
-            await server.StartAsync();
-            using GrpcChannel channel = Dial(socket);
+            await using WebApplication server = await GrpcOnSocket.ServeAsync(socket, plugin);
+            using GrpcChannel channel = UnixSockets.Dial(socket);
             var client = new Registration.RegistrationClient(channel);
             string? wrong = await WrongAnswerAsync(client, plugin, socket);
             if (wrong is not null)
@@ -46,42 +44,6 @@ internal static class GrpcOverUnixSocket
         {
             Directory.Delete(folder, recursive: true);
         }
-    }
-
-    /// <summary>Nothing but Kestrel on the socket: the other builders watch the content root, which walks the host when that is /.</summary>
-    private static WebApplication Serve(string socket, Plugin plugin)
-    {
-        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new() { ContentRootPath = AppContext.BaseDirectory });
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(k => k.ListenUnixSocket(socket, o => o.Protocols = HttpProtocols.Http2));
-        builder.Services.AddGrpc();
-        builder.Services.AddRoutingCore();
-        builder.Services.AddSingleton(plugin);
-        WebApplication server = builder.Build();
-        server.UseRouting();
-        server.MapGrpcService<Plugin>();
-        return server;
-    }
-
-    private static GrpcChannel Dial(string socket)
-    {
-        var handler = new SocketsHttpHandler
-        {
-            ConnectCallback = async (_, cancellationToken) =>
-            {
-                var connection = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-                try
-                {
-                    await connection.ConnectAsync(new UnixDomainSocketEndPoint(socket), cancellationToken);
-                    return new NetworkStream(connection, ownsSocket: true);
-                }
-                catch
-                {
-                    connection.Dispose();
-                    throw;
-                }
-            },
-        };
-        return GrpcChannel.ForAddress("http://localhost", new GrpcChannelOptions { HttpHandler = handler, DisposeHttpClient = true });
     }
 
     private static async Task<string?> WrongAnswerAsync(Registration.RegistrationClient client, Plugin plugin, string socket)

@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -116,11 +115,11 @@ public sealed class SimulatedPods : IAsyncDisposable
         FileInfo? socket = new DirectoryInfo(Registry).EnumerateFiles("*.sock").MaxBy(f => f.LastWriteTimeUtc);
         if (socket is null || (_plugin is { } known && known.Socket == socket.FullName && known.Made == socket.LastWriteTimeUtc))
             return;
-        using GrpcChannel channel = ChannelTo(socket.FullName);
+        using GrpcChannel channel = UnixSockets.Dial(socket.FullName);
         var registration = new Registration.RegistrationClient(channel);
         PluginInfo info = await registration.GetInfoAsync(new InfoRequest(), cancellationToken: ct);
         _plugin?.Channel.Dispose();
-        _plugin = (socket.FullName, socket.LastWriteTimeUtc, ChannelTo(_sockets.FullName + info.Endpoint));
+        _plugin = (socket.FullName, socket.LastWriteTimeUtc, UnixSockets.Dial(_sockets.FullName + info.Endpoint));
         await registration.NotifyRegistrationStatusAsync(new RegistrationStatus { PluginRegistered = true }, cancellationToken: ct);
     }
 
@@ -233,30 +232,4 @@ public sealed class SimulatedPods : IAsyncDisposable
 
     private string Read(string path) =>
         Encoding.UTF8.GetString(_files.ReadBytes(path, 1 << 20) ?? throw new InvalidOperationException($"there is no {path}"));
-
-    private static GrpcChannel ChannelTo(string path) =>
-        GrpcChannel.ForAddress(
-            "http://localhost",
-            new GrpcChannelOptions
-            {
-                DisposeHttpClient = true,
-                HttpHandler = new SocketsHttpHandler
-                {
-                    ConnectCallback = async (_, ct) =>
-                    {
-                        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-                        try
-                        {
-                            await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), ct);
-                            return new NetworkStream(socket, ownsSocket: true);
-                        }
-                        catch
-                        {
-                            socket.Dispose();
-                            throw;
-                        }
-                    },
-                },
-            }
-        );
 }

@@ -2,9 +2,7 @@ using System.Collections.Concurrent;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.Extensions.DependencyInjection;
+using PciOperator.Kubelet;
 using PciOperator.Kubelet.Wire.DevicePluginV1Beta1;
 using PciOperator.Kubelet.Wire.PodResourcesV1;
 
@@ -61,8 +59,8 @@ public sealed class DeviceManagerDouble : IAsyncDisposable
         foreach (string socket in System.IO.Directory.EnumerateFiles(Folder, "*.sock").ToList())
             File.Delete(socket);
         _stop = new CancellationTokenSource();
-        _server = await ServeAsync($"{Folder}/kubelet.sock", new Registrar(this));
-        _podResources = await ServeAsync($"{_root}{Directory}/pod-resources/kubelet.sock", new Lister(this));
+        _server = await GrpcOnSocket.ServeAsync($"{Folder}/kubelet.sock", new Registrar(this));
+        _podResources = await GrpcOnSocket.ServeAsync($"{_root}{Directory}/pod-resources/kubelet.sock", new Lister(this));
     }
 
     /// <summary>Stops it; what pods were given it still knows.</summary>
@@ -147,22 +145,6 @@ public sealed class DeviceManagerDouble : IAsyncDisposable
     private Endpoint Of(string resource) =>
         _endpoints.GetValueOrDefault(resource) ?? throw new InvalidOperationException($"no endpoint for {resource}");
 
-    private static async Task<WebApplication> ServeAsync<T>(string path, T service)
-        where T : class
-    {
-        File.Delete(path);
-        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new() { ContentRootPath = AppContext.BaseDirectory });
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(k => k.ListenUnixSocket(path, o => o.Protocols = HttpProtocols.Http2));
-        builder.Services.AddGrpc();
-        builder.Services.AddRoutingCore();
-        builder.Services.AddSingleton(service);
-        WebApplication server = builder.Build();
-        server.UseRouting();
-        server.MapGrpcService<T>();
-        await server.StartAsync();
-        return server;
-    }
-
     private async Task ListenAsync(string resource, Endpoint endpoint, CancellationToken ct)
     {
         try
@@ -209,7 +191,7 @@ public sealed class DeviceManagerDouble : IAsyncDisposable
                 request.ResourceName
             );
             Assert.DoesNotContain('/', request.Endpoint);
-            var endpoint = new Endpoint(UnixChannel.To($"{manager.Folder}/{request.Endpoint}"));
+            var endpoint = new Endpoint(UnixSockets.Dial($"{manager.Folder}/{request.Endpoint}"));
             if (manager._endpoints.TryGetValue(request.ResourceName, out Endpoint? before))
                 before.Channel.Dispose();
             manager._endpoints[request.ResourceName] = endpoint;

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Grpc.Core;
 using Grpc.Net.Client;
+using PciOperator.Kubelet;
 using PciOperator.Kubelet.Wire.DraHealth;
 using PciOperator.Kubelet.Wire.DraV1;
 using PciOperator.Kubelet.Wire.PluginRegistration;
@@ -142,6 +143,23 @@ public sealed class KubeletDouble : IAsyncDisposable
         return error;
     }
 
+    /// <summary>A pod has ended, and its claim is given back when a plugin can be reached, as a kubelet goes on trying.</summary>
+    /// <returns>The error that the plugin answered; empty: none.</returns>
+    public async Task<string> EndPodInTheEndAsync(string driver, PodClaim claim)
+    {
+        for (DateTime end = DateTime.UtcNow + Patience; ; await Task.Delay(10 * Look))
+        {
+            try
+            {
+                return await EndPodAsync(driver, claim);
+            }
+            catch (Exception e) when (e is RpcException or InvalidOperationException && DateTime.UtcNow < end)
+            {
+                // The plugin was registered anew in the middle of the call.
+            }
+        }
+    }
+
     /// <summary>NodePrepareResources, once.</summary>
     /// <exception cref="RpcException">It failed as a whole, or took longer than 45 s.</exception>
     /// <exception cref="InvalidOperationException">There is no plugin.</exception>
@@ -229,7 +247,7 @@ public sealed class KubeletDouble : IAsyncDisposable
 
     private async Task<bool> RegisterAsync(string path, CancellationToken ct)
     {
-        using GrpcChannel channel = UnixChannel.To(path);
+        using GrpcChannel channel = UnixSockets.Dial(path);
         var registration = new Registration.RegistrationClient(channel);
         try
         {
@@ -244,7 +262,7 @@ public sealed class KubeletDouble : IAsyncDisposable
                 ?? (info.SupportedVersions.Contains("v1.DRAPlugin") ? null : "no supported version");
             if (wrong is null)
             {
-                var plugin = new Plugin(info.Name, info.Endpoint, UnixChannel.To(_root + info.Endpoint));
+                var plugin = new Plugin(info.Name, info.Endpoint, UnixSockets.Dial(_root + info.Endpoint));
                 _plugins[path] = plugin;
                 if (info.SupportedVersions.Contains("v1alpha1.DRAResourceHealth"))
                     _ = HearAsync(path, plugin, ct);

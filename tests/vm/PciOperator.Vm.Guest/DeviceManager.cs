@@ -1,12 +1,10 @@
-using System.Diagnostics.CodeAnalysis;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.Extensions.DependencyInjection;
+using PciOperator.Kubelet;
 using PciOperator.Kubelet.Wire.DevicePluginV1Beta1;
 using PciOperator.Kubelet.Wire.PodResourcesV1;
+using PciOperator.Testing;
 
 namespace PciOperator.Vm.Guest;
 
@@ -28,9 +26,9 @@ internal sealed class DeviceManager(string resource, string ns, string pod)
     {
         Directory.CreateDirectory(Folder);
         Directory.CreateDirectory(PodResourcesFolder);
-        await using WebApplication kubelet = await ServeAsync($"{Folder}/kubelet.sock", new Registrar(this));
-        await using WebApplication lister = await ServeAsync($"{PodResourcesFolder}/kubelet.sock", new Lister(this));
-        using GrpcChannel channel = Kubelet.ChannelTo($"{Folder}/{await _registered.Task}");
+        await using WebApplication kubelet = await GrpcOnSocket.ServeAsync($"{Folder}/kubelet.sock", new Registrar(this));
+        await using WebApplication lister = await GrpcOnSocket.ServeAsync($"{PodResourcesFolder}/kubelet.sock", new Lister(this));
+        using GrpcChannel channel = UnixSockets.Dial($"{Folder}/{await _registered.Task}");
         var plugin = new DevicePlugin.DevicePluginClient(channel);
         DevicePluginOptions options = await plugin.GetDevicePluginOptionsAsync(new Empty(), deadline: DateTime.UtcNow + Deadline);
         using AsyncServerStreamingCall<ListAndWatchResponse> stream = plugin.ListAndWatch(new Empty());
@@ -64,29 +62,6 @@ internal sealed class DeviceManager(string resource, string ns, string pod)
         }
 
         Console.WriteLine("started");
-    }
-
-    private static async Task<WebApplication> ServeAsync<
-        [DynamicallyAccessedMembers(
-            DynamicallyAccessedMemberTypes.PublicConstructors
-                | DynamicallyAccessedMemberTypes.PublicMethods
-                | DynamicallyAccessedMemberTypes.NonPublicMethods
-        )]
-            T
-    >(string path, T service)
-        where T : class
-    {
-        File.Delete(path);
-        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new() { ContentRootPath = AppContext.BaseDirectory });
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(k => k.ListenUnixSocket(path, o => o.Protocols = HttpProtocols.Http2));
-        builder.Services.AddGrpc();
-        builder.Services.AddRoutingCore();
-        builder.Services.AddSingleton(service);
-        WebApplication server = builder.Build();
-        server.UseRouting();
-        server.MapGrpcService<T>();
-        await server.StartAsync();
-        return server;
     }
 
     internal sealed class Registrar(DeviceManager manager) : Registration.RegistrationBase

@@ -1,5 +1,5 @@
-using System.Net.Sockets;
 using Grpc.Net.Client;
+using PciOperator.Kubelet;
 using PciOperator.Kubelet.Wire.DraV1;
 using PciOperator.Kubelet.Wire.PluginRegistration;
 
@@ -16,7 +16,7 @@ internal static class Kubelet
     {
         string socket =
             Directory.EnumerateFiles(Registry, "*.sock").FirstOrDefault() ?? throw new IOException($"there is no plugin in {Registry}");
-        using GrpcChannel channel = ChannelTo(socket);
+        using GrpcChannel channel = UnixSockets.Dial(socket);
         var registration = new Registration.RegistrationClient(channel);
         PluginInfo info = await registration.GetInfoAsync(new InfoRequest(), deadline: DateTime.UtcNow + Deadline);
         await registration.NotifyRegistrationStatusAsync(
@@ -29,7 +29,7 @@ internal static class Kubelet
     /// <summary>Prepares a ResourceClaim, and prints a line for each device: request, device and CDI ids.</summary>
     public static async Task<int> PrepareAsync(string ns, string name, string uid)
     {
-        using GrpcChannel channel = ChannelTo(await RegisterAsync());
+        using GrpcChannel channel = UnixSockets.Dial(await RegisterAsync());
         var request = new NodePrepareResourcesRequest();
         request.Claims.Add(Of(ns, name, uid));
         NodePrepareResourceResponse answer = (
@@ -49,7 +49,7 @@ internal static class Kubelet
     /// <summary>Gives a ResourceClaim back.</summary>
     public static async Task<int> UnprepareAsync(string ns, string name, string uid)
     {
-        using GrpcChannel channel = ChannelTo(await RegisterAsync());
+        using GrpcChannel channel = UnixSockets.Dial(await RegisterAsync());
         var request = new NodeUnprepareResourcesRequest();
         request.Claims.Add(Of(ns, name, uid));
         string error = (
@@ -68,22 +68,4 @@ internal static class Kubelet
             Name = name,
             Uid = uid,
         };
-
-    public static GrpcChannel ChannelTo(string path) =>
-        GrpcChannel.ForAddress(
-            "http://localhost",
-            new GrpcChannelOptions
-            {
-                HttpHandler = new SocketsHttpHandler
-                {
-                    ConnectCallback = async (_, ct) =>
-                    {
-                        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-                        await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), ct);
-                        return new NetworkStream(socket, ownsSocket: true);
-                    },
-                },
-                DisposeHttpClient = true,
-            }
-        );
 }
