@@ -26,12 +26,18 @@ public static class DraNames
     /// <summary>The binding condition that makes kube-scheduler try another node.</summary>
     public const string Refused = Driver + "/Refused";
 
+    private const string PoolPrefix = "claim-";
+
     /// <summary>The longest name of a request and of a device: a DNS label.</summary>
     private const int Longest = 63;
 
     /// <summary>The pool that a claim's devices are offered in; one ResourceSlice.</summary>
     /// <param name="claimUid">The PassthroughClaim's UID.</param>
-    public static string Pool(string claimUid) => "claim-" + claimUid;
+    public static string Pool(string claimUid) => PoolPrefix + claimUid;
+
+    /// <summary>The UID of the PassthroughClaim whose pool it is; null: it is no claim's.</summary>
+    public static string? ClaimOfPool(string? pool) =>
+        pool?.StartsWith(PoolPrefix, StringComparison.Ordinal) == true ? pool[PoolPrefix.Length..] : null;
 
     /// <summary>
     /// The name of one of a request's devices, which is the DRA request's and the offered device's: <c>gpu</c> when the request is for one,

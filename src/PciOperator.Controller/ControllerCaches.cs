@@ -118,8 +118,6 @@ internal sealed class ControllerCaches
     /// <summary>Why one of them no longer tries, or null.</summary>
     public string? WhyStuck() => All.Select(c => c.WhyStuck()).FirstOrDefault(w => w is not null);
 
-    public bool HaveSynced => All.All(c => c.HasSynced());
-
     private IEnumerable<AnyCache> All =>
         new[]
         {
@@ -139,13 +137,12 @@ internal sealed class ControllerCaches
         Func<CancellationToken, Task> Run,
         Func<CancellationToken, Task> WaitForSync,
         Func<string?> WhyOld,
-        Func<string?> WhyStuck,
-        Func<bool> HasSynced
+        Func<string?> WhyStuck
     )
     {
         public static AnyCache? Of<T>(WatchCache<T>? cache)
             where T : class, k8s.IKubernetesObject<V1ObjectMeta> =>
-            cache is null ? null : new(cache.RunAsync, cache.WaitForSyncAsync, cache.WhyOld, cache.WhyStuck, () => cache.HasSynced);
+            cache is null ? null : new(cache.RunAsync, cache.WaitForSyncAsync, cache.WhyOld, cache.WhyStuck);
     }
 
     /// <summary>Whether a node has an agent pod that is Ready.</summary>

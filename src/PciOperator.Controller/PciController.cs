@@ -137,7 +137,15 @@ public sealed class PciController
             time: _time
         );
 
-        IReadOnlyList<Part> delivery = DeliveryParts(caches, claims);
+        List<Part> loops =
+        [
+            Part.Of(claims),
+            Part.Of(nodes),
+            Part.Of(pciNodes),
+            Part.Of(specs),
+            Part.Of(aliases),
+            .. DeliveryParts(caches, claims),
+        ];
 
         var wakes = new Wakes(_time);
         var pending = new Debounce(
@@ -197,14 +205,7 @@ public sealed class PciController
         var permitted = new Debounce(_options.CountDelay, _time, PermitAsync(new PermittedHostDevices(_client, caches.Claims.List, _log)));
         ConnectDelivery(caches, claims, permitted);
 
-        _whyStuck = () =>
-            caches.WhyStuck()
-            ?? claims.WhyStuck()
-            ?? nodes.WhyStuck()
-            ?? pciNodes.WhyStuck()
-            ?? specs.WhyStuck()
-            ?? aliases.WhyStuck()
-            ?? delivery.Select(d => d.WhyStuck()).FirstOrDefault(w => w is not null);
+        _whyStuck = () => caches.WhyStuck() ?? loops.Select(l => l.WhyStuck()).FirstOrDefault(w => w is not null);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(ct);
         List<Task> parts = [.. caches.Run(stop.Token)];
         try
@@ -220,17 +221,12 @@ public sealed class PciController
             );
             parts.AddRange([
                 owner.WatchAsync(stop.Token),
-                claims.RunAsync(stop.Token),
-                nodes.RunAsync(stop.Token),
-                pciNodes.RunAsync(stop.Token),
-                specs.RunAsync(stop.Token),
-                aliases.RunAsync(stop.Token),
+                .. loops.Select(l => l.RunAsync(stop.Token)),
                 pending.RunAsync(stop.Token),
                 counts.RunAsync(stop.Token),
                 rules.RunAsync(stop.Token),
                 tied.RunAsync(stop.Token),
                 permitted.RunAsync(stop.Token),
-                .. delivery.Select(d => d.RunAsync(stop.Token)),
             ]);
             await await Task.WhenAny(parts);
         }
@@ -340,28 +336,25 @@ public sealed class PciController
         caches.ResourceClaims?.OnChange(change =>
         {
             Resourcev1ResourceClaim resource = (change.New ?? change.Old)!;
-            EnqueueFor(resource.Metadata.NamespaceProperty, resource.Metadata.Name);
-            foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByTemplateClaim, resource.Metadata.Uid))
-                claims.Enqueue(EntityKey.Of(claim));
+            EnqueueFor(resource.Metadata.NamespaceProperty, resource.Metadata.Name, resource.Metadata.Uid);
         });
         caches.WaitingPods?.OnChange(change =>
         {
             foreach (string name in new[] { change.Old, change.New }.OfType<V1Pod>().SelectMany(ControllerCaches.Wanted).Distinct())
             {
                 int slash = name.IndexOf('/', StringComparison.Ordinal);
-                EnqueueFor(name[..slash], name[(slash + 1)..]);
-                if (caches.ResourceClaims!.Get(name[(slash + 1)..], name[..slash]) is { } resource)
-                {
-                    foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByTemplateClaim, resource.Metadata.Uid))
-                        claims.Enqueue(EntityKey.Of(claim));
-                }
+                (string ns, string resource) = (name[..slash], name[(slash + 1)..]);
+                EnqueueFor(ns, resource, caches.ResourceClaims!.Get(resource, ns)?.Metadata.Uid);
             }
         });
 
-        void EnqueueFor(string ns, string name)
+        // The claim whose own ResourceClaim it is, or the one that stands behind a template's.
+        void EnqueueFor(string ns, string name, string? uid)
         {
             if (caches.Claims.Get(name, ns) is not null)
                 claims.Enqueue(new EntityKey(ns, name));
+            foreach (PassthroughClaim claim in uid is null ? [] : caches.Claims.ByIndex(ControllerCaches.ByTemplateClaim, uid))
+                claims.Enqueue(EntityKey.Of(claim));
         }
     }
 

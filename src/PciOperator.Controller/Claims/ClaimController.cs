@@ -50,9 +50,6 @@ internal sealed class ClaimController(
     // When a claim that waits said so last.
     private readonly ConcurrentDictionary<string, DateTimeOffset> _pended = new();
 
-    // How much longer kube-scheduler waits for a claim's devices, of those that are being bound for it.
-    private readonly ConcurrentDictionary<string, TimeSpan> _slow = new();
-
     // Deleted claims that no pod has and none can get.
     private readonly ConcurrentDictionary<string, bool> _closed = new();
 
@@ -113,29 +110,28 @@ internal sealed class ClaimController(
                 $"refused to claim {EntityKey.Of(claim)}: {report.Message}",
                 "Bind"
             );
-            events.Warning(
-                claim,
-                TenantWords.Reason(report.Reason, "Refused"),
-                TenantWords.Sentence(report.Reason, node.Metadata.Name!),
-                "Bind"
-            );
-            claim = await WriteStatusAsync(
-                claim,
-                ClaimStatus.Refused(claim, node.Metadata.Name!, report, time.GetUtcNow(), options.RefusalPeriodFor(report.Reason)),
-                ct
-            );
-            await WithdrawAsync(claim, node.Metadata.Name!, ct);
-            return ReconciliationResult.After(TimeSpan.Zero);
+            return await RefusedAsync(claim, node.Metadata.Name!, report, ct);
         }
 
         Doubt? doubt = NodeStanding.DoubtOf(host, node);
         bool prepared = report?.State == HoldingState.Prepared && doubt?.Ready != false;
-        if (!prepared && await GiveUpAsync(claim, node, assignment, ct) is { } slow)
-            return slow;
+        TimeSpan? patience = prepared ? null : PatienceWith(claim);
+        if (patience <= TimeSpan.Zero)
+        {
+            var late = new AssignmentStatus
+            {
+                ClaimUid = claim.Metadata.Uid!,
+                State = HoldingState.Rejected,
+                Reason = "TooSlow",
+                Devices = AllOf(assignment),
+            };
+            return await RefusedAsync(claim, node.Metadata.Name!, late, ct);
+        }
+
         DeliveryState delivery = await DeliverAsync(claim, node, assignment, report, prepared, ct);
         await WriteStatusAsync(claim, ClaimStatus.Placed(claim, node, assignment, report, doubt, delivery, time.GetUtcNow()), ct);
-        if (_slow.TryRemove(claim.Metadata.Uid!, out TimeSpan patience))
-            return ReconciliationResult.After(patience);
+        if (patience is { } left)
+            return ReconciliationResult.After(left);
         // What stands in the way may be an object of somebody else's, whose end nobody tells.
         return prepared && !delivery.Ready ? ReconciliationResult.After(options.PendingRetry) : ReconciliationResult.Done;
     }
@@ -170,47 +166,35 @@ internal sealed class ClaimController(
             : new(false, "NotPrepared", "", dra.IsServed ? dra.UseOf(claim) : null);
     }
 
-    /// <summary>
-    /// Takes devices back that their node's agent does not come to bind while kube-scheduler waits for them; null: it is not time for that.
-    /// </summary>
-    private async Task<ReconciliationResult?> GiveUpAsync(
+    /// <summary>How much longer the agent has to bind what kube-scheduler waits for; null: nobody waits.</summary>
+    private TimeSpan? PatienceWith(PassthroughClaim claim) =>
+        dra.IsServed
+        && claim is { Spec.BindingMode: BindingMode.WaitForFirstConsumer, Status: { HandedOutIn: null } status }
+        && Allocated.Of(dra.Find(claim), claim.Metadata.Uid!) is { Waits: true }
+        && status.Conditions.Find(Conditions.Scheduled) is { Status: "True" } placed
+            ? new DateTimeOffset(placed.LastTransitionTime, TimeSpan.Zero) + options.BindingTimeout - time.GetUtcNow()
+            : null;
+
+    /// <summary>Takes devices back that a node won't give to the claim, or not in time; they are kept out for it for a while.</summary>
+    private async Task<ReconciliationResult> RefusedAsync(
         PassthroughClaim claim,
-        PciNode node,
-        PciAssignment assignment,
+        string node,
+        AssignmentStatus refusal,
         CancellationToken ct
     )
     {
-        if (
-            !dra.IsServed
-            || claim.Spec.BindingMode != BindingMode.WaitForFirstConsumer
-            || claim.Status?.HandedOutIn is not null
-            || Allocated.Of(dra.Find(claim), claim.Metadata.Uid!) is not { Waits: true }
-            || claim.Status?.Conditions.Find(Conditions.Scheduled) is not { Status: "True" } placed
-        )
-        {
-            return null;
-        }
-
-        TimeSpan left = new DateTimeOffset(placed.LastTransitionTime, TimeSpan.Zero) + options.BindingTimeout - time.GetUtcNow();
-        if (left > TimeSpan.Zero)
-        {
-            _slow[claim.Metadata.Uid!] = left;
-            return null;
-        }
-
-        string name = node.Metadata.Name!;
-        var late = new AssignmentStatus
-        {
-            ClaimUid = claim.Metadata.Uid!,
-            State = HoldingState.Rejected,
-            Reason = "TooSlow",
-            Devices = [.. assignment.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address })],
-        };
-        events.Warning(claim, "TooSlow", TenantWords.Sentence("TooSlow", name), "Bind");
-        claim = await WriteStatusAsync(claim, ClaimStatus.Refused(claim, name, late, time.GetUtcNow(), options.RefusalPeriod), ct);
-        await WithdrawAsync(claim, name, ct);
+        events.Warning(claim, TenantWords.Reason(refusal.Reason, "Refused"), TenantWords.Sentence(refusal.Reason, node), "Bind");
+        claim = await WriteStatusAsync(
+            claim,
+            ClaimStatus.Refused(claim, node, refusal, time.GetUtcNow(), options.RefusalPeriodFor(refusal.Reason)),
+            ct
+        );
+        await WithdrawAsync(claim, node, ct);
         return ReconciliationResult.After(TimeSpan.Zero);
     }
+
+    private static List<AssignedDeviceStatus> AllOf(PciAssignment assignment) =>
+        [.. assignment.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address })];
 
     /// <summary>
     /// What a claim says that waits for the node where it has its devices; null: it need not wait. A guest may run with them: nothing but
@@ -430,13 +414,7 @@ internal sealed class ClaimController(
         }
 
         Candidates candidates = candidateNodes.Find(toPlace, onlyNode);
-        if (candidates.Hosts.Count == 0)
-        {
-            await dra.WithdrawAsync(claim, ct);
-            return await PendAsync(claim, "NoNodeFits", candidates.Refusal, ct);
-        }
-
-        if (await dra.OfferAsync(claim, candidates.Names, [.. candidates.Hosts.Select(h => h.Hostname)], ct) is { } hindrance)
+        if (await dra.OfferAsync(claim, candidates, ct) is { } hindrance)
             return await PendAsync(claim, hindrance.Reason, hindrance.Message, ct);
         await WriteStatusAsync(
             claim,
@@ -469,11 +447,7 @@ internal sealed class ClaimController(
         }
 
         // An offer that still names the node would be taken again.
-        Candidates candidates = candidateNodes.Find(toPlace, onlyNode).Without(taken);
-        if (candidates.Hosts.Count == 0)
-            await dra.WithdrawAsync(toPlace.Claim, ct);
-        else
-            await dra.OfferAsync(toPlace.Claim, candidates.Names, [.. candidates.Hosts.Select(h => h.Hostname)], ct);
+        await dra.OfferAsync(toPlace.Claim, candidateNodes.Find(toPlace, onlyNode).Without(taken), ct);
         events.Warning(toPlace.Claim, reason, $"node {taken ?? "?"}, which kube-scheduler took, can't serve it: {message}", "Place");
         await dra.RefuseAsync(allocated, reason, message, ct);
         return ReconciliationResult.Done; // kube-scheduler takes back its allocation, which brings the claim here again
@@ -693,7 +667,6 @@ internal sealed class ClaimController(
     {
         _pended.TryRemove(uid, out _);
         _waits.TryRemove(uid, out _);
-        _slow.TryRemove(uid, out _);
         _closed.TryRemove(uid, out _);
         foreach ((string Uid, string Node) key in _withdrawn.Keys.Where(k => k.Uid == uid))
             _withdrawn.TryRemove(key, out _);
@@ -809,11 +782,6 @@ internal sealed class ClaimController(
     {
         if (report.Devices is { Count: > 0 } named)
             return named.All(r => assignment.Devices.Any(d => d.Address == r.Address)) ? report : null;
-        return node.Status!.ObservedGeneration >= node.Metadata.Generation
-            ? report with
-            {
-                Devices = [.. assignment.Devices.Select(d => new AssignedDeviceStatus { Address = d.Address })],
-            }
-            : null;
+        return node.Status!.ObservedGeneration >= node.Metadata.Generation ? report with { Devices = AllOf(assignment) } : null;
     }
 }

@@ -17,12 +17,7 @@ internal sealed class CandidateNodes(ClusterView view, ControllerCaches caches, 
         allocated.Node
         ?? (
             allocated.Hostname is { } host
-                ? caches
-                    .Nodes.List()
-                    .FirstOrDefault(n =>
-                        n.Metadata.Labels?.TryGetValue(ResourceObjects.HostnameLabel, out string? label) == true && label == host
-                    )
-                    ?.Metadata.Name
+                ? caches.Nodes.List().FirstOrDefault(n => ResourceObjects.HostnameOf(n) == host)?.Metadata.Name
                 : null
         );
 
@@ -36,7 +31,7 @@ internal sealed class CandidateNodes(ClusterView view, ControllerCaches caches, 
         {
             if (
                 caches.PciNodes.Get(allocation.Node) is not { Status: not null } node
-                || caches.Nodes.Get(allocation.Node)?.Metadata.Labels?.TryGetValue(ResourceObjects.HostnameLabel, out string? host) != true
+                || ResourceObjects.HostnameOf(caches.Nodes.Get(allocation.Node)) is not { } host
             )
             {
                 continue;
@@ -45,7 +40,7 @@ internal sealed class CandidateNodes(ClusterView view, ControllerCaches caches, 
             // A ResourceClaim's requests can't be changed, so that all candidates have as many companions.
             HashSet<string>? offered = NamesOn(toPlace.Claim, allocation, node);
             if (offered is not null && (names ??= offered).SetEquals(offered))
-                hosts.Add((allocation.Node, host!));
+                hosts.Add((allocation.Node, host));
         }
 
         return new Candidates(

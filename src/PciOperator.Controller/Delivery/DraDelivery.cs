@@ -31,6 +31,12 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
             + "DRADeviceBindingConditions and DRAResourceClaimDeviceStatus; bindingMode Immediate does without"
     );
 
+    private static readonly DeliveryState ResourceClaimGone = new(
+        false,
+        "ResourceClaimGone",
+        "the ResourceClaim that it was made for is not there"
+    );
+
     // Until when the server is known to drop binding conditions, in ticks of UTC.
     private long _withoutBindingUntil;
 
@@ -80,15 +86,16 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
     /// <summary>Who has a claim by its ResourceClaim, and who waits for it.</summary>
     public DeliveryUse UseOf(PassthroughClaim claim) => new(Pods(Find(claim)), Waiting(claim));
 
-    /// <summary>Offers a claim on several nodes, of which kube-scheduler takes one.</summary>
+    /// <summary>Offers a claim on several nodes, of which kube-scheduler takes one; on none: takes back its offer.</summary>
     /// <returns>Null: it is offered; otherwise what stands in the way.</returns>
-    public async Task<DeliveryState?> OfferAsync(
-        PassthroughClaim claim,
-        IReadOnlyCollection<string> names,
-        IReadOnlyList<string> hostnames,
-        CancellationToken ct
-    )
+    public async Task<DeliveryState?> OfferAsync(PassthroughClaim claim, Candidates candidates, CancellationToken ct)
     {
+        if (candidates.Hosts.Count == 0)
+        {
+            await WithdrawAsync(claim, ct);
+            return new(false, "NoNodeFits", candidates.Refusal);
+        }
+
         // Tried again after a while: gates can be opened.
         if (time.GetUtcNow().UtcTicks < Interlocked.Read(ref _withoutBindingUntil))
             return WithoutBinding;
@@ -96,11 +103,16 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         if (TemplateClaim.OwnerOf(claim) is not null)
         {
             if (Find(claim) is not { } resource)
-                return new(false, "ResourceClaimGone", "the ResourceClaim that it was made for is not there");
+                return ResourceClaimGone;
             template = TemplateClaim.Of(resource).Template;
         }
 
-        V1ResourceSlice slice = ResourceObjects.Open(claim, names.Order(StringComparer.Ordinal), hostnames, template);
+        V1ResourceSlice slice = ResourceObjects.Open(
+            claim,
+            candidates.Names.Order(StringComparer.Ordinal),
+            [.. candidates.Hosts.Select(h => h.Hostname)],
+            template
+        );
         if (await OfferAsync(slice, ct) is { } stored && !ResourceObjects.HasBindingConditions(stored))
         {
             Interlocked.Exchange(ref _withoutBindingUntil, (time.GetUtcNow() + BindingRetry).UtcTicks);
@@ -108,7 +120,7 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
             return WithoutBinding;
         }
 
-        return await EnsureClaimAsync(claim, names, ct);
+        return await EnsureClaimAsync(claim, candidates.Names, ct);
     }
 
     /// <summary>Says to kube-scheduler that a node which it took can't serve the claim: it takes another.</summary>
@@ -116,7 +128,7 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         SayAsync(allocated, DraNames.Refused, reason, message, ct);
 
     /// <summary>Takes back a claim's offer, if there is one.</summary>
-    public async Task WithdrawAsync(PassthroughClaim claim, CancellationToken ct)
+    private async Task WithdrawAsync(PassthroughClaim claim, CancellationToken ct)
     {
         string name = ResourceObjects.SliceName(claim.Metadata.Uid!);
         if (caches.ResourceSlices?.Get(name) is not null)
@@ -160,7 +172,9 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
     /// <summary>Says to kube-scheduler what became of the node that it took.</summary>
     private Task AnswerAsync(Allocated allocated, string node, CancellationToken ct)
     {
-        string? taken = allocated.Node ?? (allocated.Hostname is { } host && HostnameOf(node) == host ? node : allocated.Hostname);
+        string? taken =
+            allocated.Node
+            ?? (allocated.Hostname is { } host && ResourceObjects.HostnameOf(caches.Nodes.Get(node)) == host ? node : allocated.Hostname);
         return taken is null || taken == node
             ? SayAsync(allocated, DraNames.Bound, "Bound", $"bound and verified on node {node}", ct)
             : RefuseAsync(allocated, "OnOtherNode", $"the claim has its devices on node {node}", ct);
@@ -184,9 +198,6 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
             log.LogDebug("ResourceClaim {Name} is gone: nobody waits for an answer", allocated.Resource.Metadata.Name);
         }
     }
-
-    private string? HostnameOf(string node) =>
-        caches.Nodes.Get(node)?.Metadata.Labels?.TryGetValue(ResourceObjects.HostnameLabel, out string? host) == true ? host : null;
 
     /// <summary>Whether the node's kubelet can hand the devices to containers.</summary>
     private static DeliveryState Registered(PciNode node) =>
@@ -302,7 +313,7 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
     private DeliveryState? EnsureTemplates(PassthroughClaim claim, IReadOnlyCollection<string> devices)
     {
         if (Find(claim) is not { } resource)
-            return new(false, "ResourceClaimGone", "the ResourceClaim that it was made for is not there");
+            return ResourceClaimGone;
         var asked = TemplateClaim.Asked(resource).ToHashSet();
         return asked.SetEquals(devices)
             ? null

@@ -171,6 +171,10 @@ internal static class ResourceObjects
     /// <summary>The label that a node selector knows several nodes by.</summary>
     public const string HostnameLabel = "kubernetes.io/hostname";
 
+    /// <summary>A Node's hostname label; null: it has none, or there is no such Node.</summary>
+    public static string? HostnameOf(V1Node? node) =>
+        node?.Metadata.Labels?.TryGetValue(HostnameLabel, out string? host) == true ? host : null;
+
     /// <summary>The hostnames that an open slice names; empty for a pinned one.</summary>
     public static IReadOnlyCollection<string> Hostnames(V1ResourceSlice slice) =>
         [.. (Term(slice)?.MatchExpressions ?? []).Where(e => e.Key == HostnameLabel).SelectMany(e => e.Values ?? [])];
@@ -217,19 +221,11 @@ internal static class ResourceObjects
     /// <summary>The UID of the claim whose slice it is, and where that claim is; null: it is no slice of ours.</summary>
     public static (string Uid, string Namespace, string Name)? ClaimOf(V1ResourceSlice slice)
     {
-        const string prefix = "claim-";
-        if (
-            slice.Spec?.Driver != DraNames.Driver
-            || slice.Spec.Pool?.Name is not { } pool
-            || !pool.StartsWith(prefix, StringComparison.Ordinal)
-        )
-        {
+        if (slice.Spec?.Driver != DraNames.Driver || DraNames.ClaimOfPool(slice.Spec.Pool?.Name) is not { } uid)
             return null;
-        }
-
         string where = slice.Metadata.Annotations?.TryGetValue(ClaimAnnotation, out string? value) == true ? value : "";
         int slash = where.IndexOf('/', StringComparison.Ordinal);
-        return slash < 0 ? (pool[prefix.Length..], "", "") : (pool[prefix.Length..], where[..slash], where[(slash + 1)..]);
+        return slash < 0 ? (uid, "", "") : (uid, where[..slash], where[(slash + 1)..]);
     }
 
     private static V1ResourceSlice Slice(PassthroughClaim claim, IList<V1Device> devices, V1NodeSelectorTerm where) =>

@@ -98,11 +98,10 @@ internal sealed class TemplateClaimController(IEntityClient client, ControllerCa
     /// <summary>The PassthroughClaim out of whose pool a ResourceClaim was allocated, if it may be behind it.</summary>
     private PassthroughClaim? AllocatedFrom(Resourcev1ResourceClaim resource)
     {
-        const string prefix = "claim-";
         string? pool = (resource.Status?.Allocation?.Devices?.Results ?? []).FirstOrDefault(r => r.Driver == DraNames.Driver)?.Pool;
-        return pool?.StartsWith(prefix, StringComparison.Ordinal) == true
+        return DraNames.ClaimOfPool(pool) is { } uid
             ? caches
-                .Claims.ByIndex(ControllerCaches.ByUid, pool[prefix.Length..])
+                .Claims.ByIndex(ControllerCaches.ByUid, uid)
                 .FirstOrDefault(c =>
                     c.Metadata.NamespaceProperty == resource.Metadata.NamespaceProperty && TemplateClaim.OwnerOf(c) is not null
                 )
