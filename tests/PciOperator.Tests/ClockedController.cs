@@ -59,22 +59,7 @@ internal sealed class ClockedController : IAsyncDisposable
             new SandboxClusterOptions { Log = NullLogger.Instance }
         );
         var lab = new ClockedController(server, cluster);
-        for (int i = 1; i <= nodes; i++)
-        {
-            var kubelet = new SimulatedKubelet(cluster.Client, $"node-{i}");
-            await kubelet.RegisterAsync();
-            await kubelet.SetAgentReadyAsync(true);
-        }
-
-        await cluster.Client.CreateAsync(
-            new PciDeviceSpec
-            {
-                Metadata = new V1ObjectMeta { Name = "drives" },
-                Spec = new PciDeviceSpecSpec { Devices = [new DeviceSelectorSpec { VendorId = "8086" }] },
-            }
-        );
-        foreach (string product in (string[])["0a51", "0a52"])
-            await cluster.Client.CreateAsync(ViewHosts.Alias("drive-" + product, product));
+        await ViewHosts.RegisterAsync(cluster.Client, nodes);
         lab.Controller = lab.Run(workers);
         for (int i = 1; i <= nodes; i++)
             await lab.UntilAsync($"the PciNode of node-{i}", () => cluster.Client.GetAsync<PciNode>($"node-{i}"), n => n.Spec.Rules is [_]);

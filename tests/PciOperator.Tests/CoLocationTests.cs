@@ -2,6 +2,8 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Core;
+using PciOperator.Kubernetes;
+using PciOperator.Sandbox.Cluster;
 
 namespace PciOperator.Tests;
 
@@ -96,6 +98,27 @@ internal static class ViewHosts
             view.SetAlias(product, Alias(product, product).ToDefinition());
         view.SetAlias("any", Alias("any", products).ToDefinition());
         return view;
+    }
+
+    /// <summary>Nodes on a server, each with the ready pod of an agent, and the drives that may be given away.</summary>
+    public static async Task RegisterAsync(EntityClient client, int nodes)
+    {
+        for (int i = 1; i <= nodes; i++)
+        {
+            var kubelet = new SimulatedKubelet(client, $"node-{i}");
+            await kubelet.RegisterAsync();
+            await kubelet.SetAgentReadyAsync(true);
+        }
+
+        await client.CreateAsync(
+            new PciDeviceSpec
+            {
+                Metadata = new V1ObjectMeta { Name = "drives" },
+                Spec = new PciDeviceSpecSpec { Devices = [new DeviceSelectorSpec { VendorId = "8086" }] },
+            }
+        );
+        foreach (string product in (string[])["0a51", "0a52"])
+            await client.CreateAsync(ViewHosts.Alias("drive-" + product, product));
     }
 
     public static V1Node CoreNode(bool cordoned = false) =>

@@ -18,7 +18,6 @@ namespace PciOperator.Tests;
 internal sealed class DeliveryLab : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
-    private const string Protection = "resource.kubernetes.io/delete-protection";
     private readonly TestApiServer _server;
     private readonly SandboxCluster _cluster;
     private readonly CancellationTokenSource _stop = new();
@@ -52,22 +51,7 @@ internal sealed class DeliveryLab : IAsyncDisposable
         );
         var lab = new DeliveryLab(server, cluster);
         configure?.Invoke(lab);
-        for (int i = 1; i <= nodes; i++)
-        {
-            var kubelet = new SimulatedKubelet(cluster.Client, $"node-{i}");
-            await kubelet.RegisterAsync();
-            await kubelet.SetAgentReadyAsync(true);
-        }
-
-        await cluster.Client.CreateAsync(
-            new PciDeviceSpec
-            {
-                Metadata = new V1ObjectMeta { Name = "drives" },
-                Spec = new PciDeviceSpecSpec { Devices = [new DeviceSelectorSpec { VendorId = "8086" }] },
-            }
-        );
-        foreach (string product in (string[])["0a51", "0a52"])
-            await cluster.Client.CreateAsync(ViewHosts.Alias("drive-" + product, product));
+        await ViewHosts.RegisterAsync(cluster.Client, nodes);
         ControllerOptions quick = LabCluster.Quick with { DefaultDelivery = null };
         cluster.StartController(options?.Invoke(quick) ?? quick);
         for (int i = 1; i <= nodes; i++)
@@ -150,66 +134,8 @@ internal sealed class DeliveryLab : IAsyncDisposable
     public async Task AllocateAsync(string name, string node, string? pod) => await AllocateAsync((await GetAsync(name))!, name, node, pod);
 
     /// <summary>What kube-scheduler writes when it takes a claim's offer for a ResourceClaim.</summary>
-    public async Task AllocateAsync(PassthroughClaim claim, string name, string node, string? pod)
-    {
-        V1ResourceSlice slice = (await SliceAsync(claim))!;
-        Resourcev1ResourceClaim resource = (await ResourceAsync(name))!;
-        // kube-scheduler sees to it that what is allocated is not gone before it is deallocated.
-        resource.Metadata.Finalizers = [Protection];
-        resource = await Client.UpdateAsync(resource);
-        resource.Status = new V1ResourceClaimStatus
-        {
-            Allocation = new V1AllocationResult
-            {
-                AllocationTimestamp = DateTime.UtcNow,
-                NodeSelector = new V1NodeSelector
-                {
-                    NodeSelectorTerms =
-                    [
-                        new V1NodeSelectorTerm
-                        {
-                            MatchFields =
-                            [
-                                new V1NodeSelectorRequirement
-                                {
-                                    Key = "metadata.name",
-                                    OperatorProperty = "In",
-                                    Values = [node],
-                                },
-                            ],
-                        },
-                    ],
-                },
-                Devices = new V1DeviceAllocationResult
-                {
-                    Results =
-                    [
-                        .. slice.Spec.Devices.Select(d => new V1DeviceRequestAllocationResult
-                        {
-                            Driver = DraNames.Driver,
-                            Pool = slice.Spec.Pool.Name,
-                            Device = d.Name,
-                            Request = d.Name,
-                            BindingConditions = d.BindingConditions,
-                            BindingFailureConditions = d.BindingFailureConditions,
-                        }),
-                    ],
-                },
-            },
-            ReservedFor = pod is null
-                ? null
-                :
-                [
-                    new V1ResourceClaimConsumerReference
-                    {
-                        Resource = "pods",
-                        Name = pod,
-                        Uid = "uid-" + pod,
-                    },
-                ],
-        };
-        await Client.UpdateStatusAsync(resource);
-    }
+    public async Task AllocateAsync(PassthroughClaim claim, string name, string node, string? pod) =>
+        await SchedulerWrites.AllocateAsync(Client, (await SliceAsync(claim))!, "default", name, node, pod);
 
     /// <summary>What Kubernetes makes of a template for a pod.</summary>
     public async Task<Resourcev1ResourceClaim> FromTemplateAsync(string name)
@@ -234,15 +160,7 @@ internal sealed class DeliveryLab : IAsyncDisposable
     }
 
     /// <summary>What is written when no pod has it any more.</summary>
-    public async Task DeallocateAsync(string name)
-    {
-        if (await ResourceAsync(name) is not { } resource)
-            return;
-        resource.Status = new V1ResourceClaimStatus();
-        resource = await Client.UpdateStatusAsync(resource);
-        resource.Metadata.Finalizers = null;
-        await Client.UpdateAsync(resource);
-    }
+    public Task DeallocateAsync(string name) => SchedulerWrites.DeallocateAsync(Client, "default", name);
 
     public async ValueTask DisposeAsync()
     {

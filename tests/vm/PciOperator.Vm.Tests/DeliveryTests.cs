@@ -2,6 +2,7 @@ using System.Text.Json;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
+using PciOperator.Testing;
 
 namespace PciOperator.Vm.Tests;
 
@@ -12,7 +13,6 @@ namespace PciOperator.Vm.Tests;
 public sealed class DeliveryTests(ClusterFixture fixture) : ClusterTest(fixture)
 {
     private const string Cdi = "/var/run/cdi";
-    private const string Protection = "resource.kubernetes.io/delete-protection";
 
     public override async ValueTask DisposeAsync()
     {
@@ -160,73 +160,17 @@ public sealed class DeliveryTests(ClusterFixture fixture) : ClusterTest(fixture)
     /// <summary>What kube-scheduler writes for a pod: the allocation of what the claim's slice offers, and for whom.</summary>
     private async Task<Resourcev1ResourceClaim> AllocateAsync(PassthroughClaim claim)
     {
-        string name = claim.Metadata.Name!;
         V1ResourceSlice slice = (await Cluster.Client.ListAsync<V1ResourceSlice>()).Items.Single(s =>
             s.Spec.Pool.Name == DraNames.Pool(claim.Metadata.Uid!)
         );
-        Resourcev1ResourceClaim resource = (await Cluster.Client.GetAsync<Resourcev1ResourceClaim>(name, "default"))!;
-        resource.Metadata.Finalizers = [Protection];
-        resource = await Cluster.Client.UpdateAsync(resource);
-        resource.Status = new V1ResourceClaimStatus
-        {
-            ReservedFor =
-            [
-                new V1ResourceClaimConsumerReference
-                {
-                    Resource = "pods",
-                    Name = "vm",
-                    Uid = "vm",
-                },
-            ],
-            Allocation = new V1AllocationResult
-            {
-                AllocationTimestamp = DateTime.UtcNow,
-                NodeSelector = new V1NodeSelector
-                {
-                    NodeSelectorTerms =
-                    [
-                        new V1NodeSelectorTerm
-                        {
-                            MatchFields =
-                            [
-                                new V1NodeSelectorRequirement
-                                {
-                                    Key = "metadata.name",
-                                    OperatorProperty = "In",
-                                    Values = [Cluster.Node],
-                                },
-                            ],
-                        },
-                    ],
-                },
-                Devices = new V1DeviceAllocationResult
-                {
-                    Results =
-                    [
-                        .. slice.Spec.Devices.Select(d => new V1DeviceRequestAllocationResult
-                        {
-                            Driver = DraNames.Driver,
-                            Pool = slice.Spec.Pool.Name,
-                            Device = d.Name,
-                            Request = d.Name,
-                            BindingConditions = d.BindingConditions,
-                            BindingFailureConditions = d.BindingFailureConditions,
-                        }),
-                    ],
-                },
-            },
-        };
-        return await Cluster.Client.UpdateStatusAsync(resource);
+        return await SchedulerWrites.AllocateAsync(Cluster.Client, slice, "default", claim.Metadata.Name!, Cluster.Node, "vm");
     }
 
     /// <summary>What is written when no pod has it any more.</summary>
     private async Task EndPodAsync(string name)
     {
-        Resourcev1ResourceClaim resource = (await Cluster.Client.GetAsync<Resourcev1ResourceClaim>(name, "default"))!;
-        resource.Status = new V1ResourceClaimStatus();
-        resource = await Cluster.Client.UpdateStatusAsync(resource);
-        resource.Metadata.Finalizers = null;
-        await Cluster.Client.UpdateAsync(resource);
+        Assert.NotNull(await Cluster.Client.GetAsync<Resourcev1ResourceClaim>(name, "default"));
+        await SchedulerWrites.DeallocateAsync(Cluster.Client, "default", name);
     }
 
     /// <summary>NodePrepareResources; the group's device node that the CDI file names, once the launcher's file has been read as well.</summary>
