@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery nova-vectors aot-proof crds crds-check format format-check images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery nova-vectors aot-proof crds crds-check chart chart-check format format-check images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -100,6 +100,13 @@ crds: ## Generate crds/ from the C# records
 crds-check: ## Fail when crds/ is not what the C# records say
 	$(call build,tools/PciOperator.CrdGenerator)
 	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.CrdGenerator -- crds --check
+
+chart: ## Write what the Helm chart has in common with config/
+	@charts/from-config charts/pci-operator/templates/config
+
+chart-check: ## Fail when the Helm chart is not what config/ says
+	@made=$$(mktemp -d) && charts/from-config "$$made/config" && diff -r "$$made/config" charts/pci-operator/templates/config; code=$$?; rm -rf "$$made"; \
+	[ $$code = 0 ] || { echo "The chart is not what config/ and crds/ say: make chart."; exit 1; }
 
 SOURCES := src sandbox tools tests
 

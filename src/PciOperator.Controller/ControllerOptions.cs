@@ -59,6 +59,12 @@ public sealed record ControllerOptions
     /// </summary>
     public Delivery? DefaultDelivery { get; init; }
 
+    /// <summary>Whether claims may be delivered by DRA.</summary>
+    public bool Dra { get; init; } = true;
+
+    /// <summary>Whether claims may be delivered by the device plugin.</summary>
+    public bool DevicePlugin { get; init; } = true;
+
     /// <summary>How long the agent of a node that kube-scheduler took has to bind a claim's devices, before another node is taken.</summary>
     public TimeSpan BindingTimeout { get; init; } = TimeSpan.FromMinutes(5);
 

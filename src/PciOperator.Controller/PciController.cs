@@ -70,7 +70,7 @@ public sealed class PciController
 
     private async Task LeadAsync(CancellationToken ct)
     {
-        bool draIsServed = await ServesDraAsync(ct);
+        bool draIsServed = _options.Dra && await ServesDraAsync(ct);
         var caches = new ControllerCaches(_client, _options, draIsServed, _time, _log, _metrics);
         var dra = new DraDelivery(_client, caches, _time, _log);
         var deliveries = new Deliveries(_options, draIsServed);

@@ -39,6 +39,12 @@ var delivery = new Option<Delivery?>("--default-delivery")
     Description =
         "How claims that don't say so are delivered: DRA, DevicePlugin or None. Not given: by DRA where the cluster serves resource.k8s.io/v1, else by the device plugin.",
 };
+var dra = new Option<bool>("--dra") { Description = "Whether claims may be delivered by DRA.", DefaultValueFactory = _ => true };
+var devicePlugin = new Option<bool>("--device-plugin")
+{
+    Description = "Whether claims may be delivered by the device plugin.",
+    DefaultValueFactory = _ => true,
+};
 var health = new Option<string>("--health-address")
 {
     Arity = ArgumentArity.ZeroOrOne,
@@ -62,6 +68,8 @@ var command = new RootCommand("Places PassthroughClaims on nodes and keeps the P
     elect,
     refusal,
     delivery,
+    dra,
+    devicePlugin,
     health,
     level,
     format,
@@ -78,6 +86,8 @@ command.SetAction(
             LeaderElect = parsed.GetValue(elect),
             RefusalPeriod = parsed.GetValue(refusal),
             DefaultDelivery = parsed.GetValue(delivery),
+            Dra = parsed.GetValue(dra),
+            DevicePlugin = parsed.GetValue(devicePlugin),
             Identity = $"{Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName}_{Guid.NewGuid():N}",
         };
         return ProgramHost.RunAsync(
@@ -108,6 +118,46 @@ command.SetAction(
         );
     }
 );
+var timeout = new Option<int>("--timeout") { Description = "How many seconds to wait at most.", DefaultValueFactory = _ => 600 };
+var deleteDefinitions = new Option<bool>("--delete-crds")
+{
+    Description = "Delete the custom resources' definitions after it, and all that is stored of them.",
+};
+var uninstall = new Command(
+    "uninstall",
+    "Waits until no device is held, so that the programs can be taken away, and says for what it waits."
+)
+{
+    kubeconfig,
+    timeout,
+    deleteDefinitions,
+    level,
+};
+uninstall.SetAction(
+    async (parsed, _) =>
+    {
+        bool done = false;
+        int code = await ProgramHost.RunAsync(
+            new ProgramHostOptions
+            {
+                Name = "pcioperator-uninstall",
+                Instance = Environment.MachineName,
+                Kubeconfig = parsed.GetValue(kubeconfig),
+                LogLevel = parsed.GetValue(level),
+                LogFormat = LogFormat.Text,
+                EntityTypes = ResourceJsonContext.WithOwnKinds,
+            },
+            async (context, ct) =>
+            {
+                var uninstallation = new Uninstallation(context.Client, TimeProvider.System, context.Log);
+                await uninstallation.WaitAsync(parsed.GetValue(deleteDefinitions), TimeSpan.FromSeconds(parsed.GetValue(timeout)), ct);
+                done = true;
+            }
+        );
+        return done ? 0 : Math.Max(code, 1);
+    }
+);
+command.Subcommands.Add(uninstall);
 return await command.Parse(args).InvokeAsync();
 
 // To System.CommandLine "--option=" is an option without an argument, which has its default; here it says: nothing.

@@ -92,6 +92,10 @@ public sealed class LabCluster : IAsyncDisposable
         return new LabCluster(server, cluster, logs, etcd);
     }
 
+    /// <summary>A client with the rights of a service account beside the controller.</summary>
+    public EntityClient As(string account) =>
+        new(ServiceAccounts.Access(_server, account, ns: SandboxCluster.ControllerNamespace), ResourceJsonContext.WithOwnKinds);
+
     /// <summary>A controller that need not wait for anybody.</summary>
     public static ControllerOptions Quick =>
         new()

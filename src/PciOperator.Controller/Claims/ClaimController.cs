@@ -316,7 +316,7 @@ internal sealed class ClaimController(
         }
 
         if (deliveries.WhyNot(claim) is { } undeliverable)
-            return await PendAsync(claim, "NamespaceTooLong", undeliverable, ct);
+            return await PendAsync(claim, undeliverable.Reason, undeliverable.Message, ct);
 
         DateTimeOffset now = time.GetUtcNow();
         var toPlace = new List<ClaimToPlace>();

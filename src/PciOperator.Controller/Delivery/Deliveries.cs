@@ -18,13 +18,25 @@ internal sealed class Deliveries(ControllerOptions options, bool draIsServed)
 
     /// <summary>How a claim is delivered.</summary>
     public Delivery Of(PassthroughClaim claim) =>
-        claim.Spec.Delivery ?? options.DefaultDelivery ?? (draIsServed ? Delivery.DRA : Delivery.DevicePlugin);
+        claim.Spec.Delivery
+        ?? options.DefaultDelivery
+        ?? (draIsServed || !options.DevicePlugin ? (options.Dra ? Delivery.DRA : Delivery.None) : Delivery.DevicePlugin);
 
-    /// <summary>Why a claim can't be delivered as it is to be; null: it can.</summary>
-    public string? WhyNot(PassthroughClaim claim) =>
-        Of(claim) == Delivery.DevicePlugin && claim.Metadata.NamespaceProperty.Length > LongestNamespace
-            ? $"the device plugin's resources are named by namespace and claim, and a namespace of more than {LongestNamespace} characters leaves no room for it: use delivery DRA"
-            : null;
+    /// <summary>Why a claim can't be delivered as it is to be, as a condition says it; null: it can.</summary>
+    public (string Reason, string Message)? WhyNot(PassthroughClaim claim) =>
+        Of(claim) switch
+        {
+            Delivery.DRA when !options.Dra => Off(Delivery.DRA, options.DevicePlugin ? Delivery.DevicePlugin : Delivery.None),
+            Delivery.DevicePlugin when !options.DevicePlugin => Off(Delivery.DevicePlugin, options.Dra ? Delivery.DRA : Delivery.None),
+            Delivery.DevicePlugin when claim.Metadata.NamespaceProperty.Length > LongestNamespace => (
+                "NamespaceTooLong",
+                $"the device plugin's resources are named by namespace and claim, and a namespace of more than {LongestNamespace} characters leaves no room for it: use delivery DRA"
+            ),
+            _ => null,
+        };
+
+    private static (string Reason, string Message) Off(Delivery asked, Delivery instead) =>
+        ("DeliveryOff", $"this cluster's administrator has switched delivery {asked} off: make the claim with delivery {instead}");
 
     /// <summary>An assignment with what its delivery needs.</summary>
     /// <param name="assignment">The assignment.</param>

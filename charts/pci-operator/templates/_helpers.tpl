@@ -1,0 +1,23 @@
+{{- /* Labels of every object. */}}
+{{- define "pci-operator.labels" -}}
+app.kubernetes.io/name: pcioperator
+app.kubernetes.io/part-of: pcioperator
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- /* Annotations of CustomResourceDefinitions: kept, or taken away by the uninstall's own job while the controller is there to let the objects go. */}}
+{{- define "pci-operator.kept" -}}
+annotations:
+  helm.sh/resource-policy: keep
+{{- end }}
+
+{{- /* An image: (dict "image" .Values.….image "chart" .Chart). */}}
+{{- define "pci-operator.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ .image.tag | default .chart.AppVersion }}
+{{- end }}
+{{- end }}
