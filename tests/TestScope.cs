@@ -18,6 +18,9 @@ internal static class TestScope
             ? seed
             : 0;
 
+    /// <summary>Whether a share was asked for: somebody named one.</summary>
+    public static bool IsShare { get; } = Environment.GetEnvironmentVariable("PCI_TEST_SEED") is { Length: > 0 };
+
     /// <summary>The seeds of random cases to try: all of <paramref name="count"/>, or one block of so many parts of them.</summary>
     public static IEnumerable<int> Seeds(int count, int parts)
     {

@@ -5,12 +5,13 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>How often the controller decides and writes while somebody else is never still, by its own clock.</summary>
+[Turns(5)]
 public sealed class ChurnTests(ITestOutputHelper output)
 {
     private const string Decisions = "pcioperator_placement_duration_seconds_count";
     private static readonly TimeSpan Step = TimeSpan.FromMilliseconds(100);
 
-    [Fact]
+    [TurnFact]
     public async Task Decisions_that_are_outdated_each_time_become_fewer_and_keep_nobody_else_waiting()
     {
         await using ClockedController lab = await ClockedController.StartAsync(2);
@@ -46,7 +47,7 @@ public sealed class ChurnTests(ITestOutputHelper output)
         await lab.UntilAsync("the claim", () => ClaimAsync(lab, "contested"), c => c.Status?.NodeName == "node-1");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_node_whose_devices_come_and_go_all_the_time_costs_few_decisions()
     {
         await using ClockedController lab = await ClockedController.StartAsync(1);
@@ -72,7 +73,7 @@ public sealed class ChurnTests(ITestOutputHelper output)
         Assert.InRange(lab.Time.GetUtcNow() - began, TimeSpan.Zero, TimeSpan.FromSeconds(3));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_status_in_which_only_counts_change_is_written_once_in_thirty_seconds()
     {
         await using ClockedController lab = await ClockedController.StartAsync(1);
@@ -120,7 +121,7 @@ public sealed class ChurnTests(ITestOutputHelper output)
         Assert.Equal(created.Metadata.Uid, (await ClaimAsync(lab, "waiting"))!.Metadata.Uid);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task One_tenants_fifteen_hundred_waiting_claims_are_not_decided_before_anothers_single_one()
     {
         const int waiting = 1500;
@@ -189,7 +190,7 @@ public sealed class ChurnTests(ITestOutputHelper output)
         }
     }
 
-    [Fact]
+    [TurnFact]
     public void A_claim_is_woken_at_once_unless_it_was_so_very_often_of_late()
     {
         var time = new FakeTimeProvider();

@@ -14,12 +14,14 @@ public sealed class SandboxClaimLifecycleTests : ClaimLifecycleTests
 }
 
 /// <summary>The same against a real one.</summary>
+[Turns(5)]
 public sealed class RealClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
 }
 
 /// <summary>The same against k3s.</summary>
+[Turns(5, first: 2)]
 public sealed class K3sClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true, start: TestApiServer.K3sAsync);
@@ -29,6 +31,7 @@ public sealed class K3sClaimLifecycleTests : ClaimLifecycleTests
 /// The same against a real one, installed by <c>kubectl apply -k config</c> with strict validation: the controller and the
 /// agents are the service accounts that this makes, with no rights but theirs.
 /// </summary>
+[Turns(5, first: 4)]
 public sealed class InstalledClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override async Task<LabCluster> StartAsync() => await LabCluster.StartAsync(real: true, installed: true);
@@ -39,7 +42,7 @@ public abstract class ClaimLifecycleTests
 {
     protected abstract Task<LabCluster> StartAsync();
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_takes_its_devices_and_gives_them_back()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -70,7 +73,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_card_of_four_functions_is_one_claim_and_its_group_goes_whole()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -103,7 +106,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_port_and_its_virtual_functions_exclude_each_other()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -135,7 +138,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task An_alias_means_any_of_its_devices_and_a_claim_all_of_its_requests()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -169,7 +172,7 @@ public abstract class ClaimLifecycleTests
         await lab.ReadyAsync("one-more");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Nodes_are_left_out_by_name_labels_cordon_taints_readiness_and_agent()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -226,7 +229,7 @@ public abstract class ClaimLifecycleTests
         await lab.ReadyAsync("agentless");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Claims_that_belong_together_come_to_one_node()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(3);
@@ -243,7 +246,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal(nic.Status.NodeName, (await lab.ReadyAsync("disk")).Status!.NodeName);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_an_agent_refuses_is_placed_again_elsewhere_and_the_claim_says_why()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(2);
@@ -279,7 +282,7 @@ public abstract class ClaimLifecycleTests
         }
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_node_that_is_removed_lets_its_claims_go_and_one_that_comes_back_settles()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -302,7 +305,7 @@ public abstract class ClaimLifecycleTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_spec_that_is_deleted_while_its_device_is_in_use_takes_effect_when_it_is_free()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -327,7 +330,7 @@ public abstract class ClaimLifecycleTests
         await lab.PendingAsync("again", "no device of alias nvme");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_PciNode_that_is_deleted_by_hand_stays_while_devices_are_given_away()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -351,7 +354,7 @@ public abstract class ClaimLifecycleTests
         await lab.ReadyAsync("again");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task NUMA_policy_required_keeps_a_claim_on_one_NUMA_node()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -373,7 +376,7 @@ public abstract class ClaimLifecycleTests
         await lab.PendingAsync("nowhere", "NUMA policy required");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Pci_stub_only_takes_a_device_from_the_host()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -395,7 +398,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal("pci-stub", lab.Driver("node-1", held.Status.Devices![0].Address));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_an_administrator_binds_is_only_checked()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -425,7 +428,7 @@ public abstract class ClaimLifecycleTests
         Assert.Equal("vfio-pci", lab.Driver("node-1", drive));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task The_Node_says_what_it_has_and_the_claim_has_events()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -454,7 +457,7 @@ public abstract class ClaimLifecycleTests
         }
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Nothing_is_written_while_nothing_changes()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(2);

@@ -15,6 +15,7 @@ namespace PciOperator.Tests;
 /// From a claim to the pod that has its devices, on a real API server with all of <c>config/</c>: the real controller and agents with
 /// their own tokens, and kube-scheduler and ResourceClaims' controller with no more rights than they have, so that the policies ask each of them.
 /// </summary>
+[Turns(2)]
 public sealed class DeliveredPodTests : IAsyncLifetime
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -127,7 +128,7 @@ public sealed class DeliveredPodTests : IAsyncLifetime
         Assert.Empty(host.Files.List("/var/run/cdi"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_DeviceClass_that_lets_everything_through_gives_nobody_elses_device_away()
     {
         await ApplyAsync(
@@ -170,7 +171,7 @@ public sealed class DeliveredPodTests : IAsyncLifetime
         Assert.Single((await DevicesAsync("one")).Devices);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Each_pod_of_a_template_gets_devices_of_its_own_and_they_go_back_with_it()
     {
         string sample = await File.ReadAllTextAsync(Path.Combine(Kubectl.Repository, "config", "samples", "kubevirt", "vm-pool.yaml"));

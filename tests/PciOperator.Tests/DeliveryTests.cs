@@ -4,13 +4,15 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Core;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
 /// <summary>How the controller hands claims on to pods, against a real API server.</summary>
+[Turns(3)]
 public sealed class DeliveryTests
 {
-    [Fact]
+    [TurnFact]
     public async Task A_bound_claim_is_offered_to_its_own_ResourceClaim_on_its_node_alone_and_stays_while_a_pod_has_it()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(2);
@@ -58,7 +60,7 @@ public sealed class DeliveryTests
         Assert.True((await lab.Client.GetAsync<PciNode>("node-2"))!.Spec.Assignments is not { Count: > 0 });
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Ready_is_said_only_when_the_kubelet_can_hand_the_devices_on()
     {
         bool registered = false;
@@ -71,7 +73,7 @@ public sealed class DeliveryTests
         await lab.SaysAsync("vm", Conditions.Ready, "True", "Ready");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_ResourceClaim_of_the_same_name_that_is_not_its_own_is_left_alone_and_named()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(1);
@@ -89,7 +91,7 @@ public sealed class DeliveryTests
         Assert.NotNull(await lab.ResourceAsync("vm"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_somebody_does_to_a_slice_or_ResourceClaim_is_put_right()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(1);
@@ -122,7 +124,7 @@ public sealed class DeliveryTests
         await lab.SaysAsync("vm", Conditions.Ready, "True", "Ready");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task The_scheduler_takes_the_node_of_a_claim_that_waits_for_a_pod_and_the_devices_stay_there()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(3, l => l.Registered = n => n != "node-3");
@@ -165,7 +167,7 @@ public sealed class DeliveryTests
         await lab.SaysAsync("vm", Conditions.InUse, "True", "Reserved");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_waits_for_a_pod_is_offered_as_soon_as_a_kubelet_can_hand_it_on()
     {
         bool registered = false;
@@ -182,7 +184,7 @@ public sealed class DeliveryTests
         await lab.SaysAsync("vm", Conditions.Ready, "True", "Offered");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_node_that_was_taken_and_refuses_is_no_longer_offered_before_the_scheduler_hears_it()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(
@@ -210,7 +212,7 @@ public sealed class DeliveryTests
         Assert.Equal("node-1", claim.Status!.NodeName);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_node_whose_agent_does_not_come_to_bind_is_given_up_in_time()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(
@@ -231,7 +233,7 @@ public sealed class DeliveryTests
         Assert.Equal(["node-1"], ResourceObjects.Hostnames((await lab.SliceAsync(claim))!));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_pod_that_fits_nowhere_is_named_with_the_schedulers_words()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(1);
@@ -265,7 +267,7 @@ public sealed class DeliveryTests
         Assert.Contains("on node node-1: make room there", said);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_by_device_plugin_is_ready_when_the_kubelet_has_its_resource_and_waits_for_the_pods_that_have_it()
     {
         string[] pods = [];
@@ -287,7 +289,7 @@ public sealed class DeliveryTests
         await lab.GoneAsync<PassthroughClaim>("vm.a", "default");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Pods_of_a_template_get_claims_of_their_own_whichever_offer_the_scheduler_takes_and_they_go_with_them()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(2);
@@ -343,7 +345,7 @@ public sealed class DeliveryTests
         Assert.Equal(b.Metadata.Uid, Assert.Single((await lab.Client.GetAsync<PciNode>("node-1"))!.Spec.Assignments!).ResourceClaimUid);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Where_the_server_drops_binding_conditions_a_claim_that_waits_for_a_pod_says_so_and_others_work()
     {
         int offers = 0;

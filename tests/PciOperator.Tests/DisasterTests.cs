@@ -11,11 +11,12 @@ namespace PciOperator.Tests;
 /// What docs/security.md says to do when something is lost, as a person does it: a real API server, installed by <c>kubectl apply -k
 /// config</c>, the real controller and agents with their own tokens, and kubectl.
 /// </summary>
+[Turns(5)]
 public sealed class DisasterTests(ITestOutputHelper output)
 {
     private const string Node = "node-1";
 
-    [Fact]
+    [TurnFact]
     public async Task An_etcd_that_was_restored_from_a_snapshot_needs_no_restart()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 2, restorable: true);
@@ -75,7 +76,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_state_folder_that_was_lost_costs_a_reboot_and_no_device()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 1);
@@ -134,7 +135,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         Assert.Equal(before[Node].Where(d => d.Key == drive), LabCluster.DriversOf(lab.Host(Node)).Where(d => d.Key == drive));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task CRDs_that_were_deleted_under_claims_let_the_devices_come_back_and_can_be_applied_again()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 2);
@@ -169,7 +170,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await lab.NothingIsStrandedAsync(lab.Drivers());
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Objects_that_were_removed_by_force_leave_the_devices_with_the_journal_and_these_come_back()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 1);
@@ -220,7 +221,7 @@ public sealed class DisasterTests(ITestOutputHelper output)
         await ServesAsync(lab);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task The_uninstall_takes_the_condition_from_Nodes_and_leaves_theirs()
     {
         await using LabCluster lab = await InstalledAsync(nodes: 2);

@@ -13,6 +13,7 @@ using static PciOperator.Tests.Answers;
 namespace PciOperator.Tests;
 
 /// <summary>KubeVirt's list of permitted host devices, and its VMs' hidden hypervisor, on a real API server with KubeVirt's kinds.</summary>
+[Turns(3)]
 public sealed class KubeVirtTests : IAsyncLifetime
 {
     private const string KubeVirt = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt";
@@ -46,7 +47,7 @@ public sealed class KubeVirtTests : IAsyncLifetime
         await _server.DisposeAsync();
     }
 
-    [Fact]
+    [TurnFact]
     public void Each_kind_of_device_of_a_claim_that_the_device_plugin_delivers_is_wanted_once()
     {
         Assert.Equal(
@@ -66,7 +67,7 @@ public sealed class KubeVirtTests : IAsyncLifetime
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Nothing_happens_without_KubeVirt_without_the_right_and_without_a_list()
     {
         _claims = [Claim("render", ("10de", "1e04", null))];
@@ -80,7 +81,7 @@ public sealed class KubeVirtTests : IAsyncLifetime
         Assert.Null((await ReadAsync())["spec"]!["configuration"]!["permittedHostDevices"]);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Entries_are_kept_in_step_and_nobody_elses_are_touched()
     {
         var spec = new JsonObject
@@ -102,7 +103,7 @@ public sealed class KubeVirtTests : IAsyncLifetime
         AssertSame(Foreign, await ListAsync());
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_list_that_is_empty_forbids_and_is_filled()
     {
         await InstallAsync("""{"configuration":{"permittedHostDevices":{}}}""");
@@ -111,7 +112,7 @@ public sealed class KubeVirtTests : IAsyncLifetime
         AssertSame(new JsonArray(Entry("10DE:1E04", "pcioperator.io/team.render")), await ListAsync());
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_somebody_wrote_meanwhile_is_not_lost()
     {
         await InstallAsync("""{"configuration":{"permittedHostDevices":{}}}""");
@@ -133,7 +134,7 @@ public sealed class KubeVirtTests : IAsyncLifetime
         }
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Of_a_KubeVirt_the_controller_writes_its_own_entries_alone()
     {
         await Kubectl.RunAsync(_server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
@@ -187,7 +188,7 @@ public sealed class KubeVirtTests : IAsyncLifetime
         AssertSame(Foreign, await ListAsync());
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_VM_that_is_labelled_so_hides_its_hypervisor()
     {
         await InstallAsync("{}");

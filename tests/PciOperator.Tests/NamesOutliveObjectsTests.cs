@@ -4,6 +4,7 @@ using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -14,6 +15,7 @@ public sealed class SandboxNamesOutliveObjectsTests : NamesOutliveObjectsTests
 }
 
 /// <summary>The same against a real one.</summary>
+[Turns(4)]
 public sealed class RealNamesOutliveObjectsTests : NamesOutliveObjectsTests
 {
     protected override bool Real => true;
@@ -29,7 +31,7 @@ public abstract class NamesOutliveObjectsTests
 
     protected abstract bool Real { get; }
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_on_a_Node_that_was_registered_again_goes_at_once_when_it_is_deleted()
     {
         await using LabCluster lab = await LabAsync();
@@ -55,7 +57,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.GoneAsync("disk");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_Node_that_was_registered_again_without_a_controller_keeps_its_claims_and_takes_new_ones()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real, controller: false)).WithNodesAsync(1);
@@ -86,7 +88,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.ReadyAsync("nic");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_PciNode_whose_Node_was_registered_again_belongs_to_the_new_Node()
     {
         await using LabCluster lab = await LabAsync();
@@ -111,7 +113,7 @@ public abstract class NamesOutliveObjectsTests
         Assert.Single(now.Spec.Assignments!);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_whose_VM_runs_keeps_its_devices_while_its_Node_is_deleted_and_registered_again()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -136,7 +138,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.NoDeviceHasTwoOwnersAsync();
     }
 
-    [Fact]
+    [TurnFact]
     public async Task After_a_lost_state_folder_a_claim_is_not_Ready_and_is_not_moved()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -174,7 +176,7 @@ public abstract class NamesOutliveObjectsTests
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_a_claims_status_says_is_given_by_nobody_when_a_PciNode_is_made_again()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real, controller: false)).WithNodesAsync(1);
@@ -240,7 +242,7 @@ public abstract class NamesOutliveObjectsTests
         Assert.Equal(driver, lab.Driver(Node, other));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task After_a_reboot_a_claim_is_not_Ready_until_the_agent_is_up_and_on_a_node_out_of_reach_nobody_knows()
     {
         await using LabCluster lab = await LabAsync();
@@ -285,7 +287,7 @@ public abstract class NamesOutliveObjectsTests
         static string Message(PassthroughClaim claim) => claim.Status!.Conditions.Find(Conditions.Ready)!.Message;
     }
 
-    [Fact]
+    [TurnFact]
     public async Task An_agent_is_believed_of_its_own_claims_alone()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -305,7 +307,7 @@ public abstract class NamesOutliveObjectsTests
         await lab.GoneAsync("disk");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_refusal_that_names_no_device_is_of_all_of_them_and_garbage_is_refused_by_the_schema()
     {
         await using LabCluster lab = await LabAsync();
@@ -367,7 +369,7 @@ public abstract class NamesOutliveObjectsTests
         Assert.Equal(assignment.Devices.Select(d => d.Address), claim.Status!.Refusals![0].Addresses);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task The_Nodes_condition_has_its_times_and_goes_with_the_last_spec()
     {
         await using LabCluster lab = await LabAsync();
@@ -421,7 +423,7 @@ public sealed class ReportsTests
         State = DeviceState.Available,
     };
 
-    [Fact]
+    [TurnFact]
     public void A_device_that_can_not_be_meant_is_left_out_alone()
     {
         PciNodeDevice[] bad =
@@ -482,7 +484,7 @@ public sealed class ReportsTests
         Assert.Equal((1, 1), view.CountOfSpec("nvme"));
     }
 
-    [Fact]
+    [TurnFact]
     public void Words_lose_their_control_characters_and_what_is_clean_is_not_copied()
     {
         PciNode node = Node([Good with { Reason = "a\u001b]0;b\n\u202ec" }]) with { };
@@ -491,7 +493,7 @@ public sealed class ReportsTests
         Assert.Same(clean, Reports.Readable(clean));
     }
 
-    [Fact]
+    [TurnFact]
     public void Refusals_of_a_status_that_names_no_addresses_stop_nobody()
     {
         var claim = new PassthroughClaim

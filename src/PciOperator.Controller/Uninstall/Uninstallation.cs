@@ -1,4 +1,3 @@
-using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
@@ -48,7 +47,7 @@ public sealed class Uninstallation(IEntityClient client, TimeProvider time, ILog
     public static IReadOnlyList<string> Held(IReadOnlyCollection<PassthroughClaim> claims, IEnumerable<PciNode> nodes, bool all)
     {
         // What was given away, and what an agent still has of what was taken back.
-        var holdings = nodes
+        ILookup<string, (string Uid, string Name, string Node)> holdings = nodes
             .SelectMany(n =>
                 (n.Spec?.Assignments ?? [])
                     .Select(a => (Uid: a.ClaimUid, Name: $"{a.ClaimNamespace}/{a.ClaimName}", Node: n.Metadata.Name!))
