@@ -99,6 +99,7 @@ public sealed class RestartTests
     }
 
     [Theory]
+    [Trait("Cases", "Many")]
     [InlineData(false)]
     [InlineData(true)]
     public async Task The_agent_is_killed_before_and_after_each_write_of_prepare(bool reboot)
@@ -106,15 +107,16 @@ public sealed class RestartTests
         int points = 0;
         foreach (bool before in new[] { true, false })
         {
-            for (int index = 0; await KilledAsync(before, index, reboot, releasing: false); index++)
+            for (int index = TestScope.First(5); await KilledAsync(before, index, reboot, releasing: false); index = TestScope.Next(index, 5))
                 points++;
         }
 
         // The checkpoint, and for each of four devices its metadata and the file that mounts it, and the devices' file.
-        Assert.Equal(2 * 10, points);
+        Assert.Equal(TestScope.Cases(2 * 10, 5), points);
     }
 
     [Theory]
+    [Trait("Cases", "Many")]
     [InlineData(false)]
     [InlineData(true)]
     public async Task The_agent_is_killed_before_and_after_each_write_of_unprepare(bool reboot)
@@ -122,18 +124,19 @@ public sealed class RestartTests
         int points = 0;
         foreach (bool before in new[] { true, false })
         {
-            for (int index = 0; await KilledAsync(before, index, reboot, releasing: true); index++)
+            for (int index = TestScope.First(5); await KilledAsync(before, index, reboot, releasing: true); index = TestScope.Next(index, 5))
                 points++;
         }
 
-        Assert.True(points >= 2 * 10, $"only {points} points");
+        Assert.True(points >= TestScope.Cases(2 * 10, 5), $"only {points} points");
     }
 
     [Fact]
+    [Trait("Cases", "Many")]
     public async Task A_write_that_fails_at_any_point_of_prepare_is_said_and_made_good_when_it_is_asked_for_again()
     {
         int points = 0;
-        for (int index = 0; ; index++)
+        for (int index = TestScope.First(5); ; index = TestScope.Next(index, 5))
         {
             await using KubeletLab lab = await KubeletLab.StartAsync();
             PodClaim claim = await lab.ClaimAsync("vm", KubeletLab.Gpu);
@@ -158,7 +161,7 @@ public sealed class RestartTests
             Assert.Empty(lab.Written);
         }
 
-        Assert.True(points >= 10, $"only {points} points");
+        Assert.True(points >= TestScope.Cases(10, 5), $"only {points} points");
     }
 
     /// <summary>False: there is no such write.</summary>

@@ -1,6 +1,9 @@
+using PciOperator.Testing;
+
 namespace PciOperator.Sandbox.Tests.ApiServer;
 
 /// <summary>What a person at a terminal sees of the sandbox, with the real kubectl.</summary>
+[Turns(4)]
 public sealed class KubectlTests : IAsyncLifetime
 {
     private const string Widget = """
@@ -41,7 +44,7 @@ public sealed class KubectlTests : IAsyncLifetime
         await _server.DisposeAsync();
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Get_shows_the_columns_of_the_definition()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
@@ -55,7 +58,7 @@ public sealed class KubectlTests : IAsyncLifetime
         Assert.Equal("", await _kubectl.DoAsync("get wd -l a=b"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Get_watch_streams_rows()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
@@ -63,7 +66,7 @@ public sealed class KubectlTests : IAsyncLifetime
         Assert.Matches(@"^NAME +SIZE +READY +AGE\nw1 +3 +\d+s\n", (await watch).Text);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Explain_tells_what_the_definition_says()
     {
         string text = await _kubectl.DoAsync("explain wd.spec.size");
@@ -74,7 +77,7 @@ public sealed class KubectlTests : IAsyncLifetime
         await _kubectl.FailAsync("explain wd.nothing");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Apply_on_the_clients_side_creates_changes_and_removes()
     {
         Assert.Equal("widget.example.com/w1 created\n", await _kubectl.DoAsync("apply -f -", Widget));
@@ -93,7 +96,7 @@ public sealed class KubectlTests : IAsyncLifetime
         Assert.Equal("{\"x\":\"3\"}", await _kubectl.DoAsync("get cm c -o jsonpath={.data}"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Apply_on_the_servers_side_takes_over_and_conflicts()
     {
         Assert.Equal("widget.example.com/w1 serverside-applied\n", await _kubectl.DoAsync("apply --server-side -f -", Widget));
@@ -121,7 +124,7 @@ public sealed class KubectlTests : IAsyncLifetime
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Diff_shows_what_would_change()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
@@ -136,7 +139,7 @@ public sealed class KubectlTests : IAsyncLifetime
         Assert.Equal("3", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.size}"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Bad_objects_are_refused_with_all_that_is_wrong()
     {
         string bad = await _kubectl.FailAsync("apply -f -", Widget.Replace("size: 3", "size: 99, mode: z", StringComparison.Ordinal));
@@ -158,7 +161,7 @@ public sealed class KubectlTests : IAsyncLifetime
         Assert.Contains("Warning: unknown field \"spec.sise\"", warned.Error, StringComparison.Ordinal);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Labels_annotations_patches_and_replacement()
     {
         await _kubectl.DoAsync("create -f -", Widget);
@@ -179,7 +182,7 @@ public sealed class KubectlTests : IAsyncLifetime
         Assert.Equal("3", await _kubectl.DoAsync("get wd w1 -o jsonpath={.spec.size}"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Wait_for_conditions_and_for_deletion()
     {
         await _kubectl.DoAsync("apply -f -", Held);
@@ -202,7 +205,7 @@ public sealed class KubectlTests : IAsyncLifetime
         await gone;
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Nodes_are_tainted_cordoned_and_described()
     {
         await _kubectl.DoAsync("apply -f -", Node);
@@ -223,7 +226,7 @@ public sealed class KubectlTests : IAsyncLifetime
         Assert.Matches(@"Ready +True", described);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Describe_shows_events_of_either_api()
     {
         await _kubectl.DoAsync("apply -f -", Widget);
@@ -250,7 +253,7 @@ public sealed class KubectlTests : IAsyncLifetime
         Assert.Contains("regarding", await _kubectl.DoAsync("get events.events.k8s.io -o yaml"), StringComparison.Ordinal);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_typed_clients_send_in_protobuf_is_understood()
     {
         await _kubectl.DoAsync("create namespace team");
@@ -272,7 +275,7 @@ public sealed class KubectlTests : IAsyncLifetime
         Assert.Contains("not found", await _kubectl.FailAsync("get namespace team"), StringComparison.Ordinal);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Resources_are_discovered()
     {
         Assert.Matches(@"widgets +wd +example.com/v1 +true +Widget", await _kubectl.DoAsync("api-resources"));
