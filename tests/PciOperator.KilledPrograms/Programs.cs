@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Controller;
+using PciOperator.Kubelet;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
@@ -47,7 +48,13 @@ internal static class Programs
         return await ServeAsync(kill, running, () => controller.NotReady() is null);
     }
 
-    public static async Task<int> RunAgentAsync(string kubeconfig, string node, string hostFile, CancellationToken ct)
+    public static async Task<int> RunAgentAsync(
+        string kubeconfig,
+        string node,
+        string hostFile,
+        (string Root, string Folder)? kubelet,
+        CancellationToken ct
+    )
     {
         var kill = new KillSwitch();
         using ILoggerFactory logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
@@ -67,7 +74,19 @@ internal static class Programs
             logs.CreateLogger("agent"),
             ready,
             inner => new KillingHandler(inner, kill),
-            ct
+            ct,
+            kubelet is null
+                ? null
+                : new KubeletOptions
+                {
+                    Driver = DraNames.Driver,
+                    KubeletDirectory = kubelet.Value.Folder,
+                    StateDirectory = SimulatedHost.StateDirectory,
+                    SocketRoot = kubelet.Value.Root,
+                    // One pod, whose container is started again each time.
+                    PodUid = "pod-1",
+                    SocketCheck = TimeSpan.FromMilliseconds(100),
+                }
         );
         return await ServeAsync(kill, running, () => ready.Task.IsCompleted);
     }
@@ -87,6 +106,8 @@ internal static class Programs
         access.Operation switch
         {
             SimulatedOperation.Write => "sysfs " + access.Path[(access.Path.LastIndexOf('/') + 1)..],
+            SimulatedOperation.WriteDurably when HandedOut(access.Path) is { } file => file + " write",
+            SimulatedOperation.Delete when HandedOut(access.Path) is { } file => file + " delete",
             SimulatedOperation.WriteDurably => access.Path.Contains("/journal/", StringComparison.Ordinal) ? "journal write"
             : access.Path.StartsWith(SimulatedHost.StateDirectory + "/devices/", StringComparison.Ordinal) ? "device memory write"
             : "state write",
@@ -95,4 +116,13 @@ internal static class Programs
             SimulatedOperation.LoadModule => "modprobe " + access.Path,
             _ => null,
         };
+
+    /// <summary>What a file is to a kubelet and a container runtime; null: nothing.</summary>
+    private static string? HandedOut(string path) =>
+        path.StartsWith(SimulatedHost.StateDirectory + "/resource-claims/", StringComparison.Ordinal) ? "checkpoint"
+        : path.StartsWith(SimulatedHost.StateDirectory + "/allocations/", StringComparison.Ordinal) ? "allocation"
+        : path.Contains("/dra-device-metadata/", StringComparison.Ordinal) ? "metadata"
+        : !path.StartsWith("/var/run/cdi/", StringComparison.Ordinal) ? null
+        : path.Contains("_metadata_", StringComparison.Ordinal) ? "CDI of metadata"
+        : "CDI of devices";
 }
