@@ -1,6 +1,6 @@
 using System.Text.RegularExpressions;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>A difference between Nova's answer and ours, as the rules see it: never by the case that it is in.</summary>
 /// <param name="Kind">Which part of the answer.</param>

@@ -1,6 +1,6 @@
 using PciOperator.Core;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>A transition that the device's state does not allow.</summary>
 public sealed class DeviceStateException(PciAddress address, string message) : InvalidOperationException(message)

@@ -1,6 +1,6 @@
 using System.Text.Json;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>
 /// The fields that a file may have. What is not known is said, with the number of lines, and does not fail; what is known and means nothing

@@ -1,6 +1,6 @@
 using PciOperator.Core;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>Checks an allocation by the rules alone, without the allocator's help.</summary>
 public static class Soundness

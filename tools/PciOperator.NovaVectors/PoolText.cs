@@ -1,7 +1,7 @@
 using System.Text.Json;
 using PciOperator.Core;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>
 /// Pools in a form in which Nova's and ours can be compared: by key, the free devices. A null tag is no tag, a boolean tag is

@@ -1,6 +1,7 @@
 using System.Text.Json;
+using PciOperator.Nova;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>
 /// What Nova said to a claim in a sequence, and whether its own greedy way through its pools explains a refusal or an error.

@@ -1,7 +1,8 @@
 using System.Text.Json;
 using PciOperator.Core;
+using PciOperator.Nova;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>
 /// Nova's own way through its pools, as far as it explains a refusal: each request in turn, pools in their order, within a pool

@@ -1,7 +1,8 @@
 using System.Text.Json;
 using PciOperator.Core;
+using PciOperator.Nova;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>
 /// What a case, or a claim in a sequence, asks of a host: devices, of which resource providers (Nova's Placement chose them;

@@ -1,6 +1,6 @@
 using System.Text.Json;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>
 /// Instances by the names that Nova's answers have for them: a case's number is the end of a UUID of zeros there, a UUID is itself.

@@ -1,7 +1,8 @@
 using System.Text.Json;
 using PciOperator.Core;
+using PciOperator.Nova;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>One host, its specs and aliases, one request.</summary>
 internal static class CaseCheck

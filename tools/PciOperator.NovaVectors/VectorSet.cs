@@ -1,7 +1,7 @@
 using System.IO.Compression;
 using System.Text.Json;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>A folder of cases with Nova's answers and the yardstick, each a file of JSON lines (or the same, gzipped).</summary>
 public sealed class VectorSet

@@ -1,4 +1,4 @@
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>One disagreement about a line.</summary>
 /// <param name="What">The part of the answer.</param>

@@ -1,7 +1,8 @@
 using System.Text.Json;
 using PciOperator.Core;
+using PciOperator.Nova;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>A case's host in this project's types.</summary>
 public sealed class VectorHost

@@ -1,7 +1,7 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>An error of Nova's, and the fields that it can be about.</summary>
 public sealed record NovaError(string Class, string Message)

@@ -1,4 +1,4 @@
-using PciOperator.Nova;
+using PciOperator.NovaVectors;
 
 if (args.Length != 1)
 {

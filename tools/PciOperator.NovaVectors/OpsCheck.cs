@@ -1,7 +1,8 @@
 using System.Text.Json;
 using PciOperator.Core;
+using PciOperator.Nova;
 
-namespace PciOperator.Nova;
+namespace PciOperator.NovaVectors;
 
 /// <summary>
 /// A sequence of claims, frees, rescans and restarts. Which of several equal devices is taken is free, so where Nova takes
