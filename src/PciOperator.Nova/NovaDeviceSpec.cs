@@ -3,6 +3,11 @@ using PciOperator.Core;
 
 namespace PciOperator.Nova;
 
+/// <summary>One of Nova's device specs: what it says, and the rule that comes of it.</summary>
+/// <param name="Fields">The selector, as written.</param>
+/// <param name="Rule">The rule.</param>
+public sealed record NovaDeviceSpecEntry(DeviceSelectorFields Fields, DeviceRule Rule);
+
 /// <summary>Nova's <c>[pci]device_spec</c> (once <c>passthrough_whitelist</c>): a JSON object, or a list of them, for each value.</summary>
 public static class NovaDeviceSpec
 {
@@ -19,7 +24,11 @@ public static class NovaDeviceSpec
     /// <param name="name">The name of the rules; a list's further ones get a number.</param>
     /// <returns>One rule for each object, in order: the first that matches a device wins.</returns>
     /// <exception cref="SpecFormatException">What is wrong, by Nova's name of the field.</exception>
-    public static IReadOnlyList<DeviceRule> Parse(string text, string name = "device_spec")
+    public static IReadOnlyList<DeviceRule> Parse(string text, string name = "device_spec") => [.. Read(text, name).Select(e => e.Rule)];
+
+    /// <summary>The same, with what is written.</summary>
+    /// <inheritdoc cref="Parse"/>
+    public static IReadOnlyList<NovaDeviceSpecEntry> Read(string text, string name = "device_spec")
     {
         ArgumentNullException.ThrowIfNull(text);
         using JsonDocument json = NovaJson.Parse("device_spec", text);
@@ -27,7 +36,7 @@ public static class NovaDeviceSpec
             return [ParseOne(json.RootElement, name)];
         if (json.RootElement.ValueKind != JsonValueKind.Array)
             throw new SpecFormatException("device_spec", $"'{Text.Shorten(text)}' is neither a JSON object nor a list of them.");
-        var rules = new List<DeviceRule>();
+        var rules = new List<NovaDeviceSpecEntry>();
         foreach (JsonElement item in json.RootElement.EnumerateArray())
             rules.Add(ParseOne(item, rules.Count == 0 ? name : $"{name}-{rules.Count + 1}"));
         return rules;
@@ -82,7 +91,7 @@ public static class NovaDeviceSpec
         }
     }
 
-    private static DeviceRule ParseOne(JsonElement value, string name)
+    private static NovaDeviceSpecEntry ParseOne(JsonElement value, string name)
     {
         Dictionary<string, JsonElement> members = NovaJson.Members("device_spec", value);
         // Field by field, so that of several bad ones the one is named that Nova names.
@@ -111,12 +120,15 @@ public static class NovaDeviceSpec
             };
         }
 
-        return new DeviceRule
-        {
-            Name = name,
-            Selectors = [Selector(fields)],
-            Tags = Tags(members),
-        };
+        return new NovaDeviceSpecEntry(
+            fields,
+            new DeviceRule
+            {
+                Name = name,
+                Selectors = [Selector(fields)],
+                Tags = Tags(members),
+            }
+        );
     }
 
     private static DeviceSelector Selector(DeviceSelectorFields fields)
