@@ -34,6 +34,9 @@ internal sealed class CliIo : IDisposable
     /// <summary>The clock.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
+    /// <summary>Reads a file that the command line names.</summary>
+    public Func<string, byte[]> ReadFile { get; init; } = File.ReadAllBytes;
+
     /// <summary>The machine's list of names; null: it has none.</summary>
     public Func<byte[]?> ReadPciIds { get; init; } = PciIdFiles.Read;
 

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
+using PciOperator.Cli.Import;
 using PciOperator.Cli.See;
 
 namespace PciOperator.Cli.Commands;
@@ -28,5 +29,5 @@ internal static class CommandTree
         return string.Join(' ', ["kubectl pci", .. words]);
     }
 
-    private static IEnumerable<Command> Groups(Shell shell) => [.. SeeCommands.All(shell), .. CompletionCommands.All(shell)];
+    private static IEnumerable<Command> Groups(Shell shell) => [.. SeeCommands.All(shell), .. ImportCommands.All(shell.Io), .. CompletionCommands.All(shell)];
 }
