@@ -90,8 +90,8 @@ load-delivery: ## Count what 200 claims with a pod each ask of the API server th
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- delivery "$(PCI_TEST_APISERVER)" $(LOAD)
 
 nova-vectors: ## Compare with Nova's own answers: make nova-vectors DIR=<folder of cases.jsonl, expected.jsonl, exact.jsonl>
-	$(call build,tools/PciOperator.Nova)
-	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.Nova -- "$(DIR)"
+	$(call build,tools/PciOperator.NovaVectors)
+	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.NovaVectors -- "$(DIR)"
 
 crds: ## Generate crds/ from the C# records
 	$(call build,tools/PciOperator.CrdGenerator)

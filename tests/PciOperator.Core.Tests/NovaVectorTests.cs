@@ -1,5 +1,5 @@
 using System.Text.RegularExpressions;
-using PciOperator.Nova;
+using PciOperator.NovaVectors;
 
 namespace PciOperator.Core.Tests;
 

@@ -69,6 +69,14 @@ public sealed class AddressGlob
         && (_slot == Any || _slot == address.Slot)
         && (_function == Any || _function == address.Function);
 
+    /// <summary>Whether a field is a negative number, as Nova lets through: no device has that.</summary>
+    internal bool IsOfNone => _domain == None || _bus == None || _slot == None || _function == None;
+
+    /// <summary>All four fields, <c>*</c> for any.</summary>
+    public override string ToString() => $"{Field(_domain, "x4")}:{Field(_bus, "x2")}:{Field(_slot, "x2")}.{Field(_function, "x")}";
+
+    private static string Field(long value, string format) => value < 0 ? "*" : value.ToString(format);
+
     private static ReadOnlySpan<char> Cut(ref ReadOnlySpan<char> rest)
     {
         int colon = rest.IndexOf(':');

@@ -1,4 +1,3 @@
-using System.Text;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
@@ -53,44 +52,9 @@ internal sealed class PciNames(IHostFileSystem files)
             }
         }
 
-        if (file is not null)
-            Parse(file, missing);
-    }
-
-    /// <summary>Lines "8086  Intel Corporation" and, under them, "\t10c9  82576 …"; "C xx" begins the classes at the end.</summary>
-    private void Parse(ReadOnlySpan<byte> file, HashSet<(PciId Vendor, PciId Device)> missing)
-    {
-        HashSet<PciId> vendors = [.. missing.Select(pair => pair.Vendor)];
-        PciId vendor = default;
-        string? vendorName = null;
-        foreach (Range range in file.Split((byte)'\n'))
-        {
-            ReadOnlySpan<byte> line = file[range];
-            if (line.Length < 6 || line[0] == '#')
-                continue;
-            if (line[0] == 'C' && line[1] == ' ')
-                break;
-            if (line[0] != '\t')
-            {
-                vendorName = null;
-                if (TryId(line[..4], out vendor) && vendors.Contains(vendor))
-                {
-                    vendorName = Encoding.UTF8.GetString(line[4..]).Trim();
-                    foreach ((PciId Vendor, PciId Device) pair in missing.Where(pair => pair.Vendor == vendor))
-                        _known[pair] = $"{vendorName} {pair.Device}";
-                }
-            }
-            else if (vendorName is not null && line[1] != '\t' && TryId(line[1..5], out PciId device) && missing.Contains((vendor, device)))
-            {
-                _known[(vendor, device)] = $"{vendorName} {Encoding.UTF8.GetString(line[5..]).Trim()}";
-            }
-        }
-    }
-
-    private static bool TryId(ReadOnlySpan<byte> digits, out PciId id)
-    {
-        bool ok = ushort.TryParse(digits, System.Globalization.NumberStyles.AllowHexSpecifier, null, out ushort value);
-        id = new PciId(value);
-        return ok;
+        if (file is null)
+            return;
+        foreach (((PciId, PciId) pair, string name) in PciIdList.Find(file, missing))
+            _known[pair] = name;
     }
 }

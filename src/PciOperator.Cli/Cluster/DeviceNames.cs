@@ -1,0 +1,33 @@
+using PciOperator.Api;
+using PciOperator.Core;
+
+namespace PciOperator.Cli.Cluster;
+
+/// <summary>What devices are called: as their node's agent says, else as this machine's PCI ID list does, else by their ids.</summary>
+internal sealed class DeviceNames
+{
+    private readonly IReadOnlyDictionary<(PciId, PciId), string> _local;
+
+    /// <param name="io">Reads the list, if any device is without a name.</param>
+    /// <param name="nodes">The nodes whose devices are named.</param>
+    public DeviceNames(CliIo io, IEnumerable<PciNode> nodes)
+    {
+        var unnamed = nodes
+            .SelectMany(n => n.Status?.Devices ?? [])
+            .Where(d => string.IsNullOrEmpty(d.Name))
+            .Select(IdsOf)
+            .OfType<(PciId, PciId)>()
+            .ToHashSet();
+        _local =
+            unnamed.Count > 0 && io.ReadPciIds() is { } file ? PciIdList.Find(file, unnamed) : new Dictionary<(PciId, PciId), string>();
+    }
+
+    /// <summary>A device's name.</summary>
+    public string Of(PciNodeDevice device) =>
+        !string.IsNullOrEmpty(device.Name) ? device.Name
+        : IdsOf(device) is { } ids && _local.TryGetValue(ids, out string? name) ? name
+        : $"{device.VendorId}:{device.ProductId}";
+
+    private static (PciId, PciId)? IdsOf(PciNodeDevice device) =>
+        PciId.TryParse(device.VendorId, out PciId vendor) && PciId.TryParse(device.ProductId, out PciId product) ? (vendor, product) : null;
+}
