@@ -91,6 +91,7 @@ public sealed class PciController
                 dra,
                 deliveries,
                 new CandidateNodes(view, caches, dra),
+                new AliasAccess(caches.Aliases, caches.Namespaces),
                 _events,
                 _metrics,
                 _time,
@@ -471,6 +472,21 @@ public sealed class PciController
                 {
                     claims.Enqueue(EntityKey.Of(claim));
                 }
+            }
+        });
+
+        caches.Namespaces.OnChange(change =>
+        {
+            if (AliasAccess.Fingerprint(change.Old) == AliasAccess.Fingerprint(change.New))
+                return;
+            foreach (
+                PassthroughClaim claim in caches.Claims.ByIndex(
+                    ControllerCaches.ByPendingNamespace,
+                    (change.New ?? change.Old)!.Metadata.Name!
+                )
+            )
+            {
+                claims.Enqueue(EntityKey.Of(claim));
             }
         });
 

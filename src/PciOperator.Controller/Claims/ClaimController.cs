@@ -26,6 +26,7 @@ internal sealed class ClaimController(
     DraDelivery dra,
     Deliveries deliveries,
     CandidateNodes candidateNodes,
+    AliasAccess access,
     EventRecorder events,
     CollectorRegistry metrics,
     TimeProvider time,
@@ -337,6 +338,8 @@ internal sealed class ClaimController(
 
         string? onlyNode = group.Nodes.FirstOrDefault();
         Allocated? allocated = waits ? Allocated.Of(dra.Find(claim), claim.Metadata.Uid!) : null;
+        if (access.WhyNot(toPlace.Select(p => p.Claim)) is { } forbidden)
+            return await DenyAsync(claim, allocated, AliasAccess.NotAllowed, forbidden, ct);
         if (waits && allocated is null)
             return await OfferAsync(toPlace[0], onlyNode, ct);
         if (allocated is not null)
@@ -393,6 +396,25 @@ internal sealed class ClaimController(
         // With the assignment in the cache the next look writes the status. What was lost is decided again, less and less often as long as
         // it is lost again: a node whose report and spec contradict each other would be decided for thousands of times a second.
         return placed ? ReconciliationResult.After(TimeSpan.Zero) : ReconciliationResult.Retry;
+    }
+
+    /// <summary>Says of a claim that it may not have what it asks for; what was offered of it before is taken back first.</summary>
+    private async Task<ReconciliationResult> DenyAsync(
+        PassthroughClaim claim,
+        Allocated? allocated,
+        string reason,
+        string message,
+        CancellationToken ct
+    )
+    {
+        if (WaitsForConsumer(claim) && dra.IsServed)
+        {
+            await dra.WithdrawAsync(claim, ct);
+            if (allocated is { Waits: true })
+                await dra.RefuseAsync(allocated, reason, message, ct);
+        }
+
+        return await PendAsync(claim, reason, message, ct);
     }
 
     /// <summary>Whether kube-scheduler is to take the claim's node.</summary>
