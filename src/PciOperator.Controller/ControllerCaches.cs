@@ -31,6 +31,12 @@ internal sealed class ControllerCaches
     /// <summary>Claims that have no node, by namespace.</summary>
     public const string ByPendingNamespace = "pending-namespace";
 
+    /// <summary>Claims that have a node, by namespace.</summary>
+    public const string ByPlacedNamespace = "placed-namespace";
+
+    /// <summary>PciNodes by the namespace of a claim that their spec assigns devices to.</summary>
+    public const string ByAssignedNamespace = "assigned-namespace";
+
     /// <summary>Agent pods by node.</summary>
     public const string ByPodNode = "pod-node";
 
@@ -60,6 +66,7 @@ internal sealed class ControllerCaches
         Specs = new(client, time: time, logger: log, metrics: metrics);
         Aliases = new(client, time: time, logger: log, metrics: metrics);
         Claims = new(client, time: time, logger: log, metrics: metrics);
+        Quotas = new(client, time: time, logger: log, metrics: metrics);
         Namespaces = new(client, time: time, logger: log, metrics: metrics);
         AgentPods = new(client, options.AgentNamespace, new ListOptions { LabelSelector = options.AgentSelector }, time, log, metrics);
 
@@ -68,6 +75,8 @@ internal sealed class ControllerCaches
             ByHeldClaim,
             n => (n.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected).Select(a => a.ClaimUid)
         );
+        PciNodes.AddIndex(ByAssignedNamespace, n => (n.Spec.Assignments ?? []).Select(a => a.ClaimNamespace).Distinct());
+        Claims.AddIndex(ByPlacedNamespace, c => c.Status?.NodeName is { Length: > 0 } ? [c.Metadata.NamespaceProperty] : []);
         Claims.AddIndex(ByTemplateClaim, c => TemplateClaim.OwnerOf(c) is { } owner ? [owner.Uid] : []);
         Claims.AddIndex(ByUid, c => [c.Metadata.Uid!]);
         Claims.AddIndex(ByNode, c => c.Status?.NodeName is { Length: > 0 } name ? [name] : []);
@@ -107,6 +116,8 @@ internal sealed class ControllerCaches
 
     public WatchCache<V1Namespace> Namespaces { get; }
 
+    public WatchCache<PciQuota> Quotas { get; }
+
     public WatchCache<V1Pod> AgentPods { get; }
 
     /// <summary>The ResourceClaims that are labelled as ours; null: the cluster serves none.</summary>
@@ -137,6 +148,7 @@ internal sealed class ControllerCaches
             AnyCache.Of(Aliases),
             AnyCache.Of(Claims),
             AnyCache.Of(Namespaces),
+            AnyCache.Of(Quotas),
             AnyCache.Of(AgentPods),
             AnyCache.Of(ResourceClaims),
             AnyCache.Of(ResourceSlices),

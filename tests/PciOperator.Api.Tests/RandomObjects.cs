@@ -144,6 +144,22 @@ internal sealed class RandomObjects(int seed)
                 .Sometimes(_random, "namespaceSelector", NamespaceSelector)
         );
 
+    /// <summary>A PciQuota.</summary>
+    public JsonObject Quota() =>
+        Object(
+            "PciQuota",
+            new JsonObject()
+                .With(
+                    "limits",
+                    new JsonArray([
+                        .. Several(new Values(["*", .. Names.Good], Names.Bad))
+                            .Select(alias => new JsonObject().With("alias", alias).With("devices", _random.Next(0, 9))),
+                    ])
+                )
+                .Sometimes(_random, "namespaces", () => Set(new Values(["a", "team-b", "x0"], ["a.b", "-a", "A", "a\n", "a/b"])))
+                .Sometimes(_random, "namespaceSelector", NamespaceSelector)
+        );
+
     private JsonObject NamespaceSelector() =>
         new JsonObject()
             .Sometimes(_random, "matchLabels", Labels)
