@@ -49,6 +49,12 @@ public sealed record PciAliasSpec
 
     /// <summary>For guests whose driver refuses to run in a VM: the hypervisor is hidden from them.</summary>
     public bool? HideHypervisor { get; set; }
+
+    /// <summary>
+    /// The namespaces whose claims may ask for it; absent: all. What is placed already keeps its devices when this, or a namespace's labels,
+    /// change.
+    /// </summary>
+    public NamespaceSelector? NamespaceSelector { get; set; }
 }
 
 /// <summary>One description of devices that an alias stands for; every field that is given must match.</summary>

@@ -139,6 +139,10 @@ public sealed record AssignedDevice
     [Length(0, 63)]
     public string? Request { get; set; }
 
+    /// <summary>The alias that the request asks for, which counts against quotas; absent for a companion.</summary>
+    [Length(0, 253)]
+    public string? Alias { get; set; }
+
     /// <summary>True when it goes along because it shares an IOMMU group with a device that was asked for.</summary>
     public bool? Companion { get; set; }
 

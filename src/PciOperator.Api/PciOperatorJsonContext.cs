@@ -14,4 +14,5 @@ namespace PciOperator.Api;
 [JsonSerializable(typeof(PciAlias))]
 [JsonSerializable(typeof(PassthroughClaim))]
 [JsonSerializable(typeof(PciNode))]
+[JsonSerializable(typeof(PciQuota))]
 public sealed partial class PciOperatorJsonContext : JsonSerializerContext;

@@ -28,6 +28,15 @@ internal sealed class ControllerCaches
     /// <summary>Claims that have no node: key <c>true</c>.</summary>
     public const string ByPending = "pending";
 
+    /// <summary>Claims that have no node, by namespace.</summary>
+    public const string ByPendingNamespace = "pending-namespace";
+
+    /// <summary>Claims that have a node, by namespace.</summary>
+    public const string ByPlacedNamespace = "placed-namespace";
+
+    /// <summary>PciNodes by the namespace of a claim that their spec assigns devices to.</summary>
+    public const string ByAssignedNamespace = "assigned-namespace";
+
     /// <summary>Agent pods by node.</summary>
     public const string ByPodNode = "pod-node";
 
@@ -57,6 +66,8 @@ internal sealed class ControllerCaches
         Specs = new(client, time: time, logger: log, metrics: metrics);
         Aliases = new(client, time: time, logger: log, metrics: metrics);
         Claims = new(client, time: time, logger: log, metrics: metrics);
+        Quotas = new(client, time: time, logger: log, metrics: metrics);
+        Namespaces = new(client, time: time, logger: log, metrics: metrics);
         AgentPods = new(client, options.AgentNamespace, new ListOptions { LabelSelector = options.AgentSelector }, time, log, metrics);
 
         PciNodes.AddIndex(ByAssignedClaim, n => (n.Spec.Assignments ?? []).Select(a => a.ClaimUid));
@@ -64,11 +75,14 @@ internal sealed class ControllerCaches
             ByHeldClaim,
             n => (n.Status?.Assignments ?? []).Where(a => a.State != HoldingState.Rejected).Select(a => a.ClaimUid)
         );
+        PciNodes.AddIndex(ByAssignedNamespace, n => (n.Spec.Assignments ?? []).Select(a => a.ClaimNamespace).Distinct());
+        Claims.AddIndex(ByPlacedNamespace, c => c.Status?.NodeName is { Length: > 0 } ? [c.Metadata.NamespaceProperty] : []);
         Claims.AddIndex(ByTemplateClaim, c => TemplateClaim.OwnerOf(c) is { } owner ? [owner.Uid] : []);
         Claims.AddIndex(ByUid, c => [c.Metadata.Uid!]);
         Claims.AddIndex(ByNode, c => c.Status?.NodeName is { Length: > 0 } name ? [name] : []);
         Claims.AddIndex(ByCoLocatedName, c => (c.Spec.CoLocateWith ?? []).Select(n => $"{c.Metadata.NamespaceProperty}/{n}"));
-        Claims.AddIndex(ByPending, c => c.Metadata.DeletionTimestamp is null && c.Status?.NodeName is not { Length: > 0 } ? ["true"] : []);
+        Claims.AddIndex(ByPending, c => IsPending(c) ? ["true"] : []);
+        Claims.AddIndex(ByPendingNamespace, c => IsPending(c) ? [c.Metadata.NamespaceProperty] : []);
         AgentPods.AddIndex(ByPodNode, p => p.Spec?.NodeName is { Length: > 0 } name ? [name] : []);
         if (!dra)
             return;
@@ -77,6 +91,9 @@ internal sealed class ControllerCaches
         WaitingPods = new(client, null, new ListOptions { FieldSelector = "spec.nodeName=" }, time, log, metrics);
         WaitingPods.AddIndex(ByResourceClaim, Wanted);
     }
+
+    private static bool IsPending(PassthroughClaim claim) =>
+        claim.Metadata.DeletionTimestamp is null && claim.Status?.NodeName is not { Length: > 0 };
 
     /// <summary>The ResourceClaims that a pod wants, as <c>namespace/name</c>.</summary>
     public static IEnumerable<string> Wanted(V1Pod pod) =>
@@ -96,6 +113,10 @@ internal sealed class ControllerCaches
     public WatchCache<PciAlias> Aliases { get; }
 
     public WatchCache<PassthroughClaim> Claims { get; }
+
+    public WatchCache<V1Namespace> Namespaces { get; }
+
+    public WatchCache<PciQuota> Quotas { get; }
 
     public WatchCache<V1Pod> AgentPods { get; }
 
@@ -126,6 +147,8 @@ internal sealed class ControllerCaches
             AnyCache.Of(Specs),
             AnyCache.Of(Aliases),
             AnyCache.Of(Claims),
+            AnyCache.Of(Namespaces),
+            AnyCache.Of(Quotas),
             AnyCache.Of(AgentPods),
             AnyCache.Of(ResourceClaims),
             AnyCache.Of(ResourceSlices),

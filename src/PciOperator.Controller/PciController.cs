@@ -78,7 +78,8 @@ public sealed class PciController
         _owner = owner;
         var view = new ClusterView();
         var leftOut = new LeftOutSpecs();
-        var writer = new PciNodeWriter(_client, caches.PciNodes, _metrics);
+        var writer = new PciNodeWriter(_client, caches.PciNodes, _time, _metrics);
+        var ledger = new QuotaLedger(_client, caches, _options, _time, _metrics);
 
         var claims = new ControllerLoop<PassthroughClaim>(
             "claims",
@@ -91,6 +92,8 @@ public sealed class PciController
                 dra,
                 deliveries,
                 new CandidateNodes(view, caches, dra),
+                new AliasAccess(caches.Aliases, caches.Namespaces),
+                ledger,
                 _events,
                 _metrics,
                 _time,
@@ -137,6 +140,15 @@ public sealed class PciController
             time: _time
         );
 
+        var quotas = new ControllerLoop<PciQuota>(
+            "quotas",
+            caches.Quotas,
+            new PciQuotaController(ledger),
+            logger: _log,
+            metrics: _metrics,
+            time: _time
+        );
+
         List<Part> loops =
         [
             Part.Of(claims),
@@ -144,6 +156,7 @@ public sealed class PciController
             Part.Of(pciNodes),
             Part.Of(specs),
             Part.Of(aliases),
+            Part.Of(quotas),
             .. DeliveryParts(caches, claims),
         ];
 
@@ -175,6 +188,19 @@ public sealed class PciController
                     aliases.Enqueue(EntityKey.Of(alias));
             }
         );
+        var use = new Debounce(
+            _options.CountDelay,
+            _time,
+            () =>
+            {
+                foreach (PciQuota quota in caches.Quotas.List())
+                    quotas.Enqueue(EntityKey.Of(quota));
+            }
+        );
+        var quotaWakes = new QuotaWakes(caches, ledger, claims.Enqueue);
+        var room = new Debounce(_options.KickDelay, _time, quotaWakes.Run);
+        quotaWakes.Asked += room.Trigger;
+        ConnectQuotas(caches, ledger, quotaWakes, use);
         var rules = new Debounce(
             _options.KickDelay,
             _time,
@@ -224,6 +250,8 @@ public sealed class PciController
                 .. loops.Select(l => l.RunAsync(stop.Token)),
                 pending.RunAsync(stop.Token),
                 counts.RunAsync(stop.Token),
+                use.RunAsync(stop.Token),
+                room.RunAsync(stop.Token),
                 rules.RunAsync(stop.Token),
                 tied.RunAsync(stop.Token),
                 permitted.RunAsync(stop.Token),
@@ -358,6 +386,51 @@ public sealed class PciController
         }
     }
 
+    /// <summary>What changes use of quotas, or makes room.</summary>
+    private static void ConnectQuotas(ControllerCaches caches, QuotaLedger ledger, QuotaWakes wakes, Debounce use)
+    {
+        ledger.Freed += ns =>
+        {
+            use.Trigger();
+            wakes.Add(ns);
+        };
+        caches.PciNodes.OnChange(change =>
+        {
+            IReadOnlyList<PciAssignment> now = change.New?.Spec.Assignments ?? [];
+            var left = (change.Old?.Spec.Assignments ?? []).ExceptBy(now.Select(a => a.ClaimUid), a => a.ClaimUid).ToList();
+            foreach (string ns in left.Select(a => a.ClaimNamespace).Distinct())
+                wakes.Add(ns);
+            if (left.Count > 0 || now.Count != (change.Old?.Spec.Assignments?.Count ?? 0))
+                use.Trigger();
+        });
+        caches.Claims.OnChange(change =>
+        {
+            if (change.New is null || (change.Old?.Status?.NodeName is not null && change.New.Status?.NodeName is null))
+                wakes.Add((change.New ?? change.Old)!.Metadata.NamespaceProperty);
+            if (change.Old?.Status?.NodeName != change.New?.Status?.NodeName)
+                use.Trigger();
+            // Who was let in and stays out for another reason leaves the room to the next.
+            if (change is { Old: { } old, New: { } now } && QuotaWakes.Waits(old) && !QuotaWakes.Waits(now))
+                wakes.Add(now.Metadata.NamespaceProperty);
+        });
+        caches.Namespaces.OnChange(change =>
+        {
+            if (AliasAccess.Fingerprint(change.Old) != AliasAccess.Fingerprint(change.New))
+                use.Trigger();
+        });
+        caches.Quotas.OnChange(change =>
+        {
+            if (change.New is null || change.Old?.Metadata.Generation != change.New.Metadata.Generation)
+                wakes.AddAll();
+            IEnumerable<QuotaReservation> gone = (change.Old?.Status?.Reservations ?? []).ExceptBy(
+                (change.New?.Status?.Reservations ?? []).Select(r => r.ClaimUid),
+                r => r.ClaimUid
+            );
+            foreach (string ns in gone.Select(r => r.Namespace).Distinct())
+                wakes.Add(ns);
+        });
+    }
+
     /// <summary>Waits for something while parts of the controller run that shouldn't end.</summary>
     private static async Task FirstAsync(Task first, List<Task> parts)
     {
@@ -471,6 +544,21 @@ public sealed class PciController
                 {
                     claims.Enqueue(EntityKey.Of(claim));
                 }
+            }
+        });
+
+        caches.Namespaces.OnChange(change =>
+        {
+            if (AliasAccess.Fingerprint(change.Old) == AliasAccess.Fingerprint(change.New))
+                return;
+            foreach (
+                PassthroughClaim claim in caches.Claims.ByIndex(
+                    ControllerCaches.ByPendingNamespace,
+                    (change.New ?? change.Old)!.Metadata.Name!
+                )
+            )
+            {
+                claims.Enqueue(EntityKey.Of(claim));
             }
         });
 

@@ -13,7 +13,7 @@ public class CrdTests
     [Fact]
     public void The_crds_that_are_shipped_are_what_the_records_say()
     {
-        Type[] kinds = [typeof(PassthroughClaim), typeof(PciAlias), typeof(PciDeviceSpec), typeof(PciNode)];
+        Type[] kinds = [typeof(PassthroughClaim), typeof(PciAlias), typeof(PciDeviceSpec), typeof(PciNode), typeof(PciQuota)];
         Assert.Equal(kinds.Select(k => new CustomResourceDefinition(k).ToYaml()), SandboxCrds.All);
     }
 

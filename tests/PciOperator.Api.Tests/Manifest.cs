@@ -12,6 +12,7 @@ internal sealed record Manifest(string Kind, string Name, string Yaml)
             "PciDeviceSpec" => $"/apis/{PciOperatorApi.GroupVersion}/pcidevicespecs",
             "PciAlias" => $"/apis/{PciOperatorApi.GroupVersion}/pcialiases",
             "PciNode" => $"/apis/{PciOperatorApi.GroupVersion}/pcinodes",
+            "PciQuota" => $"/apis/{PciOperatorApi.GroupVersion}/pciquotas",
             "PassthroughClaim" => $"/apis/{PciOperatorApi.GroupVersion}/namespaces/default/passthroughclaims",
             _ => throw new InvalidOperationException($"No test has objects of kind {Kind}."),
         };

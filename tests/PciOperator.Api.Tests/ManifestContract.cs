@@ -124,6 +124,7 @@ public abstract class ManifestContract(OwnKindsServer server)
         {
             "PciDeviceSpec" => Options.TypeInfo<PciDeviceSpec>(),
             "PciAlias" => Options.TypeInfo<PciAlias>(),
+            "PciQuota" => Options.TypeInfo<PciQuota>(),
             "PciNode" => Options.TypeInfo<PciNode>(),
             _ => Options.TypeInfo<PassthroughClaim>(),
         };

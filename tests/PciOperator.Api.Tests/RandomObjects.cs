@@ -125,22 +125,58 @@ internal sealed class RandomObjects(int seed)
     public JsonObject Alias() =>
         Object(
             "PciAlias",
-            new JsonObject().With(
-                "devices",
-                List(
-                    1,
-                    3,
-                    () =>
-                        new JsonObject()
-                            .Mostly(_random, "vendorId", () => Pick(AliasIds))
-                            .Mostly(_random, "productId", () => Pick(AliasIds))
-                            .Sometimes(_random, "deviceType", () => "type-PF")
-                            .Sometimes(_random, "resourceClass", () => Pick(ResourceClasses))
-                            .Sometimes(_random, "traits", () => Set(Traits))
-                            .Sometimes(_random, "tags", () => Map(Tags, Text))
+            new JsonObject()
+                .With(
+                    "devices",
+                    List(
+                        1,
+                        3,
+                        () =>
+                            new JsonObject()
+                                .Mostly(_random, "vendorId", () => Pick(AliasIds))
+                                .Mostly(_random, "productId", () => Pick(AliasIds))
+                                .Sometimes(_random, "deviceType", () => "type-PF")
+                                .Sometimes(_random, "resourceClass", () => Pick(ResourceClasses))
+                                .Sometimes(_random, "traits", () => Set(Traits))
+                                .Sometimes(_random, "tags", () => Map(Tags, Text))
+                    )
                 )
-            )
+                .Sometimes(_random, "namespaceSelector", NamespaceSelector)
         );
+
+    /// <summary>A PciQuota.</summary>
+    public JsonObject Quota() =>
+        Object(
+            "PciQuota",
+            new JsonObject()
+                .With(
+                    "limits",
+                    new JsonArray([
+                        .. Several(new Values(["*", .. Names.Good], Names.Bad))
+                            .Select(alias => new JsonObject().With("alias", alias).With("devices", _random.Next(0, 9))),
+                    ])
+                )
+                .Sometimes(_random, "namespaces", () => Set(new Values(["a", "team-b", "x0"], ["a.b", "-a", "A", "a\n", "a/b"])))
+                .Sometimes(_random, "namespaceSelector", NamespaceSelector)
+        );
+
+    private JsonObject NamespaceSelector() =>
+        new JsonObject()
+            .Sometimes(_random, "matchLabels", Labels)
+            .Mostly(
+                _random,
+                "matchExpressions",
+                () =>
+                    List(
+                        0,
+                        3,
+                        () =>
+                            new JsonObject()
+                                .With("key", Pick(LabelKeys with { Bad = [.. LabelKeys.Bad.Where(k => k.Length > 0)] }))
+                                .With("operator", Pick(new(["In", "NotIn", "Exists", "DoesNotExist"], [])))
+                                .Sometimes(_random, "values", () => Set(LabelValues))
+                    )
+            );
 
     /// <summary>A PassthroughClaim.</summary>
     public JsonObject Claim() =>

@@ -21,6 +21,9 @@ public abstract class RuleAgreement(OwnKindsServer server)
     public Task Aliases() => AgreeAsync("/apis/pcioperator.io/v1alpha1/pcialiases", new RandomObjects(2).Alias);
 
     [Fact]
+    public Task Quotas() => AgreeAsync("/apis/pcioperator.io/v1alpha1/pciquotas", new RandomObjects(6).Quota);
+
+    [Fact]
     public Task Claims() => AgreeAsync("/apis/pcioperator.io/v1alpha1/namespaces/default/passthroughclaims", new RandomObjects(3).Claim);
 
     [Fact]

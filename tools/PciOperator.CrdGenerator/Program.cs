@@ -13,7 +13,7 @@ if (folders.Length != 1 || args.Any(a => a.StartsWith('-') && a != "--check"))
 var files = new SortedDictionary<string, string>(StringComparer.Ordinal);
 try
 {
-    foreach (Type? kind in new[] { typeof(PciDeviceSpec), typeof(PciAlias), typeof(PassthroughClaim), typeof(PciNode) })
+    foreach (Type? kind in new[] { typeof(PciDeviceSpec), typeof(PciAlias), typeof(PassthroughClaim), typeof(PciNode), typeof(PciQuota) })
     {
         var definition = new CustomResourceDefinition(kind);
         files.Add(definition.FileName, definition.ToYaml());

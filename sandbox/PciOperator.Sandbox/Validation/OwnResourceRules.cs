@@ -16,7 +16,7 @@ public static class OwnResourceRules
     /// For <see cref="SandboxApiServerOptions.Validators"/>. An object must have passed its schema and have its defaults.
     /// </summary>
     public static IReadOnlyDictionary<GroupKind, ObjectValidator> Validators { get; } =
-        new[] { typeof(PciDeviceSpec), typeof(PciAlias), typeof(PassthroughClaim) }.ToDictionary(KindOf, ValidatorOf);
+        new[] { typeof(PciDeviceSpec), typeof(PciAlias), typeof(PassthroughClaim), typeof(PciQuota) }.ToDictionary(KindOf, ValidatorOf);
 
     private static GroupKind KindOf(Type kind)
     {

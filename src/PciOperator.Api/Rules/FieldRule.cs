@@ -51,13 +51,16 @@ internal static class FieldRule
     }
 
     /// <summary>The map is absent or holds labels.</summary>
-    internal static CelRule<T> Labels<T>(string field, Func<T, IReadOnlyDictionary<string, string>?> value)
+    /// <param name="field">The field's JSON name.</param>
+    /// <param name="value">The field.</param>
+    /// <param name="of">What has the labels.</param>
+    internal static CelRule<T> Labels<T>(string field, Func<T, IReadOnlyDictionary<string, string>?> value, string of = "nodes")
         where T : class
     {
         (Regex? keys, Regex? values) = (Compile(LabelKey), Compile(LabelValue));
         return new(
             $"!has(self.{field}) || self.{field}.all(k, k.matches(r'{LabelKey}') && self.{field}[k].matches(r'{LabelValue}'))",
-            $"{field} holds labels of nodes: a key such as topology.kubernetes.io/zone, and a value of at most 63 letters, digits, '-', '_' and '.' that begins and ends with a letter or digit",
+            $"{field} holds labels of {of}: a key such as {(of == "nodes" ? "topology.kubernetes.io/zone" : "example.com/team")}, and a value of at most 63 letters, digits, '-', '_' and '.' that begins and ends with a letter or digit",
             self => value(self)?.All(label => keys.IsMatch(label.Key) && values.IsMatch(label.Value)) ?? true
         )
         {

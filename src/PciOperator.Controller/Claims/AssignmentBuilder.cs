@@ -153,6 +153,14 @@ internal static class AssignmentBuilder
             ClaimNamespace = claim.Metadata.NamespaceProperty!,
             ClaimName = claim.Metadata.Name!,
             ClaimUid = claim.Metadata.Uid!,
-            Devices = [.. devices],
+            Devices =
+            [
+                .. devices.Select(d =>
+                    d with
+                    {
+                        Alias = d.Request is { } request ? claim.Spec.Requests.FirstOrDefault(r => r.Name == request)?.Alias : null,
+                    }
+                ),
+            ],
         };
 }

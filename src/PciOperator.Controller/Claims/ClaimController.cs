@@ -26,6 +26,8 @@ internal sealed class ClaimController(
     DraDelivery dra,
     Deliveries deliveries,
     CandidateNodes candidateNodes,
+    AliasAccess access,
+    QuotaLedger quotas,
     EventRecorder events,
     CollectorRegistry metrics,
     TimeProvider time,
@@ -337,6 +339,13 @@ internal sealed class ClaimController(
 
         string? onlyNode = group.Nodes.FirstOrDefault();
         Allocated? allocated = waits ? Allocated.Of(dra.Find(claim), claim.Metadata.Uid!) : null;
+        if (access.WhyNot(toPlace.Select(p => p.Claim)) is { } forbidden)
+            return await DenyAsync(claim, allocated, AliasAccess.NotAllowed, forbidden, ct);
+        QuotaPass look = quotas.Look([.. toPlace.Select(p => p.Claim)]);
+        if (look.Refusal is { } exceeded)
+            return await DenyAsync(claim, allocated, QuotaLedger.Exceeded, exceeded, ct);
+        if (look.IsBusy)
+            return ReconciliationResult.After(options.BusyDelay);
         if (waits && allocated is null)
             return await OfferAsync(toPlace[0], onlyNode, ct);
         if (allocated is not null)
@@ -345,6 +354,14 @@ internal sealed class ClaimController(
             if (taken is null || (onlyNode is not null && onlyNode != taken))
                 return await RefuseAsync(toPlace[0], allocated, taken, onlyNode, "OtherNode", "the claim can't be served there", ct);
             onlyNode = taken;
+        }
+
+        // Another controller may be writing the assignment there, and a claim is given devices once.
+        if (look.Node is { } reserved)
+        {
+            if (onlyNode is not null && onlyNode != reserved)
+                return ReconciliationResult.After(options.BusyDelay);
+            onlyNode = reserved;
         }
 
         long began = time.GetTimestamp();
@@ -372,27 +389,72 @@ internal sealed class ClaimController(
             );
         }
 
-        bool placed = false;
-        try
-        {
-            PciNode? written = await writer.ChangeAsync(decision.Node, node => Assign(Reports.Readable(node), toPlace, decision), ct);
-            view.SetPciNode(decision.Node, written);
-            placed = written is not null;
-            _placements.WithLabels(placed ? "placed" : "lost").Inc();
-        }
-        catch (PlacementConflictException)
-        {
-            _placements.WithLabels("conflict").Inc();
-        }
-        finally
-        {
-            foreach (ClaimToPlace settled in toPlace)
-                view.Settle(decision.Node, settled.Requirements.ClaimUid);
-        }
+        (bool placed, QuotaPass pass) = await GiveAsync(toPlace, decision, ct);
+        if (pass.Refusal is { } late)
+            return await DenyAsync(claim, allocated, QuotaLedger.Exceeded, late, ct);
+        if (pass.IsBusy)
+            return ReconciliationResult.After(options.BusyDelay);
 
         // With the assignment in the cache the next look writes the status. What was lost is decided again, less and less often as long as
         // it is lost again: a node whose report and spec contradict each other would be decided for thousands of times a second.
         return placed ? ReconciliationResult.After(TimeSpan.Zero) : ReconciliationResult.Retry;
+    }
+
+    /// <summary>Gives the devices of a decision away: reserves them where a quota holds, and writes the assignment.</summary>
+    private async Task<(bool Placed, QuotaPass Pass)> GiveAsync(List<ClaimToPlace> toPlace, GroupDecision decision, CancellationToken ct)
+    {
+        var pass = new QuotaPass([.. toPlace.Select(p => p.Claim)]);
+        (bool placed, bool uncertain) = (false, false);
+        try
+        {
+            pass = await quotas.ReserveAsync(pass.Claims, decision.Node!, ct);
+            if (!pass.IsGranted)
+                return (false, pass);
+            uncertain = true;
+            PciNode? written = await writer.ChangeAsync(
+                decision.Node!,
+                node =>
+                    quotas.IsValid(pass)
+                        ? Assign(Reports.Readable(node), toPlace, decision)
+                        : throw new PlacementConflictException("what was reserved for it by a quota is too old"),
+                ct
+            );
+            view.SetPciNode(decision.Node!, written);
+            (placed, uncertain) = (written is not null, false);
+            _placements.WithLabels(placed ? "placed" : "lost").Inc();
+        }
+        catch (PlacementConflictException)
+        {
+            uncertain = false;
+            _placements.WithLabels("conflict").Inc();
+        }
+        finally
+        {
+            quotas.Settle(pass, placed, uncertain);
+            foreach (ClaimToPlace settled in toPlace)
+                view.Settle(decision.Node!, settled.Requirements.ClaimUid);
+        }
+
+        return (placed, pass);
+    }
+
+    /// <summary>Says of a claim that it may not have what it asks for; what was offered of it before is taken back first.</summary>
+    private async Task<ReconciliationResult> DenyAsync(
+        PassthroughClaim claim,
+        Allocated? allocated,
+        string reason,
+        string message,
+        CancellationToken ct
+    )
+    {
+        if (WaitsForConsumer(claim) && dra.IsServed)
+        {
+            await dra.WithdrawAsync(claim, ct);
+            if (allocated is { Waits: true })
+                await dra.RefuseAsync(allocated, reason, message, ct);
+        }
+
+        return await PendAsync(claim, reason, message, ct);
     }
 
     /// <summary>Whether kube-scheduler is to take the claim's node.</summary>

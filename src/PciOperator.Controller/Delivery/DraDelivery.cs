@@ -128,7 +128,7 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         SayAsync(allocated, DraNames.Refused, reason, message, ct);
 
     /// <summary>Takes back a claim's offer, if there is one.</summary>
-    private async Task WithdrawAsync(PassthroughClaim claim, CancellationToken ct)
+    public async Task WithdrawAsync(PassthroughClaim claim, CancellationToken ct)
     {
         string name = ResourceObjects.SliceName(claim.Metadata.Uid!);
         if (caches.ResourceSlices?.Get(name) is not null)

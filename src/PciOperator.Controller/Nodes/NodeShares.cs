@@ -18,6 +18,7 @@ internal static class NodeShares
     // A little more than names and devices take with all of their fields, but for texts of any length, which are counted.
     private const int AssignmentSize = 400;
     private const int DeviceSize = 450;
+    private const int AliasSize = 32;
 
     // Room for one claim more of the biggest kind that is usual, and for those that are being decided at the same time.
     private const int Reserve = 50_000;
@@ -54,7 +55,11 @@ internal static class NodeShares
         {
             size += AssignmentSize + assignment.ClaimNamespace.Length + assignment.ClaimName.Length;
             foreach (AssignedDevice device in assignment.Devices)
-                size += DeviceSize + (device.StableId?.Length ?? 0) + (device.Request?.Length ?? 0);
+                size +=
+                    DeviceSize
+                    + (device.StableId?.Length ?? 0)
+                    + (device.Request?.Length ?? 0)
+                    + (device.Alias is { } alias ? AliasSize + alias.Length : 0);
         }
 
         return size;

@@ -10,8 +10,11 @@ namespace PciOperator.Controller;
 /// holds only for the spec it was worked out from (a test on UID and generation), so of two controllers at once
 /// one loses and looks again: a device is never given away twice.
 /// </summary>
-internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> nodes, CollectorRegistry metrics)
+internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> nodes, TimeProvider time, CollectorRegistry metrics)
 {
+    /// <summary>How long one write is waited for.</summary>
+    public static readonly TimeSpan Patience = TimeSpan.FromSeconds(15);
+
     private readonly Counter _writes = Metrics
         .WithCustomRegistry(metrics)
         .CreateCounter("pcioperator_pcinode_writes_total", "Writes to PciNode specs by outcome.", ["outcome"]);
@@ -108,7 +111,7 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
 
             try
             {
-                PciNode written = await client.PatchAsync<PciNode>(node, null, SpecPatch(current, wanted), ct: ct);
+                PciNode written = await PatchAsync(current, wanted, ct);
                 nodes.Observe(written);
                 _writes.WithLabels("written").Inc();
                 _changes.Inc(batch.Count);
@@ -132,6 +135,24 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
                 if (current is null)
                     return;
             }
+        }
+    }
+
+    /// <summary>One write. What has no answer in its time is given up, and whether it was done is not known.</summary>
+    private async Task<PciNode> PatchAsync(PciNode current, PciNodeSpec wanted, CancellationToken ct)
+    {
+        using var patience = new CancellationTokenSource(Patience, time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(ct, patience.Token);
+        try
+        {
+            return await client.PatchAsync<PciNode>(current.Metadata.Name!, null, SpecPatch(current, wanted), ct: either.Token);
+        }
+        catch (OperationCanceledException late) when (!ct.IsCancellationRequested)
+        {
+            throw new HttpRequestException(
+                $"the write of PciNode {current.Metadata.Name} had no answer within {Patience.TotalSeconds:0} s",
+                late
+            );
         }
     }
 

@@ -25,6 +25,8 @@ internal sealed class ObjectStore<T>(Action<WatchCacheChange<T>> changed, Action
 
     public long Version { get; private set; }
 
+    public ulong StreamVersion => _streamVersion;
+
     public void AddIndex(string name, Func<T, IEnumerable<string>> keys)
     {
         var index = new ObjectIndex<T>(keys);

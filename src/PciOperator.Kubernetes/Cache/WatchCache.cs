@@ -144,6 +144,18 @@ public sealed class WatchCache<T> : IAsyncDisposable
         }
     }
 
+    /// <summary>
+    /// The resource version up to which list and watch have told everything; what a write's answer told alone may be newer.
+    /// </summary>
+    public ulong ToldUpTo
+    {
+        get
+        {
+            lock (_lock)
+                return _store.StreamVersion;
+        }
+    }
+
     /// <summary>Waits until <see cref="HasSynced"/>.</summary>
     public Task WaitForSyncAsync(CancellationToken ct = default) => _synced.Task.WaitAsync(ct);
 

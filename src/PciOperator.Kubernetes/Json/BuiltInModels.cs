@@ -17,6 +17,8 @@ internal static class BuiltInModels
         [typeof(V1NodeSpec)] = ["unschedulable", "taints"],
         [typeof(V1NodeStatus)] = ["conditions", "nodeInfo"],
         [typeof(V1NodeSystemInfo)] = ["bootID", "kernelVersion"],
+        [typeof(V1NamespaceSpec)] = [],
+        [typeof(V1NamespaceStatus)] = ["phase"],
         [typeof(V1PodSpec)] = ["nodeName", "resourceClaims"],
         [typeof(V1PodStatus)] = ["phase", "conditions", "resourceClaimStatuses"],
         [typeof(V1PodCondition)] = ["type", "status", "reason", "message", "lastTransitionTime"],

@@ -1,0 +1,79 @@
+using System.Globalization;
+using PciOperator.Api;
+using PciOperator.Core;
+
+namespace PciOperator.Controller;
+
+/// <summary>
+/// What counts against quotas. A claim counts by what it asks for: as long as a PciNode's spec assigns devices to it, and as long as its
+/// status names a node, which is until its devices are back; a reservation counts as the claim that it is for.
+/// </summary>
+internal sealed class QuotaUsage(ControllerCaches caches)
+{
+    /// <summary>What counts in a namespace.</summary>
+    public QuotaBook Of(string ns, IEnumerable<QuotaReservation> reservations)
+    {
+        var book = new QuotaBook();
+        foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByPlacedNamespace, ns))
+            book.Add(claim.Metadata.Uid!, AskedBy(claim));
+        foreach (
+            PciAssignment assignment in caches
+                .PciNodes.ByIndex(ControllerCaches.ByAssignedNamespace, ns)
+                .SelectMany(n => n.Spec.Assignments ?? [])
+                .Where(a => a.ClaimNamespace == ns && !book.Has(a.ClaimUid))
+        )
+        {
+            book.Add(assignment.ClaimUid, Of(assignment));
+        }
+
+        foreach (QuotaReservation reservation in reservations.Where(r => r.Namespace == ns))
+            book.Add(reservation.ClaimUid, Parse(reservation.Devices));
+        return book;
+    }
+
+    /// <summary>The namespaces in which something counts.</summary>
+    public IReadOnlySet<string> Namespaces() =>
+        caches
+            .PciNodes.List()
+            .SelectMany(n => (n.Spec.Assignments ?? []).Select(a => a.ClaimNamespace))
+            .Concat(caches.Claims.List().Where(c => c.Status?.NodeName is { Length: > 0 }).Select(c => c.Metadata.NamespaceProperty))
+            .ToHashSet();
+
+    /// <summary>What a claim asks for.</summary>
+    public static DeviceCounts AskedBy(PassthroughClaim claim)
+    {
+        var counts = new DeviceCounts();
+        foreach (ClaimRequest request in claim.Spec.Requests)
+            counts.Add(request.Alias, request.Count);
+        return counts;
+    }
+
+    /// <summary>As a reservation says it: <c>a1:2,a2:1</c>.</summary>
+    public static string Text(DeviceCounts counts) =>
+        string.Join(',', counts.ByAlias.OrderBy(p => p.Key, StringComparer.Ordinal).Select(p => $"{p.Key}:{p.Value}"));
+
+    // What can't be read counts as nothing: only a person's hand could have written it.
+    private static DeviceCounts Parse(string text)
+    {
+        var counts = new DeviceCounts();
+        foreach (string part in text.Split(',', StringSplitOptions.RemoveEmptyEntries))
+        {
+            int colon = part.LastIndexOf(':');
+            if (colon > 0 && int.TryParse(part.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out int devices))
+                counts.Add(part[..colon], devices);
+        }
+
+        return counts;
+    }
+
+    /// <summary>What an assignment gives away; a claim that is gone is known by the aliases that the devices were asked for by.</summary>
+    private DeviceCounts Of(PciAssignment assignment)
+    {
+        if (caches.Claims.ByIndex(ControllerCaches.ByUid, assignment.ClaimUid).FirstOrDefault() is { } claim)
+            return AskedBy(claim);
+        var counts = new DeviceCounts();
+        foreach (AssignedDevice device in assignment.Devices.Where(d => d.Companion != true))
+            counts.Add(device.Alias, 1);
+        return counts;
+    }
+}
