@@ -107,7 +107,11 @@ public sealed class RestartTests
         int points = 0;
         foreach (bool before in new[] { true, false })
         {
-            for (int index = TestScope.First(5); await KilledAsync(before, index, reboot, releasing: false); index = TestScope.Next(index, 5))
+            for (
+                int index = TestScope.First(5);
+                await KilledAsync(before, index, reboot, releasing: false);
+                index = TestScope.Next(index, 5)
+            )
                 points++;
         }
 
@@ -124,7 +128,11 @@ public sealed class RestartTests
         int points = 0;
         foreach (bool before in new[] { true, false })
         {
-            for (int index = TestScope.First(5); await KilledAsync(before, index, reboot, releasing: true); index = TestScope.Next(index, 5))
+            for (
+                int index = TestScope.First(5);
+                await KilledAsync(before, index, reboot, releasing: true);
+                index = TestScope.Next(index, 5)
+            )
                 points++;
         }
 

@@ -16,7 +16,8 @@ public sealed class TurnsAttribute(int parts, int first = 0) : Attribute, ITrait
     /// <summary>Whether a test is of this run.</summary>
     internal static bool Includes(IXunitTestMethod test)
     {
-        TurnsAttribute? turns = test.TestClass.Class.GetCustomAttributes(typeof(TurnsAttribute), inherit: false)
+        TurnsAttribute? turns = test
+            .TestClass.Class.GetCustomAttributes(typeof(TurnsAttribute), inherit: false)
             .Cast<TurnsAttribute>()
             .FirstOrDefault();
         if (turns is null || TestScope.All || !TestScope.IsShare)

@@ -17,7 +17,7 @@ public sealed class Uninstallation(IEntityClient client, TimeProvider time, ILog
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(2);
 
     // Claims need their nodes to the end.
-    private static readonly string[] Kinds = ["passthroughclaims", "pcidevicespecs", "pcialiases", "pcinodes"];
+    private static readonly string[] Kinds = ["passthroughclaims", "pcidevicespecs", "pciquotas", "pcialiases", "pcinodes"];
 
     /// <summary>Waits until no device is held.</summary>
     /// <param name="deleteDefinitions">
