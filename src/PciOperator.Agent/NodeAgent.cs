@@ -73,7 +73,7 @@ public sealed class NodeAgent : IAsyncDisposable
             logger: log,
             metrics: metrics
         );
-        _status = new NodeStatusWriter(client, metrics);
+        _status = new NodeStatusWriter(client, options.StatusPatience, time, metrics);
         _names = new NetDeviceNames(files, stateDirectory, log);
         _freeing = new FreeRequests(host, files, stateDirectory, log);
         _vfs = new VfProvisioner(host, time, log, options.Retry, LookAgain);
@@ -369,7 +369,10 @@ public sealed class NodeAgent : IAsyncDisposable
             _time.GetUtcNow(),
             _kubelet is null ? null : new KubeletView(_kubelet.Status, _kubelet.Delivered, _kubelet.Resources)
         );
-        if (await _status.WriteAsync(node, status, ct) is { } written)
+        (PciNode? written, TimeSpan? later) = await _status.WriteAsync(node, status, ct);
+        if (written is not null)
             _cache.Observe(written);
+        if (later is { } wait)
+            _ = WakeAfterAsync(wait, ct);
     }
 }

@@ -27,6 +27,9 @@ public sealed record NodeAgentOptions
     /// </summary>
     public TimeSpan Retry { get; init; } = TimeSpan.FromSeconds(2);
 
+    /// <summary>How long the PciNode need not say what the agent is about to do, and that devices were handed out, for the next write to carry it.</summary>
+    public TimeSpan StatusPatience { get; init; } = TimeSpan.FromSeconds(2);
+
     /// <summary>What <c>PciNode.status.agentVersion</c> says.</summary>
     public string Version { get; init; } = typeof(NodeAgent).Assembly.GetName().Version?.ToString(3) ?? "0.0.0";
 }

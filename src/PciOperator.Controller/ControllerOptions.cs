@@ -69,6 +69,12 @@ public sealed record ControllerOptions
     public TimeSpan BindingTimeout { get; init; } = TimeSpan.FromMinutes(5);
 
     /// <summary>
+    /// How long a claim that waits for a pod does not say what its next step is about to replace: that it is offered, and that its devices are
+    /// being bound.
+    /// </summary>
+    public TimeSpan StepDelay { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>
     /// Claims that are worked on at a time. A worker waits nearly always for the server, and what all of them decide for one node while a
     /// write of that node is under way is its next write: with few workers a burst of claims writes each PciNode, the largest object there
     /// is, once for every few claims.

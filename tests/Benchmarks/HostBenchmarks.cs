@@ -21,7 +21,7 @@ public class HostBenchmarks
         Metadata = new V1ObjectMeta { Name = "node-1", Uid = "1" },
     };
     private readonly CompiledRules _rules = CompiledRules.Of([new PciNodeRule { Name = "all", Devices = [new DeviceSelectorSpec()] }]);
-    private readonly NodeStatusWriter _writer = new(null!, Metrics.NewCustomRegistry());
+    private readonly NodeStatusWriter _writer = new(null!, TimeSpan.Zero, TimeProvider.System, Metrics.NewCustomRegistry());
     private DirectoryInfo? _root;
     private Looks _simulated = null!;
     private Looks _onDisk = null!;

@@ -104,6 +104,7 @@ public sealed class LabCluster : IAsyncDisposable
             DefaultDelivery = Delivery.None,
             KickDelay = TimeSpan.FromMilliseconds(20),
             CountDelay = TimeSpan.FromMilliseconds(50),
+            StepDelay = TimeSpan.FromMilliseconds(50),
         };
 
     private static Sandbox.ApiServer.SandboxApiServerOptions ForOwnKinds =>

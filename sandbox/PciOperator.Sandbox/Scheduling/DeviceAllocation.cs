@@ -13,11 +13,8 @@ internal static class DeviceAllocation
         TimeProvider time
     )
     {
-        var taken = cluster
-            .Claims.SelectMany(c => c.Items("status", "allocation", "devices", "results"))
-            .Select(r => (r.Text("driver"), r.Text("pool"), r.Text("device")))
-            .ToHashSet();
-        List<OfferedDevice> here = [.. OfferedDevice.Of(cluster.Slices).Where(d => d.IsOn(node))];
+        HashSet<(string, string, string)> taken = [.. cluster.Taken];
+        IReadOnlyList<OfferedDevice> here = cluster.OfferedOn(node);
         var found = new Dictionary<string, JsonObject>();
         foreach (JsonObject claim in claims)
         {

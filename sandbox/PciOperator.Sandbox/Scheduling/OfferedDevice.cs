@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 
@@ -6,6 +7,11 @@ namespace PciOperator.Sandbox.Scheduling;
 /// <summary>A device of a ResourceSlice, and where it can be used.</summary>
 internal sealed partial record OfferedDevice(JsonObject Slice, JsonObject Device)
 {
+    private const int MostTerms = 10_000;
+    private static readonly ConcurrentDictionary<string, List<(string Domain, string Name, string Value)>> Terms = new(
+        StringComparer.Ordinal
+    );
+
     public string Driver => Slice.Text("spec", "driver");
 
     public string Pool => Slice.Text("spec", "pool", "name");
@@ -44,22 +50,25 @@ internal sealed partial record OfferedDevice(JsonObject Slice, JsonObject Device
     /// <summary>Whether a selector lets it through.</summary>
     /// <remarks>CEL is not evaluated: what is known is comparisons of driver and attributes with texts, joined by &amp;&amp;.</remarks>
     /// <exception cref="NotSupportedException">The expression is anything else.</exception>
-    public bool Matches(string expression)
+    public bool Matches(string expression) => Terms.GetOrAdd(expression, Parse).TrueForAll(t => t.Value == Value(t.Domain, t.Name));
+
+    private static List<(string Domain, string Name, string Value)> Parse(string expression)
     {
-        bool matches = true;
-        foreach (string term in expression.Split("&&", StringSplitOptions.TrimEntries))
-        {
-            if (Comparison().Match(term) is not { Success: true } parts)
-            {
-                throw new NotSupportedException(
-                    $"the simulated scheduler knows device.driver == \"…\" and device.attributes[\"…\"].… == \"…\", joined by &&, and no other CEL: {expression}"
-                );
-            }
-
-            matches &= parts.Groups["value"].Value == Value(parts.Groups["domain"].Value, parts.Groups["name"].Value);
-        }
-
-        return matches;
+        // Each claim's are its own: what was parsed once is kept as long as there are few.
+        if (Terms.Count > MostTerms)
+            Terms.Clear();
+        return
+        [
+            .. expression
+                .Split("&&", StringSplitOptions.TrimEntries)
+                .Select(term =>
+                    Comparison().Match(term) is { Success: true } parts
+                        ? (parts.Groups["domain"].Value, parts.Groups["name"].Value, parts.Groups["value"].Value)
+                        : throw new NotSupportedException(
+                            $"the simulated scheduler knows device.driver == \"…\" and device.attributes[\"…\"].… == \"…\", joined by &&, and no other CEL: {expression}"
+                        )
+                ),
+        ];
     }
 
     /// <summary>What a result says of it.</summary>

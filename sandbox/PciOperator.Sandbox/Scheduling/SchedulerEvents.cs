@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text.Json.Nodes;
 
@@ -6,7 +7,7 @@ namespace PciOperator.Sandbox.Scheduling;
 /// <summary>What the scheduler says about pods, once for each thing that it says.</summary>
 internal sealed class SchedulerEvents(RawObjects objects, TimeProvider time)
 {
-    private readonly Dictionary<string, (string Reason, string Note)> _said = [];
+    private readonly ConcurrentDictionary<string, (string Reason, string Note)> _said = new();
 
     public async Task SayAsync(JsonObject pod, string type, string reason, string note, CancellationToken ct)
     {

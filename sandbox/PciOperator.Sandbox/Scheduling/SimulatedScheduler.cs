@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
@@ -33,7 +34,7 @@ public sealed class SimulatedScheduler(IEntityClient client, TimeProvider time, 
     private readonly SchedulerEvents _events = new(new RawObjects(client), time);
 
     /// <summary>The pods that wait for binding conditions: on which node, since when.</summary>
-    private readonly Dictionary<string, (string Node, DateTimeOffset Since)> _waiting = [];
+    private readonly ConcurrentDictionary<string, (string Node, DateTimeOffset Since)> _waiting = new();
 
     /// <summary>Looks until it is told to stop. What the server refuses or fails at is tried again at the next look.</summary>
     public async Task RunAsync(CancellationToken ct)
@@ -56,25 +57,49 @@ public sealed class SimulatedScheduler(IEntityClient client, TimeProvider time, 
         }
     }
 
-    /// <summary>One look at every pod that has no node.</summary>
+    /// <summary>
+    /// One look at every pod that has no node. As in kube-scheduler one pod after another is given its node and devices, each by what those before
+    /// it were given, and what that takes to be written is written for all of them side by side.
+    /// </summary>
     public async Task StepAsync(CancellationToken ct = default)
     {
+        // Claims after the pods that name them, slices after the claims that are allocated from them.
         IReadOnlyList<JsonObject> pods = await _objects.ListAsync(Paths.Pods, ct);
         List<JsonObject> pending = [.. pods.Where(IsPending)];
         foreach (string gone in _waiting.Keys.Except(pending.Select(p => p.Uid())).ToList())
-            _waiting.Remove(gone);
-        foreach (JsonObject pod in pending)
+            _waiting.TryRemove(gone, out _);
+        while (pending.Count > 0)
         {
-            // Read for each: what the pod before it was given is gone.
-            var cluster = new Snapshot(
-                await _objects.ListAsync(Paths.Nodes, ct),
-                await _objects.ListAsync(Paths.Pods, ct),
-                await _objects.ListAsync(Paths.Claims, ct),
-                await _objects.ListAsync(Paths.Slices, ct),
-                await _objects.ListAsync(Paths.Classes, ct)
-            );
-            await ScheduleAsync(pod, cluster, ct);
+            List<JsonObject> outrun = await ScheduleAsync(pending, pods, ct);
+            // Pods that share a ResourceClaim write it one after another. Whom somebody else outruns waits for the next look.
+            if (outrun.Count == pending.Count)
+                return;
+            pending = outrun;
+            pods = pending.Count == 0 ? pods : await _objects.ListAsync(Paths.Pods, ct);
         }
+    }
+
+    /// <summary>Gives each of some pods a node; those for which somebody wrote in between.</summary>
+    private async Task<List<JsonObject>> ScheduleAsync(List<JsonObject> pending, IReadOnlyList<JsonObject> pods, CancellationToken ct)
+    {
+        var cluster = new Snapshot(
+            await _objects.ListAsync(Paths.Nodes, ct),
+            pods,
+            await _objects.ListAsync(Paths.Claims, ct),
+            await _objects.ListAsync(Paths.Slices, ct),
+            await _objects.ListAsync(Paths.Classes, ct)
+        );
+        foreach (JsonObject pod in pods)
+        {
+            if (_waiting.TryGetValue(pod.Uid(), out (string Node, DateTimeOffset) waits))
+                cluster.Assume(pod, waits.Node);
+        }
+
+        var writes = new List<Task<bool>>();
+        foreach (JsonObject pod in pending)
+            writes.Add(ScheduleAsync(pod, cluster, ct));
+        bool[] done = await Task.WhenAll(writes);
+        return [.. pending.Where((_, i) => !done[i])];
     }
 
     private static bool IsPending(JsonObject pod) =>
@@ -84,7 +109,8 @@ public sealed class SimulatedScheduler(IEntityClient client, TimeProvider time, 
         && pod.Text("spec", "schedulerName") is "" or "default-scheduler"
         && !pod.Items("spec", "schedulingGates").Any();
 
-    private async Task ScheduleAsync(JsonObject pod, Snapshot cluster, CancellationToken ct)
+    /// <summary>False: somebody wrote in between.</summary>
+    private async Task<bool> ScheduleAsync(JsonObject pod, Snapshot cluster, CancellationToken ct)
     {
         try
         {
@@ -105,13 +131,15 @@ public sealed class SimulatedScheduler(IEntityClient client, TimeProvider time, 
         }
         catch (ApiException refused) when (refused.IsConflict)
         {
-            // Somebody wrote in between.
+            return false;
         }
         catch (ApiException refused)
             when (refused.StatusCode is System.Net.HttpStatusCode.Forbidden or System.Net.HttpStatusCode.UnprocessableEntity)
         {
             await UnschedulableAsync(pod, refused.Message, ct);
         }
+
+        return true;
     }
 
     /// <summary>Filter, Reserve and the first half of PreBind: a node, devices on it, and both written.</summary>
@@ -125,6 +153,9 @@ public sealed class SimulatedScheduler(IEntityClient client, TimeProvider time, 
         }
 
         string name = node.Text("metadata", "name");
+        cluster.Assume(pod, name);
+        foreach (JsonObject claim in claims)
+            cluster.Assume(claim, allocations.GetValueOrDefault(claim.Uid()));
         foreach (JsonObject claim in claims)
             await ReserveAsync(pod, claim, allocations.GetValueOrDefault(claim.Uid()), ct);
         if (claims.Any(c => Expected(allocations.GetValueOrDefault(c.Uid()) ?? c.At("status", "allocation")).Any()))
@@ -209,7 +240,7 @@ public sealed class SimulatedScheduler(IEntityClient client, TimeProvider time, 
     {
         string name = node.Text("metadata", "name");
         decimal all = _options.Cpus.TryGetValue(name, out decimal given) ? given : Cpus(node.At("status", "allocatable", "cpu"));
-        return all - cluster.Pods.Where(p => p.Text("spec", "nodeName") == name && !p.HasEnded()).Sum(Asked);
+        return all - cluster.PodsOn(name).Sum(Asked);
     }
 
     private static decimal Asked(JsonObject pod) =>
@@ -267,7 +298,7 @@ public sealed class SimulatedScheduler(IEntityClient client, TimeProvider time, 
             if (!claim.Items("status", "reservedFor").Any(r => r.Text("uid") == pod.Uid()) || claim.At("status", "allocation") is null)
             {
                 // Taken away meanwhile: from the start.
-                _waiting.Remove(pod.Uid());
+                _waiting.TryRemove(pod.Uid(), out _);
                 return;
             }
 
@@ -314,7 +345,7 @@ public sealed class SimulatedScheduler(IEntityClient client, TimeProvider time, 
     /// <summary>Deallocates what the pod waits for, unless another pod has it, too.</summary>
     private async Task GiveUpAsync(JsonObject pod, IReadOnlyList<JsonObject> claims, CancellationToken ct)
     {
-        _waiting.Remove(pod.Uid());
+        _waiting.TryRemove(pod.Uid(), out _);
         foreach (JsonObject claim in claims)
             await ReleaseAsync(pod, claim, ct);
         await SetStatusAsync(pod, new JsonObject { ["nominatedNodeName"] = null }, ct);
@@ -367,7 +398,7 @@ public sealed class SimulatedScheduler(IEntityClient client, TimeProvider time, 
             await _objects.PatchAsync(Paths.Pod(pod), pod, new JsonObject { ["spec"] = new JsonObject { ["nodeName"] = node } }, ct);
         }
 
-        _waiting.Remove(pod.Uid());
+        _waiting.TryRemove(pod.Uid(), out _);
         await _events.SayAsync(pod, "Normal", "Scheduled", $"Successfully assigned {pod.Key()} to {node}", ct);
     }
 

@@ -49,6 +49,9 @@ internal sealed class ClaimController(
     // PciNode that is made again counts its generations anew, so it is the PciNode's UID that says whose they are.
     private readonly ConcurrentDictionary<(string Uid, string Node), (string? PciNodeUid, long Generation)> _withdrawn = new();
 
+    // Since when a claim does not say a step of its way that the next one is about to replace.
+    private readonly ConcurrentDictionary<string, (string Step, long Since)> _passing = new();
+
     // When a claim that waits said so last.
     private readonly ConcurrentDictionary<string, DateTimeOffset> _pended = new();
 
@@ -130,12 +133,53 @@ internal sealed class ClaimController(
             return await RefusedAsync(claim, node.Metadata.Name!, late, ct);
         }
 
+        bool unsaid = WaitsForConsumer(claim) && claim.Status?.NodeName != node.Metadata.Name;
+        if (
+            unsaid
+            && !AreOthersToKnow(claim)
+            && !prepared
+            && report is null or { State: HoldingState.Preparing, Reason: null }
+            && doubt is null
+        )
+        {
+            if (LeftUnsaid(claim, node.Metadata.Name!) is { } soon)
+                return ReconciliationResult.After(soon);
+        }
+        else if (unsaid && prepared)
+        {
+            // Which node has a claim its status decides, which one controller of several can write: before that no pod is let to a node.
+            claim = await WriteStatusAsync(
+                claim,
+                ClaimStatus.Placed(claim, node, assignment, report, doubt, dra.Expect(claim, node), time.GetUtcNow()),
+                ct
+            );
+        }
+
         DeliveryState delivery = await DeliverAsync(claim, node, assignment, report, prepared, ct);
         await WriteStatusAsync(claim, ClaimStatus.Placed(claim, node, assignment, report, doubt, delivery, time.GetUtcNow()), ct);
         if (patience is { } left)
             return ReconciliationResult.After(left);
         // What stands in the way may be an object of somebody else's, whose end nobody tells.
         return prepared && !delivery.Ready ? ReconciliationResult.After(options.PendingRetry) : ReconciliationResult.Done;
+    }
+
+    /// <summary>Whether other claims go by which node the claim's status names.</summary>
+    private bool AreOthersToKnow(PassthroughClaim claim) =>
+        CoLocation.IsTied(claim, caches.Claims) || TemplateClaim.OwnerOf(claim) is not null;
+
+    /// <summary>
+    /// How much longer a step of a claim's way is not said, since as a rule the next one replaces it before anybody has read it; null: it takes long
+    /// enough to be said. A controller that has just started counts anew.
+    /// </summary>
+    private TimeSpan? LeftUnsaid(PassthroughClaim claim, string step)
+    {
+        (string Step, long Since) passing = _passing.AddOrUpdate(
+            claim.Metadata.Uid!,
+            _ => (step, time.GetTimestamp()),
+            (_, before) => before.Step == step ? before : (step, time.GetTimestamp())
+        );
+        TimeSpan left = options.StepDelay - time.GetElapsedTime(passing.Since);
+        return left > TimeSpan.Zero ? left : null;
     }
 
     /// <summary>Hands the devices on as the claim wants it, and says whether pods can get them.</summary>
@@ -478,11 +522,16 @@ internal sealed class ClaimController(
         Candidates candidates = candidateNodes.Find(toPlace, onlyNode);
         if (await dra.OfferAsync(claim, candidates, ct) is { } hindrance)
             return await PendAsync(claim, hindrance.Reason, hindrance.Message, ct);
-        await WriteStatusAsync(
+        PassthroughClaimStatus status = ClaimStatus.Offered(
             claim,
-            ClaimStatus.Offered(claim, [.. candidates.Hosts.Select(h => h.Node)], dra.UseOf(claim), time.GetUtcNow()),
-            ct
+            [.. candidates.Hosts.Select(h => h.Node)],
+            dra.UseOf(claim),
+            time.GetUtcNow()
         );
+        // Of a claim whose pod is there kube-scheduler takes the node at once.
+        if (!ClaimStatus.Same(claim.Status, status) && LeftUnsaid(claim, "") is { } soon)
+            return ReconciliationResult.After(soon);
+        await WriteStatusAsync(claim, status, ct);
         return ReconciliationResult.After(options.PendingRetry);
     }
 
@@ -728,6 +777,7 @@ internal sealed class ClaimController(
     private void Forget(string uid)
     {
         _pended.TryRemove(uid, out _);
+        _passing.TryRemove(uid, out _);
         _waits.TryRemove(uid, out _);
         _closed.TryRemove(uid, out _);
         foreach ((string Uid, string Node) key in _withdrawn.Keys.Where(k => k.Uid == uid))
@@ -736,6 +786,7 @@ internal sealed class ClaimController(
 
     private async Task<PassthroughClaim> WriteStatusAsync(PassthroughClaim claim, PassthroughClaimStatus status, CancellationToken ct)
     {
+        _passing.TryRemove(claim.Metadata.Uid!, out _);
         if (ClaimStatus.Same(claim.Status, status))
             return claim;
         PassthroughClaim written = await client.UpdateStatusAsync(claim with { Status = status }, ct);

@@ -194,8 +194,9 @@ internal static class ClaimStatus
     public static PassthroughClaimStatus Offered(PassthroughClaim claim, IReadOnlyList<string> nodes, DeliveryUse use, DateTimeOffset now)
     {
         const int mostNamed = 8;
+        // Which is the best one changes with each claim that is placed, and is no news.
         string message =
-            $"offered on {Counted.Of(nodes.Count, "node")}: {string.Join(", ", nodes.Take(mostNamed))}{(nodes.Count > mostNamed ? ", …" : "")}; kube-scheduler takes one for the first pod that uses ResourceClaim {claim.Metadata.Name}";
+            $"offered on {Counted.Of(nodes.Count, "node")}: {string.Join(", ", nodes.Order(StringComparer.Ordinal).Take(mostNamed))}{(nodes.Count > mostNamed ? ", …" : "")}; kube-scheduler takes one for the first pod that uses ResourceClaim {claim.Metadata.Name}";
         PassthroughClaimStatus status = Unplaced(claim, "WaitForFirstConsumer", message, claim.Status?.Refusals, now);
         long? generation = claim.Metadata.Generation;
         IReadOnlyList<k8s.Models.V1Condition> conditions = status.Conditions.With(

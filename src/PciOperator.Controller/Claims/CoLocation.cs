@@ -18,10 +18,14 @@ internal sealed record CoLocation(
     /// <summary>So many claims can be tied together, over others too: what a decision for all of them may cost is bounded by it.</summary>
     public const int Most = 16;
 
+    /// <summary>Whether <c>coLocateWith</c> ties a claim to any other, in either direction.</summary>
+    public static bool IsTied(PassthroughClaim claim, WatchCache<PassthroughClaim> claims) =>
+        claim.Spec.CoLocateWith is { Count: > 0 } || claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(claim)).Count > 0;
+
     /// <summary>All claims that a claim's <c>coLocateWith</c> ties to it, in either direction and over others.</summary>
     public static CoLocation GroupOf(PassthroughClaim claim, WatchCache<PassthroughClaim> claims)
     {
-        if (claim.Spec.CoLocateWith is not { Count: > 0 } && claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(claim)).Count == 0)
+        if (!IsTied(claim, claims))
             return new CoLocation([claim], [], null);
 
         string ns = claim.Metadata.NamespaceProperty;

@@ -72,9 +72,15 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         }
 
         var allocated = Allocated.Of(Find(claim), claim.Metadata.Uid!);
-        if (allocated is { Waits: true })
-            await AnswerAsync(allocated, node.Metadata.Name!, ct);
+        bool waits = allocated is { Waits: true };
+        bool isHere = waits && IsOn(allocated!, node.Metadata.Name!);
+        // Kube-scheduler waits for this, and for nothing else.
+        if (isHere)
+            await SayAsync(allocated!, DraNames.Bound, "Bound", $"bound and verified on node {node.Metadata.Name}", ct);
         await OfferAsync(ResourceObjects.Pinned(claim, node, assignment.Devices, names), ct);
+        // An offer that still names another node would be taken again.
+        if (waits && !isHere)
+            await RefuseAsync(allocated!, "OnOtherNode", $"the claim has its devices on node {node.Metadata.Name}", ct);
         return await EnsureClaimAsync(claim, names.Values.ToHashSet(), ct) is { } missing
             ? missing
             : Registered(node) with
@@ -82,6 +88,9 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
                 InUse = UseOf(claim),
             };
     }
+
+    /// <summary>What <see cref="HandOutAsync"/> comes to for a claim whose ResourceClaim is there, as it is when kube-scheduler has taken a node.</summary>
+    public DeliveryState Expect(PassthroughClaim claim, PciNode node) => Registered(node) with { InUse = UseOf(claim) };
 
     /// <summary>Who has a claim by its ResourceClaim, and who waits for it.</summary>
     public DeliveryUse UseOf(PassthroughClaim claim) => new(Pods(Find(claim)), Waiting(claim));
@@ -169,15 +178,13 @@ internal sealed class DraDelivery(IEntityClient client, ControllerCaches caches,
         return pods.Count == 0 ? null : new DeliveryUse(pods).Named;
     }
 
-    /// <summary>Says to kube-scheduler what became of the node that it took.</summary>
-    private Task AnswerAsync(Allocated allocated, string node, CancellationToken ct)
+    /// <summary>Whether kube-scheduler took a node, or none in particular.</summary>
+    private bool IsOn(Allocated allocated, string node)
     {
         string? taken =
             allocated.Node
             ?? (allocated.Hostname is { } host && ResourceObjects.HostnameOf(caches.Nodes.Get(node)) == host ? node : allocated.Hostname);
-        return taken is null || taken == node
-            ? SayAsync(allocated, DraNames.Bound, "Bound", $"bound and verified on node {node}", ct)
-            : RefuseAsync(allocated, "OnOtherNode", $"the claim has its devices on node {node}", ct);
+        return taken is null || taken == node;
     }
 
     private async Task SayAsync(Allocated allocated, string condition, string reason, string message, CancellationToken ct)

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text.Json;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
@@ -30,6 +31,12 @@ internal sealed class PciNodeController(
     /// <summary>The field manager that owns the Node's condition.</summary>
     private const string FieldManager = "pcioperator-controller";
 
+    // How long a Node keeps what its condition says when only the pools' numbers in it would change: in a burst they change with every claim.
+    private static readonly TimeSpan NumbersPeriod = TimeSpan.FromSeconds(10);
+
+    // When a Node's condition was written last.
+    private readonly ConcurrentDictionary<string, long> _saidAt = new();
+
     /// <inheritdoc/>
     public async Task<ReconciliationResult> ReconcileAsync(PciNode entity, CancellationToken ct)
     {
@@ -47,6 +54,7 @@ internal sealed class PciNodeController(
         entity = Reports.Readable(entity);
         if (node is null)
         {
+            _saidAt.TryRemove(name, out _);
             await RemoveAsync(entity, ct);
             return ReconciliationResult.Done;
         }
@@ -56,8 +64,7 @@ internal sealed class PciNodeController(
         await SettleAsync(entity, ct);
         await WithdrawOrphansAsync(entity, ct);
         await EndFreeingAsync(entity, ct);
-        await WriteNodeConditionAsync(node, entity, ct);
-        return ReconciliationResult.Done;
+        return await WriteNodeConditionAsync(node, entity, ct) is { } later ? ReconciliationResult.After(later) : ReconciliationResult.Done;
     }
 
     /// <inheritdoc/>
@@ -272,19 +279,33 @@ internal sealed class PciNodeController(
     /// <summary>
     /// <c>PciPassthroughReady</c> on the core Node, whose message lists the pools: so `kubectl describe node` shows them.
     /// </summary>
-    private async Task WriteNodeConditionAsync(V1Node node, PciNode entity, CancellationToken ct)
+    /// <returns>When it is to be said; null: it is said.</returns>
+    private async Task<TimeSpan?> WriteNodeConditionAsync(V1Node node, PciNode entity, CancellationToken ct)
     {
         if (entity.Spec is { Rules: not { Count: > 0 }, Assignments: not { Count: > 0 } })
         {
             await RemoveNodeConditionAsync(node, ct);
-            return; // nothing to say on nodes that no PciDeviceSpec is for
+            return null; // nothing to say on nodes that no PciDeviceSpec is for
         }
 
         (bool ready, string reason, string message) = NodePools.Describe(entity, view.IsAgentReady(entity.Metadata.Name!));
         V1NodeCondition? known = node.Status?.Conditions?.FirstOrDefault(c => c.Type == PciOperatorApi.NodeConditionType);
         string status = ready ? "True" : "False";
         if (known is not null && known.Status == status && known.Reason == reason && known.Message == message)
-            return;
+            return null;
+        string name = node.Metadata.Name!;
+        bool onlyNumbers = known is not null && known.Status == status && known.Reason == reason;
+        if (
+            onlyNumbers
+            && _saidAt.TryGetValue(name, out long said)
+            && NumbersPeriod - time.GetElapsedTime(said) is var left
+            && left > TimeSpan.Zero
+        )
+        {
+            return left;
+        }
+
+        _saidAt[name] = time.GetTimestamp();
         DateTime now = time.GetUtcNow().UtcDateTime;
         DateTime since = known is { LastTransitionTime: { } then } && known.Status == status ? then : now;
         var condition = new V1NodeCondition
@@ -316,6 +337,8 @@ internal sealed class PciNodeController(
         {
             // The Node went meanwhile; the cache is about to hear of it.
         }
+
+        return null;
     }
 
     /// <summary>
