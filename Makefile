@@ -57,6 +57,7 @@ test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/
 	$(call publish,src/PciOperator.Agent,agent,$(NONE_PASSED))
 	$(call publish,src/PciOperator.Controller,controller,$(NONE_PASSED))
 	$(call publish,tests/vm/PciOperator.Vm.Guest,vm-guest,$(NONE_PASSED))
+	@tests/vm/earlier-agent || { echo "$(NONE_PASSED)"; exit 1; }
 	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests --logger "console;verbosity=detailed"
 
 aot-proof: ## Prove under NativeAOT what the programs use or are about to: gRPC over a Unix socket; and say what the generic host costs

@@ -86,7 +86,9 @@ internal static class Programs
                     // One pod, whose container is started again each time.
                     PodUid = "pod-1",
                     SocketCheck = TimeSpan.FromMilliseconds(100),
-                }
+                },
+            // How many writes there are then follows from the work, not from how long it takes.
+            TimeSpan.Zero
         );
         return await ServeAsync(kill, running, () => ready.Task.IsCompleted);
     }

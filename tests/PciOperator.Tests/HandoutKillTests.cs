@@ -192,7 +192,7 @@ public sealed class HandoutKillTests(ITestOutputHelper output)
             lab.Kubelet.Start();
             await lab.Devices.StartAsync();
             await lab.Kubelet.WaitForPluginAsync(DraNames.Driver);
-            await lab.UntilAsync(
+            await UntilAsync(
                 "the node's VFs",
                 async () =>
                     await lab.Client.GetAsync<PciNode>(Node)
@@ -457,7 +457,7 @@ public sealed class HandoutKillTests(ITestOutputHelper output)
             }
         }
 
-        private async Task UntilAsync(string what, Func<Task<bool>> holds)
+        private static async Task UntilAsync(string what, Func<Task<bool>> holds)
         {
             for (DateTime end = DateTime.UtcNow + Patience; !await holds(); await Task.Delay(20))
                 Assert.True(DateTime.UtcNow < end, $"waited in vain for {what}");

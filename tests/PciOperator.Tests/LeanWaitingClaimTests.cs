@@ -5,7 +5,6 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Core;
-using PciOperator.Kubernetes;
 
 namespace PciOperator.Tests;
 

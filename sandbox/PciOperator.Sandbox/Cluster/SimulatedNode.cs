@@ -143,7 +143,8 @@ internal static class AgentOnSimulatedHost
         TaskCompletionSource ready,
         Func<HttpMessageHandler, HttpMessageHandler>? wrap,
         CancellationToken ct,
-        KubeletOptions? kubelet = null
+        KubeletOptions? kubelet = null,
+        TimeSpan? statusPatience = null
     )
     {
         CollectorRegistry metrics = Metrics.NewCustomRegistry();
@@ -167,6 +168,8 @@ internal static class AgentOnSimulatedHost
             Debounce = TimeSpan.FromMilliseconds(20),
             Retry = TimeSpan.FromMilliseconds(500),
         };
+        if (statusPatience is { } patience)
+            options = options with { StatusPatience = patience };
         await using var agent = new NodeAgent(
             options,
             client,

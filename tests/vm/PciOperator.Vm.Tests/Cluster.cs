@@ -66,10 +66,10 @@ internal sealed partial class Cluster : IAsyncDisposable
         }
     }
 
-    /// <summary>Starts the agent in the guest; it logs to /run/agent.log there.</summary>
-    public Task<string> StartAgentAsync() =>
+    /// <summary>Starts the agent in the guest, or another one; it logs to /run/agent.log there.</summary>
+    public Task<string> StartAgentAsync(string program = "/mnt/agent/pcioperator-agent") =>
         Machine.OutputOfAsync(
-            $"setsid /mnt/agent/pcioperator-agent --node-name {Node} --kubeconfig /mnt/kubeconfig/agent --log-format Text >> /run/agent.log 2>&1 & echo $! > /run/agent.pid"
+            $"setsid {program} --node-name {Node} --kubeconfig /mnt/kubeconfig/agent --log-format Text >> /run/agent.log 2>&1 & echo $! > /run/agent.pid"
         );
 
     /// <summary>Ends the agent with SIGKILL. A thread of it that the kernel holds up stays until the kernel lets it go.</summary>
@@ -391,18 +391,21 @@ internal sealed partial class Cluster : IAsyncDisposable
             "--default-delivery",
             nameof(Delivery.None)
         );
+        var shares = new Dictionary<string, string>
+        {
+            ["agent"] = Path.GetDirectoryName(Lab.Published("agent"))!,
+            ["guest"] = Path.GetDirectoryName(Lab.Published("vm-guest"))!,
+            ["kubeconfig"] = forGuest,
+        };
+        if (Lab.WhyNoEarlierAgent is null)
+            shares["agent-earlier"] = Path.GetDirectoryName(Lab.EarlierAgent)!;
         _machine = await VirtualMachine.StartAsync(
             new()
             {
                 Name = Node,
                 StateDisk = true,
                 ApiServerPort = server.Port,
-                Shares = new Dictionary<string, string>
-                {
-                    ["agent"] = Path.GetDirectoryName(Lab.Published("agent"))!,
-                    ["guest"] = Path.GetDirectoryName(Lab.Published("vm-guest"))!,
-                    ["kubeconfig"] = forGuest,
-                },
+                Shares = shares,
             }
         );
         await StartAgentAsync();

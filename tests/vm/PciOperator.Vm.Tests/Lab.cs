@@ -30,6 +30,15 @@ internal static class Lab
     /// <summary>Null when there is a real API server too, else one sentence that says what is missing.</summary>
     public static string? WhyNoCluster { get; } = WhyNoVirtualMachine ?? FindWhyNoApiServer();
 
+    /// <summary>The agent of an earlier commit.</summary>
+    public static string EarlierAgent { get; } = Path.Combine(Repository, "artifacts", "publish", "agent-earlier", "pcioperator-agent");
+
+    /// <summary>Null when there is an earlier agent to upgrade from, else one sentence that says why not.</summary>
+    public static string? WhyNoEarlierAgent { get; } =
+        File.Exists(EarlierAgent)
+            ? null
+            : $"{EarlierAgent} is not there: make test-vm publishes it, unless its commit is not in the clone (git fetch --unshallow)";
+
     /// <summary>The kernel to boot.</summary>
     /// <exception cref="InvalidOperationException">There is none; the message says how to get one.</exception>
     public static Kernel FindKernel() => TryFindKernel() ?? throw new InvalidOperationException(WhyNoVirtualMachine);
