@@ -3,6 +3,7 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Cli.Commands;
 using PciOperator.Kubernetes;
+using PciOperator.Placement;
 
 namespace PciOperator.Cli.Cluster;
 
@@ -44,9 +45,11 @@ internal static class ClusterReader
         );
     }
 
-    /// <summary>The PciNodes: all, or the one of a name.</summary>
+    /// <summary>The PciNodes: all, or the one of a name; as far as they can be meant.</summary>
     public static async Task<IReadOnlyList<PciNode>> PciNodesAsync(this Session session, string? name) =>
-        string.IsNullOrEmpty(name) ? await session.ListAsync<PciNode>() : [await session.RequireAsync<PciNode>(name)];
+        string.IsNullOrEmpty(name)
+            ? [.. (await session.ListAsync<PciNode>()).Select(Reports.Readable)]
+            : [Reports.Readable(await session.RequireAsync<PciNode>(name))];
 
     private static async Task<bool> IsInstalledAsync(Session session)
     {

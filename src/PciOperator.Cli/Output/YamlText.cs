@@ -125,5 +125,7 @@ internal static class YamlText
         && !text.Contains(" #", StringComparison.Ordinal)
         && text[^1] != ' '
         && !Words.Contains(text)
-        && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-' or '/' or ' ' or '(' or ')' or ',' or ';' or '\'' or ':' or '+');
+        && text.All(c =>
+            char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-' or '/' or ' ' or '(' or ')' or ',' or ';' or '\'' or ':' or '+'
+        );
 }
