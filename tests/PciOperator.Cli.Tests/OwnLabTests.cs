@@ -160,6 +160,94 @@ public sealed class OwnLabTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Each_problem_of_a_host_its_devices_a_claim_and_a_pod_is_told_with_a_fix()
+    {
+        await StartAsync();
+        await PostAsync("/api/v1/nodes", """{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"}}""");
+        await PostAsync("/api/v1/nodes", """{"apiVersion":"v1","kind":"Node","metadata":{"name":"n2"}}""");
+        await ClaimWithAsync("0/2 nodes can serve it", node: null);
+        await PostAsync(
+            "/api/v1/namespaces/default/pods",
+            """
+            {"apiVersion":"v1","kind":"Pod","metadata":{"name":"vm","namespace":"default"},
+             "spec":{"containers":[{"name":"c","image":"i"}],"resourceClaims":[{"name":"d","resourceClaimName":"evil"}]},
+             "status":{"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","message":"0/2 nodes are available: cannot allocate all claims"}]}}
+            """
+        );
+        PciNode node = await NodeWithAsync("it is up", status: false);
+        node.Status = new PciNodeStatus
+        {
+            Conditions =
+            [
+                Condition(Conditions.IommuEnabled, "False", "the kernel has no IOMMU groups"),
+                Condition(Conditions.VfioReady, "False", "vfio-pci is not there"),
+                Condition(Conditions.KubeletRegistered, "False", "the kubelet has not asked yet"),
+                Condition(Conditions.InventoryReady, "True", "1 device is shown"),
+            ],
+            Devices =
+            [
+                Device("0000:21:00.0", 3) with
+                {
+                    State = Core.DeviceState.Unavailable,
+                    Reason = "ens1 has an address",
+                },
+                Device("0000:22:00.0", 4) with
+                {
+                    State = Core.DeviceState.Unavailable,
+                    Reason = "used",
+                    WithheldBy = "UsedOnce",
+                },
+                Device("0000:24:00.0", 5),
+                Device("0000:24:00.1", 5) with
+                {
+                    Rule = null,
+                },
+                // The schema takes it, and no kernel writes it.
+                Device("00000000:25:00.0", 6),
+            ],
+            Assignments =
+            [
+                new AssignmentStatus
+                {
+                    ClaimUid = "u",
+                    ClaimNamespace = "default",
+                    ClaimName = "old",
+                    State = Core.HoldingState.Stuck,
+                    Reason = "WriteBlocked",
+                },
+            ],
+        };
+        await Cluster.Client.UpdateStatusAsync(node, TestContext.Current.CancellationToken);
+
+        Said said = await RunAsync(0, "diagnose", "-o", "json");
+        Assert.Equal(ExitCodes.No, said.Code);
+        JsonNode[] found = [.. JsonNode.Parse(said.Out)!["items"]!.AsArray().OfType<JsonNode>()];
+        string all = string.Join('\n', found.Select(f => $"{f["where"]} {f["type"]}: {f["fix"]}"));
+        foreach (
+            string wanted in (string[])
+                [
+                    "n1 AgentNotReady: ",
+                    "n1 IommuEnabled: Turn on VT-d",
+                    "n1 VfioReady: Install",
+                    "n1 KubeletRegistered: ",
+                    "n1 WriteBlocked: ",
+                    "n1 0000:21:00.0 NotOffered: End that use",
+                    "n1 0000:22:00.0 UsedOnce: When you have looked at it: kubectl annotate pcinode n1 pcioperator.io/free=0000:22:00.0",
+                    "n1 0000:24:00.0 NotOffered: Name the whole IOMMU group",
+                    "n2 NoPciNode: ",
+                    "claim default/evil Waiting: kubectl pci explain evil",
+                    "pod default/vm DoesNotStart: The claim is not offered yet",
+                ]
+        )
+        {
+            Assert.Contains(wanted, all, StringComparison.Ordinal);
+        }
+
+        Assert.Contains("PciNode n1 has devices that can't be meant, and are left out: 1", said.Error, StringComparison.Ordinal);
+        Assert.Equal(11, found.Length);
+    }
+
+    [Fact]
     public async Task A_support_bundle_has_the_objects_and_none_of_the_secrets()
     {
         await StartAsync();
@@ -274,7 +362,39 @@ public sealed class OwnLabTests : IAsyncDisposable
         return new Said(code, output.ToString(), error.ToString());
     }
 
-    private async Task<PassthroughClaim> ClaimWithAsync(string message)
+    private async Task PostAsync(string path, string json) =>
+        (
+            await Cluster.Client.SendRawAsync(
+                HttpMethod.Post,
+                path,
+                Encoding.UTF8.GetBytes(json),
+                ct: TestContext.Current.CancellationToken
+            )
+        ).Dispose();
+
+    private static V1Condition Condition(string type, string status, string message) =>
+        new()
+        {
+            Type = type,
+            Status = status,
+            Reason = "Because",
+            Message = message,
+            LastTransitionTime = DateTime.UtcNow,
+        };
+
+    private static PciNodeDevice Device(string address, int group) =>
+        new()
+        {
+            Address = address,
+            VendorId = "8086",
+            ProductId = "10c9",
+            Name = "NIC",
+            IommuGroup = group,
+            Rule = "spec",
+            State = Core.DeviceState.Available,
+        };
+
+    private async Task<PassthroughClaim> ClaimWithAsync(string message, string? node = "n1")
     {
         PassthroughClaim claim = await Cluster.Client.CreateAsync(
             new PassthroughClaim
@@ -286,7 +406,7 @@ public sealed class OwnLabTests : IAsyncDisposable
         claim.Status = new PassthroughClaimStatus
         {
             Phase = ClaimPhase.Pending,
-            NodeName = "n1",
+            NodeName = node,
             Conditions =
             [
                 new V1Condition
@@ -302,7 +422,7 @@ public sealed class OwnLabTests : IAsyncDisposable
         return await Cluster.Client.UpdateStatusAsync(claim);
     }
 
-    private async Task NodeWithAsync(string text, PassthroughClaim? owner = null)
+    private async Task<PciNode> NodeWithAsync(string text, PassthroughClaim? owner = null, bool status = true)
     {
         var device = new PciNodeDevice
         {
@@ -349,7 +469,9 @@ public sealed class OwnLabTests : IAsyncDisposable
                 },
             }
         );
+        if (!status)
+            return node;
         node.Status = new PciNodeStatus { Devices = [device] };
-        await Cluster.Client.UpdateStatusAsync(node);
+        return await Cluster.Client.UpdateStatusAsync(node);
     }
 }

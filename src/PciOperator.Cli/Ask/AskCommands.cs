@@ -237,6 +237,14 @@ internal static class AskCommands
                 CoLocation group = cluster.GroupOf(claim);
                 if (group.Missing is { } missing)
                     throw new CliException(ExitCodes.NotFound, $"There is no claim {missing}, which --co-locate-with names.");
+                if (group.TooMany)
+                {
+                    throw new CliException(
+                        ExitCodes.No,
+                        $"--co-locate-with ties it to more claims than can be placed together: at most {CoLocation.Most}."
+                    );
+                }
+
                 if (group.Nodes.Count > 1)
                 {
                     throw new CliException(

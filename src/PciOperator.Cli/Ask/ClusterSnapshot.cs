@@ -40,7 +40,7 @@ internal sealed class ClusterSnapshot
         var snapshot = new ClusterSnapshot(session.Io.Time.GetUtcNow())
         {
             Nodes = await nodes,
-            PciNodes = [.. (await pciNodes).Select(Reports.Readable)],
+            PciNodes = await session.ReadableAsync(await pciNodes),
             Aliases = await aliases,
             Claims = await claims,
             ReadyAgents = await ReadyAgentsAsync(session, await pciNodes),

@@ -267,21 +267,21 @@ internal static class Diagnosis
             yield return new(where, type, Sentence(problem), OfDevices.GetValueOrDefault(type) ?? $"See {Hosts}.");
         }
 
-        if (
-            device is { Spec: not null, Claim: null, State: "unavailable", Reason: { } reason }
-            && !reason.Contains("is given away", StringComparison.Ordinal)
-        )
+        if (device is { Spec: not null, Claim: null, State: "unavailable", Reason: { } reason } && !IsBecauseOfAClaim(reason))
         {
             string fix =
                 device.WithheldBy is { } word && OfWithheld.TryGetValue(word, out string? known)
                     ? string.Format(null, known, device.Node, device.Address)
-                : reason.Contains("no spec", StringComparison.OrdinalIgnoreCase)
-                || reason.Contains("no PciDeviceSpec", StringComparison.Ordinal)
+                : reason.Contains("no device spec matches", StringComparison.Ordinal)
                     ? "Name the whole IOMMU group in PciDeviceSpecs, or say companions: allow in the one of the device that is wanted."
                 : "End that use on the host, or leave the device out of the PciDeviceSpec; docs/design/guards.md has what frees a device.";
             yield return new(where, device.WithheldBy ?? "NotOffered", $"{device.Name} is not offered: {Sentence(reason)}", fix);
         }
     }
+
+    // A PF and its VFs exclude each other: the agent's words, and the allocator's.
+    private static bool IsBecauseOfAClaim(string reason) =>
+        reason.Contains("is given away", StringComparison.Ordinal) || reason.Contains("belongs to a claim", StringComparison.Ordinal);
 
     private static string Sentence(string? text)
     {

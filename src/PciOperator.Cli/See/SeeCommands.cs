@@ -41,7 +41,7 @@ internal static class SeeCommands
                         ViewJsonContext.Default.ListingDeviceView
                     )
                     {
-                        Nothing = "No devices: no PciDeviceSpec names any that a node has (kubectl pci discover proposes some).",
+                        Nothing = "No devices: no PciDeviceSpec names any that a node has (lspci -nn on a node shows what is there).",
                     }
                 );
                 return ExitCodes.Ok;
