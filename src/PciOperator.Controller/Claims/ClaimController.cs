@@ -275,7 +275,7 @@ internal sealed class ClaimController(
             events.Warning(claim, "NodeLost", $"{why}; the claim is placed again", "Place");
         }
 
-        var group = CoLocation.GroupOf(claim, caches.Claims);
+        var group = CoLocation.GroupOf(claim, caches.Claims.Get, n => caches.Claims.ByIndex(ControllerCaches.ByCoLocatedName, n));
         if (group.Missing is { } missing)
         {
             return await PendAsync(

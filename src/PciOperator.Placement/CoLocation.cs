@@ -1,7 +1,6 @@
 using PciOperator.Api;
-using PciOperator.Kubernetes;
 
-namespace PciOperator.Controller;
+namespace PciOperator.Placement;
 
 /// <summary>Claims that must be on one node.</summary>
 /// <param name="Unplaced">Those without a node, the one asked about first.</param>
@@ -19,9 +18,16 @@ internal sealed record CoLocation(
     public const int Most = 16;
 
     /// <summary>All claims that a claim's <c>coLocateWith</c> ties to it, in either direction and over others.</summary>
-    public static CoLocation GroupOf(PassthroughClaim claim, WatchCache<PassthroughClaim> claims)
+    /// <param name="claim">The claim.</param>
+    /// <param name="find">Finds a claim by name and namespace.</param>
+    /// <param name="tiedTo">The claims that name one, given as <c>namespace/name</c>, in their <c>coLocateWith</c>.</param>
+    public static CoLocation GroupOf(
+        PassthroughClaim claim,
+        Func<string, string, PassthroughClaim?> find,
+        Func<string, IEnumerable<PassthroughClaim>> tiedTo
+    )
     {
-        if (claim.Spec.CoLocateWith is not { Count: > 0 } && claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(claim)).Count == 0)
+        if (claim.Spec.CoLocateWith is not { Count: > 0 } && !tiedTo(Name(claim)).Any())
             return new CoLocation([claim], [], null);
 
         string ns = claim.Metadata.NamespaceProperty;
@@ -31,7 +37,7 @@ internal sealed record CoLocation(
         {
             foreach (string name in member.Spec.CoLocateWith ?? [])
             {
-                if (claims.Get(name, ns) is not { Metadata.DeletionTimestamp: null } other)
+                if (find(name, ns) is not { Metadata.DeletionTimestamp: null } other)
                     return new CoLocation([], [], name);
                 if (members.TryAdd(name, other))
                     open.Enqueue(other);
@@ -39,7 +45,7 @@ internal sealed record CoLocation(
                     return new CoLocation([], [], null, TooMany: true);
             }
 
-            foreach (PassthroughClaim other in claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(member)))
+            foreach (PassthroughClaim other in tiedTo(Name(member)))
             {
                 if (other.Metadata.DeletionTimestamp is null && members.TryAdd(other.Metadata.Name!, other))
                     open.Enqueue(other);
