@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery nova-vectors aot-proof crds crds-check chart chart-check format format-check images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery kubectl-pci nova-vectors aot-proof crds crds-check chart chart-check format format-check images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -59,6 +59,10 @@ test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/
 	$(call publish,tests/vm/PciOperator.Vm.Guest,vm-guest,$(NONE_PASSED))
 	@tests/vm/earlier-agent || { echo "$(NONE_PASSED)"; exit 1; }
 	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests --logger "console;verbosity=detailed"
+
+kubectl-pci: ## Publish the kubectl plugin as it ships: artifacts/publish/kubectl-pci/kubectl-pci, for a folder of your PATH
+	$(call publish,src/PciOperator.Cli,kubectl-pci)
+	@ls -l artifacts/publish/kubectl-pci/kubectl-pci
 
 aot-proof: ## Prove under NativeAOT what the programs use or are about to: gRPC over a Unix socket; and say what the generic host costs
 	$(call publish,tests/AotProof,aot-proof)

@@ -22,6 +22,9 @@ public sealed record Installation(string Controller, string AgentNamespace)
     /// <summary>The namespace of the agents in <c>config/</c>.</summary>
     public const string AgentsNamespace = "pcioperator-system";
 
+    /// <summary>Labels of the agents' pods in <c>config/</c>.</summary>
+    public const string AgentSelector = "app.kubernetes.io/name=pcioperator,app.kubernetes.io/component=agent";
+
     /// <summary>The controller's lease in <c>config/</c>.</summary>
     public const string Lease = "pcioperator-controller";
 

@@ -169,10 +169,5 @@ internal sealed class ControllerCaches
     }
 
     /// <summary>Whether a node has an agent pod that is Ready.</summary>
-    public bool IsAgentReady(string node) =>
-        AgentPods
-            .ByIndex(ByPodNode, node)
-            .Any(p =>
-                p.Metadata.DeletionTimestamp is null && p.Status?.Conditions?.Any(c => c is { Type: "Ready", Status: "True" }) == true
-            );
+    public bool IsAgentReady(string node) => AgentPods.ByIndex(ByPodNode, node).Any(Placement.AgentPods.IsReady);
 }

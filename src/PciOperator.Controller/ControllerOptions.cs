@@ -12,7 +12,7 @@ public sealed record ControllerOptions
     public string AgentNamespace { get; init; } = Installation.AgentsNamespace;
 
     /// <summary>Labels of the agents' pods.</summary>
-    public string AgentSelector { get; init; } = "app.kubernetes.io/name=pcioperator,app.kubernetes.io/component=agent";
+    public string AgentSelector { get; init; } = Installation.AgentSelector;
 
     /// <summary>Who it is in the leader election, and in events.</summary>
     public string Identity { get; init; } = $"{Environment.MachineName}_{Guid.NewGuid():N}";

@@ -564,7 +564,7 @@ public sealed class PciController
 
         caches.Aliases.OnChange(change =>
         {
-            view.SetAlias((change.New ?? change.Old)!.Metadata.Name!, change.New is null ? null : PciAliasController.Usable(change.New));
+            view.SetAlias((change.New ?? change.Old)!.Metadata.Name!, change.New is null ? null : AliasUse.Usable(change.New));
         });
 
         caches.Specs.OnChange(change =>

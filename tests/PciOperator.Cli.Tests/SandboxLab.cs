@@ -45,6 +45,7 @@ public sealed class SandboxLab : IAsyncLifetime
         _cluster.StartController();
         for (int i = 1; i <= 2; i++)
             await _cluster.AddNodeAsync($"node-{i}", LabHosts.Create(i), LabHosts.Labels(i));
+        await MakeVfsInOrderAsync("0000:21:00.0", "0000:81:00.0");
         await Manifests.ApplyAsync(Cluster.Client, Sample("device-specs.yaml"));
         await Manifests.ApplyAsync(Cluster.Client, Sample("aliases.yaml"));
         await UntilAsync(SettledAsync);
@@ -125,7 +126,8 @@ public sealed class SandboxLab : IAsyncLifetime
     }
 
     /// <summary>The repository's folder.</summary>
-    public static string Repository([CallerFilePath] string here = "") => Path.GetFullPath(Path.Combine(Path.GetDirectoryName(here)!, "../.."));
+    public static string Repository([CallerFilePath] string here = "") =>
+        Path.GetFullPath(Path.Combine(Path.GetDirectoryName(here)!, "../.."));
 
     private static string Sample(string name) => File.ReadAllText(Path.Combine(Repository(), "config", "samples", name));
 
@@ -137,6 +139,34 @@ public sealed class SandboxLab : IAsyncLifetime
             && status.Phase == phase
             && (phase != ClaimPhase.Allocated || status.Conditions.IsTrue(Conditions.Ready))
         );
+    }
+
+    /// <summary>The kernel numbers IOMMU groups as functions come: golden files want one order.</summary>
+    private async Task MakeVfsInOrderAsync(params string[] ports)
+    {
+        foreach (string port in ports)
+        {
+            await Manifests.ApplyAsync(
+                Cluster.Client,
+                $"""
+                apiVersion: pcioperator.io/v1alpha1
+                kind: PciDeviceSpec
+                metadata:
+                  name: first
+                spec:
+                  devices:
+                    - address: "{port}"
+                  sriov:
+                    numVfs: 4
+                """
+            );
+            await UntilAsync(async () =>
+                (await Cluster.Client.ListAsync<PciNode>()).Items is { Count: 2 } nodes
+                && nodes.All(n => n.Status?.Devices?.Any(d => d.Address == port && d.NumVfs == 4) == true)
+            );
+        }
+
+        await Cluster.Client.DeleteAsync<PciDeviceSpec>("first");
     }
 
     private async Task<bool> SettledAsync()

@@ -31,6 +31,29 @@ public sealed class GoldenCase(string folder)
             File.ReadAllText(Path.Combine(folder, "args")).Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries)
         );
 
+    /// <summary>The same of the files, without the command; only for what needs no options but --node.</summary>
+    public ImportResult Import()
+    {
+        string[] args = File.ReadAllText(Path.Combine(folder, "args")).Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries);
+        SourceFile Source(string name) => new(name, File.ReadAllText(Path.Combine(folder, name)));
+        SourceFile[] files = [.. args[1..].TakeWhile(a => !a.StartsWith('-')).Select(Source)];
+        return args[0] switch
+        {
+            "sriov" => SriovImport.Read(files),
+            "harvester" => HarvesterImport.Read(files),
+            _ => NovaConfImport.Read(
+                new NovaConfSource
+                {
+                    Files = files,
+                    NodeFiles =
+                    [
+                        .. args.Where(a => a.Contains('=')).Select(a => a.Split('=')).Select(p => new NodeFile(p[0], Source(p[1]))),
+                    ],
+                }
+            ),
+        };
+    }
+
     /// <summary>Runs one command line.</summary>
     internal static async Task<(int Code, string Out, string Error)> RunAsync(
         Func<string, byte[]> readFile,

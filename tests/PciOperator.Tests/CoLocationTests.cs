@@ -1,6 +1,5 @@
 using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
@@ -13,8 +12,8 @@ public sealed class CoLocationTests
     [Fact]
     public void Who_could_take_any_device_leaves_what_the_others_need()
     {
-        Controller.ClusterView view = View("0a51", "0a52", "0a53");
-        Controller.GroupDecision decision = view.Place([Claim(view, "a", "any"), Claim(view, "b", "0a51"), Claim(view, "c", "0a52")], null);
+        ClusterView view = View("0a51", "0a52", "0a53");
+        GroupDecision decision = view.Place([Claim(view, "a", "any"), Claim(view, "b", "0a51"), Claim(view, "c", "0a52")], null);
         Assert.Equal("node-1", decision.Node);
         Assert.Equal(
             ["0000:03:00.0", "0000:01:00.0", "0000:02:00.0"],
@@ -25,7 +24,7 @@ public sealed class CoLocationTests
     [Fact]
     public void What_is_refused_is_decided_once_for_the_whole_group_until_something_changes()
     {
-        Controller.ClusterView view = View("0a51", "0a52", "0a53");
+        ClusterView view = View("0a51", "0a52", "0a53");
         ClaimToPlace[] claims = [Claim(view, "a", "any"), Claim(view, "b", "0a51"), Claim(view, "c", "0a51")];
         var summaries = Enumerable
             .Range(0, 3)
@@ -44,9 +43,9 @@ public sealed class CoLocationTests
     [Fact]
     public async Task What_changes_while_a_decision_is_made_is_not_overlooked()
     {
-        Controller.ClusterView view = View("0a51");
-        Controller.ClaimToPlace claim = Claim(view, "a", "0a51");
-        Controller.GroupDecision[] taken = await Task.WhenAll(
+        ClusterView view = View("0a51");
+        ClaimToPlace claim = Claim(view, "a", "0a51");
+        GroupDecision[] taken = await Task.WhenAll(
             Enumerable.Range(0, 8).Select(i => Task.Run(() => view.Place([Claim(view, $"c{i}", "0a51")], null)))
         );
         Assert.Single(taken, t => t.Node is not null);
@@ -76,7 +75,7 @@ public sealed class CoLocationTests
 
     private static ClusterView View(params string[] products)
     {
-        Controller.ClusterView view = ViewHosts.View();
+        ClusterView view = ViewHosts.View();
         view.SetPciNode("node-1", ViewHosts.Node("node-1", products));
         return view;
     }

@@ -40,11 +40,11 @@ public sealed class HostileReportTests(ITestOutputHelper output)
 
             PassthroughClaim there = ViewHosts.Claim("there", "0a51");
             there.Spec.NodeName = "node-2";
-            Controller.GroupDecision decision = view.Place([ViewHosts.ToPlace(view, there)], null);
+            GroupDecision decision = view.Place([ViewHosts.ToPlace(view, there)], null);
             Assert.True(decision.Node == "node-2", $"seed {seed}: {decision.Summary}");
             PassthroughClaim here = ViewHosts.Claim("here", "0a51");
             here.Spec.NodeName = "node-1";
-            Controller.GroupDecision odd = view.Place([ViewHosts.ToPlace(view, here)], null);
+            GroupDecision odd = view.Place([ViewHosts.ToPlace(view, here)], null);
             elsewhere += odd.Node == "node-1" ? 1 : 0;
             Assert.Equal(odd.Node is null, odd.Summary.StartsWith("0/2 nodes can serve it: ", StringComparison.Ordinal));
 
@@ -129,9 +129,9 @@ public sealed class HostileReportTests(ITestOutputHelper output)
                 $$"""{"devices":[{{odd}},{{good}}]}""",
                 EntityJson.OptionsWith(PciOperatorJsonContext.Default).GetTypeInfo(typeof(PciNodeStatus))
             )!;
-        Controller.ClusterView view = ViewHosts.View();
+        ClusterView view = ViewHosts.View();
         view.SetPciNode("node-1", Node("node-1", read with { Conditions = ViewHosts.Node("node-1").Status!.Conditions }));
-        Controller.GroupDecision served = view.Place([ViewHosts.ToPlace(view, ViewHosts.Claim("good", "0a52"))], null);
+        GroupDecision served = view.Place([ViewHosts.ToPlace(view, ViewHosts.Claim("good", "0a52"))], null);
         Assert.Equal("0000:05:00.0", Assert.Single(served.Allocations[0].Devices).Address.ToString());
         view.Place([ViewHosts.ToPlace(view, ViewHosts.Claim("odd", "0a51"))], null);
     }

@@ -2,7 +2,6 @@ using System.Text;
 using System.Text.Json;
 using PciOperator.Agent;
 using PciOperator.Api;
-using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Testing;

@@ -1,6 +1,5 @@
 using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;

@@ -1,6 +1,5 @@
 using System.Reflection;
 using PciOperator.Api;
-using PciOperator.Controller;
 using PciOperator.Core;
 
 namespace PciOperator.Tests;

@@ -1,6 +1,5 @@
 using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Controller;
 using PciOperator.Core;
 
 namespace PciOperator.Tests;
@@ -20,7 +19,7 @@ public class SocketTopologyTests
     [Fact]
     public void Claims_that_wait_hear_of_a_topology_that_was_not_known()
     {
-        Controller.ClusterView view = View(Node(null));
+        ClusterView view = View(Node(null));
         Assert.False(IsPlaced(view));
         int heard = 0;
         view.OffersChanged += () => heard++;

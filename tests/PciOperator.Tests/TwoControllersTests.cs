@@ -1,6 +1,5 @@
 using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Controller;
 
 namespace PciOperator.Tests;
 

@@ -12,7 +12,7 @@ public sealed class WaitingClaimsTests(ITestOutputHelper output)
     [Fact]
     public void Only_what_can_help_a_claim_or_is_news_for_it_wakes_it()
     {
-        Controller.ClusterView view = ViewHosts.View();
+        ClusterView view = ViewHosts.View();
         (PassthroughClaim one, PassthroughClaim two, PassthroughClaim tolerant) = (
             ViewHosts.Claim("one", "0a51", 2),
             ViewHosts.Claim("two", "0a52", 2),
@@ -47,7 +47,7 @@ public sealed class WaitingClaimsTests(ITestOutputHelper output)
     [Fact]
     public void A_device_that_a_node_keeps_back_from_now_on_is_news_once_for_those_that_could_have_had_it()
     {
-        Controller.ClusterView view = ViewHosts.View();
+        ClusterView view = ViewHosts.View();
         view.SetPciNode("node-1", ViewHosts.Node("node-1", "0a51", "0a52"));
         view.TakeChanges();
         PciNode kept = ViewHosts.Node("node-1", "0a51", "0a52");

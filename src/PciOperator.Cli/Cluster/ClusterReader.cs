@@ -3,6 +3,7 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Cli.Commands;
 using PciOperator.Kubernetes;
+using PciOperator.Placement;
 
 namespace PciOperator.Cli.Cluster;
 
@@ -16,6 +17,9 @@ internal static class ClusterReader
         try
         {
             EntityList<T> list = await session.Client.ListAsync<T>(ns, ct: session.Ct);
+            // What is left out silently would be a lie.
+            foreach (UnreadableObject unreadable in list.Unreadable)
+                await session.WarnAsync($"{typeof(T).Name} {unreadable.Key} can't be read and is left out: {unreadable.Reason}");
             return
             [
                 .. list
@@ -44,9 +48,24 @@ internal static class ClusterReader
         );
     }
 
-    /// <summary>The PciNodes: all, or the one of a name.</summary>
+    /// <summary>The PciNodes: all, or the one of a name; as far as they can be meant.</summary>
     public static async Task<IReadOnlyList<PciNode>> PciNodesAsync(this Session session, string? name) =>
-        string.IsNullOrEmpty(name) ? await session.ListAsync<PciNode>() : [await session.RequireAsync<PciNode>(name)];
+        await session.ReadableAsync(
+            string.IsNullOrEmpty(name) ? await session.ListAsync<PciNode>() : [await session.RequireAsync<PciNode>(name)]
+        );
+
+    /// <summary>PciNodes as far as they can be meant; what can't is said.</summary>
+    public static async Task<IReadOnlyList<PciNode>> ReadableAsync(this Session session, IReadOnlyList<PciNode> nodes)
+    {
+        foreach (PciNode node in nodes.Where(n => Reports.CountUnreadable(n) > 0))
+        {
+            await session.WarnAsync(
+                $"PciNode {node.Metadata.Name} has devices that can't be meant, and are left out: {Reports.CountUnreadable(node)}"
+            );
+        }
+
+        return [.. nodes.Select(Reports.Readable)];
+    }
 
     private static async Task<bool> IsInstalledAsync(Session session)
     {

@@ -28,6 +28,16 @@ internal sealed class DeviceNames
         : IdsOf(device) is { } ids && _local.TryGetValue(ids, out string? name) ? name
         : $"{device.VendorId}:{device.ProductId}";
 
+    /// <summary>A name without what companies are called by law.</summary>
+    public static string Short(string name)
+    {
+        foreach (string legal in Legal)
+            name = name.Replace(legal, "", StringComparison.Ordinal);
+        return name;
+    }
+
+    private static readonly string[] Legal = [" Corporation", ", Inc.", " Inc.", " Co., Ltd.", " Co Ltd", " Technologies", " Limited"];
+
     private static (PciId, PciId)? IdsOf(PciNodeDevice device) =>
         PciId.TryParse(device.VendorId, out PciId vendor) && PciId.TryParse(device.ProductId, out PciId product) ? (vendor, product) : null;
 }

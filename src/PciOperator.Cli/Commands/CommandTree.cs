@@ -1,5 +1,8 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
+using PciOperator.Cli.Ask;
+using PciOperator.Cli.Diagnose;
+using PciOperator.Cli.Do;
 using PciOperator.Cli.Import;
 using PciOperator.Cli.See;
 
@@ -29,5 +32,13 @@ internal static class CommandTree
         return string.Join(' ', ["kubectl pci", .. words]);
     }
 
-    private static IEnumerable<Command> Groups(Shell shell) => [.. SeeCommands.All(shell), .. ImportCommands.All(shell.Io), .. CompletionCommands.All(shell)];
+    private static IEnumerable<Command> Groups(Shell shell) =>
+        [
+            .. SeeCommands.All(shell),
+            .. AskCommands.All(shell),
+            .. DiagnoseCommands.All(shell),
+            .. DoCommands.All(shell),
+            .. ImportCommands.All(shell.Io),
+            .. CompletionCommands.All(shell),
+        ];
 }

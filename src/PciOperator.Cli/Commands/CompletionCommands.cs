@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Completions;
 using PciOperator.Cli.Output;
 
 namespace PciOperator.Cli.Commands;

@@ -81,6 +81,13 @@ internal sealed class Session(Shell shell, ParseResult parsed, CancellationToken
     /// <summary>Writes answers.</summary>
     public Printer Printer => field ??= new Printer(Io, Format);
 
+    /// <summary>Says something on standard error that the answer depends on.</summary>
+    public async Task WarnAsync(string message)
+    {
+        await Io.Error.WriteLineAsync($"warning: {Plain.Text(message)}");
+        await Io.Error.FlushAsync(Ct);
+    }
+
     /// <summary>An option's or argument's value.</summary>
     public T? Value<T>(Option<T> option) => parsed.GetValue(option);
 

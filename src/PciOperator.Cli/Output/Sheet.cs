@@ -68,7 +68,12 @@ internal sealed record Column<T>(string Heading, Func<T, Cell> Show)
 }
 
 /// <summary>An answer: objects, the table that shows them, and their names.</summary>
-internal sealed record Sheet<T>(IReadOnlyList<T> Items, IReadOnlyList<Column<T>> Columns, Func<T, string> Name, JsonTypeInfo<Listing<T>> Json)
+internal sealed record Sheet<T>(
+    IReadOnlyList<T> Items,
+    IReadOnlyList<Column<T>> Columns,
+    Func<T, string> Name,
+    JsonTypeInfo<Listing<T>> Json
+)
 {
     /// <summary>What to say instead of an empty table.</summary>
     public string Nothing { get; init; } = "Nothing.";

@@ -2,6 +2,7 @@ using PciOperator.Api;
 using PciOperator.Cli.Cluster;
 using PciOperator.Cli.Output;
 using PciOperator.Core;
+using PciOperator.Placement;
 
 namespace PciOperator.Cli.See;
 
@@ -46,6 +47,8 @@ internal sealed record DeviceView
     /// <summary>The claim that has it, as <c>namespace/name</c>.</summary>
     public string? Claim { get; init; }
 
+    public string? ClaimUid { get; init; }
+
     /// <summary>The claim's request that it serves.</summary>
     public string? Request { get; init; }
 
@@ -72,7 +75,10 @@ internal sealed record DeviceView
             .. nodes.SelectMany(node =>
             {
                 var owners = new Owners(node);
-                return (node.Status?.Devices ?? []).Select(d => Of(node, d, owners.Of(d.Address), names)).OrderBy(d => d.Order);
+                NodeInventory inventory = ClusterView.InventoryOf(node);
+                return (node.Status?.Devices ?? [])
+                    .Select(d => Of(node, d, owners.Of(d.Address), inventory.WhyNotOffered(PciAddress.Parse(d.Address)), names))
+                    .OrderBy(d => d.Order);
             }),
         ];
 
@@ -92,7 +98,7 @@ internal sealed record DeviceView
             _ => Tone.Faint,
         };
 
-    private static DeviceView Of(PciNode node, PciNodeDevice device, Owner? owner, DeviceNames names) =>
+    private static DeviceView Of(PciNode node, PciNodeDevice device, Owner? owner, string? whyNot, DeviceNames names) =>
         new()
         {
             Node = node.Metadata.Name,
@@ -110,11 +116,12 @@ internal sealed record DeviceView
             PcieRoot = device.PcieRoot,
             IommuGroup = device.IommuGroup,
             Spec = device.Rule,
-            State = StateOf(device, owner),
+            State = StateOf(device, owner, whyNot),
             Claim = owner?.Claim,
+            ClaimUid = owner?.Uid,
             Request = owner?.Request,
             Holding = owner?.Holding?.ToString(),
-            Reason = device.Reason,
+            Reason = device.Reason ?? (device.State == DeviceState.Available && owner is null ? whyNot : null),
             WithheldBy = device.WithheldBy,
             ProvenReset = device.ProvenReset,
             TotalVfs = device.TotalVfs,
@@ -124,12 +131,18 @@ internal sealed record DeviceView
                 : null,
         };
 
-    /// <summary>The agent's word; what the spec assigns is given away although the agent has not said so yet.</summary>
-    private static string StateOf(PciNodeDevice device, Owner? owner) =>
+    /// <summary>
+    /// The agent's word, but for what the agent doesn't know: what the spec assigns is given away although the agent has not taken it up yet,
+    /// and what the allocator would not give is not available.
+    /// </summary>
+    private static string StateOf(PciNodeDevice device, Owner? owner, string? whyNot) =>
         (device.State, owner) switch
         {
             (null or DeviceState.Available, not null) => DeviceState.Claimed.ToNova(),
-            (null, null) => device.Bridge == true ? "bridge" : "unmatched",
+            (_, null) when device.Bridge == true => "bridge",
+            (null or DeviceState.Available, null) when device.Rule is null => "unmatched",
+            (null, null) => DeviceState.Unavailable.ToNova(),
+            (DeviceState.Available, null) when whyNot is not null => DeviceState.Unavailable.ToNova(),
             (DeviceState state, _) => state.ToNova(),
         };
 }

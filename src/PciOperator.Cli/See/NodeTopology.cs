@@ -1,4 +1,5 @@
 using PciOperator.Api;
+using PciOperator.Cli.Cluster;
 using PciOperator.Cli.Output;
 using Spectre.Console;
 using Spectre.Console.Rendering;
@@ -19,7 +20,12 @@ internal static class NodeTopology
                 numaNodes.TryAdd(numa, device.Socket);
         }
 
-        foreach (IGrouping<int?, int> socket in numaNodes.OrderBy(n => n.Key).GroupBy(n => n.Value, n => n.Key).OrderBy(g => g.Key ?? int.MaxValue))
+        foreach (
+            IGrouping<int?, int> socket in numaNodes
+                .OrderBy(n => n.Key)
+                .GroupBy(n => n.Value, n => n.Key)
+                .OrderBy(g => g.Key ?? int.MaxValue)
+        )
         {
             DeviceView[] here = [.. devices.Where(d => d.NumaNode is { } numa && socket.Contains(numa))];
             TreeNode under = tree.AddNode(Heading(socket.Key is null ? "socket not known" : $"socket {socket.Key}", here));
@@ -65,7 +71,7 @@ internal static class NodeTopology
             ($"{device.Address}  ", Tone.Plain),
             (device.State, device.Tone),
             (device.Claim is null ? "" : $" {device.Claim}", Tone.Busy),
-            ($"  {device.Name}", Tone.Plain),
+            ($"  {DeviceNames.Short(device.Name)}", Tone.Plain),
             (device.IommuGroup is null ? "  no IOMMU group" : $"  group {device.IommuGroup}", Tone.Faint)
         );
 }

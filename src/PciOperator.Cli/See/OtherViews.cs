@@ -1,7 +1,4 @@
 using PciOperator.Api;
-using PciOperator.Cli.Cluster;
-using PciOperator.Cli.Output;
-using PciOperator.Core;
 
 namespace PciOperator.Cli.See;
 
@@ -39,7 +36,10 @@ internal sealed record GroupView
     private static GroupView Of(string node, int group, DeviceView[] devices)
     {
         IReadOnlyList<string> claims = [.. devices.Select(d => d.Claim).OfType<string>().Distinct().Order(StringComparer.Ordinal)];
-        DeviceView? keeps = devices.FirstOrDefault(d => d.State is not ("available" or "bridge"));
+        // With "companions: allow" a group is free although no spec names some of it: what a spec names says whether it can be had.
+        DeviceView? keeps = devices.Any(d => d.IsFree)
+            ? null
+            : devices.OrderByDescending(d => d.Spec is not null).FirstOrDefault(d => d.State != "bridge");
         return new GroupView
         {
             Node = node,
@@ -49,7 +49,7 @@ internal sealed record GroupView
             Devices = devices,
             State =
                 claims.Count > 0 ? "held"
-                : keeps is null ? "free"
+                : devices.Any(d => d.IsFree) ? "free"
                 : "not offered",
             Reason =
                 claims.Count > 0 || keeps is null ? null

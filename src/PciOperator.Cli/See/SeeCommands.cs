@@ -41,7 +41,7 @@ internal static class SeeCommands
                         ViewJsonContext.Default.ListingDeviceView
                     )
                     {
-                        Nothing = "No devices: no PciDeviceSpec names any that a node has (kubectl pci discover proposes some).",
+                        Nothing = "No devices: no PciDeviceSpec names any that a node has (lspci -nn on a node shows what is there).",
                     }
                 );
                 return ExitCodes.Ok;
@@ -95,11 +95,14 @@ internal static class SeeCommands
         command.SetAction(
             shell.Run(async session =>
             {
-                PciNode node = await session.RequireAsync<PciNode>(session.Value(name)!);
+                PciNode node = (await session.PciNodesAsync(session.Value(name)))[0];
                 IReadOnlyList<DeviceView> devices = DeviceView.Of([node], new DeviceNames(session.Io, [node]));
                 if (session.Format is OutputFormat.Table or OutputFormat.Wide)
+                {
                     session.Printer.Tree(NodeTopology.Draw(node, devices));
+                }
                 else
+                {
                     session.Printer.Write(
                         new Sheet<DeviceView>(
                             devices,
@@ -108,6 +111,8 @@ internal static class SeeCommands
                             ViewJsonContext.Default.ListingDeviceView
                         )
                     );
+                }
+
                 return ExitCodes.Ok;
             })
         );
@@ -251,7 +256,7 @@ internal static class SeeCommands
         new("NODE", d => Cell.Of(d.Node)),
         new("ADDRESS", d => Cell.Of(d.Address)),
         new("IDS", d => Cell.Of($"{d.VendorId}:{d.ProductId}")) { LeaveOut = 3 },
-        new("DEVICE", d => Cell.Of(d.Name)) { CutTo = 14 },
+        new("DEVICE", d => Cell.Of(DeviceNames.Short(d.Name))) { CutTo = 14 },
         new("TYPE", d => Cell.Of(d.Type)) { Wide = true },
         new("DRIVER", d => Cell.Of(d.Driver)) { LeaveOut = 4 },
         new("IFACE", d => Cell.Of(d.Interface)) { Wide = true },
@@ -296,7 +301,7 @@ internal static class SeeCommands
     [
         new("NODE", h => Cell.Of(h.Device.Node)),
         new("ADDRESS", h => Cell.Of(h.Device.Address)),
-        new("DEVICE", h => Cell.Of(h.Device.Name)) { CutTo = 12, LeaveOut = 2 },
+        new("DEVICE", h => Cell.Of(DeviceNames.Short(h.Device.Name))) { CutTo = 12, LeaveOut = 2 },
         new("STATE", h => Cell.Of(h.Device.State, h.Device.Tone)),
         new("OWNER", h => Cell.Of(h.Device.Claim)),
         new("REQUEST", h => Cell.Of(h.Device.Request ?? (h.Device.Claim is null ? null : "(companion)"))) { LeaveOut = 3 },
@@ -321,11 +326,7 @@ internal static class SeeCommands
     /// <summary>A row for each VF, and one for each PF without any.</summary>
     private static Sheet<(FunctionView Pf, DeviceView? Vf)> VfSheet(IReadOnlyList<FunctionView> functions) =>
         new(
-            [
-                .. functions.SelectMany(pf =>
-                    pf.Vfs.Count == 0 ? [(pf, null)] : pf.Vfs.Select(vf => (pf, (DeviceView?)vf))
-                ),
-            ],
+            [.. functions.SelectMany(pf => pf.Vfs.Count == 0 ? [(pf, null)] : pf.Vfs.Select(vf => (pf, (DeviceView?)vf)))],
             [
                 new("NODE", r => Cell.Of(r.Pf.Node)),
                 new("PF", r => Cell.Of(r.Pf.Address)),

@@ -163,9 +163,11 @@ internal sealed class ClaimController(
         return prepared && !delivery.Ready ? ReconciliationResult.After(options.PendingRetry) : ReconciliationResult.Done;
     }
 
+    private IReadOnlyCollection<PassthroughClaim> TiedTo(string name) => caches.Claims.ByIndex(ControllerCaches.ByCoLocatedName, name);
+
     /// <summary>Whether other claims go by which node the claim's status names.</summary>
     private bool AreOthersToKnow(PassthroughClaim claim) =>
-        CoLocation.IsTied(claim, caches.Claims) || TemplateClaim.OwnerOf(claim) is not null;
+        CoLocation.IsTied(claim, TiedTo) || TemplateClaim.OwnerOf(claim) is not null;
 
     /// <summary>
     /// How much longer a step of a claim's way is not said, since as a rule the next one replaces it before anybody has read it; null: it takes long
@@ -321,7 +323,7 @@ internal sealed class ClaimController(
             events.Warning(claim, "NodeLost", $"{why}; the claim is placed again", "Place");
         }
 
-        var group = CoLocation.GroupOf(claim, caches.Claims);
+        var group = CoLocation.GroupOf(claim, caches.Claims.Get, TiedTo);
         if (group.Missing is { } missing)
         {
             return await PendAsync(

@@ -161,17 +161,4 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
             ),
             4096
         );
-
-    /// <summary>The alias for the allocator; null when it can't be used.</summary>
-    internal static AliasDefinition? Usable(PciAlias alias)
-    {
-        try
-        {
-            return alias.ToDefinition();
-        }
-        catch (SpecFormatException)
-        {
-            return null;
-        }
-    }
 }

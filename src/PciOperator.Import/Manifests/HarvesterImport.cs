@@ -72,7 +72,8 @@ public static class HarvesterImport
 
         string name = ObjectNames.Label(first.OwnClass is null ? $"harvester-{first.Node}" : $"harvester-{first.Name}", "harvester");
         draft.Add(
-            draft.SpecNames.Unique(name),
+            first.Place,
+            name,
             new PciDeviceSpecSpec
             {
                 NodeSelector = NodeOf(first.Node),
@@ -108,7 +109,8 @@ public static class HarvesterImport
         }
 
         draft.Add(
-            draft.SpecNames.Unique(ObjectNames.Label($"harvester-vfs-{nic.Name}", "harvester-vfs")),
+            nic.Place,
+            ObjectNames.Label($"harvester-vfs-{nic.Name}", "harvester-vfs"),
             new PciDeviceSpecSpec
             {
                 NodeSelector = NodeOf(nic.Node),
@@ -147,13 +149,20 @@ public static class HarvesterImport
                 );
             }
 
-            AddAlias(draft, resource.Key[(resource.Key.IndexOf('/', StringComparison.Ordinal) + 1)..], devices, notes);
+            AddAlias(
+                draft,
+                resource.First().Place,
+                resource.Key[(resource.Key.IndexOf('/', StringComparison.Ordinal) + 1)..],
+                devices,
+                notes
+            );
         }
 
         foreach (HarvesterClaim own in objects.Claims.Where(c => c.OwnClass is not null))
         {
             AddAlias(
                 draft,
+                own.Place,
                 own.Name,
                 [.. Types(objects.IsPf(own)).Select(t => new AliasDevice { ResourceClass = own.OwnClass, DeviceType = t })],
                 [
@@ -164,11 +173,12 @@ public static class HarvesterImport
         }
     }
 
-    private static void AddAlias(ImportDraft draft, string name, AliasDevice[] devices, List<string> notes)
+    private static void AddAlias(ImportDraft draft, Place from, string name, AliasDevice[] devices, List<string> notes)
     {
         if (devices.Length > MostAliasDevices)
             notes.Add($"Of {devices.Length} descriptions the first {MostAliasDevices} are kept: an alias has no more.");
         draft.Add(
+            from,
             draft.AliasNames.Unique(ObjectNames.Label(name, "device")),
             new PciAliasSpec { Devices = [.. devices.Take(MostAliasDevices)] },
             notes

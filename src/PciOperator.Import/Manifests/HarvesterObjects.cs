@@ -6,13 +6,13 @@ namespace PciOperator.Import;
 internal sealed record HarvesterDevice(string Node, string Address, PciId Vendor, PciId Product, string ResourceName);
 
 /// <summary>An SRIOVNetworkDevice: a port, and how many VFs it shall have.</summary>
-internal sealed record HarvesterNic(string Place, string Name, string Node, string Address, int NumVfs);
+internal sealed record HarvesterNic(Place Place, string Name, string Node, string Address, int NumVfs);
 
 /// <summary>A PCIDeviceClaim.</summary>
 internal sealed class HarvesterClaim
 {
     /// <summary>File and line.</summary>
-    public required string Place { get; init; }
+    public required Place Place { get; init; }
 
     /// <summary>Its name.</summary>
     public required string Name { get; init; }
@@ -103,7 +103,7 @@ internal sealed class HarvesterObjects
         _claims.Add(
             new HarvesterClaim
             {
-                Place = $"{manifest.File}:{manifest.Line}",
+                Place = new Place(manifest.File, manifest.Line),
                 Name = manifest.Name,
                 Node = Needed(spec, "nodeName"),
                 Address = AddressOf(spec),
@@ -119,7 +119,9 @@ internal sealed class HarvesterObjects
         int count = spec.Number("numVFs") ?? 0;
         if (count is < 0 or > 65535)
             throw new SpecFormatException("numVFs", $"numVFs {count} is no number of VFs");
-        _nics.Add(new HarvesterNic($"{manifest.File}:{manifest.Line}", manifest.Name, Needed(spec, "nodeName"), AddressOf(spec), count));
+        _nics.Add(
+            new HarvesterNic(new Place(manifest.File, manifest.Line), manifest.Name, Needed(spec, "nodeName"), AddressOf(spec), count)
+        );
     }
 
     private static string Needed(Fields fields, string name) =>

@@ -67,7 +67,17 @@ internal sealed class SourceObject
             return;
         }
 
-        var manifest = new SourceObject(file.Name, map);
+        SourceObject manifest;
+        try
+        {
+            manifest = new SourceObject(file.Name, map);
+        }
+        catch (ManifestException e)
+        {
+            draft.Refuse(file.Name, e.Line, e.Message);
+            return;
+        }
+
         if (manifest.Kind.EndsWith("List", StringComparison.Ordinal) && Fields.Child(map, "items") is YamlSequenceNode items)
         {
             foreach (YamlNode item in items.Children)

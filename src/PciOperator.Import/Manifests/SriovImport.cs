@@ -77,10 +77,7 @@ public static class SriovImport
             Sriov = policy.NumVfs is { } count ? new SriovSpec { NumVfs = count } : null,
             ResourceClass = policy.ResourceClass,
         };
-        if (FieldChecks.Broken(spec) is { } broken)
-            draft.Refuse(policy.File, policy.Line, $"{Text.Shorten(policy.Name)}: {broken}");
-        else
-            draft.Add(draft.SpecNames.Unique(ObjectNames.Label(policy.Name, "sriov")), spec, notes);
+        draft.Add(policy.Place, ObjectNames.Label(policy.Name, "sriov"), spec, notes);
     }
 
     private static void AddAliases(ImportDraft draft, IReadOnlyList<SriovPolicy> policies)
@@ -100,6 +97,7 @@ public static class SriovImport
             }
 
             draft.Add(
+                resource.First().Place,
                 name,
                 new PciAliasSpec
                 {

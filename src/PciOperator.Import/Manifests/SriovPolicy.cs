@@ -25,7 +25,7 @@ internal sealed class SriovPolicy
     public string Name { get; }
 
     /// <summary>File and line.</summary>
-    public string Place => $"{File}:{Line}";
+    public Place Place => new(File, Line);
 
     /// <summary>The resource that its VFs are.</summary>
     public required string ResourceName { get; init; }
@@ -134,12 +134,6 @@ internal sealed class SriovPolicy
                 "nicSelector",
                 $"it needs {Devices.Count} selectors, and a PciDeviceSpec has {MostDevices} at most: select by ids, or make several policies of it"
             );
-        }
-
-        foreach (DeviceSelectorSpec device in Devices)
-        {
-            if (FieldChecks.Broken(device) is { } broken)
-                throw new SpecFormatException("nicSelector", broken);
         }
     }
 

@@ -31,7 +31,7 @@ internal sealed class AliasImport(ImportDraft draft, bool inPlacement)
             else if (known.Values.Any(v => v.Alias == alias && (v.Value.At.File != value.At.File || known.Node != node)))
                 known.Also.Add(value.Place);
             else if (known.Node != node)
-                draft.Refuse(value.At.File, value.At.Line, Differs(node, alias, known));
+                draft.Refuse(value.Place, Differs(node, alias, known));
             else
                 Join(known, value, alias);
         }
@@ -41,7 +41,7 @@ internal sealed class AliasImport(ImportDraft draft, bool inPlacement)
     public void Write()
     {
         foreach (Draft alias in _aliases)
-            draft.Add(alias.Name, SpecOf(alias), alias.AllNotes());
+            draft.Add(alias.Values[0].Value.Place, alias.Name, SpecOf(alias), alias.AllNotes());
     }
 
     private static string Differs(string? node, NovaAlias alias, Draft known) =>
@@ -58,7 +58,7 @@ internal sealed class AliasImport(ImportDraft draft, bool inPlacement)
             string hint = e.Field == "alias" ? value.Hint("Give alias once for each, on lines of their own.") : "";
             if (e.Field == "alias" && value.Text.AsSpan().Trim() is ['[', ..])
                 hint = " An alias is no list: give alias once for each, on lines of their own.";
-            draft.Refuse(value.At.File, value.At.Line, $"{value.At.Key}: {e.Message}{hint}");
+            draft.Refuse(value.Place, $"{value.At.Key}: {e.Message}{hint}");
             return null;
         }
     }
@@ -78,18 +78,13 @@ internal sealed class AliasImport(ImportDraft draft, bool inPlacement)
         if (alias.LiveMigratable != known.Values[0].Alias.LiveMigratable)
         {
             draft.Refuse(
-                value.At.File,
-                value.At.Line,
+                value.Place,
                 $"alias {Text.Shorten(alias.Name)}: its values differ in live_migratable, and a PciAlias has one for all: give it another name"
             );
         }
         else if (known.Values.Count == MostDevices)
         {
-            draft.Refuse(
-                value.At.File,
-                value.At.Line,
-                $"alias {Text.Shorten(alias.Name)}: a PciAlias is any of {MostDevices} descriptions at most"
-            );
+            draft.Refuse(value.Place, $"alias {Text.Shorten(alias.Name)}: a PciAlias is any of {MostDevices} descriptions at most");
         }
         else
         {
@@ -113,14 +108,14 @@ internal sealed class AliasImport(ImportDraft draft, bool inPlacement)
         }
         catch (SpecFormatException e)
         {
-            draft.Refuse(value.At.File, value.At.Line, $"{value.At.Key}: {e.Message}");
+            draft.Refuse(value.Place, $"{value.At.Key}: {e.Message}");
             return false;
         }
 
         AliasDevice device = DeviceOf(alias, known.Notes);
         if (FieldChecks.Broken(device) is { } broken)
         {
-            draft.Refuse(value.At.File, value.At.Line, $"{value.At.Key}: {broken}");
+            draft.Refuse(value.Place, $"{value.At.Key}: {broken}");
             return false;
         }
 
@@ -176,7 +171,7 @@ internal sealed class AliasImport(ImportDraft draft, bool inPlacement)
 
         public List<string> Notes { get; } = [];
 
-        public List<string> Also { get; } = [];
+        public List<Place> Also { get; } = [];
 
         public IReadOnlyList<string> AllNotes()
         {

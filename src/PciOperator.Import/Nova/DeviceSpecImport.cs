@@ -51,7 +51,7 @@ internal sealed class DeviceSpecImport(ImportDraft draft)
                 int place = node is null ? i : common + i;
                 entries[i].Spec.Priority = all == 1 ? 0 : (all - place) * (all > 1000 ? 1 : Step);
                 string name = ObjectNames.Label($"nova-{(node is null ? "" : node + "-")}{entries[i].What}", "nova");
-                draft.Add(draft.SpecNames.Unique(name), entries[i].Spec, entries[i].AllNotes());
+                draft.Add(entries[i].From, name, entries[i].Spec, entries[i].AllNotes());
             }
         }
     }
@@ -66,7 +66,7 @@ internal sealed class DeviceSpecImport(ImportDraft draft)
         catch (SpecFormatException e)
         {
             string hint = e.Field == "device_spec" ? value.Hint("Several go into a list: [{…}, {…}].") : "";
-            draft.Refuse(value.At.File, value.At.Line, $"{value.At.Key}: {e.Message}{hint}");
+            draft.Refuse(value.Place, $"{value.At.Key}: {e.Message}{hint}");
             yield break;
         }
 
@@ -89,7 +89,7 @@ internal sealed class DeviceSpecImport(ImportDraft draft)
         DeviceSelectorSpec selector = SelectorOf(read);
         if (FieldChecks.Broken(selector) is { } broken)
         {
-            draft.Refuse(value.At.File, value.At.Line, $"{value.At.Key}: {broken}");
+            draft.Refuse(value.Place, $"{value.At.Key}: {broken}");
             return null;
         }
 
@@ -127,7 +127,6 @@ internal sealed class DeviceSpecImport(ImportDraft draft)
                     Slot = p.Slot,
                     Function = p.Function,
                 }
-
                 : null,
             DeviceName = read.Fields.DeviceName,
         };
@@ -212,6 +211,8 @@ internal sealed class DeviceSpecImport(ImportDraft draft)
         public PciDeviceSpecSpec Spec { get; private set; } = spec;
 
         public string What { get; } = what;
+
+        public Place From => _values[0].Place;
 
         // Everything but the devices.
         private string Policy => JsonSerializer.Serialize(Spec with { Devices = [] }, PciOperatorJsonContext.Default.PciDeviceSpecSpec);

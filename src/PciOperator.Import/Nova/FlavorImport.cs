@@ -82,8 +82,12 @@ public static class FlavorImport
         try
         {
             PassthroughClaimSpec spec = SpecOf(flavor.Properties, text, aliases, out List<string> notes);
-            string name = draft.ClaimNames.Unique(ObjectNames.Label(flavor.Name, "flavor"));
-            draft.Add(name, spec, [$"{file.Name}: flavor {Text.Shorten(flavor.Name)}, {AliasProperty} {Text.Shorten(text)}", .. notes]);
+            draft.Add(
+                new Place(file.Name, null),
+                ObjectNames.Label(flavor.Name, "flavor"),
+                spec,
+                [$"{file.Name}: flavor {Text.Shorten(flavor.Name)}, {AliasProperty} {Text.Shorten(text)}", .. notes]
+            );
         }
         catch (SpecFormatException e)
         {
@@ -110,8 +114,6 @@ public static class FlavorImport
             );
         }
 
-        if (FieldChecks.Broken(spec) is { } broken)
-            throw new SpecFormatException(AliasProperty, broken);
         notes.AddRange(NotesOfOthers(properties));
         return spec;
     }

@@ -116,7 +116,7 @@ public static class NovaConfImport
 internal sealed record NovaValue(OsloAssignment At, string Text, IReadOnlyList<string> Notes)
 {
     /// <summary><c>nova.conf:12</c>.</summary>
-    public string Place => $"{At.File}:{At.Line}";
+    public Place Place => new(At.File, At.Line);
 
     /// <summary>What a person who wrote this probably meant to write; empty, or a blank and a sentence.</summary>
     public string Hint(string several)

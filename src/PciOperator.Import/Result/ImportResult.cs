@@ -34,17 +34,21 @@ public sealed class ImportResult
         var yaml = new StringBuilder();
         foreach (string note in Notes)
             CommentText.Append(yaml, note);
-        foreach (ImportedObject one in Objects)
+        if (Notes.Count > 0)
+            yaml.Append('\n');
+        for (int i = 0; i < Objects.Count; i++)
         {
-            if (yaml.Length > 0)
+            ImportedObject one = Objects[i];
+            if (i > 0)
                 yaml.Append("---\n");
             foreach (string note in one.Notes)
                 CommentText.Append(yaml, note);
             yaml.Append(YamlText.Of(one.Json));
         }
 
+        // No document of comments alone: not every reader of YAML takes that for none.
         if (Errors.Count > 0 && Objects.Count > 0)
-            yaml.Append("---\n");
+            yaml.Append('\n');
         foreach (ImportError error in Errors)
             CommentText.Append(yaml, $"NOT IMPORTED: {error}");
         return yaml.ToString();

@@ -98,7 +98,7 @@ public static class YamlText
 
     private static string Quoted(string text)
     {
-        var quoted = new StringBuilder(text.Length + 2).Append('"');
+        StringBuilder quoted = new StringBuilder(text.Length + 2).Append('"');
         foreach (Rune rune in text.EnumerateRunes())
         {
             if (rune.Value is '"' or '\\')

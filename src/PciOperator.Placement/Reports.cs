@@ -1,7 +1,7 @@
 using PciOperator.Api;
 using PciOperator.Core;
 
-namespace PciOperator.Controller;
+namespace PciOperator.Placement;
 
 /// <summary>
 /// What a node's agent reports, as far as it can be meant. An agent's token is one of many, and the host under it may be

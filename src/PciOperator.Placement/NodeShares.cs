@@ -1,7 +1,7 @@
 using System.Text.Json;
 using PciOperator.Api;
 
-namespace PciOperator.Controller;
+namespace PciOperator.Placement;
 
 /// <summary>What of the specs and the claims fits into one PciNode.</summary>
 internal static class NodeShares
@@ -11,6 +11,9 @@ internal static class NodeShares
 
     /// <summary>As many assignments as the schema takes.</summary>
     public const int MostAssignments = 1024;
+
+    /// <summary>As many claims as a node is given: a few assignments are kept for those that are being decided at the same time.</summary>
+    public const int MostClaims = MostAssignments - 64;
 
     /// <summary>As many devices of one claim as the schema takes.</summary>
     public const int MostDevices = 256;
@@ -40,8 +43,7 @@ internal static class NodeShares
 
     /// <summary>Whether a node has as many claims as its PciNode can say.</summary>
     public static bool IsFull(PciNodeSpec? spec) =>
-        spec?.Assignments is { } assignments
-        && (assignments.Count >= MostAssignments - 64 || Size(assignments) > StoredSize.Assignments - Reserve);
+        spec?.Assignments is { } assignments && (assignments.Count >= MostClaims || Size(assignments) > StoredSize.Assignments - Reserve);
 
     /// <summary>Whether assignments fit into a PciNode.</summary>
     public static bool Fits(IReadOnlyList<PciAssignment> assignments) =>

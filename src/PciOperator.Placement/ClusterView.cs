@@ -3,7 +3,7 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 
-namespace PciOperator.Controller;
+namespace PciOperator.Placement;
 
 /// <summary>
 /// What the whole cluster offers at this moment: the allocator's snapshot, kept up to date one node at a time, with the
@@ -95,6 +95,10 @@ internal sealed class ClusterView
 
         static long Version(PciNode n) => long.TryParse(n.Metadata.ResourceVersion, out long version) ? version : 0;
     }
+
+    /// <summary>Why a claim can't be offered to kube-scheduler on a node; null: it can.</summary>
+    private static RefusalReason? WhyNotOffered(PciNode? node) =>
+        IsRegistered(node) ? null : new("KubeletNotRegistered", "have a kubelet that does not know the agent's DRA plugin");
 
     private static bool IsRegistered(PciNode? node) => node?.Status?.Conditions.IsTrue(Conditions.KubeletRegistered) == true;
 
@@ -194,16 +198,74 @@ internal sealed class ClusterView
         lock (_lock)
             inventory = _inventory;
         Interlocked.Increment(ref _decisions);
-        RefusalReason? Filter(string name) =>
-            WhyNot(claim.Claim, onlyNode, name)
-            ?? (
-                IsRegistered(_nodes.GetValueOrDefault(name)?.PciNode)
-                    ? null
-                    : new("KubeletNotRegistered", "have a kubelet that does not know the agent's DRA plugin")
-            );
+        RefusalReason? Filter(string name) => WhyNot(claim.Claim, onlyNode, name) ?? WhyNotOffered(_nodes.GetValueOrDefault(name)?.PciNode);
         IReadOnlyList<NodeAllocation> ranked = Allocator.Rank(inventory, claim.Requirements, Filter, most, out Decision? refused);
         refusal = refused is null ? "" : refused.Summary + WithheldDevices.Of(inventory.Nodes, Filter, claim, WordOf);
         return ranked;
+    }
+
+    /// <summary>What each node says to a claim: its checks in their order up to the first that fails, and then its devices'; nothing is taken.</summary>
+    /// <param name="claim">The claim.</param>
+    /// <param name="onlyNode">The node where others of its group are; null: any.</param>
+    public IReadOnlyList<NodeAnswer> Explain(ClaimToPlace claim, string? onlyNode)
+    {
+        ClusterInventory inventory;
+        lock (_lock)
+            inventory = _inventory;
+        return [.. inventory.Nodes.Select(node => Answer(claim, onlyNode, node))];
+    }
+
+    /// <summary>How many claims like this one each node could serve, one after the other, until none fits any more; nothing is taken.</summary>
+    public IReadOnlyDictionary<string, int> Capacity(ClaimToPlace claim)
+    {
+        ClusterInventory inventory;
+        lock (_lock)
+            inventory = _inventory;
+        return inventory
+            .Nodes.Where(n => WhyNot(claim.Claim, null, n.Name) is null)
+            .ToDictionary(n => n.Name, n => CountOn(n, claim.Requirements));
+    }
+
+    private int CountOn(NodeInventory node, ClaimRequirements requirements)
+    {
+        int room = NodeShares.MostClaims - (_nodes.GetValueOrDefault(node.Name)?.PciNode?.Spec.Assignments?.Count ?? 0);
+        int count = 0;
+        while (
+            count < room
+            && Allocator.TryNode(node, requirements) is NodeVerdict.Served { Allocation: { } allocation }
+            && allocation.Devices.Count <= NodeShares.MostDevices
+        )
+        {
+            node = node.Take(allocation, $"{requirements.ClaimUid}-{count++}");
+        }
+
+        return count;
+    }
+
+    private NodeAnswer Answer(ClaimToPlace claim, string? onlyNode, NodeInventory node)
+    {
+        NodeFacts? facts = _nodes.GetValueOrDefault(node.Name);
+        var pair = new NodeFilters.Pair(claim.Claim, facts?.Node, facts?.PciNode, facts?.AgentReady == true, onlyNode, node.Name);
+        var checks = new List<(string, RefusalReason?)>();
+        foreach (NodeFilters.Check check in NodeFilters.All)
+        {
+            RefusalReason? reason = check.WhyNot(pair);
+            checks.Add((check.Subject, reason));
+            if (reason is not null)
+                return new NodeAnswer(node.Name, checks, null, "");
+        }
+
+        if (claim.Claim.Spec.BindingMode == BindingMode.WaitForFirstConsumer)
+        {
+            RefusalReason? unknown = WhyNotOffered(facts?.PciNode);
+            checks.Add(("kubelet knows the agent's plugin", unknown));
+            if (unknown is not null)
+                return new NodeAnswer(node.Name, checks, null, "");
+        }
+
+        NodeVerdict verdict = Allocator.TryNode(node, claim.Requirements);
+        string withheld = verdict is NodeVerdict.Served ? "" : WithheldDevices.Of([node], _ => null, claim, WordOf).Trim();
+        return new NodeAnswer(node.Name, checks, verdict, withheld);
     }
 
     private GroupDecision PlaceAlone(ClusterInventory inventory, ClaimToPlace claim, string? onlyNode)
@@ -287,7 +349,7 @@ internal sealed class ClusterView
     private RefusalReason? WhyNot(PassthroughClaim claim, string? onlyNode, string name)
     {
         NodeFacts? facts = _nodes.GetValueOrDefault(name);
-        return NodeFilters.Check(claim, facts?.Node, facts?.PciNode, facts?.AgentReady == true, onlyNode, name);
+        return NodeFilters.WhyNot(claim, facts?.Node, facts?.PciNode, facts?.AgentReady == true, onlyNode, name);
     }
 
     /// <summary>A decision has been written, or given up: the PciNode says the rest.</summary>
@@ -388,7 +450,7 @@ internal sealed class ClusterView
             claim.Spec.BindingMode == BindingMode.WaitForFirstConsumer
             && !IsRegistered(change.PciNode)
             && IsRegistered(_nodes.GetValueOrDefault(name)?.PciNode);
-        return (reached || NodeFilters.Check(claim, change.Node, change.PciNode, change.AgentReady, null, name) is not null)
+        return (reached || NodeFilters.WhyNot(claim, change.Node, change.PciNode, change.AgentReady, null, name) is not null)
             && _nodes.GetValueOrDefault(name)?.Matched is { } matched
             && aliases.Any(a => Means(matched, a));
 
@@ -471,6 +533,9 @@ internal sealed class ClusterView
     private static bool SameSockets(IReadOnlyDictionary<int, int?> a, IReadOnlyDictionary<int, int?> b) =>
         a.Count == b.Count && a.All(p => b.TryGetValue(p.Key, out int? socket) && socket == p.Value);
 
+    /// <summary>What a node offers by its PciNode alone, decisions that are on their way left out.</summary>
+    public static NodeInventory InventoryOf(PciNode node) => Build(node.Metadata.Name, new NodeFacts { PciNode = node });
+
     private static NodeInventory Build(string name, NodeFacts facts)
     {
         PciNodeStatus? status = facts.PciNode?.Status;
@@ -531,6 +596,32 @@ internal sealed class ClusterView
         device.Type == DeviceType.Vf
             ? device.ParentAddress is { } parent && owners.ContainsKey(parent)
             : device.Type == DeviceType.Pf && all.Any(v => v.ParentAddress == device.Address && owners.ContainsKey(v.Address));
+}
+
+/// <summary>What a node says to a claim.</summary>
+/// <param name="Node">The node.</param>
+/// <param name="Checks">Its checks up to the first that fails, each with the reason or null.</param>
+/// <param name="Verdict">What its devices allow; null: a check failed before.</param>
+/// <param name="Withheld">Which devices it keeps back, and why, as a sentence; empty: none.</param>
+internal sealed record NodeAnswer(
+    string Node,
+    IReadOnlyList<(string Subject, RefusalReason? Reason)> Checks,
+    NodeVerdict? Verdict,
+    string Withheld
+)
+{
+    /// <summary>Why not; null: the node can serve it.</summary>
+    public RefusalReason? WhyNot =>
+        Verdict switch
+        {
+            null => Checks[^1].Reason,
+            NodeVerdict.Refused refused => refused.Reason,
+            NodeVerdict.TooComplex complex => complex.Reason,
+            _ => null,
+        };
+
+    /// <summary>The devices that it would give.</summary>
+    public NodeAllocation? Allocation => (Verdict as NodeVerdict.Served)?.Allocation;
 }
 
 /// <summary>A claim and what it asks for.</summary>

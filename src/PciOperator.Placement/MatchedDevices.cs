@@ -1,6 +1,6 @@
 using PciOperator.Core;
 
-namespace PciOperator.Controller;
+namespace PciOperator.Placement;
 
 /// <summary>
 /// How many of a node's devices each spec and alias means, whoever owns them; worked out again only when the hardware or the rules change.

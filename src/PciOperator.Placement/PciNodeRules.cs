@@ -1,7 +1,7 @@
 using System.Text.Json;
 using PciOperator.Api;
 
-namespace PciOperator.Controller;
+namespace PciOperator.Placement;
 
 /// <summary>PciDeviceSpecs as rules of a PciNode.</summary>
 internal static class PciNodeRules

@@ -1,7 +1,7 @@
 using PciOperator.Api;
 using PciOperator.Core;
 
-namespace PciOperator.Controller;
+namespace PciOperator.Placement;
 
 /// <summary>
 /// Devices that a claim could have had but for what their nodes say of them (a guard refuses, used once, not clean): how many, by the word

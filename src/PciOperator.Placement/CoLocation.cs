@@ -1,7 +1,6 @@
 using PciOperator.Api;
-using PciOperator.Kubernetes;
 
-namespace PciOperator.Controller;
+namespace PciOperator.Placement;
 
 /// <summary>Claims that must be on one node.</summary>
 /// <param name="Unplaced">Those without a node, the one asked about first.</param>
@@ -19,13 +18,22 @@ internal sealed record CoLocation(
     public const int Most = 16;
 
     /// <summary>Whether <c>coLocateWith</c> ties a claim to any other, in either direction.</summary>
-    public static bool IsTied(PassthroughClaim claim, WatchCache<PassthroughClaim> claims) =>
-        claim.Spec.CoLocateWith is { Count: > 0 } || claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(claim)).Count > 0;
+    /// <param name="claim">The claim.</param>
+    /// <param name="tiedTo">The claims that name one, given as <c>namespace/name</c>, in their <c>coLocateWith</c>.</param>
+    public static bool IsTied(PassthroughClaim claim, Func<string, IEnumerable<PassthroughClaim>> tiedTo) =>
+        claim.Spec.CoLocateWith is { Count: > 0 } || tiedTo(Name(claim)).Any();
 
     /// <summary>All claims that a claim's <c>coLocateWith</c> ties to it, in either direction and over others.</summary>
-    public static CoLocation GroupOf(PassthroughClaim claim, WatchCache<PassthroughClaim> claims)
+    /// <param name="claim">The claim.</param>
+    /// <param name="find">Finds a claim by name and namespace.</param>
+    /// <param name="tiedTo">The claims that name one, given as <c>namespace/name</c>, in their <c>coLocateWith</c>.</param>
+    public static CoLocation GroupOf(
+        PassthroughClaim claim,
+        Func<string, string, PassthroughClaim?> find,
+        Func<string, IEnumerable<PassthroughClaim>> tiedTo
+    )
     {
-        if (!IsTied(claim, claims))
+        if (!IsTied(claim, tiedTo))
             return new CoLocation([claim], [], null);
 
         string ns = claim.Metadata.NamespaceProperty;
@@ -35,7 +43,7 @@ internal sealed record CoLocation(
         {
             foreach (string name in member.Spec.CoLocateWith ?? [])
             {
-                if (claims.Get(name, ns) is not { Metadata.DeletionTimestamp: null } other)
+                if (find(name, ns) is not { Metadata.DeletionTimestamp: null } other)
                     return new CoLocation([], [], name);
                 if (members.TryAdd(name, other))
                     open.Enqueue(other);
@@ -43,7 +51,7 @@ internal sealed record CoLocation(
                     return new CoLocation([], [], null, TooMany: true);
             }
 
-            foreach (PassthroughClaim other in claims.ByIndex(ControllerCaches.ByCoLocatedName, Name(member)))
+            foreach (PassthroughClaim other in tiedTo(Name(member)))
             {
                 if (other.Metadata.DeletionTimestamp is null && members.TryAdd(other.Metadata.Name!, other))
                     open.Enqueue(other);
