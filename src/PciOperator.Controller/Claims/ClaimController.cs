@@ -166,8 +166,7 @@ internal sealed class ClaimController(
     private IReadOnlyCollection<PassthroughClaim> TiedTo(string name) => caches.Claims.ByIndex(ControllerCaches.ByCoLocatedName, name);
 
     /// <summary>Whether other claims go by which node the claim's status names.</summary>
-    private bool AreOthersToKnow(PassthroughClaim claim) =>
-        CoLocation.IsTied(claim, TiedTo) || TemplateClaim.OwnerOf(claim) is not null;
+    private bool AreOthersToKnow(PassthroughClaim claim) => CoLocation.IsTied(claim, TiedTo) || TemplateClaim.OwnerOf(claim) is not null;
 
     /// <summary>
     /// How much longer a step of a claim's way is not said, since as a rule the next one replaces it before anybody has read it; null: it takes long
