@@ -245,6 +245,10 @@ public sealed class OwnLabTests : IAsyncDisposable
 
         Assert.Contains("PciNode n1 has devices that can't be meant, and are left out: 1", said.Error, StringComparison.Ordinal);
         Assert.Equal(11, found.Length);
+
+        Said why = await RunAsync(0, "explain", "evil");
+        Assert.Equal(ExitCodes.No, why.Code);
+        Assert.Contains("There is no usable PciAlias a; there are: none.", why.Out, StringComparison.Ordinal);
     }
 
     [Fact]

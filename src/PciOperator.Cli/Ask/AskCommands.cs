@@ -122,6 +122,19 @@ internal static class AskCommands
             return told;
 
         ClusterSnapshot cluster = await ClusterSnapshot.LoadAsync(session);
+        try
+        {
+            return Decide(cluster, claim, told);
+        }
+        catch (CliException missing) when (missing.ExitCode == ExitCodes.NotFound)
+        {
+            // An alias that is not there is why the claim waits.
+            return told with { Fits = false, Summary = missing.Message };
+        }
+    }
+
+    private static ExplanationView Decide(ClusterSnapshot cluster, PassthroughClaim claim, ExplanationView told)
+    {
         CoLocation group = cluster.GroupOf(claim);
         if (group.Missing is { } missing)
         {
