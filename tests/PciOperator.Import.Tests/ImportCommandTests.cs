@@ -45,6 +45,18 @@ public class ImportCommandTests
     }
 
     [Theory]
+    [InlineData("[")]
+    [InlineData("{a: ")]
+    [InlineData("- ")]
+    public async Task A_file_nested_without_end_is_refused(string level)
+    {
+        string text = string.Concat(Enumerable.Repeat(level, 20_000));
+        (int code, _, string error) = await GoldenCase.RunAsync(Files, ["sriov", "-"], text);
+        Assert.Equal(1, code);
+        Assert.Contains("nested more than 100 deep", error, StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("x\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: evil}\n#")]
     [InlineData("x\r---\rkind: Secret")]
     [InlineData("x\u0085---\u2028kind: Secret\u2029")]

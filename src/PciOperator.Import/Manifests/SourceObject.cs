@@ -1,5 +1,6 @@
 using System.Globalization;
 using YamlDotNet.Core;
+using YamlDotNet.Core.Events;
 using YamlDotNet.RepresentationModel;
 
 namespace PciOperator.Import;
@@ -8,6 +9,7 @@ namespace PciOperator.Import;
 internal sealed class SourceObject
 {
     private const int DeepestList = 4;
+    private const int DeepestNode = 100;
 
     private SourceObject(string file, YamlMappingNode root)
     {
@@ -43,7 +45,9 @@ internal sealed class SourceObject
         var stream = new YamlStream();
         try
         {
-            stream.Load(new StringReader(file.Text.TrimStart('\uFEFF')));
+            string text = file.Text.TrimStart('\uFEFF');
+            CheckDepth(text);
+            stream.Load(new StringReader(text));
         }
         catch (YamlException e)
         {
@@ -55,6 +59,21 @@ internal sealed class SourceObject
         foreach (YamlDocument document in stream.Documents)
             Take(file, document.RootNode, manifests, draft, 0);
         return manifests;
+    }
+
+    // The library builds its tree by recursion, and a stack that overflows can't be caught.
+    private static void CheckDepth(string text)
+    {
+        var parser = new Parser(new StringReader(text));
+        for (int depth = 0; parser.MoveNext(); )
+        {
+            if (parser.Current is MappingStart or SequenceStart)
+                depth++;
+            else if (parser.Current is MappingEnd or SequenceEnd)
+                depth--;
+            if (depth > DeepestNode)
+                throw new YamlException(parser.Current!.Start, parser.Current.End, $"it is nested more than {DeepestNode} deep");
+        }
     }
 
     private static void Take(SourceFile file, YamlNode node, List<SourceObject> manifests, ImportDraft draft, int depth)
