@@ -55,11 +55,13 @@ internal static class NodeShares
         {
             size += AssignmentSize + assignment.ClaimNamespace.Length + assignment.ClaimName.Length;
             foreach (AssignedDevice device in assignment.Devices)
+            {
                 size +=
                     DeviceSize
                     + (device.StableId?.Length ?? 0)
                     + (device.Request?.Length ?? 0)
                     + (device.Alias is { } alias ? AliasSize + alias.Length : 0);
+            }
         }
 
         return size;

@@ -30,7 +30,9 @@ internal sealed class QuotaWakes(ControllerCaches caches, QuotaLedger ledger, Ac
                 .Select(c => c.Metadata.NamespaceProperty)
                 .Distinct()
         )
+        {
             Add(ns);
+        }
     }
 
     /// <summary>Brings them back.</summary>
