@@ -86,6 +86,14 @@ public sealed partial record PassthroughClaimSpec
     public BindingMode BindingMode { get; set; } = BindingMode.Immediate;
 
     /// <summary>
+    /// The PriorityClass (scheduling.k8s.io) by whose value the claim is served among those that wait: higher ones first, and of equal ones each
+    /// namespace in turn. Nobody's devices are taken away for it. Absent: the class that is everybody's default, else 0; a template's claim has
+    /// its pod's priority.
+    /// </summary>
+    [Length(1, 253)]
+    public string? PriorityClassName { get; set; }
+
+    /// <summary>
     /// How a VM or pod gets the devices: `DRA`, by the ResourceClaim of the claim's name, or `DevicePlugin`, by the extended resource that
     /// status.resourceName names, or `None`, for who runs on the node without Kubernetes (QEMU, libvirt). Absent: as the installation says, which
     /// is by DRA where the cluster serves resource.k8s.io/v1, else by the device plugin.

@@ -28,4 +28,7 @@ public sealed record PassthroughRequest
 
     /// <summary>Taints of nodes that are tolerated, as a PassthroughClaim's.</summary>
     public IReadOnlyList<ClaimToleration>? Tolerations { get; set; }
+
+    /// <summary>The PriorityClass, as a PassthroughClaim's; absent: the pod's priority.</summary>
+    public string? PriorityClassName { get; set; }
 }

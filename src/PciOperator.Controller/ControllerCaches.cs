@@ -66,6 +66,7 @@ internal sealed class ControllerCaches
         Specs = new(client, time: time, logger: log, metrics: metrics);
         Aliases = new(client, time: time, logger: log, metrics: metrics);
         Claims = new(client, time: time, logger: log, metrics: metrics);
+        PriorityClasses = new(client, time: time, logger: log, metrics: metrics);
         Quotas = new(client, time: time, logger: log, metrics: metrics);
         Namespaces = new(client, time: time, logger: log, metrics: metrics);
         AgentPods = new(client, options.AgentNamespace, new ListOptions { LabelSelector = options.AgentSelector }, time, log, metrics);
@@ -118,6 +119,8 @@ internal sealed class ControllerCaches
 
     public WatchCache<PciQuota> Quotas { get; }
 
+    public WatchCache<V1PriorityClass> PriorityClasses { get; }
+
     public WatchCache<V1Pod> AgentPods { get; }
 
     /// <summary>The ResourceClaims that are labelled as ours; null: the cluster serves none.</summary>
@@ -149,6 +152,7 @@ internal sealed class ControllerCaches
             AnyCache.Of(Claims),
             AnyCache.Of(Namespaces),
             AnyCache.Of(Quotas),
+            AnyCache.Of(PriorityClasses),
             AnyCache.Of(AgentPods),
             AnyCache.Of(ResourceClaims),
             AnyCache.Of(ResourceSlices),

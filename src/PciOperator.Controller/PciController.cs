@@ -79,6 +79,9 @@ public sealed class PciController
         var view = new ClusterView();
         var leftOut = new LeftOutSpecs();
         var writer = new PciNodeWriter(_client, caches.PciNodes, _time, _metrics);
+        ControllerLoop<PassthroughClaim>? claimLoop = null;
+        var line = new WaitingLine(key => claimLoop?.Enqueue(key));
+        var priorities = new ClaimPriorities(caches);
         var ledger = new QuotaLedger(_client, caches, _options, _time, _metrics);
 
         var claims = new ControllerLoop<PassthroughClaim>(
@@ -94,6 +97,8 @@ public sealed class PciController
                 new CandidateNodes(view, caches, dra),
                 new AliasAccess(caches.Aliases, caches.Namespaces),
                 ledger,
+                line,
+                priorities,
                 _events,
                 _metrics,
                 _time,
@@ -105,6 +110,16 @@ public sealed class PciController
             metrics: _metrics,
             time: _time
         );
+        claimLoop = claims;
+        // All have their places before the first of them is looked at.
+        void Wake(IReadOnlyList<PassthroughClaim> woken)
+        {
+            foreach (PassthroughClaim claim in woken)
+                line.Wake(claim, priorities.Of(claim) ?? 0);
+            foreach (PassthroughClaim claim in woken)
+                claims.Enqueue(EntityKey.Of(claim));
+        }
+
         var nodes = new ControllerLoop<V1Node>(
             "nodes",
             caches.Nodes,
@@ -166,15 +181,23 @@ public sealed class PciController
             _time,
             () =>
             {
+                var atOnce = new List<PassthroughClaim>();
                 Func<PassthroughClaim, bool> concerns = view.TakeChanges();
                 foreach (PassthroughClaim? claim in caches.Claims.ByIndex(ControllerCaches.ByPending, "true").Where(concerns))
                 {
                     // A decision that comes to nothing makes its devices free again, which must not wake the claim whose decision it was,
                     // ever again.
                     var key = EntityKey.Of(claim);
-                    if (!claims.BacksOff(key))
-                        claims.EnqueueAfter(key, wakes.DelayOf(claim.Metadata.Uid!));
+                    if (claims.BacksOff(key))
+                        continue;
+                    TimeSpan delay = wakes.DelayOf(claim.Metadata.Uid!);
+                    if (delay > TimeSpan.Zero)
+                        claims.EnqueueAfter(key, delay);
+                    else
+                        atOnce.Add(claim);
                 }
+
+                Wake(atOnce);
             }
         );
         var counts = new Debounce(
@@ -197,7 +220,7 @@ public sealed class PciController
                     quotas.Enqueue(EntityKey.Of(quota));
             }
         );
-        var quotaWakes = new QuotaWakes(caches, ledger, claims.Enqueue);
+        var quotaWakes = new QuotaWakes(caches, ledger, priorities, Wake);
         var room = new Debounce(_options.KickDelay, _time, quotaWakes.Run);
         quotaWakes.Asked += room.Trigger;
         ConnectQuotas(caches, ledger, quotaWakes, use);
@@ -544,6 +567,18 @@ public sealed class PciController
                 {
                     claims.Enqueue(EntityKey.Of(claim));
                 }
+            }
+        });
+
+        caches.PriorityClasses.OnChange(change =>
+        {
+            foreach (
+                PassthroughClaim claim in caches
+                    .Claims.ByIndex(ControllerCaches.ByPending, "true")
+                    .Where(c => c.Status.Reason(Conditions.Scheduled) == ClaimPriorities.NotFound)
+            )
+            {
+                claims.Enqueue(EntityKey.Of(claim));
             }
         });
 

@@ -420,6 +420,16 @@ internal sealed class ClusterView
     private bool IsPlaced(string claimUid) =>
         _assigned.GetViewBetween((claimUid, ""), (claimUid, "\uffff")).Any(a => !IsGone(a.Node)) || _assumed.Contains(claimUid);
 
+    /// <summary>Whether something has changed since <see cref="TakeChanges"/> was asked last.</summary>
+    public bool HasChanges
+    {
+        get
+        {
+            lock (_lock)
+                return _changedNodes.Count + _changedAliases.Count > 0;
+        }
+    }
+
     /// <summary>
     /// What has changed since this was asked last, as a question about a claim that waits: whether it may help the claim, or is news for
     /// it. A node that is no longer usable, devices that no alias of the claim means, and a change that the claim's own selectors and

@@ -56,9 +56,14 @@ internal static class NodeShares
         foreach (PciAssignment assignment in assignments)
         {
             size += AssignmentSize + assignment.ClaimNamespace.Length + assignment.ClaimName.Length;
-            size += assignment.Devices.Sum(d =>
-                DeviceSize + (d.StableId?.Length ?? 0) + (d.Request?.Length ?? 0) + (d.Alias is { } alias ? AliasSize + alias.Length : 0)
-            );
+            foreach (AssignedDevice device in assignment.Devices)
+            {
+                size +=
+                    DeviceSize
+                    + (device.StableId?.Length ?? 0)
+                    + (device.Request?.Length ?? 0)
+                    + (device.Alias is { } alias ? AliasSize + alias.Length : 0);
+            }
         }
 
         return size;

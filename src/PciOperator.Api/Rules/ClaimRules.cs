@@ -66,6 +66,20 @@ public sealed partial record PassthroughClaimSpec : IHasCelRules<PassthroughClai
             FieldRule.DnsSubdomain,
             "nodeName is the name of one node, such as worker-3; labels go into nodeSelector"
         ),
+        FieldRule.Matches<PassthroughClaimSpec>(
+            "priorityClassName",
+            s => s.PriorityClassName,
+            FieldRule.DnsSubdomain,
+            "priorityClassName is a PriorityClass' name, as kubectl get priorityclasses shows them; its number is in the class"
+        ),
+        new(
+            "!has(self.priorityClassName) || !self.priorityClassName.startsWith('system-')",
+            "the PriorityClasses system-… are for what keeps a cluster alive, not for claims: name another, or none",
+            s => s.PriorityClassName?.StartsWith("system-", StringComparison.Ordinal) != true
+        )
+        {
+            FieldPath = ".priorityClassName",
+        },
         FieldRule.Labels<PassthroughClaimSpec>("nodeSelector", s => s.NodeSelector),
         FieldRule.AllMatch<PassthroughClaimSpec>(
             "coLocateWith",
@@ -91,6 +105,7 @@ public sealed partial record PassthroughClaimSpec : IHasCelRules<PassthroughClai
         && Same(Tolerations, other.Tolerations)
         && Same(CoLocateWith?.Order(StringComparer.Ordinal), other.CoLocateWith?.Order(StringComparer.Ordinal))
         && BindingMode == other.BindingMode
+        && PriorityClassName == other.PriorityClassName
         && Delivery == other.Delivery;
 
     private static bool Same<T>(IEnumerable<T>? one, IEnumerable<T>? other) =>

@@ -28,6 +28,8 @@ internal sealed class ClaimController(
     CandidateNodes candidateNodes,
     AliasAccess access,
     QuotaLedger quotas,
+    WaitingLine line,
+    ClaimPriorities priorities,
     EventRecorder events,
     CollectorRegistry metrics,
     TimeProvider time,
@@ -71,6 +73,8 @@ internal sealed class ClaimController(
     /// <inheritdoc/>
     public async Task<ReconciliationResult> ReconcileAsync(PassthroughClaim entity, CancellationToken ct)
     {
+        string uid = entity.Metadata.Uid!;
+        line.Begin(uid);
         try
         {
             return await AdvanceAsync(entity, ct);
@@ -78,6 +82,10 @@ internal sealed class ClaimController(
         catch (ApiException gone) when (gone.IsNotFound && gone.Status.Details?.Kind == "passthroughclaims")
         {
             return ReconciliationResult.Done; // it went meanwhile; the cache is about to hear of it
+        }
+        finally
+        {
+            line.End(uid);
         }
     }
 
@@ -97,6 +105,7 @@ internal sealed class ClaimController(
 
         if (assignment is null)
             return await PlaceAsync(claim, ct);
+        line.Forget(claim.Metadata.Uid!);
 
         node = Reports.Readable(node!);
         AssignmentStatus? report = node.Status?.Assignments?.FirstOrDefault(a => a.ClaimUid == claim.Metadata.Uid);
@@ -323,6 +332,16 @@ internal sealed class ClaimController(
         }
 
         var group = CoLocation.GroupOf(claim, caches.Claims.Get, TiedTo);
+        if (priorities.Of(claim) is not { } priority)
+        {
+            return await PendAsync(
+                claim,
+                ClaimPriorities.NotFound,
+                $"there is no PriorityClass {claim.Spec.PriorityClassName}: name one that kubectl get priorityclasses shows, or none",
+                ct
+            );
+        }
+
         if (group.Missing is { } missing)
         {
             return await PendAsync(
@@ -409,9 +428,13 @@ internal sealed class ClaimController(
             onlyNode = reserved;
         }
 
-        long began = time.GetTimestamp();
-        GroupDecision decision = view.Place(toPlace, onlyNode);
-        _deciding.Observe(time.GetElapsedTime(began).TotalSeconds);
+        if (line.MustYield(claim, priority, view.HasChanges))
+            return ReconciliationResult.After(options.KickDelay);
+        if (!line.TakeTurn(claim, priority))
+            return ReconciliationResult.Parked;
+        GroupDecision decision = Decide(claim, toPlace, onlyNode);
+        if (decision.Node is null && !ReferenceEquals(decision, GroupDecision.Busy))
+            line.Rest(claim.Metadata.Uid!, priority);
         if (ReferenceEquals(decision, GroupDecision.Busy))
             return ReconciliationResult.After(options.BusyDelay);
         if (decision.Node is null)
@@ -443,6 +466,24 @@ internal sealed class ClaimController(
         // With the assignment in the cache the next look writes the status. What was lost is decided again, less and less often as long as
         // it is lost again: a node whose report and spec contradict each other would be decided for thousands of times a second.
         return placed ? ReconciliationResult.After(TimeSpan.Zero) : ReconciliationResult.Retry;
+    }
+
+    /// <summary>Decides for a claim whose turn it is, and ends its turn.</summary>
+    private GroupDecision Decide(PassthroughClaim claim, List<ClaimToPlace> toPlace, string? onlyNode)
+    {
+        bool served = false;
+        try
+        {
+            long began = time.GetTimestamp();
+            GroupDecision decision = view.Place(toPlace, onlyNode);
+            _deciding.Observe(time.GetElapsedTime(began).TotalSeconds);
+            served = decision.Node is not null;
+            return decision;
+        }
+        finally
+        {
+            line.Leave(claim, served);
+        }
     }
 
     /// <summary>Gives the devices of a decision away: reserves them where a quota holds, and writes the assignment.</summary>
@@ -780,6 +821,7 @@ internal sealed class ClaimController(
         _pended.TryRemove(uid, out _);
         _passing.TryRemove(uid, out _);
         _waits.TryRemove(uid, out _);
+        line.Forget(uid);
         _closed.TryRemove(uid, out _);
         foreach ((string Uid, string Node) key in _withdrawn.Keys.Where(k => k.Uid == uid))
             _withdrawn.TryRemove(key, out _);

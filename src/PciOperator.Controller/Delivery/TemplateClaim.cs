@@ -115,6 +115,7 @@ internal sealed partial record TemplateClaim(Resourcev1ResourceClaim Resource, s
                 NumaPolicy = Request.NumaPolicy,
                 GuestNuma = Request.GuestNuma,
                 Tolerations = Request.Tolerations,
+                PriorityClassName = Request.PriorityClassName,
                 BindingMode = BindingMode.WaitForFirstConsumer,
                 Delivery = Delivery.DRA,
             },

@@ -1,10 +1,14 @@
 using PciOperator.Api;
-using PciOperator.Kubernetes;
 
 namespace PciOperator.Controller;
 
 /// <summary>Brings back claims that a quota kept waiting when there is room: of each namespace those that there is room for, and no others.</summary>
-internal sealed class QuotaWakes(ControllerCaches caches, QuotaLedger ledger, Action<EntityKey> enqueue)
+internal sealed class QuotaWakes(
+    ControllerCaches caches,
+    QuotaLedger ledger,
+    ClaimPriorities priorities,
+    Action<IReadOnlyList<PassthroughClaim>> wake
+)
 {
     private readonly Lock _lock = new();
     private HashSet<string> _namespaces = [];
@@ -30,7 +34,9 @@ internal sealed class QuotaWakes(ControllerCaches caches, QuotaLedger ledger, Ac
                 .Select(c => c.Metadata.NamespaceProperty)
                 .Distinct()
         )
+        {
             Add(ns);
+        }
     }
 
     /// <summary>Brings them back.</summary>
@@ -44,15 +50,15 @@ internal sealed class QuotaWakes(ControllerCaches caches, QuotaLedger ledger, Ac
             var waiting = caches.Claims.ByIndex(ControllerCaches.ByPendingNamespace, ns).Where(Waits).ToList();
             if (waiting.Count == 0)
                 continue;
-            foreach (
-                PassthroughClaim claim in ledger.ThatFit(
+            wake(
+                ledger.ThatFit(
                     ns,
-                    waiting.OrderBy(c => c.Metadata.CreationTimestamp).ThenBy(c => c.Metadata.Uid, StringComparer.Ordinal)
+                    waiting
+                        .OrderByDescending(c => priorities.Of(c) ?? int.MinValue)
+                        .ThenBy(c => c.Metadata.CreationTimestamp)
+                        .ThenBy(c => c.Metadata.Uid, StringComparer.Ordinal)
                 )
-            )
-            {
-                enqueue(EntityKey.Of(claim));
-            }
+            );
         }
     }
 

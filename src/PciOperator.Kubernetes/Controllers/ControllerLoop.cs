@@ -74,7 +74,7 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         MetricFactory factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
         _reconciles = factory.CreateCounter(
             "pcioperator_reconcile_total",
-            "Reconciles by controller and result (success, requeue, requeue_after, conflict, error).",
+            "Reconciles by controller and result (success, parked, requeue, requeue_after, conflict, error).",
             ["controller", "result"]
         );
         _errors = factory
@@ -185,6 +185,9 @@ public sealed class ControllerLoop<TEntity> : IDisposable
         try
         {
             ReconciliationResult result = await ReconcileNewestAsync(key, ct);
+            if (result.IsParked)
+                return "parked";
+
             if (result.RequeueAfter is { } delay)
             {
                 _queue.Forget(key);

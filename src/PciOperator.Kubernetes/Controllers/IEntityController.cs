@@ -39,9 +39,15 @@ public readonly record struct ReconciliationResult
     /// <summary>Again, with growing delays, as after an error but without one.</summary>
     public static ReconciliationResult Retry => new() { Requeue = true };
 
+    /// <summary>Not before somebody asks for it, who will; backoff goes on where it was.</summary>
+    public static ReconciliationResult Parked => new() { IsParked = true };
+
     /// <summary>When again; null: by <see cref="Requeue"/>.</summary>
     public TimeSpan? RequeueAfter { get; private init; }
 
     /// <summary>Whether to come back with backoff.</summary>
     public bool Requeue { get; private init; }
+
+    /// <summary>Whether somebody will ask for it, and nothing was found out about it.</summary>
+    public bool IsParked { get; private init; }
 }

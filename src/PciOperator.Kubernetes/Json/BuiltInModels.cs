@@ -19,7 +19,8 @@ internal static class BuiltInModels
         [typeof(V1NodeSystemInfo)] = ["bootID", "kernelVersion"],
         [typeof(V1NamespaceSpec)] = [],
         [typeof(V1NamespaceStatus)] = ["phase"],
-        [typeof(V1PodSpec)] = ["nodeName", "resourceClaims"],
+        [typeof(V1PriorityClass)] = ["apiVersion", "kind", "metadata", "value", "globalDefault"],
+        [typeof(V1PodSpec)] = ["nodeName", "priority", "resourceClaims"],
         [typeof(V1PodStatus)] = ["phase", "conditions", "resourceClaimStatuses"],
         [typeof(V1PodCondition)] = ["type", "status", "reason", "message", "lastTransitionTime"],
     };
@@ -35,7 +36,11 @@ internal static class BuiltInModels
 
     /// <summary>Whether the library's kind has no namespace, which its attributes do not say.</summary>
     public static bool IsClusterScoped(Type kind) =>
-        kind == typeof(V1Node) || kind == typeof(V1Namespace) || kind == typeof(V1ResourceSlice) || kind == typeof(V1DeviceClass);
+        kind == typeof(V1Node)
+        || kind == typeof(V1Namespace)
+        || kind == typeof(V1PriorityClass)
+        || kind == typeof(V1ResourceSlice)
+        || kind == typeof(V1DeviceClass);
 
     /// <summary>Changes the JSON metadata of a model.</summary>
     public static void Modify(JsonTypeInfo type)
@@ -92,6 +97,7 @@ internal static class BuiltInModels
 [JsonSerializable(typeof(V1Node))]
 [JsonSerializable(typeof(V1Pod))]
 [JsonSerializable(typeof(V1Namespace))]
+[JsonSerializable(typeof(V1PriorityClass))]
 [JsonSerializable(typeof(V1ConfigMap))]
 [JsonSerializable(typeof(V1Condition))]
 [JsonSerializable(typeof(Eventsv1Event))]
