@@ -112,7 +112,9 @@ public sealed class RestartTests
                 await KilledAsync(before, index, reboot, releasing: false);
                 index = TestScope.Next(index, 5)
             )
+            {
                 points++;
+            }
         }
 
         // The checkpoint, and for each of four devices its metadata and the file that mounts it, and the devices' file.
@@ -133,7 +135,9 @@ public sealed class RestartTests
                 await KilledAsync(before, index, reboot, releasing: true);
                 index = TestScope.Next(index, 5)
             )
+            {
                 points++;
+            }
         }
 
         Assert.True(points >= TestScope.Cases(2 * 10, 5), $"only {points} points");
