@@ -52,7 +52,9 @@ public sealed class WaitingLineTests
                 foreach (
                     IGrouping<string, (PassthroughClaim Claim, int Priority)> ns in level.GroupBy(s => s.Claim.Metadata.NamespaceProperty)
                 )
+                {
                     Assert.Equal(ns.OrderBy(s => s.Claim.Metadata.Name, StringComparer.Ordinal), ns);
+                }
             }
         }
     }
