@@ -70,10 +70,66 @@ public sealed class OwnLabTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task What_a_namespace_may_not_have_is_said_whatever_nodes_have()
+    {
+        await StartAsync();
+        await Manifests.ApplyAsync(
+            Cluster.Client,
+            """
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PciAlias
+            metadata: {name: gold}
+            spec:
+              devices: [{vendorId: "10de", productId: "1eb8"}]
+              namespaceSelector: {matchLabels: {tier: gold}}
+            ---
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PciAlias
+            metadata: {name: nv}
+            spec:
+              devices: [{vendorId: "10de", productId: "1eb8"}]
+            ---
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PciQuota
+            metadata: {name: q}
+            spec:
+              namespaces: [default]
+              limits: [{alias: nv, devices: 1}]
+            ---
+            apiVersion: pcioperator.io/v1alpha1
+            kind: PassthroughClaim
+            metadata: {name: two, namespace: default}
+            spec:
+              requests: [{name: nv, alias: nv, count: 2}]
+            """
+        );
+        const string quota = "PciQuota q: namespace default has 0 of the 1 device of alias nv that it may have, and the claim asks for 2.";
+        foreach (
+            (string line, string why) in ((string, string)[])
+                [
+                    (
+                        "simulate --alias gold:1",
+                        "Namespace default may not ask for alias gold: its namespaceSelector says which namespaces may."
+                    ),
+                    ("simulate --alias nv:2", quota),
+                    ("explain two", quota),
+                ]
+        )
+        {
+            Said said = await RunAsync(0, line.Split(' '));
+            Assert.Equal((ExitCodes.No, ""), (said.Code, said.Error));
+            Assert.Contains(why, said.Out, StringComparison.Ordinal);
+        }
+
+        // One would not be too many.
+        Assert.DoesNotContain("PciQuota", (await RunAsync(0, "simulate", "--alias", "nv:1")).Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_cluster_without_the_resources_is_called_that()
     {
         await StartAsync();
-        foreach (string crd in (string[])["pcinodes", "passthroughclaims", "pcialiases", "pcidevicespecs"])
+        foreach (string crd in (string[])["pcinodes", "passthroughclaims", "pcialiases", "pciquotas", "pcidevicespecs"])
         {
             (
                 await Cluster.Client.SendRawAsync(

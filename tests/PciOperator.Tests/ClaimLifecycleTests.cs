@@ -8,6 +8,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>Claim to release against the sandbox's API server.</summary>
+[Turns(2)]
 public sealed class SandboxClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: false);

@@ -6,6 +6,7 @@ using static PciOperator.Tests.Answers;
 namespace PciOperator.Tests;
 
 /// <summary>Who can come by a device through resource.k8s.io or an extended resource on a real API server with <c>config/</c>.</summary>
+[Turns(4)]
 public sealed class DeliveryPolicyTests : IAsyncLifetime
 {
     private const string Resource = "/apis/resource.k8s.io/v1";
@@ -107,7 +108,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
         await _server.DisposeAsync();
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_for_our_devices_is_made_by_the_controller_alone()
     {
         const string sentence =
@@ -184,7 +185,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
         await AllowedAsync(Controller, HttpMethod.Delete, Claims + "/c", null, null);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_template_for_our_devices_keeps_to_its_namespace_and_says_what_it_wants()
     {
         await AllowedAsync(Tenant, HttpMethod.Post, Templates, null, Template(Request("gpu", selector: ForTeamsTemplate)));
@@ -316,7 +317,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Kubernetes_makes_claims_of_templates_that_keep_to_their_namespace()
     {
         await AllowedAsync(
@@ -363,7 +364,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
         await AllowedAsync(Scheduler, HttpMethod.Patch, Claims + "/vm-gpu-1/status", Merge, Allocation("claim-u7", "gpu"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Nobody_allocates_a_device_to_a_claim_of_somebody_else()
     {
         await AllowedAsync(Controller, HttpMethod.Post, Claims, null, Claim("c", Request("gpu"), OwnerReference));
@@ -423,7 +424,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_is_stored_already_can_be_taken_back()
     {
         await AllowedAsync(_admin, HttpMethod.Patch, Foreign + "/waits/status", Merge, Allocation("claim-u1", "d"));
@@ -438,7 +439,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
         await AllowedAsync(Scheduler, HttpMethod.Patch, Foreign + "/waits/status", Merge, """{"status":null}""");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task The_controller_alone_says_what_has_become_of_a_device()
     {
         const string bound =
@@ -473,7 +474,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Devices_are_offered_by_the_controller_alone()
     {
         const string sentence = "ResourceSlices of driver pcioperator.io are written by PciOperator's controller alone";
@@ -492,7 +493,7 @@ public sealed class DeliveryPolicyTests : IAsyncLifetime
         await AllowedAsync(Controller, HttpMethod.Delete, Slices + "/claim-u1", null, null);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_pod_asks_for_extended_resources_of_its_own_namespace_alone()
     {
         await AllowedAsync(Tenant, HttpMethod.Post, Pods("team"), null, Pod("pcioperator.io/team.c"));

@@ -3,6 +3,7 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -13,6 +14,7 @@ public sealed class SandboxDriftTests(ITestOutputHelper output) : DriftTests(out
 }
 
 /// <summary>The same against a real one.</summary>
+[Turns(5)]
 public sealed class RealDriftTests(ITestOutputHelper output) : DriftTests(output)
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
@@ -27,7 +29,7 @@ public abstract class DriftTests(ITestOutputHelper output)
 
     protected abstract Task<LabCluster> StartAsync();
 
-    [Fact]
+    [TurnFact]
     public async Task A_claimed_device_that_is_pulled_out_is_said_on_claim_and_PciNode_and_comes_back_by_itself()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -83,7 +85,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_whose_device_is_gone_for_good_can_be_deleted()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -98,7 +100,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         Assert.Empty(lab.Host(Node).Files.List("/var/lib/pcioperator/journal"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Another_card_at_the_address_is_said_and_never_touched()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -164,7 +166,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_device_that_somebody_unbinds_is_said_and_bound_again_when_its_guest_is_gone()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);
@@ -195,7 +197,7 @@ public abstract class DriftTests(ITestOutputHelper output)
         Assert.Equal("vfio-pci", lab.Driver(Node, audio));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_device_that_a_guard_keeps_back_is_counted_to_the_claim_that_waits_for_it_and_named_on_the_PciNode()
     {
         await using LabCluster lab = await (await StartAsync()).WithNodesAsync(1);

@@ -5,15 +5,17 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Core;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
 /// <summary>What the controller writes for a claim that waits for a pod, and in which order.</summary>
+[Turns(3)]
 public sealed class LeanWaitingClaimTests
 {
     private static readonly TimeSpan Never = TimeSpan.FromMinutes(10);
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_whose_pod_is_there_is_written_one_status_which_names_the_node_before_the_scheduler_is_answered()
     {
         var calls = new ConcurrentQueue<string>();
@@ -41,7 +43,7 @@ public sealed class LeanWaitingClaimTests
         Assert.Equal(1, calls.Count(c => c == "POST resourceclaims"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_takes_longer_is_said()
     {
         HoldingState state = HoldingState.Preparing;
@@ -56,7 +58,7 @@ public sealed class LeanWaitingClaimTests
         await lab.SaysAsync("vm", Conditions.Ready, "True", "Ready");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_node_that_refuses_before_anything_was_said_of_it_is_said()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(
@@ -71,7 +73,7 @@ public sealed class LeanWaitingClaimTests
         Assert.Equal("node-1", claim.Status!.Refusals![0].NodeName);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_that_others_are_tied_to_names_its_node_at_once()
     {
         await using DeliveryLab lab = await DeliveryLab.StartAsync(
@@ -97,7 +99,7 @@ public sealed class LeanWaitingClaimTests
     /// A controller that was killed between its answer and the offer of one node leaves an offer of several, by which the next pod may be given
     /// another node.
     /// </summary>
-    [Fact]
+    [TurnFact]
     public async Task Another_node_than_the_claim_has_is_refused_only_after_it_is_no_longer_offered()
     {
         var calls = new ConcurrentQueue<string>();

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -11,6 +12,7 @@ public sealed class SandboxOddObjectTests : OddObjectTests
 }
 
 /// <summary>The same against a real one.</summary>
+[Turns(2)]
 public sealed class RealOddObjectTests : OddObjectTests
 {
     protected override bool Real => true;
@@ -23,7 +25,7 @@ public abstract class OddObjectTests
 
     protected abstract bool Real { get; }
 
-    [Fact]
+    [TurnFact]
     public async Task Others_are_served_while_a_claim_a_PciNode_and_a_spec_have_times_that_only_the_server_reads()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(2);
@@ -47,7 +49,7 @@ public abstract class OddObjectTests
         await lab.GoneAsync("first");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Finalizers_of_others_stay_as_they_are()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real)).WithNodesAsync(1);

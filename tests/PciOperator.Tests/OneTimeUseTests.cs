@@ -2,6 +2,7 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -12,6 +13,7 @@ public sealed class SandboxOneTimeUseTests : OneTimeUseTests
 }
 
 /// <summary>Against a real one, with the service accounts' rights alone.</summary>
+[Turns(3)]
 public sealed class InstalledOneTimeUseTests : OneTimeUseTests
 {
     protected override Task<LabCluster> StartAsync(bool controller) => LabCluster.StartAsync(real: true, controller, installed: true);
@@ -24,7 +26,7 @@ public abstract class OneTimeUseTests
 
     protected abstract Task<LabCluster> StartAsync(bool controller);
 
-    [Fact]
+    [TurnFact]
     public async Task A_device_that_was_used_once_is_withheld_until_an_administrator_frees_it()
     {
         await using LabCluster lab = await WithOneTimeDriveAsync();
@@ -53,7 +55,7 @@ public abstract class OneTimeUseTests
         await WithheldAsync(lab, drive);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Freeing_what_a_claim_has_frees_nothing_and_says_so()
     {
         await using LabCluster lab = await WithOneTimeDriveAsync();
@@ -66,7 +68,7 @@ public abstract class OneTimeUseTests
         await WithheldAsync(lab, drive);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_name_that_stays_on_the_PciNode_frees_once()
     {
         await using LabCluster lab = await StartAsync(controller: false);

@@ -8,6 +8,7 @@ using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -15,11 +16,12 @@ namespace PciOperator.Tests;
 /// One object of a kind with whatever a real API server stores stops nothing: the others' claims are served meanwhile, and after
 /// controllers and agents have listed all of it.
 /// </summary>
+[Turns(5)]
 public sealed class PoisonTests(ITestOutputHelper output)
 {
     private const string Poisoned = "poison";
 
-    [Fact]
+    [TurnFact]
     public Task Whatever_the_schema_stores_in_a_PciDeviceSpec_is_read_and_stops_nothing() =>
         StopsNothingAsync<PciDeviceSpec>(
             new JsonObject
@@ -29,16 +31,16 @@ public sealed class PoisonTests(ITestOutputHelper output)
             }
         );
 
-    [Fact]
+    [TurnFact]
     public Task Whatever_the_schema_stores_in_a_PciAlias_is_read_and_stops_nothing() =>
         StopsNothingAsync<PciAlias>(
             new JsonObject { ["devices"] = new JsonArray(new JsonObject { ["vendorId"] = "abcd", ["productId"] = "abcd" }) }
         );
 
-    [Fact]
+    [TurnFact]
     public Task Whatever_the_schema_stores_in_a_PciNode_is_read_and_stops_nothing() => StopsNothingAsync<PciNode>([]);
 
-    [Fact]
+    [TurnFact]
     public Task Whatever_the_schema_stores_in_a_PassthroughClaim_is_read_and_stops_nothing() =>
         StopsNothingAsync<PassthroughClaim>(
             new JsonObject { ["requests"] = new JsonArray(new JsonObject { ["name"] = "r", ["alias"] = "nobody" }) }
@@ -104,7 +106,7 @@ public sealed class PoisonTests(ITestOutputHelper output)
         Assert.True(errors.Length == 0, string.Join("\n", errors));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Others_are_served_while_one_object_of_each_kind_that_the_programs_read_is_poisoned()
     {
         var log = new ErrorLog();

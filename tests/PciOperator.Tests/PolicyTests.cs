@@ -7,6 +7,7 @@ using static PciOperator.Tests.Answers;
 namespace PciOperator.Tests;
 
 /// <summary>What <c>config/</c> lets each token do on a real API server: every rule once allowed and once refused.</summary>
+[Turns(4)]
 public sealed class PolicyTests : IAsyncLifetime
 {
     private const string Own = "/apis/pcioperator.io/v1alpha1";
@@ -95,7 +96,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await _server.DisposeAsync();
     }
 
-    [Fact]
+    [TurnFact]
     public async Task An_agent_writes_the_status_of_its_own_PciNode_and_no_other()
     {
         const string status = """{"status":{"bootId":"b"}}""";
@@ -126,7 +127,7 @@ public sealed class PolicyTests : IAsyncLifetime
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task An_agent_writes_events_about_its_own_node_in_their_namespace()
     {
         EntityClient agent = As("pcioperator-agent", "n1");
@@ -174,7 +175,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await AllowedAsync(As("root", ns: "team"), HttpMethod.Post, Events + "/team/events", null, Event("team", "PassthroughClaim", "c"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task An_agent_goes_on_with_its_own_events_alone()
     {
         const string series = """{"series":{"count":2,"lastObservedTime":"2026-01-01T00:00:00.000000Z"}}""";
@@ -208,7 +209,7 @@ public sealed class PolicyTests : IAsyncLifetime
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task The_controller_alone_writes_what_it_decides()
     {
         EntityClient root = As("root", ns: "team");
@@ -285,7 +286,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await AllowedAsync(Controller, HttpMethod.Put, Claims + "/mine/status", null, claim.ToJsonString());
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Of_a_Node_the_controller_writes_its_own_condition_alone()
     {
         const string condition =
@@ -336,7 +337,7 @@ public sealed class PolicyTests : IAsyncLifetime
         await RefusedAsync(Controller, HttpMethod.Patch, path, Merge, """{"metadata":{"labels":{"a":"b"}}}""", sentence);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Tenants_roles_give_claims_and_no_status()
     {
         (EntityClient viewer, EntityClient editor, EntityClient owner) = (
@@ -363,7 +364,7 @@ public sealed class PolicyTests : IAsyncLifetime
         }
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_a_claim_carries_beside_its_spec_is_bounded_and_never_keeps_it_from_going()
     {
         EntityClient editor = As("editor", ns: "team");

@@ -1,13 +1,15 @@
 using PciOperator.Api;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
 /// <summary>What an agent does when nothing, very much, or something unheard happens.</summary>
+[Turns(2)]
 public sealed class QuietAgentTests(ITestOutputHelper output)
 {
     private const string Node = "node-1";
 
-    [Fact]
+    [TurnFact]
     public async Task With_a_claim_held_and_nothing_changing_the_host_is_not_even_looked_at()
     {
         await using LabCluster lab = await QuietLabAsync();
@@ -17,7 +19,7 @@ public sealed class QuietAgentTests(ITestOutputHelper output)
         Assert.Equal(0, touched);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_thousand_uevents_are_a_few_looks()
     {
         await using LabCluster lab = await QuietLabAsync();
@@ -36,7 +38,7 @@ public sealed class QuietAgentTests(ITestOutputHelper output)
         Assert.InRange(looks, 1, 100);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Uevents_that_were_lost_mean_a_look_at_everything()
     {
         await using LabCluster lab = await QuietLabAsync();
@@ -49,7 +51,7 @@ public sealed class QuietAgentTests(ITestOutputHelper output)
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_release_that_waits_for_a_guest_writes_nothing_while_it_waits()
     {
         await using LabCluster lab = await QuietLabAsync();

@@ -4,15 +4,17 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
 /// <summary>How many devices a namespace may hold.</summary>
+[Turns(6)]
 public sealed class QuotaTests
 {
     private const string Status = "/apis/pcioperator.io/v1alpha1/pciquotas/q/status";
 
-    [Fact]
+    [TurnFact]
     public async Task Two_controllers_never_give_a_tenant_more_than_its_quota()
     {
         const int limit = 20;
@@ -78,7 +80,7 @@ public sealed class QuotaTests
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_beyond_the_quota_says_what_is_used_and_by_whom_and_is_placed_when_there_is_room()
     {
         await using ClockedController lab = await ClockedController.StartAsync(2);
@@ -130,7 +132,7 @@ public sealed class QuotaTests
         await PlacedAsync(lab, "d");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_quota_of_other_namespaces_costs_no_request()
     {
         await using ClockedController lab = await ClockedController.StartAsync(1);
@@ -151,7 +153,7 @@ public sealed class QuotaTests
         Assert.Empty(calls);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Claims_that_come_together_are_reserved_together()
     {
         await using ClockedController lab = await ClockedController.StartAsync(8);
@@ -176,7 +178,7 @@ public sealed class QuotaTests
         Assert.InRange(lab.Writes(w => w == $"PUT {Status}") - before, 1, 4);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_a_controller_that_died_had_reserved_is_given_to_its_claim_there_or_dropped_in_time()
     {
         await using ClockedController lab = await ClockedController.StartAsync(2);
@@ -214,7 +216,7 @@ public sealed class QuotaTests
         await lab.UntilAsync("nothing to be reserved", () => lab.Client.GetAsync<PciQuota>("q"), q => q.Status!.Reservations is null);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_is_assigned_to_a_claim_that_was_removed_by_force_counts_until_it_is_withdrawn()
     {
         await using ClockedController lab = await ClockedController.StartAsync(1);

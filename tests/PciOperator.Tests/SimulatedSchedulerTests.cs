@@ -9,6 +9,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>On a real API server.</summary>
+[Turns(4)]
 public sealed class RealSimulatedSchedulerTests() : SimulatedSchedulerTests(TestApiServer.RealAsync);
 
 /// <summary>On the sandbox's.</summary>
@@ -59,7 +60,7 @@ public abstract class SimulatedSchedulerTests(Func<Task<TestApiServer>> start) :
         await _server.DisposeAsync();
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_pod_waits_on_the_node_with_processors_until_every_device_is_bound()
     {
         await MakeAsync(Resource + "/resourceslices", Offer("n1", "n2"));
@@ -101,7 +102,7 @@ public abstract class SimulatedSchedulerTests(Func<Task<TestApiServer>> start) :
         Assert.Equal("n2", (await GetAsync(Pods + "/vm"))["spec"]!["nodeName"]!.ToString());
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_failure_condition_takes_the_allocation_back_and_the_next_one_goes_by_the_new_offer()
     {
         await MakeAsync(Resource + "/resourceslices", Offer("n1", "n2"));
@@ -129,7 +130,7 @@ public abstract class SimulatedSchedulerTests(Func<Task<TestApiServer>> start) :
         );
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Conditions_that_do_not_come_are_waited_for_as_long_as_kube_scheduler_does()
     {
         await MakeAsync(Resource + "/resourceslices", Offer("n2"));
@@ -145,7 +146,7 @@ public abstract class SimulatedSchedulerTests(Func<Task<TestApiServer>> start) :
         Assert.Contains(await EventsAsync(), e => e.Note.Contains("device binding timeout", StringComparison.Ordinal));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_keeps_a_pod_from_a_node_is_said_in_its_condition_and_an_event()
     {
         await MakeAsync(Resource + "/resourceslices", Offer("n1", "n2"));
@@ -173,7 +174,7 @@ public abstract class SimulatedSchedulerTests(Func<Task<TestApiServer>> start) :
         string Word(string field) => said[field]!.ToString();
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_selector_that_it_can_not_evaluate_is_said_and_nothing_is_allocated()
     {
         await MakeAsync(Resource + "/resourceslices", Offer("n2"));
@@ -187,7 +188,7 @@ public abstract class SimulatedSchedulerTests(Func<Task<TestApiServer>> start) :
         Assert.Contains(await EventsAsync(), e => e.Note.Contains("and no other CEL: device.attributes", StringComparison.Ordinal));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Pods_that_are_there_at_the_same_time_get_a_device_once_and_share_a_claim()
     {
         await MakeAsync(Resource + "/resourceslices", Pinned("n2"));
@@ -204,7 +205,7 @@ public abstract class SimulatedSchedulerTests(Func<Task<TestApiServer>> start) :
         Assert.Null((await GetAsync(Claims + "/c2"))["status"]?["allocation"]);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_claim_whose_pods_have_ended_is_deallocated_and_can_go()
     {
         await MakeAsync(Resource + "/resourceslices", Pinned("n2"));
@@ -220,7 +221,7 @@ public abstract class SimulatedSchedulerTests(Func<Task<TestApiServer>> start) :
         Assert.True((await Assert.ThrowsAsync<ApiException>(() => GetAsync(Claims + "/c1"))).IsNotFound);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_template_makes_a_claim_for_each_pod_and_the_claim_goes_with_it()
     {
         JsonNode claim = JsonNode.Parse(Claim())!;

@@ -1,5 +1,6 @@
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
@@ -10,6 +11,7 @@ public sealed class SandboxTwoControllersTests(ITestOutputHelper output) : TwoCo
 }
 
 /// <summary>The same against a real one.</summary>
+[Turns(4)]
 public sealed class RealTwoControllersTests(ITestOutputHelper output) : TwoControllersTests(output)
 {
     protected override bool Real => true;
@@ -22,7 +24,7 @@ public abstract class TwoControllersTests(ITestOutputHelper output)
 
     protected abstract bool Real { get; }
 
-    [Fact]
+    [TurnFact]
     public async Task Two_hundred_claims_get_their_devices_once_or_a_true_reason()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(Real, controller: false)).WithNodesAsync(6);

@@ -7,6 +7,7 @@ using PciOperator.Controller;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
+using PciOperator.Testing;
 using Prometheus;
 
 namespace PciOperator.Tests;
@@ -18,6 +19,7 @@ public sealed class SandboxTwoInstallationsTests : TwoInstallationsTests
 }
 
 /// <summary>The same against a real one.</summary>
+[Turns(4)]
 public sealed class RealTwoInstallationsTests : TwoInstallationsTests
 {
     protected override bool Real => true;
@@ -35,7 +37,7 @@ public abstract class TwoInstallationsTests
 
     protected abstract bool Real { get; }
 
-    [Fact]
+    [TurnFact]
     public async Task A_second_controller_says_so_and_stays_still()
     {
         await using LabCluster lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
@@ -83,7 +85,7 @@ public abstract class TwoInstallationsTests
         }
     }
 
-    [Fact]
+    [TurnFact]
     public async Task An_agent_of_a_second_installation_neither_binds_nor_writes()
     {
         await using LabCluster lab = await (await (await LabCluster.StartAsync(Real)).WithNodesAsync(1)).WithSamplesAsync();
@@ -147,7 +149,7 @@ public abstract class TwoInstallationsTests
         }
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_cluster_is_handed_over_by_its_mark_and_devices_stay()
     {
         await using LabCluster lab = await LabCluster.StartAsync(Real, controller: false);
@@ -208,7 +210,7 @@ public abstract class TwoInstallationsTests
         await lab.NothingIsStrandedAsync(before);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Of_two_that_begin_at_once_one_gets_the_cluster_and_PciNodes_of_before_are_marked()
     {
         await using LabCluster lab = await LabCluster.StartAsync(Real, controller: false);

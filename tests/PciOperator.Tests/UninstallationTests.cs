@@ -9,11 +9,12 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>What <c>helm uninstall</c> waits for, with the rights of the chart's job and no others.</summary>
+[Turns(2)]
 public sealed class UninstallationTests
 {
     private static readonly string Chart = Path.Combine(Kubectl.Repository, "charts", "pci-operator");
 
-    [Fact]
+    [TurnFact]
     public async Task It_waits_until_every_device_is_back_says_for_what_and_takes_the_definitions_last()
     {
         await using LabCluster lab = await (await LabCluster.StartAsync(real: true, installed: true)).WithNodesAsync(1);
@@ -54,7 +55,7 @@ public sealed class UninstallationTests
         Assert.DoesNotContain(node.Status.Conditions ?? [], c => c.Type == "PciPassthroughReady");
     }
 
-    [Fact]
+    [TurnFact]
     public void What_is_held_is_said_with_what_to_do()
     {
         PassthroughClaim has = Claim("a", "has"),

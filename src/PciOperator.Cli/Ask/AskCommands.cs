@@ -122,6 +122,12 @@ internal static class AskCommands
             return told;
 
         ClusterSnapshot cluster = await ClusterSnapshot.LoadAsync(session);
+        if (await NamespaceRules.WhyNotAsync(session, cluster, claim) is { } why)
+        {
+            bool isSaid = claim.Status?.Conditions.Find(Conditions.Scheduled)?.Reason is "QuotaExceeded" or "NamespaceNotAllowed";
+            return told with { Fits = false, Summary = isSaid ? told.Summary : why };
+        }
+
         try
         {
             return Decide(cluster, claim, told);
@@ -266,19 +272,20 @@ internal static class AskCommands
                     );
                 }
 
+                string? why = await NamespaceRules.WhyNotAsync(session, cluster, claim);
                 IReadOnlyList<CapacityView> now = CapacityOf(cluster);
                 GroupDecision decision = cluster.View.Place(
                     [asked, .. group.Unplaced.Where(c => c.Metadata.Uid != claim.Metadata.Uid).Select(cluster.ToPlace)],
                     group.Nodes.FirstOrDefault()
                 );
                 var after = CapacityOf(cluster).ToDictionary(c => c.Alias, c => c.More);
-                NodeAllocation? given = decision.Allocations.FirstOrDefault();
+                NodeAllocation? given = why is null ? decision.Allocations.FirstOrDefault() : null;
                 var view = new SimulationView
                 {
                     Requests = string.Join(',', spec.Requests.Select(r => $"{r.Alias}:{r.Count}")),
-                    Fits = decision.Node is not null,
-                    Node = decision.Node,
-                    Summary = decision.Summary,
+                    Fits = why is null && decision.Node is not null,
+                    Node = why is null ? decision.Node : null,
+                    Summary = why ?? decision.Summary,
                     NumaNodes = given?.NumaNodes,
                     Devices = given is null ? null : DevicesOf(given),
                     Capacity =

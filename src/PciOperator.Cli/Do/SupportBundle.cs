@@ -17,12 +17,13 @@ internal static class SupportBundle
     // Words in the names of fields and of program options whose values are nobody's business.
     private static readonly string[] Secret = ["token", "password", "passwd", "secret", "credential", "apikey", "api-key", "private"];
 
-    private static readonly HashSet<string> OwnKinds = ["PciDeviceSpec", "PciAlias", "PassthroughClaim", "PciNode"];
+    private static readonly HashSet<string> OwnKinds = ["PciDeviceSpec", "PciAlias", "PciQuota", "PassthroughClaim", "PciNode"];
 
     private static readonly (string File, string Path)[] Kinds =
     [
         ("pcidevicespecs", $"/apis/{PciOperatorApi.GroupVersion}/pcidevicespecs"),
         ("pcialiases", $"/apis/{PciOperatorApi.GroupVersion}/pcialiases"),
+        ("pciquotas", $"/apis/{PciOperatorApi.GroupVersion}/pciquotas"),
         ("pcinodes", $"/apis/{PciOperatorApi.GroupVersion}/pcinodes"),
         ("passthroughclaims", $"/apis/{PciOperatorApi.GroupVersion}/passthroughclaims"),
         ("nodes", "/api/v1/nodes"),

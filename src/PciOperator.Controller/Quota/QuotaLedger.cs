@@ -178,8 +178,8 @@ internal sealed class QuotaLedger
         var fit = new List<PassthroughClaim>();
         foreach (PassthroughClaim claim in waiting)
         {
-            (string Uid, DeviceCounts Devices) asked = (claim.Metadata.Uid!, QuotaUsage.AskedBy(claim));
-            if (books.Any(b => b.Book.WhyNot(LimitsOf(b.Quota), [asked]) is not null))
+            (string Uid, DeviceCounts Devices) asked = (claim.Metadata.Uid!, QuotaCounts.AskedBy(claim));
+            if (books.Any(b => b.Book.WhyNot(QuotaCounts.LimitsOf(b.Quota), [asked]) is not null))
                 continue;
             books.ForEach(b => b.Book.Add(asked.Uid, asked.Devices));
             fit.Add(claim);
@@ -202,8 +202,6 @@ internal sealed class QuotaLedger
     private bool IsUnknown(string ns) =>
         _caches.Namespaces.Get(ns) is null && _caches.Quotas.List().Any(q => q.Spec.NamespaceSelector is not null);
 
-    private static IEnumerable<DeviceLimit> LimitsOf(PciQuota quota) => quota.Spec.Limits.Select(l => new DeviceLimit(l.Alias, l.Devices));
-
     private void Begin(IReadOnlyList<PassthroughClaim> claims)
     {
         foreach (PassthroughClaim claim in claims)
@@ -220,13 +218,12 @@ internal sealed class QuotaLedger
 
     private string? WhyNot(PciQuota quota, string ns, QuotaBook book, IReadOnlyList<PassthroughClaim> claims)
     {
-        QuotaExcess? excess = book.WhyNot(LimitsOf(quota), claims.Select(c => (c.Metadata.Uid!, QuotaUsage.AskedBy(c))));
+        QuotaExcess? excess = book.WhyNot(QuotaCounts.LimitsOf(quota), claims.Select(c => (c.Metadata.Uid!, QuotaCounts.AskedBy(c))));
         if (excess is null)
             return null;
-        string what = excess.Limit.Alias == DeviceCounts.All ? "of all aliases together" : $"of alias {excess.Limit.Alias}";
         string names = string.Join(", ", claims.Select(c => c.Metadata.Name).Order(StringComparer.Ordinal));
         string who = claims.Count == 1 ? $"claim {names} asks" : $"the claims {names}, which belong together, ask";
-        return $"namespace {ns} has {excess.Used} of the {Counted.Of(excess.Limit.Devices, "device")} {what} that it may have, and {who} for {excess.Asked}{Holders(book, excess)}";
+        return $"namespace {ns} has {QuotaCounts.Text(excess)}, and {who} for {excess.Asked}{Holders(book, excess)}";
     }
 
     private string Holders(QuotaBook book, QuotaExcess excess)
@@ -400,7 +397,7 @@ internal sealed class QuotaLedger
         foreach (PassthroughClaim claim in ask.Claims)
         {
             string uid = claim.Metadata.Uid!;
-            DeviceCounts devices = QuotaUsage.AskedBy(claim);
+            DeviceCounts devices = QuotaCounts.AskedBy(claim);
             book.Add(uid, devices);
             if (!kept.Any(r => r.ClaimUid == uid && r.By == _me))
             {
@@ -424,7 +421,7 @@ internal sealed class QuotaLedger
     /// <summary>The status with what people look at.</summary>
     private PciQuotaStatus Shown(PciQuota quota, PciQuotaStatus status, List<QuotaReservation> kept)
     {
-        var limits = LimitsOf(quota).ToList();
+        var limits = QuotaCounts.LimitsOf(quota).ToList();
         var used = _usage
             .Namespaces()
             .Union(kept.Select(r => r.Namespace))

@@ -15,7 +15,7 @@ internal sealed class QuotaUsage(ControllerCaches caches)
     {
         var book = new QuotaBook();
         foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByPlacedNamespace, ns))
-            book.Add(claim.Metadata.Uid!, AskedBy(claim));
+            book.Add(claim.Metadata.Uid!, QuotaCounts.AskedBy(claim));
         foreach (
             PciAssignment assignment in caches
                 .PciNodes.ByIndex(ControllerCaches.ByAssignedNamespace, ns)
@@ -39,15 +39,6 @@ internal sealed class QuotaUsage(ControllerCaches caches)
             .Concat(caches.Claims.List().Where(c => c.Status?.NodeName is { Length: > 0 }).Select(c => c.Metadata.NamespaceProperty))
             .ToHashSet();
 
-    /// <summary>What a claim asks for.</summary>
-    public static DeviceCounts AskedBy(PassthroughClaim claim)
-    {
-        var counts = new DeviceCounts();
-        foreach (ClaimRequest request in claim.Spec.Requests)
-            counts.Add(request.Alias, request.Count);
-        return counts;
-    }
-
     /// <summary>As a reservation says it: <c>a1:2,a2:1</c>.</summary>
     public static string Text(DeviceCounts counts) =>
         string.Join(',', counts.ByAlias.OrderBy(p => p.Key, StringComparer.Ordinal).Select(p => $"{p.Key}:{p.Value}"));
@@ -66,14 +57,8 @@ internal sealed class QuotaUsage(ControllerCaches caches)
         return counts;
     }
 
-    /// <summary>What an assignment gives away; a claim that is gone is known by the aliases that the devices were asked for by.</summary>
-    private DeviceCounts Of(PciAssignment assignment)
-    {
-        if (caches.Claims.ByIndex(ControllerCaches.ByUid, assignment.ClaimUid).FirstOrDefault() is { } claim)
-            return AskedBy(claim);
-        var counts = new DeviceCounts();
-        foreach (AssignedDevice device in assignment.Devices.Where(d => d.Companion != true))
-            counts.Add(device.Alias, 1);
-        return counts;
-    }
+    private DeviceCounts Of(PciAssignment assignment) =>
+        caches.Claims.ByIndex(ControllerCaches.ByUid, assignment.ClaimUid).FirstOrDefault() is { } claim
+            ? QuotaCounts.AskedBy(claim)
+            : QuotaCounts.Of(assignment);
 }
