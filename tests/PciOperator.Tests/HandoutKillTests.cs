@@ -57,7 +57,7 @@ public sealed class HandoutKillTests(ITestOutputHelper output)
     {
         var missed = new List<string>();
         int kills = 0;
-        foreach (string point in TestScope.Share(points, 16))
+        foreach (string point in TestScope.Share(points, 8))
         {
             foreach (string when in new[] { "before", "after" })
             {

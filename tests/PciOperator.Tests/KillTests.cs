@@ -81,7 +81,7 @@ public sealed class KillTests(ITestOutputHelper output)
         ];
 
         Assert.True(points.Count > 8, $"only {points.Count} points");
-        points = TestScope.Share(points, 12);
+        points = TestScope.Share(points, 8);
 
         var missed = new List<string>();
         int kills = 0;
