@@ -15,8 +15,26 @@ internal static class QuotaCounts
         return counts;
     }
 
+    /// <summary>What counts in a namespace: a claim by what it asks for, from its assignment until its devices are back.</summary>
+    /// <param name="placed">The namespace's claims whose status names a node.</param>
+    /// <param name="assigned">The namespace's assignments.</param>
+    /// <param name="find">Finds a claim by its UID.</param>
+    public static QuotaBook Book(
+        IEnumerable<PassthroughClaim> placed,
+        IEnumerable<PciAssignment> assigned,
+        Func<string, PassthroughClaim?> find
+    )
+    {
+        var book = new QuotaBook();
+        foreach (PassthroughClaim claim in placed)
+            book.Add(claim.Metadata.Uid!, AskedBy(claim));
+        foreach (PciAssignment assignment in assigned.Where(a => !book.Has(a.ClaimUid)))
+            book.Add(assignment.ClaimUid, find(assignment.ClaimUid) is { } claim ? AskedBy(claim) : Of(assignment));
+        return book;
+    }
+
     /// <summary>What an assignment gives away whose claim is gone: it is known by the aliases that the devices were asked for by.</summary>
-    public static DeviceCounts Of(PciAssignment assignment)
+    private static DeviceCounts Of(PciAssignment assignment)
     {
         var counts = new DeviceCounts();
         foreach (AssignedDevice device in assignment.Devices.Where(d => d.Companion != true))

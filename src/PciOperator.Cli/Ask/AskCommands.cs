@@ -274,18 +274,20 @@ internal static class AskCommands
 
                 string? why = await NamespaceRules.WhyNotAsync(session, cluster, claim);
                 IReadOnlyList<CapacityView> now = CapacityOf(cluster);
-                GroupDecision decision = cluster.View.Place(
-                    [asked, .. group.Unplaced.Where(c => c.Metadata.Uid != claim.Metadata.Uid).Select(cluster.ToPlace)],
-                    group.Nodes.FirstOrDefault()
-                );
+                GroupDecision? decision = why is not null
+                    ? null
+                    : cluster.View.Place(
+                        [asked, .. group.Unplaced.Where(c => c.Metadata.Uid != claim.Metadata.Uid).Select(cluster.ToPlace)],
+                        group.Nodes.FirstOrDefault()
+                    );
                 var after = CapacityOf(cluster).ToDictionary(c => c.Alias, c => c.More);
-                NodeAllocation? given = why is null ? decision.Allocations.FirstOrDefault() : null;
+                NodeAllocation? given = decision?.Allocations.FirstOrDefault();
                 var view = new SimulationView
                 {
                     Requests = string.Join(',', spec.Requests.Select(r => $"{r.Alias}:{r.Count}")),
-                    Fits = why is null && decision.Node is not null,
-                    Node = why is null ? decision.Node : null,
-                    Summary = why ?? decision.Summary,
+                    Fits = decision?.Node is not null,
+                    Node = decision?.Node,
+                    Summary = decision?.Summary ?? why!,
                     NumaNodes = given?.NumaNodes,
                     Devices = given is null ? null : DevicesOf(given),
                     Capacity =

@@ -51,21 +51,12 @@ internal static class NamespaceRules
 
     private static QuotaBook Used(ClusterSnapshot cluster, string ns)
     {
-        var book = new QuotaBook();
         var claims = cluster.Claims.Where(c => c.Metadata.NamespaceProperty == ns).ToDictionary(c => c.Metadata.Uid!);
-        foreach (PassthroughClaim placed in claims.Values.Where(c => c.Status?.NodeName is { Length: > 0 }))
-            book.Add(placed.Metadata.Uid!, QuotaCounts.AskedBy(placed));
-        foreach (PciAssignment assignment in cluster.PciNodes.SelectMany(n => n.Spec.Assignments ?? []).Where(a => a.ClaimNamespace == ns))
-        {
-            book.Add(
-                assignment.ClaimUid,
-                claims.TryGetValue(assignment.ClaimUid, out PassthroughClaim? claim)
-                    ? QuotaCounts.AskedBy(claim)
-                    : QuotaCounts.Of(assignment)
-            );
-        }
-
-        return book;
+        return QuotaCounts.Book(
+            claims.Values.Where(c => c.Status?.NodeName is { Length: > 0 }),
+            cluster.PciNodes.SelectMany(n => n.Spec.Assignments ?? []).Where(a => a.ClaimNamespace == ns),
+            claims.GetValueOrDefault
+        );
     }
 
     private static async Task<T?> IfAllowedAsync<T>(Session session, string what, Func<Task<T>> read)

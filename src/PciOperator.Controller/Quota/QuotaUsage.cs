@@ -13,19 +13,14 @@ internal sealed class QuotaUsage(ControllerCaches caches)
     /// <summary>What counts in a namespace.</summary>
     public QuotaBook Of(string ns, IEnumerable<QuotaReservation> reservations)
     {
-        var book = new QuotaBook();
-        foreach (PassthroughClaim claim in caches.Claims.ByIndex(ControllerCaches.ByPlacedNamespace, ns))
-            book.Add(claim.Metadata.Uid!, QuotaCounts.AskedBy(claim));
-        foreach (
-            PciAssignment assignment in caches
+        QuotaBook book = QuotaCounts.Book(
+            caches.Claims.ByIndex(ControllerCaches.ByPlacedNamespace, ns),
+            caches
                 .PciNodes.ByIndex(ControllerCaches.ByAssignedNamespace, ns)
                 .SelectMany(n => n.Spec.Assignments ?? [])
-                .Where(a => a.ClaimNamespace == ns && !book.Has(a.ClaimUid))
-        )
-        {
-            book.Add(assignment.ClaimUid, Of(assignment));
-        }
-
+                .Where(a => a.ClaimNamespace == ns),
+            uid => caches.Claims.ByIndex(ControllerCaches.ByUid, uid).FirstOrDefault()
+        );
         foreach (QuotaReservation reservation in reservations.Where(r => r.Namespace == ns))
             book.Add(reservation.ClaimUid, Parse(reservation.Devices));
         return book;
@@ -56,9 +51,4 @@ internal sealed class QuotaUsage(ControllerCaches caches)
 
         return counts;
     }
-
-    private DeviceCounts Of(PciAssignment assignment) =>
-        caches.Claims.ByIndex(ControllerCaches.ByUid, assignment.ClaimUid).FirstOrDefault() is { } claim
-            ? QuotaCounts.AskedBy(claim)
-            : QuotaCounts.Of(assignment);
 }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization.Metadata;
 using k8s;
 using k8s.Models;
 using PciOperator.Api;
@@ -22,34 +23,17 @@ public sealed class ImportedObject
     public IReadOnlyList<string> Notes { get; }
 
     internal static ImportedObject Of(PciDeviceSpec spec, IReadOnlyList<string> notes) =>
-        new(
-            spec,
-            Lean(
-                JsonSerializer.SerializeToNode(spec, PciOperatorJsonContext.Default.PciDeviceSpec)!,
-                JsonSerializer.SerializeToNode(new PciDeviceSpec(), PciOperatorJsonContext.Default.PciDeviceSpec)!
-            ),
-            notes
-        );
+        Of(spec, PciOperatorJsonContext.Default.PciDeviceSpec, notes);
 
     internal static ImportedObject Of(PciAlias alias, IReadOnlyList<string> notes) =>
-        new(
-            alias,
-            Lean(
-                JsonSerializer.SerializeToNode(alias, PciOperatorJsonContext.Default.PciAlias)!,
-                JsonSerializer.SerializeToNode(new PciAlias(), PciOperatorJsonContext.Default.PciAlias)!
-            ),
-            notes
-        );
+        Of(alias, PciOperatorJsonContext.Default.PciAlias, notes);
 
     internal static ImportedObject Of(PassthroughClaim claim, IReadOnlyList<string> notes) =>
-        new(
-            claim,
-            Lean(
-                JsonSerializer.SerializeToNode(claim, PciOperatorJsonContext.Default.PassthroughClaim)!,
-                JsonSerializer.SerializeToNode(new PassthroughClaim(), PciOperatorJsonContext.Default.PassthroughClaim)!
-            ),
-            notes
-        );
+        Of(claim, PciOperatorJsonContext.Default.PassthroughClaim, notes);
+
+    private static ImportedObject Of<T>(T entity, JsonTypeInfo<T> type, IReadOnlyList<string> notes)
+        where T : IKubernetesObject<V1ObjectMeta>, new() =>
+        new(entity, Lean(JsonSerializer.SerializeToNode(entity, type)!, JsonSerializer.SerializeToNode(new T(), type)!), notes);
 
     // Defaults go: a person reads this.
     private static JsonElement Lean(JsonNode value, JsonNode usual)
