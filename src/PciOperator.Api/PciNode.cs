@@ -193,6 +193,13 @@ public sealed record PciNodeStatus
     [Items(0, 1024), ListMapKeys("address", WholeItems = true)]
     public IReadOnlyList<PciNodeDevice>? Devices { get; set; }
 
+    /// <summary>
+    /// Devices that no rule matches, for `kubectl pci discover`: neither bridges nor VFs, nor what the host itself is made of. The
+    /// first ones by address; nothing is decided by them.
+    /// </summary>
+    [Items(0, 64), ListMapKeys("address", WholeItems = true)]
+    public IReadOnlyList<PciNodeDevice>? Unmatched { get; set; }
+
     /// <summary>Where the agent is with each assignment, and with what its journal still holds.</summary>
     [Items(0, 1024), ListMapKeys("claimUid", WholeItems = true)]
     public IReadOnlyList<AssignmentStatus>? Assignments { get; set; }

@@ -22,6 +22,9 @@ internal static class Reports
                 Devices = status.Devices is { } devices
                     ? [.. devices.Where(d => CanBeMeant(d) && seen.Add(d.Address)).Select(Clean)]
                     : null,
+                Unmatched = status.Unmatched is { } unmatched
+                    ? [.. unmatched.Where(d => CanBeMeant(d) && seen.Add(d.Address)).Select(Clean)]
+                    : null,
                 Assignments = status.Assignments is { } assignments ? [.. assignments.DistinctBy(a => a.ClaimUid).Select(Clean)] : null,
                 Pools = status.Pools is { } pools ? [.. pools.Where(CanBeMeant)] : null,
                 Conditions = status.Conditions is { } conditions
@@ -63,7 +66,9 @@ internal static class Reports
     {
         var addresses = new HashSet<string>();
         var uids = new HashSet<string>();
-        return (status.Devices ?? []).All(d => CanBeMeant(d) && addresses.Add(d.Address) && ReferenceEquals(Clean(d), d))
+        return (status.Devices ?? [])
+                .Concat(status.Unmatched ?? [])
+                .All(d => CanBeMeant(d) && addresses.Add(d.Address) && ReferenceEquals(Clean(d), d))
             && (status.Assignments ?? []).All(a =>
                 uids.Add(a.ClaimUid) && (a.Devices ?? []).All(d => IsAddress(d.Address) && IsSeen(d.Driver)) && IsSeen(a.Message)
             )

@@ -10,6 +10,7 @@ using PciOperator.Cli.Do;
 using PciOperator.Cli.Output;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
+using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Cli.Tests;
 
@@ -46,6 +47,9 @@ public sealed class OwnLabTests : IAsyncDisposable
                     "explain evil",
                     "devices -o wide",
                     "devices --all -o yaml",
+                    "discover",
+                    "discover -o json",
+                    "discover -o name",
                     "topology n1",
                     "diagnose",
                     "groups -o wide",
@@ -67,6 +71,33 @@ public sealed class OwnLabTests : IAsyncDisposable
         Assert.Contains("\u001b[", coloured, StringComparison.Ordinal);
         Assert.DoesNotContain("\u001b]", coloured, StringComparison.Ordinal);
         Assert.DoesNotContain("\u001b[2J", coloured, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task What_is_discovered_can_be_applied_and_is_served()
+    {
+        await StartAsync();
+        Cluster.StartController();
+        await Cluster.AddNodeAsync("node-1", LabHosts.Create(1), LabHosts.Labels(1));
+        Said proposal = await UntilAsync(["discover"], ExitCodes.Ok);
+        Assert.Equal((ExitCodes.Ok, ""), (proposal.Code, proposal.Error));
+        // The lab's own: management NIC, boot disk, boot display.
+        string notes = string.Join(' ', proposal.Out.Split('\n').TakeWhile(l => l.StartsWith('#')));
+        Assert.All(["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"], refused => Assert.Contains(refused, notes, StringComparison.Ordinal));
+        Assert.Contains("unmatched", Line((await RunAsync(0, "devices", "--all")).Out, "0000:24:00.0"), StringComparison.Ordinal);
+        Assert.Contains("unmatched", (await RunAsync(0, "who", "24:00.0")).Out, StringComparison.Ordinal);
+        string list = (await RunAsync(0, "discover", "-o", "json")).Out;
+        Assert.Equal("List", JsonNode.Parse(list)!["kind"]!.GetValue<string>());
+        Assert.Contains(
+            "pcialias.pcioperator.io/geforce-rtx-2080-ti\n",
+            (await RunAsync(0, "discover", "-o", "name")).Out,
+            StringComparison.Ordinal
+        );
+
+        await Manifests.ApplyAsync(Cluster.Client, proposal.Out);
+        Said after = await UntilAsync(["discover"], ExitCodes.No);
+        Assert.Contains("Nothing to propose", after.Error, StringComparison.Ordinal);
+        Assert.Equal(ExitCodes.Ok, (await UntilAsync(["simulate", "--alias", "geforce-rtx-2080-ti:2"], ExitCodes.Ok)).Code);
     }
 
     [Fact]
@@ -382,6 +413,9 @@ public sealed class OwnLabTests : IAsyncDisposable
         await File.WriteAllTextAsync(Kubeconfig, _cluster.KubeconfigText);
     }
 
+    private static string Line(string text, string with) =>
+        text.Split('\n').FirstOrDefault(l => l.Contains(with, StringComparison.Ordinal)) ?? $"no line has {with}:\n{text}";
+
     private async Task<Said> UntilAsync(string[] args, int code)
     {
         for (int i = 0; i < 100; i++)
@@ -531,7 +565,27 @@ public sealed class OwnLabTests : IAsyncDisposable
         );
         if (!status)
             return node;
-        node.Status = new PciNodeStatus { Devices = [device] };
+        node.Status = new PciNodeStatus
+        {
+            Devices = [device],
+            Unmatched =
+            [
+                device with
+                {
+                    Address = "0000:22:00.0",
+                    Rule = null,
+                    State = null,
+                },
+                device with
+                {
+                    Address = "0000:23:00.0",
+                    IommuGroup = 4,
+                    Rule = null,
+                    State = null,
+                    Reason = null,
+                },
+            ],
+        };
         return await Cluster.Client.UpdateStatusAsync(node);
     }
 }

@@ -166,7 +166,14 @@ public sealed class QuotaTests
         int before = lab.Writes(w => w == $"PUT {Status}");
         for (int i = 0; i < 8; i++)
             await lab.ClaimAsync($"c{i}", "drive-0a51");
-        await Task.Delay(TimeSpan.FromMilliseconds(500));
+        // Until the others have come so far too: nothing is written any more.
+        for (int quiet = 0, seen = -1; quiet < 50; await Task.Delay(10))
+        {
+            int writes = lab.Writes(_ => true);
+            quiet = writes == seen ? quiet + 1 : 0;
+            seen = writes;
+        }
+
         gate.SetResult();
         // The clock stands still: what is shown is not written meanwhile. The first one, and what came while that was under way.
         for (int i = 0; await HeldAsync(lab.Client) < 8; i++)

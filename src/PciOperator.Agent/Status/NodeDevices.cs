@@ -120,6 +120,9 @@ internal sealed class NodeDevices
         };
     }
 
+    /// <summary>A device that no rule matches: it has no state, and a reason if it could not be offered.</summary>
+    public PciNodeDevice OfUnmatched(HostFunction function) => Of(function) with { State = null, WithheldBy = null };
+
     /// <param name="function">The device.</param>
     /// <param name="administrators">What an administrator binds it to (managed: false); null: the agent does.</param>
     private (DeviceState State, string? Reason) State(HostFunction function, BindDriver? administrators)

@@ -49,6 +49,7 @@ internal static class NodeStatusBuilder
             assignments
         );
         var offered = devices.Where(d => d.Rule is not null).ToList();
+        IReadOnlyList<PciNodeDevice> unmatched = StatusShare.Unmatched([.. Unmatched(host, shown).Select(view.OfUnmatched)]);
 
         return new PciNodeStatus
         {
@@ -70,6 +71,7 @@ internal static class NodeStatusBuilder
                 Claims = known.Count(h => h.State != HoldingState.Rejected),
             },
             Devices = devices,
+            Unmatched = unmatched.Count > 0 ? unmatched : null,
             Assignments = assignments,
             Pools = StatusShare.Pools(Pools(offered)),
             Conditions = NodeConditions.Of(
@@ -153,6 +155,15 @@ internal static class NodeStatusBuilder
         }
 
         return all;
+    }
+
+    /// <summary>What could be offered too, in order of address: a PF stands for its VFs.</summary>
+    private static IEnumerable<HostFunction> Unmatched(HostSnapshot host, List<HostFunction> shown)
+    {
+        var known = shown.Select(f => f.Address).ToHashSet();
+        return host
+            .Functions.Where(f => !f.Function.IsBridge && !f.Function.IsVirtual && !f.IsOfTheHost && !known.Contains(f.Address))
+            .OrderBy(f => f.Address);
     }
 
     private static AssignmentStatus Assignment(

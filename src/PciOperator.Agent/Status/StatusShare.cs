@@ -15,6 +15,8 @@ internal static class StatusShare
     // Texts that are cut when there are too many: enough for what is wrong, not for what to do.
     private const int ShortText = 96;
     private const int PoolShare = 100_000;
+    private const int MostUnmatched = 64;
+    private const int UnmatchedShare = 60_000;
 
     // Conditions, versions, NUMA nodes.
     private const int Rest = 60_000;
@@ -58,7 +60,7 @@ internal static class StatusShare
         IReadOnlyList<AssignmentStatus> assignments
     )
     {
-        int room = StoredSize.Status - Rest - PoolShare - Size(assignments);
+        int room = StoredSize.Status - Rest - PoolShare - UnmatchedShare - Size(assignments);
         var sized = all.Select(d => (Device: d, Size: Size(d))).ToList();
         if (sized.Sum(d => (long)d.Size) > room)
             sized = [.. all.Select(Brief).Select(d => (d, Size(d)))];
@@ -90,6 +92,13 @@ internal static class StatusShare
             PoolShare,
             p => JsonSerializer.SerializeToUtf8Bytes(p, PciOperatorJsonContext.Default.PciPool).Length + 1
         );
+        return count == all.Count ? all : [.. all.Take(count)];
+    }
+
+    /// <summary>The unmatched devices that fit: they too are for people alone.</summary>
+    public static IReadOnlyList<PciNodeDevice> Unmatched(IReadOnlyList<PciNodeDevice> all)
+    {
+        int count = Fitted.Count(all, MostUnmatched, UnmatchedShare, Size);
         return count == all.Count ? all : [.. all.Take(count)];
     }
 

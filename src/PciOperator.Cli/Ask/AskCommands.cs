@@ -14,7 +14,8 @@ namespace PciOperator.Cli.Ask;
 internal static class AskCommands
 {
     /// <summary>The commands.</summary>
-    public static IEnumerable<Command> All(Shell shell) => [Claim(shell), Explain(shell), Simulate(shell), Capacity(shell)];
+    public static IEnumerable<Command> All(Shell shell) =>
+        [Claim(shell), Explain(shell), Simulate(shell), Capacity(shell), DiscoverCommand.Of(shell)];
 
     private static Command Claim(Shell shell)
     {

@@ -13,7 +13,7 @@ internal sealed class DeviceNames
     public DeviceNames(CliIo io, IEnumerable<PciNode> nodes)
     {
         var unnamed = nodes
-            .SelectMany(n => n.Status?.Devices ?? [])
+            .SelectMany(n => (n.Status?.Devices ?? []).Concat(n.Status?.Unmatched ?? []))
             .Where(d => string.IsNullOrEmpty(d.Name))
             .Select(IdsOf)
             .OfType<(PciId, PciId)>()

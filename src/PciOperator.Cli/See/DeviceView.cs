@@ -82,6 +82,17 @@ internal sealed record DeviceView
             }),
         ];
 
+    /// <summary>
+    /// The same with what no spec names and no group of theirs brings along, as far as the nodes' agents say it (<see cref="PciNodeStatus.Unmatched"/>).
+    /// </summary>
+    public static IReadOnlyList<DeviceView> All(IReadOnlyList<PciNode> nodes, DeviceNames names) =>
+        [
+            .. Of(nodes, names)
+                .Concat(nodes.SelectMany(node => (node.Status?.Unmatched ?? []).Select(d => Of(node, d, null, null, names))))
+                .GroupBy(d => d.Node)
+                .SelectMany(g => g.OrderBy(d => d.Order)),
+        ];
+
     /// <summary>Sorts by address as numbers: domain 10000 is after 0000.</summary>
     private PciAddress Order => PciAddress.TryParse(Address, out PciAddress address) ? address : default;
 

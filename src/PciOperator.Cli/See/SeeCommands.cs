@@ -22,7 +22,7 @@ internal static class SeeCommands
         Option<string?> node = NodeOption();
         var all = new Option<bool>("--all")
         {
-            Description = "Also what no PciDeviceSpec names: the rest of the IOMMU groups, with bridges.",
+            Description = "Also what no PciDeviceSpec names: the rest of the IOMMU groups, with bridges, and what else a node has to give.",
         };
         var command = new Command("devices", "The cluster's devices: name, driver, NUMA node, IOMMU group, state, and who has them.")
         {
@@ -32,16 +32,13 @@ internal static class SeeCommands
         command.SetAction(
             shell.Run(async session =>
             {
-                IReadOnlyList<DeviceView> devices = await DevicesAsync(session, session.Value(node));
+                IReadOnlyList<DeviceView> devices = session.Value(all)
+                    ? await AllDevicesAsync(session, session.Value(node))
+                    : [.. (await DevicesAsync(session, session.Value(node))).Where(d => d.Spec is not null)];
                 session.Printer.Write(
-                    new Sheet<DeviceView>(
-                        [.. devices.Where(d => session.Value(all) || d.Spec is not null)],
-                        DeviceColumns,
-                        d => $"{d.Node}/{d.Address}",
-                        ViewJsonContext.Default.ListingDeviceView
-                    )
+                    new Sheet<DeviceView>(devices, DeviceColumns, d => $"{d.Node}/{d.Address}", ViewJsonContext.Default.ListingDeviceView)
                     {
-                        Nothing = "No devices: no PciDeviceSpec names any that a node has (lspci -nn on a node shows what is there).",
+                        Nothing = "No devices: no PciDeviceSpec names any that a node has (kubectl pci discover proposes some).",
                     }
                 );
                 return ExitCodes.Ok;
@@ -180,13 +177,13 @@ internal static class SeeCommands
             shell.Run(async session =>
             {
                 string wanted = AddressOf(session.Value(address)!);
-                IReadOnlyList<DeviceView> devices = await DevicesAsync(session, session.Value(node));
+                IReadOnlyList<DeviceView> devices = await AllDevicesAsync(session, session.Value(node));
                 DeviceView[] found = [.. devices.Where(d => d.Address == wanted)];
                 if (found.Length == 0)
                 {
                     throw new CliException(
                         ExitCodes.NotFound,
-                        $"No PciNode has a device {wanted}: only devices that a PciDeviceSpec names, and the rest of their IOMMU groups, are known (kubectl pci devices --all)."
+                        $"No PciNode has a device {wanted}: kubectl pci devices --all shows those that are known; bridges and parts of the host itself are not, nor VFs that no PciDeviceSpec names."
                     );
                 }
 
@@ -234,6 +231,12 @@ internal static class SeeCommands
     {
         IReadOnlyList<PciNode> nodes = await session.PciNodesAsync(node);
         return DeviceView.Of(nodes, new DeviceNames(session.Io, nodes));
+    }
+
+    private static async Task<IReadOnlyList<DeviceView>> AllDevicesAsync(Session session, string? node)
+    {
+        IReadOnlyList<PciNode> nodes = await session.PciNodesAsync(node);
+        return DeviceView.All(nodes, new DeviceNames(session.Io, nodes));
     }
 
     /// <summary>What a claim says of the pods that use it; the caller may not be allowed to read it.</summary>

@@ -75,6 +75,9 @@ public sealed record HostFunction
     /// </summary>
     public string? GuardReason { get; init; }
 
+    /// <summary>The host is made of it: a part of the processor or chipset that nobody would give away.</summary>
+    public bool IsOfTheHost { get; init; }
+
     /// <summary>
     /// What a guard said of this function that a person has overridden (<see cref="PassthroughHost.GuardOverrides"/>); null: nothing.
     /// </summary>

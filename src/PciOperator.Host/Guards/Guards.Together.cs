@@ -5,6 +5,9 @@ namespace PciOperator.Host;
 /// <summary>The guards of all functions, where what is taken together is refused together.</summary>
 internal sealed partial class Guards
 {
+    // The guard of what the host is made of.
+    private const string OfTheHost = "SystemDevice";
+
     /// <summary>The first guard that refuses any of the functions that would be taken together, for each of them.</summary>
     /// <param name="functions">All of the host's functions.</param>
     /// <param name="use">How the host uses them.</param>
@@ -54,6 +57,7 @@ internal sealed partial class Guards
                 {
                     GuardName = refusal?.Guard,
                     GuardReason = refusal?.Sentence,
+                    IsOfTheHost = alone.GetValueOrDefault(f.Address)?.Guard == OfTheHost,
                     Overridden = verdicts[f.Address].Overridden?.Sentence,
                 };
             }),

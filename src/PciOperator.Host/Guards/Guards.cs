@@ -56,7 +56,7 @@ internal sealed partial class Guards(IEnumerable<string> deniedDrivers)
         ("BootVga", true, BootVga),
         ("Console", true, Console),
         ("MediatedDevice", true, MediatedDevice),
-        ("SystemDevice", true, SystemDevice),
+        (OfTheHost, true, SystemDevice),
         ("DeniedDriver", true, (f, _, guards) => guards.DeniedDriver(f)),
     ];
 

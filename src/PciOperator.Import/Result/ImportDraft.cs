@@ -16,8 +16,10 @@ internal sealed class ImportDraft
 {
     private readonly List<ImportedObject> _objects = [];
     private readonly List<ImportError> _errors = [];
-    private readonly ObjectNames _specNames = new();
     private readonly ObjectNames _claimNames = new();
+
+    /// <summary>Names of PciDeviceSpecs.</summary>
+    public ObjectNames SpecNames { get; } = new();
 
     /// <summary>Names of PciAliases.</summary>
     public ObjectNames AliasNames { get; } = new();
@@ -26,13 +28,17 @@ internal sealed class ImportDraft
     public List<string> Notes { get; } = [];
 
     /// <summary>Adds a spec under a name of its own, or refuses what the API server would.</summary>
-    public void Add(Place from, string name, PciDeviceSpecSpec spec, IReadOnlyList<string> notes)
+    public void Add(Place from, string name, PciDeviceSpecSpec spec, IReadOnlyList<string> notes) =>
+        AddNamed(from, SpecNames.Unique(name), spec, notes);
+
+    /// <summary>Adds a spec whose name is known before (<see cref="SpecNames"/>), or refuses what the API server would.</summary>
+    public void AddNamed(Place from, string name, PciDeviceSpecSpec spec, IReadOnlyList<string> notes)
     {
         if (!Takes(from, FieldChecks.Broken(spec)))
             return;
         var entity = new PciDeviceSpec
         {
-            Metadata = new() { Name = _specNames.Unique(name) },
+            Metadata = new() { Name = name },
             Spec = spec,
         };
         _objects.Add(ImportedObject.Of(entity, notes));
