@@ -15,7 +15,7 @@ public sealed class SandboxClaimLifecycleTests : ClaimLifecycleTests
 }
 
 /// <summary>The same against a real one.</summary>
-[Turns(5)]
+[Turns(8)]
 public sealed class RealClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
@@ -32,7 +32,7 @@ public sealed class K3sClaimLifecycleTests : ClaimLifecycleTests
 /// The same against a real one, installed by <c>kubectl apply -k config</c> with strict validation: the controller and the
 /// agents are the service accounts that this makes, with no rights but theirs.
 /// </summary>
-[Turns(5, first: 4)]
+[Turns(8, first: 4)]
 public sealed class InstalledClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override async Task<LabCluster> StartAsync() => await LabCluster.StartAsync(real: true, installed: true);

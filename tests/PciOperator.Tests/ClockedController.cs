@@ -213,10 +213,11 @@ internal sealed class ClockedController : IAsyncDisposable
         protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
             Interlocked.Increment(ref counts.Count);
+            // What a test holds back is not waited for.
+            await lab.Before($"{request.Method} {request.RequestUri!.PathAndQuery}").WaitAsync(cancellationToken);
             Interlocked.Increment(ref counts.UnderWay);
             try
             {
-                await lab.Before($"{request.Method} {request.RequestUri!.PathAndQuery}").WaitAsync(cancellationToken);
                 if (request.Method == HttpMethod.Get)
                     return await base.SendAsync(request, cancellationToken);
                 string write = $"{request.Method} {request.RequestUri.AbsolutePath}";

@@ -15,12 +15,12 @@ namespace PciOperator.Tests;
 /// again and again as a real one does: every claim is answered in the end, always the same, what is on disk is whole at every moment and gone
 /// afterwards, and no device is handed out twice.
 /// </summary>
-[Trait("Cases", "Many")]
+[Turns(2, first: 1)]
 public sealed class HandoutKillTests(ITestOutputHelper output)
 {
     private static readonly string[] HandedOut = ["checkpoint", "metadata", "CDI of metadata", "CDI of devices", "allocation"];
 
-    [Fact]
+    [TurnFact]
     public async Task The_agent_is_killed_at_every_write_of_prepare_and_unprepare()
     {
         await using NodeLab lab = await NodeLab.StartAsync();
@@ -34,7 +34,7 @@ public sealed class HandoutKillTests(ITestOutputHelper output)
         await KillAtAsync(lab, points, LiveAsync);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task The_agent_is_killed_at_every_write_by_which_a_deleted_claims_devices_are_taken_back()
     {
         await using NodeLab lab = await NodeLab.StartAsync();

@@ -12,16 +12,16 @@ namespace PciOperator.Tests;
 /// kill -9 of the controller and of the agent, as processes, before and after each write and API call of a claim's life: the
 /// claim becomes Ready and goes all the same, no device has two owners, and none is stranded.
 /// </summary>
-[Trait("Cases", "Many")]
+[Turns(2)]
 public sealed class KillTests(ITestOutputHelper output)
 {
     private const string Node = "node-1";
     private static readonly string[] Coalesced = ["pcialiases/status", "pcidevicespecs/status", "nodes/status", "events"];
 
-    [Fact]
+    [TurnFact]
     public Task The_agent_is_killed_at_every_point() => KillEverywhereAsync("agent");
 
-    [Fact]
+    [TurnFact]
     public Task The_controller_is_killed_at_every_point() => KillEverywhereAsync("controller");
 
     private async Task KillEverywhereAsync(string victim)

@@ -9,7 +9,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>How many devices a namespace may hold.</summary>
-[Turns(6)]
+[Turns(12)]
 public sealed class QuotaTests
 {
     private const string Status = "/apis/pcioperator.io/v1alpha1/pciquotas/q/status";
@@ -156,7 +156,7 @@ public sealed class QuotaTests
     [TurnFact]
     public async Task Claims_that_come_together_are_reserved_together()
     {
-        await using ClockedController lab = await ClockedController.StartAsync(8);
+        await using ClockedController lab = await ClockedController.StartAsync(8, workers: 16);
         for (int i = 1; i <= 8; i++)
             await lab.ReportAsync($"node-{i}", products: ["0a51", "0a51"]);
         await QuotaAsync(lab.Client, ("*", 12));
@@ -164,7 +164,7 @@ public sealed class QuotaTests
         var gate = new TaskCompletionSource();
         lab.Before = call => call.StartsWith($"PUT {Status}", StringComparison.Ordinal) ? gate.Task : Task.CompletedTask;
         int before = lab.Writes(w => w == $"PUT {Status}");
-        for (int i = 0; i < 8; i++)
+        for (int i = 0; i < 12; i++)
             await lab.ClaimAsync($"c{i}", "drive-0a51");
         // Until the others have come so far too: nothing is written any more.
         for (int quiet = 0, seen = -1; quiet < 50; await Task.Delay(10))
@@ -176,13 +176,13 @@ public sealed class QuotaTests
 
         gate.SetResult();
         // The clock stands still: what is shown is not written meanwhile. The first one, and what came while that was under way.
-        for (int i = 0; await HeldAsync(lab.Client) < 8; i++)
+        for (int i = 0; await HeldAsync(lab.Client) < 12; i++)
         {
-            Assert.True(i < 1000, "waited in vain for eight devices to be given away");
+            Assert.True(i < 1000, "waited in vain for twelve devices to be given away");
             await Task.Delay(10);
         }
 
-        Assert.InRange(lab.Writes(w => w == $"PUT {Status}") - before, 1, 4);
+        Assert.InRange(lab.Writes(w => w == $"PUT {Status}") - before, 1, 6);
     }
 
     [TurnFact]
@@ -237,8 +237,8 @@ public sealed class QuotaTests
             call.StartsWith("PATCH ", StringComparison.Ordinal) && call.Contains("/pcinodes/", StringComparison.Ordinal)
                 ? gate.Task
                 : Task.CompletedTask;
-        await lab.Client.PatchAsync<PassthroughClaim>("gone", "default", EntityPatch.Merge("""{"metadata":{"finalizers":[]} }"""));
         await lab.Client.DeleteAsync<PassthroughClaim>("gone", "default");
+        await lab.Client.PatchAsync<PassthroughClaim>("gone", "default", EntityPatch.Merge("""{"metadata":{"finalizers":[]} }"""));
         await lab.ClaimAsync("next", "drive-0a51");
         PassthroughClaim next = await SaysAsync(lab, "next", QuotaLedger.Exceeded);
         Assert.EndsWith(

@@ -11,7 +11,7 @@ public sealed class SandboxTwoControllersTests(ITestOutputHelper output) : TwoCo
 }
 
 /// <summary>The same against a real one.</summary>
-[Turns(4)]
+[Turns(8)]
 public sealed class RealTwoControllersTests(ITestOutputHelper output) : TwoControllersTests(output)
 {
     protected override bool Real => true;
