@@ -106,11 +106,13 @@ crds-check: ## Fail when crds/ is not what the C# records say
 	$(call build,tools/PciOperator.CrdGenerator)
 	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.CrdGenerator -- crds --check
 
-chart: ## Write what the Helm chart has in common with config/
+chart: ## Write what the Helm chart has in common with config/, and the PrometheusRule of config/monitoring
+	@charts/from-config --prometheus-rule > config/monitoring/prometheus-rule.yaml
 	@charts/from-config charts/pci-operator/templates/config
 
 chart-check: ## Fail when the Helm chart is not what config/ says
-	@made=$$(mktemp -d) && charts/from-config "$$made/config" && diff -r "$$made/config" charts/pci-operator/templates/config; code=$$?; rm -rf "$$made"; \
+	@made=$$(mktemp -d) && charts/from-config "$$made/config" && diff -r "$$made/config" charts/pci-operator/templates/config \
+	&& charts/from-config --prometheus-rule | diff - config/monitoring/prometheus-rule.yaml; code=$$?; rm -rf "$$made"; \
 	[ $$code = 0 ] || { echo "The chart is not what config/ and crds/ say: make chart."; exit 1; }
 
 SOURCES := src sandbox tools tests

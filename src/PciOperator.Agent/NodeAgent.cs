@@ -28,6 +28,7 @@ public sealed class NodeAgent : IAsyncDisposable
     private readonly EventRecorder _events;
     private readonly WatchCache<PciNode> _cache;
     private readonly NodeStatusWriter _status;
+    private readonly HostMetrics _shown;
     private readonly NetDeviceNames _names;
     private readonly FreeRequests _freeing;
     private readonly KubeletPlugin? _kubelet;
@@ -74,6 +75,7 @@ public sealed class NodeAgent : IAsyncDisposable
             metrics: metrics
         );
         _status = new NodeStatusWriter(client, options.StatusPatience, time, metrics);
+        _shown = new HostMetrics(host, metrics);
         _names = new NetDeviceNames(files, stateDirectory, log);
         _freeing = new FreeRequests(host, files, stateDirectory, log);
         _vfs = new VfProvisioner(host, time, log, options.Retry, LookAgain);
@@ -369,6 +371,7 @@ public sealed class NodeAgent : IAsyncDisposable
             _time.GetUtcNow(),
             _kubelet is null ? null : new KubeletView(_kubelet.Status, _kubelet.Delivered, _kubelet.Resources)
         );
+        _shown.Show(status);
         (PciNode? written, TimeSpan? later) = await _status.WriteAsync(node, status, ct);
         if (written is not null)
             _cache.Observe(written);

@@ -48,6 +48,12 @@ var health = new Option<string>("--health-address")
     Description = "Where /healthz, /readyz and /metrics are served; empty for nowhere.",
     DefaultValueFactory = _ => "127.0.0.1:8081",
 };
+var shown = new Option<string>("--metrics-address")
+{
+    Arity = ArgumentArity.ZeroOrOne,
+    Description = "Where /metrics is served besides, for who can't reach the health address; empty for nowhere.",
+    DefaultValueFactory = _ => "",
+};
 var denied = new Option<string>("--denied-drivers")
 {
     Arity = ArgumentArity.ZeroOrOne,
@@ -72,6 +78,7 @@ var command = new RootCommand("Holds this host's PCI devices to its PciNode.")
     kubelet,
     cdi,
     health,
+    shown,
     denied,
     level,
     format,
@@ -104,6 +111,7 @@ command.SetAction(
                 Instance = options.NodeName,
                 Kubeconfig = parsed.GetValue(kubeconfig),
                 HealthAddress = TextOf(parsed, health),
+                MetricsAddress = TextOf(parsed, shown),
                 LogLevel = parsed.GetValue(level),
                 LogFormat = parsed.GetValue(format),
                 EntityTypes = PciOperatorJsonContext.Default,

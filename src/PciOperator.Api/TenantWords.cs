@@ -29,6 +29,17 @@ public static class TenantWords
         ["InUse"] = "a device is open on the node",
         ["WriteBlocked"] = "a write to the kernel has not come back",
         ["HostUnreadable"] = "the node could not find out whether a device is in use",
+        ["NotAllowed"] = "no PciDeviceSpec of the node gives a device away",
+        ["ResetFailed"] = "a device could not be reset",
+        ["NotReset"] = "a device was not reset before, since no reset of it works",
+        ["RestoreFailed"] = "a device could not be put back as it was",
+        ["JournalFailed"] = "the node could not write its journal",
+        ["JournalCorrupt"] = "the node can't read its journal's entry of the claim",
+        ["AssignmentChanged"] = "the claim holds other devices than it was given",
+        ["InvalidRequest"] = "the node can't tell what it is to bind",
+        ["Rebooted"] = "the node was rebooted, and binds the devices again",
+        ["Busy"] = "the node is changing the number of virtual functions",
+        ["SriovFailed"] = "the node's kernel refused the number of virtual functions",
     };
 
     /// <summary>The reason as it may stand in a condition or an event: one word, else <paramref name="otherwise"/>.</summary>
@@ -36,6 +47,9 @@ public static class TenantWords
         reason is { Length: > 0 and <= LongestReason } && char.IsAsciiLetter(reason[0]) && reason.All(char.IsAsciiLetterOrDigit)
             ? reason
             : otherwise;
+
+    /// <summary>A reason as it may stand in a metric's label, where an agent must not bring in words of its own: one of ours, else <c>Other</c>.</summary>
+    public static string Label(string? reason) => reason is not null && Meanings.ContainsKey(reason) ? reason : "Other";
 
     /// <summary>What a reason means to the tenant, and where the rest is told.</summary>
     /// <param name="reason">The word that the node's agent gives.</param>

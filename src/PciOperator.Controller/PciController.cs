@@ -268,6 +268,7 @@ public sealed class PciController
                 caches.Nodes.List().Count,
                 caches.Claims.List().Count
             );
+            using var shown = new ClusterMetrics(caches, view, dra, _time, _metrics);
             parts.AddRange([
                 owner.WatchAsync(stop.Token),
                 .. loops.Select(l => l.RunAsync(stop.Token)),

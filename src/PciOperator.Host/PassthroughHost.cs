@@ -55,7 +55,7 @@ public sealed class PassthroughHost
             logger,
             options.LookTimeout
         );
-        var cleaning = new DeviceCleaning(memory, _table, time, logger, options.ResetPatience);
+        var cleaning = new DeviceCleaning(memory, _table, time, logger, options.ResetPatience, tried => ResetTried?.Invoke(tried));
         var reads = new SharedReads(options.LookPatience);
         _vfs = new VfResizer(files, reads, _table, _guards, cleaning, _changes, time, options);
         _claims = new ClaimRunner(
@@ -70,6 +70,9 @@ public sealed class PassthroughHost
         add => _changes.Changed += value;
         remove => _changes.Changed -= value;
     }
+
+    /// <summary>A reset was tried, before or after a claim. Raised outside of locks, from any thread; must be quick and not throw.</summary>
+    public event Action<ResetTry>? ResetTried;
 
     /// <summary>
     /// Devices that a person gives away although a guard refuses them; each member of a group needs its own, and the host's consent: a line

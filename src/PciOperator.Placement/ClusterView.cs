@@ -41,6 +41,9 @@ internal sealed class ClusterView
         public Dictionary<string, DeviceTags>? Tags;
         public IReadOnlyDictionary<int, int?> Sockets = new Dictionary<int, int?>();
         public MatchedDevices Matched = MatchedDevices.None;
+
+        // Of the node as it is; begun anew with each change.
+        public Dictionary<AliasDefinition, DeviceCounts> Counts = new(ReferenceEqualityComparer.Instance);
     }
 
     /// <summary>A Node changed or is gone (null).</summary>
@@ -112,6 +115,7 @@ internal sealed class ClusterView
                 return;
             Note(name, facts, []);
             facts.AgentReady = ready;
+            facts.Counts.Clear();
             _version++;
         }
 
@@ -382,6 +386,42 @@ internal sealed class ClusterView
             return Sum(_nodes.Values.Select(n => n.Matched.Count(alias)));
     }
 
+    /// <summary>The devices that an alias means, by what can be done with them now.</summary>
+    public DeviceCounts DevicesOfAlias(AliasDefinition alias)
+    {
+        lock (_lock)
+            return _nodes.Aggregate(DeviceCounts.None, (sum, node) => sum + CountsOf(node.Key, node.Value, alias));
+    }
+
+    private DeviceCounts CountsOf(string name, NodeFacts facts, AliasDefinition alias)
+    {
+        if (facts.Counts.TryGetValue(alias, out DeviceCounts known))
+            return known;
+        DeviceCounts counts = DeviceCounts.None;
+        IReadOnlyList<PciAddress> addresses = facts.Matched.Addresses(alias);
+        if (addresses.Count > 0 && _inventory.Find(name) is { } inventory)
+        {
+            var owned = inventory.Devices.Where(d => d.Owner is not null).Select(d => d.Function.Address).ToHashSet();
+            var bound = (facts.PciNode?.Status?.Devices ?? [])
+                .Where(d => d.State == DeviceState.Allocated)
+                .Select(d => d.Address)
+                .ToHashSet();
+            bool usable =
+                facts is { AgentReady: true, Node: { } node, PciNode.Metadata.DeletionTimestamp: null }
+                && facts.PciNode.Spec.Settling != true
+                && NodeFilters.Unusable(node) is null;
+            foreach (PciAddress address in addresses)
+            {
+                counts +=
+                    owned.Contains(address) ? (bound.Contains(address.ToString()) ? DeviceCounts.OneAllocated : DeviceCounts.OneClaimed)
+                    : usable && facts.Offered.ContainsKey(address) ? DeviceCounts.OneAvailable
+                    : DeviceCounts.OneUnavailable;
+            }
+        }
+
+        return facts.Counts[alias] = counts;
+    }
+
     /// <summary>
     /// The type of devices that an alias, which means none, would mean but for their type; null: there are no such devices.
     /// </summary>
@@ -537,6 +577,7 @@ internal sealed class ClusterView
             Note(name, facts, news);
         (facts.Offered, facts.Kept) = (offered, kept);
         facts.Matched = facts.Matched.Update(built);
+        facts.Counts.Clear();
         return news.Count > 0;
     }
 
@@ -606,6 +647,27 @@ internal sealed class ClusterView
         device.Type == DeviceType.Vf
             ? device.ParentAddress is { } parent && owners.ContainsKey(parent)
             : device.Type == DeviceType.Pf && all.Any(v => v.ParentAddress == device.Address && owners.ContainsKey(v.Address));
+}
+
+/// <summary>Devices by what can be done with them.</summary>
+/// <param name="Available">Free, on a node where claims may be placed.</param>
+/// <param name="Claimed">Given to a claim, not bound yet.</param>
+/// <param name="Allocated">Bound for a claim.</param>
+/// <param name="Unavailable">Neither: withheld, or on a node where nothing can be placed now.</param>
+internal readonly record struct DeviceCounts(int Available, int Claimed, int Allocated, int Unavailable)
+{
+    public static DeviceCounts None { get; }
+
+    public static DeviceCounts OneAvailable { get; } = new(1, 0, 0, 0);
+
+    public static DeviceCounts OneClaimed { get; } = new(0, 1, 0, 0);
+
+    public static DeviceCounts OneAllocated { get; } = new(0, 0, 1, 0);
+
+    public static DeviceCounts OneUnavailable { get; } = new(0, 0, 0, 1);
+
+    public static DeviceCounts operator +(DeviceCounts a, DeviceCounts b) =>
+        new(a.Available + b.Available, a.Claimed + b.Claimed, a.Allocated + b.Allocated, a.Unavailable + b.Unavailable);
 }
 
 /// <summary>What a node says to a claim.</summary>

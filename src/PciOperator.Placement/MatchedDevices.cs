@@ -8,7 +8,7 @@ namespace PciOperator.Placement;
 internal sealed class MatchedDevices
 {
     private readonly List<(PciFunction Function, DeviceTags Tags, string Rule)> _devices = [];
-    private readonly Dictionary<AliasDefinition, int> _byAlias = new(ReferenceEqualityComparer.Instance);
+    private readonly Dictionary<AliasDefinition, IReadOnlyList<PciAddress>> _byAlias = new(ReferenceEqualityComparer.Instance);
 
     private MatchedDevices() { }
 
@@ -31,12 +31,15 @@ internal sealed class MatchedDevices
         return updated;
     }
 
-    /// <summary>Devices that an alias means.</summary>
-    public int Count(AliasDefinition alias)
+    /// <summary>How many devices an alias means.</summary>
+    public int Count(AliasDefinition alias) => Addresses(alias).Count;
+
+    /// <summary>The addresses of devices that an alias means.</summary>
+    public IReadOnlyList<PciAddress> Addresses(AliasDefinition alias)
     {
-        if (_byAlias.TryGetValue(alias, out int known))
+        if (_byAlias.TryGetValue(alias, out IReadOnlyList<PciAddress>? known))
             return known;
-        return _byAlias[alias] = _devices.Count(d => alias.Matches(d.Function, d.Tags));
+        return _byAlias[alias] = [.. _devices.Where(d => alias.Matches(d.Function, d.Tags)).Select(d => d.Function.Address)];
     }
 
     /// <summary>The type of devices that an alias would mean, but for their type; null: there are none.</summary>

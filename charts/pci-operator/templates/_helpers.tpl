@@ -21,3 +21,8 @@ annotations:
 {{ .image.repository }}:{{ .image.tag | default .chart.AppVersion }}
 {{- end }}
 {{- end }}
+
+{{- /* Not empty where the cluster has the definitions of Prometheus' operator, and where nobody can say. */}}
+{{- define "pci-operator.has-prometheus-operator" -}}
+{{- if not .Capabilities.APIVersions }}yes{{ else if .Capabilities.APIVersions.Has "monitoring.coreos.com/v1" }}yes{{ end }}
+{{- end }}

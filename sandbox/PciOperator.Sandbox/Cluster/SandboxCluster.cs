@@ -124,6 +124,9 @@ public sealed class SandboxCluster : IAsyncDisposable
         return cluster;
     }
 
+    /// <summary>What the controller that was started last shows; empty before one is.</summary>
+    public CollectorRegistry ControllerMetrics { get; private set; } = Metrics.NewCustomRegistry();
+
     /// <summary>Adds a node and starts its agent.</summary>
     public async Task<SimulatedNode> AddNodeAsync(
         string name,
@@ -208,7 +211,7 @@ public sealed class SandboxCluster : IAsyncDisposable
     {
         try
         {
-            CollectorRegistry metrics = Metrics.NewCustomRegistry();
+            CollectorRegistry metrics = ControllerMetrics = Metrics.NewCustomRegistry();
             using var client = new EntityClient(
                 _options.ControllerAccess ?? Admin,
                 ResourceJsonContext.WithOwnKinds,
@@ -219,7 +222,14 @@ public sealed class SandboxCluster : IAsyncDisposable
                 fieldManager: "pcioperator-controller",
                 metrics: metrics
             );
-            await using var events = new EventRecorder(client, "pcioperator-controller", options.Identity, _options.Time, _options.Log);
+            await using var events = new EventRecorder(
+                client,
+                "pcioperator-controller",
+                options.Identity,
+                _options.Time,
+                _options.Log,
+                metrics: metrics
+            );
             await new PciController(client, options, _options.Time, _options.Log, metrics, events).RunAsync(ct);
         }
         catch (OperationCanceledException) when (ct.IsCancellationRequested)

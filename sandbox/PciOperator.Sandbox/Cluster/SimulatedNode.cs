@@ -51,6 +51,9 @@ public sealed class SimulatedNode : IAsyncDisposable
     /// <summary>Where the kubelet is that its agent hands devices to, from its next start on; null: it hands them to none.</summary>
     public KubeletOptions? Plugins { get; set; }
 
+    /// <summary>What the agent that was started last shows; empty before one is.</summary>
+    public CollectorRegistry Metrics { get; private set; } = Prometheus.Metrics.NewCustomRegistry();
+
     /// <summary>Stands between the agent and the network; null: nothing does.</summary>
     public Func<HttpMessageHandler, HttpMessageHandler>? Wrap { get; set; }
 
@@ -113,7 +116,8 @@ public sealed class SimulatedNode : IAsyncDisposable
     {
         try
         {
-            await AgentOnSimulatedHost.RunAsync(Name, Host, Installation, _agentAccess, _time, _log, ready, Wrap, ct, Plugins);
+            Metrics = Prometheus.Metrics.NewCustomRegistry();
+            await AgentOnSimulatedHost.RunAsync(Name, Host, Installation, _agentAccess, _time, _log, ready, Wrap, ct, Plugins, metrics: Metrics);
         }
         catch (OperationCanceledException) when (ct.IsCancellationRequested)
         {
@@ -144,10 +148,11 @@ internal static class AgentOnSimulatedHost
         Func<HttpMessageHandler, HttpMessageHandler>? wrap,
         CancellationToken ct,
         KubeletOptions? kubelet = null,
-        TimeSpan? statusPatience = null
+        TimeSpan? statusPatience = null,
+        CollectorRegistry? metrics = null
     )
     {
-        CollectorRegistry metrics = Metrics.NewCustomRegistry();
+        metrics ??= Metrics.NewCustomRegistry();
         using var client = new EntityClient(
             access,
             PciOperatorJsonContext.Default,
@@ -158,7 +163,7 @@ internal static class AgentOnSimulatedHost
             "pcioperator-agent",
             metrics
         );
-        await using var events = new EventRecorder(client, "pcioperator-agent", node, time, log);
+        await using var events = new EventRecorder(client, "pcioperator-agent", node, time, log, metrics: metrics);
         var host = new PassthroughHost(simulated.Files, StateDirectory, time, log, new PassthroughHostOptions { NodeName = node });
         var options = new NodeAgentOptions
         {

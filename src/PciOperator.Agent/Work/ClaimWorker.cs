@@ -40,6 +40,8 @@ internal sealed class ClaimWorker
     private readonly Histogram _preparing;
     private readonly Histogram _releasing;
     private readonly Counter _refused;
+    private readonly Counter _notPrepared;
+    private readonly Counter _notReleased;
     private readonly Gauge _held;
 
     // Guards all that follows. The host's holdings are asked for under it, so that what ends meanwhile is in one of the two; never the
@@ -91,6 +93,16 @@ internal sealed class ClaimWorker
         _refused = factory.CreateCounter(
             "pcioperator_agent_refused_assignments_total",
             "Assignments that the agent refused, by reason.",
+            ["reason"]
+        );
+        _notPrepared = factory.CreateCounter(
+            "pcioperator_agent_prepare_failures_total",
+            "Tries to bind an assignment's devices that did not succeed, refusals included, by reason.",
+            ["reason"]
+        );
+        _notReleased = factory.CreateCounter(
+            "pcioperator_agent_release_failures_total",
+            "Tries to give an assignment's devices back that did not succeed, by reason.",
             ["reason"]
         );
         _held = factory.CreateGauge("pcioperator_agent_held_assignments", "Assignments in the agent's journal.");
@@ -303,6 +315,8 @@ internal sealed class ClaimWorker
         _preparing
             .WithLabels(holding.State == HoldingState.Prepared ? "prepared" : "refused")
             .Observe(_time.GetElapsedTime(began).TotalSeconds);
+        if (holding.State != HoldingState.Prepared)
+            _notPrepared.WithLabels(TenantWords.Label(holding.Reason)).Inc();
         switch (holding.State)
         {
             case HoldingState.Prepared:
@@ -331,7 +345,7 @@ internal sealed class ClaimWorker
     {
         lock (_lock)
             _refusals[refusal.ClaimUid] = refusal;
-        _refused.WithLabels(refusal.Reason ?? "Unknown").Inc();
+        _refused.WithLabels(TenantWords.Label(refusal.Reason)).Inc();
         _log.LogWarning("claim {Claim} refused: {Message}", refusal.Request.ClaimName, refusal.Message);
     }
 
@@ -366,7 +380,11 @@ internal sealed class ClaimWorker
         await _takeBack(holding.ClaimUid, ct);
         Holding? left = await _host.ReleaseAsync(holding.ClaimUid, ct);
         if (left is not null)
+        {
+            _notReleased.WithLabels(TenantWords.Label(left.Reason)).Inc();
             return left.Reason == HoldingReasons.InUse ? WorkEnd.Waits : WorkEnd.Failed;
+        }
+
         _releasing.Observe(_time.GetElapsedTime(began).TotalSeconds);
         _log.LogInformation("claim {Claim}: devices are back on the host", holding.Request.ClaimName);
         return WorkEnd.Done;

@@ -47,6 +47,15 @@ internal sealed class ClaimController(
         .WithCustomRegistry(metrics)
         .CreateHistogram("pcioperator_placement_duration_seconds", "Time to decide where a claim goes.", HistogramBuckets.Seconds);
 
+    private readonly Counter _refused = Metrics
+        .WithCustomRegistry(metrics)
+        .CreateCounter(
+            "pcioperator_claim_refusals_total",
+            "Placements that a node's agent refused, guards' refusals among them, by reason.",
+            ["reason"]
+        );
+    private readonly ClaimTimes _times = new(metrics, time);
+
     // The generation at which an assignment was withdrawn from a PciNode: its agent has to have seen that one before the claim may go. A
     // PciNode that is made again counts its generations anew, so it is the PciNode's UID that says whose they are.
     private readonly ConcurrentDictionary<(string Uid, string Node), (string? PciNodeUid, long Generation)> _withdrawn = new();
@@ -245,6 +254,7 @@ internal sealed class ClaimController(
             ClaimStatus.Refused(claim, node, refusal, time.GetUtcNow(), options.RefusalPeriodFor(refusal.Reason)),
             ct
         );
+        _refused.WithLabels(TenantWords.Label(refusal.Reason)).Inc();
         await WithdrawAsync(claim, node, ct);
         return ReconciliationResult.After(TimeSpan.Zero);
     }
@@ -829,11 +839,16 @@ internal sealed class ClaimController(
 
     private async Task<PassthroughClaim> WriteStatusAsync(PassthroughClaim claim, PassthroughClaimStatus status, CancellationToken ct)
     {
-        _passing.TryRemove(claim.Metadata.Uid!, out _);
+        // What was not said when it was so: since when.
+        TimeSpan unsaid =
+            _passing.TryRemove(claim.Metadata.Uid!, out (string Step, long Since) passing) && passing.Step == status.NodeName
+                ? time.GetElapsedTime(passing.Since)
+                : TimeSpan.Zero;
         if (ClaimStatus.Same(claim.Status, status))
             return claim;
         PassthroughClaim written = await client.UpdateStatusAsync(claim with { Status = status }, ct);
         caches.Claims.Observe(written);
+        _times.Count(claim, status, unsaid);
         Announce(claim, status);
         return written;
     }

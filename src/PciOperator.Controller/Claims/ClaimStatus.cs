@@ -10,6 +10,9 @@ internal static class ClaimStatus
     private const int MostRefusals = 64;
     private const int MostNumaNodes = 64;
 
+    // The reason why a claim that was on a node before is not prepared.
+    private const string PlaceLost = "PlaceLost";
+
     // A device that its node withholds is shown so: as soon as it is not, nothing is against it.
     private const string Withheld = "Withheld";
     private static readonly TimeSpan Brief = TimeSpan.FromSeconds(30);
@@ -321,6 +324,12 @@ internal static class ClaimStatus
             ];
     }
 
+    /// <summary>Since when a claim without a node waits for one: since it was made, or lost the node that it had.</summary>
+    public static DateTime WaitsSince(PassthroughClaim claim) =>
+        claim.Status.Reason(Conditions.Prepared) == PlaceLost && claim.Status?.Conditions.Find(Conditions.Scheduled) is { } lost
+            ? lost.LastTransitionTime
+            : claim.Metadata.CreationTimestamp ?? default;
+
     /// <summary>The reason of a condition, or null.</summary>
     public static string? Reason(this PassthroughClaimStatus? status, string type) => status?.Conditions.Find(type)?.Reason;
 
@@ -344,6 +353,7 @@ internal static class ClaimStatus
     )
     {
         long? generation = claim.Metadata.Generation;
+        bool hadNode = claim.Status?.NodeName is { Length: > 0 } || claim.Status.Reason(Conditions.Prepared) == PlaceLost;
         return new PassthroughClaimStatus
         {
             Phase = ClaimPhase.Pending,
@@ -353,7 +363,14 @@ internal static class ClaimStatus
             Conditions = (claim.Status?.Conditions)
                 .Without(Conditions.InUse)
                 .With(Conditions.Scheduled, false, reason, message, generation, now)
-                .With(Conditions.Prepared, false, "NotPlaced", "the claim is on no node", generation, now)
+                .With(
+                    Conditions.Prepared,
+                    false,
+                    hadNode ? PlaceLost : "NotPlaced",
+                    hadNode ? "the claim is on no node any more" : "the claim is on no node",
+                    generation,
+                    now
+                )
                 .With(Conditions.Ready, false, reason, message, generation, now),
         };
     }

@@ -12,7 +12,15 @@ namespace PciOperator.Host;
 /// <param name="time">The present.</param>
 /// <param name="logger">Where what could not be cleaned is said.</param>
 /// <param name="patience">How long a device may take to answer after a reset, unless it asks for more.</param>
-internal sealed class DeviceCleaning(DeviceMemory memory, ClaimTable table, TimeProvider time, ILogger logger, TimeSpan patience)
+/// <param name="tried">Told of each try to reset, from any thread.</param>
+internal sealed class DeviceCleaning(
+    DeviceMemory memory,
+    ClaimTable table,
+    TimeProvider time,
+    ILogger logger,
+    TimeSpan patience,
+    Action<ResetTry> tried
+)
 {
     // Guards what follows it, and nothing is called under it.
     private readonly Lock _gate = new();
@@ -229,7 +237,7 @@ internal sealed class DeviceCleaning(DeviceMemory memory, ClaimTable table, Time
             memory.Forgive(watched, DeviceMemory.Key(vf), vf.Address);
     }
 
-    private ResetRun Run(WatchedFileSystem watched, BlockingWork work) => new(watched, work, time, patience);
+    private ResetRun Run(WatchedFileSystem watched, BlockingWork work) => new(watched, work, time, patience, tried);
 
     private string? Proven(JournalDevice device) => memory.Find(DeviceMemory.Key(device), device.Address)?.ProvenReset;
 }

@@ -15,6 +15,12 @@ internal sealed record ResetOutcome(JournalDevice Device, string? Method, IReadO
         $"{Device.Address} could not be reset{(Answers ? "" : " and does not answer any more")}. Tried: {string.Join("; ", Tried)}.";
 }
 
+/// <summary>One try to reset, for who counts them.</summary>
+/// <param name="Method">The kernel's name of the method, or <c>vfio hot reset</c>.</param>
+/// <param name="Duration">How long it took, with the wait for the device's answer.</param>
+/// <param name="Worked">Whether the kernel did it and the device answered.</param>
+public sealed record ResetTry(string Method, TimeSpan Duration, bool Worked);
+
 /// <summary>
 /// Resets the devices of one claim, each by the first method that works and is seen to have worked: the function's own methods (sysfs
 /// reset, which never leaves the function: the kernel refuses a bus that holds others), one at a time, the one that has worked before
@@ -24,7 +30,8 @@ internal sealed record ResetOutcome(JournalDevice Device, string? Method, IReadO
 /// <param name="work">Watches the calls: a reset blocks, 0.1 to 1 s as a rule, up to a minute when the device doesn't come back.</param>
 /// <param name="time">For waiting.</param>
 /// <param name="patience">How long a device may take to answer after a reset.</param>
-internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimeProvider time, TimeSpan patience)
+/// <param name="tried">Told of each try.</param>
+internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimeProvider time, TimeSpan patience, Action<ResetTry> tried)
 {
     /// <summary>The name of VFIO's hot reset, beside the kernel's names of methods.</summary>
     public const string HotReset = "vfio hot reset";
@@ -196,6 +203,7 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
                 return;
             }
 
+            long began = time.GetTimestamp();
             List<JournalDevice> hit = [.. entry.Devices.Where(d => hits.Contains(d.Address))];
             bool done = Perform(
                 attempt,
@@ -211,6 +219,8 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
                 else if (reached != attempt && reached.Method is null)
                     reached.Tried.Add(attempt.Tried[^1]);
             }
+
+            tried(new ResetTry(HotReset, time.GetElapsedTime(began), attempt.Method is not null));
         }
         catch (HostIoException e)
         {
@@ -238,7 +248,13 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
         return null;
     }
 
-    private bool Do(Attempt attempt, string method, Action reset) => Perform(attempt, method, reset) && Settle(attempt, method);
+    private bool Do(Attempt attempt, string method, Action reset)
+    {
+        long began = time.GetTimestamp();
+        bool worked = Perform(attempt, method, reset) && Settle(attempt, method);
+        tried(new ResetTry(method, time.GetElapsedTime(began), worked));
+        return worked;
+    }
 
     /// <summary>Whether the kernel says that it has reset the device.</summary>
     private bool Perform(Attempt attempt, string method, Action reset)

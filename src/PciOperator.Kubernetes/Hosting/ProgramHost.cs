@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Runtime.InteropServices;
 using System.Text.Json.Serialization.Metadata;
@@ -21,6 +22,9 @@ public sealed record ProgramHostOptions
 
     /// <summary>Where <c>/healthz</c>, <c>/readyz</c> and <c>/metrics</c> are served, as in <c>0.0.0.0:8080</c>; empty: nowhere.</summary>
     public string HealthAddress { get; init; } = "";
+
+    /// <summary>Where <c>/metrics</c> is served besides, as in <c>192.0.2.1:8082</c>; empty: nowhere.</summary>
+    public string MetricsAddress { get; init; } = "";
 
     /// <summary>The least severe messages that are logged.</summary>
     public LogLevel LogLevel { get; init; } = LogLevel.Information;
@@ -85,6 +89,12 @@ public static class ProgramHost
                 options.HealthAddress.Length > 0 ? new HealthServer(Endpoint(options.HealthAddress), metrics, log) : null;
             if (health is not null)
                 await health.StartAsync(stop.Token);
+            await using HealthServer? shown =
+                options.MetricsAddress.Length > 0
+                    ? new HealthServer(Endpoint(options.MetricsAddress) with { OnlyMetrics = true }, metrics, log)
+                    : null;
+            if (shown is not null)
+                await shown.StartAsync(stop.Token);
 
             await program(new ProgramContext(client, events, metrics, health, log), stop.Token);
             return stop.IsCancellationRequested ? 0 : 1;
@@ -102,10 +112,17 @@ public static class ProgramHost
         }
     }
 
-    private static HealthServerOptions Endpoint(string address) =>
-        IPEndPoint.TryParse(address, out IPEndPoint? endpoint)
-            ? new HealthServerOptions { Address = endpoint.Address, Port = endpoint.Port }
+    /// <summary>An address and a port; an IPv6 address may stand without brackets, since a port always follows it.</summary>
+    private static HealthServerOptions Endpoint(string address)
+    {
+        int colon = address.LastIndexOf(':');
+        return
+            colon > 0
+            && IPAddress.TryParse(address[..colon], out IPAddress? at)
+            && ushort.TryParse(address[(colon + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out ushort port)
+            ? new HealthServerOptions { Address = at, Port = port }
             : throw new FormatException(
                 $"'{address}' is not an address to serve health on: an IP address and a port are, such as 0.0.0.0:8080."
             );
+    }
 }

@@ -21,6 +21,9 @@ public sealed record HealthServerOptions
 
     /// <summary>Port; 0: any free one.</summary>
     public int Port { get; init; } = 8080;
+
+    /// <summary>Only <c>/metrics</c> is answered.</summary>
+    public bool OnlyMetrics { get; init; }
 }
 
 /// <summary>
@@ -174,10 +177,10 @@ public sealed class HealthServer(HealthServerOptions options, CollectorRegistry 
                 response.ContentType = PrometheusConstants.TextContentTypeWithVersionAndEncoding;
                 await metrics.CollectAndExportAsTextAsync(response.Body, context.RequestAborted);
                 break;
-            case "/healthz" or "/livez":
+            case "/healthz" or "/livez" when !options.OnlyMetrics:
                 await AnswerHealthAsync(context, _liveness);
                 break;
-            case "/readyz":
+            case "/readyz" when !options.OnlyMetrics:
                 await AnswerHealthAsync(context, _readiness);
                 break;
             default:
