@@ -1,4 +1,3 @@
-using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
@@ -166,7 +165,7 @@ internal sealed class ClusterMetrics : IDisposable
 
     private IEnumerable<(string[], double)> Alias(string name)
     {
-        DeviceCounts counts = _view.Alias(name) is { } alias ? _view.DevicesOfAlias(alias) : DeviceCounts.None;
+        DevicesByUse counts = _view.Alias(name) is { } alias ? _view.DevicesOfAlias(alias) : DevicesByUse.None;
         return States(counts.Available, counts.Claimed, counts.Allocated, counts.Unavailable)
             .Select(s => (new[] { name, s.State }, s.Count));
     }
@@ -249,7 +248,9 @@ internal sealed class ClusterMetrics : IDisposable
                 !_waitsFor.TryGetValue(node.Metadata.Name!, out (string? Uid, long Observed, DateTimeOffset) known)
                 || (known.Uid, known.Observed) != at
             )
+            {
                 _waitsFor[node.Metadata.Name!] = (at.Uid, at.Observed, now);
+            }
         }
 
         _behind.Show(_waitsFor.Select(w => (new[] { w.Key }, (double)w.Value.Since.ToUnixTimeSeconds())));

@@ -43,7 +43,7 @@ internal sealed class ClusterView
         public MatchedDevices Matched = MatchedDevices.None;
 
         // Of the node as it is; begun anew with each change.
-        public Dictionary<AliasDefinition, DeviceCounts> Counts = new(ReferenceEqualityComparer.Instance);
+        public Dictionary<AliasDefinition, DevicesByUse> Counts = new(ReferenceEqualityComparer.Instance);
     }
 
     /// <summary>A Node changed or is gone (null).</summary>
@@ -387,17 +387,17 @@ internal sealed class ClusterView
     }
 
     /// <summary>The devices that an alias means, by what can be done with them now.</summary>
-    public DeviceCounts DevicesOfAlias(AliasDefinition alias)
+    public DevicesByUse DevicesOfAlias(AliasDefinition alias)
     {
         lock (_lock)
-            return _nodes.Aggregate(DeviceCounts.None, (sum, node) => sum + CountsOf(node.Key, node.Value, alias));
+            return _nodes.Aggregate(DevicesByUse.None, (sum, node) => sum + CountsOf(node.Key, node.Value, alias));
     }
 
-    private DeviceCounts CountsOf(string name, NodeFacts facts, AliasDefinition alias)
+    private DevicesByUse CountsOf(string name, NodeFacts facts, AliasDefinition alias)
     {
-        if (facts.Counts.TryGetValue(alias, out DeviceCounts known))
+        if (facts.Counts.TryGetValue(alias, out DevicesByUse known))
             return known;
-        DeviceCounts counts = DeviceCounts.None;
+        DevicesByUse counts = DevicesByUse.None;
         IReadOnlyList<PciAddress> addresses = facts.Matched.Addresses(alias);
         if (addresses.Count > 0 && _inventory.Find(name) is { } inventory)
         {
@@ -413,9 +413,9 @@ internal sealed class ClusterView
             foreach (PciAddress address in addresses)
             {
                 counts +=
-                    owned.Contains(address) ? (bound.Contains(address.ToString()) ? DeviceCounts.OneAllocated : DeviceCounts.OneClaimed)
-                    : usable && facts.Offered.ContainsKey(address) ? DeviceCounts.OneAvailable
-                    : DeviceCounts.OneUnavailable;
+                    owned.Contains(address) ? (bound.Contains(address.ToString()) ? DevicesByUse.OneAllocated : DevicesByUse.OneClaimed)
+                    : usable && facts.Offered.ContainsKey(address) ? DevicesByUse.OneAvailable
+                    : DevicesByUse.OneUnavailable;
             }
         }
 
@@ -654,19 +654,19 @@ internal sealed class ClusterView
 /// <param name="Claimed">Given to a claim, not bound yet.</param>
 /// <param name="Allocated">Bound for a claim.</param>
 /// <param name="Unavailable">Neither: withheld, or on a node where nothing can be placed now.</param>
-internal readonly record struct DeviceCounts(int Available, int Claimed, int Allocated, int Unavailable)
+internal readonly record struct DevicesByUse(int Available, int Claimed, int Allocated, int Unavailable)
 {
-    public static DeviceCounts None { get; }
+    public static DevicesByUse None { get; }
 
-    public static DeviceCounts OneAvailable { get; } = new(1, 0, 0, 0);
+    public static DevicesByUse OneAvailable { get; } = new(1, 0, 0, 0);
 
-    public static DeviceCounts OneClaimed { get; } = new(0, 1, 0, 0);
+    public static DevicesByUse OneClaimed { get; } = new(0, 1, 0, 0);
 
-    public static DeviceCounts OneAllocated { get; } = new(0, 0, 1, 0);
+    public static DevicesByUse OneAllocated { get; } = new(0, 0, 1, 0);
 
-    public static DeviceCounts OneUnavailable { get; } = new(0, 0, 0, 1);
+    public static DevicesByUse OneUnavailable { get; } = new(0, 0, 0, 1);
 
-    public static DeviceCounts operator +(DeviceCounts a, DeviceCounts b) =>
+    public static DevicesByUse operator +(DevicesByUse a, DevicesByUse b) =>
         new(a.Available + b.Available, a.Claimed + b.Claimed, a.Allocated + b.Allocated, a.Unavailable + b.Unavailable);
 }
 

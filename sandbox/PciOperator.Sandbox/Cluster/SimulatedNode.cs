@@ -117,7 +117,19 @@ public sealed class SimulatedNode : IAsyncDisposable
         try
         {
             Metrics = Prometheus.Metrics.NewCustomRegistry();
-            await AgentOnSimulatedHost.RunAsync(Name, Host, Installation, _agentAccess, _time, _log, ready, Wrap, ct, Plugins, metrics: Metrics);
+            await AgentOnSimulatedHost.RunAsync(
+                Name,
+                Host,
+                Installation,
+                _agentAccess,
+                _time,
+                _log,
+                ready,
+                Wrap,
+                ct,
+                Plugins,
+                metrics: Metrics
+            );
         }
         catch (OperationCanceledException) when (ct.IsCancellationRequested)
         {
