@@ -66,7 +66,18 @@ public static class Helm
             using Process process = Process.Start(
                 new ProcessStartInfo(
                     program,
-                    isHelm ? ["template", "pci-operator", chart, "--namespace=kube-system", "--values", file] : [chart, file]
+                    isHelm
+                        ?
+                        [
+                            "template",
+                            "pci-operator",
+                            chart,
+                            "--namespace=kube-system",
+                            "--api-versions=monitoring.coreos.com/v1",
+                            "--values",
+                            file,
+                        ]
+                        : [chart, file]
                 )
                 {
                     RedirectStandardOutput = true,

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using PciOperator.Testing;
 using YamlDotNet.RepresentationModel;
 
@@ -8,6 +9,9 @@ namespace PciOperator.Tests;
 /// <summary>The Helm chart: the same objects as <c>kubectl apply -k config</c>, and what its values change.</summary>
 public sealed class ChartTests
 {
+    private const string Monitored =
+        "{agent: {metricsPort: 8082}, monitoring: {podMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}}";
+
     private static readonly string Chart = Path.Combine(Kubectl.Repository, "charts", "pci-operator");
 
     [Fact]
@@ -30,6 +34,49 @@ public sealed class ChartTests
             .ToDictionary();
 
         Assert.Equal(Bare(Helm.Read(await File.ReadAllTextAsync(file))), added);
+    }
+
+    [Fact]
+    public async Task The_switches_for_monitoring_add_what_config_monitoring_has()
+    {
+        Dictionary<string, string> without = Bare(await Helm.ObjectsAsync(Chart));
+        var added = Bare(await Helm.ObjectsAsync(Chart, Monitored)).Where(o => !without.ContainsKey(o.Key)).ToDictionary();
+        Dictionary<string, string> config = Bare(await KustomizeAsync("config/monitoring"));
+        Assert.Equal(config.Keys.Order(StringComparer.Ordinal), added.Keys.Order(StringComparer.Ordinal));
+        // Labels are the chart's own there.
+        Assert.All(config, o => Assert.Equal(WithoutLabels(o.Value), WithoutLabels(added[o.Key])));
+
+        static string WithoutLabels(string canonical) => Regex.Replace(canonical, @"labels: \{[^}]*\},?\n?", "");
+    }
+
+    [Fact]
+    public async Task Agents_show_metrics_to_the_network_only_when_told_so_and_as_config_agent_metrics_has_it()
+    {
+        IReadOnlyList<YamlMappingNode> objects = await Helm.ObjectsAsync(Chart, "agent: {metricsPort: 8082}");
+        Assert.Equal(Bare(await KustomizeAsync("config/agent-metrics")), Bare(objects));
+        Assert.DoesNotContain("--metrics-address", Helm.Text(await Helm.ObjectsAsync(Chart)), StringComparison.Ordinal);
+        // A monitor of a port that no pod has would be of no use.
+        Assert.DoesNotContain(
+            "PodMonitor pcioperator-system/pcioperator-agent",
+            (await Helm.ObjectsAsync(Chart, "monitoring: {podMonitor: {enabled: true}}")).Select(Name)
+        );
+    }
+
+    [Fact]
+    public async Task Monitors_and_rules_have_the_labels_and_the_runbook_that_values_say()
+    {
+        string text = Helm.Text(
+            (
+                await Helm.ObjectsAsync(
+                    Chart,
+                    "monitoring: {podMonitor: {enabled: true, labels: {release: a}}, prometheusRule: {enabled: true, labels: {release: b}, runbookUrl: 'https://example.com/runbook'}}"
+                )
+            ).Where(o => Text(o, "kind") is "PodMonitor" or "PrometheusRule")
+        );
+        Assert.Contains("release: a", text, StringComparison.Ordinal);
+        Assert.Contains("release: b", text, StringComparison.Ordinal);
+        Assert.Contains("runbook_url: https://example.com/runbook#pcidevicelost", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("docs/runbook.md", text, StringComparison.Ordinal);
     }
 
     [Fact]

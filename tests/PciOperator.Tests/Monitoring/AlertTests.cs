@@ -16,7 +16,6 @@ public sealed partial class AlertTests(MonitoringLab lab) : IClassFixture<Monito
     [Fact]
     public async Task In_a_cluster_that_is_well_nothing_fires()
     {
-        // The four drives of the lab that are in claims are all but one that there are.
         Assert.Equal([], await Alerts.FiringAsync(lab.Well, TwoHours, OfCaches));
     }
 
@@ -31,7 +30,6 @@ public sealed partial class AlertTests(MonitoringLab lab) : IClassFixture<Monito
     public async Task Without_a_leader_only_that_is_said_of_the_cluster()
     {
         IReadOnlyList<string> firing = await Alerts.FiringAsync(lab.Leaderless, TwoHours, OfCaches);
-        Assert.Contains(NoLeader, firing);
         Assert.Equal([NoLeader, "PciObjectUnreadable"], firing);
         Assert.DoesNotContain(lab.Leaderless[0].Samples, s => s.Name is "pcioperator_claims" or "pcioperator_node_agent_ready");
     }
@@ -77,6 +75,7 @@ public sealed partial class AlertTests(MonitoringLab lab) : IClassFixture<Monito
         foreach (string expression in Dashboard.Expressions().Concat(Alerts.All.Select(a => a.Expression)))
         {
             var own = new HashSet<string>();
+            Assert.Matches(Selector(), By().Replace(expression, " "));
             foreach (Match selector in Selector().Matches(By().Replace(expression, " ")))
             {
                 string name = selector.Groups[1].Value;
@@ -87,7 +86,6 @@ public sealed partial class AlertTests(MonitoringLab lab) : IClassFixture<Monito
                     Assert.True(labels.Contains(label.Groups[1].Value), $"{name} has no label {label.Groups[1].Value}: {expression}");
             }
 
-            Assert.NotEmpty(own);
             // What Prometheus itself says of who was scraped, and a histogram's own.
             own.UnionWith(["namespace", "pod", "instance", "le"]);
             foreach (Match by in By().Matches(expression))

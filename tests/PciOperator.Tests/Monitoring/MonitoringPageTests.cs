@@ -1,0 +1,119 @@
+using System.Globalization;
+using System.Text;
+using System.Text.RegularExpressions;
+using PciOperator.Testing;
+
+namespace PciOperator.Tests.Monitoring;
+
+/// <summary>docs/monitoring.md and docs/runbook.md: tables are what the programs show and the rules say; commands are run. PCI_GOLDEN=1 writes the tables.</summary>
+public sealed partial class MonitoringPageTests(MonitoringLab lab) : IClassFixture<MonitoringLab>
+{
+    private static readonly string Page = Path.Combine(Kubectl.Repository, "docs", "monitoring.md");
+    private static readonly string Runbook = Path.Combine(Kubectl.Repository, "docs", "runbook.md");
+
+    [Fact]
+    public async Task The_reference_of_metrics_is_what_controller_and_agents_show()
+    {
+        var programs = lab
+            .Well.Concat(lab.Troubled)
+            .SelectMany(s => s.Families().Select(f => (Program: s.Instance == "controller" ? "controller" : "agent", Family: f)))
+            .ToList();
+        var table = new StringBuilder("| metric | type | labels | of | what it says |\n|---|---|---|---|---|\n");
+        foreach (var metric in programs.GroupBy(p => p.Family.Name).OrderBy(g => g.Key, StringComparer.Ordinal))
+        {
+            Family family = metric.First().Family;
+            string labels = string.Join(", ", metric.SelectMany(m => m.Family.Labels).Distinct().Select(l => $"`{l}`"));
+            bool hasSamples = lab
+                .Well.Concat(lab.Troubled)
+                .Any(s => s.Samples.Any(m => m.Name == metric.Key || m.Name == metric.Key + "_count"));
+            Assert.True(hasSamples, $"the lab makes no sample of {metric.Key}, so nobody can say what labels it has");
+            table.Append(
+                CultureInfo.InvariantCulture,
+                $"| `{metric.Key}` | {family.Type} | {labels} | {string.Join(", ", metric.Select(m => m.Program).Distinct().Order(StringComparer.Ordinal))} | {family.Help} |\n"
+            );
+        }
+
+        await HoldsAsync("metrics", table.ToString());
+    }
+
+    [Fact]
+    public async Task The_reference_of_alerts_is_what_the_rules_say()
+    {
+        var table = new StringBuilder("| alert | severity | fires after | when |\n|---|---|---|---|\n");
+        foreach (Alert alert in Alerts.All)
+        {
+            table.Append(
+                CultureInfo.InvariantCulture,
+                $"| [{alert.Name}](runbook.md#{alert.Name.ToLowerInvariant()}) | {alert.Severity} | {alert.For} | `{alert.Expression.Replace("|", "\\|", StringComparison.Ordinal)}` |\n"
+            );
+        }
+
+        await HoldsAsync("alerts", table.ToString());
+    }
+
+    [Fact]
+    public async Task Each_alert_has_its_chapter_in_the_runbook()
+    {
+        string text = await File.ReadAllTextAsync(Runbook);
+        var chapters = text.Split("\n## ").Skip(1).ToDictionary(c => c.Split('\n')[0]);
+        Assert.Equal(Alerts.All.Select(a => a.Name), chapters.Keys);
+        foreach (Alert alert in Alerts.All)
+        {
+            Assert.Equal($"docs/runbook.md#{alert.Name.ToLowerInvariant()}", alert.Runbook);
+            Assert.Contains("**What it means.** ", chapters[alert.Name], StringComparison.Ordinal);
+            Assert.Contains("**See it.** ", chapters[alert.Name], StringComparison.Ordinal);
+            Assert.Contains("**What to do.** ", chapters[alert.Name], StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task The_runbooks_commands_run_in_the_cluster_where_the_alerts_fire()
+    {
+        string text = await File.ReadAllTextAsync(Runbook) + await File.ReadAllTextAsync(Page);
+        var commands = Command()
+            .Matches(text)
+            .Select(m => m.Groups[1].Value)
+            .Where(c => !c.StartsWith("kubectl apply", StringComparison.Ordinal))
+            .Distinct()
+            .ToList();
+        Assert.True(commands.Count > 10);
+        foreach (string command in commands)
+        {
+            string[] words =
+            [
+                .. Word()
+                    .Matches(command)
+                    .Skip(1)
+                    .Select(w => w.Value.Trim('\''))
+                    .Select(w =>
+                        w.Replace("NODE", "node-3", StringComparison.Ordinal)
+                            .Replace("NAMESPACE", "default", StringComparison.Ordinal)
+                            .Replace("CLAIM", "disk-1", StringComparison.Ordinal)
+                            .Replace("ALIAS", "nvme", StringComparison.Ordinal)
+                            .Replace("ADDRESS", "0000:22:00.0", StringComparison.Ordinal)
+                    ),
+            ];
+            (int code, string said) = await Kubectl.TryAsync(lab.KubeconfigText, null, words);
+            Assert.True(code == 0, $"{command}: {said}");
+        }
+    }
+
+    private static async Task HoldsAsync(string part, string table)
+    {
+        string text = await File.ReadAllTextAsync(Page);
+        string begin = $"<!-- {part} -->\n",
+            end = $"<!-- end of {part} -->";
+        int from = text.IndexOf(begin, StringComparison.Ordinal) + begin.Length,
+            to = text.IndexOf(end, StringComparison.Ordinal);
+        if (Environment.GetEnvironmentVariable("PCI_GOLDEN") == "1")
+            await File.WriteAllTextAsync(Page, text[..from] + table + text[to..]);
+        else
+            Assert.Equal(table, text[from..to]);
+    }
+
+    [GeneratedRegex("^    (kubectl .*)$", RegexOptions.Multiline)]
+    private static partial Regex Command();
+
+    [GeneratedRegex("'[^']*'|[^ ]+")]
+    private static partial Regex Word();
+}
