@@ -740,6 +740,8 @@ internal sealed class ClaimController(
 
         await RemoveFinalizerAsync(claim, ct);
         log.LogInformation("claim {Claim}: released", EntityKey.Of(claim));
+        if (claim.Status?.NodeName is { Length: > 0 } host)
+            events.Normal(claim, "Released", $"its devices on node {host} are let go, and the claim goes", "Release");
         Forget(uid);
         return ReconciliationResult.Done;
     }

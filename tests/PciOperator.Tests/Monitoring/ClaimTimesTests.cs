@@ -117,7 +117,7 @@ public sealed class ClaimTimesTests
                 .With(Conditions.InUse, false, "NotInUse", "", 1, now),
         };
 
-    /// <summary>The claim's status with one condition, as it is after the time that is given to <see cref="After"/>.</summary>
+    /// <summary>The claim's status with one condition, as it is after the time that is given to After.</summary>
     private Func<DateTimeOffset, PassthroughClaimStatus> With(string type, bool status) =>
         now => _claim.Status! with { Conditions = _claim.Status.Conditions.With(type, status, "Word", "", 1, now) };
 

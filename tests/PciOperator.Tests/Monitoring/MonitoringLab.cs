@@ -91,6 +91,12 @@ public sealed class MonitoringLab : IAsyncLifetime
         await ReleaseAsync("guest");
         await UntilAsync("node-3", n => IsWithheld(n, WithheldWords.UsedOnce));
 
+        // A VM goes on with a device whose claim is deleted: that is waited for, and nobody is to be told.
+        string opened = (await _lab.Client.GetAsync<PciNode>("node-2"))!.Status!.Assignments!.Single().Devices!.Single().DeviceNode!;
+        second.StartProcess("qemu-system-x86", opened);
+        await _lab.DeleteAsync("disk-2");
+        await UntilAsync("node-2", n => Has(n, HoldingState.Releasing, "InUse"));
+
         // An agent that hears and can't answer, and is given a claim.
         _gate.Shut();
         await OnAsync("unbound", "x520:1", "node-4");
