@@ -77,6 +77,16 @@ public sealed partial class MetricNameTests
         Hold(Text(metrics), some);
     }
 
+    /// <summary>Labels take our own words alone; each of an agent's own is one of them.</summary>
+    [Fact]
+    public void Every_reason_of_an_agent_is_a_word_that_metrics_and_tenants_know()
+    {
+        var words = typeof(HoldingReasons).GetFields().Select(f => (string)f.GetRawConstantValue()!).ToList();
+        Assert.NotEmpty(words);
+        Assert.All(words, w => Assert.Equal(w, TenantWords.Label(w)));
+        Assert.Equal("Other", TenantWords.Label("SomethingElse"));
+    }
+
     [Theory]
     [InlineData("# HELP x_count Things.\n# TYPE x_count gauge\nx_count 1\n", "x_count")]
     [InlineData("# HELP x Things.\n# TYPE x counter\nx 1\n", "_total")]
