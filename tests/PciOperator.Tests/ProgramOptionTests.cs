@@ -12,34 +12,49 @@ public sealed class ProgramOptionTests
     [InlineData("--health-address=127.0.0.1:0", true)]
     public async Task An_empty_health_address_serves_health_nowhere(string option, bool serves)
     {
-        foreach (Type? program in new[] { typeof(PciController), typeof(NodeAgent) })
+        foreach (Type program in new[] { typeof(PciController), typeof(NodeAgent) })
         {
-            DirectoryInfo folder = Directory.CreateTempSubdirectory("pci-options");
-            try
-            {
-                string kubeconfig = Path.Combine(folder.FullName, "config");
-                await File.WriteAllTextAsync(
-                    kubeconfig,
-                    """
-                    {"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}],
-                     "clusters":[{"name":"c","cluster":{"server":"http://127.0.0.1:1"}}],"users":[{"name":"u","user":{"token":"t"}}]}
-                    """
-                );
-                List<string> arguments = [option, $"--kubeconfig={kubeconfig}", "--log-format=text"];
-                if (program == typeof(NodeAgent))
-                    arguments.AddRange([$"--host-root={folder.FullName}", $"--state-dir={folder.FullName}/state", "--denied-drivers="]);
-                string said = await FirstLinesAsync(
-                    program.Assembly.Location,
-                    arguments,
-                    serves ? "Health and metrics on port" : "127.0.0.1:1"
-                );
-                Assert.Equal(serves, said.Contains("Health and metrics on port", StringComparison.Ordinal));
-                Assert.DoesNotContain("Required argument", said, StringComparison.Ordinal);
-            }
-            finally
-            {
-                folder.Delete(recursive: true);
-            }
+            string said = await SaysAsync(program, serves ? Serving : "127.0.0.1:1", option);
+            Assert.Equal(serves, said.Contains(Serving, StringComparison.Ordinal));
+            Assert.DoesNotContain("Required argument", said, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData("127.0.0.1:0")]
+    [InlineData("::1:0")]
+    [InlineData("[::1]:0")]
+    public async Task An_agent_shows_its_metrics_at_another_address_too(string address) =>
+        Assert.Contains(
+            Serving,
+            await SaysAsync(typeof(NodeAgent), Serving, "--health-address=", $"--metrics-address={address}"),
+            StringComparison.Ordinal
+        );
+
+    private const string Serving = "Health and metrics on port";
+
+    /// <summary>What a program says that reaches no server.</summary>
+    private static async Task<string> SaysAsync(Type program, string until, params string[] options)
+    {
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("pci-options");
+        try
+        {
+            string kubeconfig = Path.Combine(folder.FullName, "config");
+            await File.WriteAllTextAsync(
+                kubeconfig,
+                """
+                {"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}],
+                 "clusters":[{"name":"c","cluster":{"server":"http://127.0.0.1:1"}}],"users":[{"name":"u","user":{"token":"t"}}]}
+                """
+            );
+            List<string> arguments = [.. options, $"--kubeconfig={kubeconfig}", "--log-format=text"];
+            if (program == typeof(NodeAgent))
+                arguments.AddRange([$"--host-root={folder.FullName}", $"--state-dir={folder.FullName}/state", "--denied-drivers="]);
+            return await FirstLinesAsync(program.Assembly.Location, arguments, until);
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
         }
     }
 

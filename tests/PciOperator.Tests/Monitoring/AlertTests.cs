@@ -39,7 +39,7 @@ public sealed partial class AlertTests(MonitoringLab lab) : IClassFixture<Monito
     {
         await using ClockedController clocked = await ClockedController.StartAsync(1);
         clocked.Time.Advance(TimeSpan.FromMinutes(11));
-        var scrape = await Scrape.OfAsync(clocked.Metrics, "controller", clocked.Time.GetUtcNow());
+        Scrape scrape = await Scrape.OfAsync(clocked.Metrics, "controller", clocked.Time.GetUtcNow());
         Assert.Contains(CacheStale, await Alerts.FiringAsync([scrape], 5));
     }
 
@@ -89,10 +89,12 @@ public sealed partial class AlertTests(MonitoringLab lab) : IClassFixture<Monito
             // What Prometheus itself says of who was scraped, and a histogram's own.
             own.UnionWith(["namespace", "pod", "instance", "le"]);
             foreach (Match by in By().Matches(expression))
+            {
                 Assert.All(
                     by.Groups[1].Value.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries),
                     l => Assert.Contains(l, own)
                 );
+            }
         }
     }
 

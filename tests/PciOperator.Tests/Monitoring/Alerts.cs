@@ -53,7 +53,7 @@ internal static partial class Alerts
     )
     {
         var named = All.SelectMany(a => Metric().Matches(a.Expression)).Select(m => m.Value).ToHashSet();
-        var test = new StringBuilder()
+        StringBuilder test = new StringBuilder()
             .AppendLine(CultureInfo.InvariantCulture, $"rule_files: ['{Rules}']")
             .AppendLine("evaluation_interval: 1m")
             .AppendLine("tests:")

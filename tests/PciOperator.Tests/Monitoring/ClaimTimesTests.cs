@@ -1,7 +1,6 @@
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Controller;
-using PciOperator.Kubernetes;
 using PciOperator.Testing;
 using Prometheus;
 

@@ -10,7 +10,7 @@ internal static class Dashboard
     /// <summary>What its panels ask, with Grafana's variables filled in.</summary>
     public static IReadOnlyList<string> Expressions()
     {
-        using JsonDocument dashboard = JsonDocument.Parse(System.IO.File.ReadAllText(File));
+        using var dashboard = JsonDocument.Parse(System.IO.File.ReadAllText(File));
         return
         [
             .. dashboard

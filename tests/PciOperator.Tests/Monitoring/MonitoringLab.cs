@@ -1,9 +1,6 @@
-using System.Text;
 using k8s.Models;
 using PciOperator.Api;
-using PciOperator.Controller;
 using PciOperator.Core;
-using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
 
 namespace PciOperator.Tests.Monitoring;

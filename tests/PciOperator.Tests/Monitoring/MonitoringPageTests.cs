@@ -25,7 +25,11 @@ public sealed partial class MonitoringPageTests(MonitoringLab lab) : IClassFixtu
             programs.Select(p => p.Family.Name).Where(n => !samples.Contains(n) && !samples.Contains(n + "_count")).Distinct()
         );
         var table = new StringBuilder("| metric | type | labels | of | what it says |\n|---|---|---|---|---|\n");
-        foreach (var metric in programs.GroupBy(p => p.Family.Name).OrderBy(g => g.Key, StringComparer.Ordinal))
+        foreach (
+            IGrouping<string, (string Program, Family Family)> metric in programs
+                .GroupBy(p => p.Family.Name)
+                .OrderBy(g => g.Key, StringComparer.Ordinal)
+        )
         {
             Family family = metric.First().Family;
             string labels = string.Join(", ", metric.SelectMany(m => m.Family.Labels).Distinct().Select(l => $"`{l}`"));
