@@ -1,4 +1,3 @@
-using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
