@@ -96,7 +96,7 @@ internal static class AskCommands
             shell.Run(async session =>
             {
                 PassthroughClaim claim = await session.RequireAsync<PassthroughClaim>(session.Value(name)!, session.Namespace);
-                ExplanationView view = await ExplainAsync(session, claim);
+                ExplanationView view = await ExplainAsync(session, claim, () => ClusterSnapshot.LoadAsync(session));
                 if (session.Format is OutputFormat.Json or OutputFormat.Yaml)
                     session.Printer.Write(view, AskJsonContext.Default.ExplanationView);
                 else
@@ -107,7 +107,11 @@ internal static class AskCommands
         return command;
     }
 
-    private static async Task<ExplanationView> ExplainAsync(Session session, PassthroughClaim claim)
+    /// <summary>Why a claim is where it is, or waits.</summary>
+    /// <param name="session">Who asks: what the claim's namespace may have is read with it.</param>
+    /// <param name="claim">The claim.</param>
+    /// <param name="load">The cluster, if it takes that to say.</param>
+    public static async Task<ExplanationView> ExplainAsync(Session session, PassthroughClaim claim, Func<Task<ClusterSnapshot>> load)
     {
         var seen = See.ClaimView.Of(claim);
         var told = new ExplanationView
@@ -122,7 +126,7 @@ internal static class AskCommands
         if (claim.Metadata.DeletionTimestamp is not null || seen.Node is not null)
             return told;
 
-        ClusterSnapshot cluster = await ClusterSnapshot.LoadAsync(session);
+        ClusterSnapshot cluster = await load();
         if (await NamespaceRules.WhyNotAsync(session, cluster, claim) is { } why)
         {
             bool isSaid = claim.Status?.Conditions.Find(Conditions.Scheduled)?.Reason is "QuotaExceeded" or "NamespaceNotAllowed";
@@ -387,7 +391,8 @@ internal static class AskCommands
         return command;
     }
 
-    private static IReadOnlyList<CapacityView> CapacityOf(ClusterSnapshot cluster) =>
+    /// <summary>How many more of each alias the cluster could serve.</summary>
+    public static IReadOnlyList<CapacityView> CapacityOf(ClusterSnapshot cluster) =>
         [
             .. cluster.Aliases.Select(alias =>
             {

@@ -37,19 +37,45 @@ internal sealed class ClusterSnapshot
         Task<IReadOnlyList<PciAlias>> aliases = session.ListAsync<PciAlias>();
         Task<IReadOnlyList<PassthroughClaim>> claims = session.ListAsync<PassthroughClaim>();
         await Task.WhenAll(nodes, pciNodes, aliases, claims);
-        var snapshot = new ClusterSnapshot(session.Io.Time.GetUtcNow())
-        {
-            Nodes = await nodes,
-            PciNodes = await session.ReadableAsync(await pciNodes),
-            Aliases = await aliases,
-            Claims = await claims,
-            ReadyAgents = await ReadyAgentsAsync(session, await pciNodes),
-        };
+        ClusterSnapshot snapshot = Of(
+            session.Io.Time.GetUtcNow(),
+            await nodes,
+            await session.ReadableAsync(await pciNodes),
+            await aliases,
+            await claims,
+            await ReadyAgentsAsync(session, await pciNodes)
+        );
         if (snapshot.ReadyAgents is null)
             await session.WarnAsync("you may not see the agents' pods: every agent is taken to be ready");
+        return snapshot;
+    }
+
+    /// <summary>What has been read already.</summary>
+    public static ClusterSnapshot Of(
+        DateTimeOffset now,
+        IReadOnlyList<V1Node> nodes,
+        IReadOnlyList<PciNode> pciNodes,
+        IReadOnlyList<PciAlias> aliases,
+        IReadOnlyList<PassthroughClaim> claims,
+        IReadOnlySet<string>? readyAgents
+    )
+    {
+        var snapshot = new ClusterSnapshot(now)
+        {
+            Nodes = nodes,
+            PciNodes = pciNodes,
+            Aliases = aliases,
+            Claims = claims,
+            ReadyAgents = readyAgents,
+        };
         snapshot.Fill();
         return snapshot;
     }
+
+    /// <summary>The namespace of the agents, as PciNodes say it.</summary>
+    public static string AgentsNamespaceOf(IEnumerable<PciNode> nodes) =>
+        nodes.Select(n => n.GetAnnotation(Installation.AgentsAnnotation)).FirstOrDefault(a => !string.IsNullOrWhiteSpace(a))?.Trim()
+        ?? Installation.AgentsNamespace;
 
     /// <summary>A claim that nobody makes.</summary>
     public static PassthroughClaim Imagine(PassthroughClaimSpec spec, string ns) =>
@@ -91,9 +117,7 @@ internal sealed class ClusterSnapshot
 
     private static async Task<IReadOnlySet<string>?> ReadyAgentsAsync(Session session, IReadOnlyList<PciNode> nodes)
     {
-        string ns =
-            nodes.Select(n => n.GetAnnotation(Installation.AgentsAnnotation)).FirstOrDefault(a => !string.IsNullOrWhiteSpace(a))?.Trim()
-            ?? Installation.AgentsNamespace;
+        string ns = AgentsNamespaceOf(nodes);
         try
         {
             EntityList<V1Pod> pods = await session.Client.ListAsync<V1Pod>(
@@ -101,13 +125,17 @@ internal sealed class ClusterSnapshot
                 new ListOptions { LabelSelector = Installation.AgentSelector },
                 session.Ct
             );
-            return pods.Items.Where(AgentPods.IsReady).Select(p => p.Spec?.NodeName).OfType<string>().ToHashSet();
+            return ReadyOf(pods.Items);
         }
         catch (ApiException forbidden) when (forbidden.IsForbidden)
         {
             return null;
         }
     }
+
+    /// <summary>The nodes that have an agent's pod that is ready.</summary>
+    public static IReadOnlySet<string> ReadyOf(IEnumerable<V1Pod> agents) =>
+        agents.Where(AgentPods.IsReady).Select(p => p.Spec?.NodeName).OfType<string>().ToHashSet();
 
     private void Fill()
     {

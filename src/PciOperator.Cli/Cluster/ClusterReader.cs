@@ -83,7 +83,8 @@ internal static class ClusterReader
         }
     }
 
-    private static CliException NotInstalled() =>
+    /// <summary>PciOperator's resources are not there.</summary>
+    public static CliException NotInstalled() =>
         new(
             ExitCodes.NotInstalled,
             $"The cluster doesn't serve {PciOperatorApi.GroupVersion}: PciOperator is not installed there, or --context names another cluster."

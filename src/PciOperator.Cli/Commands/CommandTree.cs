@@ -5,6 +5,7 @@ using PciOperator.Cli.Diagnose;
 using PciOperator.Cli.Do;
 using PciOperator.Cli.Import;
 using PciOperator.Cli.See;
+using PciOperator.Cli.Ui;
 
 namespace PciOperator.Cli.Commands;
 
@@ -38,6 +39,7 @@ internal static class CommandTree
             .. AskCommands.All(shell),
             .. DiagnoseCommands.All(shell),
             .. DoCommands.All(shell),
+            .. UiCommands.All(shell),
             .. ImportCommands.All(shell.Io),
             .. CompletionCommands.All(shell),
         ];

@@ -73,7 +73,13 @@ internal sealed class Session(Shell shell, ParseResult parsed, CancellationToken
     public OutputFormat Format => parsed.GetValue(shell.Options.Output);
 
     /// <summary>The namespace of claims.</summary>
-    public string Namespace => Given(parsed.GetValue(shell.Options.Namespace)) ?? Open().Configuration.Namespace;
+    public string Namespace => GivenNamespace ?? Open().Configuration.Namespace;
+
+    /// <summary>The namespace of claims that the command line names; null: none.</summary>
+    public string? GivenNamespace => Given(parsed.GetValue(shell.Options.Namespace));
+
+    /// <summary>The API server's address.</summary>
+    public string Server => Open().Configuration.Host;
 
     /// <summary>The API server, with the caller's own rights and no others.</summary>
     public IEntityClient Client => Open();

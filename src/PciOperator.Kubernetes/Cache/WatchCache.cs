@@ -26,6 +26,9 @@ public sealed class WatchCache<T> : IAsyncDisposable
 
     // Every list, watch and pause ends long before.
     private static readonly TimeSpan StuckAfter = TimeSpan.FromMinutes(15);
+
+    // A server that is away is noticed sooner, but for one that does not answer at all.
+    private static readonly TimeSpan TakenUpAfter = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan MinBackoff = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan MaxBackoff = TimeSpan.FromSeconds(30);
 
@@ -47,7 +50,7 @@ public sealed class WatchCache<T> : IAsyncDisposable
     private readonly Gauge _lastSuccess;
     private long _heardAt;
     private long _triedAt;
-    private string? _lastError;
+    private Failure? _failed;
     private Task? _run;
 
     /// <summary>Makes an empty cache; <see cref="RunAsync"/> fills it.</summary>
@@ -196,12 +199,22 @@ public sealed class WatchCache<T> : IAsyncDisposable
     /// <summary>Why what the cache has may be old, or null: for <c>/readyz</c>.</summary>
     public string? WhyOld()
     {
-        string error = Volatile.Read(ref _lastError) is { } last ? $": {last}" : "";
+        string error = Volatile.Read(ref _failed) is { } failed ? $": {failed.Error.Cause()}" : "";
         if (!HasSynced)
             return $"the first list of {EntityType<T>.Plural} is not in{error}";
         TimeSpan silence = _time.GetElapsedTime(Volatile.Read(ref _heardAt));
         return silence > OldAfter ? $"nothing was heard of {EntityType<T>.Plural} for {silence.TotalSeconds:0} s{error}" : null;
     }
+
+    /// <summary>
+    /// What the last list or watch failed with, for a person who looks at the contents; null: none did, or another is under way that the
+    /// server has not refused for some seconds.
+    /// </summary>
+    public Exception? LastFailure =>
+        Volatile.Read(ref _failed) is { } failed
+        && (Volatile.Read(ref _triedAt) is var tried && (tried <= failed.At || _time.GetElapsedTime(tried) < TakenUpAfter))
+            ? failed.Error
+            : null;
 
     /// <summary>
     /// Why the cache does not even try any more, or null: for <c>/healthz</c>, since only a restart helps then. A server that is away is no
@@ -311,14 +324,14 @@ public sealed class WatchCache<T> : IAsyncDisposable
             {
                 // A server that was set back says nothing until it has come to our version again, and not what it did till then.
                 _logger.LogInformation("{Message} Listing {Kind} anew.", e.Message, EntityType<T>.Plural);
-                Volatile.Write(ref _lastError, e.Message);
+                Failed(e);
                 version = null;
                 failures = 1;
             }
             catch (Exception e)
             {
                 failures++;
-                Volatile.Write(ref _lastError, e.Cause());
+                Failed(e);
                 _logger.Log(
                     failures > 3 ? LogLevel.Warning : LogLevel.Information,
                     "{Verb} of {Kind} failed ({Failures} times in a row): {Message}",
@@ -435,9 +448,11 @@ public sealed class WatchCache<T> : IAsyncDisposable
         }
     }
 
+    private void Failed(Exception error) => Volatile.Write(ref _failed, new Failure(error, _time.GetTimestamp()));
+
     private void Heard()
     {
-        Volatile.Write(ref _lastError, null);
+        Volatile.Write(ref _failed, null);
         long now = _time.GetTimestamp();
         Volatile.Write(ref _heardAt, now);
         Volatile.Write(ref _triedAt, now);
@@ -504,6 +519,8 @@ public sealed class WatchCache<T> : IAsyncDisposable
             // Stopped.
         }
     }
+
+    private sealed record Failure(Exception Error, long At);
 
     private sealed class HistoryWentBackException(string message) : Exception(message);
 }
