@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery kubectl-pci nova-vectors aot-proof crds crds-check chart chart-check format format-check images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery kubectl-pci nova-vectors aot-proof screenshots crds crds-check chart chart-check format format-check images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -63,6 +63,9 @@ test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/
 kubectl-pci: ## Publish the kubectl plugin as it ships: artifacts/publish/kubectl-pci/kubectl-pci, for a folder of your PATH
 	$(call publish,src/PciOperator.Cli,kubectl-pci)
 	@ls -l artifacts/publish/kubectl-pci/kubectl-pci
+
+screenshots: ## Write the pictures of the page that docs/kubectl-pci.md shows (tests/browser/install-packages first)
+	@PCI_SCREENSHOTS=$(CURDIR)/docs/images tests/run tests/PciOperator.Cli.Tests --filter FullyQualifiedName~ScreenshotTests
 
 aot-proof: ## Prove under NativeAOT what the programs use or are about to: gRPC over a Unix socket; and say what the generic host costs
 	$(call publish,tests/AotProof,aot-proof)

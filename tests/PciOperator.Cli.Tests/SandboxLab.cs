@@ -129,7 +129,8 @@ public sealed class SandboxLab : IAsyncLifetime
     public static string Repository([CallerFilePath] string here = "") =>
         Path.GetFullPath(Path.Combine(Path.GetDirectoryName(here)!, "../.."));
 
-    private static string Sample(string name) => File.ReadAllText(Path.Combine(Repository(), "config", "samples", name));
+    /// <summary>A file of config/samples.</summary>
+    public static string Sample(string name) => File.ReadAllText(Path.Combine(Repository(), "config", "samples", name));
 
     private async Task ClaimAsync(string yaml, ClaimPhase phase)
     {

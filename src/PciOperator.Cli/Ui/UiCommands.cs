@@ -35,6 +35,7 @@ internal static class UiCommands
         await session.Io.Error.WriteLineAsync("Whoever has this address can read what you may read, as long as this runs. Ctrl-C ends it.");
         await session.Io.Error.FlushAsync(session.Ct);
         await (await Task.WhenAny(watch.Running, Task.Delay(Timeout.Infinite, session.Ct)));
+        session.Ct.ThrowIfCancellationRequested();
         return ExitCodes.Ok;
     }
 }

@@ -58,7 +58,7 @@ internal sealed class Browser : IDisposable
             {
                 ["features"] = new object[]
                 {
-                    new Dictionary<string, object> { ["name"] = "prefers-color-scheme", ["value"] = dark ? "dark" : "light" },
+                    new Dictionary<string, object?> { ["name"] = "prefers-color-scheme", ["value"] = dark ? "dark" : "light" },
                 },
             }
         );
@@ -130,5 +130,5 @@ internal sealed class Browser : IDisposable
         Directory.Delete(_profile, recursive: true);
     }
 
-    private void Cdp(string command, Dictionary<string, object> parameters) => _driver.ExecuteCdpCommand(command, parameters);
+    private void Cdp(string command, Dictionary<string, object?> parameters) => _driver.ExecuteCdpCommand(command, parameters);
 }

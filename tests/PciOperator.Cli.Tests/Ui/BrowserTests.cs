@@ -75,7 +75,7 @@ public sealed class BrowserTests : IAsyncDisposable
         Assert.Equal("filter", Focused());
         browser.Press("0000:a0:02.1");
         await browser.UntilTextAsync("#nodes-count", "2 of 2 match");
-        await browser.UntilAsync(() => browser.Number("return document.querySelectorAll('.vfs .row').length") is 0);
+        await browser.UntilAsync(() => browser.Number("return document.querySelectorAll('.vfs .row').length") is 2);
         browser.Press(Keys.Escape);
         await browser.UntilTextAsync("#nodes-count", "devices free");
 
@@ -298,11 +298,7 @@ public sealed class BrowserTests : IAsyncDisposable
         await cluster.AddNodeAsync("node-1", LabHosts.Create(1), LabHosts.Labels(1), Ct);
         foreach (string name in (string[])["device-specs.yaml", "aliases.yaml"])
         {
-            await Manifests.ApplyAsync(
-                cluster.Client,
-                await File.ReadAllTextAsync(Path.Combine(SandboxLab.Repository(), "config", "samples", name), Ct),
-                ct: Ct
-            );
+            await Manifests.ApplyAsync(cluster.Client, SandboxLab.Sample(name), ct: Ct);
         }
 
         await File.WriteAllTextAsync(Kubeconfig, cluster.KubeconfigText, Ct);

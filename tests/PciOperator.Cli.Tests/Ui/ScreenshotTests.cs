@@ -22,7 +22,7 @@ public sealed class ScreenshotTests(SandboxLab lab)
         Assert.InRange(browser.Number("return document.documentElement.scrollWidth"), 1, width);
         Assert.Empty(browser.Complaints());
         byte[] picture = browser.Picture();
-        Assert.InRange(picture.Length, 20_000, 250_000);
+        Assert.InRange(picture.Length, 20_000, 400_000);
         if (Environment.GetEnvironmentVariable("PCI_SCREENSHOTS") is { Length: > 0 } folder)
         {
             Directory.CreateDirectory(folder);

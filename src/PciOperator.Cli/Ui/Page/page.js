@@ -92,7 +92,7 @@ function drawNuma(parent, card, title, devices) {
     el("h3", {}, title + " ", span("faint", offered > 0 ? `${free} of ${offered} free` : "no devices")));
   const roots = Map.groupBy(devices, d => d.pcieRoot ?? "");
   for (const root of [...roots.keys()].sort(byName)) {
-    const here = roots.get(root), known = new Set(here.map(d => d.address));
+    const here = roots.get(root), known = new Set(card.devices.map(d => d.address)), seen = new Set(here.map(d => d.address));
     const vfs = Map.groupBy(here.filter(d => d.parentAddress), d => d.parentAddress);
     const sizes = new Map();
     for (const d of here) sizes.set(d.iommuGroup, (sizes.get(d.iommuGroup) ?? 0) + 1);
@@ -102,7 +102,7 @@ function drawNuma(parent, card, title, devices) {
       list.append(drawDevice(card, d, sizes));
       if (vfs.has(d.address)) list.append(drawVfs(card, d.address, d, vfs.get(d.address), sizes));
     }
-    for (const [pf, those] of vfs) if (!known.has(pf)) list.append(drawVfs(card, pf, null, those, sizes));
+    for (const [pf, those] of vfs) if (!seen.has(pf)) list.append(drawVfs(card, pf, known.has(pf), those, sizes));
     numa.append(el("p", { class: "root" }, root ? `root ${root}` : "root bus not known"), list);
   }
   parent.append(numa);
@@ -128,7 +128,7 @@ function drawVfs(card, address, pf, vfs, sizes) {
     const [mark, css] = markOf(d.state);
     if (run && run.className === css) run.append(mark); else cells.append(run = span(css, mark));
   }
-  const summary = el("summary", {}, span("faint", pf ? `${vfs.length} VFs` : `VFs of ${address}, which no spec names`), cells, span(free > 0 ? "free" : "faint", `${free} free`));
+  const summary = el("summary", {}, span("faint", typeof pf === "object" ? `${vfs.length} VFs` : `VFs of ${address}` + (pf ? "" : ", which no spec names")), cells, span(free > 0 ? "free" : "faint", `${free} free`));
   const held = vfs.filter(d => d.claim).length;
   if (held > 0) summary.append(span("faint", `${held} held`));
   return el("li", {}, fold(key, words.length > 0 && vfs.length <= 16, "vfs", summary, details => details.append(el("ul", { class: "plain" }, ...vfs.map(d => drawDevice(card, d, sizes))))));
