@@ -234,7 +234,9 @@ internal sealed class ClusterWatch : IAsyncDisposable
         List<string> problems =
         [
             .. (node.Status?.Conditions ?? [])
-                .Where(c => c.Status != "True" && c.Type != Conditions.KubeletRegistered)
+                .Where(c => c.Type is Conditions.DriftDetected or Conditions.InventoryTruncated ? c.Status == "True" : c.Status != "True")
+                // Not every cluster delivers by DRA: what can't be placed for it, claims say.
+                .Where(c => c.Type != Conditions.KubeletRegistered)
                 .Select(c => $"{c.Type}: {(string.IsNullOrEmpty(c.Message) ? c.Reason : c.Message)}"),
         ];
         if (node.Status is null)
@@ -247,7 +249,7 @@ internal sealed class ClusterWatch : IAsyncDisposable
             Unusable = _nodes.Get(node.Metadata.Name) is { } known ? NodeFilters.Unusable(known)?.Of(1)[2..] : null,
             Problems = problems,
             NumaNodes = [.. (node.Status?.NumaNodes ?? []).Select(n => new NumaCard(n.Id, n.Socket))],
-            Devices = devices,
+            Devices = [.. devices.Select(d => d with { Name = DeviceNames.Short(d.Name) })],
             Groups = [.. GroupView.Of(devices).Where(g => g.State == "not offered").Select(g => new GroupCard(g.Group, g.Reason))],
         };
     }

@@ -13,7 +13,7 @@ internal sealed record NodeCard
     /// <summary>Why no claim is placed on it: it is not Ready, or cordoned; null: neither, or the caller may not list nodes.</summary>
     public string? Unusable { get; init; }
 
-    /// <summary>What its PciNode's conditions say that are not true, and what of it could not be read.</summary>
+    /// <summary>What its PciNode's conditions say that are not as they should be, and what of it could not be read.</summary>
     public required IReadOnlyList<string> Problems { get; init; }
 
     /// <summary>Its NUMA nodes with their sockets, also those without a device.</summary>

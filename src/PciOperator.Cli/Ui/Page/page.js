@@ -195,18 +195,18 @@ const ageOf = created => lasted((Date.now() - Date.parse(created)) / 1000);
 async function explain(key, c, details) {
   const body = el("div", { "aria-live": "polite" });
   details.append(body);
-  if (answers.has(key)) showAnswer(body, answers.get(key)); else body.append(el("p", { class: "faint" }, "Asking …"));
+  if (answers.has(key)) showAnswer(body, answers.get(key), c); else body.append(el("p", { class: "faint" }, "Asking …"));
   try {
     const answer = await fetch(`explain?namespace=${encodeURIComponent(c.namespace)}&name=${encodeURIComponent(c.name)}`);
     if (!answer.ok) throw new Error(await answer.text());
     const explained = await answer.json();
     answers.set(key, explained);
-    showAnswer(body, explained);
+    showAnswer(body, explained, c);
   } catch (error) {
     body.replaceChildren(el("p", { class: "bad" }, `Not answered: ${error.message}`));
   }
 }
-function showAnswer(body, { explanation, error }) {
+function showAnswer(body, { explanation, error }, c) {
   if (error) { body.replaceChildren(el("p", { class: "bad" }, error)); return; }
   const same = Map.groupBy(explanation.nodes ?? [], n => n.fits ? "can serve it" : [...n.checks.filter(k => !k.passed).map(k => `${k.check}: ${k.why}`), n.withheld].filter(Boolean).join(" "));
   const list = el("dl", {});
@@ -214,7 +214,7 @@ function showAnswer(body, { explanation, error }) {
     const names = nodes.map(n => n.node);
     list.append(el("dt", {}, span(nodes[0].fits ? "free" : "bad", nodes[0].fits ? "○ " : "✕ "), names.slice(0, 8).join(", ") + (names.length > 8 ? ` and ${names.length - 8} more` : "")), el("dd", { class: "faint" }, why));
   }
-  body.replaceChildren(el("p", {}, explanation.summary), list, el("p", { class: "faint" }, `as of ${clock(Date.now())}`));
+  body.replaceChildren(...(explanation.summary === c.message ? [] : [el("p", {}, explanation.summary)]), list, el("p", { class: "faint" }, `as of ${clock(Date.now())}`));
 }
 
 // ---- capacity ----
