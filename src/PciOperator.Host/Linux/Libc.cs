@@ -12,7 +12,6 @@ internal static partial class Libc
     public const int O_EXCL = 0x80;
     public const int O_NONBLOCK = 0x800;
     public const int O_TRUNC = 0x200;
-    public const int O_DIRECTORY = 0x10000;
     public const int O_CLOEXEC = 0x80000;
     public const int LOCK_EX = 2;
     public const int LOCK_NB = 4;
@@ -20,6 +19,9 @@ internal static partial class Libc
     public const int AT_FDCWD = -100;
     public const byte DT_UNKNOWN = 0;
     public const byte DT_DIR = 4;
+
+    /// <summary>One of the few flags that arm64 numbers otherwise (there 0x10000 is O_DIRECT): Linux, arch/arm64/include/uapi/asm/fcntl.h.</summary>
+    public static readonly int O_DIRECTORY = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 0x4000 : 0x10000;
 
     private const int AT_EMPTY_PATH = 0x1000;
     private const int AT_SYMLINK_NOFOLLOW = 0x100;
