@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery kubectl-pci nova-vectors aot-proof screenshots crds crds-check chart chart-check format format-check images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery kubectl-pci nova-vectors aot-proof screenshots crds crds-check chart chart-check format format-check images test-images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -24,10 +24,10 @@ endef
 
 NONE_PASSED := 0 passed, 1 failed, 0 skipped
 
-# $(call publish,PROJECT,FOLDER,WORD): publishes it as it ships (src/Program.props) into artifacts/publish/FOLDER. A warning of ours, that this
-# machine has no clang, goes to stderr; a failure ends with WORD.
+# $(call publish,PROJECT,FOLDER,WORD,RUNTIME): publishes it as it ships (src/Program.props), for linux-x64 or RUNTIME, into artifacts/publish/FOLDER. A warning of
+# ours, that this machine has no clang, goes to stderr; a failure ends with WORD.
 define publish
-	@mkdir -p artifacts && dotnet publish $(1) -c $(CONFIGURATION) -r linux-x64 $(LOCKED) -v q -o artifacts/publish/$(2) > artifacts/publish.log 2>&1 \
+	@mkdir -p artifacts && dotnet publish $(1) -c $(CONFIGURATION) -r $(or $(4),linux-x64) $(LOCKED) -v q -o artifacts/publish/$(2) > artifacts/publish.log 2>&1 \
 	  || { cat artifacts/publish.log; echo "$(or $(3),$(1) could not be published.)"; exit 1; }
 	@sed -n 's/.*warning PCI[0-9]*: \([^[]*\).*/WARNING: \1/p' artifacts/publish.log | sort -u >&2
 endef
@@ -128,11 +128,15 @@ format-check: ## Fail when a source is not laid out as make format would do it
 	@dotnet tool restore > /dev/null
 	@dotnet csharpier check $(SOURCES)
 
-images: ## Build the controller's and the agent's container image (REGISTRY=, TAG=) with docker or buildah
-	@if docker info >/dev/null 2>&1; then builder="docker build"; \
-	elif command -v buildah >/dev/null; then builder="buildah bud $(BUILDAH_FLAGS)"; \
-	else echo "make images needs a running Docker engine, or buildah; neither is here."; exit 1; fi; \
-	for program in controller agent; do \
-	  echo "Building $(REGISTRY)/$$program:$(TAG) with $$builder …"; \
-	  $$builder --target $$program -t $(REGISTRY)/$$program:$(TAG) .; \
-	done
+images: ## Build the container images controller, agent and kubectl-pci (REGISTRY=, TAG=; tools/images says more) with docker or buildah
+	@REGISTRY=$(REGISTRY) TAG=$(TAG) tools/images
+
+test-images: ## Build the images by buildah on bases of Debian packages, and start them as the manifests say (tests/images/install-packages first; as root)
+	@echo "Publishing what is in the images …"
+	$(call publish,src/PciOperator.Agent,agent,$(NONE_PASSED))
+	$(call publish,src/PciOperator.Controller,controller,$(NONE_PASSED))
+	$(call publish,src/PciOperator.Cli,kubectl-pci,$(NONE_PASSED))
+	$(call publish,src/PciOperator.Agent,arm64/agent,$(NONE_PASSED),linux-arm64)
+	@mkdir -p artifacts && tests/images/build > artifacts/images.log 2>&1 || { cat artifacts/images.log; echo "$(NONE_PASSED)"; exit 1; }
+	@grep -E ' [0-9.]+ MB ' artifacts/images.log | sort -u
+	@tests/run --always-skipped tests/images/PciOperator.Images.Tests

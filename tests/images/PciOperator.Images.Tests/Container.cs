@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Text;
 using System.Text.Json.Nodes;
-using PciOperator.Testing;
 
 namespace PciOperator.Images.Tests;
 
@@ -54,7 +53,7 @@ internal sealed class Container : IAsyncDisposable
     public async Task<string> StatusAsync(string field)
     {
         string state = await Image.RunAsync(Runc("state", _id));
-        var pid = (int)JsonNode.Parse(state)!["pid"]!;
+        int pid = (int)JsonNode.Parse(state)!["pid"]!;
         return (await File.ReadAllLinesAsync($"/proc/{pid}/status"))
             .Single(l => l.StartsWith(field + ":", StringComparison.Ordinal))[(field.Length + 1)..]
             .Trim();
