@@ -11,6 +11,14 @@ public static class Fitted
     [return: NotNullIfNotNull(nameof(text))]
     public static string? Text(string? text, int most) => text is not null && text.Length > most ? text[..(most - 1)] + "…" : text;
 
+    /// <summary>A list's first items that fit; the list itself when all do.</summary>
+    /// <inheritdoc cref="Count{T}"/>
+    public static IReadOnlyList<T> Items<T>(IReadOnlyList<T> items, int most, int room, Func<T, int> size)
+    {
+        int count = Count(items, most, room, size);
+        return count == items.Count ? items : [.. items.Take(count)];
+    }
+
     /// <summary>How many of a list's first items fit.</summary>
     /// <param name="items">The list, what matters most first.</param>
     /// <param name="most">The items that the field takes.</param>

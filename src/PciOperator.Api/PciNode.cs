@@ -165,6 +165,9 @@ public sealed record AssignedDevice
 /// <summary>What a node's agent sees and does.</summary>
 public sealed record PciNodeStatus
 {
+    /// <summary>The most devices that <see cref="Unmatched"/> names.</summary>
+    public const int MostUnmatched = 64;
+
     /// <summary>
     /// The generation of the spec that the agent has taken up: every assignment of it is in its journal or answered below.
     /// </summary>
@@ -197,7 +200,7 @@ public sealed record PciNodeStatus
     /// Devices that no rule matches, for `kubectl pci discover`: neither bridges nor VFs, nor what the host itself is made of. The
     /// first ones by address; nothing is decided by them.
     /// </summary>
-    [Items(0, 64), ListMapKeys("address", WholeItems = true)]
+    [Items(0, MostUnmatched), ListMapKeys("address", WholeItems = true)]
     public IReadOnlyList<PciNodeDevice>? Unmatched { get; set; }
 
     /// <summary>Where the agent is with each assignment, and with what its journal still holds.</summary>

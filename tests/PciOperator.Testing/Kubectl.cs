@@ -21,6 +21,10 @@ public static class Kubectl
         return code == 0 ? text : throw new InvalidOperationException($"kubectl {string.Join(' ', arguments)} ended with {code}: {text}");
     }
 
+    /// <summary>Applies YAML by server-side apply with strict validation; kubectl's exit code and all that it printed.</summary>
+    public static Task<(int Code, string Text)> TryApplyAsync(string kubeconfigText, string yaml, params string[] more) =>
+        TryAsync(kubeconfigText, yaml, ["apply", "--server-side", "--validate=strict", "-f", "-", .. more]);
+
     /// <summary>Runs kubectl, with something on its standard input; its exit code and all that it printed.</summary>
     public static async Task<(int Code, string Text)> TryAsync(string kubeconfigText, string? input, params string[] arguments)
     {

@@ -85,28 +85,13 @@ public sealed class ChartTests
         await using TestApiServer server = await TestApiServer.RealAsync();
         foreach (string? values in new[] { "kubevirt: {permittedHostDevices: true}", null })
         {
-            (int code, string said) = await Kubectl.TryAsync(
-                server.KubeconfigText,
-                Helm.Text(await Helm.ObjectsAsync(Chart, values)),
-                "apply",
-                "--server-side",
-                "--force-conflicts",
-                "--validate=strict",
-                "-f",
-                "-"
-            );
+            string objects = Helm.Text(await Helm.ObjectsAsync(Chart, values));
+            (int code, string said) = await Kubectl.TryApplyAsync(server.KubeconfigText, objects, "--force-conflicts");
             Assert.True(code == 0, said);
         }
 
-        (int hooks, string answer) = await Kubectl.TryAsync(
-            server.KubeconfigText,
-            Helm.Text(await Helm.HooksAsync(Chart, "crds: {keep: false}")),
-            "apply",
-            "--server-side",
-            "--validate=strict",
-            "-f",
-            "-"
-        );
+        string jobs = Helm.Text(await Helm.HooksAsync(Chart, "crds: {keep: false}"));
+        (int hooks, string answer) = await Kubectl.TryApplyAsync(server.KubeconfigText, jobs);
         Assert.True(hooks == 0, answer);
     }
 

@@ -15,7 +15,6 @@ internal static class StatusShare
     // Texts that are cut when there are too many: enough for what is wrong, not for what to do.
     private const int ShortText = 96;
     private const int PoolShare = 100_000;
-    private const int MostUnmatched = 64;
     private const int UnmatchedShare = 60_000;
 
     // Conditions, versions, NUMA nodes.
@@ -84,23 +83,12 @@ internal static class StatusShare
     }
 
     /// <summary>The pools that fit: they are for people, and nothing is decided by them.</summary>
-    public static IReadOnlyList<PciPool> Pools(IReadOnlyList<PciPool> all)
-    {
-        int count = Fitted.Count(
-            all,
-            Most,
-            PoolShare,
-            p => JsonSerializer.SerializeToUtf8Bytes(p, PciOperatorJsonContext.Default.PciPool).Length + 1
-        );
-        return count == all.Count ? all : [.. all.Take(count)];
-    }
+    public static IReadOnlyList<PciPool> Pools(IReadOnlyList<PciPool> all) =>
+        Fitted.Items(all, Most, PoolShare, p => JsonSerializer.SerializeToUtf8Bytes(p, PciOperatorJsonContext.Default.PciPool).Length + 1);
 
     /// <summary>The unmatched devices that fit: they too are for people alone.</summary>
-    public static IReadOnlyList<PciNodeDevice> Unmatched(IReadOnlyList<PciNodeDevice> all)
-    {
-        int count = Fitted.Count(all, MostUnmatched, UnmatchedShare, Size);
-        return count == all.Count ? all : [.. all.Take(count)];
-    }
+    public static IReadOnlyList<PciNodeDevice> Unmatched(IReadOnlyList<PciNodeDevice> all) =>
+        Fitted.Items(all, PciNodeStatus.MostUnmatched, UnmatchedShare, Size);
 
     private static PciNodeDevice Brief(PciNodeDevice device) =>
         device with

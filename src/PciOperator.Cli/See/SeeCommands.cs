@@ -32,11 +32,14 @@ internal static class SeeCommands
         command.SetAction(
             shell.Run(async session =>
             {
-                IReadOnlyList<DeviceView> devices = session.Value(all)
-                    ? await AllDevicesAsync(session, session.Value(node))
-                    : [.. (await DevicesAsync(session, session.Value(node))).Where(d => d.Spec is not null)];
+                IReadOnlyList<DeviceView> devices = await DevicesAsync(session, session.Value(node), session.Value(all));
                 session.Printer.Write(
-                    new Sheet<DeviceView>(devices, DeviceColumns, d => $"{d.Node}/{d.Address}", ViewJsonContext.Default.ListingDeviceView)
+                    new Sheet<DeviceView>(
+                        [.. devices.Where(d => session.Value(all) || d.Spec is not null)],
+                        DeviceColumns,
+                        d => $"{d.Node}/{d.Address}",
+                        ViewJsonContext.Default.ListingDeviceView
+                    )
                     {
                         Nothing = "No devices: no PciDeviceSpec names any that a node has (kubectl pci discover proposes some).",
                     }
@@ -177,7 +180,7 @@ internal static class SeeCommands
             shell.Run(async session =>
             {
                 string wanted = AddressOf(session.Value(address)!);
-                IReadOnlyList<DeviceView> devices = await AllDevicesAsync(session, session.Value(node));
+                IReadOnlyList<DeviceView> devices = await DevicesAsync(session, session.Value(node), all: true);
                 DeviceView[] found = [.. devices.Where(d => d.Address == wanted)];
                 if (found.Length == 0)
                 {
@@ -227,16 +230,11 @@ internal static class SeeCommands
             );
 
     /// <summary>Devices of one node, or of all.</summary>
-    public static async Task<IReadOnlyList<DeviceView>> DevicesAsync(Session session, string? node)
+    public static async Task<IReadOnlyList<DeviceView>> DevicesAsync(Session session, string? node, bool all = false)
     {
         IReadOnlyList<PciNode> nodes = await session.PciNodesAsync(node);
-        return DeviceView.Of(nodes, new DeviceNames(session.Io, nodes));
-    }
-
-    private static async Task<IReadOnlyList<DeviceView>> AllDevicesAsync(Session session, string? node)
-    {
-        IReadOnlyList<PciNode> nodes = await session.PciNodesAsync(node);
-        return DeviceView.All(nodes, new DeviceNames(session.Io, nodes));
+        var names = new DeviceNames(session.Io, nodes);
+        return all ? DeviceView.All(nodes, names) : DeviceView.Of(nodes, names);
     }
 
     /// <summary>What a claim says of the pods that use it; the caller may not be allowed to read it.</summary>

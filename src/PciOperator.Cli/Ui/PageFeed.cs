@@ -52,13 +52,6 @@ internal sealed class PageFeed(TimeProvider time)
         }
     }
 
-    /// <summary>The items' keys of a kind.</summary>
-    public IReadOnlyList<string> Keys(string kind)
-    {
-        lock (_lock)
-            return [.. _items.Keys.Where(k => k.Kind == kind).Select(k => k.Key)];
-    }
-
     /// <summary>
     /// Tells one page: <c>begin</c>; each item as an event of its kind, <c>{"key":…,"value":…}</c>; <c>ready</c>, after which what was not
     /// told is not there; then the items that change, and <c>gone</c> with the kind as value.

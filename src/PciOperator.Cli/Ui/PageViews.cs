@@ -19,7 +19,7 @@ internal sealed record NodeCard
     /// <summary>Its NUMA nodes with their sockets, also those without a device.</summary>
     public required IReadOnlyList<NumaCard> NumaNodes { get; init; }
 
-    /// <summary>As <c>kubectl pci devices --all</c> has them.</summary>
+    /// <summary>What a spec names, as <c>kubectl pci devices</c> has it, and the rest of the IOMMU groups.</summary>
     public required IReadOnlyList<DeviceView> Devices { get; init; }
 
     /// <summary>The IOMMU groups that are not offered, with the reason.</summary>

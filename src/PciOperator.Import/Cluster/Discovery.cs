@@ -29,7 +29,7 @@ public sealed record DiscoverySource
 public static class Discovery
 {
     private const int MostPlaces = 8;
-    private const int MostKinds = 64;
+    private const int MostSelectors = 64;
     private const uint Display = 0x03;
     private const uint Network = 0x02;
     private const uint Accelerator = 0x12;
@@ -57,9 +57,16 @@ public static class Discovery
     {
         string name = node.Metadata.Name;
         if (node.Status?.Devices is null)
+        {
             draft.Notes.Add($"{name}: its agent has not said yet what it has.");
-        else if (node.Status.Unmatched?.Count >= MostKinds)
-            draft.Notes.Add($"{name}: of what no spec names only the first {MostKinds} are known; with specs for these come the next.");
+        }
+        else if (node.Status.Unmatched?.Count >= PciNodeStatus.MostUnmatched)
+        {
+            draft.Notes.Add(
+                $"{name}: of what no spec names only the first {PciNodeStatus.MostUnmatched} are known; with specs for these come the next."
+            );
+        }
+
         if (node.Status?.Conditions.Find(Conditions.IommuEnabled) is { Status: "False" } off)
             draft.Notes.Add($"{name} can't give anything away as it is: {off.Message}.");
     }
@@ -124,7 +131,7 @@ public static class Discovery
                     .. companions
                         .Prepend(lead)
                         .Select(d => new DeviceSelectorSpec { VendorId = d.VendorId, ProductId = d.ProductId })
-                        .Take(MostKinds),
+                        .Take(MostSelectors),
                 ],
             },
             notes

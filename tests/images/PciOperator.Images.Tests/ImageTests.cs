@@ -397,15 +397,7 @@ public sealed class ImageTests
 
     private static async Task ApplyAsync(TestApiServer server, IEnumerable<YamlMappingNode> objects)
     {
-        (int code, string said) = await Kubectl.TryAsync(
-            server.KubeconfigText,
-            Helm.Text(objects),
-            "apply",
-            "--server-side",
-            "--validate=strict",
-            "-f",
-            "-"
-        );
+        (int code, string said) = await Kubectl.TryApplyAsync(server.KubeconfigText, Helm.Text(objects));
         Assert.True(code == 0, said);
     }
 
