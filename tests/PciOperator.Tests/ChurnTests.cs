@@ -5,7 +5,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>How often the controller decides and writes while somebody else is never still, by its own clock.</summary>
-[Turns(5)]
+[Turns(8)]
 public sealed class ChurnTests(ITestOutputHelper output)
 {
     private const string Decisions = "pcioperator_placement_duration_seconds_count";

@@ -6,7 +6,7 @@ using static PciOperator.Tests.Answers;
 namespace PciOperator.Tests;
 
 /// <summary>Who can come by a device through resource.k8s.io or an extended resource on a real API server with <c>config/</c>.</summary>
-[Turns(4)]
+[Turns(8)]
 public sealed class DeliveryPolicyTests : IAsyncLifetime
 {
     private const string Resource = "/apis/resource.k8s.io/v1";

@@ -11,7 +11,7 @@ namespace PciOperator.Tests;
 /// What docs/security.md says to do when something is lost, as a person does it: a real API server, installed by <c>kubectl apply -k
 /// config</c>, the real controller and agents with their own tokens, and kubectl.
 /// </summary>
-[Turns(5)]
+[Turns(10)]
 public sealed class DisasterTests(ITestOutputHelper output)
 {
     private const string Node = "node-1";

@@ -14,7 +14,7 @@ public sealed class SandboxDriftTests(ITestOutputHelper output) : DriftTests(out
 }
 
 /// <summary>The same against a real one.</summary>
-[Turns(5)]
+[Turns(8)]
 public sealed class RealDriftTests(ITestOutputHelper output) : DriftTests(output)
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);

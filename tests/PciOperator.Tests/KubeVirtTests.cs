@@ -13,7 +13,7 @@ using static PciOperator.Tests.Answers;
 namespace PciOperator.Tests;
 
 /// <summary>KubeVirt's list of permitted host devices, and its VMs' hidden hypervisor, on a real API server with KubeVirt's kinds.</summary>
-[Turns(5)]
+[Turns(8)]
 public sealed class KubeVirtTests : IAsyncLifetime
 {
     private const string KubeVirt = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt";

@@ -8,7 +8,15 @@ using PciOperator.Kubernetes;
 
 namespace PciOperator.Tests;
 
+/// <summary>Tests that measure what this process does: no other test runs meanwhile.</summary>
+[CollectionDefinition(Name, DisableParallelization = true)]
+public sealed class Alone
+{
+    public const string Name = "alone";
+}
+
 /// <summary>What a tenant puts into a claim's metadata is not kept, and not lost either.</summary>
+[Collection(Alone.Name)]
 public sealed class LeanClaimTests
 {
     private const int Claims = 100;

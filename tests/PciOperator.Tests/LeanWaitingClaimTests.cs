@@ -10,7 +10,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>What the controller writes for a claim that waits for a pod, and in which order.</summary>
-[Turns(6)]
+[Turns(8)]
 public sealed class LeanWaitingClaimTests
 {
     private static readonly TimeSpan Never = TimeSpan.FromMinutes(10);

@@ -14,7 +14,7 @@ public sealed class SandboxNamesOutliveObjectsTests : NamesOutliveObjectsTests
 }
 
 /// <summary>The same against a real one.</summary>
-[Turns(4)]
+[Turns(8)]
 public sealed class RealNamesOutliveObjectsTests : NamesOutliveObjectsTests
 {
     protected override bool Real => true;

@@ -12,7 +12,7 @@ public sealed class SandboxOddObjectTests : OddObjectTests
 }
 
 /// <summary>The same against a real one.</summary>
-[Turns(2)]
+[Turns(4)]
 public sealed class RealOddObjectTests : OddObjectTests
 {
     protected override bool Real => true;

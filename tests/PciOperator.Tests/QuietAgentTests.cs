@@ -4,7 +4,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>What an agent does when nothing, very much, or something unheard happens.</summary>
-[Turns(2)]
+[Turns(4)]
 public sealed class QuietAgentTests(ITestOutputHelper output)
 {
     private const string Node = "node-1";

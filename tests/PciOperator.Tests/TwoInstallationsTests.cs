@@ -19,7 +19,7 @@ public sealed class SandboxTwoInstallationsTests : TwoInstallationsTests
 }
 
 /// <summary>The same against a real one.</summary>
-[Turns(4)]
+[Turns(6)]
 public sealed class RealTwoInstallationsTests : TwoInstallationsTests
 {
     protected override bool Real => true;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 
 namespace PciOperator.Vm.Tests;
 
@@ -59,6 +60,7 @@ internal static class Lab
 
     /// <summary>Runs a program to its end and returns its standard output.</summary>
     /// <exception cref="InvalidOperationException">It ended with another exit code than 0; the message has its standard error.</exception>
+    /// <exception cref="TimeoutException">It has not ended within five minutes, and was killed.</exception>
     public static byte[] Run(string program, params IEnumerable<string> arguments)
     {
         var start = new ProcessStartInfo(FindProgram(program) ?? program, arguments)
@@ -69,7 +71,15 @@ internal static class Lab
         using Process process = Process.Start(start)!;
         Task<string> errors = process.StandardError.ReadToEndAsync();
         using var output = new MemoryStream();
-        process.StandardOutput.BaseStream.CopyTo(output);
+        Task copied = process.StandardOutput.BaseStream.CopyToAsync(output);
+        if (!Task.WaitAll([copied, errors], TimeSpan.FromMinutes(5)))
+        {
+            process.Kill(entireProcessTree: true);
+            throw new TimeoutException(
+                $"{program} {string.Join(' ', start.ArgumentList)} has not ended within five minutes: {Encoding.UTF8.GetString(output.ToArray())}"
+            );
+        }
+
         process.WaitForExit();
         return process.ExitCode == 0
             ? output.ToArray()

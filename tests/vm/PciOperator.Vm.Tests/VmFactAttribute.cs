@@ -2,6 +2,13 @@ using System.Runtime.CompilerServices;
 
 namespace PciOperator.Vm.Tests;
 
+/// <summary>How long a test may take that does something with a machine: one that hangs is a failure with a name, and the others have their turn.</summary>
+internal static class Patience
+{
+    /// <summary>In milliseconds: ten minutes. The slowest test takes one and a half on two busy cores.</summary>
+    public const int OfATest = 10 * 60 * 1000;
+}
+
 /// <summary>
 /// A test that boots a kernel. Where that cannot be done it is skipped, with what is missing as the reason; in CI it fails instead.
 /// </summary>
@@ -9,7 +16,11 @@ namespace PciOperator.Vm.Tests;
 internal sealed class VmFactAttribute : FactAttribute
 {
     public VmFactAttribute([CallerFilePath] string? file = null, [CallerLineNumber] int line = -1)
-        : base(file, line) => Skip = Lab.IsCi ? null : Lab.WhyNoVirtualMachine;
+        : base(file, line)
+    {
+        Timeout = Patience.OfATest;
+        Skip = Lab.IsCi ? null : Lab.WhyNoVirtualMachine;
+    }
 }
 
 /// <summary>A <see cref="VmFactAttribute"/> that needs a real API server on the host as well.</summary>
@@ -17,7 +28,11 @@ internal sealed class VmFactAttribute : FactAttribute
 internal sealed class ClusterFactAttribute : FactAttribute
 {
     public ClusterFactAttribute([CallerFilePath] string? file = null, [CallerLineNumber] int line = -1)
-        : base(file, line) => Skip = Lab.IsCi ? null : Lab.WhyNoCluster;
+        : base(file, line)
+    {
+        Timeout = Patience.OfATest;
+        Skip = Lab.IsCi ? null : Lab.WhyNoCluster;
+    }
 }
 
 /// <summary>
@@ -28,5 +43,9 @@ internal sealed class ClusterFactAttribute : FactAttribute
 internal sealed class UpgradeFactAttribute : FactAttribute
 {
     public UpgradeFactAttribute([CallerFilePath] string? file = null, [CallerLineNumber] int line = -1)
-        : base(file, line) => Skip = (Lab.IsCi ? null : Lab.WhyNoCluster) ?? Lab.WhyNoEarlierAgent;
+        : base(file, line)
+    {
+        Timeout = Patience.OfATest;
+        Skip = (Lab.IsCi ? null : Lab.WhyNoCluster) ?? Lab.WhyNoEarlierAgent;
+    }
 }
