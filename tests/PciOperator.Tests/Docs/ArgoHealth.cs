@@ -94,11 +94,11 @@ internal static class ArgoHealth
     {
         var text = new StringBuilder("\"");
         foreach (byte b in Encoding.UTF8.GetBytes(value))
-            text.Append(
-                b is >= 0x20 and < 0x7f and not (byte)'"' and not (byte)'\\'
-                    ? ((char)b).ToString()
-                    : b.ToString("'\\'000", CultureInfo.InvariantCulture)
-            );
+        {
+            bool plain = b is >= 0x20 and < 0x7f and not ((byte)'"' or (byte)'\\');
+            text.Append(plain ? ((char)b).ToString() : b.ToString("'\\'000", CultureInfo.InvariantCulture));
+        }
+
         return text.Append('"').ToString();
     }
 }

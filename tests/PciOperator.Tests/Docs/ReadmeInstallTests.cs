@@ -23,7 +23,7 @@ public sealed partial class ReadmeInstallTests
         "### A VM or pod with the devices"
     );
 
-    [Fact]
+    [TurnFact]
     public async Task What_is_written_there_is_what_one_sees()
     {
         Reader? reader = null;
