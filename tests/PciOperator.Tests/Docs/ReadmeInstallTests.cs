@@ -68,7 +68,7 @@ public sealed partial class ReadmeInstallTests
             {
                 if (block.Kind == Block.Span && !Typed().IsMatch(block.Text))
                     continue;
-                Known? known = block.Kind == "yaml" ? null : Find(block.Text);
+                Known? known = block.Kind == "yaml" ? null : Find(block.Commands().First());
                 if (known?.When == When.AtTheEnd || (lab is null && block.Kind == Block.Span))
                 {
                     later.Add(block);
@@ -89,7 +89,7 @@ public sealed partial class ReadmeInstallTests
                 return;
             }
 
-            if (Find(block.Text).When == When.InAnotherTest)
+            if (Find(block.Commands().First()).When == When.InAnotherTest)
             {
                 foreach (string command in block.Commands())
                     used.Add(Find(command).Begins);
@@ -183,13 +183,23 @@ public sealed partial class ReadmeInstallTests
 
     /// <summary>A command that the page may have.</summary>
     /// <param name="Begins">How it begins.</param>
-    /// <param name="Does">Types it and looks at what it has done; null: it is only mentioned.</param>
+    /// <param name="Does">Types it and looks at what it has done; null: it can't be typed here.</param>
     /// <param name="When">When the test types it.</param>
     private sealed record Known(string Begins, Func<Step, Task>? Does, When When = When.Here);
 
     private static Known Find(string command) =>
-        Commands.Where(k => command.StartsWith(k.Begins, StringComparison.Ordinal)).MaxBy(k => k.Begins.Length)
-        ?? throw new InvalidOperationException($"README has a command that this test does not know: {command}");
+        Mentioned.Contains(command)
+            ? new Known(command, null)
+            : Commands.Where(k => IsOf(command, k.Begins)).MaxBy(k => k.Begins.Length)
+                ?? throw new InvalidOperationException($"README has a command that this test does not know: {command}");
+
+    /// <summary>Whether a command begins so, in whole words.</summary>
+    private static bool IsOf(string command, string begins) =>
+        command.StartsWith(begins, StringComparison.Ordinal)
+        && (command.Length == begins.Length || begins[^1] is ' ' or '=' || command[begins.Length] == ' ');
+
+    /// <summary>What prose speaks of and nobody types.</summary>
+    private static readonly string[] Mentioned = ["kubectl pci", "buildah push", "helm upgrade", "lspci -nn"];
 
     private static readonly Known[] Commands =
     [
@@ -226,11 +236,6 @@ public sealed partial class ReadmeInstallTests
         new("kubectl pci simulate ", s => s.ShowsAsync("would be placed on node-", "AFTER IT")),
         new("kubectl pci diagnose", s => s.ShowsAsync("problem")),
         new("kubectl pci ui", OpenPageAsync),
-        // Mentioned only.
-        new("kubectl pci", null),
-        new("buildah push", null),
-        new("helm upgrade", null),
-        new("lspci -nn", null),
     ];
 
     /// <summary>Applies what the chart renders to; with its values, as <c>--set</c> gives them.</summary>
