@@ -46,10 +46,12 @@ internal sealed partial class Reader : IDisposable
     /// <summary>Types a command; its exit code and all that it printed.</summary>
     public async Task<(int Code, string Said)> TryAsync(string command)
     {
+        var typed = Stopwatch.StartNew();
         using Process process = Start(command);
         Task<string> output = process.StandardOutput.ReadToEndAsync();
         Task<string> errors = process.StandardError.ReadToEndAsync();
         await process.WaitForExitAsync();
+        TestContext.Current.TestOutputHelper?.WriteLine($"{typed.ElapsedMilliseconds,6} ms  {command.Split('\n')[0]}");
         return (process.ExitCode, await output + await errors);
     }
 
