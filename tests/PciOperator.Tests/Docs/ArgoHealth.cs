@@ -33,6 +33,17 @@ internal static class ArgoHealth
                 e => e.Value!.ToString()
             );
 
+    /// <summary>The interpreter; where there is none, the test is skipped (<see cref="Requirement"/>).</summary>
+    public static string Interpreter()
+    {
+        string? found = new[] { "lua5.1", "lua5.4", "lua" }
+            .SelectMany(name => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Select(folder => Path.Combine(folder, name)))
+            .FirstOrDefault(File.Exists);
+        if (found is null)
+            Requirement.IsMissing(HowTo);
+        return found;
+    }
+
     /// <summary>Its status and message.</summary>
     public static async Task<(string Status, string Message)> OfAsync(JsonNode o)
     {
@@ -49,7 +60,7 @@ internal static class ArgoHealth
             print(health.message)
             """;
         using Process lua = Process.Start(
-            new ProcessStartInfo(Find(), ["-"])
+            new ProcessStartInfo(Interpreter(), ["-"])
             {
                 RedirectStandardInput = true,
                 RedirectStandardOutput = true,
@@ -65,18 +76,6 @@ internal static class ArgoHealth
         string[] lines = (await output).Split('\n');
         Assert.Contains(lines[0], Statuses);
         return (lines[0], lines[1]);
-    }
-
-    private static string Find() =>
-        new[] { "lua5.1", "lua5.4", "lua" }
-            .SelectMany(name => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Select(folder => Path.Combine(folder, name)))
-            .FirstOrDefault(File.Exists)
-        ?? Missing();
-
-    private static string Missing()
-    {
-        Requirement.IsMissing(HowTo);
-        return "";
     }
 
     /// <summary>A value in Lua.</summary>

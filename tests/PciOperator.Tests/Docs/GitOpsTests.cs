@@ -22,6 +22,7 @@ public sealed class GitOpsTests
     [TurnFact]
     public async Task The_table_is_what_kstatus_Argo_CD_and_Flux_say_of_real_objects()
     {
+        ArgoHealth.Interpreter();
         await using DeliveryLab lab = await DeliveryLab.StartAsync(4);
         FluxHealth flux = await FluxHealth.OnAsync(lab.Client);
         var table = new StringBuilder(

@@ -51,7 +51,7 @@ internal sealed partial class Reader : IDisposable
         Task<string> output = process.StandardOutput.ReadToEndAsync();
         Task<string> errors = process.StandardError.ReadToEndAsync();
         await process.WaitForExitAsync();
-        TestContext.Current.TestOutputHelper?.WriteLine($"{typed.ElapsedMilliseconds,6} ms  {command.Split('\n')[0]}");
+        TestContext.Current.TestOutputHelper?.WriteLine($"{typed.ElapsedMilliseconds, 6} ms  {command.Split('\n')[0]}");
         return (process.ExitCode, await output + await errors);
     }
 
