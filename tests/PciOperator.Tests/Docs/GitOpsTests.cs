@@ -215,7 +215,7 @@ public sealed class GitOpsTests
         ("helm.toolkit.fluxcd.io", "v2", "HelmRelease"),
     ];
 
-    /// <summary>Fields of their specs, as the definitions of Argo CD 3.3 and Flux 2.7 spell them; not all: those that our manifests may have.</summary>
+    /// <summary>Fields of their specs, as the definitions of Argo CD 3 and Flux 2 spell them; not all: those that our manifests may have.</summary>
     private static readonly Dictionary<string, string[]> Known = new()
     {
         ["Application"] =
@@ -443,12 +443,13 @@ public sealed class GitOpsTests
         {
             string path = $"/apis/pcioperator.io/v1alpha1/{plural}/{name}";
             JsonNode o = await RawAsync(path);
-            while (o["status"]?["observedGeneration"] is null || Kstatus.IsBehind(o))
+            for (int i = 0; i < 3000 && (o["status"]?["observedGeneration"] is null || Kstatus.IsBehind(o)); i++)
             {
                 await Task.Delay(20);
                 o = await RawAsync(path);
             }
 
+            Assert.False(o["status"]?["observedGeneration"] is null || Kstatus.IsBehind(o), $"nobody has seen {path}: {o}");
             states.Add((state, o));
         }
 
