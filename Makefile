@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery kubectl-pci nova-vectors aot-proof screenshots crds crds-check chart chart-check format format-check lint images test-images
+.PHONY: help demo sandbox test test-all test-rest test-vm bench bench-client idle footprint load load-delivery kubectl-pci nova-vectors aot-proof screenshots crds crds-check chart chart-check format format-check lint images image-names install-yaml test-images
 
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
@@ -137,6 +137,16 @@ format-check: ## Fail when a source is not laid out as make format would do it
 
 images: ## Build the container images controller, agent and kubectl-pci (REGISTRY=, TAG=; tools/images says more) with docker or buildah
 	@REGISTRY=$(REGISTRY) TAG=$(TAG) tools/images
+
+image-names: ## Write where the images are (REGISTRY=, TAG=) into config/program/kustomization.yaml
+	@REGISTRY=$(REGISTRY) TAG=$(TAG) tools/image-names config/program
+
+install-yaml: ## Write artifacts/install.yaml: all of config/ in one file, with the images that REGISTRY= and TAG= name, else those of config/
+	@command -v kubectl > /dev/null || { echo "kubectl, which puts config/ together, is not on the PATH."; exit 1; }
+	@made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; cp -r config crds "$$made"; mkdir -p artifacts; \
+	$(if $(filter-out file,$(origin REGISTRY) $(origin TAG)),REGISTRY=$(REGISTRY) TAG=$(TAG) tools/image-names "$$made/config/program";) \
+	kubectl kustomize "$$made/config" > "$$made/install.yaml"; mv "$$made/install.yaml" artifacts/install.yaml; \
+	echo "artifacts/install.yaml has $$(grep -c '^kind: ' artifacts/install.yaml) objects and the images"; sed -n 's/^ *\(- \)\?image: /  /p' artifacts/install.yaml
 
 test-images: ## Build the images by buildah on bases of Debian packages, and start them as the manifests say (tests/images/install-packages first; as root)
 	@echo "Publishing what is in the images …"

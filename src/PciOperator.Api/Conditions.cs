@@ -17,6 +17,12 @@ public static class Conditions
     /// <summary>Every claim's that is Prepared: whether pods use it, and which.</summary>
     public const string InUse = "InUse";
 
+    /// <summary>
+    /// Claims', specs' and aliases': True when a person has to look, since nothing that goes on by itself makes it right; otherwise absent. With
+    /// it tools that know only kstatus' conditions tell what has failed from what takes time.
+    /// </summary>
+    public const string Stalled = "Stalled";
+
     /// <summary>Specs' and aliases': whether they can be used.</summary>
     public const string Accepted = "Accepted";
 
@@ -82,6 +88,16 @@ public static class Conditions
 
         return old is null ? [.. conditions ?? [], condition] : [.. conditions!.Select(c => c.Type == type ? condition : c)];
     }
+
+    /// <summary>A list that says <see cref="Stalled"/>, or does not.</summary>
+    public static IReadOnlyList<V1Condition> WithStalled(
+        this IReadOnlyList<V1Condition>? conditions,
+        bool stalled,
+        string reason,
+        string message,
+        long? generation,
+        DateTimeOffset now
+    ) => stalled ? conditions.With(Stalled, true, reason, message, generation, now) : conditions.Without(Stalled) ?? [];
 
     /// <summary>A list without one condition.</summary>
     public static IReadOnlyList<V1Condition>? Without(this IReadOnlyList<V1Condition>? conditions, string type) =>

@@ -204,7 +204,8 @@ public sealed record PassthroughClaimStatus
     public string? ResourceName { get; set; }
 
     /// <summary>
-    /// `Scheduled`, `Prepared` (bound and verified on the node), `Ready` (a VM or pod can use it now) and `InUse` (by which pods).
+    /// `Scheduled`, `Prepared` (bound and verified on the node), `Ready` (a VM or pod can use it now), `InUse` (by which pods), and
+    /// `Stalled` when a person has to look at its devices or node.
     /// </summary>
     [Items(0, 16), ListMapKeys("type")]
     public IReadOnlyList<V1Condition>? Conditions { get; set; }

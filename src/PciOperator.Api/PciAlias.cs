@@ -111,7 +111,7 @@ public sealed record PciAliasStatus
     /// <summary>Devices of it on all nodes, free or not.</summary>
     public int? Devices { get; set; }
 
-    /// <summary>`Accepted`: whether the alias can be used.</summary>
+    /// <summary>`Accepted`: whether the alias can be used. `Stalled`: it can't.</summary>
     [Items(0, 16), ListMapKeys("type")]
     public IReadOnlyList<V1Condition>? Conditions { get; set; }
 }

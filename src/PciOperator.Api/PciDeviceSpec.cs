@@ -61,7 +61,7 @@ public sealed record PciDeviceSpecStatus
     /// <summary>Devices that it matches, on all nodes.</summary>
     public int? Devices { get; set; }
 
-    /// <summary>`Accepted`: whether the spec can be used. `Applied`, if False: which nodes have no room for it.</summary>
+    /// <summary>`Accepted`: whether the spec can be used. `Applied`, if False: which nodes have no room for it. `Stalled`: one of both is False.</summary>
     [Items(0, 16), ListMapKeys("type")]
     public IReadOnlyList<V1Condition>? Conditions { get; set; }
 }

@@ -4,10 +4,11 @@ using PciOperator.Api;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
+using PciOperator.Tests.Docs;
 
 namespace PciOperator.Tests;
 
-/// <summary>Every YAML of docs/kubevirt.md and config/samples/kubevirt: a real API server with our policies takes it, and VMs name devices that their claims have.</summary>
+/// <summary>Every YAML of docs/kubevirt.md, of the pages on kinds of cards (Docs/CardPageTests) and config/samples/kubevirt: a real API server with our policies takes it, and VMs name devices that their claims have.</summary>
 public sealed partial class KubeVirtSampleTests
 {
     private static readonly string[] OwnKinds = ["PassthroughClaim", "ResourceClaimTemplate", "Pod"];
@@ -111,9 +112,9 @@ public sealed partial class KubeVirtSampleTests
 
     private static IReadOnlyList<JsonObject> Documents()
     {
-        IEnumerable<string> guide = Block()
-            .Matches(ReadFile("docs", "kubevirt.md"))
-            .Select(m => Unindented(m.Groups["yaml"].Value, m.Groups["indent"].Length));
+        IEnumerable<string> guide = ((string[])["docs/kubevirt.md", .. CardPageTests.Pages]).SelectMany(p =>
+            MarkdownPage.Read(p).Fenced("yaml")
+        );
         IEnumerable<string> files = Directory
             .GetFiles(Path.Combine(Kubectl.Repository, "config", "samples", "kubevirt"), "*.yaml")
             .Order(StringComparer.Ordinal)
@@ -141,12 +142,6 @@ public sealed partial class KubeVirtSampleTests
     private static string Name(JsonObject document) => document["metadata"]!["name"]!.ToString();
 
     private static string ReadFile(params string[] path) => File.ReadAllText(Path.Combine([Kubectl.Repository, .. path]));
-
-    private static string Unindented(string text, int indent) =>
-        string.Join('\n', text.Split('\n').Select(l => l.Length >= indent ? l[indent..] : l));
-
-    [GeneratedRegex(@"^(?<indent> *)```yaml\n(?<yaml>.*?)^ *```$", RegexOptions.Multiline | RegexOptions.Singleline)]
-    private static partial Regex Block();
 
     [GeneratedRegex("-companion-[0-9]+$")]
     private static partial Regex Companion();

@@ -44,13 +44,15 @@ public sealed class LabCluster : IAsyncDisposable
     /// lease.</param>
     /// <param name="log">Where the programs log; null: nowhere, or as LAB_LOG says.</param>
     /// <param name="start">Starts the API server; null: as the others say.</param>
+    /// <param name="install">What <paramref name="installed"/> does instead.</param>
     public static async Task<LabCluster> StartAsync(
         bool real,
         bool controller = true,
         bool installed = false,
         bool restorable = false,
         ILogger? log = null,
-        Func<Task<TestApiServer>>? start = null
+        Func<Task<TestApiServer>>? start = null,
+        Func<TestApiServer, Task>? install = null
     )
     {
         ILoggerFactory logs = KubernetesLogging.Create(
@@ -78,7 +80,10 @@ public sealed class LabCluster : IAsyncDisposable
         };
         if (installed)
         {
-            await Kubectl.RunAsync(server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict");
+            await (
+                install?.Invoke(server)
+                ?? Kubectl.RunAsync(server.KubeconfigText, "apply", "-k", Path.Combine(Kubectl.Repository, "config"), "--validate=strict")
+            );
             options = options with
             {
                 ControllerAccess = ServiceAccounts.Access(server, "pcioperator-controller"),

@@ -31,6 +31,7 @@ public sealed class LimitTests
                 StringComparison.Ordinal
             );
             Assert.Contains("node-1", spec.Status.Conditions.Find(Conditions.Applied)!.Message, StringComparison.Ordinal);
+            Assert.True(spec.Status.Conditions.IsTrue(Conditions.Stalled));
         }
 
         Assert.Null((await lab.Client.GetAsync<PciDeviceSpec>("s127"))!.Status!.Conditions.Find(Conditions.Applied));
@@ -46,7 +47,7 @@ public sealed class LimitTests
         await lab.UntilAsync(
             "s128 to be applied",
             () => lab.Client.GetAsync<PciDeviceSpec>("s128"),
-            s => s.Status?.Conditions.Find(Conditions.Applied)?.Status == "True"
+            s => s.Status?.Conditions.Find(Conditions.Applied)?.Status == "True" && s.Status.Conditions.Find(Conditions.Stalled) is null
         );
     }
 

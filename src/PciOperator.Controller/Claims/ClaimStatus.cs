@@ -115,7 +115,8 @@ internal static class ClaimStatus
                 generation,
                 now
             );
-        conditions = InUse(conditions, delivery.InUse, name, generation, now);
+        conditions = InUse(conditions, delivery.InUse, name, generation, now)
+            .WithStalled(doubt is null && (stuck || report?.State == HoldingState.Rejected), reason, message, generation, now);
 
         var shown = (node.Status?.Devices ?? []).ToDictionary(d => d.Address);
         var held = (report?.Devices ?? []).ToDictionary(d => d.Address);
@@ -222,7 +223,8 @@ internal static class ClaimStatus
         string message =
             $"0/{nodes} nodes can serve it: it has its devices on node {node}, which was deleted. A VM may run with them, so the claim is not moved: "
             + "register the node again, or delete the claim";
-        return Keeping(claim, ClaimPhase.Pending, false, reason, message, now);
+        PassthroughClaimStatus status = Keeping(claim, ClaimPhase.Pending, false, reason, message, now);
+        return status with { Conditions = status.Conditions.WithStalled(true, reason, message, claim.Metadata.Generation, now) };
     }
 
     /// <summary>The PciNode of its node is made again, and the node's agent is asked what it holds.</summary>
@@ -253,7 +255,8 @@ internal static class ClaimStatus
             Conditions = claim
                 .Status.Conditions.With(Conditions.Scheduled, scheduled, reason, message, generation, now)
                 .With(Conditions.Prepared, null, reason, message, generation, now)
-                .With(Conditions.Ready, null, reason, message, generation, now),
+                .With(Conditions.Ready, null, reason, message, generation, now)
+                .Without(Conditions.Stalled),
         };
     }
 
@@ -271,7 +274,8 @@ internal static class ClaimStatus
             NodeName = node,
             Conditions = (claim.Status?.Conditions)
                 .With(Conditions.Prepared, false, reason, message, claim.Metadata.Generation, now)
-                .With(Conditions.Ready, false, reason, message, claim.Metadata.Generation, now),
+                .With(Conditions.Ready, false, reason, message, claim.Metadata.Generation, now)
+                .Without(Conditions.Stalled),
         };
     }
 
@@ -362,6 +366,7 @@ internal static class ClaimStatus
             Refusals = refusals,
             Conditions = (claim.Status?.Conditions)
                 .Without(Conditions.InUse)
+                .Without(Conditions.Stalled)
                 .With(Conditions.Scheduled, false, reason, message, generation, now)
                 .With(
                     Conditions.Prepared,

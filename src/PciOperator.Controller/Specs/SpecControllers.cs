@@ -24,21 +24,22 @@ internal sealed class PciDeviceSpecController(
     {
         (int nodes, int devices) = view.CountOfSpec(entity.Metadata.Name!);
         (bool accepted, string reason, string message) = Judge(() => entity.Spec.ToDeviceRule(entity.Metadata.Name!));
+        IReadOnlyList<V1Condition> conditions = Applied(
+            (entity.Status?.Conditions).With(Conditions.Accepted, accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow()),
+            entity
+        );
+        V1Condition? wrong = conditions.FirstOrDefault(c => c is { Type: Conditions.Accepted or Conditions.Applied, Status: "False" });
         var status = new PciDeviceSpecStatus
         {
             ObservedGeneration = entity.Metadata.Generation,
             Nodes = nodes,
             Devices = devices,
-            Conditions = Applied(
-                (entity.Status?.Conditions).With(
-                    Conditions.Accepted,
-                    accepted,
-                    reason,
-                    message,
-                    entity.Metadata.Generation,
-                    time.GetUtcNow()
-                ),
-                entity
+            Conditions = conditions.WithStalled(
+                wrong is not null,
+                wrong?.Reason ?? "",
+                wrong?.Message ?? "",
+                entity.Metadata.Generation,
+                time.GetUtcNow()
             ),
         };
         if (
@@ -47,6 +48,7 @@ internal sealed class PciDeviceSpecController(
             && now.Nodes == nodes
             && now.Devices == devices
             && now.Conditions.Find(Conditions.Applied) == status.Conditions.Find(Conditions.Applied)
+            && now.Conditions.Find(Conditions.Stalled) == status.Conditions.Find(Conditions.Stalled)
             && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted)
         )
         {
@@ -114,14 +116,9 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
             Summary = Summary(entity.Spec),
             Nodes = nodes,
             Devices = devices,
-            Conditions = (entity.Status?.Conditions).With(
-                Conditions.Accepted,
-                accepted,
-                reason,
-                message,
-                entity.Metadata.Generation,
-                time.GetUtcNow()
-            ),
+            Conditions = (entity.Status?.Conditions)
+                .With(Conditions.Accepted, accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow())
+                .WithStalled(!accepted, reason, message, entity.Metadata.Generation, time.GetUtcNow()),
         };
         if (
             entity.Status is { } now
@@ -129,6 +126,7 @@ internal sealed class PciAliasController(IEntityClient client, ControllerCaches 
             && now.Nodes == nodes
             && now.Devices == devices
             && now.Summary == status.Summary
+            && now.Conditions.Find(Conditions.Stalled) == status.Conditions.Find(Conditions.Stalled)
             && now.Conditions.Find(Conditions.Accepted) == status.Conditions.Find(Conditions.Accepted)
         )
         {
