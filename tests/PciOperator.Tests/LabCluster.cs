@@ -139,15 +139,29 @@ public sealed class LabCluster : IAsyncDisposable
         return this;
     }
 
-    /// <summary>Waits until a node's agent has taken up its rules and made the VFs that they ask for.</summary>
-    public Task<PciNode> InventoryAsync(string node) =>
-        UntilAsync(
+    /// <summary>Waits until a node has the rules of every spec that is for it now, and its agent has taken them up and made the VFs that they ask for.</summary>
+    public async Task<PciNode> InventoryAsync(string node)
+    {
+        IDictionary<string, string> labels = (await Client.GetAsync<V1Node>(node))?.Metadata.Labels ?? new Dictionary<string, string>();
+        string[] specs =
+        [
+            .. (await Client.ListAsync<PciDeviceSpec>())
+                .Items.Where(s => s.Status?.Conditions.Find(Conditions.Accepted)?.Status != "False")
+                .Where(s =>
+                    (s.Spec.NodeSelector ?? new Dictionary<string, string>()).All(l =>
+                        labels.TryGetValue(l.Key, out string? value) && value == l.Value
+                    )
+                )
+                .Select(s => s.Metadata.Name),
+        ];
+        return await UntilAsync(
             $"the inventory of {node}",
             () => Client.GetAsync<PciNode>(node),
             n =>
             {
                 var rules = (n.Spec.Rules ?? []).ToDictionary(r => r.Name);
                 return rules.Count > 0
+                    && specs.All(rules.ContainsKey)
                     && n.Status?.ObservedGeneration == n.Metadata.Generation
                     && n.Status?.Devices is { Count: > 0 } devices
                     && devices
@@ -155,6 +169,7 @@ public sealed class LabCluster : IAsyncDisposable
                         .All(d => rules[d.Rule!].Sriov?.NumVfs is not { } wanted || d.NumVfs == wanted);
             }
         );
+    }
 
     /// <summary>Creates a claim: <c>"a1:2,nv2080:1"</c>, as a flavor asks.</summary>
     public async Task<PassthroughClaim> ClaimAsync(string name, string requests, Action<PassthroughClaimSpec>? configure = null)
