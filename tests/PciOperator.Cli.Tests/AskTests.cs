@@ -110,8 +110,20 @@ public sealed class AskTests(SandboxLab lab)
     [Fact]
     public async Task A_dry_run_stores_nothing_and_its_yaml_is_the_claim()
     {
-        Said said = await lab.PipedAsync("claim", "create", "dry", "--alias", "a1:1", "--dry-run", "-o", "yaml");
+        Said said = await lab.PipedAsync(
+            "claim",
+            "create",
+            "dry",
+            "--alias",
+            "a1:1",
+            "--priority-class",
+            "high",
+            "--dry-run",
+            "-o",
+            "yaml"
+        );
         Assert.Contains("alias: a1\n", said.Out, StringComparison.Ordinal);
+        Assert.Contains("priorityClassName: high\n", said.Out, StringComparison.Ordinal);
         Assert.Null(await lab.Cluster.Client.GetAsync<PassthroughClaim>("dry", "default", TestContext.Current.CancellationToken));
     }
 

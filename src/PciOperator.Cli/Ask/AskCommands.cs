@@ -29,10 +29,15 @@ internal static class AskCommands
         {
             Description = "DRA, DevicePlugin or None; without it as the installation says.",
         };
+        var priorityClass = new Option<string?>("--priority-class")
+        {
+            Description = "The PriorityClass by which it waits: higher values are served first. Without it the cluster's default.",
+            HelpName = "class",
+        };
         var dryRun = new Option<bool>("--dry-run") { Description = "The server checks the claim, and stores nothing." };
         var create = new Command("create", "Make a claim in Nova's words.") { name };
         requests.AddTo(create);
-        foreach (Option option in (Option[])[binding, delivery, dryRun])
+        foreach (Option option in (Option[])[binding, delivery, priorityClass, dryRun])
             create.Options.Add(option);
         create.SetAction(
             shell.Run(async session =>
@@ -44,6 +49,7 @@ internal static class AskCommands
                     {
                         BindingMode = session.Value(binding) ?? BindingMode.Immediate,
                         Delivery = session.Value(delivery),
+                        PriorityClassName = session.Value(priorityClass),
                     },
                 };
                 bool only = session.Value(dryRun);
