@@ -105,13 +105,13 @@ nova-vectors: ## Compare with Nova's own answers: make nova-vectors DIR=<folder 
 	$(call build,tools/PciOperator.NovaVectors)
 	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.NovaVectors -- "$(DIR)"
 
-crds: ## Generate crds/ from the C# records
+crds: ## Generate crds/ and docs/reference.md from the C# records
 	$(call build,tools/PciOperator.CrdGenerator)
-	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.CrdGenerator -- crds
+	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.CrdGenerator -- crds docs/reference.md
 
-crds-check: ## Fail when crds/ is not what the C# records say
+crds-check: ## Fail when crds/ or docs/reference.md is not what the C# records say
 	$(call build,tools/PciOperator.CrdGenerator)
-	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.CrdGenerator -- crds --check
+	@dotnet run --no-build -c $(CONFIGURATION) --project tools/PciOperator.CrdGenerator -- crds docs/reference.md --check
 
 chart: ## Write what the Helm chart has in common with config/, and the PrometheusRule of config/monitoring
 	@charts/from-config --prometheus-rule > config/monitoring/prometheus-rule.yaml

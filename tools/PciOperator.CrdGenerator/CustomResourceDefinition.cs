@@ -15,6 +15,22 @@ internal sealed class CustomResourceDefinition(Type kind)
     /// <summary>The file's name: group and plural.</summary>
     public string FileName => $"{_entity.Group}_{_entity.PluralName}.yaml";
 
+    /// <summary>For example <c>PciAlias</c>.</summary>
+    public string Kind => _entity.Kind;
+
+    /// <summary>What kubectl takes in place of the plural.</summary>
+    public string ShortName => kind.GetCustomAttribute<EntityNamesAttribute>()?.ShortName ?? _entity.PluralName;
+
+    /// <summary>Whether its objects are in no namespace.</summary>
+    public bool IsClusterScoped => kind.GetCustomAttribute<EntityScopeAttribute>()?.Scope is EntityScope.Cluster;
+
+    /// <summary>The structural schema of the whole object.</summary>
+    /// <exception cref="IncompleteSchemaException">A field has no description or no limit.</exception>
+    public YamlMap Schema => field ??= new StructuralSchema(kind).ToMap();
+
+    /// <summary>The columns of <c>kubectl get</c>.</summary>
+    public IReadOnlyList<YamlMap> Columns => [.. kind.GetCustomAttributes<AdditionalPrinterColumnAttribute>().Select(Column)];
+
     /// <summary>The definition as YAML, the same text for the same records.</summary>
     /// <exception cref="IncompleteSchemaException">A field has no description or no limit.</exception>
     public string ToYaml()
@@ -38,7 +54,7 @@ internal sealed class CustomResourceDefinition(Type kind)
             {
                 ["group"] = _entity.Group,
                 ["names"] = Names(),
-                ["scope"] = kind.GetCustomAttribute<EntityScopeAttribute>()?.Scope is EntityScope.Cluster ? "Cluster" : "Namespaced",
+                ["scope"] = IsClusterScoped ? "Cluster" : "Namespaced",
                 ["versions"] = new List<object> { Version() },
             },
         };
@@ -74,10 +90,9 @@ internal sealed class CustomResourceDefinition(Type kind)
         var fields = kind.GetCustomAttributes<SelectableFieldAttribute>().Select(f => new YamlMap { ["jsonPath"] = f.JsonPath }).ToList();
         if (fields.Count > 0)
             version["selectableFields"] = fields;
-        var columns = kind.GetCustomAttributes<AdditionalPrinterColumnAttribute>().Select(Column).ToList();
-        if (columns.Count > 0)
-            version["additionalPrinterColumns"] = columns;
-        version["schema"] = new YamlMap { ["openAPIV3Schema"] = new StructuralSchema(kind).ToMap() };
+        if (Columns.Count > 0)
+            version["additionalPrinterColumns"] = Columns;
+        version["schema"] = new YamlMap { ["openAPIV3Schema"] = Schema };
         return version;
     }
 

@@ -1,23 +1,26 @@
 using PciOperator.Api;
 using PciOperator.CrdGenerator;
 
-// Writes one CustomResourceDefinition per kind into a folder, or with --check says which of them are stale.
+// Writes one CustomResourceDefinition per kind into a folder and their reference into a file, or with --check says which of them are stale.
 bool check = args.Contains("--check");
-string[] folders = [.. args.Where(a => !a.StartsWith('-'))];
-if (folders.Length != 1 || args.Any(a => a.StartsWith('-') && a != "--check"))
+string[] paths = [.. args.Where(a => !a.StartsWith('-'))];
+if (paths.Length != 2 || args.Any(a => a.StartsWith('-') && a != "--check"))
 {
-    Console.Error.WriteLine("usage: PciOperator.CrdGenerator FOLDER [--check]");
+    Console.Error.WriteLine("usage: PciOperator.CrdGenerator FOLDER REFERENCE [--check]");
     return 2;
 }
 
+DirectoryInfo folder = Directory.CreateDirectory(paths[0]);
+Type[] kinds = [typeof(PciDeviceSpec), typeof(PciAlias), typeof(PassthroughClaim), typeof(PciNode), typeof(PciQuota)];
+CustomResourceDefinition[] definitions = [.. kinds.Select(kind => new CustomResourceDefinition(kind))];
+
+// By path: what a file has to hold.
 var files = new SortedDictionary<string, string>(StringComparer.Ordinal);
 try
 {
-    foreach (Type? kind in new[] { typeof(PciDeviceSpec), typeof(PciAlias), typeof(PassthroughClaim), typeof(PciNode), typeof(PciQuota) })
-    {
-        var definition = new CustomResourceDefinition(kind);
-        files.Add(definition.FileName, definition.ToYaml());
-    }
+    foreach (CustomResourceDefinition definition in definitions)
+        files.Add(Path.Combine(folder.FullName, definition.FileName), definition.ToYaml());
+    files.Add(Path.GetFullPath(paths[1]), ReferencePage.Of(definitions));
 }
 catch (IncompleteSchemaException e)
 {
@@ -25,13 +28,12 @@ catch (IncompleteSchemaException e)
     return 1;
 }
 
-DirectoryInfo folder = Directory.CreateDirectory(folders[0]);
 return check ? Check() : Write();
 
 int Write()
 {
-    foreach ((string name, string text) in files)
-        File.WriteAllText(Path.Combine(folder.FullName, name), text);
+    foreach ((string path, string text) in files)
+        File.WriteAllText(path, text);
     foreach (FileInfo orphan in Orphans())
         orphan.Delete();
     return 0;
@@ -40,9 +42,9 @@ int Write()
 int Check()
 {
     var stale = new List<string>();
-    foreach ((string name, string text) in files)
+    foreach ((string path, string text) in files)
     {
-        string path = Path.Combine(folder.FullName, name);
+        string name = Path.GetFileName(path);
         if (!File.Exists(path))
             stale.Add($"{name} is missing");
         else if (FirstDifference(File.ReadAllLines(path), text.TrimEnd('\n').Split('\n')) is { } difference)
@@ -52,11 +54,11 @@ int Check()
     stale.AddRange(Orphans().Select(f => $"{f.Name} belongs to no kind"));
     if (stale.Count == 0)
         return 0;
-    Console.Error.WriteLine($"{folders[0]} is stale: {string.Join("; ", stale)}. Run 'make crds' and commit the result.");
+    Console.Error.WriteLine($"{paths[0]} or {paths[1]} is stale: {string.Join("; ", stale)}. Run 'make crds' and commit the result.");
     return 1;
 }
 
-IEnumerable<FileInfo> Orphans() => folder.GetFiles($"{PciOperatorApi.Group}_*.yaml").Where(f => !files.ContainsKey(f.Name));
+IEnumerable<FileInfo> Orphans() => folder.GetFiles($"{PciOperatorApi.Group}_*.yaml").Where(f => !files.ContainsKey(f.FullName));
 
 static string? FirstDifference(string[] has, string[] should)
 {
