@@ -130,6 +130,54 @@ public sealed class TransportTests
         }
     }
 
+    [Fact]
+    public async Task A_program_without_a_right_is_not_ready()
+    {
+        var handler = new ScriptedHandler();
+        string kubeconfig = Path.GetTempFileName();
+        bool seen = false;
+        try
+        {
+            await File.WriteAllTextAsync(
+                kubeconfig,
+                """
+                {apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}],
+                 clusters: [{name: c, cluster: {server: "http://server"}}], users: [{name: u, user: {token: t}}]}
+                """
+            );
+            var options = new ProgramHostOptions
+            {
+                Name = "test",
+                Instance = "i",
+                Kubeconfig = kubeconfig,
+                HealthAddress = "127.0.0.1:0",
+                LogLevel = LogLevel.None,
+                Wrap = _ => handler,
+            };
+            await ProgramHost.RunAsync(
+                options,
+                async (context, ct) =>
+                {
+                    using var http = new HttpClient();
+                    var readyz = new Uri($"http://127.0.0.1:{context.Health!.Port}/readyz");
+                    Assert.Equal(HttpStatusCode.OK, (await http.GetAsync(readyz, ct)).StatusCode);
+                    const string refusal = "nodes is forbidden: User 'me' cannot list resource 'nodes'";
+                    handler.Answer(403, $$"""{"kind":"Status","message":"{{refusal.Replace("'", "\\\"")}}"}""");
+                    await Assert.ThrowsAsync<ApiException>(() => context.Client.ListAsync<V1Node>(ct: ct));
+                    HttpResponseMessage answer = await http.GetAsync(readyz, ct);
+                    Assert.Equal(HttpStatusCode.ServiceUnavailable, answer.StatusCode);
+                    Assert.Contains(refusal.Replace('\'', '"'), await answer.Content.ReadAsStringAsync(ct), StringComparison.Ordinal);
+                    seen = true;
+                }
+            );
+            Assert.True(seen);
+        }
+        finally
+        {
+            File.Delete(kubeconfig);
+        }
+    }
+
     /// <summary>What is called an error.</summary>
     private sealed class Said : ILogger
     {
