@@ -11,7 +11,7 @@ using SimulatedNode = PciOperator.Sandbox.Cluster.SimulatedNode;
 // Runs in a checkout of an earlier commit (tests/upgrade/capture), with its controller, its agents and its sandbox, and keeps what these have
 // written: all objects as they are stored, with their statuses, and the hosts with their journals, bound devices and VFs.
 string to = args[0];
-using ILoggerFactory logs = KubernetesLogging.Create(LogLevel.Error, LogFormat.Text);
+using ILoggerFactory logs = KubernetesLogging.Create(LogLevel.None, LogFormat.Text);
 await using SandboxCluster cluster = await SandboxCluster.StartAsync(new SandboxClusterOptions { Log = logs.CreateLogger("capture") });
 EntityClient client = cluster.Client;
 cluster.StartController();

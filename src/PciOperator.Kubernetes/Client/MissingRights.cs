@@ -58,9 +58,7 @@ public sealed class MissingRights
         List<string> sentences;
         lock (_lock)
         {
-            foreach (ApiRight old in _refusals.Where(r => _time.GetElapsedTime(r.Value.At) > MissingFor).Select(r => r.Key).ToList())
-                _refusals.Remove(old);
-            _any = _refusals.Count > 0;
+            ForgetOld();
             sentences = [.. _refusals.Values.Select(r => r.Message).Order(StringComparer.Ordinal)];
         }
 
@@ -76,6 +74,7 @@ public sealed class MissingRights
             return;
         lock (_lock)
         {
+            ForgetOld();
             long now = _time.GetTimestamp();
             bool isKnown = _refusals.TryGetValue(right, out Refusal? before);
             if (!isKnown && _refusals.Count >= Most)
@@ -100,6 +99,14 @@ public sealed class MissingRights
                 _log.LogInformation("What was refused is allowed now: {Verb} of {Resource}.", right.Verb, right.Resource);
             _any = _refusals.Count > 0;
         }
+    }
+
+    /// <summary>Under the lock.</summary>
+    private void ForgetOld()
+    {
+        foreach (ApiRight old in _refusals.Where(r => _time.GetElapsedTime(r.Value.At) > MissingFor).Select(r => r.Key).ToList())
+            _refusals.Remove(old);
+        _any = _refusals.Count > 0;
     }
 
     /// <summary>Policies, quotas and namespaces that end refuse with 403, too; only the authorizer says what a user can't.</summary>
