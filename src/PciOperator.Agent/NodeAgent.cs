@@ -14,7 +14,7 @@ namespace PciOperator.Agent;
 /// functions, and says what it sees. Level-triggered: every round compares what is wanted, what the journal holds and
 /// what the host shows, and nothing is kept that could not be worked out again after <c>kill -9</c>.
 /// </summary>
-[Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch")]
+[Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes", "list,watch")]
 [Kubernetes.Schema.EntityRbac(PciOperatorApi.Group, "pcinodes/status", "patch")]
 [Kubernetes.Schema.EntityRbac("events.k8s.io", "events", "create,patch")]
 [Kubernetes.Schema.EntityRbac("resource.k8s.io", "resourceclaims", "get")]

@@ -8,7 +8,7 @@ using Prometheus;
 namespace PciOperator.Controller;
 
 /// <summary>The controller: one loop per kind over shared caches, leader-elected.</summary>
-[EntityRbac("", "pods", "get,list,watch")]
+[EntityRbac("", "pods", "list,watch")]
 [EntityRbac("coordination.k8s.io", "leases", "get,create,update")]
 public sealed class PciController
 {

@@ -98,8 +98,8 @@ public sealed class LabCluster : IAsyncDisposable
     }
 
     /// <summary>A client with the rights of a service account beside the controller.</summary>
-    public EntityClient As(string account) =>
-        new(ServiceAccounts.Access(_server, account, ns: SandboxCluster.ControllerNamespace), ResourceJsonContext.WithOwnKinds);
+    public EntityClient As(string account, Func<HttpMessageHandler, HttpMessageHandler>? wrap = null) =>
+        new(ServiceAccounts.Access(_server, account, ns: SandboxCluster.ControllerNamespace), ResourceJsonContext.WithOwnKinds, wrap: wrap);
 
     /// <summary>A controller that need not wait for anybody.</summary>
     public static ControllerOptions Quick =>

@@ -69,7 +69,7 @@ public sealed class ManifestTests
             .SelectMany(o => (YamlSequenceNode)At(o, "subjects")!)
             .Select(s => $"{Text(s, "namespace")}:{Text(s, "name")}")
             .ToList();
-        Assert.Equal(4, bound.Count);
+        Assert.Equal(3, bound.Count);
         Assert.All(bound, b => Assert.Contains(b, accounts));
 
         var named = Directory

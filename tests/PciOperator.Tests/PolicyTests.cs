@@ -449,6 +449,77 @@ public sealed class PolicyTests : IAsyncLifetime
 
     private static string Metadata(string field, string value) => "{\"metadata\":{\"" + field + "\":" + value + "}}";
 
+    [TurnFact]
+    public async Task A_quotas_status_is_written_by_the_controller_alone()
+    {
+        await MakeAsync(
+            Own + "/pciquotas",
+            """{"apiVersion":"pcioperator.io/v1alpha1","kind":"PciQuota","metadata":{"name":"q"},"spec":{"limits":[{"alias":"*","devices":2}]}}"""
+        );
+        // Whoever wrote it could reserve all, or make what is used be forgotten.
+        const string status = """{"status":{"reservations":null,"assignmentsSeen":"1"}}""";
+        await RefusedAsync(
+            As("root", ns: "team"),
+            HttpMethod.Patch,
+            Own + "/pciquotas/q/status",
+            Merge,
+            status,
+            "the status of pciquotas is written by the controller alone"
+        );
+        await RefusedAsync(
+            As("pcioperator-agent", "n1"),
+            HttpMethod.Patch,
+            Own + "/pciquotas/q/status",
+            Merge,
+            status,
+            "cannot patch resource"
+        );
+        JsonNode quota = JsonNode.Parse((await _admin.GetRawAsync(Own + "/pciquotas/q")).RootElement.GetRawText())!;
+        quota["status"] = new JsonObject { ["assignmentsSeen"] = "1" };
+        await AllowedAsync(Controller, HttpMethod.Put, Own + "/pciquotas/q/status", null, quota.ToJsonString());
+        // Its spec is the administrator's.
+        await AllowedAsync(
+            As("root", ns: "team"),
+            HttpMethod.Patch,
+            Own + "/pciquotas/q",
+            Merge,
+            """{"spec":{"limits":[{"alias":"*","devices":3}]}}"""
+        );
+        await RefusedAsync(
+            Controller,
+            HttpMethod.Patch,
+            Own + "/pciquotas/q",
+            Merge,
+            """{"spec":{"limits":null}}""",
+            "cannot patch resource"
+        );
+    }
+
+    /// <summary>config/samples/policies/claim-priority-classes.yaml.</summary>
+    [TurnFact]
+    public async Task An_administrator_can_say_which_PriorityClasses_a_namespaces_claims_may_name()
+    {
+        await Kubectl.RunAsync(
+            _server.KubeconfigText,
+            "apply",
+            "--validate=strict",
+            "-f",
+            Path.Combine(Kubectl.Repository, "config", "samples", "policies", "claim-priority-classes.yaml")
+        );
+        static string WithClass(string name, string priority) =>
+            Claim(name).Replace("\"requests\":", $"\"priorityClassName\":\"{priority}\",\"requests\":", StringComparison.Ordinal);
+        EntityClient editor = As("editor", ns: "team");
+        const string why = "claims of namespace team may not name the PriorityClass";
+        await RefusedAsync(editor, HttpMethod.Post, Claims + "?dryRun=All", null, WithClass("p1", "urgent"), why, untilItIs: true);
+        await RefusedAsync(editor, HttpMethod.Patch, "/api/v1/namespaces/team", Merge, "{}", "cannot patch resource");
+        await Kubectl.RunAsync(_server.KubeconfigText, "annotate", "namespace", "team", "example.com/claim-priority-classes=batch, urgent");
+        await AllowedAsync(editor, HttpMethod.Post, Claims, null, WithClass("p1", "urgent"), untilItIs: true);
+        await RefusedAsync(editor, HttpMethod.Post, Claims, null, WithClass("p2", "first"), why);
+        // The controller, who makes those of templates, can't be had for it.
+        await RefusedAsync(Controller, HttpMethod.Post, Claims, null, WithClass("p2", "first"), why);
+        await AllowedAsync(editor, HttpMethod.Post, Claims, null, Claim("p3"));
+    }
+
     private static string Claim(string name, string annotations = "{}") =>
         $$$"""
             {"apiVersion":"pcioperator.io/v1alpha1","kind":"PassthroughClaim","metadata":{"name":"{{{name}}}","annotations":{{{annotations}}}},"spec":{"requests":[{"name":"r","alias":"a"}]}}

@@ -4,6 +4,8 @@ using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
+using PciOperator.Sandbox.Cluster;
+using PciOperator.Sandbox.Validation;
 using PciOperator.Testing;
 
 namespace PciOperator.Tests;
@@ -53,6 +55,40 @@ public sealed class UninstallationTests
         Assert.Equal(before["node-1"], lab.Drivers()["node-1"]);
         V1Node node = (await lab.Client.GetAsync<V1Node>("node-1"))!;
         Assert.DoesNotContain(node.Status.Conditions ?? [], c => c.Type == "PciPassthroughReady");
+    }
+
+    [TurnFact]
+    public async Task Each_permission_of_its_job_is_used_and_without_one_it_says_which()
+    {
+        const string user = "system:serviceaccount:pcioperator-controller:pcioperator-uninstall";
+        await using LabCluster lab = await LabCluster.StartAsync(real: true, controller: false, installed: true);
+        await HooksAsync(lab);
+        var uses = new UseRecorder();
+        using EntityClient client = lab.As("pcioperator-uninstall", inner => uses.Wrap(user, inner));
+        var permissions = new Permissions(lab.Client);
+        var all = (await permissions.OfAsync(SandboxCluster.ControllerNamespace)).Where(p => p.User == user).ToList();
+        await UninstallAsync();
+        Assert.Equal([], all.Where(p => !uses.HasUsed(p)).Select(p => p.ToString()));
+        Assert.NotEmpty(all);
+        foreach (Permission taken in TestScope.Share(all, 6))
+        {
+            foreach (string crd in SandboxCrds.All)
+                await Manifests.InstallCrdAsync(lab.Client, crd);
+            await using (await permissions.WithoutAsync(taken))
+            {
+                ApiException refused = await Assert.ThrowsAsync<ApiException>(UninstallAsync);
+                Assert.Contains(taken.Refusal, refused.Message, StringComparison.Ordinal);
+            }
+
+            await UninstallAsync();
+        }
+
+        Task UninstallAsync() =>
+            new Uninstallation(client, TimeProvider.System, new Said()).WaitAsync(
+                deleteDefinitions: true,
+                TimeSpan.FromMinutes(2),
+                TestContext.Current.CancellationToken
+            );
     }
 
     [TurnFact]

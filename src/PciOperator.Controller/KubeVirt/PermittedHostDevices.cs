@@ -21,7 +21,7 @@ public readonly record struct PermittedHostDevice(string VendorSelector, string 
 /// <param name="claims">All claims, as they are now.</param>
 /// <param name="log">Says what was written, and once why nothing can be.</param>
 /// <remarks>
-/// It needs get, list and patch of <c>kubevirts.kubevirt.io</c>, which is no part of the installation by itself (config/kubevirt). Calls
+/// It needs list and patch of <c>kubevirts.kubevirt.io</c>, which is no part of the installation by itself (config/kubevirt). Calls
 /// don't overlap: one caller, one call at a time.
 /// </remarks>
 public sealed class PermittedHostDevices(IEntityClient client, Func<IEnumerable<PassthroughClaim>> claims, ILogger log)

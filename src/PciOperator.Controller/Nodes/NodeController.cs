@@ -9,7 +9,7 @@ namespace PciOperator.Controller;
 /// <summary>Gives every Node its PciNode, with the PciDeviceSpecs that apply to it as rules.</summary>
 [EntityRbac("", "nodes", "get,list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcinodes", "get,list,watch,create,patch")]
-[EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "get,list,watch")]
+[EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "list,watch")]
 internal sealed class NodeController(
     IEntityClient client,
     ControllerCaches caches,

@@ -7,7 +7,7 @@ using PciOperator.Kubernetes.Schema;
 namespace PciOperator.Controller;
 
 /// <summary>Says on each PciDeviceSpec whether it can be used and what it matches.</summary>
-[EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "get,list,watch")]
+[EntityRbac(PciOperatorApi.Group, "pcidevicespecs", "list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcidevicespecs/status", "update")]
 internal sealed class PciDeviceSpecController(
     IEntityClient client,
@@ -95,7 +95,7 @@ internal sealed class PciDeviceSpecController(
 }
 
 /// <summary>Says on each PciAlias whether it can be used and what it means, and makes it known to the allocator.</summary>
-[EntityRbac(PciOperatorApi.Group, "pcialiases", "get,list,watch")]
+[EntityRbac(PciOperatorApi.Group, "pcialiases", "list,watch")]
 [EntityRbac(PciOperatorApi.Group, "pcialiases/status", "update")]
 internal sealed class PciAliasController(IEntityClient client, ControllerCaches caches, ClusterView view, TimeProvider time)
     : IEntityController<PciAlias>

@@ -24,6 +24,9 @@ internal readonly record struct ApiCall(HttpMethod Method, string Path)
     /// <summary>Sending it twice is the same as once.</summary>
     public bool Idempotent { get; init; }
 
+    /// <summary>What it has to be allowed; null: whoever makes the call sees to a refusal.</summary>
+    public ApiRight? Right { get; init; }
+
     /// <summary>The verb that metrics show.</summary>
     public string Verb { get; init; } = Method.Method;
 
@@ -62,6 +65,7 @@ internal sealed class ApiTransport : IDisposable
         var server = new Uri(configuration.Host);
         _base = server.GetLeftPart(UriPartial.Path).TrimEnd('/');
         _host = server.Authority;
+        Rights = new MissingRights(time, logger);
         MetricFactory factory = Metrics.WithCustomRegistry(metrics ?? Metrics.NewCustomRegistry());
         _requests = factory.CreateCounter(
             "rest_client_requests_total",
@@ -77,6 +81,9 @@ internal sealed class ApiTransport : IDisposable
         HttpMessageHandler handler = CreateHandler(configuration);
         _http = new HttpMessageInvoker(wrap?.Invoke(handler) ?? handler, disposeHandler: true);
     }
+
+    /// <summary>What calls were refused for want of.</summary>
+    public MissingRights Rights { get; }
 
     private static SocketsHttpHandler CreateHandler(KubernetesClientConfiguration configuration) =>
         new()
@@ -126,9 +133,14 @@ internal sealed class ApiTransport : IDisposable
             {
                 (HttpResponseMessage? response, AuthenticationHeaderValue? header) = await SendOnceAsync(call, ct);
                 if (response.IsSuccessStatusCode)
+                {
+                    Rights.Granted(call.Right);
                     return response;
+                }
+
                 ApiException error = await ErrorOfAsync(response, ct);
                 response.Dispose();
+                Rights.Refused(call.Right, error);
                 if (error.IsUnauthorized && !tokenRenewed && _configuration.TokenProvider is IRenewedTokenProvider renewed)
                 {
                     tokenRenewed = true;

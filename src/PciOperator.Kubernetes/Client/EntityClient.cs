@@ -58,6 +58,9 @@ public class EntityClient : IEntityClient, IDisposable
     /// <summary>What the client was made with.</summary>
     public KubernetesClientConfiguration Configuration { get; }
 
+    /// <summary>The rights that its user lacks, by the server's refusals.</summary>
+    public MissingRights Rights => _transport.Rights;
+
     /// <inheritdoc/>
     public JsonSerializerOptions JsonOptions { get; }
 
@@ -67,7 +70,12 @@ public class EntityClient : IEntityClient, IDisposable
     {
         try
         {
-            return await CallAsync<T>(new ApiCall(HttpMethod.Get, EntityType<T>.ObjectPath(name, ns)) { Idempotent = true }, ct);
+            var call = new ApiCall(HttpMethod.Get, EntityType<T>.ObjectPath(name, ns))
+            {
+                Right = ApiRight.Of<T>("get", ns),
+                Idempotent = true,
+            };
+            return await CallAsync<T>(call, ct);
         }
         catch (ApiException e) when (e.IsNotFound)
         {
@@ -121,7 +129,12 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         Query query = ListQuery(options ?? new ListOptions());
-        var call = new ApiCall(HttpMethod.Get, EntityType<T>.CollectionPath(ns) + query) { Idempotent = true, Verb = "LIST" };
+        var call = new ApiCall(HttpMethod.Get, EntityType<T>.CollectionPath(ns) + query)
+        {
+            Right = ApiRight.Of<T>("list", ns),
+            Idempotent = true,
+            Verb = "LIST",
+        };
         return await ReadAsync(call, (stream, token) => ListReader.ReadAsync<T>(stream, JsonOptions, token), ct);
     }
 
@@ -141,6 +154,7 @@ public class EntityClient : IEntityClient, IDisposable
             .Add("allowWatchBookmarks", options.AllowBookmarks ? "true" : null);
         var call = new ApiCall(HttpMethod.Get, EntityType<T>.CollectionPath(ns) + query)
         {
+            Right = ApiRight.Of<T>("watch", ns),
             Verb = "WATCH",
             Accept = "application/json;stream=watch,application/json",
         };
@@ -174,7 +188,8 @@ public class EntityClient : IEntityClient, IDisposable
     {
         ArgumentNullException.ThrowIfNull(obj);
         EntityType<T>.RequireNamespace(obj.Metadata?.Name ?? obj.Metadata?.GenerateName, obj.Metadata?.NamespaceProperty);
-        return CallAsync<T>(WriteCall(HttpMethod.Post, EntityType<T>.CollectionPath(obj.Metadata?.NamespaceProperty), obj), ct);
+        string? ns = obj.Metadata?.NamespaceProperty;
+        return CallAsync<T>(WriteCall(HttpMethod.Post, EntityType<T>.CollectionPath(ns), ApiRight.Of<T>("create", ns), obj), ct);
     }
 
     /// <inheritdoc/>
@@ -182,8 +197,9 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
+        string? ns = obj.Metadata?.NamespaceProperty;
         return CallAsync<T>(
-            WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty), obj),
+            WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, ns), ApiRight.Of<T>("update", ns), obj),
             ct
         );
     }
@@ -193,8 +209,14 @@ public class EntityClient : IEntityClient, IDisposable
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ArgumentNullException.ThrowIfNull(obj);
+        string? ns = obj.Metadata?.NamespaceProperty;
         return CallAsync<T>(
-            WriteCall(HttpMethod.Put, EntityType<T>.ObjectPath(obj.Metadata?.Name, obj.Metadata?.NamespaceProperty, "status"), obj),
+            WriteCall(
+                HttpMethod.Put,
+                EntityType<T>.ObjectPath(obj.Metadata?.Name, ns, "status"),
+                ApiRight.Of<T>("update", ns, "status"),
+                obj
+            ),
             ct
         );
     }
@@ -211,6 +233,7 @@ public class EntityClient : IEntityClient, IDisposable
             .Add("dryRun", patch.DryRun ? "All" : null);
         var call = new ApiCall(HttpMethod.Patch, EntityType<T>.ObjectPath(name, ns, subresource) + query)
         {
+            Right = ApiRight.Of<T>("patch", ns, subresource),
             Body = patch.Body,
             ContentType = patch.ContentType,
             Idempotent = isApply,
@@ -237,7 +260,7 @@ public class EntityClient : IEntityClient, IDisposable
     public async Task<bool> DeleteAsync<T>(string name, string? ns = null, DeleteOptions? options = null, CancellationToken ct = default)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        var call = new ApiCall(HttpMethod.Delete, EntityType<T>.ObjectPath(name, ns));
+        var call = new ApiCall(HttpMethod.Delete, EntityType<T>.ObjectPath(name, ns)) { Right = ApiRight.Of<T>("delete", ns) };
         if (options is not null)
         {
             var body = new V1DeleteOptions
@@ -302,10 +325,11 @@ public class EntityClient : IEntityClient, IDisposable
     private Task<JsonDocument> RawAsync(ApiCall call, CancellationToken ct) =>
         ReadAsync(call, (stream, token) => JsonDocument.ParseAsync(stream, cancellationToken: token), ct);
 
-    private ApiCall WriteCall<T>(HttpMethod method, string path, T obj)
+    private ApiCall WriteCall<T>(HttpMethod method, string path, ApiRight right, T obj)
         where T : class, IKubernetesObject<V1ObjectMeta> =>
         new(method, path + new Query().Add("fieldManager", _fieldManager))
         {
+            Right = right,
             // Not pooled: an early answer can leave the body's sending under way.
             Body = Serialize(obj),
             ContentType = "application/json",

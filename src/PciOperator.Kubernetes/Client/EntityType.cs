@@ -29,6 +29,8 @@ internal static class EntityType<T>
 
     public static string Kind => Entity.Kind;
 
+    public static string Group => Entity.Group ?? "";
+
     // Of Resourcev1ResourceClaim the library says none.
     public static string Plural { get; } =
         string.IsNullOrEmpty(Entity.PluralName) ? Entity.Kind.ToLowerInvariant() + "s" : Entity.PluralName;

@@ -87,6 +87,7 @@ public static class ProgramHost
             await using var events = new EventRecorder(client, options.Name, options.Instance, logger: log, metrics: metrics);
             await using HealthServer? health =
                 options.HealthAddress.Length > 0 ? new HealthServer(Endpoint(options.HealthAddress), metrics, log) : null;
+            health?.AddReadinessCheck("rights", client.Rights.WhyNotWell);
             if (health is not null)
                 await health.StartAsync(stop.Token);
             await using HealthServer? shown =

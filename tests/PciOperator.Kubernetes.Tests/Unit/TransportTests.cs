@@ -4,6 +4,7 @@ using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Threading.Channels;
 using k8s;
 using k8s.KubeConfigModels;
@@ -15,6 +16,7 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 using PciOperator.Testing;
 using Prometheus;
 
@@ -78,6 +80,125 @@ public sealed class TransportTests
         await Assert.ThrowsAsync<ArgumentException>(() => client.GetAsync<V1Pod>("p"));
         await Assert.ThrowsAsync<ArgumentException>(() => client.GetAsync<V1Node>(""));
         await Assert.ThrowsAsync<ArgumentException>(() => client.CreateAsync(new V1Pod()));
+    }
+
+    [Fact]
+    public async Task A_right_that_is_missing_is_said_until_it_is_there_or_nobody_asks_any_more()
+    {
+        const string nodes = "nodes is forbidden: User \"me\" cannot list resource \"nodes\" in API group \"\" at the cluster scope";
+        var handler = new ScriptedHandler();
+        var log = new Said();
+        using var client = new EntityClient(Somewhere, time: _time, logger: log, wrap: _ => handler);
+        await RefusedAsync(nodes, () => client.ListAsync<V1Node>());
+        await RefusedAsync(nodes, () => client.ListAsync<V1Node>());
+        Assert.Equal([$"A Role or ClusterRole lacks what this program needs: {nodes}"], log.Lines);
+        Assert.Equal($"a Role or ClusterRole lacks what this program needs: {nodes}", client.Rights.WhyNotWell());
+
+        // Another verb is another right, and so is another place.
+        handler.Answer(200, """{"metadata":{"name":"n"}}""");
+        await client.GetAsync<V1Node>("n");
+        Assert.NotNull(client.Rights.WhyNotWell());
+        handler.Answer(200, """{"metadata":{"resourceVersion":"1"},"items":[]}""");
+        await client.ListAsync<V1Node>();
+        Assert.Null(client.Rights.WhyNotWell());
+
+        // An object that nobody asks for any more.
+        const string pod = "pods \"p\" is forbidden: User \"me\" cannot delete resource \"pods\" in API group \"\" in the namespace \"ns\"";
+        await RefusedAsync(pod, () => client.DeleteAsync<V1Pod>("p", "ns"));
+        Assert.Contains(pod, client.Rights.WhyNotWell(), StringComparison.Ordinal);
+        _time.Advance(TimeSpan.FromMinutes(5));
+        Assert.Null(client.Rights.WhyNotWell());
+
+        // Neither what a policy or a quota refuses, nor events, nor what the caller asks for without a model.
+        log.Lines.Clear();
+        await RefusedAsync("pods \"p\" is forbidden: exceeded quota: q", () => client.DeleteAsync<V1Pod>("p", "ns"));
+        await RefusedAsync(nodes.Replace("nodes", "events"), () => client.ListAsync<Eventsv1Event>());
+        await RefusedAsync(nodes, () => client.GetRawAsync("/api/v1/nodes"));
+        Assert.Null(client.Rights.WhyNotWell());
+        Assert.Empty(log.Lines);
+
+        async Task RefusedAsync(string message, Func<Task> call)
+        {
+            var status = new JsonObject
+            {
+                ["kind"] = "Status",
+                ["reason"] = "Forbidden",
+                ["message"] = message,
+            };
+            handler.Answer(403, status.ToJsonString());
+            await Assert.ThrowsAsync<ApiException>(call);
+        }
+    }
+
+    [Fact]
+    public async Task A_program_without_a_right_is_not_ready()
+    {
+        var handler = new ScriptedHandler();
+        string kubeconfig = Path.GetTempFileName();
+        bool seen = false;
+        try
+        {
+            await File.WriteAllTextAsync(
+                kubeconfig,
+                """
+                {apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}],
+                 clusters: [{name: c, cluster: {server: "http://server"}}], users: [{name: u, user: {token: t}}]}
+                """
+            );
+            var options = new ProgramHostOptions
+            {
+                Name = "test",
+                Instance = "i",
+                Kubeconfig = kubeconfig,
+                HealthAddress = "127.0.0.1:0",
+                LogLevel = LogLevel.None,
+                Wrap = _ => handler,
+            };
+            await ProgramHost.RunAsync(
+                options,
+                async (context, ct) =>
+                {
+                    using var http = new HttpClient();
+                    var readyz = new Uri($"http://127.0.0.1:{context.Health!.Port}/readyz");
+                    Assert.Equal(HttpStatusCode.OK, (await http.GetAsync(readyz, ct)).StatusCode);
+                    const string refusal = "nodes is forbidden: User 'me' cannot list resource 'nodes'";
+                    handler.Answer(403, $$"""{"kind":"Status","message":"{{refusal.Replace("'", "\\\"")}}"}""");
+                    await Assert.ThrowsAsync<ApiException>(() => context.Client.ListAsync<V1Node>(ct: ct));
+                    HttpResponseMessage answer = await http.GetAsync(readyz, ct);
+                    Assert.Equal(HttpStatusCode.ServiceUnavailable, answer.StatusCode);
+                    Assert.Contains(refusal.Replace('\'', '"'), await answer.Content.ReadAsStringAsync(ct), StringComparison.Ordinal);
+                    seen = true;
+                }
+            );
+            Assert.True(seen);
+        }
+        finally
+        {
+            File.Delete(kubeconfig);
+        }
+    }
+
+    /// <summary>What is called an error.</summary>
+    private sealed class Said : ILogger
+    {
+        public List<string> Lines { get; } = [];
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => logLevel == LogLevel.Error;
+
+        public void Log<TState>(
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter
+        )
+        {
+            if (IsEnabled(logLevel))
+                Lines.Add(formatter(state, exception));
+        }
     }
 
     [Fact]
