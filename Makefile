@@ -16,25 +16,21 @@ TAG ?= 0.1.0
 REGISTRY ?= pcioperator
 
 # One compiler for all projects of a build, whatever the environment says, that doesn't measure what it could compile better: it is gone before that pays.
-FAST := DOTNET_TieredPGO=0
-ONE_COMPILER := -p:UseSharedCompilation=true
+BUILD := DOTNET_TieredPGO=0 dotnet build -c $(CONFIGURATION) $(LOCKED) -p:UseSharedCompilation=true -v q
 
-# $(call build,PROJECT): builds it without a word when all is well.
+# $(call build,PROJECT): builds it without a word when all is well, and without the analyzers (make lint).
 define build
 	@echo "Building $(1) …"
-	@mkdir -p artifacts && $(FAST) dotnet build $(1) -c $(CONFIGURATION) $(LOCKED) $(ONE_COMPILER) -v q > artifacts/build.log 2>&1 \
+	@mkdir -p artifacts && $(BUILD) $(1) -p:RunAnalyzers=false > artifacts/build.log 2>&1 \
 	  || { cat artifacts/build.log; echo "The build of $(1) failed."; exit 1; }
 endef
 
-NONE_PASSED := 0 passed, 1 failed, 0 skipped
-
-# $(call publish,PROJECT,FOLDER,WORD,RUNTIME): publishes it as it ships (src/Program.props), for linux-x64 or RUNTIME, into artifacts/publish/FOLDER. A warning of
-# ours, that this machine has no clang, goes to stderr; a failure ends with WORD. The analyzers look at the sources when they are built, not again here.
-define publish
-	@mkdir -p artifacts && $(FAST) dotnet publish $(1) -c $(CONFIGURATION) -r $(or $(4),linux-x64) $(LOCKED) $(ONE_COMPILER) -p:RunAnalyzers=false -v q -o artifacts/publish/$(2) > artifacts/publish.log 2>&1 \
-	  || { cat artifacts/publish.log; echo "$(or $(3),$(1) could not be published.)"; exit 1; }
-	@sed -n 's/.*warning PCI[0-9]*: \([^[]*\).*/WARNING: \1/p' artifacts/publish.log | sort -u >&2
-endef
+# What `tools/publish` is told of folders and projects, by the programs' names.
+AGENT := src/PciOperator.Agent agent
+CONTROLLER := src/PciOperator.Controller controller
+PLUGIN := src/PciOperator.Cli kubectl-pci
+# After a publish, for tests: none could begin.
+OR_NONE_PASSED := || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,43 +54,39 @@ test-rest: ## Of test-all what test leaves out: the tests with very many cases, 
 
 test-vm: ## Boot a real kernel in QEMU and run the published agent in it (tests/vm/install-packages first)
 	@echo "Publishing the agent, the controller and what the tests run in the guest …"
-	$(call publish,src/PciOperator.Agent,agent,$(NONE_PASSED))
-	$(call publish,src/PciOperator.Controller,controller,$(NONE_PASSED))
-	$(call publish,tests/vm/PciOperator.Vm.Guest,vm-guest,$(NONE_PASSED))
-	@tests/vm/earlier-agent || { echo "$(NONE_PASSED)"; exit 1; }
+	@tests/vm/earlier-agent & tools/publish $(AGENT) $(CONTROLLER) tests/vm/PciOperator.Vm.Guest vm-guest && wait $$! $(OR_NONE_PASSED)
 	@tests/run --always-skipped tests/vm/PciOperator.Vm.Tests -reporter verbose
 
 kubectl-pci: ## Publish the kubectl plugin as it ships: artifacts/publish/kubectl-pci/kubectl-pci, for a folder of your PATH
-	$(call publish,src/PciOperator.Cli,kubectl-pci)
+	@tools/publish $(PLUGIN)
 	@ls -l artifacts/publish/kubectl-pci/kubectl-pci
 
 screenshots: ## Write the pictures of the page that docs/kubectl-pci.md shows (tests/browser/install-packages first)
 	@PCI_SCREENSHOTS=$(CURDIR)/docs/images tests/run tests/PciOperator.Cli.Tests -class '*ScreenshotTests'
 
 aot-proof: ## Prove under NativeAOT what the programs use or are about to: gRPC over a Unix socket; and say what the generic host costs
-	$(call publish,tests/AotProof,aot-proof)
+	@tools/publish tests/AotProof aot-proof
 	@for part in bare lifetime host grpc; do artifacts/publish/aot-proof/aot-proof $$part; done
 
 bench: ## Run the benchmarks
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- --filter '*'
 
 bench-client: ## Compare our client with the library's: file, memory, start, watch, list, patches (BEFORE=<a client-bench of an earlier commit> adds a row)
-	$(call publish,tests/ClientBench -p:ClientKind=own,client-own)
-	$(call publish,tests/ClientBench -p:ClientKind=library,client-library)
+	@tools/publish "tests/ClientBench -p:ClientKind=own" client-own
+	@tools/publish "tests/ClientBench -p:ClientKind=library" client-library
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- client $(if $(BEFORE),before=$(BEFORE)) own=artifacts/publish/client-own/client-bench library=artifacts/publish/client-library/client-bench
 
 idle: ## Show what the published agent costs on a host with 256 functions while nothing happens (IDLE_SECONDS=60)
-	$(call publish,src/PciOperator.Agent,agent)
+	@tools/publish $(AGENT)
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- idle artifacts/publish/agent/pcioperator-agent $(IDLE_SECONDS)
 
 footprint: ## Show what agent and controller cost as shipped: file, time to ready, memory, CPU over a minute (IDLE_SECONDS=60)
-	$(call publish,src/PciOperator.Agent,agent)
-	$(call publish,src/PciOperator.Controller,controller)
+	@tools/publish $(AGENT) $(CONTROLLER)
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- footprint artifacts/publish/agent/pcioperator-agent artifacts/publish/controller/pcioperator-controller $(IDLE_SECONDS)
 
 load: ## Count what 2,000 claims at once ask of the API server that PCI_TEST_APISERVER names (LOAD="2000 12 1500": claims, nodes, claims that wait)
 	@test -n "$(PCI_TEST_APISERVER)" || { echo "PCI_TEST_APISERVER names no API server: see docs/testing.md."; exit 1; }
-	$(call publish,src/PciOperator.Controller,controller)
+	@tools/publish $(CONTROLLER)
 	@dotnet run -c $(CONFIGURATION) $(LOCKED) --project tests/Benchmarks -- load "$(PCI_TEST_APISERVER)" artifacts/publish/controller/pcioperator-controller $(LOAD)
 
 load-delivery: ## Count what 200 claims with a pod each ask of the API server that PCI_TEST_APISERVER names, and time the scheduler's wait (LOAD="200 8": claims, nodes)
@@ -125,7 +117,7 @@ chart-check: ## Fail when the Helm chart is not what config/ says
 SOURCES := src sandbox tools tests
 
 lint: ## Build everything with the analyzers, whose warnings are errors; make test leaves them out
-	@mkdir -p artifacts && $(FAST) dotnet build PciOperator.sln -c $(CONFIGURATION) $(LOCKED) $(ONE_COMPILER) --no-incremental -v q > artifacts/lint.log 2>&1 || { cat artifacts/lint.log; exit 1; }
+	@mkdir -p artifacts && $(BUILD) PciOperator.sln --no-incremental > artifacts/lint.log 2>&1 || { cat artifacts/lint.log; exit 1; }
 
 format: ## Lay out the sources with CSharpier, 140 columns wide; names and var are rules of .editorconfig that the build enforces
 	@dotnet tool restore > /dev/null
@@ -150,10 +142,7 @@ install-yaml: ## Write artifacts/install.yaml: all of config/ in one file, with 
 
 test-images: ## Build the images by buildah on bases of Debian packages, and start them as the manifests say (tests/images/install-packages first; as root)
 	@echo "Publishing what is in the images …"
-	$(call publish,src/PciOperator.Agent,agent,$(NONE_PASSED))
-	$(call publish,src/PciOperator.Controller,controller,$(NONE_PASSED))
-	$(call publish,src/PciOperator.Cli,kubectl-pci,$(NONE_PASSED))
-	$(call publish,src/PciOperator.Agent,arm64/agent,$(NONE_PASSED),linux-arm64)
-	@mkdir -p artifacts && tests/images/build > artifacts/images.log 2>&1 || { cat artifacts/images.log; echo "$(NONE_PASSED)"; exit 1; }
+	@tools/publish $(AGENT) $(CONTROLLER) $(PLUGIN) src/PciOperator.Agent arm64/agent:linux-arm64 $(OR_NONE_PASSED)
+	@mkdir -p artifacts && tests/images/build > artifacts/images.log 2>&1 || { cat artifacts/images.log; false; } $(OR_NONE_PASSED)
 	@grep -E ' [0-9.]+ MB ' artifacts/images.log | sort -u
 	@tests/run --always-skipped tests/images/PciOperator.Images.Tests

@@ -17,7 +17,7 @@ namespace PciOperator.Tests;
 /// </summary>
 internal sealed class DeliveryLab : IAsyncDisposable
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
     private readonly TestApiServer _server;
     private readonly SandboxCluster _cluster;
     private readonly CancellationTokenSource _stop = new();
@@ -134,8 +134,13 @@ internal sealed class DeliveryLab : IAsyncDisposable
     public async Task AllocateAsync(string name, string node, string? pod) => await AllocateAsync((await GetAsync(name))!, name, node, pod);
 
     /// <summary>What kube-scheduler writes when it takes a claim's offer for a ResourceClaim.</summary>
-    public async Task AllocateAsync(PassthroughClaim claim, string name, string node, string? pod) =>
-        await SchedulerWrites.AllocateAsync(Client, (await SliceAsync(claim))!, "default", name, node, pod);
+    public async Task AllocateAsync(PassthroughClaim claim, string name, string node, string? pod)
+    {
+        // Which of the two the controller makes first is its own affair.
+        await UntilAsync("the ResourceClaim", () => ResourceAsync(name), _ => true);
+        V1ResourceSlice slice = await UntilAsync("the offer", () => SliceAsync(claim), _ => true);
+        await SchedulerWrites.AllocateAsync(Client, slice, "default", name, node, pod);
+    }
 
     /// <summary>What Kubernetes makes of a template for a pod.</summary>
     public async Task<Resourcev1ResourceClaim> FromTemplateAsync(string name)

@@ -19,7 +19,7 @@ namespace PciOperator.Tests;
 public sealed class LabCluster : IAsyncDisposable
 {
     /// <summary>Long: it is how long a failure takes, not a test.</summary>
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
     private readonly TestApiServer _server;
     private readonly ILoggerFactory _logs;
 

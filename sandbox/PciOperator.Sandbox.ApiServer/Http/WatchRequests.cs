@@ -70,6 +70,27 @@ internal sealed class WatchRequests(ApiCore core)
 
         try
         {
+            // Its times begin before the client hears of it: whoever moves the clock then moves this watch's, too.
+            TimeProvider time = core.Options.TimeProvider;
+            await using ITimer end = time.CreateTimer(
+                _ =>
+                {
+                    if (bookmarks)
+                        core.Store.Bookmark(subscription);
+                    subscription.Close();
+                },
+                null,
+                Timeout(query),
+                System.Threading.Timeout.InfiniteTimeSpan
+            );
+            await using ITimer? tick = bookmarks
+                ? time.CreateTimer(
+                    _ => core.Store.Bookmark(subscription),
+                    null,
+                    core.Options.BookmarkInterval,
+                    core.Options.BookmarkInterval
+                )
+                : null;
             await stream.StartAsync();
             foreach (StoredObject stored in now)
             {
@@ -82,7 +103,7 @@ internal sealed class WatchRequests(ApiCore core)
             foreach (Change change in replay)
                 stream.Write(change);
             await stream.FlushAsync(context.RequestAborted);
-            await FollowAsync(stream, subscription, bookmarks, Timeout(query), context.RequestAborted);
+            await FollowAsync(stream, subscription, context.RequestAborted);
         }
         finally
         {
@@ -90,30 +111,9 @@ internal sealed class WatchRequests(ApiCore core)
         }
     }
 
-    private async Task FollowAsync(
-        WatchStream stream,
-        Subscription subscription,
-        bool bookmarks,
-        TimeSpan timeout,
-        CancellationToken aborted
-    )
+    private async Task FollowAsync(WatchStream stream, Subscription subscription, CancellationToken aborted)
     {
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(aborted, core.Stopping);
-        TimeProvider time = core.Options.TimeProvider;
-        await using ITimer end = time.CreateTimer(
-            _ =>
-            {
-                if (bookmarks)
-                    core.Store.Bookmark(subscription);
-                subscription.Close();
-            },
-            null,
-            timeout,
-            System.Threading.Timeout.InfiniteTimeSpan
-        );
-        await using ITimer? tick = bookmarks
-            ? time.CreateTimer(_ => core.Store.Bookmark(subscription), null, core.Options.BookmarkInterval, core.Options.BookmarkInterval)
-            : null;
         try
         {
             while (await subscription.Inbox.WaitToReadAsync(ending.Token))
