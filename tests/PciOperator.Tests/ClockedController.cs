@@ -42,7 +42,7 @@ internal sealed class ClockedController : IAsyncDisposable
     public Func<string, bool> IsOutdated { get; set; } = _ => false;
 
     /// <summary>What the controller calls an error.</summary>
-    public ErrorLog Log { get; } = new();
+    public RecordedLog Log { get; } = new();
 
     /// <summary>What a call (method, path and query) waits for before it is sent.</summary>
     public Func<string, Task> Before { get; set; } = _ => Task.CompletedTask;

@@ -37,7 +37,8 @@ public sealed class PermissionTests : IAsyncLifetime
     private const string AskedBesides = "resourceclaims/driver";
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
     private readonly UseRecorder _uses = new();
-    private readonly Said _said = new();
+    private readonly RecordedLog _log = new();
+    private readonly ConcurrentDictionary<string, TaskCompletionSource> _awaited = new();
     private TestApiServer _server = null!;
     private SandboxCluster _cluster = null!;
     private Permissions _permissions = null!;
@@ -48,6 +49,7 @@ public sealed class PermissionTests : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
+        _log.Heard += Hear;
         _server = await TestApiServer.RealAsync();
         await ConfigAsync("apply", "-k", "config", "--validate=strict");
         await ConfigAsync("apply", "-f", "config/kubevirt/permitted-host-devices.yaml", "--validate=strict");
@@ -58,7 +60,7 @@ public sealed class PermissionTests : IAsyncLifetime
             _server.Configuration,
             new SandboxClusterOptions
             {
-                Log = _said,
+                Log = _log,
                 RunsPods = true,
                 Controller = LabCluster.Quick with { DefaultDelivery = null, LeaderElect = true },
                 ControllerAccess = ServiceAccounts.Access(_server, "pcioperator-controller"),
@@ -120,7 +122,7 @@ public sealed class PermissionTests : IAsyncLifetime
         {
             IAsyncDisposable back = await _permissions.WithoutAsync(taken);
             _uses.Clear();
-            Task said = _said.NextAsync(taken.Refusal);
+            Task said = NextAsync(taken.Refusal);
             Task lives = LiveAsync(++number);
             Task first = await Task.WhenAny(said, lives, Task.Delay(Patience));
             if (first != said)
@@ -418,41 +420,21 @@ public sealed class PermissionTests : IAsyncLifetime
             """
         );
 
-    /// <summary>What programs log; somebody can wait for a sentence.</summary>
-    private sealed class Said : ILogger
+    /// <summary>Completes when a program logs something with that in it.</summary>
+    private Task NextAsync(string text) =>
+        (_awaited[text] = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
+
+    private void Hear(LogLevel level, string line)
     {
-        private readonly ConcurrentDictionary<string, TaskCompletionSource> _awaited = new();
-
-        /// <summary>Completes when something is logged with that in it.</summary>
-        public Task NextAsync(string text) =>
-            (_awaited[text] = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
-
-        public IDisposable? BeginScope<TState>(TState state)
-            where TState : notnull => null;
-
-        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Information;
-
-        public void Log<TState>(
-            LogLevel logLevel,
-            EventId eventId,
-            TState state,
-            Exception? exception,
-            Func<TState, Exception?, string> formatter
-        )
+        // The simulated kubelet's words about pods don't count.
+        if (level < LogLevel.Information || line.StartsWith("pod ", StringComparison.Ordinal))
+            return;
+        if (Environment.GetEnvironmentVariable("LAB_LOG") is { Length: > 0 })
+            Console.Error.WriteLine($"{level}: {line}");
+        foreach ((string text, TaskCompletionSource said) in _awaited)
         {
-            if (!IsEnabled(logLevel))
-                return;
-            string line = formatter(state, exception);
-            // The simulated kubelet's words about pods don't count.
-            if (line.StartsWith("pod ", StringComparison.Ordinal))
-                return;
-            if (Environment.GetEnvironmentVariable("LAB_LOG") is { Length: > 0 })
-                Console.Error.WriteLine($"{logLevel}: {line}");
-            foreach ((string text, TaskCompletionSource said) in _awaited)
-            {
-                if (line.Contains(text, StringComparison.Ordinal))
-                    said.TrySetResult();
-            }
+            if (line.Contains(text, StringComparison.Ordinal))
+                said.TrySetResult();
         }
     }
 }

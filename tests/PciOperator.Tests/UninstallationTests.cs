@@ -1,6 +1,4 @@
-using System.Collections.Concurrent;
 using k8s.Models;
-using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
@@ -26,7 +24,7 @@ public sealed class UninstallationTests
         await lab.ReadyAsync("router");
         await HooksAsync(lab);
         using EntityClient client = lab.As("pcioperator-uninstall");
-        var log = new Said();
+        var log = new RecordedLog();
         var uninstallation = new Uninstallation(client, TimeProvider.System, log);
 
         // It gives up where nobody deletes the claim, and has changed nothing.
@@ -43,7 +41,7 @@ public sealed class UninstallationTests
         Task waits = uninstallation.WaitAsync(deleteDefinitions: true, TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
         await lab.UntilAsync(
             "a word",
-            () => Task.FromResult<Said?>(log),
+            () => Task.FromResult<RecordedLog?>(log),
             l => l.Lines.Any(t => t.Contains("default/router", StringComparison.Ordinal))
         );
         Assert.False(waits.IsCompleted);
@@ -84,7 +82,7 @@ public sealed class UninstallationTests
         }
 
         Task UninstallAsync() =>
-            new Uninstallation(client, TimeProvider.System, new Said()).WaitAsync(
+            new Uninstallation(client, TimeProvider.System, new RecordedLog()).WaitAsync(
                 deleteDefinitions: true,
                 TimeSpan.FromMinutes(2),
                 TestContext.Current.CancellationToken
@@ -173,22 +171,4 @@ public sealed class UninstallationTests
                 ],
             },
         };
-
-    private sealed class Said : ILogger
-    {
-        public ConcurrentQueue<string> Lines { get; } = new();
-
-        public IDisposable? BeginScope<TState>(TState state)
-            where TState : notnull => null;
-
-        public bool IsEnabled(LogLevel logLevel) => true;
-
-        public void Log<TState>(
-            LogLevel logLevel,
-            EventId eventId,
-            TState state,
-            Exception? exception,
-            Func<TState, Exception?, string> formatter
-        ) => Lines.Enqueue(formatter(state, exception));
-    }
 }

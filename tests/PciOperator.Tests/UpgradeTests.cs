@@ -1,13 +1,13 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using System.Text.RegularExpressions;
 using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
+using PciOperator.Tests.Docs;
 
 namespace PciOperator.Tests;
 
@@ -17,7 +17,7 @@ namespace PciOperator.Tests;
 /// programs with the tokens of their service accounts.
 /// </summary>
 [Turns(3)]
-public sealed partial class UpgradeTests : IAsyncLifetime
+public sealed class UpgradeTests : IAsyncLifetime
 {
     private const string Own = "/apis/pcioperator.io/v1alpha1";
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
@@ -37,7 +37,7 @@ public sealed partial class UpgradeTests : IAsyncLifetime
     ];
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("pcioperator-upgrade-");
-    private readonly ErrorLog _errors = new();
+    private readonly RecordedLog _errors = new();
     private readonly Dictionary<string, SimulatedHost> _hosts = [];
     private readonly List<(SimulatedHost Host, int Pid)> _guests = [];
     private readonly Dictionary<string, string> _uids = [];
@@ -104,8 +104,13 @@ public sealed partial class UpgradeTests : IAsyncLifetime
         foreach (JsonNode? node in _objects["pcinodes"]!.AsArray())
             node!["metadata"]!.AsObject().Remove("annotations");
         await StoreAsync();
-        string readme = await File.ReadAllTextAsync(Path.Combine(Kubectl.Repository, "README.md"));
-        string[] commands = [.. Commands().Match(readme).Groups["command"].Captures.Select(c => c.Value)];
+        string[] commands =
+        [
+            .. MarkdownPage
+                .Read("README.md")
+                .Blocks.Single(b => b.Text.StartsWith("kubectl delete -n pcioperator-system ", StringComparison.Ordinal))
+                .Commands(),
+        ];
         Assert.Equal(2, commands.Length);
         foreach (string command in commands)
         {
@@ -351,10 +356,4 @@ public sealed partial class UpgradeTests : IAsyncLifetime
 
         return now;
     }
-
-    [GeneratedRegex(
-        @"^\*\*Upgrade\*\* from.*?^    (?<command>kubectl delete[^\n]*)\n    (?<command>kubectl apply[^\n]*)$",
-        RegexOptions.Multiline | RegexOptions.Singleline
-    )]
-    private static partial Regex Commands();
 }

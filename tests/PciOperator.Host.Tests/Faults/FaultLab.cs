@@ -1,6 +1,4 @@
-using System.Collections.Concurrent;
 using System.Text.Json;
-using Microsoft.Extensions.Logging;
 using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
 using PciOperator.Testing;
@@ -16,7 +14,7 @@ internal sealed class FaultLab
     private const string JournalFolder = $"{SimulatedHost.StateDirectory}/journal";
 
     private readonly FaultClock _clock;
-    private readonly FaultLog _log = new();
+    private readonly RecordedLog _log = new();
 
     private readonly Dictionary<string, AssignmentRequest> _asked;
 
@@ -217,25 +215,4 @@ internal sealed class FaultLab
             _log,
             new PassthroughHostOptions { LookPatience = TimeSpan.FromMilliseconds(5) }
         );
-}
-
-/// <summary>An agent's log.</summary>
-internal sealed class FaultLog : ILogger
-{
-    private readonly ConcurrentQueue<string> _lines = new();
-
-    public IEnumerable<string> Lines => _lines;
-
-    public IDisposable? BeginScope<TState>(TState state)
-        where TState : notnull => null;
-
-    public bool IsEnabled(LogLevel logLevel) => true;
-
-    public void Log<TState>(
-        LogLevel logLevel,
-        EventId eventId,
-        TState state,
-        Exception? exception,
-        Func<TState, Exception?, string> formatter
-    ) => _lines.Enqueue(formatter(state, exception));
 }

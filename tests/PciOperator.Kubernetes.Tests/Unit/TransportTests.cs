@@ -87,11 +87,11 @@ public sealed class TransportTests
     {
         const string nodes = "nodes is forbidden: User \"me\" cannot list resource \"nodes\" in API group \"\" at the cluster scope";
         var handler = new ScriptedHandler();
-        var log = new Said();
+        var log = new RecordedLog();
         using var client = new EntityClient(Somewhere, time: _time, logger: log, wrap: _ => handler);
         await RefusedAsync(nodes, () => client.ListAsync<V1Node>());
         await RefusedAsync(nodes, () => client.ListAsync<V1Node>());
-        Assert.Equal([$"A Role or ClusterRole lacks what this program needs: {nodes}"], log.Lines);
+        Assert.Equal([$"A Role or ClusterRole lacks what this program needs: {nodes}"], log.Errors);
         Assert.Equal($"a Role or ClusterRole lacks what this program needs: {nodes}", client.Rights.WhyNotWell());
 
         // Another verb is another right, and so is another place.
@@ -110,12 +110,12 @@ public sealed class TransportTests
         Assert.Null(client.Rights.WhyNotWell());
 
         // Neither what a policy or a quota refuses, nor events, nor what the caller asks for without a model.
-        log.Lines.Clear();
+        log.Clear();
         await RefusedAsync("pods \"p\" is forbidden: exceeded quota: q", () => client.DeleteAsync<V1Pod>("p", "ns"));
         await RefusedAsync(nodes.Replace("nodes", "events"), () => client.ListAsync<Eventsv1Event>());
         await RefusedAsync(nodes, () => client.GetRawAsync("/api/v1/nodes"));
         Assert.Null(client.Rights.WhyNotWell());
-        Assert.Empty(log.Lines);
+        Assert.Empty(log.Errors);
 
         async Task RefusedAsync(string message, Func<Task> call)
         {
@@ -175,29 +175,6 @@ public sealed class TransportTests
         finally
         {
             File.Delete(kubeconfig);
-        }
-    }
-
-    /// <summary>What is called an error.</summary>
-    private sealed class Said : ILogger
-    {
-        public List<string> Lines { get; } = [];
-
-        public IDisposable? BeginScope<TState>(TState state)
-            where TState : notnull => null;
-
-        public bool IsEnabled(LogLevel logLevel) => logLevel == LogLevel.Error;
-
-        public void Log<TState>(
-            LogLevel logLevel,
-            EventId eventId,
-            TState state,
-            Exception? exception,
-            Func<TState, Exception?, string> formatter
-        )
-        {
-            if (IsEnabled(logLevel))
-                Lines.Add(formatter(state, exception));
         }
     }
 
