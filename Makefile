@@ -62,7 +62,7 @@ kubectl-pci: ## Publish the kubectl plugin as it ships: artifacts/publish/kubect
 	@ls -l artifacts/publish/kubectl-pci/kubectl-pci
 
 screenshots: ## Write the pictures of the page that docs/kubectl-pci.md shows (tests/browser/install-packages first)
-	@PCI_SCREENSHOTS=$(CURDIR)/docs/images tests/run tests/PciOperator.Cli.Tests -class '*ScreenshotTests'
+	@PCI_TEST_ALL=1 PCI_SCREENSHOTS=$(CURDIR)/docs/images tests/run tests/PciOperator.Cli.Tests -class '*ScreenshotTests'
 
 aot-proof: ## Prove under NativeAOT what the programs use or are about to: gRPC over a Unix socket; and say what the generic host costs
 	@tools/publish tests/AotProof aot-proof

@@ -38,6 +38,24 @@ public sealed class TurnsAttribute(int parts, int first = 0) : Attribute, ITrait
     public IReadOnlyCollection<KeyValuePair<string, string>> GetTraits() => [new("Cases", "Many")];
 }
 
+/// <summary>A theory of a class that may have <see cref="TurnsAttribute"/>: all its cases have the same turn.</summary>
+[XunitTestCaseDiscoverer(typeof(Discoverer))]
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class TurnTheoryAttribute([CallerFilePath] string? sourceFilePath = null, [CallerLineNumber] int sourceLineNumber = -1)
+    : TheoryAttribute(sourceFilePath, sourceLineNumber)
+{
+    private sealed class Discoverer : IXunitTestCaseDiscoverer
+    {
+        private readonly TheoryDiscoverer _all = new();
+
+        public ValueTask<IReadOnlyCollection<IXunitTestCase>> Discover(
+            ITestFrameworkDiscoveryOptions discoveryOptions,
+            IXunitTestMethod testMethod,
+            IFactAttribute factAttribute
+        ) => TurnsAttribute.Includes(testMethod) ? _all.Discover(discoveryOptions, testMethod, factAttribute) : new([]);
+    }
+}
+
 /// <summary>A test of a class that may have <see cref="TurnsAttribute"/>.</summary>
 [XunitTestCaseDiscoverer(typeof(Discoverer))]
 [AttributeUsage(AttributeTargets.Method)]

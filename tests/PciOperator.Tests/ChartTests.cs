@@ -7,6 +7,7 @@ using YamlDotNet.RepresentationModel;
 namespace PciOperator.Tests;
 
 /// <summary>The Helm chart: the same objects as <c>kubectl apply -k config</c>, and what its values change.</summary>
+[Turns(3)]
 public sealed class ChartTests
 {
     private const string Monitored =
@@ -79,7 +80,7 @@ public sealed class ChartTests
         Assert.DoesNotContain("docs/runbook.md", text, StringComparison.Ordinal);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_real_API_server_takes_every_object_with_strict_validation_and_every_switch_on()
     {
         await using TestApiServer server = await TestApiServer.RealAsync();

@@ -8,14 +8,14 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>Claim to release against the sandbox's API server.</summary>
-[Turns(2)]
+[Turns(3)]
 public sealed class SandboxClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: false);
 }
 
 /// <summary>The same against a real one.</summary>
-[Turns(8)]
+[Turns(15)]
 public sealed class RealClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override Task<LabCluster> StartAsync() => LabCluster.StartAsync(real: true);
@@ -32,7 +32,7 @@ public sealed class K3sClaimLifecycleTests : ClaimLifecycleTests
 /// The same against a real one, installed by <c>kubectl apply -k config</c> with strict validation: the controller and the
 /// agents are the service accounts that this makes, with no rights but theirs.
 /// </summary>
-[Turns(8, first: 4)]
+[Turns(15, first: 7)]
 public sealed class InstalledClaimLifecycleTests : ClaimLifecycleTests
 {
     protected override async Task<LabCluster> StartAsync() => await LabCluster.StartAsync(real: true, installed: true);

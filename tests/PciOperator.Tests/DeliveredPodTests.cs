@@ -15,7 +15,7 @@ namespace PciOperator.Tests;
 /// From a claim to the pod that has its devices, on a real API server with all of <c>config/</c>: the real controller and agents with
 /// their own tokens, and kube-scheduler and ResourceClaims' controller with no more rights than they have, so that the policies ask each of them.
 /// </summary>
-[Turns(6)]
+[Turns(3)]
 public sealed class DeliveredPodTests : IAsyncLifetime
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -82,7 +82,7 @@ public sealed class DeliveredPodTests : IAsyncLifetime
             await _server.DisposeAsync();
     }
 
-    [Theory]
+    [TurnTheory]
     [InlineData("Immediate")]
     [InlineData("WaitForFirstConsumer")]
     public async Task A_pod_gets_the_devices_of_its_claim_and_so_does_the_next(string mode)

@@ -9,7 +9,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>How the controller hands claims on to pods, against a real API server.</summary>
-[Turns(6)]
+[Turns(12)]
 public sealed class DeliveryTests
 {
     [TurnFact]

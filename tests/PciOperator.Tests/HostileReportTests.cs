@@ -4,15 +4,17 @@ using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
 /// <summary>
 /// An agent that reports whatever its PciNode's schema takes: it harms its own node and no other, and nothing that reads it throws.
 /// </summary>
+[Turns(2)]
 public sealed class HostileReportTests(ITestOutputHelper output)
 {
-    [Fact]
+    [TurnFact]
     public void Five_thousand_garbled_reports_keep_nothing_from_another_node()
     {
         (int leftOut, int elsewhere) = (0, 0);
@@ -71,7 +73,7 @@ public sealed class HostileReportTests(ITestOutputHelper output)
         Assert.True(leftOut > 10_000 && elsewhere > 10);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Claims_are_placed_while_an_agent_reports_one_garbled_status_after_the_other()
     {
         const int rounds = 60;

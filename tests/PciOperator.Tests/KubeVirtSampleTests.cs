@@ -9,11 +9,12 @@ using PciOperator.Tests.Docs;
 namespace PciOperator.Tests;
 
 /// <summary>Every YAML of docs/kubevirt.md, of the pages on kinds of cards (Docs/CardPageTests) and config/samples/kubevirt: a real API server with our policies takes it, and VMs name devices that their claims have.</summary>
+[Turns(3)]
 public sealed partial class KubeVirtSampleTests
 {
     private static readonly string[] OwnKinds = ["PassthroughClaim", "ResourceClaimTemplate", "Pod"];
 
-    [Fact]
+    [TurnFact]
     public async Task A_real_API_server_takes_every_sample_from_a_tenant()
     {
         await using TestApiServer server = await TestApiServer.RealAsync();

@@ -9,6 +9,7 @@ public sealed class SandboxKubectlDiffTests : KubectlDiffTests
 }
 
 /// <summary>The same with a real one.</summary>
+[Turns(4)]
 public sealed class RealKubectlDiffTests : KubectlDiffTests
 {
     protected override bool Real => true;
@@ -19,7 +20,7 @@ public abstract class KubectlDiffTests
 {
     protected abstract bool Real { get; }
 
-    [Fact]
+    [TurnFact]
     public async Task What_the_server_fills_in_is_no_drift()
     {
         await using LabCluster lab = await LabCluster.StartAsync(Real, controller: false);

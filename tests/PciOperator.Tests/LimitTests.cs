@@ -9,6 +9,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>Lists that are derived from something without bound: what happens at the limit.</summary>
+[Turns(4)]
 public sealed class LimitTests
 {
     [Fact]
@@ -144,7 +145,7 @@ public sealed class LimitTests
         Assert.False(complete);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_PciNode_with_every_share_full_is_stored_and_written_again()
     {
         await using TestApiServer server = await TestApiServer.RealAsync();

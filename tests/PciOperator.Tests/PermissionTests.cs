@@ -24,6 +24,7 @@ namespace PciOperator.Tests;
 /// there: who reads the log, or sees that the pod isn't Ready, knows what to add to which role; and a permission whose lack the programs
 /// didn't notice would let the life go by, which fails.
 /// </remarks>
+[Turns(3)]
 public sealed class PermissionTests : IAsyncLifetime
 {
     private const string Controller = "system:serviceaccount:pcioperator-controller:pcioperator-controller";
@@ -94,7 +95,7 @@ public sealed class PermissionTests : IAsyncLifetime
             await _server.DisposeAsync();
     }
 
-    [Fact, Trait("Cases", "Many")]
+    [TurnFact]
     public async Task Each_permission_of_controller_and_agent_is_used_and_without_one_the_program_says_which()
     {
         IReadOnlyList<Permission> all =

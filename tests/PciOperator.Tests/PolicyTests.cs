@@ -7,7 +7,7 @@ using static PciOperator.Tests.Answers;
 namespace PciOperator.Tests;
 
 /// <summary>What <c>config/</c> lets each token do on a real API server: every rule once allowed and once refused.</summary>
-[Turns(8)]
+[Turns(9)]
 public sealed class PolicyTests : IAsyncLifetime
 {
     private const string Own = "/apis/pcioperator.io/v1alpha1";

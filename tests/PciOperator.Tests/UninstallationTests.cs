@@ -9,7 +9,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests;
 
 /// <summary>What <c>helm uninstall</c> waits for, with the rights of the chart's job and no others.</summary>
-[Turns(4)]
+[Turns(6)]
 public sealed class UninstallationTests
 {
     private static readonly string Chart = Path.Combine(Kubectl.Repository, "charts", "pci-operator");

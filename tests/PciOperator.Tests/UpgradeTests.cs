@@ -16,7 +16,7 @@ namespace PciOperator.Tests;
 /// them (<c>tests/upgrade/capture</c> ran them), and its hosts, with their journals, bound devices and VFs. On a real API server, today's
 /// programs with the tokens of their service accounts.
 /// </summary>
-[Turns(3)]
+[Turns(6)]
 public sealed class UpgradeTests : IAsyncLifetime
 {
     private const string Own = "/apis/pcioperator.io/v1alpha1";

@@ -3,13 +3,15 @@ using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Core;
 using PciOperator.Kubernetes;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
 /// <summary>What wakes claims that wait, and what is written into them.</summary>
+[Turns(2)]
 public sealed class WaitingClaimsTests(ITestOutputHelper output)
 {
-    [Fact]
+    [TurnFact]
     public void Only_what_can_help_a_claim_or_is_news_for_it_wakes_it()
     {
         ClusterView view = ViewHosts.View();
@@ -44,7 +46,7 @@ public sealed class WaitingClaimsTests(ITestOutputHelper output)
         Assert.Equal("one", Woken());
     }
 
-    [Fact]
+    [TurnFact]
     public void A_device_that_a_node_keeps_back_from_now_on_is_news_once_for_those_that_could_have_had_it()
     {
         ClusterView view = ViewHosts.View();
@@ -81,7 +83,7 @@ public sealed class WaitingClaimsTests(ITestOutputHelper output)
         Assert.False(ClaimStatus.SameButCounts(claim.Status, ClaimStatus.Pending(claim, "AliasNotFound", before, now)));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Fifteen_hundred_claims_that_wait_are_not_written_for_a_cordon()
     {
         const int waiting = 1500;

@@ -6,10 +6,12 @@ using PciOperator.Cli.Ui;
 using PciOperator.Controller;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
+using PciOperator.Testing;
 
 namespace PciOperator.Cli.Tests.Ui;
 
 /// <summary>The page in headless Chromium, as a person meets it.</summary>
+[Turns(3)]
 public sealed class BrowserTests : IAsyncDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("kubectl-pci-").FullName;
@@ -30,7 +32,7 @@ public sealed class BrowserTests : IAsyncDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Claims_appear_say_why_they_wait_and_go()
     {
         using var browser = new Browser();
@@ -63,7 +65,7 @@ public sealed class BrowserTests : IAsyncDisposable
         Assert.Empty(browser.Complaints());
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Everything_can_be_reached_by_keyboard_and_the_focus_is_seen_and_stays()
     {
         using var browser = new Browser();
@@ -109,7 +111,7 @@ public sealed class BrowserTests : IAsyncDisposable
         string Focused() => (string)browser.Run("return document.activeElement.dataset.focus ?? document.activeElement.id")!;
     }
 
-    [Theory]
+    [TurnTheory]
     [InlineData(360)]
     [InlineData(620)]
     [InlineData(860)]
@@ -133,7 +135,7 @@ public sealed class BrowserTests : IAsyncDisposable
         Assert.Empty(browser.Complaints());
     }
 
-    [Fact]
+    [TurnFact]
     public async Task Text_of_the_cluster_is_text()
     {
         const string evil = "<img src=x onerror='window.pwned=1'><script>window.pwned=1</script>\"'></li>&lt;b&gt;";
@@ -167,7 +169,7 @@ public sealed class BrowserTests : IAsyncDisposable
         Assert.Empty(browser.Complaints());
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_lost_connection_is_said_and_what_was_missed_is_there_afterwards()
     {
         using var browser = new Browser();
@@ -194,7 +196,7 @@ public sealed class BrowserTests : IAsyncDisposable
         Assert.Equal("", browser.Text("#notices"));
     }
 
-    [Fact]
+    [TurnFact]
     public async Task What_the_caller_may_not_see_is_said_and_so_is_an_API_server_that_is_lost()
     {
         using var browser = new Browser();
@@ -216,7 +218,7 @@ public sealed class BrowserTests : IAsyncDisposable
         await browser.UntilTextAsync("#notices", "kubectl pci ui doesn't answer");
     }
 
-    [Fact]
+    [TurnFact]
     public async Task A_hundred_nodes_of_256_functions_are_quick_and_few_elements()
     {
         using var browser = new Browser();

@@ -1,9 +1,12 @@
+using PciOperator.Testing;
+
 namespace PciOperator.Cli.Tests.Ui;
 
 /// <summary>The pictures of docs/kubectl-pci.md, of the lab whose answers are on that page. <c>make screenshots</c> writes them.</summary>
+[Turns(3)]
 public sealed class ScreenshotTests(SandboxLab lab)
 {
-    [Theory]
+    [TurnTheory]
     [InlineData("ui", 1280, 860, false)]
     [InlineData("ui-dark", 1280, 860, true)]
     [InlineData("ui-narrow", 360, 720, false)]

@@ -6,13 +6,14 @@ using PciOperator.Testing;
 namespace PciOperator.Tests.Docs;
 
 /// <summary>The worked pages on kinds of cards, and that every page is found. KubeVirtSampleTests looks at their VMs, too.</summary>
+[Turns(3)]
 public sealed partial class CardPageTests
 {
     internal static readonly string[] Pages = ["docs/fpgas.md", "docs/gpus.md", "docs/nics.md", "docs/nvme.md"];
 
     private static readonly string[] Kinds = ["PassthroughClaim", "PciAlias", "PciDeviceSpec", "VirtualMachine"];
 
-    [Fact]
+    [TurnFact]
     public async Task A_real_API_server_takes_what_they_say_with_strict_validation()
     {
         await using LabCluster lab = await LabCluster.StartAsync(real: true);

@@ -12,7 +12,7 @@ namespace PciOperator.Tests.Docs;
 /// program, not compiled ahead), events as kubectl describes them, Helm (the chart rendered as PCI_TEST_HELM does it, and applied), and nodes: the programs run in this process,
 /// as the service accounts that were installed, agents on simulated hosts. A command that is not known here fails the test.
 /// </summary>
-[Turns(2)]
+[Turns(4)]
 public sealed partial class ReadmeInstallTests
 {
     private const string InstallYaml = "kubectl apply --server-side -f artifacts/install.yaml";
