@@ -7,6 +7,7 @@ using PciOperator.Core;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Cluster;
 using PciOperator.Sandbox.Hosts;
+using PciOperator.Testing;
 
 [assembly: AssemblyFixture(typeof(PciOperator.Cli.Tests.SandboxLab))]
 
@@ -15,7 +16,7 @@ namespace PciOperator.Cli.Tests;
 /// <summary>What a command wrote, and its exit code.</summary>
 public sealed record Said(int Code, string Out, string Error);
 
-/// <summary>One sandbox for all tests: two lab nodes, the samples' specs, aliases and claims; nothing in it changes any more.</summary>
+/// <summary>One sandbox for all tests: two lab nodes, the samples' specs, aliases and claims, and a VM of KubeVirt; nothing in it changes any more.</summary>
 public sealed class SandboxLab : IAsyncLifetime
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -65,6 +66,22 @@ public sealed class SandboxLab : IAsyncLifetime
                   count: 16
             """,
             ClaimPhase.Pending
+        );
+        await KubeVirtKinds.InstallAsync(Cluster.Client, "kubevirts", "virtualmachines", "virtualmachineinstances");
+        await Manifests.ApplyAsync(
+            Cluster.Client,
+            """
+            apiVersion: kubevirt.io/v1
+            kind: VirtualMachine
+            metadata: {name: render, namespace: default}
+            spec:
+              runStrategy: Always
+              template:
+                spec:
+                  resourceClaims: [{name: card, resourceClaimName: rendre}]
+                  domain: {devices: {gpus: [{name: gpu, claimName: card, requestName: gpu}]}}
+            status: {printableStatus: ErrorUnschedulable}
+            """
         );
         await UntilAsync(SettledAsync);
         await File.WriteAllTextAsync(Kubeconfig, Cluster.KubeconfigText);

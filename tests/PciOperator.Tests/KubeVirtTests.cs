@@ -267,34 +267,10 @@ public sealed class KubeVirtTests : IAsyncLifetime
 
     private PermittedHostDevices Sync() => new(_admin, () => _claims, NullLogger.Instance);
 
-    /// <summary>KubeVirt's kinds, with as much of a schema as matters, and one KubeVirt.</summary>
+    /// <summary>KubeVirt's kinds, and one KubeVirt.</summary>
     private async Task InstallAsync(string spec)
     {
-        foreach ((string kind, string plural) in new[] { ("KubeVirt", "kubevirts"), ("VirtualMachineInstance", "virtualmachineinstances") })
-        {
-            await Manifests.InstallCrdAsync(
-                _admin,
-                $$"""
-                apiVersion: apiextensions.k8s.io/v1
-                kind: CustomResourceDefinition
-                metadata:
-                  name: {{plural}}.kubevirt.io
-                spec:
-                  group: kubevirt.io
-                  scope: Namespaced
-                  names: {kind: {{kind}}, plural: {{plural}}, singular: {{kind.ToLowerInvariant()}}}
-                  versions:
-                    - name: v1
-                      served: true
-                      storage: true
-                      schema:
-                        openAPIV3Schema:
-                          type: object
-                          x-kubernetes-preserve-unknown-fields: true
-                """
-            );
-        }
-
+        await KubeVirtKinds.InstallAsync(_admin, "kubevirts", "virtualmachineinstances");
         foreach (
             (string path, string body) in new[]
             {

@@ -380,20 +380,7 @@ public sealed class PermissionTests : IAsyncLifetime
 
     private static async Task InstallKubeVirtAsync(EntityClient admin)
     {
-        await Manifests.InstallCrdAsync(
-            admin,
-            """
-            apiVersion: apiextensions.k8s.io/v1
-            kind: CustomResourceDefinition
-            metadata: {name: kubevirts.kubevirt.io}
-            spec:
-              group: kubevirt.io
-              scope: Namespaced
-              names: {kind: KubeVirt, plural: kubevirts, singular: kubevirt}
-              versions:
-                - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
-            """
-        );
+        await KubeVirtKinds.InstallAsync(admin, "kubevirts");
         await Manifests.ApplyAsync(
             admin,
             "{apiVersion: kubevirt.io/v1, kind: KubeVirt, metadata: {name: kubevirt}, spec: {configuration: {permittedHostDevices: {}}}}"

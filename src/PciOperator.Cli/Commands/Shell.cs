@@ -1,6 +1,8 @@
 using System.CommandLine;
+using System.Text.Json.Serialization.Metadata;
 using PciOperator.Api;
 using PciOperator.Cli.Output;
+using PciOperator.Cli.Vms;
 using PciOperator.Kubernetes;
 
 namespace PciOperator.Cli.Commands;
@@ -109,7 +111,7 @@ internal sealed class Session(Shell shell, ParseResult parsed, CancellationToken
         string? context = Given(parsed.GetValue(shell.Options.Context));
         return _client ??= new EntityClient(
             path is null && context is null ? ClusterAccess.Default() : ClusterAccess.FromKubeconfig(path, context),
-            ResourceJsonContext.WithOwnKinds,
+            JsonTypeInfoResolver.Combine(ResourceJsonContext.WithOwnKinds, KubeVirtJsonContext.Default),
             Io.Time,
             userAgent: "kubectl-pci"
         );

@@ -7,6 +7,7 @@ using PciOperator.Cli.Cluster;
 using PciOperator.Cli.Commands;
 using PciOperator.Cli.Output;
 using PciOperator.Cli.See;
+using PciOperator.Cli.Vms;
 using PciOperator.Kubernetes;
 
 namespace PciOperator.Cli.Diagnose;
@@ -36,12 +37,20 @@ internal static class DiagnoseCommands
             await session.RequireAsync<PciNode>(only);
         ClusterSnapshot cluster = await ClusterSnapshot.LoadAsync(session);
         IReadOnlyList<DeviceView> devices = DeviceView.Of(cluster.PciNodes, new DeviceNames(session.Io, cluster.PciNodes));
+        VmFacts vms = await VmFacts.LoadAsync(session, cluster.Claims);
+        // What a VM's pod says is said of the VM.
+        HashSet<(string, string)> launchers =
+        [
+            .. vms.Guests.SelectMany(g => g.Launchers).Select(p => (p.Metadata.NamespaceProperty, p.Metadata.Name)),
+        ];
+        IReadOnlyList<V1Pod> pods = await PodsAsync(session, only);
         return
         [
             .. Diagnosis.OfCluster(cluster, devices, only),
             .. only is null ? Diagnosis.OfNames(await session.ListAsync<PciDeviceSpec>(), cluster.Aliases) : [],
             .. Diagnosis.OfClaims(cluster.Claims, only),
-            .. Diagnosis.OfPods(await PodsAsync(session, only), cluster.Claims),
+            .. VmDiagnosis.Of(vms, only),
+            .. Diagnosis.OfPods([.. pods.Where(p => !launchers.Contains((p.Metadata.NamespaceProperty, p.Metadata.Name)))], cluster.Claims),
         ];
     }
 

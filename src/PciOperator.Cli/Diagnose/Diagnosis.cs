@@ -120,7 +120,7 @@ internal static class Diagnosis
             foreach ((string type, string wrong, string fix) in OfNodes)
             {
                 if (conditions.Find(type) is { } condition && condition.Status == wrong)
-                    yield return new(name, type, Sentence(condition.Message), $"{fix} More: {Hosts}.");
+                    yield return new(name, type, Words.Sentence(condition.Message), $"{fix} More: {Hosts}.");
             }
 
             foreach (AssignmentStatus stuck in (pciNode.Status.Assignments ?? []).Where(a => a.State == HoldingState.Stuck))
@@ -128,7 +128,7 @@ internal static class Diagnosis
                 yield return new(
                     name,
                     stuck.Reason ?? "Stuck",
-                    $"Claim {stuck.ClaimNamespace}/{stuck.ClaimName} is stuck: {Sentence(stuck.Message)}",
+                    $"Claim {stuck.ClaimNamespace}/{stuck.ClaimName} is stuck: {Words.Sentence(stuck.Message)}",
                     "What is named there has to end or be put right; a write that the kernel never finishes ends with a reboot."
                 );
             }
@@ -153,7 +153,7 @@ internal static class Diagnosis
                     yield return new(
                         $"PciDeviceSpec {spec.Metadata.Name}",
                         $"Not{type}",
-                        Sentence(condition.Message),
+                        Words.Sentence(condition.Message),
                         "Change what it names."
                     );
                 }
@@ -165,7 +165,7 @@ internal static class Diagnosis
             string name = $"PciAlias {alias.Metadata.Name}";
             if (alias.Status?.Conditions.Find(Conditions.Accepted) is { Status: "False" } condition)
             {
-                yield return new(name, "NotAccepted", Sentence(condition.Message), "Change what it names.");
+                yield return new(name, "NotAccepted", Words.Sentence(condition.Message), "Change what it names.");
             }
             else if (alias.Status?.Devices == 0)
             {
@@ -193,7 +193,7 @@ internal static class Diagnosis
                 yield return new(
                     where,
                     "Releasing",
-                    $"It is deleted and not gone: {Sentence(view.InUse ?? view.Message)}",
+                    $"It is deleted and not gone: {Words.Sentence(view.InUse ?? view.Message)}",
                     "It goes when no pod uses it and its node's agent has given every device back: end the pod that it names, and see kubectl pci diagnose --node for its node."
                 );
             }
@@ -202,7 +202,7 @@ internal static class Diagnosis
                 yield return new(
                     where,
                     "Waiting",
-                    Sentence(view.Message ?? "its controller has not looked at it"),
+                    Words.Sentence(view.Message ?? "its controller has not looked at it"),
                     $"kubectl pci explain {view.Name} -n {view.Namespace} says it node by node."
                 );
             }
@@ -211,14 +211,14 @@ internal static class Diagnosis
                 yield return new(
                     where,
                     "NotReady",
-                    $"It is on {view.Node}, and not ready: {Sentence(view.Message)}",
+                    $"It is on {view.Node}, and not ready: {Words.Sentence(view.Message)}",
                     $"kubectl describe pn {view.Node}, and kubectl pci diagnose --node {view.Node}."
                 );
             }
         }
     }
 
-    /// <summary>Pods that want a claim and don't start: KubeVirt's VMs are such pods, too.</summary>
+    /// <summary>Pods that want a claim and don't start.</summary>
     public static IEnumerable<Finding> OfPods(IReadOnlyList<V1Pod> pods, IReadOnlyList<PassthroughClaim> claims)
     {
         HashSet<string> known = [.. claims.Select(c => $"{c.Metadata.NamespaceProperty}/{c.Metadata.Name}")];
@@ -236,26 +236,14 @@ internal static class Diagnosis
             yield return new(
                 $"pod {pod.Metadata.NamespaceProperty}/{pod.Metadata.Name}",
                 "DoesNotStart",
-                $"It wants claim {wanted}: {Sentence(said)}",
-                FixOfPod(said, wanted)
+                $"It wants claim {wanted}: {Words.Sentence(said)}",
+                StartWords.FixOf(
+                    said,
+                    wanted,
+                    $"kubectl pci explain {wanted}, then kubectl describe pod; docs/kubevirt.md has what its events mean."
+                )
             );
         }
-    }
-
-    private static string FixOfPod(string said, string claim)
-    {
-        if (Says("resourceclaim not available on the node") || Says("Insufficient"))
-        {
-            return "The claim's node is full or cordoned, and an Immediate claim can't leave it: make room there, or use bindingMode WaitForFirstConsumer.";
-        }
-
-        if (Says("cannot allocate all claims"))
-            return $"The claim is not offered yet, or a requestName is none of its own: kubectl pci explain {claim}, kubectl pci vm {claim}.";
-        return Says("waiting for binding") ? $"The node's agent is binding the devices: kubectl pci explain {claim}."
-            : Says("not found") ? $"The ResourceClaim comes with the claim: kubectl pci explain {claim}."
-            : $"kubectl pci explain {claim}, then kubectl describe pod; docs/kubevirt.md has what its events mean.";
-
-        bool Says(string words) => said.Contains(words, StringComparison.OrdinalIgnoreCase);
     }
 
     private static IEnumerable<Finding> OfDevice(DeviceView device)
@@ -264,7 +252,7 @@ internal static class Diagnosis
         foreach (string problem in device.Problems ?? [])
         {
             string type = problem.Split(':')[0];
-            yield return new(where, type, Sentence(problem), OfDevices.GetValueOrDefault(type) ?? $"See {Hosts}.");
+            yield return new(where, type, Words.Sentence(problem), OfDevices.GetValueOrDefault(type) ?? $"See {Hosts}.");
         }
 
         if (device is { Spec: not null, Claim: null, State: "unavailable", Reason: { } reason } && !IsBecauseOfAClaim(reason))
@@ -275,19 +263,11 @@ internal static class Diagnosis
                 : reason.Contains("no device spec matches", StringComparison.Ordinal)
                     ? "Name the whole IOMMU group in PciDeviceSpecs, or say companions: allow in the one of the device that is wanted."
                 : "End that use on the host, or leave the device out of the PciDeviceSpec; docs/design/guards.md has what frees a device.";
-            yield return new(where, device.WithheldBy ?? "NotOffered", $"{device.Name} is not offered: {Sentence(reason)}", fix);
+            yield return new(where, device.WithheldBy ?? "NotOffered", $"{device.Name} is not offered: {Words.Sentence(reason)}", fix);
         }
     }
 
     // A PF and its VFs exclude each other: the agent's words, and the allocator's.
     private static bool IsBecauseOfAClaim(string reason) =>
         reason.Contains("is given away", StringComparison.Ordinal) || reason.Contains("belongs to a claim", StringComparison.Ordinal);
-
-    private static string Sentence(string? text)
-    {
-        string trimmed = (text ?? "").Trim();
-        return trimmed.Length == 0 ? "nothing more is said."
-            : trimmed[^1] is '.' or '!' or '?' ? trimmed
-            : trimmed + ".";
-    }
 }

@@ -209,7 +209,7 @@ internal static class DoCommands
             {
                 PassthroughClaim claim = await session.RequireAsync<PassthroughClaim>(session.Value(name)!, session.Namespace);
                 session.Printer.Write(
-                    await VirtualMachine.OfAsync(
+                    await VirtualMachineYaml.OfAsync(
                         session,
                         claim,
                         session.Value(vm) is { Length: > 0 } named ? named : claim.Metadata.Name,

@@ -3,8 +3,11 @@ using System.IO.Compression;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using k8s;
+using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Cli.Commands;
+using PciOperator.Cli.Vms;
 using PciOperator.Kubernetes;
 
 namespace PciOperator.Cli.Do;
@@ -69,9 +72,51 @@ internal static class SupportBundle
             );
         }
 
+        failed += await AddVmsAsync(session, files, missing);
         files.Add(("missing.txt", missing.ToString()));
         Save(session, path, files);
         return failed;
+    }
+
+    /// <summary>
+    /// KubeVirt's setup, and the VMs of the claims' namespaces, as far as they are typed here: their volumes, with cloud-init's passwords and
+    /// keys, are never read.
+    /// </summary>
+    private static async Task<int> AddVmsAsync(Session session, List<(string Name, string Text)> files, StringBuilder missing)
+    {
+        JsonNode? claims = files.Find(f => f.Name == "passthroughclaims.json").Text is { } text ? JsonNode.Parse(text) : null;
+        HashSet<string> namespaces =
+        [
+            .. (claims?["items"] as JsonArray ?? []).Select(c => c?["metadata"]?["namespace"]?.GetValue<string>()).OfType<string>(),
+        ];
+        return await AddAsync<KubeVirtSetup>("kubevirts", _ => true)
+            + await AddAsync<VirtualMachine>("virtualmachines", namespaces.Contains)
+            + await AddAsync<VirtualMachineInstance>("virtualmachineinstances", namespaces.Contains);
+
+        async Task<int> AddAsync<T>(string file, Func<string, bool> wanted)
+            where T : class, IKubernetesObject<V1ObjectMeta>
+        {
+            try
+            {
+                var items = new JsonArray();
+                EntityList<T> list = await session.Client.ListAsync<T>(ct: session.Ct);
+                foreach (T item in list.Items.Where(i => wanted(i.Metadata.NamespaceProperty)))
+                    items.Add(JsonSerializer.SerializeToNode(item, session.Client.JsonOptions.TypeInfo<T>()));
+                var root = new JsonObject { ["items"] = items };
+                Clean(root, insideEnvironment: false);
+                files.Add(($"{file}.json", root.ToJsonString(new JsonSerializerOptions { WriteIndented = true })));
+                return 0;
+            }
+            catch (ApiException absent) when (absent.IsNotFound)
+            {
+                return 0; // no KubeVirt there
+            }
+            catch (ApiException refused)
+            {
+                missing.Append($"{file}: {refused.Message}\n");
+                return 1;
+            }
+        }
     }
 
     /// <summary>Removes what tells secrets, or nothing: managedFields, what kubectl applied, values of the environment, options and fields with telling names.</summary>

@@ -3,13 +3,12 @@ using System.Text.Json.Nodes;
 using PciOperator.Api;
 using PciOperator.Cli.Cluster;
 using PciOperator.Cli.Commands;
-using PciOperator.Core;
 using PciOperator.Kubernetes;
 
 namespace PciOperator.Cli.Do;
 
 /// <summary>A KubeVirt VM with the devices of a claim, as docs/kubevirt.md has it.</summary>
-internal static class VirtualMachine
+internal static class VirtualMachineYaml
 {
     private const string Volume = "root";
     private const string ClaimInVm = "devices";
@@ -38,7 +37,7 @@ internal static class VirtualMachine
         IReadOnlyDictionary<string, PciNodeDevice> facts = await FactsAsync(session, claim);
         var gpus = new JsonArray();
         var others = new JsonArray();
-        foreach ((string request, string? address) in Names(claim))
+        foreach ((string request, string? address, _) in RequestName.Of(claim))
         {
             JsonObject entry = byPlugin
                 ? new() { ["name"] = request, ["deviceName"] = resource }
@@ -99,31 +98,6 @@ internal static class VirtualMachine
         };
         using var document = JsonDocument.Parse(vm.ToJsonString());
         return document.RootElement.Clone();
-    }
-
-    /// <summary>
-    /// The names by which a VM asks for the claim's devices; of a claim without devices those of its requests, since what comes along with
-    /// them is not known yet.
-    /// </summary>
-    private static IEnumerable<(string Name, string? Address)> Names(PassthroughClaim claim)
-    {
-        if (claim.Status?.Devices is { Count: > 0 } held)
-        {
-            IReadOnlyDictionary<PciAddress, string> names = DraNames.Of([
-                .. held.Select(d => new AssignedDevice
-                {
-                    Address = d.Address,
-                    Request = d.Request,
-                    Companion = d.Companion,
-                    IommuGroup = d.IommuGroup,
-                }),
-            ]);
-            return names.OrderBy(n => n.Value, StringComparer.Ordinal).Select(n => (n.Value, (string?)n.Key.ToString()));
-        }
-
-        return claim.Spec.Requests.SelectMany(r =>
-            Enumerable.Range(0, r.Count).Select(i => (DraNames.Device(r.Name, i, r.Count), (string?)null))
-        );
     }
 
     private static async Task<IReadOnlyDictionary<string, PciNodeDevice>> FactsAsync(Session session, PassthroughClaim claim)
