@@ -274,6 +274,7 @@ public static class LabHosts
                     VfDriver = "igbvf",
                     Offset = 128,
                     Stride = 2,
+                    CountedBytes = bus == "21" ? 3_000_000 : 0,
                 },
                 Interfaces = [new SimulatedInterface { Name = name }],
             }

@@ -190,6 +190,16 @@ public sealed class SimulatedSriov
     /// <summary>sriov_drivers_autoprobe.</summary>
     public bool Autoprobe { get; set; } = true;
 
+    /// <summary>Bytes that VF 0 has received as the PF's driver counts, and each further one as many more; 0: the driver counts nothing.</summary>
+    public long CountedBytes { get; set; }
+
+    /// <summary>What the PF's driver has counted of a VF.</summary>
+    public VfTraffic TrafficOf(int vf)
+    {
+        ulong bytes = (ulong)(CountedBytes * (vf + 1));
+        return CountedBytes == 0 ? default : new VfTraffic(bytes / 1000, bytes / 4000, bytes, bytes / 4, (ulong)vf, 0);
+    }
+
     /// <summary>What the PF's driver answers to a number of VFs above 0 (ENOSPC, ENOMEM, …); 0: it makes them.</summary>
     public int Errno { get; set; }
 

@@ -713,6 +713,9 @@ public sealed class SimulatedHost
         public VfSettings? ReadVfSettings(string pfInterface, int vf) =>
             Look($"rtnetlink/{pfInterface}/vf{vf}", () => host._kernel.VfOf(pfInterface, vf)?.VfSettings);
 
+        public IReadOnlyDictionary<int, VfTraffic> ReadVfTraffic(string pfInterface) =>
+            Look($"rtnetlink/{pfInterface}/traffic", () => host._kernel.TrafficOf(pfInterface));
+
         public void WriteVfSettings(string pfInterface, int vf, VfSettings settings)
         {
             string path = $"rtnetlink/{pfInterface}/vf{vf}";

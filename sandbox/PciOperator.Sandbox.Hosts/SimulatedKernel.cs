@@ -139,6 +139,15 @@ internal sealed class SimulatedKernel(SimulatedState state, Action changed, Acti
         return pf is null ? null : state.Functions.Find(f => f.PhysFn == pf.Address && f.VfIndex == vf && f.VfSettings is not null);
     }
 
+    /// <summary>rtnetlink's counters of an interface's VFs: zeros when its driver counts nothing.</summary>
+    public Dictionary<int, VfTraffic> TrafficOf(string pfInterface)
+    {
+        SimulatedFunction? pf = state.Functions.Find(f => f.HasHostDriver && f.Interfaces.Exists(i => !i.InPod && i.Name == pfInterface));
+        return state
+            .Functions.Where(f => pf is not null && f.PhysFn == pf.Address && f.VfSettings is not null)
+            .ToDictionary(f => f.VfIndex, f => pf!.Sriov!.TrafficOf(f.VfIndex));
+    }
+
     /// <summary>RTM_SETLINK, one attribute after the other: what the PF's driver doesn't know is EOPNOTSUPP, the rest is set.</summary>
     public void WriteVfSettings(string pfInterface, int number, VfSettings wanted)
     {

@@ -29,6 +29,7 @@ public sealed class NodeAgent : IAsyncDisposable
     private readonly WatchCache<PciNode> _cache;
     private readonly NodeStatusWriter _status;
     private readonly HostMetrics _shown;
+    private readonly VfTrafficMetrics _traffic;
     private readonly NetDeviceNames _names;
     private readonly FreeRequests _freeing;
     private readonly KubeletPlugin? _kubelet;
@@ -76,6 +77,7 @@ public sealed class NodeAgent : IAsyncDisposable
         );
         _status = new NodeStatusWriter(client, options.StatusPatience, time, metrics);
         _shown = new HostMetrics(host, metrics);
+        _traffic = new VfTrafficMetrics(new VfTrafficReader(files, time), time, log, metrics);
         _names = new NetDeviceNames(files, stateDirectory, log);
         _freeing = new FreeRequests(host, files, stateDirectory, log);
         _vfs = new VfProvisioner(host, time, log, options.Retry, LookAgain);
@@ -372,6 +374,7 @@ public sealed class NodeAgent : IAsyncDisposable
             _kubelet is null ? null : new KubeletView(_kubelet.Status, _kubelet.Delivered, _kubelet.Resources)
         );
         _shown.Show(status);
+        _traffic.Show(status);
         (PciNode? written, TimeSpan? later) = await _status.WriteAsync(node, status, ct);
         if (written is not null)
             _cache.Observe(written);

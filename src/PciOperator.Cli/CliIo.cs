@@ -34,6 +34,9 @@ internal sealed class CliIo : IDisposable
     /// <summary>The clock.</summary>
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
+    /// <summary>The kubectl that runs this plugin.</summary>
+    public string Kubectl { get; init; } = "kubectl";
+
     /// <summary>Reads a file that the command line names.</summary>
     public Func<string, byte[]> ReadFile { get; init; } = File.ReadAllBytes;
 

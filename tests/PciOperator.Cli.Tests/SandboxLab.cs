@@ -23,6 +23,7 @@ public sealed class SandboxLab : IAsyncLifetime
     private readonly string _folder = Directory.CreateTempSubdirectory("kubectl-pci-").FullName;
     private readonly ILoggerFactory _logs = KubernetesLogging.Create(LogLevel.Critical, LogFormat.Text);
     private SandboxCluster? _cluster;
+    private PortForwards? _ports;
 
     public SandboxCluster Cluster => _cluster!;
 
@@ -84,11 +85,14 @@ public sealed class SandboxLab : IAsyncLifetime
             """
         );
         await UntilAsync(SettledAsync);
+        _ports = await PortForwards.StartAsync(_folder, Cluster.Nodes.Values);
         await File.WriteAllTextAsync(Kubeconfig, Cluster.KubeconfigText);
     }
 
     public async ValueTask DisposeAsync()
     {
+        if (_ports is not null)
+            await _ports.DisposeAsync();
         if (_cluster is not null)
             await _cluster.DisposeAsync();
         _logs.Dispose();
@@ -106,7 +110,8 @@ public sealed class SandboxLab : IAsyncLifetime
     /// <param name="colours">Whether the terminal's environment wants them.</param>
     /// <param name="args">The command line.</param>
     /// <param name="answer">What a person types.</param>
-    public async Task<Said> RunAsync(int width, bool colours, IReadOnlyList<string> args, string? answer = null)
+    /// <param name="kubectl">What kubectl does instead, as a shell script.</param>
+    public async Task<Said> RunAsync(int width, bool colours, IReadOnlyList<string> args, string? answer = null, string? kubectl = null)
     {
         using var output = new StringWriter();
         using var error = new StringWriter();
@@ -118,6 +123,12 @@ public sealed class SandboxLab : IAsyncLifetime
             IsTerminal = width > 0,
             IsInteractive = answer is not null,
             Width = width > 0 ? width : 80,
+            Kubectl = kubectl is null
+                ? _ports!.Kubectl
+                : PortForwards.Write(
+                    Directory.CreateDirectory(Path.Combine(_folder, Path.GetRandomFileName())).FullName,
+                    $"#!/bin/sh\n{kubectl}\n"
+                ),
             Environment = name =>
                 name switch
                 {

@@ -14,6 +14,8 @@ public sealed class SeeTests(SandboxLab lab)
             { "devices-all", "devices --all --node node-2" },
             { "groups", "groups" },
             { "vfs", "vfs" },
+            { "vfs-traffic", "vfs --node node-1 --traffic" },
+            { "vfs-traffic-wide", "vfs --node node-1 --traffic -o wide" },
             { "topology", "topology node-1" },
             { "nodes", "nodes" },
             { "claims", "claims" },
@@ -30,7 +32,7 @@ public sealed class SeeTests(SandboxLab lab)
         {
             Said said = await lab.RunAsync(width, false, args);
             Assert.Equal((0, ""), (said.Code, said.Error));
-            if (width > 0)
+            if (width > 0 && !line.EndsWith("wide", StringComparison.Ordinal))
                 Assert.All(said.Out.Split('\n'), l => Assert.True(l.Length <= width, l));
             SandboxLab.Golden($"{name}.{(width == 0 ? "piped" : width)}.txt", said.Out);
         }
@@ -41,12 +43,83 @@ public sealed class SeeTests(SandboxLab lab)
     public async Task Each_command_is_JSON_and_YAML_of_the_same_content(string name, string line)
     {
         _ = name;
-        string[] args = line.Split(' ');
+        string[] args = line.Replace(" -o wide", "", StringComparison.Ordinal).Split(' ');
         using var json = JsonDocument.Parse((await lab.PipedAsync([.. args, "-o", "json"])).Out);
         var yaml = new YamlStream();
         yaml.Load(new StringReader((await lab.PipedAsync([.. args, "-o", "yaml"])).Out));
         Assert.True(json.RootElement.GetProperty("items").GetArrayLength() > 0);
         Same(json.RootElement, yaml.Documents[0].RootNode);
+    }
+
+    [Fact]
+    public async Task Traffic_is_in_JSON_as_the_agent_counts_it_and_what_a_driver_does_not_count_is_not()
+    {
+        using var json = JsonDocument.Parse((await lab.PipedAsync("vfs", "--node", "node-1", "--traffic", "-o", "json")).Out);
+        var traffic = json
+            .RootElement.GetProperty("items")
+            .EnumerateArray()
+            .SelectMany(pf => pf.GetProperty("vfs").EnumerateArray())
+            .ToDictionary(
+                vf => vf.GetProperty("address").GetString()!,
+                vf => vf.TryGetProperty("traffic", out JsonElement t) ? t : (JsonElement?)null
+            );
+        JsonElement second = traffic["0000:21:10.2"]!.Value;
+        Assert.Equal(6_000_000, second.GetProperty("receivedBytes").GetInt64());
+        Assert.Equal(1_500_000, second.GetProperty("sentBytes").GetInt64());
+        Assert.Equal(1, second.GetProperty("receivedDropped").GetInt64());
+        Assert.Null(traffic["0000:81:10.0"]);
+    }
+
+    [Fact]
+    public async Task Nodes_that_can_not_be_asked_are_said_once_with_the_reason()
+    {
+        Said said = await lab.RunAsync(
+            0,
+            false,
+            ["vfs", "--traffic"],
+            kubectl: "echo 'Error from server (Forbidden): pods is forbidden' >&2; exit 1"
+        );
+        Assert.Equal(ExitCodes.Ok, said.Code);
+        Assert.Equal(
+            "warning: traffic is not known of node-1, node-2: kubectl port-forward: Error from server (Forbidden): pods is forbidden\n",
+            said.Error
+        );
+        Assert.Contains("0000:21:10.2", said.Out, StringComparison.Ordinal);
+        Said none = await lab.RunAsync(
+            0,
+            false,
+            ["vfs", "--traffic"],
+            kubectl: "echo 'Forwarding from 127.0.0.1:9 -> 8081'; exec sleep 60"
+        );
+        Assert.StartsWith(
+            "warning: traffic is not known of node-1, node-2: the agent doesn't answer: ",
+            none.Error,
+            StringComparison.Ordinal
+        );
+    }
+
+    [Theory]
+    [InlineData(null, null)]
+    [InlineData(0L, "0 B")]
+    [InlineData(1023L, "1023 B")]
+    [InlineData(1024L, "1 KiB")]
+    [InlineData(3_000_000L, "2.9 MiB")]
+    [InlineData(long.MaxValue, "8 EiB")]
+    public void Bytes_are_in_units_that_people_read(long? bytes, string? text) => Assert.Equal(text, See.TrafficView.Bytes(bytes));
+
+    [Fact]
+    public void What_an_agent_never_says_is_no_traffic()
+    {
+        const string address = "pcioperator_agent_vf_receive_bytes_total{pf=\"0000:21:00.0\",vf=\"0\",address=\"0000:21:10.0\"}";
+        Assert.Equal(5_000_000_000, See.TrafficView.Of($"# HELP x\n{address} 5000000000\n")["0000:21:10.0"].ReceivedBytes);
+        Assert.Equal(5_000_000_000, See.TrafficView.Of($"{address} 5e+09\n")["0000:21:10.0"].ReceivedBytes);
+        foreach (
+            string odd in (string[])
+                [$"{address} -1", $"{address} 1e300", $"{address} e", $"x{address} 1", "pcioperator_agent_vf_receive_bytes_total 1", ""]
+        )
+        {
+            Assert.Empty(See.TrafficView.Of(odd));
+        }
     }
 
     [Fact]

@@ -28,6 +28,10 @@ public class VfMessagesTests
             Hex(VfMessages.GetLink("es1", 7))
         );
 
+    [Fact]
+    public void The_question_for_traffic_asks_for_statistics() =>
+        Assert.Contains("0800" + "1D00" + "01000000", Hex(VfMessages.GetLink("es1", 7, withTraffic: true)), StringComparison.Ordinal);
+
     [Theory]
     [InlineData("mac 52:54:00:12:34:56", "0100", "02000000" + "525400123456" + "0000000000000000000000000000000000000000000000000000")]
     [InlineData("vlan 100 qos 3", "0200", "02000000" + "64000000" + "03000000")]
@@ -133,6 +137,39 @@ public class VfMessagesTests
     }
 
     [Fact]
+    public void Counters_are_read_and_what_is_not_counted_is_told_from_zero()
+    {
+        byte[] with = [.. Vf(0, "525400123456", 0, 0, "8100", 0, 0, 1, 0, 0), .. Stats(10, 4, 5_000_000_000, 2048, 3, 1)];
+        byte[] cut = [.. Vf(1, "525400123457", 0, 0, "8100", 0, 0, 1, 0, 0), .. Attribute(8, Attribute(2, [1, 2, 3, 4]))];
+        byte[] without = Vf(2, "525400123458", 0, 0, "8100", 0, 0, 1, 0, 0);
+        byte[] answer = Answer(7, 12, 1, Attribute(22, [.. Attribute(1, with), .. Attribute(1, cut), .. Attribute(1, without)]));
+        Assert.True(VfMessages.TryParseAnswer(answer, 7, out _, out _, out LinkVfs? link));
+        Assert.Equal([0, 1, 2], link!.Vfs.Keys.Order());
+        (int number, VfTraffic traffic) = Assert.Single(link.Traffic);
+        Assert.Equal((0, new VfTraffic(10, 4, 5_000_000_000, 2048, 3, 1)), (number, traffic));
+        Assert.False(traffic.IsNothing);
+        Assert.True(default(VfTraffic).IsNothing);
+    }
+
+    [Fact]
+    public void Of_a_list_whose_length_has_overflowed_no_counter_is_made_up()
+    {
+        byte[] list =
+        [
+            .. Enumerable
+                .Range(0, 256)
+                .SelectMany(i =>
+                    Attribute(1, [.. Vf(i, $"0200000000{i:x2}", 0, 0, "8100", 0, 0, 1, 0, 0), .. Stats((ulong)i + 1, 0, 0, 0, 0, 0)])
+                ),
+        ];
+        Assert.True(list.Length > ushort.MaxValue);
+        // As older kernels write it (nla_nest_end): the length's upper half is lost.
+        Assert.True(VfMessages.TryParseAnswer(Answer(1, 2, 1, Attribute(22, list)), 1, out _, out _, out LinkVfs? link));
+        Assert.True(link!.Traffic.Count < 256);
+        Assert.All(link.Traffic, t => Assert.Equal((ulong)t.Key + 1, t.Value.ReceivedPackets));
+    }
+
+    [Fact]
     public void InfiniBand_has_other_addresses_and_says_nothing()
     {
         byte[] answer = Answer(7, 12, hardware: 32, Attribute(22, Attribute(1, Vf(0, "525400123456", 0, 0, "8100", 0, 0, 0, 0, 0))));
@@ -161,7 +198,12 @@ public class VfMessagesTests
     public void Any_bytes_are_read_without_an_exception()
     {
         var random = new Random(20261120);
-        byte[] whole = Answer(7, 12, 1, Attribute(22, Attribute(1, Vf(0, "525400123456", 1, 2, "8100", 3, 4, 1, 1, 1))));
+        byte[] whole = Answer(
+            7,
+            12,
+            1,
+            Attribute(22, Attribute(1, [.. Vf(0, "525400123456", 1, 2, "8100", 3, 4, 1, 1, 1), .. Stats(1, 2, 3, 4, 5, 6)]))
+        );
         for (int i = 0; i < 100_000; i++)
         {
             byte[] bytes = [.. whole];
@@ -198,6 +240,25 @@ public class VfMessagesTests
             .. Attribute(9, Struct(Le32((int)trust))),
             .. Attribute(12, Attribute(1, Struct(Le32(vlan), Le32(qos), protocol, "0000"))),
         ];
+    }
+
+    /// <summary>IFLA_VF_STATS as the kernel writes it, with paddings and with what is not looked at.</summary>
+    private static byte[] Stats(ulong rxPackets, ulong txPackets, ulong rxBytes, ulong txBytes, ulong rxDropped, ulong txDropped)
+    {
+        byte[] counters =
+        [
+            .. Counter(0, rxPackets),
+            .. Counter(1, txPackets),
+            .. Counter(2, rxBytes),
+            .. Counter(3, txBytes),
+            .. Counter(4, 77),
+            .. Counter(5, 78),
+            .. Counter(7, rxDropped),
+            .. Counter(8, txDropped),
+        ];
+        return Attribute(8, counters);
+
+        static byte[] Counter(int type, ulong value) => [.. Attribute(6, []), .. Attribute(type, BitConverter.GetBytes(value))];
     }
 
     private static byte[] Answer(uint sequence, int index, int hardware, byte[] attributes) =>

@@ -70,6 +70,7 @@ public sealed partial class MetricNameTests
             "histogram pcioperator_agent_release_duration_seconds",
             "gauge pcioperator_agent_held_assignments",
             "counter pcioperator_agent_status_writes_total",
+            "counter pcioperator_agent_vf_receive_bytes_total",
             "counter pcioperator_events_written_total",
             "counter pcioperator_events_dropped_total",
             "gauge pcioperator_watch_cache_unreadable_objects",

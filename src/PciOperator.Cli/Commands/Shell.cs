@@ -86,6 +86,18 @@ internal sealed class Session(Shell shell, ParseResult parsed, CancellationToken
     /// <summary>The API server, with the caller's own rights and no others.</summary>
     public IEntityClient Client => Open();
 
+    /// <summary>The options by which kubectl gets to the same cluster.</summary>
+    public IEnumerable<string> KubectlOptions
+    {
+        get
+        {
+            if (Given(parsed.GetValue(shell.Options.Kubeconfig)) is { } kubeconfig)
+                yield return $"--kubeconfig={kubeconfig}";
+            if (Given(parsed.GetValue(shell.Options.Context)) is { } context)
+                yield return $"--context={context}";
+        }
+    }
+
     /// <summary>Writes answers.</summary>
     public Printer Printer => field ??= new Printer(Io, Format);
 

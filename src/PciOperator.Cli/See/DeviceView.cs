@@ -69,6 +69,9 @@ internal sealed record DeviceView
 
     public IReadOnlyList<string>? Problems { get; init; }
 
+    /// <summary>Of a VF, where it was asked for and its PF's driver counts.</summary>
+    public TrafficView? Traffic { get; init; }
+
     /// <summary>All devices of nodes, by node and address.</summary>
     public static IReadOnlyList<DeviceView> Of(IReadOnlyList<PciNode> nodes, DeviceNames names) =>
         [

@@ -1,5 +1,7 @@
 using System.CommandLine;
+using System.Globalization;
 using PciOperator.Api;
+using PciOperator.Cli.Ask;
 using PciOperator.Cli.Cluster;
 using PciOperator.Cli.Commands;
 using PciOperator.Cli.Output;
@@ -73,19 +75,41 @@ internal static class SeeCommands
     private static Command Vfs(Shell shell)
     {
         Option<string?> node = NodeOption();
-        var command = new Command("vfs", "Virtual functions by their physical function, and who uses which.") { node };
+        var traffic = new Option<bool>("--traffic")
+        {
+            Description = "With what the PFs' drivers have counted: each node's agent is asked, by kubectl port-forward.",
+        };
+        var command = new Command("vfs", "Virtual functions by their physical function, and who uses which.") { node, traffic };
         command.SetAction(
             shell.Run(async session =>
             {
-                IReadOnlyList<FunctionView> functions = FunctionView.Of(await DevicesAsync(session, session.Value(node)));
+                IReadOnlyList<DeviceView> devices = await DevicesAsync(session, session.Value(node));
+                if (session.Value(traffic))
+                    devices = await WithTrafficAsync(session, devices);
+                IReadOnlyList<FunctionView> functions = FunctionView.Of(devices);
                 if (session.Format is OutputFormat.Json or OutputFormat.Yaml)
                     session.Printer.Write(new Listing<FunctionView>(functions), ViewJsonContext.Default.ListingFunctionView);
                 else
-                    session.Printer.Write(VfSheet(functions));
+                    session.Printer.Write(VfSheet(functions, session.Value(traffic)));
                 return ExitCodes.Ok;
             })
         );
         return command;
+    }
+
+    private static async Task<IReadOnlyList<DeviceView>> WithTrafficAsync(Session session, IReadOnlyList<DeviceView> devices)
+    {
+        HashSet<string> nodes = [.. devices.Where(d => d.ParentAddress is not null).Select(d => d.Node)];
+        if (nodes.Count == 0)
+            return devices;
+        string agents = ClusterSnapshot.AgentsNamespaceOf(await session.ListAsync<PciNode>());
+        var counted = (await AgentMetrics.ReadAsync(session, agents, nodes)).ToDictionary(m => m.Key, m => TrafficView.Of(m.Value));
+        return
+        [
+            .. devices.Select(d =>
+                d.ParentAddress is null ? d : d with { Traffic = counted.GetValueOrDefault(d.Node)?.GetValueOrDefault(d.Address) }
+            ),
+        ];
     }
 
     private static Command Topology(Shell shell)
@@ -324,8 +348,18 @@ internal static class SeeCommands
             new("MESSAGE", c => Cell.Of(c.Message ?? c.InUse)) { CutTo = 16, LeaveOut = 2 },
         ];
 
+    private static readonly IReadOnlyList<Column<(FunctionView Pf, DeviceView? Vf)>> TrafficColumns =
+    [
+        new("RECEIVED", r => Cell.Of(TrafficView.Bytes(r.Vf?.Traffic?.ReceivedBytes))),
+        new("SENT", r => Cell.Of(TrafficView.Bytes(r.Vf?.Traffic?.SentBytes))),
+        new("PACKETS IN", r => Cell.Of(r.Vf?.Traffic?.ReceivedPackets?.ToString(CultureInfo.InvariantCulture))) { Wide = true },
+        new("PACKETS OUT", r => Cell.Of(r.Vf?.Traffic?.SentPackets?.ToString(CultureInfo.InvariantCulture))) { Wide = true },
+        new("DROPPED IN", r => Cell.Of(r.Vf?.Traffic?.ReceivedDropped?.ToString(CultureInfo.InvariantCulture))) { Wide = true },
+        new("DROPPED OUT", r => Cell.Of(r.Vf?.Traffic?.SentDropped?.ToString(CultureInfo.InvariantCulture))) { Wide = true },
+    ];
+
     /// <summary>A row for each VF, and one for each PF without any.</summary>
-    private static Sheet<(FunctionView Pf, DeviceView? Vf)> VfSheet(IReadOnlyList<FunctionView> functions) =>
+    private static Sheet<(FunctionView Pf, DeviceView? Vf)> VfSheet(IReadOnlyList<FunctionView> functions, bool traffic) =>
         new(
             [.. functions.SelectMany(pf => pf.Vfs.Count == 0 ? [(pf, null)] : pf.Vfs.Select(vf => (pf, (DeviceView?)vf)))],
             [
@@ -335,8 +369,9 @@ internal static class SeeCommands
                 new("VFS", r => Cell.Of(r.Pf.TotalVfs is null ? null : $"{r.Pf.NumVfs ?? 0}/{r.Pf.TotalVfs}")) { LeaveOut = 2 },
                 new("PF STATE", r => Cell.Of(r.Pf.State)) { LeaveOut = 4 },
                 new("VF", r => Cell.Of(r.Vf?.Address)),
-                new("STATE", r => Cell.Of(r.Vf?.State, r.Vf?.Tone ?? Tone.Plain)),
+                new("STATE", r => Cell.Of(r.Vf?.State, r.Vf?.Tone ?? Tone.Plain)) { LeaveOut = traffic ? 1 : 0 },
                 new("OWNER", r => Cell.Of(r.Vf is null ? r.Pf.Claim : r.Vf.Claim)) { CutTo = 16 },
+                .. traffic ? TrafficColumns : [],
                 new("PF DEVICE", r => Cell.Of(r.Pf.Name)) { Wide = true },
                 new("DRIVER", r => Cell.Of(r.Vf?.Driver)) { Wide = true },
             ],

@@ -327,7 +327,7 @@ internal static class KubeVirtApi
         conditions?.FirstOrDefault(c => c.Type == type);
 }
 
-/// <summary>Source-generated JSON of KubeVirt's kinds.</summary>
+/// <summary>Source-generated JSON of KubeVirt's kinds, and of the parts of pods that are looked at here alone.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull
@@ -337,4 +337,5 @@ internal static class KubeVirtApi
 [JsonSerializable(typeof(KubeVirtSetup))]
 [JsonSerializable(typeof(LauncherPod))]
 [JsonSerializable(typeof(ClaimTemplate))]
+[JsonSerializable(typeof(Cluster.AgentPod))]
 internal sealed partial class KubeVirtJsonContext : JsonSerializerContext;

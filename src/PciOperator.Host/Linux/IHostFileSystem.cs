@@ -90,6 +90,14 @@ public interface IHostFileSystem
     /// <returns>Null when there is no such interface, it is no Ethernet, or its driver says nothing of this VF.</returns>
     VfSettings? ReadVfSettings(string pfInterface, int vf);
 
+    /// <summary>What a PF's interface has counted of its VFs, by their numbers (rtnetlink, in the host's network namespace).</summary>
+    /// <param name="pfInterface">The PF's network interface.</param>
+    /// <returns>
+    /// Nothing when there is no such interface or it is no Ethernet. A driver that counts nothing says zeros, or nothing.
+    /// </returns>
+    /// <exception cref="HostIoException">The kernel refused; of more VFs than fit into an answer (some 220) newer ones do.</exception>
+    IReadOnlyDictionary<int, VfTraffic> ReadVfTraffic(string pfInterface);
+
     /// <summary>Makes a VF's settings so, through its PF's interface: only what differs is set, and all of it is tried.</summary>
     /// <exception cref="HostIoException">What the PF's driver refused, in `ip link`'s words.</exception>
     void WriteVfSettings(string pfInterface, int vf, VfSettings settings);

@@ -284,6 +284,15 @@ public sealed class LinuxFileSystem(string root = "/") : IHostFileSystem
     }
 
     /// <inheritdoc/>
+    public IReadOnlyDictionary<int, VfTraffic> ReadVfTraffic(string pfInterface)
+    {
+        if (!SeesNetwork)
+            return new Dictionary<int, VfTraffic>();
+        using var socket = new RouteSocket();
+        return socket.Read(pfInterface, withTraffic: true)?.Traffic ?? new Dictionary<int, VfTraffic>();
+    }
+
+    /// <inheritdoc/>
     public void WriteVfSettings(string pfInterface, int vf, VfSettings settings)
     {
         if (!SeesNetwork)

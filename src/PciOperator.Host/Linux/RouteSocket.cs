@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 namespace PciOperator.Host;
 
 /// <summary>
-/// A rtnetlink socket (NETLINK_ROUTE) in the network namespace of this process, for VF settings. The kernel answers within
+/// A rtnetlink socket (NETLINK_ROUTE) in the network namespace of this process, for what PFs keep and count of VFs. The kernel answers within
 /// the call that asks, so nothing is waited for.
 /// </summary>
 internal sealed class RouteSocket : IDisposable
@@ -37,10 +37,10 @@ internal sealed class RouteSocket : IDisposable
     public void Dispose() => _ = Libc.Close(_fd);
 
     /// <summary>An interface and its VFs; null when there is no such interface.</summary>
-    public LinkVfs? Read(string interfaceName)
+    public LinkVfs? Read(string interfaceName, bool withTraffic = false)
     {
         uint number = ++_sequence;
-        Send(VfMessages.GetLink(interfaceName, number), interfaceName);
+        Send(VfMessages.GetLink(interfaceName, number, withTraffic), interfaceName);
         (int? errno, string? said, LinkVfs? link) = Answer(number, interfaceName);
         return errno switch
         {

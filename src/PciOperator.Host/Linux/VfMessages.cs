@@ -10,7 +10,8 @@ internal readonly record struct VfAttribute(string Name, ushort Type, byte[] Con
 /// <summary>What a network interface says of the VFs behind it.</summary>
 /// <param name="Index">The interface's index.</param>
 /// <param name="Vfs">By VF number; those of which the driver says nothing are not there.</param>
-internal sealed record LinkVfs(int Index, IReadOnlyDictionary<int, VfSettings> Vfs);
+/// <param name="Traffic">What was counted, by VF number, where it was asked for.</param>
+internal sealed record LinkVfs(int Index, IReadOnlyDictionary<int, VfSettings> Vfs, IReadOnlyDictionary<int, VfTraffic> Traffic);
 
 /// <summary>
 /// The rtnetlink messages for VF settings, byte for byte: pure functions (linux/netlink.h, rtnetlink.h, if_link.h; rtnetlink(7)).
@@ -46,21 +47,31 @@ internal static class VfMessages
     private const ushort IFLA_VF_SPOOFCHK = 4;
     private const ushort IFLA_VF_LINK_STATE = 5;
     private const ushort IFLA_VF_RATE = 6;
+    private const ushort IFLA_VF_STATS = 8;
     private const ushort IFLA_VF_TRUST = 9;
     private const ushort IFLA_VF_VLAN_LIST = 12;
     private const ushort IFLA_VF_VLAN_INFO = 1;
+    private const ushort IFLA_VF_STATS_RX_PACKETS = 0;
+    private const ushort IFLA_VF_STATS_TX_PACKETS = 1;
+    private const ushort IFLA_VF_STATS_RX_BYTES = 2;
+    private const ushort IFLA_VF_STATS_TX_BYTES = 3;
+    private const ushort IFLA_VF_STATS_RX_DROPPED = 7;
+    private const ushort IFLA_VF_STATS_TX_DROPPED = 8;
     private const ushort ETH_P_8021Q = 0x8100;
     private const ushort ETH_P_8021AD = 0x88a8;
     private const int MacField = 32;
     private const int MacLength = 6;
 
-    /// <summary>Asks for an interface with its VFs, without their statistics (which make the answer too long for 16-bit lengths).</summary>
-    public static byte[] GetLink(string interfaceName, uint sequence)
+    /// <summary>Asks for an interface with its VFs.</summary>
+    /// <param name="interfaceName">The interface.</param>
+    /// <param name="sequence">By which the answer is known.</param>
+    /// <param name="withTraffic">With their statistics, which make the answer too long for 16-bit lengths from some 220 VFs on.</param>
+    public static byte[] GetLink(string interfaceName, uint sequence, bool withTraffic = false)
     {
         var message = new Writer();
         message.Header(RTM_GETLINK, NLM_F_REQUEST, sequence);
         message.LinkHeader(0);
-        message.Attribute(IFLA_EXT_MASK, UInt32(RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS));
+        message.Attribute(IFLA_EXT_MASK, UInt32(withTraffic ? RTEXT_FILTER_VF : RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS));
         message.Attribute(IFLA_IFNAME, [.. Encoding.UTF8.GetBytes(interfaceName), 0]);
         return message.End();
     }
@@ -170,26 +181,34 @@ internal static class VfMessages
         ushort hardware = Read16(link[2..]);
         int index = (int)Read32(link[4..]);
         var vfs = new Dictionary<int, VfSettings>();
+        var traffic = new Dictionary<int, VfTraffic>();
         var attributes = new Attributes(link[LinkHeaderLength..]);
-        while (hardware == ARPHRD_ETHER && attributes.Next(out ushort type, out ReadOnlySpan<byte> content))
+        bool seen = false;
+        // Behind a list whose length has overflowed come parts of itself: what looks like another list is none.
+        while (hardware == ARPHRD_ETHER && !seen && attributes.Next(out ushort type, out ReadOnlySpan<byte> content))
         {
             if (type != IFLA_VFINFO_LIST)
                 continue;
+            seen = true;
             var list = new Attributes(content);
             while (list.Next(out ushort entry, out ReadOnlySpan<byte> info))
             {
-                if (entry == IFLA_VF_INFO && Vf(info) is var (number, settings))
-                    vfs[number] = settings;
+                if (entry != IFLA_VF_INFO || Vf(info) is not var (number, settings, counted))
+                    continue;
+                vfs[number] = settings;
+                if (counted is { } counters)
+                    traffic[number] = counters;
             }
         }
 
-        return new LinkVfs(index, vfs);
+        return new LinkVfs(index, vfs, traffic);
     }
 
     /// <summary>One VF; null when it has no MAC, with which the kernel begins.</summary>
-    private static (int Number, VfSettings Settings)? Vf(ReadOnlySpan<byte> info)
+    private static (int Number, VfSettings Settings, VfTraffic? Traffic)? Vf(ReadOnlySpan<byte> info)
     {
         int? number = null;
+        VfTraffic? traffic = null;
         VfSettings settings = VfSettings.Default with { Trust = null, SpoofCheck = null };
         var attributes = new Attributes(info);
         while (attributes.Next(out ushort type, out ReadOnlySpan<byte> content))
@@ -230,12 +249,41 @@ internal static class VfMessages
                 case IFLA_VF_TRUST when content.Length >= 8:
                     settings = settings with { Trust = Switch(Read32(content[4..])) };
                     break;
+                case IFLA_VF_STATS:
+                    traffic = Traffic(content);
+                    break;
                 default:
                     break;
             }
         }
 
-        return number is { } n ? (n, settings) : null;
+        return number is { } n ? (n, settings, traffic) : null;
+    }
+
+    /// <summary>A VF's counters; null when there is none among them.</summary>
+    private static VfTraffic? Traffic(ReadOnlySpan<byte> counters)
+    {
+        VfTraffic? traffic = null;
+        var attributes = new Attributes(counters);
+        while (attributes.Next(out ushort type, out ReadOnlySpan<byte> content))
+        {
+            if (content.Length < sizeof(ulong))
+                continue;
+            VfTraffic now = traffic ?? default;
+            ulong value = BinaryPrimitives.ReadUInt64LittleEndian(content);
+            traffic = type switch
+            {
+                IFLA_VF_STATS_RX_PACKETS => now with { ReceivedPackets = value },
+                IFLA_VF_STATS_TX_PACKETS => now with { SentPackets = value },
+                IFLA_VF_STATS_RX_BYTES => now with { ReceivedBytes = value },
+                IFLA_VF_STATS_TX_BYTES => now with { SentBytes = value },
+                IFLA_VF_STATS_RX_DROPPED => now with { ReceivedDropped = value },
+                IFLA_VF_STATS_TX_DROPPED => now with { SentDropped = value },
+                _ => traffic,
+            };
+        }
+
+        return traffic;
     }
 
     /// <summary>All ones: the driver has no such setting.</summary>

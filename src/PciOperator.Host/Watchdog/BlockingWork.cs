@@ -263,6 +263,9 @@ internal sealed class WatchedFileSystem(IHostFileSystem files, BlockingWork work
     public VfSettings? ReadVfSettings(string pfInterface, int vf) =>
         Watch($"reading the settings of VF {vf} of", pfInterface, (f, p) => f.ReadVfSettings(p, vf));
 
+    public IReadOnlyDictionary<int, VfTraffic> ReadVfTraffic(string pfInterface) =>
+        Watch("reading the VF counters of", pfInterface, static (f, p) => f.ReadVfTraffic(p));
+
     public void WriteVfSettings(string pfInterface, int vf, VfSettings settings) =>
         Watch(
             $"setting VF {vf} of",

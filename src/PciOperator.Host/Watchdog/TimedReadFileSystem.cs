@@ -98,6 +98,9 @@ internal sealed class TimedReadFileSystem(IHostFileSystem files, TimeProvider ti
     public VfSettings? ReadVfSettings(string pfInterface, int vf) =>
         Watch("reading the VF settings of", pfInterface, (f, p) => f.ReadVfSettings(p, vf));
 
+    public IReadOnlyDictionary<int, VfTraffic> ReadVfTraffic(string pfInterface) =>
+        Watch("reading the VF counters of", pfInterface, static (f, p) => f.ReadVfTraffic(p));
+
     public IReadOnlyList<PciAddress> HotResetTargets(PciAddress address, int group) => throw NotByLooking();
 
     public IDisposable? ClaimBlockDevice(string node) => throw NotByLooking();
