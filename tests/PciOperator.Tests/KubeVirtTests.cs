@@ -6,7 +6,6 @@ using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Api;
 using PciOperator.Controller;
 using PciOperator.Kubernetes;
-using PciOperator.Sandbox.Cluster;
 using PciOperator.Testing;
 using static PciOperator.Tests.Answers;
 

@@ -3,9 +3,11 @@ using System.Text.RegularExpressions;
 using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Agent;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Host;
 using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
+using PciOperator.Testing;
 using Prometheus;
 
 namespace PciOperator.Tests;
@@ -76,6 +78,53 @@ public sealed partial class MetricNameTests
             "gauge pcioperator_watch_cache_unreadable_objects",
         ];
         Hold(Text(metrics), some);
+    }
+
+    [Fact]
+    public void VFs_traffic_is_read_when_it_is_asked_for_follows_resets_and_goes_with_its_VF()
+    {
+        CollectorRegistry metrics = Metrics.NewCustomRegistry();
+        var time = new FakeTimeProvider();
+        SimulatedHost simulated = LabHosts.Create();
+        simulated.Files.Write("/sys/bus/pci/devices/0000:21:00.0/sriov_numvfs", "1");
+        int reads = 0;
+        simulated.Fault = access => reads += access is { Before: true, Path: "rtnetlink/ens1/traffic" } ? 1 : 0;
+        var traffic = new VfTrafficMetrics(new VfTrafficReader(simulated.Files, time), time, NullLogger.Instance, metrics);
+        Assert.DoesNotContain("address=", Text(metrics), StringComparison.Ordinal);
+        PciNodeDevice vf = new()
+        {
+            Address = "0000:21:10.0",
+            ParentAddress = "0000:21:00.0",
+            Type = DeviceType.Vf,
+            Rule = "spec",
+        };
+        traffic.Show(new PciNodeStatus { Devices = [vf] });
+        Assert.Equal(0, reads);
+        time.Advance(TimeSpan.FromSeconds(2));
+        Has("3000000");
+        Has("3000000");
+        Assert.Equal(1, reads);
+
+        simulated.Change("0000:21:00.0", f => f.Sriov!.CountedBytes = 5_000_000);
+        time.Advance(TimeSpan.FromSeconds(2));
+        Has("5000000");
+        simulated.Change("0000:21:00.0", f => f.Sriov!.CountedBytes = 1000);
+        time.Advance(TimeSpan.FromSeconds(2));
+        Has("1000");
+        simulated.Change("0000:21:00.0", f => f.Sriov!.CountedBytes = 0);
+        time.Advance(TimeSpan.FromSeconds(2));
+        Has("0");
+
+        traffic.Show(new PciNodeStatus());
+        time.Advance(TimeSpan.FromSeconds(2));
+        Assert.DoesNotContain("address=", Text(metrics), StringComparison.Ordinal);
+
+        void Has(string bytes) =>
+            Assert.Contains(
+                $"pcioperator_agent_vf_receive_bytes_total{{pf=\"0000:21:00.0\",vf=\"0\",address=\"0000:21:10.0\"}} {bytes}\n",
+                Text(metrics),
+                StringComparison.Ordinal
+            );
     }
 
     /// <summary>Labels take our own words alone; each of an agent's own is one of them.</summary>
