@@ -383,6 +383,36 @@ public sealed class VmDiagnosisTests
         Assert.Empty(VmDiagnosis.Of(facts with { ResourceClaims = null, Templates = null, Setups = null }, null));
     }
 
+    /// <summary>No schema of ours holds for them.</summary>
+    [Theory]
+    [InlineData(
+        "VirtualMachine",
+        "vision",
+        """{"spec":{"template":{"spec":{"resourceClaims":[null],"domain":{"devices":{"gpus":[null,{}],"hostDevices":[null]}}}}},"status":{"conditions":[null]}}"""
+    )]
+    [InlineData("VirtualMachine", "vision", """{"spec":{"template":null,"runStrategy":"Always"}}""")]
+    [InlineData("VirtualMachine", "vision", """{"spec":{"template":{"spec":{"resourceClaims":[{}],"domain":null}}}}""")]
+    [InlineData("VirtualMachineInstance", "vision", """{"spec":null,"status":{"phase":"Running"}}""")]
+    [InlineData("VirtualMachineInstance", "vision", """{"status":{"phase":"Failed","conditions":[null,{}]}}""")]
+    [InlineData(
+        "KubeVirt",
+        "kubevirt",
+        """{"spec":{"configuration":{"permittedHostDevices":{"pciHostDevices":[null]},"developerConfiguration":{"featureGates":[null]}}},"status":{"observedKubeVirtVersion":"v1"}}"""
+    )]
+    [InlineData("KubeVirt", "kubevirt", """{"spec":null,"status":{"observedKubeVirtVersion":"v99999999999.-1.x"}}""")]
+    [InlineData("ResourceClaimTemplate", "worker-nic", """{"spec":{"spec":{"devices":{"requests":[null,{}]}}}}""")]
+    [InlineData(
+        "Pod",
+        "virt-launcher-vision-1",
+        """{"status":{"phase":"Pending","conditions":[null],"containerStatuses":[null,{},{"state":{"waiting":{},"terminated":{}}}],"resourceClaimStatuses":[null]}}"""
+    )]
+    [InlineData("PassthroughClaim", "vision", """{"status":null}""")]
+    public void Odd_objects_are_looked_at_without_an_exception(string kind, string name, string patch)
+    {
+        foreach (string running in (string[])["""{"kind":"Pod","name":"virt-launcher-vision-1","patch":{}}""", NotRunning])
+            Assert.NotNull(VmDiagnosis.Of(Facts(running, $$"""{"kind":"{{kind}}","name":"{{name}}","patch":{{patch}} }"""), null).ToList());
+    }
+
     /// <summary>The VM has no instance and no pod.</summary>
     private static string Gone(string vm) => $$"""{"kind":"gone","name":"{{vm}}"}""";
 

@@ -104,7 +104,7 @@ internal static class VmDevices
                     (d.ClaimName is { } claim && own.Contains(claim))
                     || d.DeviceName?.StartsWith(VmDiagnosis.OwnResources, StringComparison.Ordinal) == true
                 )
-                .Except(guest.Instance!.Spec.Devices)
+                .Except(guest.Instance?.Spec?.Devices ?? [])
                 .Select(d => d.Name ?? "?"),
         ];
         if (later.Length > 0)

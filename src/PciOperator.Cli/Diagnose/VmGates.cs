@@ -21,8 +21,8 @@ internal static class VmGates
         HashSet<string> own = [.. uses.Where(u => u.Source == ClaimSource.Own).Select(u => u.Entry.Name ?? "")];
         bool ByDra(GuestDevice d) => d.ClaimName is { } name && own.Contains(name);
         bool ByPlugin(GuestDevice d) => d.DeviceName?.StartsWith(VmDiagnosis.OwnResources, StringComparison.Ordinal) == true;
-        GuestDevice[] gpus = [.. guest.Wanted.Domain?.Devices?.Gpus ?? []];
-        GuestDevice[] others = [.. guest.Wanted.Domain?.Devices?.HostDevices ?? []];
+        GuestDevice[] gpus = [.. guest.Wanted.Gpus];
+        GuestDevice[] others = [.. guest.Wanted.HostDevices];
         Version? version = VersionOf(setup);
         if (version is not null && version < Reads && (gpus.Any(ByDra) || others.Any(ByDra)))
         {
@@ -52,14 +52,14 @@ internal static class VmGates
             );
         }
 
-        if (setup.Spec.Configuration?.PermittedHostDevices is not { } permitted)
+        if (setup.Spec?.Configuration?.PermittedHostDevices is not { } permitted)
             yield break;
         foreach (string resource in gpus.Concat(others).Where(ByPlugin).Select(d => d.DeviceName!).Distinct())
         {
             // The controller takes a name out again when its claim goes: of such a one that is said elsewhere.
             if (
                 facts.Claims.Any(c => c.Status?.ResourceName == resource)
-                && (permitted.PciHostDevices ?? []).All(p => p.ResourceName != resource)
+                && (permitted.PciHostDevices ?? []).All(p => p?.ResourceName != resource)
             )
             {
                 yield return (
@@ -72,7 +72,7 @@ internal static class VmGates
 
     private static bool IsOff(KubeVirtSetup setup, string gate, Version? version)
     {
-        DeveloperConfiguration? developer = setup.Spec.Configuration?.DeveloperConfiguration;
+        DeveloperConfiguration? developer = setup.Spec?.Configuration?.DeveloperConfiguration;
         if (developer?.DisabledFeatureGates?.Contains(gate) == true)
             return true;
         if (developer?.FeatureGates?.Contains(gate) == true)

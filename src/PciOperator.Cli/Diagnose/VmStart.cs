@@ -209,7 +209,11 @@ internal static class VmStart
     private static IEnumerable<Finding> OfContainers(Guest guest, string claim)
     {
         LauncherStatus? status = guest.Launcher?.Status;
-        foreach (ContainerReport container in (status?.InitContainerStatuses ?? []).Concat(status?.ContainerStatuses ?? []))
+        foreach (
+            ContainerReport container in (status?.InitContainerStatuses ?? [])
+                .Concat(status?.ContainerStatuses ?? [])
+                .OfType<ContainerReport>()
+        )
         {
             string who = $"container {container.Name} of its pod {guest.Launcher!.Metadata.Name}";
             if (container.State?.Waiting is { Reason: { Length: > 0 } reason } waiting && !Beginning.Contains(reason))

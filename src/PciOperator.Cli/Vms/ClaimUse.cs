@@ -43,7 +43,7 @@ internal sealed record ClaimUse
     /// <summary>The entries of a VM, each with what it comes to.</summary>
     public static IReadOnlyList<ClaimUse> Of(VmFacts facts, Guest guest) =>
         [
-            .. (guest.Wanted.ResourceClaims ?? []).Select(e =>
+            .. guest.Wanted.Claims.Select(e =>
                 e.ResourceClaimTemplateName is { Length: > 0 } template ? OfTemplate(facts, guest, e, template) : OfClaim(facts, guest, e)
             ),
         ];
@@ -70,8 +70,11 @@ internal sealed record ClaimUse
         ClaimTemplate? found = facts.Templates?.FirstOrDefault(t =>
             t.Metadata.NamespaceProperty == guest.Namespace && t.Metadata.Name == template
         );
-        TemplateRequest[] own = [.. (found?.Spec.Spec?.Devices?.Requests ?? []).Where(r => r.Exactly?.DeviceClassName == DraNames.Driver)];
-        string? made = guest.Launcher?.Status?.ResourceClaimStatuses?.FirstOrDefault(s => s.Name == entry.Name)?.ResourceClaimName;
+        TemplateRequest[] own =
+        [
+            .. (found?.Spec?.Spec?.Devices?.Requests ?? []).Where(r => r?.Exactly?.DeviceClassName == DraNames.Driver),
+        ];
+        string? made = guest.Launcher?.Status?.ResourceClaimStatuses?.FirstOrDefault(s => s?.Name == entry.Name)?.ResourceClaimName;
         return new ClaimUse
         {
             Entry = entry,

@@ -20,7 +20,7 @@ internal sealed record Guest
     public string Where => $"{(Machine is null ? "vmi" : "vm")} {Namespace}/{Name}";
 
     /// <summary>What it is to have at its next start.</summary>
-    public GuestSpec Wanted => Machine?.Spec.Template?.Spec ?? Instance?.Spec ?? new GuestSpec();
+    public GuestSpec Wanted => Machine?.Spec?.Template?.Spec ?? Instance?.Spec ?? new GuestSpec();
 
     /// <summary>Whether the guest runs now.</summary>
     public bool Runs => Instance?.Status?.Phase == "Running";

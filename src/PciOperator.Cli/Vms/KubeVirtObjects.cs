@@ -17,7 +17,7 @@ internal sealed record VirtualMachine : IKubernetesObject<V1ObjectMeta>
 
     public V1ObjectMeta Metadata { get; set; } = new();
 
-    public VirtualMachineSpec Spec { get; set; } = new();
+    public VirtualMachineSpec? Spec { get; set; }
 
     public VirtualMachineStatus? Status { get; set; }
 }
@@ -59,7 +59,7 @@ internal sealed record VirtualMachineInstance : IKubernetesObject<V1ObjectMeta>
 
     public V1ObjectMeta Metadata { get; set; } = new();
 
-    public GuestSpec Spec { get; set; } = new();
+    public GuestSpec? Spec { get; set; }
 
     public VirtualMachineInstanceStatus? Status { get; set; }
 }
@@ -99,7 +99,19 @@ internal sealed record GuestSpec
 
     /// <summary>Its entries for devices, GPUs first.</summary>
     [JsonIgnore]
-    public IEnumerable<GuestDevice> Devices => (Domain?.Devices?.Gpus ?? []).Concat(Domain?.Devices?.HostDevices ?? []);
+    public IEnumerable<GuestDevice> Devices => Gpus.Concat(HostDevices);
+
+    /// <summary>Its entries for GPUs.</summary>
+    [JsonIgnore]
+    public IEnumerable<GuestDevice> Gpus => (Domain?.Devices?.Gpus ?? []).OfType<GuestDevice>();
+
+    /// <summary>Its entries for other devices.</summary>
+    [JsonIgnore]
+    public IEnumerable<GuestDevice> HostDevices => (Domain?.Devices?.HostDevices ?? []).OfType<GuestDevice>();
+
+    /// <summary>Its entries for claims.</summary>
+    [JsonIgnore]
+    public IEnumerable<GuestClaim> Claims => (ResourceClaims ?? []).OfType<GuestClaim>();
 }
 
 /// <summary>A guest's hardware.</summary>
@@ -151,7 +163,7 @@ internal sealed record KubeVirtSetup : IKubernetesObject<V1ObjectMeta>
 
     public V1ObjectMeta Metadata { get; set; } = new();
 
-    public KubeVirtSpec Spec { get; set; } = new();
+    public KubeVirtSpec? Spec { get; set; }
 
     public KubeVirtStatus? Status { get; set; }
 }
@@ -282,7 +294,7 @@ internal sealed record ClaimTemplate : IKubernetesObject<V1ObjectMeta>
 
     public V1ObjectMeta Metadata { get; set; } = new();
 
-    public ClaimTemplateSpec Spec { get; set; } = new();
+    public ClaimTemplateSpec? Spec { get; set; }
 }
 
 /// <summary>Around the claims' own spec.</summary>
@@ -324,7 +336,7 @@ internal static class KubeVirtApi
 
     /// <summary>The condition of a type.</summary>
     public static GuestCondition? Find(this IReadOnlyList<GuestCondition>? conditions, string type) =>
-        conditions?.FirstOrDefault(c => c.Type == type);
+        conditions?.FirstOrDefault(c => c?.Type == type);
 }
 
 /// <summary>Source-generated JSON of KubeVirt's kinds, and of the parts of pods that are looked at here alone.</summary>

@@ -58,7 +58,7 @@ internal sealed record VmFacts
         [
             .. Guest
                 .Of((await machines)!, (await instances)!, [])
-                .Where(g => NamesDevices(g.Wanted) || (g.Instance is { } i && NamesDevices(i.Spec))),
+                .Where(g => NamesDevices(g.Wanted) || (g.Instance?.Spec is { } spec && NamesDevices(spec))),
         ];
         if (named.Length == 0)
             return nothing;
@@ -101,7 +101,7 @@ internal sealed record VmFacts
         };
     }
 
-    private static bool NamesDevices(GuestSpec spec) => spec.ResourceClaims is { Count: > 0 } || spec.Devices.Any();
+    private static bool NamesDevices(GuestSpec spec) => spec.Claims.Any() || spec.Devices.Any();
 
     /// <summary>All of a kind; null: the caller may not list it.</summary>
     private static async Task<IReadOnlyList<T>?> ListAsync<T>(Session session, ListOptions? options = null)
