@@ -31,7 +31,7 @@ internal sealed record VmFacts
     public Resourcev1ResourceClaim? ResourceOf(string ns, string? name) =>
         ResourceClaims?.FirstOrDefault(c => c.Metadata.NamespaceProperty == ns && c.Metadata.Name == name);
 
-    /// <summary>Reads all of it. What is not there or not to be seen is said in one warning, and does no harm.</summary>
+    /// <summary>Reads all of it. What may not be seen is said in one warning; without KubeVirt there is nothing to see.</summary>
     public static async Task<VmFacts> LoadAsync(Session session, IReadOnlyList<PassthroughClaim> claims)
     {
         var nothing = new VmFacts { Guests = [], Claims = claims };
@@ -43,7 +43,7 @@ internal sealed record VmFacts
         }
         catch (ApiException absent) when (absent.IsNotFound)
         {
-            await session.WarnAsync("KubeVirt is not installed there: no VMs are looked at");
+            // No KubeVirt, no VMs.
             return nothing;
         }
 
