@@ -2,6 +2,7 @@ using System.CommandLine;
 using Microsoft.Extensions.Logging;
 using PciOperator.Agent;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Host;
 using PciOperator.Kubelet;
 using PciOperator.Kubernetes;
@@ -67,7 +68,7 @@ var level = new Option<LogLevel>("--log-level")
 };
 var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
 
-var command = new RootCommand("Holds this host's PCI devices to its PciNode.")
+var command = new RootCommand("Holds this host's PCI devices to its PciNode. " + Traces.Help)
 {
     node,
     kubeconfig,
@@ -112,6 +113,7 @@ command.SetAction(
                 Kubeconfig = parsed.GetValue(kubeconfig),
                 HealthAddress = TextOf(parsed, health),
                 MetricsAddress = TextOf(parsed, shown),
+                TraceSource = ClaimTrace.SourceName,
                 LogLevel = parsed.GetValue(level),
                 LogFormat = parsed.GetValue(format),
                 EntityTypes = PciOperatorJsonContext.Default,

@@ -2,6 +2,7 @@ using System.CommandLine;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Controller;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 
 var kubeconfig = new Option<string?>("--kubeconfig")
@@ -58,7 +59,7 @@ var level = new Option<LogLevel>("--log-level")
 };
 var format = new Option<LogFormat>("--log-format") { Description = "json or text.", DefaultValueFactory = _ => LogFormat.Json };
 
-var command = new RootCommand("Places PassthroughClaims on nodes and keeps the PciNodes.")
+var command = new RootCommand("Places PassthroughClaims on nodes and keeps the PciNodes. " + Traces.Help)
 {
     kubeconfig,
     ns,
@@ -97,6 +98,7 @@ command.SetAction(
                 Instance = Environment.GetEnvironmentVariable("POD_NAME") ?? Environment.MachineName,
                 Kubeconfig = parsed.GetValue(kubeconfig),
                 HealthAddress = TextOf(parsed, health),
+                TraceSource = ClaimTrace.SourceName,
                 LogLevel = parsed.GetValue(level),
                 LogFormat = parsed.GetValue(format),
                 EntityTypes = ResourceJsonContext.WithOwnKinds,

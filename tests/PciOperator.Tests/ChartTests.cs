@@ -64,6 +64,47 @@ public sealed class ChartTests
     }
 
     [Fact]
+    public async Task Traces_go_to_a_collector_when_told_so_and_as_config_traces_has_it()
+    {
+        DirectoryInfo overlay = Directory.CreateTempSubdirectory("pci-traces-");
+        try
+        {
+            string config = Path.GetRelativePath(overlay.FullName, Path.Combine(Kubectl.Repository, "config"));
+            await File.WriteAllTextAsync(
+                Path.Combine(overlay.FullName, "kustomization.yaml"),
+                $"{{resources: ['{config}'], components: ['{config}/traces']}}"
+            );
+            IReadOnlyList<YamlMappingNode> objects = await Helm.ObjectsAsync(
+                Chart,
+                "traces: {endpoint: 'http://collector.observability:4317'}"
+            );
+            Assert.Equal(Bare(await KustomizeAsync(overlay.FullName)), Bare(objects));
+        }
+        finally
+        {
+            overlay.Delete(recursive: true);
+        }
+
+        Assert.DoesNotContain("OTEL_", Helm.Text(await Helm.ObjectsAsync(Chart, "traces: {env: {OTEL_A: b}}")), StringComparison.Ordinal);
+        IEnumerable<YamlMappingNode> programs = (
+            await Helm.ObjectsAsync(
+                Chart,
+                "traces: {endpoint: 'https://c:4318', protocol: http/protobuf, headersSecret: {name: tokens, key: tempo}, env: {OTEL_TRACES_SAMPLER_ARG: '0.1'}}"
+            )
+        ).Where(o => Text(o, "kind") is "Deployment" or "DaemonSet");
+        Assert.Equal(2, programs.Count());
+        Assert.All(
+            programs.Select(p => Helm.Text([p])),
+            text =>
+            {
+                Assert.Contains("value: http/protobuf", text, StringComparison.Ordinal);
+                Assert.Matches("name: OTEL_EXPORTER_OTLP_HEADERS\n *valueFrom:\n *secretKeyRef:\n *name: tokens\n *key: tempo\n", text);
+                Assert.Matches("name: OTEL_TRACES_SAMPLER_ARG\n *value: \"0.1\"\n", text);
+            }
+        );
+    }
+
+    [Fact]
     public async Task Monitors_and_rules_have_the_labels_and_the_runbook_that_values_say()
     {
         string text = Helm.Text(

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
@@ -67,9 +68,16 @@ internal sealed class HostMetrics
     private void Count(ResetTry tried)
     {
         string method = Methods.Contains(tried.Method) ? tried.Method : Other;
+        using Activity? span = ClaimTrace.StartPart(ClaimTrace.Reset, tried.Duration);
+        span?.SetTag(ClaimTrace.Devices, tried.Device.ToString()).SetTag(ClaimTrace.ResetMethod, method);
         if (tried.Worked)
+        {
             _resets.WithLabels(method).Observe(tried.Duration.TotalSeconds);
+        }
         else
+        {
             _failed.WithLabels(method).Inc();
+            span.Fail(HoldingReasons.ResetFailed, $"{tried.Device} was not reset by {method}");
+        }
     }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
@@ -194,7 +195,7 @@ internal sealed class ClaimWorker
                     "release/" + holding.ClaimUid,
                     holding.ClaimUid,
                     Circumstances(holding.Request, holding, round.Seen),
-                    () => ReleaseAsync(holding, ct),
+                    () => ReleaseAsync(holding, round.Node.Metadata.Name, ct),
                     ct
                 );
             }
@@ -224,11 +225,14 @@ internal sealed class ClaimWorker
                 && AllowedDevices.Refuse(request, round.Seen, matched ??= round.Rules.Match(round.Host), round.Rules) is { } refusal
             )
             {
+                using Activity? span = StartSpan(ClaimTrace.Prepare, request, round.Node.Metadata.Name);
+                span.Fail(refusal.Reason, refusal.Message);
                 Refuse(refusal);
                 continue;
             }
 
-            if (Begin("prepare/" + uid, uid, Circumstances(request, known, round.Seen), () => PrepareAsync(request, known, ct), ct))
+            string circumstances = Circumstances(request, known, round.Seen);
+            if (Begin("prepare/" + uid, uid, circumstances, () => PrepareAsync(request, known, round.Node.Metadata.Name, ct), ct))
                 _begun[uid] = assignment;
         }
     }
@@ -308,10 +312,25 @@ internal sealed class ClaimWorker
         _look(false);
     }
 
-    private async Task<WorkEnd> PrepareAsync(AssignmentRequest request, Holding? before, CancellationToken ct)
+    private static Activity? StartSpan(string span, AssignmentRequest request, string node) =>
+        ClaimTrace
+            .Start(span, request.ClaimUid, request.ClaimNamespace, request.ClaimName)
+            ?.SetTag(ClaimTrace.Node, node)
+            .SetTag(ClaimTrace.Devices, string.Join(',', request.Devices.Select(d => d.Address)));
+
+    private async Task<WorkEnd> PrepareAsync(AssignmentRequest request, Holding? before, string node, CancellationToken ct)
     {
+        using Activity? span = StartSpan(ClaimTrace.Prepare, request, node);
         long began = _time.GetTimestamp();
         Holding holding = await _host.PrepareAsync(request, ct);
+        span?.SetTag(
+            ClaimTrace.Outcome,
+            holding.State != HoldingState.Prepared ? holding.State.ToString().ToLowerInvariant()
+                : before?.State == HoldingState.Prepared ? "verified"
+                : "prepared"
+        );
+        if (holding.State != HoldingState.Prepared)
+            span.Fail(holding.Reason, holding.Message);
         _preparing
             .WithLabels(holding.State == HoldingState.Prepared ? "prepared" : "refused")
             .Observe(_time.GetElapsedTime(began).TotalSeconds);
@@ -371,8 +390,9 @@ internal sealed class ClaimWorker
         return true;
     }
 
-    private async Task<WorkEnd> ReleaseAsync(Holding holding, CancellationToken ct)
+    private async Task<WorkEnd> ReleaseAsync(Holding holding, string node, CancellationToken ct)
     {
+        using Activity? span = StartSpan(ClaimTrace.Release, holding.Request, node);
         long began = _time.GetTimestamp();
         lock (_lock)
             _verified.Remove(holding.ClaimUid);
@@ -382,6 +402,7 @@ internal sealed class ClaimWorker
         if (left is not null)
         {
             _notReleased.WithLabels(TenantWords.Label(left.Reason)).Inc();
+            span.Fail(left.Reason, left.Message);
             return left.Reason == HoldingReasons.InUse ? WorkEnd.Waits : WorkEnd.Failed;
         }
 

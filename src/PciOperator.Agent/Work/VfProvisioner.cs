@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
 using PciOperator.Core;
@@ -99,7 +100,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
                 }
 
                 if (_retries.MayStart($"{pf.Address}", Circumstances(pf, present, wish)))
-                    Start(pf.Address, wish, ct);
+                    Start(pf.Address, wish, node.Metadata.Name, ct);
             }
 
             foreach (PciAddress settled in _notes.Keys.Where(pf => !wanting.Contains(pf)).ToList())
@@ -134,7 +135,7 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
         _soon.Remove(pf);
     }
 
-    private void Start(PciAddress pf, Wish wish, CancellationToken ct)
+    private void Start(PciAddress pf, Wish wish, string node, CancellationToken ct)
     {
         _running.Add(pf);
         _ = Task.Run(
@@ -143,6 +144,8 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
                 string? failure = null;
                 bool needsPerson = false,
                     known = false;
+                using Activity? span = ClaimTrace.StartAlone(ClaimTrace.Vfs);
+                span?.SetTag(ClaimTrace.Node, node).SetTag(ClaimTrace.Devices, pf.ToString()).SetTag(ClaimTrace.NumVfs, wish.NumVfs);
                 try
                 {
                     SriovOutcome outcome = await host.SetVfsAsync(pf, wish.NumVfs, wish.Autoprobe, ct);
@@ -154,10 +157,13 @@ internal sealed class VfProvisioner(PassthroughHost host, TimeProvider time, ILo
                         log.LogInformation("{Address}: {Count} virtual functions", pf, wish.NumVfs);
                     else
                         failure = $"{Wanted(wish.NumVfs, outcome.NumVfs)}: {outcome.Message}";
+                    if (!outcome.Applied)
+                        span.Fail(outcome.Reason, outcome.Message);
                 }
                 catch (Exception error) when (error is not OperationCanceledException)
                 {
                     failure = $"{Counted.Of(wish.NumVfs, "VF")} wanted: {error.Message}";
+                    span.Fail(error.GetType().Name, error.Message);
                 }
 
                 Finish(pf, failure, needsPerson, known, ct);

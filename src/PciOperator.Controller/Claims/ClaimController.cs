@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 using PciOperator.Api;
@@ -332,6 +333,36 @@ internal sealed class ClaimController(
 
     private async Task<ReconciliationResult> PlaceAsync(PassthroughClaim claim, CancellationToken ct)
     {
+        using Activity? span = claim.StartSpan(ClaimTrace.Place);
+        try
+        {
+            return await PlaceNowAsync(claim, ct);
+        }
+        catch (Exception error) when (error is not OperationCanceledException)
+        {
+            Tell("failed", error.GetType().Name, error.Message);
+            throw;
+        }
+        finally
+        {
+            // Most looks find that nothing has changed, or that it is not the claim's turn.
+            if (span?.GetTagItem(ClaimTrace.Outcome) is null)
+                span.Drop();
+        }
+    }
+
+    /// <summary>What came of the look for a node that is under way, for the claim's trace.</summary>
+    private static void Tell(string outcome, string? reason = null, string? message = null)
+    {
+        if (!ClaimTrace.IsOn || Activity.Current is not { OperationName: ClaimTrace.Place } span)
+            return;
+        span.SetTag(ClaimTrace.Outcome, outcome);
+        if (reason is not null)
+            span.Fail(reason, message);
+    }
+
+    private async Task<ReconciliationResult> PlaceNowAsync(PassthroughClaim claim, CancellationToken ct)
+    {
         // What that PciNode assigns nobody can see now; it is not gone, and no claim moves for it.
         if (claim.Status?.NodeName is { Length: > 0 } unseen && caches.PciNodes.IsUnreadable(unseen))
             return ReconciliationResult.After(options.PendingRetry);
@@ -473,6 +504,7 @@ internal sealed class ClaimController(
         if (pass.IsBusy)
             return ReconciliationResult.After(options.BusyDelay);
 
+        Tell(placed ? "placed" : "lost");
         // With the assignment in the cache the next look writes the status. What was lost is decided again, less and less often as long as
         // it is lost again: a node whose report and spec contradict each other would be decided for thousands of times a second.
         return placed ? ReconciliationResult.After(TimeSpan.Zero) : ReconciliationResult.Retry;
@@ -499,6 +531,9 @@ internal sealed class ClaimController(
     /// <summary>Gives the devices of a decision away: reserves them where a quota holds, and writes the assignment.</summary>
     private async Task<(bool Placed, QuotaPass Pass)> GiveAsync(List<ClaimToPlace> toPlace, GroupDecision decision, CancellationToken ct)
     {
+        using Activity? span = ClaimTrace.StartPart(ClaimTrace.Assign);
+        span?.SetTag(ClaimTrace.Node, decision.Node)
+            .SetTag(ClaimTrace.Devices, string.Join(',', decision.Allocations.SelectMany(a => a.Devices).Select(d => d.Address)));
         var pass = new QuotaPass([.. toPlace.Select(p => p.Claim)]);
         (bool placed, bool uncertain) = (false, false);
         try
@@ -519,9 +554,10 @@ internal sealed class ClaimController(
             (placed, uncertain) = (written is not null, false);
             _placements.WithLabels(placed ? "placed" : "lost").Inc();
         }
-        catch (PlacementConflictException)
+        catch (PlacementConflictException conflict)
         {
             uncertain = false;
+            span.Fail("Conflict", conflict.Message);
             _placements.WithLabels("conflict").Inc();
         }
         finally
@@ -583,6 +619,8 @@ internal sealed class ClaimController(
         // Of a claim whose pod is there kube-scheduler takes the node at once.
         if (!ClaimStatus.Same(claim.Status, status) && LeftUnsaid(claim, "") is { } soon)
             return ReconciliationResult.After(soon);
+        if (!ClaimStatus.Same(claim.Status, status))
+            Tell("offered");
         await WriteStatusAsync(claim, status, ct);
         return ReconciliationResult.After(options.PendingRetry);
     }
@@ -611,6 +649,7 @@ internal sealed class ClaimController(
 
         // An offer that still names the node would be taken again.
         await dra.OfferAsync(toPlace.Claim, candidateNodes.Find(toPlace, onlyNode).Without(taken), ct);
+        Tell("refused", reason, message);
         events.Warning(toPlace.Claim, reason, $"node {taken ?? "?"}, which kube-scheduler took, can't serve it: {message}", "Place");
         await dra.RefuseAsync(allocated, reason, message, ct);
         return ReconciliationResult.Done; // kube-scheduler takes back its allocation, which brings the claim here again
@@ -655,7 +694,11 @@ internal sealed class ClaimController(
         DateTimeOffset now = time.GetUtcNow();
         PassthroughClaimStatus status = ClaimStatus.Pending(claim, reason, message, now);
         if (claim.Status.Reason(Conditions.Scheduled) != reason)
+        {
+            Tell("pending", reason, message);
             events.Warning(claim, reason, message, "Place");
+        }
+
         // A change that makes room wakes it; refusals end by themselves.
         TimeSpan until = (status.Refusals ?? [])
             .Where(r => r.IsInForce(now))
@@ -740,6 +783,8 @@ internal sealed class ClaimController(
 
         await RemoveFinalizerAsync(claim, ct);
         log.LogInformation("claim {Claim}: released", EntityKey.Of(claim));
+        DateTime now = time.GetUtcNow().UtcDateTime;
+        claim.Tell(ClaimTrace.Releasing, claim.Metadata.DeletionTimestamp ?? now, now, claim.Status);
         if (claim.Status?.NodeName is { Length: > 0 } host)
             events.Normal(claim, "Released", $"its devices on node {host} are let go, and the claim goes", "Release");
         Forget(uid);
@@ -830,6 +875,7 @@ internal sealed class ClaimController(
 
     private void Forget(string uid)
     {
+        _times.Forget(uid);
         _pended.TryRemove(uid, out _);
         _passing.TryRemove(uid, out _);
         _waits.TryRemove(uid, out _);

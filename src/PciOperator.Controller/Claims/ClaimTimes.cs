@@ -1,5 +1,7 @@
+using System.Collections.Concurrent;
 using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Core;
 using PciOperator.Kubernetes;
 using Prometheus;
 
@@ -7,7 +9,8 @@ namespace PciOperator.Controller;
 
 /// <summary>
 /// How long the steps of claims' ways take. A step is counted when the status that says it first was written, which one controller of several
-/// can do, once: one that starts anew counts nothing again. Times are those of objects and conditions, in whole seconds.
+/// can do, once: one that starts anew counts nothing again. Times are those of objects and conditions, in whole seconds. In a claim's trace
+/// they are the root and its first spans.
 /// </summary>
 internal sealed class ClaimTimes
 {
@@ -15,6 +18,9 @@ internal sealed class ClaimTimes
     private readonly Histogram _placed;
     private readonly Histogram _ready;
     private readonly Histogram _inUse;
+
+    // Claims whose trace has its root, while somebody listens: one that loses its node becomes ready once more.
+    private readonly ConcurrentDictionary<string, bool> _rooted = new();
 
     public ClaimTimes(CollectorRegistry metrics, TimeProvider time)
     {
@@ -48,7 +54,10 @@ internal sealed class ClaimTimes
         IReadOnlyList<V1Condition>? had = before.Status?.NodeName == node ? before.Status.Conditions : null;
         DateTime present = _time.GetUtcNow().UtcDateTime;
         if (had is null && now.Conditions.IsTrue(Conditions.Scheduled))
+        {
             _placed.Observe(Seconds(present - unsaid - ClaimStatus.WaitsSince(before)));
+            before.Tell(ClaimTrace.Placing, ClaimStatus.WaitsSince(before), present - unsaid, now);
+        }
 
         if (!now.Conditions.IsTrue(Conditions.Ready))
             return;
@@ -64,7 +73,13 @@ internal sealed class ClaimTimes
         if (becomesReady && !first)
             return;
         if (becomesReady)
-            _ready.Observe(had is null ? Seconds(unsaid) : Seconds(present - had.Find(Conditions.Scheduled)!.LastTransitionTime));
+        {
+            DateTime since = had is null ? present - unsaid : had.Find(Conditions.Scheduled)!.LastTransitionTime;
+            _ready.Observe(Seconds(present - since));
+            before.Tell(ClaimTrace.Preparing, since, present, now);
+            if (ClaimTrace.IsOn && _rooted.TryAdd(before.Metadata.Uid!, true))
+                before.Tell(ClaimTrace.Root, before.Metadata.CreationTimestamp ?? present, present, now);
+        }
 
         if (!now.Conditions.IsTrue(Conditions.InUse))
             return;
@@ -74,6 +89,9 @@ internal sealed class ClaimTimes
         else if (use?.Status != "True" && (use is null || use.LastTransitionTime <= ready!.LastTransitionTime))
             _inUse.Observe(Seconds(present - ready!.LastTransitionTime));
     }
+
+    /// <summary>A claim is gone.</summary>
+    public void Forget(string uid) => _rooted.TryRemove(uid, out _);
 
     private static double Seconds(TimeSpan time) => Math.Max(0, time.TotalSeconds);
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json;
 using PciOperator.Api;
 using PciOperator.Kubernetes;
@@ -92,6 +93,9 @@ internal sealed class PciNodeWriter(IEntityClient client, WatchCache<PciNode> no
             {
                 batch.ForEach(p => p.Done.TrySetException(error));
             }
+
+            // The next write is no part of the span in whose course the first was asked for.
+            Activity.Current = null;
         }
     }
 

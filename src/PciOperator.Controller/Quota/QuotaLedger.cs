@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using PciOperator.Api;
@@ -319,6 +320,9 @@ internal sealed class QuotaLedger
             {
                 batch.ForEach(a => a.Done.TrySetException(error));
             }
+
+            // The next write is no part of the span in whose course the first was asked for.
+            Activity.Current = null;
         }
     }
 

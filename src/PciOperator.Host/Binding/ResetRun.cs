@@ -16,10 +16,11 @@ internal sealed record ResetOutcome(JournalDevice Device, string? Method, IReadO
 }
 
 /// <summary>One try to reset, for who counts them.</summary>
+/// <param name="Device">What was reset; of a hot reset the device that needed it.</param>
 /// <param name="Method">The kernel's name of the method, or <c>vfio hot reset</c>.</param>
 /// <param name="Duration">How long it took, with the wait for the device's answer.</param>
 /// <param name="Worked">Whether the kernel did it and the device answered.</param>
-public sealed record ResetTry(string Method, TimeSpan Duration, bool Worked);
+public sealed record ResetTry(PciAddress Device, string Method, TimeSpan Duration, bool Worked);
 
 /// <summary>
 /// Resets the devices of one claim, each by the first method that works and is seen to have worked: the function's own methods (sysfs
@@ -220,7 +221,7 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
                     reached.Tried.Add(attempt.Tried[^1]);
             }
 
-            tried(new ResetTry(HotReset, time.GetElapsedTime(began), attempt.Method is not null));
+            tried(new ResetTry(device.Address, HotReset, time.GetElapsedTime(began), attempt.Method is not null));
         }
         catch (HostIoException e)
         {
@@ -252,7 +253,7 @@ internal sealed class ResetRun(IHostFileSystem files, BlockingWork work, TimePro
     {
         long began = time.GetTimestamp();
         bool worked = Perform(attempt, method, reset) && Settle(attempt, method);
-        tried(new ResetTry(method, time.GetElapsedTime(began), worked));
+        tried(new ResetTry(attempt.Device.Address, method, time.GetElapsedTime(began), worked));
         return worked;
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using PciOperator.Core;
 
 namespace PciOperator.Host;
@@ -64,11 +65,15 @@ internal sealed class BlockingWork : IDisposable
     /// </summary>
     public string? Purpose { get; set; }
 
-    public void Start(string name, Action body) =>
+    public void Start(string name, Action body)
+    {
+        // The thread may be one that another's span has left behind.
+        Activity? span = Activity.Current;
         WorkThread.Run(
             name,
             () =>
             {
+                Activity.Current = span;
                 try
                 {
                     body();
@@ -80,6 +85,7 @@ internal sealed class BlockingWork : IDisposable
                 }
             }
         );
+    }
 
     /// <summary>Lets time pass before something is tried or looked at again. No call of the kernel's is under way then.</summary>
     public void Pause(TimeSpan delay) => Task.Delay(delay, _time).GetAwaiter().GetResult();

@@ -1,5 +1,7 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using PciOperator.Core;
 using PciOperator.Host;
 
 namespace PciOperator.Kubelet;
@@ -30,6 +32,7 @@ internal sealed class ClaimHandout(
 {
     private const int AtOnce = 8;
     private const string Prepare = "prepare";
+    private const string Unprepare = "unprepare";
     private readonly ConcurrentDictionary<(string What, ClaimReference Claim), Work> _underWay = new();
     private readonly Turns _turns = new();
     private readonly SignalOfChange _changes = new();
@@ -46,7 +49,7 @@ internal sealed class ClaimHandout(
 
     /// <summary>Answers for each claim, by UID.</summary>
     public Task<IReadOnlyDictionary<string, HandoutAnswer>> UnprepareAsync(IEnumerable<ClaimReference> claims) =>
-        EachAsync(claims, "unprepare", UnprepareAsync);
+        EachAsync(claims, Unprepare, UnprepareAsync);
 
     /// <summary>
     /// Takes back whatever was handed out of a PassthroughClaim's devices: they go back to the host next. Done again it does nothing.
@@ -114,6 +117,34 @@ internal sealed class ClaimHandout(
     }
 
     private async Task<HandoutAnswer> RunAsync(
+        (string What, ClaimReference Claim) key,
+        Func<ClaimReference, CancellationToken, Task<HandoutAnswer>> work,
+        CancellationToken ct
+    )
+    {
+        using Activity? span = StartSpan(key.What == Prepare ? ClaimTrace.HandOut : ClaimTrace.TakeBack, key.Claim);
+        HandoutAnswer answer = await AnswerAsync(key, work, ct);
+        span?.SetTag(ClaimTrace.Devices, string.Join(',', prepared.Find(key.Claim.Uid)?.Devices.Select(d => d.Address) ?? []));
+        if (answer.Error is { } error)
+            span.Fail("NotHandedOut", error);
+        return answer;
+    }
+
+    /// <summary>In the trace of the PassthroughClaim whose devices a ResourceClaim has or is to get; of another there is no trace.</summary>
+    private Activity? StartSpan(string span, ClaimReference asked)
+    {
+        if (!ClaimTrace.IsOn)
+            return null;
+        string? held = prepared.Find(asked.Uid)?.ClaimUid;
+        OfferedClaim? offer = node.Offers?.FirstOrDefault(o =>
+            held is not null ? o.ClaimUid == held
+            : o.ResourceClaimUid is { } only ? only == asked.Uid
+            : (o.Namespace, o.Name) == (asked.Namespace, asked.Name)
+        );
+        return ClaimTrace.Start(span, held ?? offer?.ClaimUid, asked.Namespace, offer?.Name)?.SetTag(ClaimTrace.ResourceClaim, asked.Name);
+    }
+
+    private async Task<HandoutAnswer> AnswerAsync(
         (string What, ClaimReference Claim) key,
         Func<ClaimReference, CancellationToken, Task<HandoutAnswer>> work,
         CancellationToken ct

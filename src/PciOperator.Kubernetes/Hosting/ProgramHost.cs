@@ -32,6 +32,9 @@ public sealed record ProgramHostOptions
     /// <summary>How they are written.</summary>
     public LogFormat LogFormat { get; init; } = LogFormat.Json;
 
+    /// <summary>Whose spans are sent to a collector when the environment names one (<see cref="Traces"/>); null: nobody's.</summary>
+    public string? TraceSource { get; init; }
+
     /// <summary>JSON of the program's own kinds.</summary>
     public IJsonTypeInfoResolver? EntityTypes { get; init; }
 
@@ -68,6 +71,9 @@ public static class ProgramHost
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
         try
         {
+            using IDisposable? traces = options.TraceSource is { } source
+                ? Traces.Start(options.Name, options.Instance, source, log)
+                : null;
             KubernetesClientConfiguration configuration = options.Kubeconfig is { Length: > 0 } path
                 ? ClusterAccess.FromKubeconfig(path)
                 : ClusterAccess.Default();
