@@ -61,8 +61,9 @@ kubectl-pci: ## Publish the kubectl plugin as it ships: artifacts/publish/kubect
 	@tools/publish $(PLUGIN)
 	@ls -l artifacts/publish/kubectl-pci/kubectl-pci
 
-screenshots: ## Write the pictures of the page that docs/kubectl-pci.md shows (tests/browser/install-packages first)
+screenshots: ## Write the pictures in docs/images: of the page, and of the dashboard (tests/browser/install-packages and tests/vm/install-packages first)
 	@PCI_TEST_ALL=1 PCI_SCREENSHOTS=$(CURDIR)/docs/images tests/run tests/PciOperator.Cli.Tests -class '*ScreenshotTests'
+	@PCI_TEST_ALL=1 PCI_SCREENSHOTS=$(CURDIR)/docs/images tests/run tests/PciOperator.Tests -class '*DashboardTests'
 
 aot-proof: ## Prove under NativeAOT what the programs use or are about to: gRPC over a Unix socket; and say what the generic host costs
 	@tools/publish tests/AotProof aot-proof

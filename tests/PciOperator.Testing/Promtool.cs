@@ -16,7 +16,7 @@ public static class Promtool
     public static async Task<(int Code, string Text)> RunAsync(string? input, params string[] arguments)
     {
         using Process process = Process.Start(
-            new ProcessStartInfo(Find(), arguments)
+            new ProcessStartInfo(Find("promtool"), arguments)
             {
                 RedirectStandardInput = true,
                 RedirectStandardOutput = true,
@@ -32,14 +32,15 @@ public static class Promtool
         return (process.ExitCode, await output + await errors);
     }
 
-    private static string Find()
+    /// <summary>Where a program of Prometheus' is: <c>promtool</c>, or <c>prometheus</c>, which is beside it.</summary>
+    public static string Find(string program)
     {
         if (Environment.GetEnvironmentVariable("PCI_TEST_PROMTOOL") is { Length: > 0 } named)
-            return named;
+            return Path.Combine(Path.GetDirectoryName(Path.GetFullPath(named))!, program == "promtool" ? Path.GetFileName(named) : program);
         string? found = (Environment.GetEnvironmentVariable("PATH") ?? "")
             .Split(':')
-            .Select(folder => Path.Combine(folder, "promtool"))
-            .Prepend(Path.Combine(Kubectl.Repository, "artifacts", "prometheus", "usr", "bin", "promtool"))
+            .Select(folder => Path.Combine(folder, program))
+            .Prepend(Path.Combine(Kubectl.Repository, "artifacts", "prometheus", "usr", "bin", program))
             .FirstOrDefault(File.Exists);
         if (found is null)
             Requirement.IsMissing(HowTo);

@@ -42,6 +42,7 @@ public sealed class LabCluster : IAsyncDisposable
     /// <param name="installed">Everything in <c>config/</c> is applied by kubectl, and the programs are its service accounts.</param>
     /// <param name="restorable">The server's etcd can be put back (<see cref="Etcd"/>); it is away meanwhile, so the controller holds no
     /// lease.</param>
+    /// <param name="pods">Pods are scheduled and run, as far as devices go.</param>
     /// <param name="log">Where the programs log; null: nowhere, or as LAB_LOG says.</param>
     /// <param name="start">Starts the API server; null: as the others say.</param>
     /// <param name="install">What <paramref name="installed"/> does instead.</param>
@@ -50,6 +51,7 @@ public sealed class LabCluster : IAsyncDisposable
         bool controller = true,
         bool installed = false,
         bool restorable = false,
+        bool pods = false,
         ILogger? log = null,
         Func<Task<TestApiServer>>? start = null,
         Func<TestApiServer, Task>? install = null
@@ -77,6 +79,7 @@ public sealed class LabCluster : IAsyncDisposable
         {
             Log = log ?? logs.CreateLogger("lab"),
             Controller = Quick with { LeaderElect = installed && !restorable },
+            RunsPods = pods,
         };
         if (installed)
         {

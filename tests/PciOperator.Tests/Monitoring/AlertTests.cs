@@ -4,7 +4,8 @@ using PciOperator.Testing;
 namespace PciOperator.Tests.Monitoring;
 
 /// <summary>Each alert fires when what it is for happens, and not before, by what the real programs show.</summary>
-public sealed partial class AlertTests(MonitoringLab lab) : IClassFixture<MonitoringLab>
+[Collection(MonitoringLab.Shared)]
+public sealed partial class AlertTests(MonitoringLab lab)
 {
     private const int TwoHours = 120;
     private const string CacheStale = "PciControllerCacheStale";

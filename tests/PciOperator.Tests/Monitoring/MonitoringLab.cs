@@ -1,6 +1,10 @@
+using k8s.Models;
 using PciOperator.Api;
+using PciOperator.Controller;
 using PciOperator.Core;
+using PciOperator.Kubernetes;
 using PciOperator.Sandbox.Hosts;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests.Monitoring;
 
@@ -10,6 +14,9 @@ namespace PciOperator.Tests.Monitoring;
 /// </summary>
 public sealed class MonitoringLab : IAsyncLifetime
 {
+    /// <summary>The tests that look at one lab.</summary>
+    public const string Shared = "monitoring";
+
     private const string Drive = "0000:23:00.0";
     private const string Port = "0000:22:00.0";
     private readonly Gate _gate = new();
@@ -19,6 +26,9 @@ public sealed class MonitoringLab : IAsyncLifetime
 
     internal IReadOnlyList<Scrape> Troubled { get; private set; } = [];
 
+    /// <summary>What was shown after each step on the way there, with the leader there.</summary>
+    internal List<IReadOnlyList<Scrape>> Looks { get; } = [];
+
     internal IReadOnlyList<Scrape> Leaderless { get; private set; } = [];
 
     /// <summary>The administrator's kubeconfig of the troubled cluster.</summary>
@@ -26,7 +36,7 @@ public sealed class MonitoringLab : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        _lab = await LabCluster.StartAsync(real: false, controller: false);
+        _lab = await LabCluster.StartAsync(real: false, controller: false, pods: true);
         Func<Task> stop = _lab.Cluster.StartController(LabCluster.Quick with { LeaderElect = true });
         await _lab.WithNodesAsync(5);
         await _lab.ApplyAsync(OncePerGuest);
@@ -36,20 +46,75 @@ public sealed class MonitoringLab : IAsyncLifetime
         await _lab.Cluster.Nodes["node-4"].StopAgentAsync();
         await _lab.Cluster.Nodes["node-4"].StartAgentAsync();
         await AgentReadyAsync("node-4");
+        Looks.Add(await ScrapeAsync());
         foreach (int node in (int[])[1, 2, 4, 5])
+        {
             await ReadyOnAsync($"disk-{node}", "nvme:1", $"node-{node}");
-        await ReadyOnAsync("vf", "a1:2", "node-2");
-        await ReleaseAsync("vf");
-        Well = await ScrapeAsync();
+            Looks.Add(await ScrapeAsync());
+        }
+
+        await RunVmAsync();
+        Looks.Add(Well = await ScrapeAsync());
 
         await BreakAsync();
-        Troubled = await ScrapeAsync();
+        Looks.Add(Troubled = await ScrapeAsync());
 
         await stop();
         Leaderless = await ScrapeAsync();
     }
 
     public ValueTask DisposeAsync() => _lab.DisposeAsync();
+
+    /// <summary>A VM gets two VFs, somebody else who asks for them does not, and it ends.</summary>
+    private async Task RunVmAsync()
+    {
+        await _lab.ClaimAsync(
+            "vm",
+            "a1:2",
+            s =>
+            {
+                s.NodeName = "node-2";
+                s.Delivery = Delivery.DRA;
+            }
+        );
+        PassthroughClaim claim = await _lab.ReadyAsync("vm");
+        Looks.Add(await ScrapeAsync());
+        await _lab.ApplyAsync(Pod("vm"));
+        await _lab.UntilAsync("claim vm to be in use", () => _lab.GetAsync("vm"), c => c.Status!.Conditions.IsTrue(Conditions.InUse));
+        Looks.Add(await ScrapeAsync());
+
+        await _lab.ApplyAsync(Thief);
+        V1ResourceSlice slice = (await _lab.Client.GetAsync<V1ResourceSlice>(ResourceObjects.SliceName(claim.Metadata.Uid!)))!;
+        await SchedulerWrites.AllocateAsync(_lab.Client, slice, "default", "thief", "node-2", pod: null);
+        await _lab.ApplyAsync(Pod("thief", "nodeName: node-2"));
+        await _lab.UntilAsync(
+            "the thief to be refused",
+            () => Scrape.OfAsync(_lab.Cluster.Nodes["node-2"].Metrics, "node-2", DateTimeOffset.UtcNow)!,
+            s => s!.Samples.Any(m => m.Name == "pcioperator_agent_refused_handouts_total" && m.Value > 0)
+        );
+        foreach (string pod in (string[])["thief", "vm"])
+            await _lab.Client.DeleteAsync<V1Pod>(pod, "default", new DeleteOptions { GracePeriodSeconds = 0 });
+        await _lab.Client.DeleteAsync<Resourcev1ResourceClaim>("thief", "default");
+        await ReleaseAsync("vm");
+    }
+
+    private static string Pod(string name, string spec = "") =>
+        $$"""
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: {{name}}, namespace: default}
+            spec:
+              {{spec}}
+              resourceClaims: [{name: devices, resourceClaimName: {{name}}}]
+              containers: [{name: compute, image: i, resources: {claims: [{name: devices}]} }]
+            """;
+
+    private const string Thief = """
+        apiVersion: resource.k8s.io/v1
+        kind: ResourceClaim
+        metadata: {name: thief, namespace: default}
+        spec: {devices: {requests: [{name: r0-0, exactly: {deviceClassName: pcioperator.io}}]}}
+        """;
 
     private async Task BreakAsync()
     {
@@ -59,6 +124,7 @@ public sealed class MonitoringLab : IAsyncLifetime
             "node-1",
             n => n.Status!.Devices!.Any(d => d.State == DeviceState.Removed) && Has(n, HoldingState.Stuck, "DeviceGone")
         );
+        Looks.Add(await ScrapeAsync());
 
         // A port comes back with half its lanes, and another reports a fatal error. Uevents tell nothing of either: a look at everything does.
         SimulatedHost second = _lab.Host("node-2");
@@ -68,6 +134,7 @@ public sealed class MonitoringLab : IAsyncLifetime
             second.Change("0000:21:00.0", f => f.Errors!.Fatal = 1);
         });
         await UntilAsync("node-2", n => HasProblem(n, "LinkDegraded") && HasProblem(n, "AerErrors"));
+        Looks.Add(await ScrapeAsync());
 
         // A drive that no reset works on, where one is required; and a port that was for one guest alone.
         _lab.Host("node-3")
@@ -83,29 +150,36 @@ public sealed class MonitoringLab : IAsyncLifetime
             );
         await OnAsync("unclean", "nvme:1", "node-3");
         await UntilAsync("node-3", n => IsWithheld(n, WithheldWords.NoReset));
+        Looks.Add(await ScrapeAsync());
         await ReadyOnAsync("guest", "x520:1", "node-3");
+        Looks.Add(await ScrapeAsync());
         await ReleaseAsync("guest");
         await UntilAsync("node-3", n => IsWithheld(n, WithheldWords.UsedOnce));
+        Looks.Add(await ScrapeAsync());
 
         // A VM goes on with a device whose claim is deleted: that is waited for, and nobody is to be told.
         string opened = (await _lab.Client.GetAsync<PciNode>("node-2"))!.Status!.Assignments!.Single().Devices!.Single().DeviceNode!;
         second.StartProcess("qemu-system-x86", opened);
         await _lab.DeleteAsync("disk-2");
         await UntilAsync("node-2", n => Has(n, HoldingState.Releasing, "InUse"));
+        Looks.Add(await ScrapeAsync());
 
         // An agent that hears and can't answer, and is given a claim.
         _gate.Shut();
         await OnAsync("unbound", "x520:1", "node-4");
         await _lab.UntilAsync("claim unbound to be placed", () => _lab.GetAsync("unbound"), c => c.Status?.Phase == ClaimPhase.Claimed);
+        Looks.Add(await ScrapeAsync());
 
         // An agent that is gone while a claim of its node is deleted.
         await _lab.Cluster.Nodes["node-5"].StopAgentAsync();
         await _lab.DeleteAsync("disk-5");
         await _lab.UntilAsync("claim disk-5 to be released", () => _lab.GetAsync("disk-5"), c => c.Status?.Phase == ClaimPhase.Releasing);
+        Looks.Add(await ScrapeAsync());
 
         // More than there is.
         await _lab.ClaimAsync("waits", "nvme:2");
         await _lab.PendingAsync("waits", "0/5 nodes");
+        Looks.Add(await ScrapeAsync());
 
         // What no program of ours can read.
         using System.Text.Json.JsonDocument odd = await _lab.Client.SendRawAsync(
@@ -204,3 +278,7 @@ public sealed class MonitoringLab : IAsyncLifetime
         }
     }
 }
+
+/// <summary>One lab for all who only look at it.</summary>
+[CollectionDefinition(MonitoringLab.Shared)]
+public sealed class MonitoringCollection : ICollectionFixture<MonitoringLab>;

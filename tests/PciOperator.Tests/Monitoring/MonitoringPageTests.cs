@@ -6,7 +6,8 @@ using PciOperator.Testing;
 namespace PciOperator.Tests.Monitoring;
 
 /// <summary>docs/monitoring.md and docs/runbook.md: tables are what the programs show and the rules say; commands are run. PCI_GOLDEN=1 writes the tables.</summary>
-public sealed partial class MonitoringPageTests(MonitoringLab lab) : IClassFixture<MonitoringLab>
+[Collection(MonitoringLab.Shared)]
+public sealed partial class MonitoringPageTests(MonitoringLab lab)
 {
     private static readonly string Page = Path.Combine(Kubectl.Repository, "docs", "monitoring.md");
     private static readonly string Runbook = Path.Combine(Kubectl.Repository, "docs", "runbook.md");
