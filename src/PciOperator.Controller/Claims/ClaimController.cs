@@ -539,6 +539,8 @@ internal sealed class ClaimController(
         try
         {
             pass = await quotas.ReserveAsync(pass.Claims, decision.Node!, ct);
+            if (pass.IsBusy)
+                span.Drop();
             if (!pass.IsGranted)
                 return (false, pass);
             uncertain = true;

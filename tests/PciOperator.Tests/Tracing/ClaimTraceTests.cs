@@ -26,24 +26,16 @@ public sealed partial class ClaimTraceTests
     {
         await using Collector collector = await Collector.StartAsync();
         using IDisposable traces = Listen(collector.Endpoint);
-        await using SandboxCluster cluster = await SandboxCluster.StartAsync(
-            new SandboxClusterOptions
-            {
-                Log = NullLogger.Instance,
-                RunsPods = true,
-                Controller = LabCluster.Quick with { DefaultDelivery = null },
-            }
-        );
-        cluster.StartController();
-        await cluster.AddNodeAsync("node-1", LabHosts.Create(1), LabHosts.Labels(1));
-        foreach (string sample in new[] { "device-specs", "aliases" })
-            await ApplyAsync(await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "samples", sample + ".yaml")));
-        await ApplyAsync(
+        await using LabCluster lab = await LabCluster.StartAsync(real: false, pods: true);
+        await lab.WithNodesAsync(1);
+        await lab.WithSamplesAsync();
+        SandboxCluster cluster = lab.Cluster;
+        await lab.ApplyAsync(
             """
             apiVersion: pcioperator.io/v1alpha1
             kind: PassthroughClaim
             metadata: {name: c, namespace: default}
-            spec: {requests: [{name: nic, alias: a1, count: 2}, {name: disk, alias: nvme}]}
+            spec: {delivery: DRA, requests: [{name: nic, alias: a1, count: 2}, {name: disk, alias: nvme}]}
             ---
             apiVersion: v1
             kind: Pod
@@ -92,9 +84,9 @@ public sealed partial class ClaimTraceTests
         Assert.Contains(requests, s => s.Name == "PATCH" && ParentOf(s).Name == ClaimTrace.Assign);
         Assert.All(requests, s => Assert.Contains(s.Name, new[] { "GET", "PATCH", "PUT", "POST", "DELETE" }));
         Assert.Equal(trace.Count, trace.DistinctBy(s => s.SpanId).Count());
-        Assert.All(trace, s => Assert.Null(s.Error));
-        ReceivedSpan placed = Assert.Single(trace, s => s.Name == ClaimTrace.Place);
-        Assert.Equal("placed", placed.Attributes["pcioperator.outcome"]);
+        // A kubelet may ask too early, and of two writes one may come late: those are tried again.
+        Assert.All(trace.Where(s => OfWork().IsMatch(s.Name)), s => Assert.Null(s.Error));
+        Assert.Contains(trace, s => s.Name == ClaimTrace.Place && s.Attributes["pcioperator.outcome"] == "placed");
         ReceivedSpan prepared = trace.First(s => s.Name == ClaimTrace.Prepare);
         Assert.Equal(("prepared", "node-1"), (prepared.Attributes["pcioperator.outcome"], prepared.Attributes["k8s.node.name"]));
         Assert.True(root.Start <= prepared.Start && prepared.End <= root.End.AddSeconds(1));
@@ -117,7 +109,6 @@ public sealed partial class ClaimTraceTests
         );
 
         ReceivedSpan ParentOf(ReceivedSpan span) => Assert.Single(trace, s => s.SpanId == span.ParentId);
-        Task ApplyAsync(string yaml) => Manifests.ApplyAsync(cluster.Client, yaml);
     }
 
     [Fact]
@@ -266,6 +257,9 @@ public sealed partial class ClaimTraceTests
 
     [GeneratedRegex(@"^(claim|controller|agent|kubelet)\.[a-z]+$")]
     private static partial Regex SpanName();
+
+    [GeneratedRegex("^(claim|agent)")]
+    private static partial Regex OfWork();
 
     [GeneratedRegex(@"^\| `((?:claim|controller|agent|kubelet)(?:\.[a-z]+)?)` \|", RegexOptions.Multiline)]
     private static partial Regex Row();
