@@ -112,7 +112,7 @@ public class FuzzTests
     {
         int accepted = 0;
         int refused = 0;
-        inputs = TestScope.Cases(inputs, 20);
+        inputs = TestScope.Cases(inputs, 40);
         int first = TestScope.All ? 0 : TestScope.Seed * 1000;
         Parallel.For(
             0,

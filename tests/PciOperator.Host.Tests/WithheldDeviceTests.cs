@@ -149,9 +149,9 @@ public class WithheldDeviceTests(ITestOutputHelper output)
                     foreach (bool before in new[] { false, true })
                     {
                         for (
-                            int index = TestScope.First(5);
+                            int index = TestScope.First(10);
                             await CrashAt(devices, index, before, again, reboot, failing);
-                            index = TestScope.Next(index, 5)
+                            index = TestScope.Next(index, 10)
                         )
                         {
                             points++;
@@ -162,7 +162,7 @@ public class WithheldDeviceTests(ITestOutputHelper output)
         }
 
         output.WriteLine($"{points} crashes");
-        Assert.True(points > TestScope.Cases(100, 6), $"{points} crashes");
+        Assert.True(points > TestScope.Cases(100, 12), $"{points} crashes");
     }
 
     private static async Task<bool> CrashAt(string[] devices, int index, bool before, bool again, bool reboot, bool failing)

@@ -2,6 +2,7 @@ using k8s.Models;
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Host;
+using PciOperator.Kubernetes;
 
 namespace PciOperator.Tests;
 
@@ -63,8 +64,7 @@ public sealed class AgentChecksTests
     {
         await using LabCluster lab = await LabAsync();
         Assert.Equal(HoldingState.Prepared, (await AssignAsync(lab, [Rule("nic", "10c9")], Igb)).State);
-        PciNode node = (await lab.Client.GetAsync<PciNode>(Node))!;
-        await lab.Client.UpdateAsync(node with { Spec = node.Spec with { Rules = [] } });
+        await lab.Client.PatchAsync<PciNode>(Node, null, EntityPatch.Merge("""{"spec":{"rules":[]}}"""));
         await lab.UntilAsync(
             "the agent to see that",
             () => lab.Client.GetAsync<PciNode>(Node),

@@ -13,7 +13,7 @@ public sealed class SandboxOneTimeUseTests : OneTimeUseTests
 }
 
 /// <summary>Against a real one, with the service accounts' rights alone.</summary>
-[Turns(3)]
+[Turns(6)]
 public sealed class InstalledOneTimeUseTests : OneTimeUseTests
 {
     protected override Task<LabCluster> StartAsync(bool controller) => LabCluster.StartAsync(real: true, controller, installed: true);
