@@ -91,6 +91,22 @@ public class NumaTests
     {
         Assert.Equal([2, 3], Served(Node(0, 2, 3), Ask(NumaPolicy.Socket, 2, GuestNuma.Unknown)).NumaNodes);
         Assert.Equal("fail NUMA policy socket", Refused(Node(0, 2), Ask(NumaPolicy.Socket, 2, GuestNuma.Unknown)).Text);
+        // One node of it, where that can be.
+        Assert.Equal([1], Served(Node(0, 1, 1), Ask(NumaPolicy.Socket, 2, GuestNuma.Unknown)).NumaNodes);
+        var near = Claim((Alias("a1", "8086:0001", policy: NumaPolicy.Socket), 1), (Alias("a2", "8086:0002"), 1)) with
+        {
+            GuestNuma = GuestNuma.Unknown,
+        };
+        var host = NodeInventory.Build(
+            "n",
+            [
+                Device("0000:01:00.0", "8086:0001", numa: 0),
+                Device("0000:02:00.0", "8086:0001", numa: 2),
+                Device("0000:03:00.0", "8086:0002", numa: 2),
+            ],
+            TwoSockets
+        );
+        Assert.Equal("0000:02:00.0 0000:03:00.0", Addresses(Served(host, near)));
     }
 
     [Fact]

@@ -61,13 +61,22 @@ internal readonly ref struct NodeSolver
     public Fit SolveWithin()
     {
         int preferred = _plan.Guest.Kind == GuestNumaKind.None ? 0 : _plan.Preferred;
-        bool nearest = _plan.Guest.Kind == GuestNumaKind.Unknown && _plan.Legacy != 0;
+        int nearest = _plan.Guest.Kind == GuestNumaKind.Unknown ? _plan.Legacy | _plan.Socket : 0;
         bool ignored = false;
         // Most claims get all that they would like at the first try; where that is hard to tell, a quarter of the bound is spent on it.
         _scratch.Allow(_scratch.Left / 4);
         // For a guest that may go anywhere, devices on one node are better, asked for or not.
-        if (nearest && Attempt(preferred | _plan.Legacy, preferred, ref ignored) is { Served: true } together)
+        if (nearest != 0 && Attempt(preferred | nearest, preferred, ref ignored) is { Served: true } together)
             return together;
+        if (
+            (nearest & _plan.Socket) != 0
+            && (nearest & _plan.Legacy) != 0
+            && Attempt(preferred | _plan.Legacy, preferred, ref ignored) is { Served: true } near
+        )
+        {
+            return near;
+        }
+
         if (preferred != 0 && Attempt(preferred, preferred, ref ignored) is { Served: true } whole)
             return whole;
         // Without any preference the claim asks for least: what can't be served so can't be served at all.
@@ -172,7 +181,7 @@ internal readonly ref struct NodeSolver
             {
                 bool here = n == guestNode;
                 bool socket = here || (guestNode >= 0 && !_shape.SocketUnknown && _shape.Sockets[n] == _shape.Sockets[guestNode]);
-                _numaMasks[n + 1] = here ? _plan.All : anywhere | (socket ? _plan.Socket : 0);
+                _numaMasks[n + 1] = here ? _plan.All : anywhere | (socket ? _plan.Socket & ~strict : 0);
             }
 
             return;
