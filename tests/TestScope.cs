@@ -39,7 +39,10 @@ internal static class TestScope
     /// <summary>The point after one: the next, or the next of this share.</summary>
     public static int Next(int point, int parts) => point + (All ? 1 : parts);
 
-    /// <summary>All items, or each so manieth, from the seed's on.</summary>
+    /// <summary>
+    /// All items, or each so manieth, from the seed's on. Where tests take turns, too (<c>[Turns]</c>), the two numbers must have no divisor in
+    /// common, or some items never meet their turn.
+    /// </summary>
     public static IReadOnlyList<T> Share<T>(IReadOnlyList<T> items, int parts) =>
         All ? items : [.. items.Where((_, i) => (i + Seed) % parts == 0)];
 

@@ -93,7 +93,7 @@ public class NumaTests
         Assert.Equal("fail NUMA policy socket", Refused(Node(0, 2), Ask(NumaPolicy.Socket, 2, GuestNuma.Unknown)).Text);
         // One node of it, where that can be.
         Assert.Equal([1], Served(Node(0, 1, 1), Ask(NumaPolicy.Socket, 2, GuestNuma.Unknown)).NumaNodes);
-        var near = Claim((Alias("a1", "8086:0001", policy: NumaPolicy.Socket), 1), (Alias("a2", "8086:0002"), 1)) with
+        ClaimRequirements near = Claim((Alias("a1", "8086:0001", policy: NumaPolicy.Socket), 1), (Alias("a2", "8086:0002"), 1)) with
         {
             GuestNuma = GuestNuma.Unknown,
         };

@@ -15,7 +15,7 @@ namespace PciOperator.Tests;
 /// again and again as a real one does: every claim is answered in the end, always the same, what is on disk is whole at every moment and gone
 /// afterwards, and no device is handed out twice.
 /// </summary>
-[Turns(4, first: 1)]
+[Turns(9, first: 1)]
 public sealed class HandoutKillTests(ITestOutputHelper output)
 {
     private static readonly string[] HandedOut = ["checkpoint", "metadata", "CDI of metadata", "CDI of devices", "allocation"];

@@ -12,7 +12,7 @@ namespace PciOperator.Tests;
 /// kill -9 of the controller and of the agent, as processes, before and after each write and API call of a claim's life: the
 /// claim becomes Ready and goes all the same, no device has two owners, and none is stranded.
 /// </summary>
-[Turns(4)]
+[Turns(5)]
 public sealed class KillTests(ITestOutputHelper output)
 {
     private const string Node = "node-1";

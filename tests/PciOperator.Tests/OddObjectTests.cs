@@ -12,7 +12,7 @@ public sealed class SandboxOddObjectTests : OddObjectTests
 }
 
 /// <summary>The same against a real one.</summary>
-[Turns(4)]
+[Turns(6)]
 public sealed class RealOddObjectTests : OddObjectTests
 {
     protected override bool Real => true;

@@ -24,7 +24,7 @@ namespace PciOperator.Tests;
 /// there: who reads the log, or sees that the pod isn't Ready, knows what to add to which role; and a permission whose lack the programs
 /// didn't notice would let the life go by, which fails.
 /// </remarks>
-[Turns(3)]
+[Turns(4)]
 public sealed class PermissionTests : IAsyncLifetime
 {
     private const string Controller = "system:serviceaccount:pcioperator-controller:pcioperator-controller";
@@ -119,7 +119,7 @@ public sealed class PermissionTests : IAsyncLifetime
         Assert.Equal([], all.Where(p => !_uses.HasUsed(p)).Select(p => p.ToString()));
 
         int number = 0;
-        foreach (Permission taken in TestScope.Share(all, 40))
+        foreach (Permission taken in TestScope.Share(all, 41))
         {
             IAsyncDisposable back = await _permissions.WithoutAsync(taken);
             _uses.Clear();

@@ -16,7 +16,7 @@ namespace PciOperator.Tests;
 /// One object of a kind with whatever a real API server stores stops nothing: the others' claims are served meanwhile, and after
 /// controllers and agents have listed all of it.
 /// </summary>
-[Turns(10)]
+[Turns(15)]
 public sealed class PoisonTests(ITestOutputHelper output)
 {
     private const string Poisoned = "poison";

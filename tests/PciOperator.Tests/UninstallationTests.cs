@@ -68,7 +68,7 @@ public sealed class UninstallationTests
         await UninstallAsync();
         Assert.Equal([], all.Where(p => !uses.HasUsed(p)).Select(p => p.ToString()));
         Assert.NotEmpty(all);
-        foreach (Permission taken in TestScope.Share(all, 6))
+        foreach (Permission taken in TestScope.Share(all, 7))
         {
             foreach (string crd in SandboxCrds.All)
                 await Manifests.InstallCrdAsync(lab.Client, crd);

@@ -1,17 +1,19 @@
 using PciOperator.Api;
 using PciOperator.Core;
 using PciOperator.Sandbox.Hosts;
+using PciOperator.Testing;
 
 namespace PciOperator.Tests;
 
 /// <summary>A card without ACS above it, whose PF and VFs are one IOMMU group, from its spec to a claim's release.</summary>
+[Turns(3)]
 public sealed class WholeGroupTests
 {
     private const string Node = "node-1";
     private const string Pf = "0000:82:00.0";
     private const string FirstVf = "0000:82:02.0";
 
-    [Theory]
+    [TurnTheory]
     [InlineData(null)]
     [InlineData(2)]
     public async Task The_PF_is_served_without_its_VFs_and_these_are_never_offered(int? numVfs)

@@ -13,7 +13,7 @@ using PciOperator.Testing;
 namespace PciOperator.Tests.Docs;
 
 /// <summary>docs/gitops.md: what Argo CD and Flux see of our objects, its commands, and the manifests of config/gitops. PCI_GOLDEN=1 writes its table.</summary>
-[Turns(3)]
+[Turns(6)]
 public sealed class GitOpsTests
 {
     private const string File = "docs/gitops.md";

@@ -74,13 +74,11 @@ public sealed partial class MonitoringPageTests(MonitoringLab lab)
         }
     }
 
+    public static TheoryData<string> Pages =>
+        [.. TestScope.Share(["runbook.md", "monitoring.md", "troubleshooting.md", "concepts.md", "numa-and-groups.md", "sriov.md"], 3)];
+
     [Theory]
-    [InlineData("runbook.md")]
-    [InlineData("monitoring.md")]
-    [InlineData("troubleshooting.md")]
-    [InlineData("concepts.md")]
-    [InlineData("numa-and-groups.md")]
-    [InlineData("sriov.md")]
+    [MemberData(nameof(Pages))]
     public async Task The_commands_of_a_page_run_in_the_cluster_where_the_alerts_fire(string page)
     {
         string text = await File.ReadAllTextAsync(Path.Combine(Kubectl.Repository, "docs", page));
