@@ -52,6 +52,9 @@ public sealed partial record PassthroughClaimSpec
     [Required, Items(1, 8), ListMapKeys("name")]
     public IReadOnlyList<ClaimRequest> Requests { get; set; } = [];
 
+    /// <summary>The requests as Nova's flavors write them: <c>a1:2,a2:1</c>.</summary>
+    public string RequestsToNova() => string.Join(',', Requests.Select(r => $"{r.Alias}:{r.Count}"));
+
     /// <summary>The NUMA policy of every request that has none of its own; it overrides the aliases', as a flavor's does.</summary>
     public NumaPolicy? NumaPolicy { get; set; }
 

@@ -1,5 +1,3 @@
-using System.Formats.Tar;
-using System.IO.Compression;
 using System.Net;
 using System.Text;
 using System.Text.Json.Nodes;
@@ -363,16 +361,7 @@ public sealed class OwnLabTests : IAsyncDisposable
         Assert.Equal(ExitCodes.Ok, said.Code);
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file));
 
-        var entries = new Dictionary<string, string>();
-        await using (var unpacked = new GZipStream(File.OpenRead(file), CompressionMode.Decompress))
-        {
-            using var archive = new TarReader(unpacked);
-            while (archive.GetNextEntry() is { } entry)
-            {
-                using var text = new StreamReader(entry.DataStream ?? Stream.Null);
-                entries[entry.Name] = await text.ReadToEndAsync(TestContext.Current.CancellationToken);
-            }
-        }
+        IReadOnlyDictionary<string, string> entries = await Bundle.ReadAsync(file);
 
         Assert.Contains("\"evil\"", entries["pci-collect/passthroughclaims.json"], StringComparison.Ordinal);
         Assert.Contains("0000:21:00.0", entries["pci-collect/pcinodes.json"], StringComparison.Ordinal);

@@ -1,5 +1,3 @@
-using System.Formats.Tar;
-using System.IO.Compression;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging.Abstractions;
 using PciOperator.Sandbox.Cluster;
@@ -135,16 +133,7 @@ public sealed class VmCommandTests : IAsyncLifetime
         string file = Path.Combine(_folder, "bundle.tar.gz");
         Said said = await RunAsync(_cluster.KubeconfigText!, "collect", "--file", file);
         Assert.Equal(ExitCodes.Ok, said.Code);
-        var entries = new Dictionary<string, string>();
-        await using (var unpacked = new GZipStream(File.OpenRead(file), CompressionMode.Decompress))
-        {
-            using var archive = new TarReader(unpacked);
-            while (archive.GetNextEntry() is { } entry)
-            {
-                using var text = new StreamReader(entry.DataStream ?? Stream.Null);
-                entries[entry.Name] = await text.ReadToEndAsync(TestContext.Current.CancellationToken);
-            }
-        }
+        IReadOnlyDictionary<string, string> entries = await Bundle.ReadAsync(file);
 
         Assert.Contains("\"visoin\"", entries["pci-collect/virtualmachines.json"], StringComparison.Ordinal);
         Assert.Contains("\"Scheduling\"", entries["pci-collect/virtualmachineinstances.json"], StringComparison.Ordinal);

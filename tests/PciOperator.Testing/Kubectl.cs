@@ -30,12 +30,23 @@ public static class Kubectl
     {
         if (!IsThere)
             Requirement.IsMissing("kubectl is not on the PATH.");
+        return await TryProgramAsync("kubectl", kubeconfigText, input, arguments);
+    }
+
+    /// <summary>Runs any program that reads KUBECONFIG as kubectl does; its exit code and all that it printed.</summary>
+    public static async Task<(int Code, string Text)> TryProgramAsync(
+        string program,
+        string kubeconfigText,
+        string? input,
+        params string[] arguments
+    )
+    {
         DirectoryInfo folder = Directory.CreateTempSubdirectory("pcioperator-kubectl-");
         try
         {
             string kubeconfig = Path.Combine(folder.FullName, "kubeconfig");
             await File.WriteAllTextAsync(kubeconfig, kubeconfigText);
-            var start = new ProcessStartInfo("kubectl", arguments)
+            var start = new ProcessStartInfo(program, arguments)
             {
                 RedirectStandardInput = true,
                 RedirectStandardOutput = true,

@@ -39,37 +39,28 @@ public sealed class TurnsAttribute(int parts, int first = 0) : Attribute, ITrait
 }
 
 /// <summary>A theory of a class that may have <see cref="TurnsAttribute"/>: all its cases have the same turn.</summary>
-[XunitTestCaseDiscoverer(typeof(Discoverer))]
+[XunitTestCaseDiscoverer(typeof(TurnDiscoverer<TheoryDiscoverer>))]
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class TurnTheoryAttribute([CallerFilePath] string? sourceFilePath = null, [CallerLineNumber] int sourceLineNumber = -1)
-    : TheoryAttribute(sourceFilePath, sourceLineNumber)
-{
-    private sealed class Discoverer : IXunitTestCaseDiscoverer
-    {
-        private readonly TheoryDiscoverer _all = new();
-
-        public ValueTask<IReadOnlyCollection<IXunitTestCase>> Discover(
-            ITestFrameworkDiscoveryOptions discoveryOptions,
-            IXunitTestMethod testMethod,
-            IFactAttribute factAttribute
-        ) => TurnsAttribute.Includes(testMethod) ? _all.Discover(discoveryOptions, testMethod, factAttribute) : new([]);
-    }
-}
+    : TheoryAttribute(sourceFilePath, sourceLineNumber);
 
 /// <summary>A test of a class that may have <see cref="TurnsAttribute"/>.</summary>
-[XunitTestCaseDiscoverer(typeof(Discoverer))]
+[XunitTestCaseDiscoverer(typeof(TurnDiscoverer<FactDiscoverer>))]
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class TurnFactAttribute([CallerFilePath] string? sourceFilePath = null, [CallerLineNumber] int sourceLineNumber = -1)
-    : FactAttribute(sourceFilePath, sourceLineNumber)
-{
-    private sealed class Discoverer : IXunitTestCaseDiscoverer
-    {
-        private readonly FactDiscoverer _all = new();
+    : FactAttribute(sourceFilePath, sourceLineNumber);
 
-        public ValueTask<IReadOnlyCollection<IXunitTestCase>> Discover(
-            ITestFrameworkDiscoveryOptions discoveryOptions,
-            IXunitTestMethod testMethod,
-            IFactAttribute factAttribute
-        ) => TurnsAttribute.Includes(testMethod) ? _all.Discover(discoveryOptions, testMethod, factAttribute) : new([]);
-    }
+/// <summary>Finds the cases of a test when it is its turn.</summary>
+/// <typeparam name="T">Finds them otherwise.</typeparam>
+public sealed class TurnDiscoverer<T> : IXunitTestCaseDiscoverer
+    where T : IXunitTestCaseDiscoverer, new()
+{
+    private readonly T _all = new();
+
+    /// <inheritdoc/>
+    public ValueTask<IReadOnlyCollection<IXunitTestCase>> Discover(
+        ITestFrameworkDiscoveryOptions discoveryOptions,
+        IXunitTestMethod testMethod,
+        IFactAttribute factAttribute
+    ) => TurnsAttribute.Includes(testMethod) ? _all.Discover(discoveryOptions, testMethod, factAttribute) : new([]);
 }

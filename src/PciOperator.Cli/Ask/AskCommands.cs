@@ -295,7 +295,7 @@ internal static class AskCommands
                 NodeAllocation? given = decision?.Allocations.FirstOrDefault();
                 var view = new SimulationView
                 {
-                    Requests = string.Join(',', spec.Requests.Select(r => $"{r.Alias}:{r.Count}")),
+                    Requests = spec.RequestsToNova(),
                     Fits = decision?.Node is not null,
                     Node = decision?.Node,
                     Summary = decision?.Summary ?? why!,

@@ -68,7 +68,7 @@ internal static class VmDevices
         if (left.Length > unknown.Length)
         {
             yield return (
-                $"{Capital(use.Named)} has {string.Join(", ", own)}, and the VM has no entry for {string.Join(", ", left)}.",
+                $"{Words.Capital(use.Named)} has {string.Join(", ", own)}, and the VM has no entry for {string.Join(", ", left)}.",
                 $"Add one for each, with claimName {use.Entry.Name}{write}. {Restart(guest)}"
             );
         }
@@ -87,7 +87,7 @@ internal static class VmDevices
             if (claim is not null && entries < devices)
             {
                 yield return (
-                    $"Claim {claim.Metadata.Name} has {Counted.Of(devices, "device")}, and the VM {(entries == 1 ? "1 entry" : $"{entries} entries")} with deviceName {resource}.",
+                    $"Claim {claim.Metadata.Name} has {Counted.Of(devices, "device")}, and the VM {Words.Entries(entries)} with deviceName {resource}.",
                     $"One entry for each device (kubectl pci vm {claim.Metadata.Name} -n {guest.Namespace} writes them). {Restart(guest)}"
                 );
             }
@@ -96,14 +96,11 @@ internal static class VmDevices
 
     private static IEnumerable<(string Problem, string Fix)> OfRunning(VmFacts facts, Guest guest, IReadOnlyList<ClaimUse> uses)
     {
-        HashSet<string> own = [.. uses.Where(u => u.Source == ClaimSource.Own).Select(u => u.Entry.Name ?? "")];
+        HashSet<string> own = ClaimUse.OwnEntries(uses);
         string[] later =
         [
             .. guest
-                .Wanted.Devices.Where(d =>
-                    (d.ClaimName is { } claim && own.Contains(claim))
-                    || d.DeviceName?.StartsWith(VmDiagnosis.OwnResources, StringComparison.Ordinal) == true
-                )
+                .Wanted.Devices.Where(d => (d.ClaimName is { } claim && own.Contains(claim)) || d.IsByOurPlugin)
                 .Except(guest.Instance?.Spec?.Devices ?? [])
                 .Select(d => d.Name ?? "?"),
         ];
@@ -154,6 +151,4 @@ internal static class VmDevices
         !guest.Runs ? ""
         : guest.Machine is null ? $"Delete the instance and make it anew (kubectl delete vmi {guest.Name} -n {guest.Namespace})."
         : $"Then restart it: virtctl restart {guest.Name} -n {guest.Namespace}.";
-
-    private static string Capital(string text) => text.Length == 0 ? text : $"{char.ToUpperInvariant(text[0])}{text[1..]}";
 }

@@ -6,9 +6,6 @@ namespace PciOperator.Cli.Diagnose;
 /// <summary>VMs that have to do with our devices: why one doesn't start, and why a device is not in the guest. Pure.</summary>
 internal static class VmDiagnosis
 {
-    /// <summary>How extended resources of ours are called.</summary>
-    public const string OwnResources = PciOperatorApi.Group + "/";
-
     /// <summary>Everything that is wrong with VMs.</summary>
     /// <param name="facts">What there is to know.</param>
     /// <param name="node">Only VMs that are on that node, or whose claim is; null: all.</param>
@@ -29,14 +26,12 @@ internal static class VmDiagnosis
     /// <summary>The claims by which the device plugin serves a VM, each with the VM's entries for it.</summary>
     public static IEnumerable<(string Resource, PassthroughClaim? Claim, int Entries)> ByPlugin(VmFacts facts, Guest guest) =>
         guest
-            .Wanted.Devices.Select(d => d.DeviceName ?? "")
-            .Where(n => n.StartsWith(OwnResources, StringComparison.Ordinal))
-            .GroupBy(n => n)
+            .Wanted.Devices.Where(d => d.IsByOurPlugin)
+            .GroupBy(d => d.DeviceName!)
             .Select(g => (g.Key, facts.Claims.FirstOrDefault(c => c.Status?.ResourceName == g.Key), g.Count()));
 
     private static bool IsOurs(Guest guest, IReadOnlyList<ClaimUse> uses) =>
-        uses.Any(u => u.Source is not ClaimSource.Other)
-        || guest.Wanted.Devices.Any(d => d.DeviceName?.StartsWith(OwnResources, StringComparison.Ordinal) == true);
+        uses.Any(u => u.Source is not ClaimSource.Other) || guest.Wanted.Devices.Any(d => d.IsByOurPlugin);
 
     private static bool IsOn(VmFacts facts, Guest guest, IReadOnlyList<ClaimUse> uses, string node) =>
         guest.Node is { } its

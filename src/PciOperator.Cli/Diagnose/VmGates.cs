@@ -18,9 +18,8 @@ internal static class VmGates
     {
         if (facts.Setups is not [{ } setup, ..])
             yield break;
-        HashSet<string> own = [.. uses.Where(u => u.Source == ClaimSource.Own).Select(u => u.Entry.Name ?? "")];
+        HashSet<string> own = ClaimUse.OwnEntries(uses);
         bool ByDra(GuestDevice d) => d.ClaimName is { } name && own.Contains(name);
-        bool ByPlugin(GuestDevice d) => d.DeviceName?.StartsWith(VmDiagnosis.OwnResources, StringComparison.Ordinal) == true;
         GuestDevice[] gpus = [.. guest.Wanted.Gpus];
         GuestDevice[] others = [.. guest.Wanted.HostDevices];
         Version? version = VersionOf(setup);
@@ -37,7 +36,7 @@ internal static class VmGates
         [
             .. new (string Gate, bool Needed)[]
             {
-                (HostDevices, others.Any(d => ByDra(d) || ByPlugin(d))),
+                (HostDevices, others.Any(d => ByDra(d) || d.IsByOurPlugin)),
                 (GpusWithDra, gpus.Any(ByDra)),
                 (HostDevicesWithDra, others.Any(ByDra)),
             }
@@ -54,7 +53,7 @@ internal static class VmGates
 
         if (setup.Spec?.Configuration?.PermittedHostDevices is not { } permitted)
             yield break;
-        foreach (string resource in gpus.Concat(others).Where(ByPlugin).Select(d => d.DeviceName!).Distinct())
+        foreach (string resource in gpus.Concat(others).Where(d => d.IsByOurPlugin).Select(d => d.DeviceName!).Distinct())
         {
             // The controller takes a name out again when its claim goes: of such a one that is said elsewhere.
             if (

@@ -200,7 +200,7 @@ internal static class VmStart
             yield return new(
                 guest.Where,
                 Type,
-                $"It has {(entries == 1 ? "1 entry" : $"{entries} entries")} with deviceName {resource}, and claim {claim.Metadata.Name} has {Counted.Of(devices, "device")}.",
+                $"It has {Words.Entries(entries)} with deviceName {resource}, and claim {claim.Metadata.Name} has {Counted.Of(devices, "device")}.",
                 $"One entry for each device: kubectl pci vm {claim.Metadata.Name} -n {guest.Namespace} writes them."
             );
         }
@@ -259,7 +259,7 @@ internal static class VmStart
         new(
             guest.Where,
             Type,
-            $"{char.ToUpperInvariant(who[0])}{who[1..]}: {Words.Sentence(said)}",
+            $"{Words.Capital(who)}: {Words.Sentence(said)}",
             StartWords.FixOf(
                 said,
                 claim,

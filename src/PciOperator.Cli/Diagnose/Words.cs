@@ -12,6 +12,12 @@ internal static class Words
             : trimmed + ".";
     }
 
+    /// <summary>The text as the beginning of a sentence.</summary>
+    public static string Capital(string text) => text.Length == 0 ? text : $"{char.ToUpperInvariant(text[0])}{text[1..]}";
+
+    /// <summary>So many entries of a VM.</summary>
+    public static string Entries(int number) => number == 1 ? "1 entry" : $"{number} entries";
+
     /// <summary>The name that was meant, as far as can be guessed; null: none is near.</summary>
     public static string? Nearest(string? name, IEnumerable<string> known)
     {

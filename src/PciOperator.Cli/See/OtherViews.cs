@@ -209,7 +209,7 @@ internal sealed record ClaimView
             Phase = claim.Status?.Phase?.ToString() ?? (claim.Metadata.DeletionTimestamp is null ? "New" : "Releasing"),
             Node = claim.Status?.NodeName is { Length: > 0 } node ? node : null,
             Ready = ready,
-            Requests = string.Join(',', claim.Spec.Requests.Select(r => $"{r.Alias}:{r.Count}")),
+            Requests = claim.Spec.RequestsToNova(),
             Devices = [.. (claim.Status?.Devices ?? []).Select(d => d.Address)],
             InUse = conditions.IsTrue(Conditions.InUse) ? conditions.Find(Conditions.InUse)!.Message : null,
             Message = ready ? null : WhyNotReady(conditions),

@@ -48,6 +48,10 @@ internal sealed record ClaimUse
             ),
         ];
 
+    /// <summary>The names of the entries that stand for devices of ours.</summary>
+    public static HashSet<string> OwnEntries(IReadOnlyList<ClaimUse> uses) =>
+        [.. uses.Where(u => u.Source == ClaimSource.Own).Select(u => u.Entry.Name ?? "")];
+
     private static ClaimUse OfClaim(VmFacts facts, Guest guest, GuestClaim entry)
     {
         PassthroughClaim? claim = facts.ClaimOf(guest.Namespace, entry.ResourceClaimName);

@@ -1,6 +1,7 @@
 using System.Text.Json.Serialization;
 using k8s;
 using k8s.Models;
+using PciOperator.Api;
 
 namespace PciOperator.Cli.Vms;
 
@@ -135,6 +136,10 @@ internal sealed record GuestDevice
 
     /// <summary>An extended resource, by a device plugin.</summary>
     public string? DeviceName { get; set; }
+
+    /// <summary>Whether that is a resource of ours: of one claim.</summary>
+    [JsonIgnore]
+    public bool IsByOurPlugin => DeviceName?.StartsWith(PciOperatorApi.Group + "/", StringComparison.Ordinal) == true;
 
     /// <summary>By DRA: the name of an entry of <c>resourceClaims</c>.</summary>
     public string? ClaimName { get; set; }

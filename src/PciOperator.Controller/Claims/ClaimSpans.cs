@@ -34,5 +34,5 @@ internal static class ClaimSpans
     }
 
     private static Activity WithAliases(this Activity span, PassthroughClaim claim) =>
-        span.SetTag(ClaimTrace.Aliases, string.Join(',', claim.Spec.Requests.Select(r => $"{r.Alias}:{r.Count}")));
+        span.SetTag(ClaimTrace.Aliases, claim.Spec.RequestsToNova());
 }

@@ -343,7 +343,7 @@ internal static class ClaimStatus
         int along = devices.Count - asked.Count;
         return new ClaimSummary
         {
-            Requests = Fitted.Text(string.Join(',', claim.Spec.Requests.Select(r => $"{r.Alias}:{r.Count}")), 2048),
+            Requests = Fitted.Text(claim.Spec.RequestsToNova(), 2048),
             Devices = devices.Count == 0 ? null : Fitted.Text(string.Join(',', asked), 4000) + (along > 0 ? $" (+{along})" : ""),
         };
     }

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -110,7 +109,7 @@ public sealed partial class MonitoringPageTests(MonitoringLab lab)
                         .Select(w => w.EndsWith(".tar.gz", StringComparison.Ordinal) ? Path.Combine(folder, w) : w),
                 ];
                 (int code, string said) =
-                    words[0] == "pci" ? await PluginAsync(folder, words[1..]) : await Kubectl.TryAsync(lab.KubeconfigText, null, words);
+                    words[0] == "pci" ? await PluginAsync(words[1..]) : await Kubectl.TryAsync(lab.KubeconfigText, null, words);
                 Assert.True(code == 0, $"{command}: {said}");
             }
         }
@@ -121,22 +120,12 @@ public sealed partial class MonitoringPageTests(MonitoringLab lab)
     }
 
     /// <summary>The plugin, as a program; that it finds something wrong is no failure here.</summary>
-    private async Task<(int Code, string Said)> PluginAsync(string folder, string[] words)
+    private async Task<(int Code, string Said)> PluginAsync(string[] words)
     {
-        string kubeconfig = Path.Combine(folder, "kubeconfig");
-        await File.WriteAllTextAsync(kubeconfig, lab.KubeconfigText);
-        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "kubectl-pci.dll"), .. words])
-        {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
-        start.Environment["KUBECONFIG"] = kubeconfig;
-        using Process process = Process.Start(start)!;
-        Task<string> output = process.StandardOutput.ReadToEndAsync();
-        Task<string> errors = process.StandardError.ReadToEndAsync();
-        await process.WaitForExitAsync();
         const int found = 8;
-        return (process.ExitCode == found ? 0 : process.ExitCode, await output + await errors);
+        string program = Path.Combine(AppContext.BaseDirectory, "kubectl-pci.dll");
+        (int code, string said) = await Kubectl.TryProgramAsync("dotnet", lab.KubeconfigText, null, [program, .. words]);
+        return (code == found ? 0 : code, said);
     }
 
     private static async Task HoldsAsync(string part, string table)
